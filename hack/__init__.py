@@ -1,0 +1,1 @@
+"""Scripts for people and CI; the product never imports them."""
