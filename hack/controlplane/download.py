@@ -1,0 +1,265 @@
+"""Downloads release files, and accepts only those whose SHA-256 digest is published or configured.
+
+Kubernetes publishes `<file>.sha256` beside each file and etcd a `SHA256SUMS` with each release. KWOK publishes
+none, so its downloads are accepted only against a file of digests that the user names; without one, KWOK is
+built from its pinned modules, which takes two minutes. Upstream releases the control plane for Linux only.
+"""
+
+import hashlib
+import http.client
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from hack.controlplane.errors import DownloadError
+from hack.controlplane.host import Platform
+from hack.controlplane.report import Advance, Reporter
+from hack.controlplane.versions import ETCD, KUBERNETES, Binary, Distribution
+
+_MEBIBYTE = 1 << 20
+_DIGEST_LENGTH = 64
+_SUMS_LIMIT = _MEBIBYTE
+
+KUBERNETES_BASE = "https://dl.k8s.io"
+ETCD_BASE = "https://github.com"
+KWOK_BASE = "https://github.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Bases:
+    """Where the release files lie, and the digests of those whose project publishes none."""
+
+    kubernetes: str = KUBERNETES_BASE
+    etcd: str = ETCD_BASE
+    kwok: str = KWOK_BASE
+    kwok_sums: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long to wait, in seconds, for a connection, for the next bytes, and for a whole file."""
+
+    connect: float = 5.0
+    read: float = 30.0
+    total: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One released file, where its digest is, and the member to take out if it is an archive."""
+
+    base: str
+    url: str
+    sums: str | Path | None
+    member: str | None = None
+
+    @property
+    def filename(self) -> str:
+        """The name under which a sums file lists it."""
+        return self.url.rsplit("/", 1)[1]
+
+
+def release_of(distribution: Distribution, binary: Binary, platform: Platform, bases: Bases) -> Release:
+    """Say where a binary's release lies."""
+    version = distribution.version
+    if distribution == KUBERNETES:
+        where = f"release/{version}/bin/{platform.system}/{platform.architecture}"
+        url = f"{bases.kubernetes}/{where}/{binary.name}"
+        return Release(bases.kubernetes, url, sums=f"{url}.sha256")
+    if distribution == ETCD:
+        directory = f"{bases.etcd}/etcd-io/etcd/releases/download/{version}"
+        archive = f"etcd-{version}-{platform}.tar.gz"
+        return Release(bases.etcd, f"{directory}/{archive}", sums=f"{directory}/SHA256SUMS", member=binary.name)
+    directory = f"{bases.kwok}/kubernetes-sigs/kwok/releases/download/{version}"
+    return Release(bases.kwok, f"{directory}/{binary.name}-{platform}", sums=bases.kwok_sums)
+
+
+def digest_for(filename: str, sums: str) -> str | None:
+    """Find a file's SHA-256 digest in what `sha256sum` prints, or in a file that holds nothing but the digest."""
+    rows = [line.split() for line in sums.splitlines() if line.strip()]
+    if len(rows) == 1 and len(rows[0]) == 1:
+        rows = [[rows[0][0], filename]]
+    for row in rows:
+        # sha256sum marks a binary file by an asterisk.
+        if len(row) == 2 and row[1].lstrip("*").removeprefix("./") == filename:  # noqa: PLR2004 - digest and name
+            digest = row[0].lower()
+            return digest if len(digest) == _DIGEST_LENGTH and set(digest) <= set("0123456789abcdef") else None
+    return None
+
+
+@dataclass(slots=True)
+class Downloader:
+    """Fetches releases; after a base was unreachable once, asks it nothing more."""
+
+    report: Reporter
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    _unreachable: dict[str, DownloadError] = field(default_factory=dict)
+
+    def fetch(self, release: Release, destination: Path) -> None:
+        """Download a release to a path, verified; on failure nothing of it is left there."""
+        if known := self._unreachable.get(release.base):
+            raise known
+        try:
+            self._fetch(release, destination)
+        except DownloadError as error:
+            destination.unlink(missing_ok=True)
+            if error.unreachable:
+                self._unreachable[release.base] = error
+            raise
+
+    def _fetch(self, release: Release, destination: Path) -> None:
+        expected = self._expected_digest(release)
+        archive = destination.with_name(f"{destination.name}.download")
+        try:
+            actual = self._save(release.url, archive)
+            if actual != expected:
+                raise DownloadError(release.url, f"its SHA-256 is {actual}, expected {expected}")
+            if release.member:
+                _extract(release, archive, destination)
+            else:
+                archive.replace(destination)
+        finally:
+            archive.unlink(missing_ok=True)
+
+    def _expected_digest(self, release: Release) -> str:
+        match release.sums:
+            case None:
+                reason = "its project publishes no checksums, and VMSIM_KWOK_SHA256SUMS names none"
+                raise DownloadError(release.url, reason)
+            case Path() as path:
+                try:
+                    sums = path.read_text(errors="replace")
+                except OSError as error:
+                    raise DownloadError(release.url, f"cannot read its checksums: {error}") from error
+            case url:
+                with _opened(url, self.timeouts) as response:
+                    sums = _read(response, _SUMS_LIMIT, url).decode(errors="replace")
+        if digest := digest_for(release.filename, sums):
+            return digest
+        raise DownloadError(release.url, f"{release.sums} holds no SHA-256 of {release.filename}")
+
+    def _save(self, url: str, destination: Path) -> str:
+        """Write what a URL returns to a file; return its digest."""
+        with (
+            _opened(url, self.timeouts) as response,
+            destination.open("wb") as file,
+            self.report.task(f"downloading {url}") as advance,
+        ):
+            digest = hashlib.sha256()
+            size = int(response.headers.get("Content-Length", 0))
+            deadline = time.monotonic() + self.timeouts.total
+            done = 0
+            while chunk := _read(response, _MEBIBYTE, url):
+                file.write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                _advance_bytes(advance, done, size)
+                if time.monotonic() > deadline:
+                    raise DownloadError(url, f"not complete after {self.timeouts.total:.0f} s")
+            if done < size:
+                raise DownloadError(url, f"it ended after {done} of {size} bytes")
+        return digest.hexdigest()
+
+
+def _advance_bytes(advance: Advance, done: int, size: int) -> None:
+    advance(done // _MEBIBYTE, size // _MEBIBYTE, "MiB")
+
+
+def _extract(release: Release, archive: Path, destination: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            member = next(m for m in tar if m.isfile() and Path(m.name).name == release.member)
+            source = tar.extractfile(member)
+            if source is None:
+                raise DownloadError(release.url, f"{release.member} in it is no file")
+            with source, destination.open("wb") as file:
+                shutil.copyfileobj(source, file)
+    except StopIteration:
+        raise DownloadError(release.url, f"there is no {release.member} in it") from None
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DownloadError(release.url, f"cannot unpack it: {error}") from error
+
+
+def _opened(url: str, timeouts: Timeouts) -> http.client.HTTPResponse:
+    if not url.startswith(("https://", "http://")):
+        raise DownloadError(url, "only http and https addresses are supported")
+    opener = urllib.request.build_opener(_HttpHandler(timeouts), _HttpsHandler(timeouts))
+    try:
+        response: http.client.HTTPResponse = opener.open(url, timeout=timeouts.connect)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise DownloadError(url, f"{error.code} {HTTPStatus(error.code).phrase}") from error
+    except urllib.error.URLError as error:
+        raise DownloadError(url, str(error.reason), unreachable=True) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(url, _said(error), unreachable=True) from error
+    return response
+
+
+def _read(response: http.client.HTTPResponse, size: int, url: str) -> bytes:
+    try:
+        return response.read(size)
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(url, f"the transfer broke off: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    """Waits longer for bytes than for the connection: a server may be slow, an absent one should show soon."""
+
+    read_timeout: float
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self.read_timeout)
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    """As above, over TLS."""
+
+    read_timeout: float
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self.read_timeout)
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    """Makes connections with the read timeout."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        super().__init__()
+        self._timeouts = timeouts
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connect(host: str, **options: Any) -> _HttpConnection:
+            connection = _HttpConnection(host, **options)
+            connection.read_timeout = self._timeouts.read
+            return connection
+
+        return self.do_open(connect, req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    """Makes connections with the read timeout."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        super().__init__()
+        self._timeouts = timeouts
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connect(host: str, **options: Any) -> _HttpsConnection:
+            connection = _HttpsConnection(host, **options)
+            connection.read_timeout = self._timeouts.read
+            return connection
+
+        return self.do_open(connect, req)

@@ -1,0 +1,61 @@
+"""Brings the fake nodes of a running plane to the wanted number and size, and waits until pods can land there."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.controlplane.api import ApiServer
+from hack.controlplane.errors import NotReadyError
+from hack.controlplane.nodes import (
+    FAKE_ANNOTATION,
+    NodeCapacity,
+    capacity_of,
+    is_schedulable,
+    node_manifest,
+    plan_nodes,
+    status_of,
+)
+from hack.controlplane.report import Reporter
+
+_POLL = 0.1
+_NODES = "/api/v1/nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The fake nodes of one plane."""
+
+    server: ApiServer
+    report: Reporter
+    logs: Path
+
+    def converge(self, count: int, capacity: NodeCapacity, *, seconds: float) -> None:
+        """Have exactly `kwok-node-1 … count`, all of them Ready, within the given time."""
+        existing = {name: size for name, (size, _) in self._observe().items()}
+        plan = plan_nodes(existing, count, capacity)
+        for name in plan.create:
+            self.server.post(_NODES, node_manifest(name, capacity))
+        for name in plan.resize:
+            self.server.patch(f"{_NODES}/{name}/status", {"status": status_of(capacity)})
+        for name in plan.delete:
+            self.server.delete(f"{_NODES}/{name}")
+        self._wait(set(plan.delete), seconds)
+
+    def _wait(self, leaving: set[str], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            nodes = self._observe()
+            unready = sorted(name for name, (_, ready) in nodes.items() if not ready or name in leaving)
+            if not unready:
+                return
+            if time.monotonic() > deadline:
+                raise NotReadyError(f"nodes {', '.join(unready[:5])}", seconds, self.logs)
+            time.sleep(_POLL)
+
+    def _observe(self) -> dict[str, tuple[NodeCapacity, bool]]:
+        nodes = self.server.get(_NODES)["items"]
+        return {
+            node["metadata"]["name"]: (capacity_of(node), is_schedulable(node))
+            for node in nodes
+            if FAKE_ANNOTATION in node["metadata"].get("annotations", {})
+        }

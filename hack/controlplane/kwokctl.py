@@ -1,0 +1,176 @@
+"""Everything that knows kwokctl: its configuration, its command line, and the files it leaves.
+
+kwokctl lays a cluster out (certificates, component arguments) and starts it the first time. It can only start
+all components, never one, so later starts are made here from the arguments that it wrote down.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.controlplane.errors import CommandError
+from hack.controlplane.layout import CLUSTER, Layout
+from hack.controlplane.ports import Ports
+from hack.controlplane.versions import KUBERNETES
+
+# In the order of their start. The binary of kwok-controller is called kwok.
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")
+
+ComponentArgs = Mapping[str, Mapping[str, str]]
+
+# There is one instance of each: electing a leader would only make a restarted one idle until the lease of its
+# predecessor ends.
+_NO_ELECTION = {"leader-elect": "false"}
+_OUR_ARGS: ComponentArgs = {"kube-controller-manager": _NO_ELECTION, "kube-scheduler": _NO_ELECTION}
+
+_START_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """How one component is started."""
+
+    name: str
+    binary: str
+    args: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def configuration(
+    binaries: Mapping[str, Path], ports: Ports, component_args: ComponentArgs, audit_policy: Path | None
+) -> dict[str, Any]:
+    """Describe the cluster to kwokctl.
+
+    A configuration file says what its flags cannot: `bindAddress` (by default every server, etcd without any
+    authentication included, listens on all addresses) and the port of etcd's peers. All binaries and all ports
+    are named, so that kwokctl neither downloads anything nor chooses a port.
+    """
+    options: dict[str, Any] = {
+        "runtime": "binary",
+        "kubeVersion": str(KUBERNETES.version),
+        "bindAddress": "127.0.0.1",
+        "disableQPSLimits": True,
+        "kubeAuthorization": True,
+        "etcdPort": ports.etcd,
+        "etcdPeerPort": ports.etcd_peer,
+        "kubeApiserverPort": ports.kube_apiserver,
+        "kubeControllerManagerPort": ports.kube_controller_manager,
+        "kubeSchedulerPort": ports.kube_scheduler,
+        "kwokControllerPort": ports.kwok_controller,
+        "etcdBinary": str(binaries["etcd"]),
+        "kubeApiserverBinary": str(binaries["kube-apiserver"]),
+        "kubeControllerManagerBinary": str(binaries["kube-controller-manager"]),
+        "kubeSchedulerBinary": str(binaries["kube-scheduler"]),
+        "kwokControllerBinary": str(binaries["kwok"]),
+    }
+    if audit_policy:
+        options["kubeAuditPolicy"] = str(audit_policy)
+    return {
+        "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+        "kind": "KwokctlConfiguration",
+        "metadata": {"name": CLUSTER},
+        "options": options,
+        "componentsPatches": _patches(component_args),
+    }
+
+
+def _patches(component_args: ComponentArgs) -> list[dict[str, Any]]:
+    # The caller's come last: where a flag is given twice, components take the last.
+    merged = {name: {**_OUR_ARGS.get(name, {}), **component_args.get(name, {})} for name in COMPONENTS}
+    return [
+        {"name": name, "extraArgs": [{"key": key, "value": value} for key, value in args.items()]}
+        for name, args in merged.items()
+        if args
+    ]
+
+
+def environment(base: Mapping[str, str], home: Path, kubectl: Path) -> dict[str, str]:
+    """Return the environment for kwokctl.
+
+    HOME places its files, because KWOK_WORKDIR is cut off at the first space of a path. Other KWOK_* variables
+    would override the configuration. kwokctl looks for kubectl on PATH, and downloads one if there is none.
+    """
+    kept = {name: value for name, value in base.items() if not name.startswith("KWOK_")}
+    return {**kept, "HOME": str(home), "PATH": f"{kubectl.parent}{os.pathsep}{base.get('PATH', '')}"}
+
+
+@contextmanager
+def creating(kwokctl: Path, layout: Layout, kubectl: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `kwokctl create cluster`; it ends when the API server answers, the components live on."""
+    command = [
+        str(kwokctl),
+        f"--name={CLUSTER}",
+        # Relative, because this flag takes a list: a comma in the path would cut it.
+        f"--config={layout.kwokctl_config.name}",
+        "create",
+        "cluster",
+        f"--kubeconfig={layout.kubeconfig}",
+    ]
+    with (
+        layout.kwokctl_log.open("wb") as log,
+        subprocess.Popen(
+            command,
+            cwd=layout.home,
+            env=environment(os.environ, layout.home, kubectl),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=0o077,  # it writes private keys
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_components(workdir: Path) -> dict[str, Component]:
+    """Read how kwokctl starts each component; empty if it has not come that far."""
+    try:
+        documents = yaml.safe_load_all(workdir.joinpath("kwok.yaml").read_text())
+        document = next(doc for doc in documents if doc["kind"] == "KwokctlConfiguration")
+    except (FileNotFoundError, StopIteration, yaml.YAMLError):
+        return {}
+    return {entry["name"]: _component(entry) for entry in document.get("components", [])}
+
+
+def _component(entry: Mapping[str, Any]) -> Component:
+    return Component(
+        name=entry["name"],
+        binary=entry["binary"],
+        args=tuple(entry["args"]),
+        environment={variable["name"]: variable["value"] for variable in entry.get("envs", [])},
+    )
+
+
+def start_component(component: Component, layout: Layout) -> None:
+    """Start one component the way kwokctl does: detached, output to its log, process id noted.
+
+    The shell that starts it ends at once, so the component is nobody's child here: it outlives this program,
+    and leaves no zombie in a program that outlives it.
+    """
+    log = layout.log(component.name)
+    if log.exists():
+        log.replace(log.with_suffix(".log.1"))  # the reason of a crash stays readable
+    script = '"$@" >"$0" 2>&1 </dev/null & echo $!'
+    try:
+        result = subprocess.run(
+            ["/bin/sh", "-c", script, str(log), component.binary, *component.args],
+            cwd=layout.workdir,
+            env={**os.environ, **component.environment},
+            start_new_session=True,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=_START_TIMEOUT,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        raise CommandError(component.binary, str(error)) from error
+    layout.pid_file(component.name).write_text(result.stdout.strip())

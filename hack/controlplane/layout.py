@@ -1,0 +1,82 @@
+"""Where one control plane keeps its files. Everything lies in its own directory, so checkouts do not meet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+# kwokctl puts "kwok-" before it: the kubeconfig's context is called kwok-vmsim.
+CLUSTER = "vmsim"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one plane; `directory` is absolute and free of symbolic links."""
+
+    directory: Path
+
+    @classmethod
+    def of(cls, directory: Path) -> "Layout":
+        """Resolve a directory, so that paths in command lines compare equal later."""
+        return cls(directory.resolve())
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the plane is started, stopped or changed."""
+        return self.directory / "lock"
+
+    @property
+    def home(self) -> Path:
+        """Everything that `down` removes; kwokctl's home directory."""
+        return self.directory / "controlplane"
+
+    @property
+    def record(self) -> Path:
+        """Says with which settings the plane was made; absent until it was healthy once."""
+        return self.home / "plane.json"
+
+    @property
+    def kwokctl_config(self) -> Path:
+        """The configuration that kwokctl reads."""
+        return self.home / "kwokctl.json"
+
+    @property
+    def kwokctl_log(self) -> Path:
+        """What kwokctl prints."""
+        return self.home / "kwokctl.log"
+
+    @property
+    def workdir(self) -> Path:
+        """The directory that kwokctl makes for the cluster."""
+        return self.home / ".kwok" / "clusters" / CLUSTER
+
+    @property
+    def pki(self) -> Path:
+        """The certificate authority and the administrator's certificate."""
+        return self.workdir / "pki"
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """The kubeconfig that kwokctl keeps for itself."""
+        return self.workdir / "kubeconfig.yaml"
+
+    @property
+    def logs(self) -> Path:
+        """One log a component, and the audit log."""
+        return self.workdir / "logs"
+
+    @property
+    def audit_log(self) -> Path:
+        """The audit log, if the plane was made with a policy."""
+        return self.logs / "audit.log"
+
+    def log(self, component: str) -> Path:
+        """Return the log of a component's present run."""
+        return self.logs / f"{component}.log"
+
+    def pid_file(self, component: str) -> Path:
+        """Return where kwokctl keeps a component's process id."""
+        return self.workdir / "pids" / f"{component}.pid"

@@ -1,0 +1,104 @@
+"""The fake nodes: what they look like, and which changes lead from the nodes there are to those wanted."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hack.controlplane.errors import InvalidSettingError
+
+_PREFIX = "kwok-node-"
+_NAME = re.compile(rf"^{_PREFIX}([1-9]\d*)$")
+
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|[MGTPE]i?)?")
+
+FAKE_ANNOTATION = "kwok.x-k8s.io/node"
+
+# Until kube-controller-manager has seen a new node Ready, these keep pods away from it.
+_STARTUP_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCapacity:
+    """What one fake node offers, as Kubernetes quantities."""
+
+    cpu: str = "32"
+    memory: str = "256Gi"
+    pods: int = 110
+
+    def resources(self) -> dict[str, str]:
+        """Return it as a Kubernetes resource list."""
+        return {"cpu": self.cpu, "memory": self.memory, "pods": str(self.pods)}
+
+
+def check_capacity(capacity: NodeCapacity) -> None:
+    """Refuse what the API server would refuse later, in words of its own."""
+    for setting, quantity in (("node CPU", capacity.cpu), ("node memory", capacity.memory)):
+        if not _QUANTITY.fullmatch(quantity):
+            raise InvalidSettingError(setting, f"{quantity!r} is no Kubernetes quantity, such as 32 or 256Gi")
+    if capacity.pods < 1:
+        raise InvalidSettingError("node pods", "a node holds at least one pod")
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """The names to create, to give another capacity, and to delete."""
+
+    create: tuple[str, ...]
+    resize: tuple[str, ...]
+    delete: tuple[str, ...]
+
+
+def plan_nodes(existing: Mapping[str, NodeCapacity], count: int, capacity: NodeCapacity) -> NodePlan:
+    """Plan how to get to `kwok-node-1 … count`; nodes of other names are somebody else's and stay."""
+    wanted = [f"{_PREFIX}{number}" for number in range(1, count + 1)]
+    numbers = {int(match[1]) for name in existing if (match := _NAME.match(name))}
+    return NodePlan(
+        create=tuple(name for name in wanted if name not in existing),
+        resize=tuple(name for name in wanted if existing.get(name, capacity) != capacity),
+        delete=tuple(f"{_PREFIX}{number}" for number in sorted(numbers, reverse=True) if number > count),
+    )
+
+
+def capacity_of(node: Mapping[str, Any]) -> NodeCapacity:
+    """Read the capacity of a node object."""
+    resources = node.get("status", {}).get("capacity", {})
+    return NodeCapacity(
+        cpu=resources.get("cpu", ""), memory=resources.get("memory", ""), pods=int(resources.get("pods", "0"))
+    )
+
+
+def is_schedulable(node: Mapping[str, Any]) -> bool:
+    """Tell whether a node is Ready and free of the taints that a new node starts with."""
+    conditions = node.get("status", {}).get("conditions", [])
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    taints = [taint["key"] for taint in node.get("spec", {}).get("taints", [])]
+    return ready and not any(key in taints for key in _STARTUP_TAINTS)
+
+
+def status_of(capacity: NodeCapacity) -> dict[str, Any]:
+    """Return the part of a node's status that states its capacity."""
+    return {"capacity": capacity.resources(), "allocatable": capacity.resources()}
+
+
+def node_manifest(name: str, capacity: NodeCapacity) -> dict[str, Any]:
+    """Describe a fake node: labelled like a real one, and tainted so that only what tolerates it lands there."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": {FAKE_ANNOTATION: "fake", "node.alpha.kubernetes.io/ttl": "0"},
+            "labels": {
+                "beta.kubernetes.io/arch": "amd64",
+                "beta.kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "node-role.kubernetes.io/agent": "",
+                "type": "kwok",
+            },
+        },
+        "spec": {"taints": [{"key": FAKE_ANNOTATION, "value": "fake", "effect": "NoSchedule"}]},
+        "status": {**status_of(capacity), "phase": "Running"},
+    }

@@ -1,0 +1,247 @@
+"""One control plane: make it, keep it healthy, take it away.
+
+Every operation can be repeated, and finds its way from whatever state the last one was left in: nothing there,
+half started, some components dead, all of them dead after a reboot. Operations on one directory exclude each
+other, those on different directories do not know of each other.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hack.controlplane import binaries, kwokctl, processes, record, sockets
+from hack.controlplane.api import ApiServer
+from hack.controlplane.errors import (
+    ControlPlaneError,
+    InvalidSettingError,
+    NotReadyError,
+    NotRunningError,
+    PortCollisionError,
+    SettingsChangedError,
+)
+from hack.controlplane.fleet import Fleet
+from hack.controlplane.host import cache_directory, this_platform
+from hack.controlplane.layout import Layout
+from hack.controlplane.lock import Lock, locked
+from hack.controlplane.nodes import NodeCapacity, check_capacity
+from hack.controlplane.ports import choose_ports
+from hack.controlplane.report import Reporter, default_reporter
+from hack.controlplane.startup import Startup, stopped_on_failure
+
+_PORT_ATTEMPTS = 5
+_KILL_TIMEOUT = 20.0
+_LOCK_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """What is to see of one component; `pid` is None when it does not run."""
+
+    name: str
+    pid: int | None
+    port: int
+
+
+def default_sources() -> binaries.Sources:
+    """Obtain binaries as this machine and this environment suggest."""
+    platform = this_platform()
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    return binaries.Sources(
+        cache=cache_directory(os.environ, platform.system),
+        platform=platform,
+        search_path=os.environ.get("PATH", os.defpath),
+        beside=Path(sys.executable).parent,
+        assets=Path(assets) if assets else None,
+    )
+
+
+class ControlPlane:
+    """A control plane whose files lie in `directory`; as a context manager, it is up inside and down after."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        nodes: int = 3,
+        capacity: NodeCapacity | None = None,
+        audit_policy: Path | None = None,
+        component_args: Mapping[str, Mapping[str, str]] | None = None,
+        wait: float = 120.0,
+        sources: binaries.Sources | None = None,
+        report: Reporter | None = None,
+    ) -> None:
+        if nodes < 0:
+            raise InvalidSettingError("nodes", "there cannot be fewer than none")
+        self._layout = Layout.of(directory)
+        self._nodes = nodes
+        self._capacity = capacity or NodeCapacity()
+        check_capacity(self._capacity)
+        self._settings = record.Settings.of(component_args or {}, audit_policy)
+        self._wait = wait
+        self._sources = sources or default_sources()
+        self._report = report or default_reporter()
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig; it exists while the plane does."""
+        return self._layout.kubeconfig
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's audit log; it exists if the plane was made with an audit policy."""
+        return self._layout.audit_log
+
+    @property
+    def logs(self) -> Path:
+        """The directory of the components' logs."""
+        return self._layout.logs
+
+    @property
+    def kubectl(self) -> Path:
+        """A kubectl that fits the server."""
+        return binaries.find_kubectl(self._sources.search_path, self._sources.beside)
+
+    def up(self) -> None:
+        """Have a healthy plane with exactly the wanted nodes, all of them Ready; make or repair what is missing."""
+        with self._locked():
+            if (known := record.read(self._layout.record)) is None:
+                self._create()
+            elif changes := record.differences(known, self._settings):
+                raise SettingsChangedError(self._layout.directory, changes)
+            else:
+                self._repair(known)
+            self._converge_nodes()
+
+    def down(self) -> None:
+        """Leave no process and no data of the plane."""
+        if not self._layout.directory.exists():
+            return
+        with self._locked():
+            self._remove()
+
+    def stop_component(self, name: str) -> None:
+        """End one component abruptly, as a crash would; the others go on."""
+        self._check_component(name)
+        processes.kill_component(self._layout.workdir, name, timeout=_KILL_TIMEOUT)
+        self._layout.pid_file(name).unlink(missing_ok=True)
+
+    def start_component(self, name: str) -> None:
+        """Start one component unless it runs, and wait until it is healthy."""
+        self._check_component(name)
+        self._startup(self._known()).run_one(name)
+
+    def status(self) -> list[ComponentStatus]:
+        """Tell about each component of a plane that was made; empty if there is none."""
+        if (known := record.read(self._layout.record)) is None:
+            return []
+        pids = processes.components(processes.running(), self._layout.workdir)
+        ports = {
+            "etcd": known.ports.etcd,
+            "kube-apiserver": known.ports.kube_apiserver,
+            "kube-controller-manager": known.ports.kube_controller_manager,
+            "kube-scheduler": known.ports.kube_scheduler,
+            "kwok-controller": known.ports.kwok_controller,
+        }
+        return [ComponentStatus(name, pids.get(name), ports[name]) for name in kwokctl.COMPONENTS]
+
+    def pids(self) -> list[int]:
+        """List the processes that belong to the plane, whatever state it is in."""
+        return [process.pid for process in processes.running() if processes.belongs_to(process, self._layout)]
+
+    def listening_sockets(self) -> list[sockets.ListeningSocket]:
+        """List every TCP socket on which a component listens (Linux only)."""
+        return sockets.listening_sockets(processes.components(processes.running(), self._layout.workdir))
+
+    def _create(self) -> None:
+        obtained = binaries.obtain(self._sources, self._report)
+        kubectl = self.kubectl
+        for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+            try:
+                self._create_once(obtained, kubectl)
+            except PortCollisionError as error:
+                if not attempts_left:
+                    raise
+                self._report.warn(f"{error}, trying others")
+            else:
+                return
+
+    def _create_once(self, obtained: Mapping[str, Path], kubectl: Path) -> None:
+        self._remove()
+        known = record.Record.of(self._settings, choose_ports())
+        self._layout.home.mkdir(parents=True, mode=0o700)
+        self._layout.kwokctl_config.write_text(
+            json.dumps(
+                kwokctl.configuration(obtained, known.ports, self._settings.component_args, self._settings.audit_policy)
+            )
+        )
+        self._report.say("starting the control plane")
+        with (
+            stopped_on_failure(self._layout, _KILL_TIMEOUT),
+            kwokctl.creating(obtained["kwokctl"], self._layout, kubectl) as creating,
+        ):
+            self._startup(known).finish_creation(creating)
+        record.write(self._layout.record, known)
+
+    def _repair(self, known: record.Record) -> None:
+        alive = processes.components(processes.running(), self._layout.workdir)
+        if dead := [name for name in kwokctl.COMPONENTS if name not in alive]:
+            self._report.say(f"starting again what does not run: {', '.join(dead)}")
+        try:
+            self._startup(known).run()
+        except NotReadyError:
+            raise  # it may just need more time: that is the caller's decision
+        except ControlPlaneError as error:
+            self._report.warn(f"{error}")
+            self._report.warn("the control plane cannot be repaired: making it anew, its objects are lost")
+            self._create()
+        if not self.kubeconfig.exists():
+            shutil.copyfile(self._layout.admin_kubeconfig, self.kubeconfig)
+
+    def _converge_nodes(self) -> None:
+        with ApiServer.connect(self._layout.pki, self._known().ports.kube_apiserver) as server:
+            fleet = Fleet(server, self._report, self._layout.logs)
+            fleet.converge(self._nodes, self._capacity, seconds=self._wait)
+
+    def _remove(self) -> None:
+        processes.kill_all(self._layout, timeout=_KILL_TIMEOUT)
+        if self._layout.home.exists():
+            shutil.rmtree(self._layout.home)
+        self.kubeconfig.unlink(missing_ok=True)
+
+    def _locked(self) -> AbstractContextManager[Lock]:
+        return locked(
+            self._layout.lock,
+            waiting_for="changing this control plane",
+            timeout=_LOCK_TIMEOUT,
+            report=self._report,
+        )
+
+    def _check_component(self, name: str) -> None:
+        if name not in kwokctl.COMPONENTS:
+            raise InvalidSettingError("component", f"no {name}, only {', '.join(kwokctl.COMPONENTS)}")
+
+    def _known(self) -> record.Record:
+        if (known := record.read(self._layout.record)) is None:
+            raise NotRunningError(self._layout.directory)
+        return known
+
+    def _startup(self, known: record.Record) -> Startup:
+        deadline = time.monotonic() + self._wait
+        return Startup(self._layout, known.ports, self._report, self._wait, deadline)

@@ -1,0 +1,53 @@
+"""Chooses the ports of a plane: free now, and where nobody else looks for free ones.
+
+kwokctl hands out ports from 32767 downwards and systems take those of outgoing connections from 32768 upwards
+(Linux) or 49152 upwards (macOS). A start in the middle of a lower range, different each time, keeps two planes
+that start together apart; what remains of the race (a port taken between choice and use) the caller retries.
+"""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_FIRST, _LAST = 20_000, 28_999
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every port on which a plane listens."""
+
+    etcd: int
+    etcd_peer: int
+    kube_apiserver: int
+    kube_controller_manager: int
+    kube_scheduler: int
+    kwok_controller: int
+
+
+def choose_ports() -> Ports:
+    """Choose six free ports."""
+    span = _LAST - _FIRST + 1
+    free = _free_ports(_FIRST + secrets.randbelow(span))
+    return Ports(next(free), next(free), next(free), next(free), next(free), next(free))
+
+
+def _free_ports(start: int) -> Iterator[int]:
+    span = _LAST - _FIRST + 1
+    for offset in range(span):
+        port = _FIRST + (start - _FIRST + offset) % span
+        if is_free(port):
+            yield port
+    raise OSError(f"no free port between {_FIRST} and {_LAST}")
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a port can be listened on, on loopback and on all addresses."""
+    for address in ("127.0.0.1", "0.0.0.0"):  # noqa: S104 - probed, to respect whoever listens there
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((address, port))
+                probe.listen(1)
+            except OSError:
+                return False
+    return True

@@ -1,0 +1,120 @@
+"""Finds and ends the processes of one control plane, by what they run rather than by remembered ids.
+
+Every component is started as `<workdir>/bin/<component>`, so its command line says to which plane it belongs.
+A pid file alone would not do: after a crash or a reboot its number may belong to somebody else's process.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hack.controlplane.errors import CommandError, StopError
+from hack.controlplane.layout import Layout
+
+_PROC = Path("/proc")
+_POLL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A live process. Where the system keeps no argument list, `argv` holds the whole command line."""
+
+    pid: int
+    argv: tuple[str, ...]
+
+
+def component_of(process: Process, workdir: Path) -> str | None:
+    """Return the component of the plane that a process runs, or None."""
+    prefix = f"{workdir}/bin/"
+    program = process.argv[0] if process.argv else ""
+    # `ps` gives one string; a component's name has no space, so the first word of the rest is the name.
+    return program.removeprefix(prefix).split(" ", 1)[0] if program.startswith(prefix) else None
+
+
+def belongs_to(process: Process, layout: Layout) -> bool:
+    """Tell whether a process is a component of the plane, or the kwokctl that is starting it."""
+    if component_of(process, layout.workdir):
+        return True
+    line = " ".join(process.argv)
+    return "kwokctl" in line.split(" --", 1)[0] and f"--kubeconfig={layout.kubeconfig}" in line
+
+
+def components(processes: Iterable[Process], workdir: Path) -> dict[str, int]:
+    """Map the plane's running components to their process ids."""
+    found = ((component_of(process, workdir), process.pid) for process in processes)
+    return {name: pid for name, pid in found if name}
+
+
+def running() -> list[Process]:
+    """List the live processes of the machine; zombies have ended and are left out."""
+    return _from_proc() if _PROC.joinpath("self").exists() else _from_ps()
+
+
+def _from_proc() -> list[Process]:
+    found = []
+    for entry in os.scandir(_PROC):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            command_line = _PROC.joinpath(entry.name, "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended meanwhile, or hidden from this user: not ours
+        if command_line:  # a zombie's is empty
+            argv = command_line.rstrip(b"\0").decode(errors="replace").split("\0")
+            found.append(Process(int(entry.name), tuple(argv)))
+    return found
+
+
+def _from_ps() -> list[Process]:
+    command = ["ps", "-axww", "-o", "pid=,stat=,command="]
+    try:
+        result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise CommandError("ps", str(error)) from error
+    return parse_ps(result.stdout)
+
+
+def parse_ps(output: str) -> list[Process]:
+    """Read the output of `ps -o pid=,stat=,command=`, without the zombies."""
+    rows = (line.split(maxsplit=2) for line in output.splitlines())
+    return [Process(int(row[0]), (row[2],)) for row in rows if len(row) == 3 and not row[1].startswith("Z")]  # noqa: PLR2004 - the three columns
+
+
+def kill_all(layout: Layout, *, timeout: float) -> int:
+    """End every process of the plane, those it starts meanwhile included; return how many there were."""
+    ended: set[int] = set()
+    deadline = time.monotonic() + timeout
+    while alive := [process.pid for process in running() if belongs_to(process, layout)]:
+        if time.monotonic() > deadline:
+            raise StopError(tuple(alive))
+        for pid in alive:
+            kill(pid)
+        ended.update(alive)
+        time.sleep(_POLL)
+    return len(ended)
+
+
+def kill_component(workdir: Path, name: str, *, timeout: float) -> None:
+    """End one component and wait until it is gone."""
+    deadline = time.monotonic() + timeout
+    while (pid := components(running(), workdir).get(name)) is not None:
+        if time.monotonic() > deadline:
+            raise StopError((pid,))
+        kill(pid)
+        time.sleep(_POLL)
+
+
+def kill(pid: int) -> None:
+    """Send SIGKILL; a process that has ended already is fine.
+
+    SIGKILL, because the data is thrown away or must survive a crash anyway, while kube-apiserver takes up to
+    a minute for a graceful end as long as watches are open.
+    """
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

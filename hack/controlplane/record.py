@@ -1,0 +1,92 @@
+"""Remembers with which settings a plane was made, so that a later `up` knows what it finds."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from hack.controlplane.errors import InvalidSettingError
+from hack.controlplane.kwokctl import COMPONENTS, ComponentArgs
+from hack.controlplane.ports import Ports
+from hack.controlplane.versions import DISTRIBUTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a person can choose about a plane, besides its nodes."""
+
+    component_args: Mapping[str, Mapping[str, str]]
+    audit_policy: Path | None
+
+    @classmethod
+    def of(cls, component_args: ComponentArgs, audit_policy: Path | None) -> "Settings":
+        """Check settings for what can be told without starting anything."""
+        for name in component_args:
+            if name not in COMPONENTS:
+                raise InvalidSettingError("component arguments", f"no component {name}, only {', '.join(COMPONENTS)}")
+        if audit_policy and not audit_policy.is_file():
+            raise InvalidSettingError("audit policy", f"there is no file {audit_policy}")
+        return cls(component_args, audit_policy.absolute() if audit_policy else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How a plane was made."""
+
+    versions: dict[str, str]
+    ports: Ports
+    component_args: dict[str, dict[str, str]]
+    audit_policy_digest: str | None
+
+    @classmethod
+    def of(cls, settings: Settings, ports: Ports) -> "Record":
+        """Describe a plane that is made now."""
+        return cls(
+            versions=pinned_versions(),
+            ports=ports,
+            component_args={name: dict(args) for name, args in settings.component_args.items()},
+            audit_policy_digest=_digest(settings.audit_policy),
+        )
+
+
+def pinned_versions() -> dict[str, str]:
+    """Return the versions that this checkout wants."""
+    return {distribution.name: str(distribution.version) for distribution in DISTRIBUTIONS}
+
+
+def differences(record: Record, settings: Settings) -> tuple[str, ...]:
+    """Say what a plane lacks of the settings asked for; what is not asked for may be as it is."""
+    changes = [
+        f"{name} {record.versions.get(name, 'missing')} instead of {version}"
+        for name, version in pinned_versions().items()
+        if record.versions.get(name) != version
+    ]
+    changes += [
+        f"other arguments of {name}"
+        for name, args in settings.component_args.items()
+        if record.component_args.get(name) != dict(args)
+    ]
+    if settings.audit_policy and record.audit_policy_digest != _digest(settings.audit_policy):
+        changes.append("another audit policy")
+    return tuple(changes)
+
+
+def _digest(policy: Path | None) -> str | None:
+    return hashlib.sha256(policy.read_bytes()).hexdigest() if policy else None
+
+
+def read(path: Path) -> Record | None:
+    """Read a record; None where there is none, or none that this version understands."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def write(path: Path, record: Record) -> None:
+    """Write a record, completely or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(msgspec.json.encode(record))
+    temporary.replace(path)

@@ -1,0 +1,125 @@
+"""What a person sees while the control plane is obtained and started.
+
+On a terminal long work has a live bar; elsewhere (CI logs, pipes) it is one plain line every 15 seconds.
+Everything goes to stderr, so that stdout stays free for results.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_PLAIN_INTERVAL = 15.0
+
+# Called with (done, total, detail) as work advances.
+Advance = Callable[[int, int, str], None]
+
+
+class Reporter(Protocol):
+    """Where messages and progress go."""
+
+    def say(self, text: str) -> None:
+        """Tell one thing that has happened or starts now."""
+
+    def warn(self, text: str) -> None:
+        """Tell about something that went wrong, although the work goes on."""
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Advance]:
+        """Show long work while the context lasts."""
+        raise NotImplementedError
+
+
+def progress_line(title: str, done: int, total: int, elapsed: float, detail: str) -> str:
+    """Describe progress in one line; the time left is extrapolated from the pace so far."""
+    parts = [title]
+    if total:
+        parts.append(f"{done} of {total} {detail}".rstrip())
+    elif detail:
+        parts.append(detail)
+    parts.append(f"{_minutes(elapsed)} elapsed")
+    if 0 < done < total:
+        parts.append(f"about {_minutes(elapsed / done * (total - done))} left")
+    return ", ".join(parts)
+
+
+def _minutes(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"  # noqa: PLR2004 - a minute
+
+
+@dataclass(slots=True)
+class PlainReporter:
+    """One line a message: fit for logs."""
+
+    interval: float = _PLAIN_INTERVAL
+    clock: Callable[[], float] = time.monotonic
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a line, marked."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Advance]:
+        """Print the title, then a line at most once an interval."""
+        self.say(title)
+        started = printed = self.clock()
+
+        def advance(done: int, total: int, detail: str) -> None:
+            nonlocal printed
+            now = self.clock()
+            if now - printed >= self.interval:
+                printed = now
+                self.say(progress_line(title, done, total, now - started, detail))
+
+        yield advance
+
+
+@dataclass(slots=True)
+class TerminalReporter:
+    """Live bars, for a person at a terminal."""
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, highlight=False, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a line, marked."""
+        self.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Advance]:
+        """Show a bar that vanishes at the end."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=None, detail="")
+
+            def advance(done: int, total: int, detail: str) -> None:
+                shown = f"{done}/{total} {detail}" if total else detail
+                progress.update(task, completed=done, total=total or None, detail=shown)
+
+            yield advance
+
+
+def default_reporter() -> Reporter:
+    """Choose by what stderr is."""
+    return TerminalReporter() if sys.stderr.isatty() else PlainReporter()

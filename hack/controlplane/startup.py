@@ -1,0 +1,129 @@
+"""Brings the components of a laid-out plane to health, or tells why they do not get there.
+
+A component that ends early is started again a few times: on a slow machine kube-controller-manager gives up on
+an API server that is still starting. One that found its port taken is reported at once; only other ports help.
+"""
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hack.controlplane import api, kwokctl, processes
+from hack.controlplane.errors import CommandError, ComponentFailedError, NotReadyError, PortCollisionError
+from hack.controlplane.layout import Layout
+from hack.controlplane.ports import Ports
+from hack.controlplane.report import Reporter
+
+_POLL = 0.1
+_RESTARTS = 3
+_TAIL_LINES = 12
+
+# kube-controller-manager makes it; until then the API server refuses every pod in the namespace.
+_DEFAULT_SERVICE_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
+
+
+@dataclass(slots=True)
+class Startup:
+    """One attempt to get a plane healthy by a deadline."""
+
+    layout: Layout
+    ports: Ports
+    report: Reporter
+    seconds: float
+    deadline: float
+    _starts: Counter[str] = field(default_factory=Counter)
+
+    def finish_creation(self, creating: subprocess.Popen[bytes]) -> None:
+        """Wait until the kwokctl that lays the plane out has ended and every component is healthy."""
+        self._starts.update(kwokctl.COMPONENTS)
+        while (code := creating.poll()) is None:
+            # Those that kwokctl has started, read before the processes are: in between it may start more.
+            started = [name for name in kwokctl.COMPONENTS if self.layout.pid_file(name).exists()]
+            self._start_missing(started)
+            self._sleep("kwokctl, which lays out the plane")
+        if code != 0:
+            raise CommandError("kwokctl create cluster", tail(self.layout.kwokctl_log))
+        self.run()
+
+    def run(self) -> None:
+        """Start what does not run, and wait until every component is healthy."""
+        self._start_missing(kwokctl.COMPONENTS)
+        while unhealthy := next(self._unhealthy(), None):
+            self._sleep(unhealthy)
+            self._start_missing(kwokctl.COMPONENTS)
+
+    def run_one(self, name: str) -> None:
+        """Start one component unless it runs, and wait until it is healthy."""
+        self._start_missing([name])
+        while not self._is_healthy(name):
+            self._sleep(name)
+            self._start_missing([name])
+
+    def _sleep(self, waiting_for: str) -> None:
+        if time.monotonic() > self.deadline:
+            raise NotReadyError(waiting_for, self.seconds, self.layout.logs)
+        time.sleep(_POLL)
+
+    def _start_missing(self, names: Iterable[str]) -> None:
+        alive = processes.components(processes.running(), self.layout.workdir)
+        for name in names:
+            if name not in alive:
+                self._start(name)
+
+    def _start(self, name: str) -> None:
+        if self._starts[name]:
+            log = self.layout.log(name)
+            end = tail(log)
+            if "address already in use" in end:
+                raise PortCollisionError(name)
+            if self._starts[name] > _RESTARTS:
+                raise ComponentFailedError(name, log, end)
+            self.report.warn(f"{name} has ended, starting it again")
+        component = kwokctl.read_components(self.layout.workdir).get(name)
+        if component is None:
+            raise CommandError("kwokctl create cluster", f"it did not lay out {name}")
+        self._starts[name] += 1
+        kwokctl.start_component(component, self.layout)
+
+    def _unhealthy(self) -> Iterator[str]:
+        yield from (name for name in kwokctl.COMPONENTS if not self._is_healthy(name))
+        with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
+            if not server.exists(_DEFAULT_SERVICE_ACCOUNT):
+                yield "the default service account"
+
+    def _is_healthy(self, name: str) -> bool:
+        match name:
+            case "etcd":
+                return api.is_healthy(self.ports.etcd, "/readyz", tls=False)
+            case "kube-apiserver":
+                with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
+                    return server.is_ready()
+            case "kube-controller-manager":
+                return api.is_healthy(self.ports.kube_controller_manager, "/healthz", tls=True)
+            case "kube-scheduler":
+                return api.is_healthy(self.ports.kube_scheduler, "/healthz", tls=True)
+            case _:
+                return api.is_healthy(self.ports.kwok_controller, "/healthz", tls=False)
+
+
+@contextmanager
+def stopped_on_failure(layout: Layout, timeout: float) -> Iterator[None]:
+    """End all processes of a plane whose start fails or is interrupted; its logs stay."""
+    try:
+        yield
+    except BaseException:
+        processes.kill_all(layout, timeout=timeout)
+        raise
+
+
+def tail(log: Path) -> str:
+    """Return the end of a log, for an error message."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError as error:
+        return f"({error})"
+    return "\n".join(lines[-_TAIL_LINES:])
