@@ -1,0 +1,8 @@
+"""`python -m controller` is `vmsim controller`."""
+
+import sys
+
+from controller.cli.main import main
+
+if __name__ == "__main__":
+    main(["controller", *sys.argv[1:]])

@@ -1,0 +1,173 @@
+"""The controller process: what it is made of, and the order in which it starts and stops.
+
+Start: credentials, probes and metrics, reflectors; when the caches are full, workers. Stop: no new keys, keys in
+hand finished or abandoned at the deadline, reflectors, server, connections last. Guarantees: `run` returns when
+asked to stop and raises when a part that must live has died; nothing it started outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from controller import __version__
+from controller.domain import names
+from controller.domain.launcher import LauncherPolicy
+from controller.domain.objects import Pod, VirtualMachine
+from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
+from controller.engine.reflector import Reflector
+from controller.engine.workers import Workers
+from controller.engine.workqueue import WorkQueue
+from controller.kube import credentials
+from controller.kube.client import Client
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.reconcilers.vm import Caches, VMReconciler, vm_key
+from controller.telemetry import metrics
+from controller.telemetry.health import Health, LoopMonitor
+from controller.telemetry.server import Server
+
+_log = structlog.get_logger(__name__)
+
+STOP_DEADLINE: Final = 10.0
+"""Seconds that keys in hand get when the process is asked to stop."""
+_CONTROLLER: Final = "virtualmachine"
+
+
+class ControllerDiedError(Exception):
+    """A background task that must live has ended; only a restart helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a person can choose. `namespaces` empty means all."""
+
+    kubeconfig: str | None
+    namespaces: tuple[str, ...]
+    workers: int
+    bind_address: str
+    policy: LauncherPolicy
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the controller until `stop` is set.
+
+    Raises CredentialsError or BindError when it cannot start, ControllerDiedError when it cannot go on.
+    """
+    rng = Random()  # noqa: S311 - jitter, no secret
+    source = credentials.find(settings.kubeconfig)
+    monitor = LoopMonitor()
+    registry = metrics.new_registry()
+    async with await Client.connect(source) as client:
+        health = Health(monitor, client.ready)
+        async with Server(settings.bind_address, registry, health) as server:
+            _log.info(
+                "starting",
+                version=__version__,
+                cluster=str(source),
+                namespaces=",".join(settings.namespaces) or "*",
+                workers=settings.workers,
+                metrics=f"{server.url}/metrics",
+            )
+            caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
+            reflectors = _reflectors(client, caches, rng)
+            background = [
+                asyncio.create_task(monitor.run(), name="loop-monitor"),
+                *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
+            ]
+            health.watch(background, [(name, reflector.synced) for name, reflector in reflectors])
+            try:
+                workers = _workers(client, caches, settings, registry, rng)
+                synced = asyncio.create_task(_all_synced(reflectors), name="sync")
+                if await _first(stop, background, synced):
+                    _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
+                    workers.start()
+                    await _first(stop, background)
+                _log.info("stopping")
+                await workers.stop(STOP_DEADLINE)
+            finally:
+                await _cancel(background)
+    _log.info("stopped")
+
+
+def _reflectors(
+    client: Client, caches: Mapping[str | None, Caches], rng: Random
+) -> list[tuple[str, Reflector[VirtualMachine] | Reflector[Pod]]]:
+    found: list[tuple[str, Reflector[VirtualMachine] | Reflector[Pod]]] = []
+    for namespace, cache in caches.items():
+        where = f" in {namespace}" if namespace else ""
+        found += [
+            (f"VMs{where}", Reflector(client, VIRTUAL_MACHINES, cache.vms, rng=rng, namespace=namespace)),
+            (
+                f"pods{where}",
+                Reflector(client, PODS, cache.pods, rng=rng, namespace=namespace, label_selector=names.VM_LABEL),
+            ),
+        ]
+    return found
+
+
+def _workers(
+    client: Client,
+    caches: Mapping[str | None, Caches],
+    settings: Settings,
+    registry: CollectorRegistry,
+    rng: Random,
+) -> Workers:
+    """Wire stores to the queue and the queue to the reconciler."""
+    clock = asyncio.get_running_loop().time
+    limiter = DefaultLimiter(ItemExponential(rng), Bucket(clock))
+    queue: WorkQueue[str] = WorkQueue(limiter, metrics=metrics.QueueMetrics(registry, _CONTROLLER))
+    registry.register(metrics.UnfinishedWork(queue, _CONTROLLER))
+
+    def vm_changed(old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        if (vm := new or old) is not None:
+            queue.add(vm.metadata.key)
+
+    def pod_changed(old: Pod | None, new: Pod | None) -> None:
+        for key in {vm_key(pod) for pod in (old, new) if pod is not None}:
+            if key is not None:
+                queue.add(key)
+
+    for cache in caches.values():
+        cache.vms.listen(vm_changed)
+        cache.pods.listen(pod_changed)
+    reconciler = VMReconciler(client, caches, settings.policy, rng=rng)
+    return Workers(
+        queue,
+        reconciler.reconcile,
+        count=settings.workers,
+        metrics=metrics.ReconcileMetrics(registry, _CONTROLLER, settings.workers),
+    )
+
+
+async def _all_synced(reflectors: list[tuple[str, Reflector[VirtualMachine] | Reflector[Pod]]]) -> None:
+    for _, reflector in reflectors:
+        await reflector.synced.wait()
+
+
+async def _first(
+    stop: asyncio.Event, background: list[asyncio.Task[None]], wanted: asyncio.Task[None] | None = None
+) -> bool:
+    """Wait for `wanted` (True) or `stop` (False). Raises ControllerDiedError if a background task ends first."""
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    mine: set[asyncio.Task[None] | asyncio.Task[bool]] = {stopping} if wanted is None else {stopping, wanted}
+    try:
+        await asyncio.wait({*mine, *background}, return_when=asyncio.FIRST_COMPLETED)
+        for dead in background:
+            if dead.done():
+                raise ControllerDiedError(f"task {dead.get_name()} has ended") from dead.exception()
+        return wanted is not None and wanted.done()
+    finally:
+        for task in mine:
+            task.cancel()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,146 @@
+"""`vmsim`: the commands.
+
+Guarantees: every flag shows its default and its environment variable in `--help`; an expected error is one line
+that says what to do, with exit code 1 (2 for a bad flag), never a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from controller import __version__
+from controller.domain.launcher import FAKE_NODES, LauncherPolicy
+from controller.domain.ratio import QuantityError, ReferenceNode
+from controller.telemetry.logs import LogFormat, LogLevel
+
+app = typer.Typer(
+    name="vmsim",
+    help="Simulated virtual machines on Kubernetes: rehearse scheduling, migration and rebalancing without hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's boxes cut the names of environment variables short at 80 columns
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    app(list(arguments) if arguments is not None else None)
+    sys.exit(0)
+
+
+def fail(message: str) -> NoReturn:
+    """Tell a person what went wrong, and exit with code 1."""
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(1)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if wanted:
+        typer.echo(f"vmsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _reference(cpu: str, memory: str) -> ReferenceNode:
+    try:
+        return ReferenceNode.of(cpu=cpu, memory=memory)
+    except QuantityError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _selector(text: str) -> dict[str, str]:
+    """Parse `key=value,key=value`; empty means any node."""
+    selector: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{part!r} in --node-selector is not of the form key=value")
+        selector[key] = value
+    return selector
+
+
+@app.command()
+def controller(
+    *,
+    kubeconfig: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_KUBECONFIG",
+            metavar="FILE",
+            help="Credentials of the cluster.",
+            show_default="$KUBECONFIG, then ~/.kube/config, then the pod's service account",
+        ),
+    ] = None,
+    namespaces: Annotated[
+        str,
+        typer.Option(envvar="VMSIM_NAMESPACES", metavar="A,B", help="Namespaces to watch.", show_default="all"),
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(envvar="VMSIM_WORKERS", min=1, max=256, help="VMs reconciled at the same time.")
+    ] = 16,
+    metrics_bind_address: Annotated[
+        str,
+        typer.Option(
+            envvar="VMSIM_METRICS_BIND_ADDRESS",
+            metavar="HOST:PORT",
+            help="Where /metrics, /healthz and /readyz listen. Port 0 takes a free one and logs it.",
+        ),
+    ] = "127.0.0.1:8080",
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="VMSIM_LOG_FORMAT", help="auto: console on a terminal, JSON lines elsewhere."),
+    ] = LogFormat.AUTO,
+    log_level: Annotated[
+        LogLevel, typer.Option(envvar="VMSIM_LOG_LEVEL", help="Least important line that is written.")
+    ] = LogLevel.INFO,
+    reference_cpu: Annotated[
+        str,
+        typer.Option(envvar="VMSIM_REFERENCE_CPU", metavar="QUANTITY", help="CPU that the ratio 1.0 stands for."),
+    ] = "32",
+    reference_memory: Annotated[
+        str,
+        typer.Option(envvar="VMSIM_REFERENCE_MEMORY", metavar="QUANTITY", help="Memory that the ratio 1.0 stands for."),
+    ] = "256Gi",
+    node_selector: Annotated[
+        str,
+        typer.Option(
+            envvar="VMSIM_NODE_SELECTOR",
+            metavar="KEY=VALUE,…",
+            help="Labels of the nodes that VMs may land on: by default fake nodes only. Empty: any node.",
+        ),
+    ] = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items()),
+) -> None:
+    """Run the controller until SIGTERM or Ctrl-C."""
+    # Imported here, since the API client takes most of a second to load and --help needs none of it.
+    from controller import process  # noqa: PLC0415
+    from controller.app import Settings  # noqa: PLC0415
+    from controller.telemetry import logs  # noqa: PLC0415
+
+    logs.configure(log_format, log_level)
+    settings = Settings(
+        kubeconfig=kubeconfig,
+        namespaces=tuple(dict.fromkeys(filter(None, (name.strip() for name in namespaces.split(","))))),
+        workers=workers,
+        bind_address=metrics_bind_address,
+        policy=LauncherPolicy(
+            reference=_reference(reference_cpu, reference_memory), node_selector=_selector(node_selector)
+        ),
+    )
+    problem = process.run_until_signal(settings)
+    if problem is not None:
+        fail(problem)

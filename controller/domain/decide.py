@@ -1,0 +1,367 @@
+"""What to do about one VM: a pure function of what the caches show.
+
+Guarantees, each a promise of docs/design.md:
+
+- at most one live pod per VM: a pod is created only when no other live pod of the VM is known, and a
+  replacement only after a live read says that its predecessor's name is free (`CreatePod.predecessor`);
+- the incarnation moves only by a guarded status write, only after its pod was seen, and never while a create
+  of it may still commit (`Circumstances.hold`);
+- a pod is deleted only with its UID and resourceVersion, and only if the VM's UID controls it;
+- the same view gives the same plan, and a view at its goal gives an empty one.
+
+Actions of a plan run in order; a guard that does not hold ends the plan, and a later reconcile decides anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from controller.domain import launcher, names, status
+from controller.domain.launcher import LauncherPolicy, Shares
+from controller.domain.objects import Pod, StartFailure, VirtualMachine, VMStatus
+from controller.domain.ratio import RatioError
+from controller.domain.status import Phase, Step, Verdict
+
+HISTORY_LIMIT: Final = 50
+"""Transitions kept in `.status.conditions`."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the caches show of one `namespace/name`: the VM, and every pod that names it as its controller."""
+
+    vm: VirtualMachine | None
+    pods: tuple[Pod, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What no cache shows. `hold` is the time in seconds during which the incarnation must not move."""
+
+    now: datetime
+    jitter: float = 0.0
+    hold: float = 0.0
+    create_refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Create the pod of one incarnation, after a live read says that `predecessor` is gone."""
+
+    name: str
+    incarnation: int
+    body: dict[str, Any]
+    predecessor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete exactly this pod in exactly this state (UID and resourceVersion)."""
+
+    pod: Pod
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmVMGone:
+    """Go on only if a live read says that the VM with this UID exists no more."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmPodGone:
+    """Go on only if a live read says that no pod of this VM has this name; give a hidden one its labels back."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchPod:
+    """Set metadata on this pod (UID and resourceVersion guarded)."""
+
+    pod: Pod
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """Replace the VM's status if the VM is still as the cache shows it."""
+
+    status: VMStatus
+
+
+Action: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmPodGone | PatchPod | WriteStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Actions in order, and when to look again although nothing happened (seconds)."""
+
+    actions: tuple[Action, ...] = ()
+    requeue_after: float | None = None
+
+
+NOTHING: Final = Plan()
+
+
+def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> Plan:
+    """Decide the next step for one VM."""
+    vm = view.vm
+    if vm is None:
+        return _collect(view.pods)
+    own = tuple(pod for pod in view.pods if pod.owner is not None and pod.owner.uid == vm.metadata.uid)
+    if vm.metadata.deletion_timestamp is not None:
+        # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
+        return NOTHING if "orphan" in vm.metadata.finalizers else Plan(_deletions(own, "its VM is being deleted"))
+    return _Life(vm, own, view.pods, policy, circumstances).plan()
+
+
+def _collect(pods: tuple[Pod, ...]) -> Plan:
+    """No VM: what it left behind goes, once a live read agrees that it is gone."""
+    actions: list[Action] = []
+    for pod in pods:
+        if pod.owner is not None and not pod.terminating:
+            actions += [ConfirmVMGone(pod.owner.name, pod.owner.uid), DeletePod(pod, "its VM is gone")]
+    return Plan(tuple(actions))
+
+
+def _deletions(pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, ...]:
+    return tuple(DeletePod(pod, why) for pod in pods if not pod.terminating)
+
+
+class _Life:
+    """One decision about a VM that exists. Holds what its branches share; lives for one call."""
+
+    def __init__(
+        self,
+        vm: VirtualMachine,
+        own: tuple[Pod, ...],
+        pods: tuple[Pod, ...],
+        policy: LauncherPolicy,
+        circumstances: Circumstances,
+    ) -> None:
+        self.vm = vm
+        self.policy = policy
+        self.circumstances = circumstances
+        self.now = status.timestamp(circumstances.now)
+        # A wiped status must not restart the count below a pod that exists.
+        seen = (pod.incarnation for pod in own if pod.incarnation is not None)
+        self.incarnation = max(vm.status.incarnation or 0, *seen, 0)
+        self.current = next((pod for pod in own if pod.incarnation == self.incarnation), None)
+        self.older = tuple(pod for pod in own if pod is not self.current)
+        self.strangers = tuple(pod for pod in pods if pod.owner is not None and pod.owner.uid != vm.metadata.uid)
+        self.spec_problem: str | None = None
+        self.spec: Shares | None = None
+        self.used: launcher.Consumption | None = None
+        try:
+            self.spec = launcher.requested(vm)
+            self.used = launcher.consumption(vm, self.spec)
+        except RatioError as error:
+            self.spec_problem = str(error)
+
+    # --- branches ----------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        if not self.vm.spec.running:
+            return self._stop()
+        if self.current is not None:
+            return self._follow(self.current)
+        if self.spec_problem is not None:
+            verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=self.spec_problem)
+            return Plan(self._publish(Phase.FAILED, verdict, steps=(Step(Phase.FAILED, self.now),)))
+        if self.older:
+            return Plan(_deletions(self.older, f"incarnation {self.incarnation} replaces it"))
+        if self._used_up:
+            return self._replace("Pod was deleted", confirm=True)
+        return self._start()
+
+    def _stop(self) -> Plan:
+        verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
+        if self.current is not None or self.older:
+            pods = self.older if self.current is None else (self.current, *self.older)
+            kept = self._publish_pod(self.current) if self.current is not None else ()
+            return Plan((*_deletions(pods, "the VM is stopped"), *kept))
+        if self.vm.status.phase == Phase.STOPPED:
+            return Plan(self._publish(Phase.STOPPED, verdict))
+        if self._used_up and self.circumstances.hold > 0:
+            return Plan(requeue_after=self.circumstances.hold)
+        # The next life gets the next number now, so that starting again needs no further write.
+        incarnation = self.incarnation + 1 if self._used_up else self.incarnation
+        write = self._publish(Phase.STOPPED, verdict, steps=(Step(Phase.STOPPED, self.now),), incarnation=incarnation)
+        return Plan((*self._confirm_recorded(), *write))
+
+    def _follow(self, pod: Pod) -> Plan:
+        """Publish the pod of this incarnation, keep its metadata current, replace it when it is done."""
+        housekeeping = _deletions(self.older, f"incarnation {self.incarnation} replaces it")
+        if not pod.done or pod.terminating:
+            return Plan((*housekeeping, *self._refresh(pod), *self._publish_pod(pod)))
+        failure = self._failure(pod)
+        if failure != self.vm.status.start_failure:
+            # The write comes back as an event, and with it the wait.
+            return Plan((*housekeeping, *self._publish_pod(pod)))
+        return self._replace("The failed pod is replaced", confirm=False)
+
+    def _replace(self, why: str, *, confirm: bool) -> Plan:
+        """Move to the next incarnation; the reconcile after this one deletes what is left and creates."""
+        failure = self.vm.status.start_failure
+        retry_at = status.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
+        backoff = (retry_at - self.circumstances.now).total_seconds() if retry_at is not None else 0.0
+        wait = max(backoff, self.circumstances.hold)
+        if wait > 0:
+            return Plan(requeue_after=wait)
+        incarnation = self.incarnation + 1
+        verdict = Verdict(
+            status.READY,
+            status=False,
+            reason="PodNotExists",
+            message=f"{why}; pod {self._name(incarnation)} takes its place",
+        )
+        write = self._publish(
+            Phase.SCHEDULING, verdict, steps=(Step(Phase.SCHEDULING, self.now),), incarnation=incarnation
+        )
+        return Plan((*(self._confirm_recorded() if confirm else ()), *write))
+
+    def _start(self) -> Plan:
+        """No pod of this incarnation yet: wait until a namesake's pods are gone, then create."""
+        blocking = tuple(pod for pod in self.strangers if not pod.done)
+        if blocking:
+            waiting = tuple(
+                action
+                for pod in blocking
+                if not pod.terminating and pod.owner is not None
+                for action in (
+                    ConfirmVMGone(pod.owner.name, pod.owner.uid),
+                    DeletePod(pod, "its VM was replaced"),
+                )
+            )
+            return Plan(waiting)
+        if self.spec is None or self.used is None:  # pragma: no cover - plan() has answered this before
+            return NOTHING
+        refusal = self.circumstances.create_refusal
+        published: tuple[WriteStatus, ...] = ()
+        if refusal is not None:
+            verdict = Verdict(status.READY, status=False, reason="FailedCreate", message=refusal)
+            phase = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
+            published = self._publish(phase, verdict)
+            if published:
+                return Plan(published)
+        return Plan(
+            (
+                CreatePod(
+                    name=self._name(self.incarnation),
+                    incarnation=self.incarnation,
+                    body=launcher.manifest(self.vm, self.incarnation, self.spec, self.used.shares, self.policy),
+                    predecessor=self._name(self.incarnation - 1) if self.incarnation > 0 else None,
+                ),
+            )
+        )
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def _name(self, incarnation: int) -> str:
+        return names.pod_name(self.vm.metadata.name, self.vm.metadata.uid, incarnation)
+
+    @property
+    def _used_up(self) -> bool:
+        """Whether this incarnation's pod was seen, so that its name must never be used again."""
+        return self.vm.status.incarnation == self.incarnation and self.vm.status.pod_uid is not None
+
+    def _confirm_recorded(self) -> tuple[ConfirmPodGone, ...]:
+        recorded = self.vm.status.pod_name
+        return (ConfirmPodGone(recorded),) if recorded is not None else ()
+
+    def _refresh(self, pod: Pod) -> tuple[PatchPod, ...]:
+        """Bring a pod's labels and usage annotations up to date, in one patch, if any differs."""
+        if self.used is None or pod.terminating:
+            return ()
+        wanted_labels = launcher.labels(self.vm)
+        wanted_annotations = launcher.usage_annotations(self.used.shares, self.policy.reference)
+        stale_labels = {k: v for k, v in wanted_labels.items() if pod.metadata.labels.get(k) != v}
+        stale_annotations = {k: v for k, v in wanted_annotations.items() if pod.metadata.annotations.get(k) != v}
+        return (PatchPod(pod, stale_labels, stale_annotations),) if stale_labels or stale_annotations else ()
+
+    def _failure(self, pod: Pod) -> StartFailure:
+        return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
+
+    def _publish_pod(self, pod: Pod) -> tuple[WriteStatus, ...]:
+        if pod.done and pod.terminating:
+            # Ending is what a deleted pod does: no failure of the VM, and nothing new to tell.
+            return ()
+        phase = status.pod_phase(pod)
+        failure = None
+        if pod.done and self.vm.spec.running:
+            failure = self._failure(pod)
+        elif phase is not Phase.RUNNING:
+            failure = self.vm.status.start_failure
+        target = VMStatus(
+            node_name=pod.spec.node_name,
+            pod_name=pod.metadata.name,
+            pod_uid=pod.metadata.uid,
+            start_failure=failure,
+        )
+        steps = status.new_steps(self.vm.status, self.incarnation, pod, self.now)
+        return self._write(phase, target, status.pod_readiness(pod), steps, self.incarnation)
+
+    def _publish(
+        self, phase: Phase, verdict: Verdict, *, steps: tuple[Step, ...] = (), incarnation: int | None = None
+    ) -> tuple[WriteStatus, ...]:
+        """Publish a phase in which no pod exists."""
+        incarnation = self.incarnation if incarnation is None else incarnation
+        waiting = phase in (Phase.SCHEDULING, Phase.PENDING)
+        # While the incarnation stays, so does the memory that its pod was seen.
+        same_life = incarnation == self.vm.status.incarnation
+        target = VMStatus(
+            pod_name=self._name(incarnation) if phase is Phase.SCHEDULING or same_life else None,
+            pod_uid=self.vm.status.pod_uid if same_life else None,
+            start_failure=self.vm.status.start_failure if waiting else None,
+        )
+        return self._write(phase, target, verdict, steps, incarnation)
+
+    def _write(
+        self, phase: Phase, target: VMStatus, verdict: Verdict, steps: tuple[Step, ...], incarnation: int
+    ) -> tuple[WriteStatus, ...]:
+        """Complete a status and write it if it differs from the one recorded."""
+        before = self.vm.status
+        complete = msgspec.structs.replace(
+            target,
+            phase=str(phase),
+            incarnation=incarnation,
+            created_at=before.created_at or self.vm.metadata.creation_timestamp or self.now,
+            cpu_consumption=self.used.shares.cpu_text if self.used else before.cpu_consumption,
+            memory_consumption=self.used.shares.memory_text if self.used else before.memory_consumption,
+        )
+        wanted = status.extend(
+            self.vm,
+            complete,
+            steps=steps,
+            standing=(verdict, *self._warnings()),
+            now=self.now,
+            history_limit=HISTORY_LIMIT,
+        )
+        return (WriteStatus(wanted),) if wanted != before else ()
+
+    def _warnings(self) -> tuple[Verdict, ...]:
+        """Conditions that are there only while they are true."""
+        found: list[Verdict] = []
+        if self.used is not None and self.used.problems:
+            message = "; ".join(self.used.problems)
+            found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason="NotARatio", message=message))
+        if self.spec_problem is not None:
+            found.append(Verdict(status.INVALID_SPEC, status=True, reason="NotARatio", message=self.spec_problem))
+        if self.current is not None and not self.current.done and self.spec is not None and self.vm.spec.running:
+            annotations = self.current.metadata.annotations
+            cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
+            if self.spec.differs(cpu, memory):
+                message = (
+                    f"Pod {self.current.metadata.name} still requests cpu {cpu}, memory {memory}; "
+                    "the spec holds from the next start"
+                )
+                found.append(Verdict(status.RESTART_REQUIRED, status=True, reason="ResourcesChanged", message=message))
+        return tuple(found)

@@ -1,0 +1,169 @@
+"""The launcher pod: the manifest a VM becomes, and the metadata kept current on it afterwards.
+
+Guarantees: the manifest passes the `restricted` Pod Security level, asks for exactly ratio × reference node,
+mounts nothing, and carries a controller ownerRef without blockOwnerDeletion (which would need a permission
+on finalizers elsewhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine
+from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+
+IMAGE: Final = "registry.k8s.io/pause:3.10.1"
+"""Does nothing, and a real node could pull it."""
+
+FAKE_NODES: Final[Mapping[str, str]] = MappingProxyType({"type": "kwok"})
+"""Default selector: a simulated VM never lands on a real node of a shared cluster by accident."""
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherPolicy:
+    """What every launcher pod has in common."""
+
+    reference: ReferenceNode
+    node_selector: Mapping[str, str] = field(default_factory=lambda: FAKE_NODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """CPU and memory as shares of the reference node, with the strings they were read from."""
+
+    cpu: Decimal
+    memory: Decimal
+    cpu_text: str
+    memory_text: str
+
+    def differs(self, cpu: str | None, memory: str | None) -> bool:
+        """Whether two recorded ratios say something else; one that was lost says nothing."""
+        recorded = ((self.cpu, self.cpu_text, cpu), (self.memory, self.memory_text, memory))
+        return any(text not in (None, own_text) and not _equals(own, text) for own, own_text, text in recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """What a VM uses now, and why an annotation that says so was not believed."""
+
+    shares: Shares
+    problems: tuple[str, ...] = ()
+
+
+def _equals(ratio: Decimal, text: str) -> bool:
+    try:
+        return Decimal(text) == ratio
+    except InvalidOperation:
+        return False
+
+
+def requested(vm: VirtualMachine) -> Shares:
+    """Read the spec's ratios. Raises RatioError when one slipped past the schema."""
+    resources = vm.spec.resources
+    return Shares(
+        cpu=parse_ratio(resources.cpu, field="spec.resources.cpu", maximum=CPU_MAX),
+        memory=parse_ratio(resources.memory, field="spec.resources.memory", maximum=MEMORY_MAX),
+        cpu_text=resources.cpu,
+        memory_text=resources.memory,
+    )
+
+
+def consumption(vm: VirtualMachine, spec: Shares) -> Consumption:
+    """Read the consumption annotations; an absent or unusable one falls back to the spec."""
+    problems: list[str] = []
+
+    def read(annotation: str, maximum: Decimal, fallback: Decimal, fallback_text: str) -> tuple[Decimal, str]:
+        text = vm.metadata.annotations.get(annotation)
+        if text is None:
+            return fallback, fallback_text
+        try:
+            return parse_ratio(text, field=f"annotation {annotation}", maximum=maximum), text
+        except RatioError as error:
+            problems.append(f"{error}; using the spec's {fallback_text}")
+            return fallback, fallback_text
+
+    cpu, cpu_text = read(names.CPU_CONSUMPTION, CPU_MAX, spec.cpu, spec.cpu_text)
+    memory, memory_text = read(names.MEMORY_CONSUMPTION, MEMORY_MAX, spec.memory, spec.memory_text)
+    return Consumption(Shares(cpu, memory, cpu_text, memory_text), tuple(problems))
+
+
+def labels(vm: VirtualMachine) -> dict[str, str]:
+    """Labels a launcher pod always has; the pod watch depends on the first."""
+    return {
+        names.VM_LABEL: vm.metadata.name,
+        names.KUBEVIRT_APP_LABEL: names.KUBEVIRT_APP,
+        names.KUBEVIRT_CREATED_BY: vm.metadata.uid,
+        names.KUBEVIRT_VM_NAME: vm.metadata.name,
+    }
+
+
+def usage_annotations(used: Shares, reference: ReferenceNode) -> dict[str, str]:
+    """Annotations that follow the VM's consumption: ours, and KWOK's that `kubectl top` can read."""
+    return {
+        names.CPU_CONSUMPTION: used.cpu_text,
+        names.MEMORY_CONSUMPTION: used.memory_text,
+        names.KWOK_USAGE_CPU: reference.cpu_quantity(used.cpu),
+        names.KWOK_USAGE_MEMORY: reference.memory_quantity(used.memory),
+    }
+
+
+def manifest(
+    vm: VirtualMachine, incarnation: int, spec: Shares, used: Shares, policy: LauncherPolicy
+) -> dict[str, Any]:
+    """Build the pod of one incarnation of a VM."""
+    name = names.pod_name(vm.metadata.name, vm.metadata.uid, incarnation)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": vm.metadata.namespace,
+            "labels": labels(vm),
+            "annotations": {
+                names.INCARNATION: str(incarnation),
+                names.KUBEVIRT_DOMAIN: vm.metadata.name,
+                names.REQUESTED_CPU: spec.cpu_text,
+                names.REQUESTED_MEMORY: spec.memory_text,
+                **usage_annotations(used, policy.reference),
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": names.API_VERSION,
+                    "kind": names.VM_KIND,
+                    "name": vm.metadata.name,
+                    "uid": vm.metadata.uid,
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65535,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
+            "containers": [
+                {
+                    "name": "compute",
+                    "image": IMAGE,
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                    "resources": {
+                        "requests": {
+                            "cpu": policy.reference.cpu_quantity(spec.cpu),
+                            "memory": policy.reference.memory_quantity(spec.memory),
+                        }
+                    },
+                }
+            ],
+            **({"nodeSelector": dict(policy.node_selector)} if policy.node_selector else {}),
+        },
+    }

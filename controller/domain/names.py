@@ -1,0 +1,62 @@
+"""Every name the simulator writes into the cluster, in one place.
+
+Guarantees: a pod's name is a pure function of (VM name, VM UID, incarnation), so that creating the same pod
+twice collides at the API server instead of making two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+GROUP: Final = "simulation.node-classifier.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+VM_KIND: Final = "VirtualMachine"
+VM_PLURAL: Final = "virtualmachines"
+VM_CRD: Final = f"{VM_PLURAL}.{GROUP}"
+
+CONTROLLER_NAME: Final = "vmsim-controller"
+"""Field manager of our writes and reporter of our events."""
+
+# --- On the VM, written by users -------------------------------------------------------------------------
+CPU_CONSUMPTION: Final = f"{GROUP}/cpu-consumption"
+MEMORY_CONSUMPTION: Final = f"{GROUP}/memory-consumption"
+
+# --- On the pod, written by us ---------------------------------------------------------------------------
+VM_LABEL: Final = f"{GROUP}/vm"
+"""Names the VM. The pod watch selects on its presence."""
+INCARNATION: Final = f"{GROUP}/incarnation"
+"""Which life of the VM this pod is; adoption requires it to match."""
+REQUESTED_CPU: Final = f"{GROUP}/requested-cpu"
+REQUESTED_MEMORY: Final = f"{GROUP}/requested-memory"
+"""The spec's ratios that the pod's requests were made from: they differ from the spec after an edit."""
+
+# KWOK's resource usage from annotations (kustomize/metrics/usage/usage-from-annotation.yaml).
+KWOK_USAGE_CPU: Final = "kwok.x-k8s.io/usage-cpu"
+KWOK_USAGE_MEMORY: Final = "kwok.x-k8s.io/usage-memory"
+
+# KubeVirt's launcher labels and annotations (pkg/virt-controller/services/template.go).
+KUBEVIRT_APP_LABEL: Final = "kubevirt.io"
+KUBEVIRT_APP: Final = "virt-launcher"
+KUBEVIRT_CREATED_BY: Final = "kubevirt.io/created-by"
+KUBEVIRT_VM_NAME: Final = "vm.kubevirt.io/name"
+KUBEVIRT_DOMAIN: Final = "kubevirt.io/domain"
+
+POD_PREFIX: Final = "virt-launcher-"
+SUFFIX_LENGTH: Final = 5
+MAX_VM_NAME: Final = 63 - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
+"""43: the pod's name must be a DNS label, since it is also a hostname."""
+
+# apimachinery's util/rand alphabet: no vowels and no look-alikes, so no suffix spells a word.
+_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
+
+
+def pod_name(vm_name: str, vm_uid: str, incarnation: int) -> str:
+    """`virt-launcher-<vm>-<5 chars>`, the same for the same arguments for ever."""
+    digest = int.from_bytes(hashlib.sha256(f"{vm_uid}/{incarnation}".encode()).digest()[:8], "big")
+    suffix = []
+    for _ in range(SUFFIX_LENGTH):
+        digest, index = divmod(digest, len(_ALPHABET))
+        suffix.append(_ALPHABET[index])
+    return f"{POD_PREFIX}{vm_name}-{''.join(suffix)}"

@@ -1,0 +1,90 @@
+"""Ratios and quantities: exact decimals, never floats.
+
+Guarantees: a ratio is a plain decimal within its bounds or a `RatioError` that names field, value and bound;
+a request never rounds down, so a VM is never packed into less than it asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+MAX_LENGTH: Final = 16
+"""Longest ratio string: bounds the work before any arithmetic, here and in the CRD."""
+CPU_MAX: Final = Decimal(1000)
+MEMORY_MAX: Final = Decimal(1)
+
+_PLAIN_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?", re.ASCII)
+_SUFFIX: Final = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), 1)},
+    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+}
+
+
+class RatioError(ValueError):
+    """A ratio that cannot be used. The message names the field, the value and the bound."""
+
+
+class QuantityError(ValueError):
+    """A Kubernetes quantity that cannot be used."""
+
+
+def parse_ratio(value: object, *, field: str, maximum: Decimal) -> Decimal:
+    """Parse a share of the reference node, 0 to `maximum` inclusive.
+
+    Raises RatioError for anything that is not a plain decimal string (`NaN`, `1e3`, `-1`, `.5`, a number).
+    """
+    wanted = f"want a plain decimal string from 0 to {maximum}, such as '0.15'"
+    if not isinstance(value, str) or len(value) > MAX_LENGTH or not _PLAIN_DECIMAL.fullmatch(value):
+        raise RatioError(f"{field} is {_shorten(value)}: {wanted}")
+    ratio = Decimal(value)
+    if ratio > maximum:
+        raise RatioError(f"{field} is {_shorten(value)}: {wanted}")
+    return ratio
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 2 * MAX_LENGTH else f"{text[: 2 * MAX_LENGTH]}…"
+
+
+def parse_quantity(text: str) -> Decimal:
+    """Parse a non-negative Kubernetes quantity (`32`, `500m`, `256Gi`) into cores or bytes."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise QuantityError(
+            f"{text!r} is no quantity: want a number with an optional suffix, such as 32, 500m or 256Gi"
+        )
+    number, suffix = match.groups()
+    return Decimal(number) * _SUFFIX[suffix or ""]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceNode:
+    """The node of which every ratio is a share: cores and bytes."""
+
+    cpu: Decimal
+    memory: Decimal
+
+    @classmethod
+    def of(cls, *, cpu: str, memory: str) -> ReferenceNode:
+        """Parse two quantities; both must be above zero."""
+        node = cls(cpu=parse_quantity(cpu), memory=parse_quantity(memory))
+        if node.cpu <= 0 or node.memory <= 0:
+            raise QuantityError(
+                f"a reference node of {cpu} CPU and {memory} memory holds nothing: both must be above 0"
+            )
+        return node
+
+    def cpu_quantity(self, ratio: Decimal) -> str:
+        """`ratio` of the reference CPU, in whole millicores, rounded up."""
+        return f"{(ratio * self.cpu * 1000).to_integral_value(ROUND_CEILING)}m"
+
+    def memory_quantity(self, ratio: Decimal) -> str:
+        """`ratio` of the reference memory, in whole bytes, rounded up."""
+        return str((ratio * self.memory).to_integral_value(ROUND_CEILING))

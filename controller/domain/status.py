@@ -1,0 +1,196 @@
+"""A VM's status as a function of its pod: phase, Ready, transition history.
+
+Guarantees: the same inputs give an equal status, so a reconcile that changes nothing writes nothing; a phase
+that passed between two writes still enters the history, in order; `Ready` stands first (kubectl wait takes
+the first of a type) and the history last, oldest first and bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from controller.domain.objects import Condition, Pod, StartFailure, VirtualMachine, VMStatus
+
+READY: Final = "Ready"
+RESTART_REQUIRED: Final = "RestartRequired"
+INVALID_CONSUMPTION: Final = "InvalidConsumption"
+INVALID_SPEC: Final = "InvalidSpec"
+_HISTORY_PREFIX: Final = "Phase"
+
+
+class Phase(StrEnum):
+    """The description's phases, and Stopped."""
+
+    PENDING = "Pending"
+    SCHEDULING = "Scheduling"
+    SCHEDULED = "Scheduled"
+    RUNNING = "Running"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+_PROGRESS: Final[dict[str, int]] = {
+    Phase.SCHEDULING: 1,
+    Phase.SCHEDULED: 2,
+    Phase.RUNNING: 3,
+    Phase.FAILED: 4,
+}
+"""How far one pod has come. Anything else (Pending, Stopped) is before the pod: 0."""
+
+
+class Step(NamedTuple):
+    """A phase, and when it was reached (RFC 3339, whole seconds)."""
+
+    phase: Phase
+    at: str
+
+
+class Verdict(NamedTuple):
+    """A condition before its time is known."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+def timestamp(moment: datetime) -> str:
+    """Write a moment as Kubernetes does: UTC, whole seconds, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_timestamp(text: str | None) -> datetime | None:
+    """Read a Kubernetes time; None for an absent or unreadable one."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def pod_phase(pod: Pod) -> Phase:
+    """Phase of a VM whose launcher this is."""
+    if pod.done:
+        return Phase.FAILED
+    if pod.status.phase == "Running":
+        return Phase.RUNNING
+    return Phase.SCHEDULED if pod.spec.node_name else Phase.SCHEDULING
+
+
+def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
+    """Every phase this pod is known to have passed, with the times the cluster recorded."""
+    created = pod.metadata.creation_timestamp or now
+    steps = [Step(Phase.SCHEDULING, created)]
+    if pod.spec.node_name:
+        bound = pod.status.condition("PodScheduled")
+        steps.append(Step(Phase.SCHEDULED, (bound and bound.last_transition_time) or created))
+    if pod.status.phase == "Running":
+        ready = pod.status.condition("Ready")
+        at = ready.last_transition_time if ready and ready.status == "True" else None
+        steps.append(Step(Phase.RUNNING, at or pod.status.start_time or now))
+    if pod.done:
+        steps.append(Step(Phase.FAILED, now))
+    return tuple(steps)
+
+
+def pod_readiness(pod: Pod) -> Verdict:
+    """Ready, with KubeVirt's reasons where it has one."""
+    if pod.terminating:
+        return Verdict(
+            READY, status=False, reason="PodTerminating", message=f"Pod {pod.metadata.name} is being deleted"
+        )
+    if pod.done:
+        detail = ": ".join(part for part in (pod.status.reason, pod.status.message) if part)
+        ended = f"Pod {pod.metadata.name} ended as {pod.status.phase}"
+        return Verdict(READY, status=False, reason="PodFailed", message=f"{ended}: {detail}" if detail else ended)
+    ready = pod.status.condition("Ready")
+    if pod.status.phase == "Running" and ready is not None and ready.status == "True":
+        return Verdict(READY, status=True, reason="GuestRunning", message="")
+    bound = pod.status.condition("PodScheduled")
+    if bound is not None and bound.status == "False":
+        return Verdict(READY, status=False, reason=bound.reason or "Unschedulable", message=bound.message)
+    return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} is not ready yet")
+
+
+def extend(
+    vm: VirtualMachine,
+    target: VMStatus,
+    *,
+    steps: Iterable[Step],
+    standing: Iterable[Verdict],
+    now: str,
+    history_limit: int,
+) -> VMStatus:
+    """Complete `target` with its conditions: standing ones first, then the old history and the new steps.
+
+    A standing condition keeps its time until its status flips. Times in the history never run backwards, since
+    the cluster's clocks and ours differ by a little.
+    """
+    recorded = vm.status.conditions
+    history = [condition for condition in recorded if condition.type.startswith(_HISTORY_PREFIX)]
+    fresh = list(steps)
+    if not history:
+        fresh.insert(0, Step(Phase.PENDING, vm.metadata.creation_timestamp or now))
+    for step in fresh:
+        last = history[-1] if history else None
+        if last is not None and last.type == f"{_HISTORY_PREFIX}{step.phase}":
+            continue
+        at = max(step.at, last.last_transition_time or "") if last is not None else step.at
+        history.append(
+            Condition(
+                type=f"{_HISTORY_PREFIX}{step.phase}",
+                status="True",
+                last_transition_time=at,
+                reason=f"TransitionedTo{step.phase}",
+                message=f"VM transitioned to {step.phase} phase",
+            )
+        )
+    before = {condition.type: condition for condition in recorded}
+    current = tuple(_settle(verdict, before.get(verdict.type), now) for verdict in standing)
+    return msgspec.structs.replace(target, conditions=(*current, *history[-history_limit:]))
+
+
+def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
+    status = "True" if verdict.status else "False"
+    at = before.last_transition_time if before is not None and before.status == status else now
+    return Condition(
+        type=verdict.type,
+        status=status,
+        last_transition_time=at,
+        reason=verdict.reason,
+        message=verdict.message,
+    )
+
+
+def new_steps(status: VMStatus, incarnation: int, pod: Pod, now: str) -> tuple[Step, ...]:
+    """Return the steps of this pod that the status does not tell yet."""
+    steps = pod_steps(pod, now)
+    same_life = status.incarnation == incarnation and not (status.phase == Phase.FAILED and not pod.done)
+    reached = _PROGRESS.get(status.phase, 0) if same_life else 0
+    return tuple(step for step in steps if _PROGRESS[step.phase] > reached)
+
+
+def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float) -> StartFailure:
+    """KubeVirt's start backoff after a pod failed: 10·n² s plus up to half again, at most 300 s.
+
+    `jitter` is in [0, 1). A failure already counted (same pod) is returned unchanged.
+    """
+    before = vm.status.start_failure
+    if before is not None and before.last_failed_pod_uid == pod.metadata.uid:
+        return before
+    count = (before.consecutive_fail_count if before is not None else 0) + 1
+    delay = min(300.0, 10.0 * count * count)
+    delay = min(300.0, delay * (1 + jitter / 2))
+    return StartFailure(
+        consecutive_fail_count=count,
+        last_failed_pod_uid=pod.metadata.uid,
+        retry_after_timestamp=timestamp(datetime.fromtimestamp(math.ceil(now.timestamp() + delay), UTC)),
+    )

@@ -1,0 +1,1 @@
+"""Generic controller parts that know nothing of VMs: workqueue, reflector, store, workers."""

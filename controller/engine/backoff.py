@@ -1,0 +1,36 @@
+"""Backoff of a loop that talks to the API server: client-go's reflector constants.
+
+Guarantees: delays grow from 0.8 s to 30 s by doubling, each with up to as much again added at random, and start
+over after two quiet minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+INITIAL: Final = 0.8
+MAXIMUM: Final = 30.0
+RESET_AFTER: Final = 120.0
+
+
+class Backoff:
+    """The delays of one loop. `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float], rng: Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._next = INITIAL
+        self._last = clock()
+
+    def delay(self, *, at_least: float | None = None) -> float:
+        """Return the seconds to wait before the next try; a server's Retry-After sets a floor."""
+        now = self._clock()
+        if now - self._last > RESET_AFTER:
+            self._next = INITIAL
+        base = self._next
+        self._next = min(MAXIMUM, base * 2)
+        delay = max(base * (1 + self._rng.random()), at_least or 0.0)
+        self._last = now + delay
+        return delay

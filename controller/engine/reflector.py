@@ -1,0 +1,177 @@
+"""Keeps a store equal to what the API server has: list, watch, and list again when the watch cannot go on.
+
+Guarantees:
+
+- The first list is paged and a quorum read; the store takes it whole or not at all, and a watch resumes only from
+  a version that a complete list, a later event or a bookmark gave.
+- 410, as an HTTP status or as an ERROR event, leads to a new list, whose differences (deletions too) reach the
+  listeners. Every other failure keeps the version and watches on.
+- It never gives up and never stops silently: failures back off (0.8 s to 30 s, Retry-After honoured) and are
+  logged; the only way out of `run` is cancellation.
+- A connection that is silent beyond the client's idle limit counts as broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from random import Random
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+
+from controller.engine.backoff import Backoff
+from controller.engine.store import HasMetadata, Store
+from controller.kube import codec, errors
+from controller.kube.client import Page
+from controller.kube.resources import ObjectOnly, Resource
+
+T = TypeVar("T", bound=HasMetadata)
+_log = structlog.get_logger(__name__)
+
+PAGE_SIZE: Final = 500
+WATCH_LIFE: Final = (300.0, 600.0)
+"""Seconds a watch lives, drawn at random: bounded, so that tokens rotate and load balancers rebalance."""
+SHORT_WATCH: Final = 1.0
+"""A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
+
+
+class ListWatcher(Protocol):
+    """The two requests a reflector needs; `controller.kube.client.Client` has them."""
+
+    async def list_page(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str | None,
+        label_selector: str | None,
+        limit: int,
+        continue_token: str,
+    ) -> Page[T]:
+        """Read one page."""
+        ...
+
+    def watch(
+        self,
+        resource: Resource[T],
+        *,
+        resource_version: str,
+        life: float,
+        namespace: str | None,
+        label_selector: str | None,
+    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
+        """Stream events."""
+        ...
+
+
+class Reflector(Generic[T]):
+    """Feeds one store from one resource, in one namespace or in all."""
+
+    def __init__(
+        self,
+        client: ListWatcher,
+        resource: Resource[T],
+        store: Store[T],
+        *,
+        rng: Random,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self._resource = resource
+        self._store = store
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._rng = rng
+        self._sleep = sleep
+        self._log = _log.bind(resource=resource.plural, namespace=namespace or "*")
+        self.synced = asyncio.Event()
+        """Set once the store holds a first complete list; never cleared."""
+
+    async def run(self) -> None:
+        """Keep the store up to date until cancelled."""
+        clock = asyncio.get_running_loop().time
+        backoff = Backoff(clock, self._rng)
+        listed = False
+        while True:
+            started = clock()
+            try:
+                if not listed:
+                    await self._list()
+                    listed = True
+                events = await self._watch()
+            except errors.ExpiredError as error:
+                self._log.info("listing again", why=str(error))
+                listed = False
+                await self._sleep(backoff.delay())
+            except errors.KubeError as error:
+                retry_after = error.retry_after if isinstance(error, errors.StatusError) else None
+                delay = backoff.delay(at_least=retry_after)
+                self._log.warning(
+                    "watching again" if listed else "listing again", error=str(error), in_seconds=round(delay, 1)
+                )
+                await self._sleep(delay)
+            else:
+                if events == 0 and clock() - started < SHORT_WATCH:
+                    await self._sleep(backoff.delay())
+
+    async def _list(self) -> None:
+        """Read all pages, then hand them to the store at once."""
+        items: list[T] = []
+        token = ""
+        limit = PAGE_SIZE
+        while True:
+            try:
+                page = await self._client.list_page(
+                    self._resource,
+                    namespace=self._namespace,
+                    label_selector=self._label_selector,
+                    limit=limit,
+                    continue_token=token,
+                )
+            except errors.ExpiredError:
+                if not token:
+                    raise
+                # Too many pages for the server's memory of the past: read it in one piece, as client-go does.
+                items, token, limit = [], "", 0
+                continue
+            items += page.items
+            token = page.continue_token
+            if not token:
+                break
+        self._store.replace(items, page.resource_version)
+        self._log.debug("listed", objects=len(items), resource_version=page.resource_version)
+        self.synced.set()
+
+    async def _watch(self) -> int:
+        """Watch once; return the number of events when the server ended it in good order."""
+        count = 0
+        batches = self._client.watch(
+            self._resource,
+            resource_version=self._store.resource_version,
+            life=self._rng.uniform(*WATCH_LIFE),
+            namespace=self._namespace,
+            label_selector=self._label_selector,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                count += len(batch)
+                for event in batch:
+                    self._apply(event)
+        return count
+
+    def _apply(self, event: codec.WatchEnvelope) -> None:
+        match event.type:
+            case "ADDED" | "MODIFIED" | "DELETED":
+                item = codec.decode(event.object, self._resource.type)
+                self._store.apply(item, deleted=event.type == "DELETED")
+            case "BOOKMARK":
+                bookmark = codec.decode(event.object, ObjectOnly)
+                self._store.bookmark(bookmark.metadata.resource_version)
+            case "ERROR":
+                status = codec.decode_status(bytes(event.object))
+                raise errors.from_status(status.code, status.reason, status.message)
+            case _:
+                raise errors.MalformedReplyError(f"a watch event of unknown type {event.type!r}")

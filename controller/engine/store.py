@@ -1,0 +1,117 @@
+"""The newest known state of every object of one kind, and who is told when it changes.
+
+Guarantees: reads are O(1) and copy nothing; an object never goes back in time; after `replace` the store holds
+exactly what the list held, and listeners have heard of every difference, deletions included; the store's
+resource version never decreases between two lists and follows bookmarks too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from controller.domain.objects import ObjectMeta
+
+
+class HasMetadata(Protocol):
+    """Any object of the API."""
+
+    @property
+    def metadata(self) -> ObjectMeta:
+        """Its identity."""
+        ...
+
+
+T = TypeVar("T", bound=HasMetadata)
+
+Listener: TypeAlias = Callable[[T | None, T | None], None]
+"""Called with (old, new): (None, new) is an addition, (old, None) a deletion."""
+
+
+def revision(resource_version: str) -> int:
+    """Return a resource version as a number, so that two can be compared (KEP-5504); -1 if it is none."""
+    return int(resource_version) if resource_version.isascii() and resource_version.isdigit() else -1
+
+
+class Store(Generic[T]):
+    """Objects by `namespace/name`, and by one index."""
+
+    def __init__(self, index: Callable[[T], str | None] | None = None) -> None:
+        self._objects: dict[str, T] = {}
+        self._index_of = index
+        self._index: dict[str, dict[str, T]] = {}
+        self._listeners: list[Listener[T]] = []
+        self.resource_version = ""
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over the objects, in no order. Do not await on the way."""
+        return iter(self._objects.values())
+
+    def listen(self, listener: Listener[T]) -> None:
+        """Call `listener` at every later change."""
+        self._listeners.append(listener)
+
+    def get(self, key: str) -> T | None:
+        """Return the object of a `namespace/name`."""
+        return self._objects.get(key)
+
+    def by_index(self, value: str) -> tuple[T, ...]:
+        """Return the objects whose index value this is."""
+        bucket = self._index.get(value)
+        return tuple(bucket.values()) if bucket else ()
+
+    def has_reached(self, resource_version: str) -> bool:
+        """Whether the store shows the cluster as of this version or later. True for one that is no number."""
+        return revision(self.resource_version) >= revision(resource_version)
+
+    def replace(self, objects: Iterable[T], resource_version: str) -> None:
+        """Take a complete list: what it lacks is deleted."""
+        fresh = {item.metadata.key: item for item in objects}
+        self.resource_version = resource_version
+        for key in self._objects.keys() - fresh.keys():
+            self._set(key, None)
+        for key, item in fresh.items():
+            known = self._objects.get(key)
+            if known is None or known.metadata.resource_version != item.metadata.resource_version:
+                self._set(key, item)
+
+    def apply(self, item: T, *, deleted: bool) -> None:
+        """Take one watch event."""
+        metadata = item.metadata
+        at = revision(metadata.resource_version)
+        if at > revision(self.resource_version):
+            self.resource_version = metadata.resource_version
+        known = self._objects.get(metadata.key)
+        if known is not None and revision(known.metadata.resource_version) > at:
+            return
+        self._set(metadata.key, None if deleted else item)
+
+    def bookmark(self, resource_version: str) -> None:
+        """Take the server's word that nothing changed up to this version."""
+        if revision(resource_version) > revision(self.resource_version):
+            self.resource_version = resource_version
+
+    def _set(self, key: str, item: T | None) -> None:
+        old = self._objects.pop(key, None) if item is None else self._objects.get(key)
+        if item is not None:
+            self._objects[key] = item
+        elif old is None:
+            return
+        if self._index_of is not None:
+            self._reindex(key, self._index_of(old) if old is not None else None, item)
+        for listener in self._listeners:
+            listener(old, item)
+
+    def _reindex(self, key: str, before: str | None, item: T | None) -> None:
+        after = self._index_of(item) if self._index_of is not None and item is not None else None
+        if before is not None and before != after:
+            bucket = self._index[before]
+            del bucket[key]
+            if not bucket:
+                del self._index[before]
+        if after is not None and item is not None:
+            self._index.setdefault(after, {})[key] = item

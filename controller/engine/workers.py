@@ -1,0 +1,125 @@
+"""Workers take keys off the queue and reconcile them, so many at a time, never two of one key.
+
+Guarantees: a key whose reconcile fails comes back with backoff, whatever was raised; a worker never dies of one;
+on stop no new key is taken, and those in hand are finished or, past the deadline, abandoned (any process may die
+between any two writes, so abandoning is safe).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+import structlog
+
+from controller.engine.workqueue import QueueShutDownError, WorkQueue
+from controller.kube import errors
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A reconcile that did not fail. `requeue_after` is in seconds; `retry` asks for the key's own backoff."""
+
+    requeue_after: float | None = None
+    retry: bool = False
+
+
+class Outcome(StrEnum):
+    """controller-runtime's values of the label `result`."""
+
+    SUCCESS = "success"
+    REQUEUE = "requeue"
+    REQUEUE_AFTER = "requeue_after"
+    ERROR = "error"
+
+
+Reconcile: TypeAlias = Callable[[str], Awaitable[Result]]
+
+
+class ReconcileMetrics(Protocol):
+    """What the workers report."""
+
+    def started(self) -> None:
+        """Report a reconcile that begins."""
+
+    def finished(self, outcome: Outcome, seconds: float) -> None:
+        """Report how it ended."""
+
+
+class Workers:
+    """A fixed number of tasks that reconcile keys of one queue."""
+
+    def __init__(self, queue: WorkQueue[str], reconcile: Reconcile, *, count: int, metrics: ReconcileMetrics) -> None:
+        self._queue = queue
+        self._reconcile = reconcile
+        self._count = count
+        self._metrics = metrics
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the tasks."""
+        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._count)]
+
+    async def stop(self, deadline: float) -> None:
+        """Take no more keys; give those in hand `deadline` seconds."""
+        self._stopping = True
+        self._queue.shut_down()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=deadline)
+        for task in late:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            try:
+                key = await self._queue.get()
+            except QueueShutDownError:
+                return
+            try:
+                if not self._stopping:
+                    await self._process(key)
+            finally:
+                self._queue.done(key)
+
+    async def _process(self, key: str) -> None:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        self._metrics.started()
+        outcome = Outcome.ERROR
+        try:
+            result = await self._reconcile(key)
+        except errors.ConflictError as error:
+            # Somebody wrote first. The watch brings the news; this is the ordinary course of optimistic writes.
+            _log.debug("conflict", key=key, error=str(error))
+            self._queue.add_rate_limited(key)
+        except errors.KubeError as error:
+            _log.warning("reconcile failed", key=key, attempt=self._queue.failures(key) + 1, error=str(error))
+            self._queue.add_rate_limited(key)
+        except Exception:  # noqa: BLE001 - a defect in one VM's reconcile must not stop the others
+            _log.exception("reconcile failed on a defect", key=key, attempt=self._queue.failures(key) + 1)
+            self._queue.add_rate_limited(key)
+        else:
+            outcome = self._settle(key, result)
+        finally:
+            self._metrics.finished(outcome, clock() - started)
+
+    def _settle(self, key: str, result: Result) -> Outcome:
+        if result.retry:
+            self._queue.add_rate_limited(key)
+            return Outcome.REQUEUE
+        self._queue.forget(key)
+        if result.requeue_after is None:
+            return Outcome.SUCCESS
+        self._queue.add_after(key, result.requeue_after)
+        return Outcome.REQUEUE_AFTER

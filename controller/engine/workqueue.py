@@ -1,0 +1,186 @@
+"""A rate-limited workqueue with client-go's semantics, for one event loop.
+
+Guarantees, as client-go's doc.go words them:
+
+- Fair: keys come out in the order in which they were added.
+- Stingy: a key added several times before it is processed comes out once; one added while it is processed comes
+  out once more, after `done`. No key is ever with two workers.
+- Many producers and consumers: any task may add, any number may get.
+- Shutdown notifications: `get` raises `QueueShutDownError` once the queue is shut down and empty.
+
+A delayed add of a key that already waits keeps the earlier time. Nothing here awaits while it changes state, so
+no lock is needed: the event loop runs each method whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from controller.engine.ratelimit import RateLimiter
+
+K = TypeVar("K", bound=Hashable)
+
+
+class QueueShutDownError(Exception):
+    """Raised by `get` when the queue is shut down and has nothing more to hand out."""
+
+
+class QueueMetrics(Protocol):
+    """What the queue reports. Times are in seconds."""
+
+    def added(self, depth: int) -> None:
+        """Report a key that was queued, and the depth after it."""
+
+    def taken(self, depth: int, waited: float) -> None:
+        """Report a key handed to a worker, and how long it was queued."""
+
+    def finished(self, worked: float) -> None:
+        """Report a key that a worker is done with."""
+
+    def retried(self) -> None:
+        """Report a delayed add."""
+
+
+class NoQueueMetrics:
+    """Reports nothing."""
+
+    def added(self, depth: int) -> None:
+        """Ignore."""
+
+    def taken(self, depth: int, waited: float) -> None:
+        """Ignore."""
+
+    def finished(self, worked: float) -> None:
+        """Ignore."""
+
+    def retried(self) -> None:
+        """Ignore."""
+
+
+class WorkQueue(Generic[K]):
+    """The queue. Make it inside a running event loop, whose clock it keeps."""
+
+    def __init__(self, limiter: RateLimiter, *, metrics: QueueMetrics | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limiter = limiter
+        self._metrics = metrics or NoQueueMetrics()
+        # Every key of `_queue` is in `_dirty` and not in `_processing`.
+        self._queue: deque[K] = deque()
+        # Keys that need processing, with the time of the first add.
+        self._dirty: dict[K, float] = {}
+        # Keys that workers have now, with the time they took them. May also be dirty: `done` queues those again.
+        self._processing: dict[K, float] = {}
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._getters: deque[asyncio.Future[None]] = deque()
+        # Set while no key is queued and none is with a worker.
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._shutting_down = False
+
+    def __len__(self) -> int:
+        """Return the keys that wait for a worker."""
+        return len(self._queue)
+
+    def add(self, key: K) -> None:
+        """Queue a key, now."""
+        if self._shutting_down or key in self._dirty:
+            return
+        self._dirty[key] = self._loop.time()
+        if key not in self._processing:
+            self._push(key)
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Queue a key in `delay` seconds; if it waits already, the earlier time holds."""
+        if self._shutting_down:
+            return
+        if delay <= 0:
+            self.add(key)
+            return
+        self._metrics.retried()
+        due = self._loop.time() + delay
+        waiting = self._timers.get(key)
+        if waiting is not None:
+            if waiting.when() <= due:
+                return
+            waiting.cancel()
+        self._timers[key] = self._loop.call_at(due, self._due, key)
+
+    def add_rate_limited(self, key: K) -> None:
+        """Queue a key that failed, when its rate limiter says so."""
+        self.add_after(key, self._limiter.when(key))
+
+    def forget(self, key: K) -> None:
+        """Tell the rate limiter that the key succeeded."""
+        self._limiter.forget(key)
+
+    def failures(self, key: K) -> int:
+        """Return how often the key failed in a row."""
+        return self._limiter.failures(key)
+
+    async def get(self) -> K:
+        """Wait for a key and take it; `done` must follow. Raises QueueShutDownError."""
+        while not self._queue:
+            if self._shutting_down:
+                raise QueueShutDownError
+            getter: asyncio.Future[None] = self._loop.create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except asyncio.CancelledError:
+                if getter.done() and not getter.cancelled():
+                    self._wake_one()  # the wake-up was ours to use; hand it on
+                raise
+        key = self._queue.popleft()
+        now = self._loop.time()
+        waited = now - self._dirty.pop(key)
+        self._processing[key] = now
+        self._metrics.taken(len(self._queue), waited)
+        return key
+
+    def done(self, key: K) -> None:
+        """Give a key back; it is queued again if it was added meanwhile."""
+        started = self._processing.pop(key)
+        self._metrics.finished(self._loop.time() - started)
+        if key in self._dirty:
+            self._push(key)
+        elif not self._processing and not self._queue:
+            self._idle.set()
+
+    def shut_down(self) -> None:
+        """Take no more keys; workers get what is queued, then QueueShutDownError."""
+        self._shutting_down = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        while self._getters:
+            self._wake_one()
+
+    async def shut_down_with_drain(self) -> None:
+        """Shut down, and wait until workers are done with every key they have and that is queued."""
+        self.shut_down()
+        await self._idle.wait()
+
+    def processing(self) -> Iterator[float]:
+        """Yield for how many seconds each key now with a worker has been there."""
+        now = self._loop.time()
+        return (now - started for started in self._processing.values())
+
+    def _push(self, key: K) -> None:
+        self._queue.append(key)
+        self._idle.clear()
+        self._metrics.added(len(self._queue))
+        self._wake_one()
+
+    def _due(self, key: K) -> None:
+        del self._timers[key]
+        self.add(key)
+
+    def _wake_one(self) -> None:
+        while self._getters:
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
+                return

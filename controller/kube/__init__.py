@@ -1,0 +1,1 @@
+"""The only room that talks HTTP: credentials, typed requests, typed errors."""

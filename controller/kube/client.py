@@ -1,0 +1,315 @@
+"""Typed requests to the API server over kubernetes-asyncio's transport.
+
+Guarantees: every request has a deadline and every watch an idle limit; every HTTP status is checked before its
+body is believed; every patch names its type; writes carry their guards (UID, resourceVersion) where given.
+Failures are `KubeError`s. Nothing is retried here: whether to try again is the caller's knowledge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from urllib.parse import urlencode
+
+import aiohttp
+import structlog
+
+from controller import __version__
+from controller.domain import names
+from controller.kube import codec, credentials, errors
+from controller.kube.resources import ObjectOnly, Resource
+
+if TYPE_CHECKING:
+    from kubernetes_asyncio.client import ApiClient, Configuration
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+REQUEST_DEADLINE: Final = 15.0
+"""Seconds from sending a request to the last byte of its reply."""
+CONNECT_DEADLINE: Final = 5.0
+"""Seconds to open a connection."""
+WATCH_IDLE_LIMIT: Final = 120.0
+"""Seconds without a byte after which a watch counts as dead. The API server sends bookmarks about each minute."""
+_MAX_LINE: Final = 8 * 1024 * 1024
+"""Longest watch line in bytes; etcd refuses objects above 1.5 MiB."""
+_REAUTHENTICATE_EVERY: Final = 10.0
+"""Seconds between two reloads of refused credentials."""
+
+_JSON: Final = "application/json"
+_MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list: the state it shows, and the token of the next page (empty at the end)."""
+
+    items: list[T]
+    resource_version: str
+    continue_token: str
+
+
+class Client:
+    """A connection to one API server. Use as an async context manager."""
+
+    def __init__(self, api: ApiClient, source: credentials.Source) -> None:
+        self._api = api
+        self._configuration: Configuration = api.configuration
+        self._source = source
+        self._reauthenticated_at = float("-inf")
+        self._reauthenticating = asyncio.Lock()
+
+    @classmethod
+    async def connect(cls, source: credentials.Source) -> Self:
+        """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError."""
+        from kubernetes_asyncio.client import ApiClient  # noqa: PLC0415 - see credentials.py
+
+        return cls(ApiClient(await credentials.load(source)), source)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection, open watches included."""
+        await self._api.close()
+
+    # --- reads -------------------------------------------------------------------------------------------
+
+    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
+        """Read the newest state of one object (a quorum read)."""
+        return codec.decode(await self._send("GET", resource.path(namespace, name)), resource.type)
+
+    async def list_page(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        limit: int,
+        continue_token: str = "",
+    ) -> Page[T]:
+        """Read one page of the newest state (a quorum read). Raises ExpiredError for an old token."""
+        query = {"limit": str(limit), "continue": continue_token, "labelSelector": label_selector}
+        meta, items = codec.decode_list(await self._send("GET", resource.path(namespace), query=query), resource.type)
+        return Page(items, meta.resource_version, meta.continue_)
+
+    async def watch(
+        self,
+        resource: Resource[T],
+        *,
+        resource_version: str,
+        life: float,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        idle_limit: float = WATCH_IDLE_LIMIT,
+    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
+        """Yield the events of every chunk that arrives, until the server ends the watch after `life` seconds.
+
+        Raises TransportError when the connection breaks, is silent for `idle_limit` seconds or ends in the middle
+        of an event; MalformedReplyError for what is no event; StatusError when the watch is refused.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(int(life)),
+            "labelSelector": label_selector,
+        }
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_DEADLINE, sock_read=idle_limit)
+        path = resource.path(namespace)
+        try:
+            async with await self._open("GET", path, query=query, timeout=timeout) as response:
+                await self._check(response)
+                async for lines in _lines(response.content):
+                    yield [codec.decode(line, codec.WatchEnvelope) for line in lines]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.TransportError(f"watch {path}: {_describe(error)}") from error
+
+    async def ready(self) -> None:
+        """Return if the API server says that it is ready."""
+        await self._send("GET", "/readyz", deadline=CONNECT_DEADLINE)
+
+    # --- writes ------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+    ) -> T:
+        """Create an object. The server gives up after `server_deadline` seconds, whether or not we still listen.
+
+        Raises AlreadyExistsError if the name is taken.
+        """
+        query = {"timeout": f"{server_deadline:g}s", "fieldManager": names.CONTROLLER_NAME}
+        reply = await self._send("POST", resource.path(namespace), query=query, body=body, content_type=_JSON)
+        return codec.decode(reply, resource.type)
+
+    async def merge_patch(
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> T:
+        """Apply a JSON merge patch. Put `uid` and `resourceVersion` under its metadata to guard it."""
+        reply = await self._send(
+            "PATCH",
+            resource.path(namespace, name, subresource),
+            query={"fieldManager": names.CONTROLLER_NAME},
+            body=body,
+            content_type=_MERGE_PATCH,
+        )
+        return codec.decode(reply, resource.type)
+
+    async def delete(
+        self,
+        resource: Resource[T],
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> str:
+        """Delete exactly the object with this UID; return the resource version of the deletion, if told.
+
+        Raises NotFoundError if it is gone, ConflictError if the name is another object's now.
+        """
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        options: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {key: value for key, value in preconditions.items() if value is not None},
+        }
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        reply = await self._send("DELETE", resource.path(namespace, name), body=options, content_type=_JSON)
+        return codec.decode(reply, ObjectOnly).metadata.resource_version
+
+    # --- transport ---------------------------------------------------------------------------------------
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | None] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str | None = None,
+        deadline: float = REQUEST_DEADLINE,
+    ) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=deadline, sock_connect=CONNECT_DEADLINE)
+        data = codec.encode(body) if body is not None else None
+        try:
+            async with await self._open(
+                method, path, query=query, data=data, content_type=content_type, timeout=timeout
+            ) as response:
+                await self._check(response)
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise errors.TransportError(f"{method} {path}: {_describe(error)}") from error
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own limits, per phase of the request
+        query: Mapping[str, str | None] | None = None,
+        data: bytes | None = None,
+        content_type: str | None = None,
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": _JSON, "User-Agent": f"vmsim/{__version__}"}
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        url = f"{self._configuration.host}{path}"
+        arguments = urlencode({key: value for key, value in (query or {}).items() if value})
+        if arguments:
+            url = f"{url}?{arguments}"
+        rest = self._api.rest_client
+        extra: dict[str, Any] = {}
+        if rest.server_hostname:
+            extra["server_hostname"] = rest.server_hostname
+        session: aiohttp.ClientSession = rest.pool_manager
+        return await session.request(
+            method,
+            url,
+            data=data,
+            headers=headers,
+            timeout=timeout,
+            proxy=rest.proxy,
+            proxy_headers=rest.proxy_headers,
+            allow_redirects=False,
+            **extra,
+        )
+
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
+        """Raise the StatusError of any status outside 2xx."""
+        if 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers are clearest as numbers
+            return
+        status = codec.decode_status(await response.read())
+        error = errors.from_status(
+            response.status,
+            status.reason,
+            status.message,
+            retry_after=_seconds(response.headers.get("Retry-After")),
+        )
+        if isinstance(error, errors.UnauthorizedError):
+            await self._reauthenticate()
+        raise error
+
+    async def _reauthenticate(self) -> None:
+        """Read the credentials again: a token may have been rotated. The caller's next try uses them."""
+        async with self._reauthenticating:
+            now = asyncio.get_running_loop().time()
+            if now - self._reauthenticated_at < _REAUTHENTICATE_EVERY:
+                return
+            self._reauthenticated_at = now
+            try:
+                fresh = await credentials.load(self._source)
+            except errors.CredentialsError as error:
+                _log.warning("credentials were refused and cannot be read again", error=str(error))
+                return
+            self._configuration.api_key = fresh.api_key
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[list[bytes], None]:
+    """Yield the whole lines of each chunk. Raises TransportError if the stream ends within one."""
+    rest: list[bytes] = []
+    size = 0
+    # An empty read is no end of stream: only at_eof() is.
+    while not stream.at_eof():
+        chunk = await stream.readany()
+        head, *tail = chunk.split(b"\n")
+        rest.append(head)
+        size += len(head)
+        if size > _MAX_LINE:
+            raise errors.MalformedReplyError(f"a watch line is longer than {_MAX_LINE} bytes")
+        if not tail:
+            continue
+        lines = [b"".join(rest), *tail[:-1]]
+        rest, size = [tail[-1]], len(tail[-1])
+        if lines := [line for line in lines if line]:
+            yield lines
+    if size:
+        raise errors.TransportError("the watch ended in the middle of an event")
+
+
+def _seconds(header: str | None) -> float | None:
+    """Read Retry-After; the API server sends whole seconds."""
+    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__

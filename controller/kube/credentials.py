@@ -1,0 +1,74 @@
+"""Where the cluster is and who we are there: kubeconfig or in-cluster, through kubernetes-asyncio.
+
+Guarantees: an explicit file is used or refused, never silently replaced by another source; every failure is a
+`CredentialsError` that names the source tried and what to do next.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from controller.kube.errors import CredentialsError
+
+if TYPE_CHECKING:
+    # Importing kubernetes-asyncio costs most of a second, so it is done by those who connect, not by --help.
+    from kubernetes_asyncio.client import Configuration
+
+_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where credentials come from: a kubeconfig's path, or None for the pod's service account."""
+
+    kubeconfig: str | None
+
+    def __str__(self) -> str:
+        """Name the source for a person."""
+        return self.kubeconfig or "the pod's service account"
+
+
+def find(explicit: str | None) -> Source:
+    """Choose the source as kubectl does: flag, KUBECONFIG, ~/.kube/config, then the service account.
+
+    Raises CredentialsError if there is none.
+    """
+    if explicit:
+        return Source(explicit)
+    if from_environment := os.environ.get("KUBECONFIG"):
+        return Source(from_environment)
+    home = Path.home() / ".kube" / "config"
+    if home.is_file():
+        return Source(str(home))
+    if _IN_CLUSTER.is_file():
+        return Source(None)
+    raise CredentialsError(
+        f"no cluster to talk to: neither --kubeconfig nor KUBECONFIG is set, {home} does not exist and this is no "
+        "pod. Start a local one with `make up` and use the export line it prints, or name a kubeconfig."
+    )
+
+
+async def load(source: Source) -> Configuration:
+    """Read the credentials; run exec plugins and token refreshes if the kubeconfig asks for them.
+
+    Raises CredentialsError.
+    """
+    from kubernetes_asyncio import config  # noqa: PLC0415 - see above
+    from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
+
+    configuration = Configuration()
+    try:
+        if source.kubeconfig is None:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(
+                config_file=source.kubeconfig, client_configuration=configuration, persist_config=False
+            )
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CredentialsError(f"cannot use {source}: {error}") from error
+    return configuration

@@ -1,0 +1,107 @@
+"""Every way a request can fail, as a type.
+
+Guarantees: a caller that catches `KubeError` has caught everything this room raises on purpose; each class says
+who raises it and whether the request may have taken effect all the same (`outcome_unknown`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KubeError(Exception):
+    """Anything that can go wrong between us and the API server."""
+
+    outcome_unknown: ClassVar[bool] = False
+    """Whether a write may have been, or may yet be, carried out."""
+
+
+class CredentialsError(KubeError):
+    """No usable kubeconfig or in-cluster credentials. Raised once, at start."""
+
+
+class TransportError(KubeError):
+    """No reply: refused, reset, timed out, or cut off before it was whole."""
+
+    outcome_unknown = True
+
+
+class MalformedReplyError(KubeError):
+    """A success status with a body that is not what was asked for (a proxy's HTML page, say)."""
+
+    outcome_unknown = True
+
+
+class StatusError(KubeError):
+    """The API server answered with an error status.
+
+    `reason` is metav1.Status's machine-readable reason (empty if the body was none); `retry_after` is in
+    seconds.
+    """
+
+    def __init__(self, code: int, reason: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"{message} ({code} {reason})" if reason else f"{message} ({code})")
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+
+class UnauthorizedError(StatusError):
+    """401: the credentials are not, or no longer, accepted."""
+
+
+class ForbiddenError(StatusError):
+    """403: RBAC, a quota or an admission plugin refuses."""
+
+
+class NotFoundError(StatusError):
+    """404: the object or the resource does not exist."""
+
+
+class AlreadyExistsError(StatusError):
+    """409 on a create: the name is taken."""
+
+
+class ConflictError(StatusError):
+    """409 on a guarded write: the object is not, or no longer, what the guard says."""
+
+
+class ExpiredError(StatusError):
+    """410: the resource version or continue token is too old; list again."""
+
+
+class InvalidError(StatusError):
+    """400 or 422: the API server will never accept this object."""
+
+
+class TooManyRequestsError(StatusError):
+    """429: slow down; `retry_after` says for how long."""
+
+
+class ServerError(StatusError):
+    """5xx: the server failed; it may have carried the write out."""
+
+    outcome_unknown = True
+
+
+_BY_CODE: dict[int, type[StatusError]] = {
+    400: InvalidError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    410: ExpiredError,
+    422: InvalidError,
+    429: TooManyRequestsError,
+}
+
+
+def from_status(code: int, reason: str, message: str, *, retry_after: float | None = None) -> StatusError:
+    """Return the error for an HTTP status outside 2xx."""
+    if code == 409:  # noqa: PLR2004 - HTTP's own numbers are clearest as numbers
+        kind: type[StatusError] = AlreadyExistsError if reason == "AlreadyExists" else ConflictError
+    elif code >= 500:  # noqa: PLR2004
+        kind = ServerError
+    else:
+        kind = _BY_CODE.get(code, StatusError)
+    return kind(code, reason, message, retry_after=retry_after)

@@ -1,0 +1,48 @@
+"""The controller as an operating system process: event loop, signals, exit.
+
+Guarantees: the first SIGTERM or SIGINT stops it in good order, a second one ends it at once; an expected failure is
+returned as a sentence for a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from controller import app
+from controller.kube.errors import CredentialsError
+from controller.telemetry.server import BindError
+
+
+def run_until_signal(settings: app.Settings) -> str | None:
+    """Run the controller; return None after a clean stop, else what went wrong."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_main(settings))
+    except (CredentialsError, BindError, app.ControllerDiedError) as error:
+        return str(error)
+    return None
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - there is none for Windows
+
+    return uvloop.Loop
+
+
+async def _main(settings: app.Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask)
+    await app.run(settings, stop)

@@ -1,0 +1,1 @@
+"""Reconcilers: read the caches, ask the domain what to do, do it."""

@@ -1,0 +1,246 @@
+"""The VM reconciler: turns a plan into guarded requests, and remembers what no cache shows.
+
+Guarantees: one reconcile reads the caches once, asks `decide` once, and carries the plan out in order until a
+guard says no; every write is guarded; nothing is decided for a VM until the caches show the last write for it.
+Cost is O(1) in the number of VMs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from controller.domain import decide as domain
+from controller.domain import launcher, names, status
+from controller.domain.objects import Pod, VirtualMachine, VMStatus
+from controller.engine.consistency import ConsistencyStore
+from controller.engine.store import Store
+from controller.engine.workers import Result
+from controller.kube import errors
+from controller.kube.client import Client
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
+
+_log = structlog.get_logger(__name__)
+
+CREATE_DEADLINE: Final = 10.0
+"""Seconds after which the API server gives up a create (`?timeout=`)."""
+SETTLED: Final = 2 * CREATE_DEADLINE
+"""Seconds after which a create whose outcome is unknown has taken effect or never will."""
+CLOCK_SKEW: Final = timedelta(seconds=5)
+"""How far the cluster's clock and ours may differ without harm."""
+CACHE_PATIENCE: Final = 1.0
+"""Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The stores of one namespace, or of all."""
+
+    vms: Store[VirtualMachine] = field(default_factory=Store)
+    pods: Store[Pod] = field(default_factory=lambda: Store(index=vm_key))
+
+
+def vm_key(pod: Pod) -> str | None:
+    """`namespace/name` of the VM that controls a pod; the pod store's index."""
+    owner = pod.owner
+    return f"{pod.metadata.namespace}/{owner.name}" if owner is not None else None
+
+
+class VMReconciler:
+    """Reconciles VMs by key. `caches` maps a namespace, or None for all, to its stores."""
+
+    def __init__(
+        self,
+        client: Client,
+        caches: Mapping[str | None, Caches],
+        policy: launcher.LauncherPolicy,
+        *,
+        rng: Random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._policy = policy
+        self._rng = rng
+        self._now = now
+        self._monotonic = monotonic
+        self._started_at = now()
+        self._started = monotonic()
+        self._consistency = ConsistencyStore()
+        self._refusals: dict[str, str] = {}
+        self._uncertain: dict[str, float] = {}
+
+    async def reconcile(self, key: str) -> Result:
+        """Bring one VM a step closer to its spec."""
+        if not self._consistency.ready(key):
+            return Result(requeue_after=CACHE_PATIENCE)
+        namespace, _, _ = key.partition("/")
+        caches = self._caches_of(namespace)
+        view = domain.View(caches.vms.get(key), caches.pods.by_index(key))
+        if view.vm is None and not view.pods:
+            self._forget(key)
+            return Result()
+        plan = domain.decide(view, self._policy, self._circumstances(key, view.vm))
+        for action in plan.actions:
+            if not await self._carry_out(action, key, view.vm, namespace, caches):
+                return Result(retry=True)
+        return Result(requeue_after=plan.requeue_after)
+
+    def _caches_of(self, namespace: str) -> Caches:
+        return self._caches.get(namespace) or self._caches[None]
+
+    def _forget(self, key: str) -> None:
+        self._refusals.pop(key, None)
+        self._uncertain.pop(key, None)
+
+    def _circumstances(self, key: str, vm: VirtualMachine | None) -> domain.Circumstances:
+        return domain.Circumstances(
+            now=self._now(),
+            jitter=self._rng.random(),
+            hold=self._hold(key, vm) if vm is not None else 0.0,
+            create_refusal=self._refusals.get(key),
+        )
+
+    def _hold(self, key: str, vm: VirtualMachine) -> float:
+        """Seconds during which a create for this VM, ours or our predecessor's, may still take effect."""
+        until = self._uncertain.get(key, 0.0)
+        last = status.parse_timestamp(vm.status.conditions[-1].last_transition_time) if vm.status.conditions else None
+        young = timedelta(seconds=SETTLED) + CLOCK_SKEW
+        if last is not None and self._started_at - young < last < self._started_at + CLOCK_SKEW:
+            # The process before us may have sent a create moments before it died.
+            until = max(until, self._started + SETTLED)
+        return max(0.0, until - self._monotonic())
+
+    async def _carry_out(
+        self, action: domain.Action, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
+    ) -> bool:
+        """Do one action; return False if its guard ended the plan."""
+        match action:
+            case domain.ConfirmVMGone():
+                return await self._vm_gone(action, namespace)
+            case domain.DeletePod():
+                await self._delete(action, key, caches)
+                return True
+            case _ if vm is None:
+                raise AssertionError(f"{action} needs a VM")
+            case domain.ConfirmPodGone():
+                return await self._pod_gone(action.name, vm)
+            case domain.CreatePod():
+                return await self._create(action, key, vm, caches)
+            case domain.PatchPod():
+                patched = await self._patch(action.pod, labels=action.labels, annotations=action.annotations)
+                self._consistency.wrote(key, caches.pods, patched.metadata.resource_version)
+                return True
+            case domain.WriteStatus():
+                await self._write_status(action, key, vm, caches)
+                return True
+
+    async def _vm_gone(self, action: domain.ConfirmVMGone, namespace: str) -> bool:
+        try:
+            vm = await self._client.get(VIRTUAL_MACHINES, action.name, namespace=namespace)
+        except errors.NotFoundError:
+            return True
+        return vm.metadata.uid != action.uid
+
+    async def _pod_gone(self, name: str, vm: VirtualMachine) -> bool:
+        """Look past the cache: a pod of ours whose label was edited away lives on unseen."""
+        try:
+            pod = await self._client.get(PODS, name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            return True
+        if not _controls(vm, pod):
+            return True
+        if names.VM_LABEL not in pod.metadata.labels:
+            _log.info("giving a pod its labels back", vm=vm.metadata.key, pod=name)
+            await self._patch(pod, labels=launcher.labels(vm), annotations={})
+        return False
+
+    async def _create(self, action: domain.CreatePod, key: str, vm: VirtualMachine, caches: Caches) -> bool:
+        if action.predecessor is not None and not await self._pod_gone(action.predecessor, vm):
+            return False
+        try:
+            pod = await self._client.create(
+                PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
+            )
+        except errors.AlreadyExistsError:
+            return await self._adopt(action, key, vm)
+        except (errors.ForbiddenError, errors.InvalidError, errors.NotFoundError) as error:
+            if self._refusals.get(key) != error.message:
+                _log.warning("the API server refuses a pod", vm=key, pod=action.name, error=error.message)
+            self._refusals[key] = error.message
+            return False
+        except errors.KubeError as error:
+            if error.outcome_unknown:
+                self._uncertain[key] = self._monotonic() + SETTLED
+            raise
+        _log.debug("pod created", vm=key, pod=action.name, incarnation=action.incarnation)
+        self._refusals.pop(key, None)
+        self._consistency.wrote(key, caches.pods, pod.metadata.resource_version)
+        return True
+
+    async def _adopt(self, action: domain.CreatePod, key: str, vm: VirtualMachine) -> bool:
+        """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
+        try:
+            pod = await self._client.get(PODS, action.name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            return False
+        if not _controls(vm, pod):
+            self._refusals[key] = (
+                f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
+            )
+            return False
+        self._refusals.pop(key, None)
+        if names.VM_LABEL not in pod.metadata.labels:
+            await self._patch(pod, labels=launcher.labels(vm), annotations={})
+        # The watch shows it in a moment; what it is worth is decided then.
+        return pod.incarnation == action.incarnation and not pod.terminating and not pod.done
+
+    async def _delete(self, action: domain.DeletePod, key: str, caches: Caches) -> None:
+        metadata = action.pod.metadata
+        _log.debug("deleting pod", vm=key, pod=metadata.name, why=action.why)
+        try:
+            version = await self._client.delete(
+                PODS,
+                metadata.name,
+                namespace=metadata.namespace,
+                uid=metadata.uid,
+                resource_version=metadata.resource_version,
+            )
+        except errors.NotFoundError:
+            return
+        self._consistency.wrote(key, caches.pods, version)
+
+    async def _patch(self, pod: Pod, *, labels: dict[str, str], annotations: dict[str, str]) -> Pod:
+        guard = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}
+        body = {"metadata": {**guard, "labels": labels, "annotations": annotations}}
+        return await self._client.merge_patch(PODS, pod.metadata.name, body, namespace=pod.metadata.namespace)
+
+    async def _write_status(self, action: domain.WriteStatus, key: str, vm: VirtualMachine, caches: Caches) -> None:
+        guard = {"uid": vm.metadata.uid, "resourceVersion": vm.metadata.resource_version}
+        body = {"metadata": guard, "status": status_patch(action.status)}
+        try:
+            written = await self._client.merge_patch(
+                VIRTUAL_MACHINES, vm.metadata.name, body, namespace=vm.metadata.namespace, subresource="status"
+            )
+        except errors.NotFoundError:
+            return  # deleted meanwhile; its pods are collected when the watch says so
+        self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
+
+
+def _controls(vm: VirtualMachine, pod: Pod) -> bool:
+    return pod.owner is not None and pod.owner.uid == vm.metadata.uid
+
+
+def status_patch(wanted: VMStatus) -> dict[str, Any]:
+    """Return the merge patch that makes a status exactly `wanted`: what it lacks is null."""
+    return {
+        part.encode_name: msgspec.to_builtins(getattr(wanted, part.name)) for part in msgspec.structs.fields(VMStatus)
+    }

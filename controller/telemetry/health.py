@@ -1,0 +1,82 @@
+"""Whether this process should be restarted (health) and whether it does its job (readiness).
+
+Guarantees: an outage of the API server never makes the process unhealthy, only unready, so it restarts no replica;
+a blocked event loop or a background task that ended does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from controller.kube import errors
+
+_HEARTBEAT: Final = 0.5
+_MEMORY: Final = 30.0
+MAX_LAG: Final = 5.0
+"""Seconds the event loop may have stood still during the last 30 s."""
+_API_CACHED: Final = 2.0
+
+
+class LoopMonitor:
+    """Measures how late the event loop runs what is due."""
+
+    def __init__(self) -> None:
+        self._worst = 0.0
+        self._worst_at = float("-inf")
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            before = clock()
+            await asyncio.sleep(_HEARTBEAT)
+            lag = max(0.0, clock() - before - _HEARTBEAT)
+            if lag >= self._worst or clock() - self._worst_at > _MEMORY:
+                self._worst, self._worst_at = lag, clock()
+
+    @property
+    def lag(self) -> float:
+        """The worst lag of the last 30 s, in seconds."""
+        return self._worst
+
+
+class Health:
+    """Answers the probes. An empty list of problems means yes."""
+
+    def __init__(self, monitor: LoopMonitor, reach_api: Callable[[], Awaitable[None]]) -> None:
+        self._monitor = monitor
+        self._reach_api = reach_api
+        self._tasks: list[asyncio.Task[None]] = []
+        self._synced: list[tuple[str, asyncio.Event]] = []
+        self._api_problem: str | None = None
+        self._api_checked = float("-inf")
+
+    def watch(self, tasks: Iterable[asyncio.Task[None]], synced: Iterable[tuple[str, asyncio.Event]]) -> None:
+        """Take in the tasks that must live and the caches that must be filled."""
+        self._tasks += tasks
+        self._synced += synced
+
+    def health(self) -> list[str]:
+        """Return what only a restart can mend."""
+        problems = [f"task {task.get_name()} has ended" for task in self._tasks if task.done()]
+        if self._monitor.lag > MAX_LAG:
+            problems.append(f"the event loop stood still for {self._monitor.lag:.1f} s")
+        return problems
+
+    async def readiness(self) -> list[str]:
+        """Return what keeps this process from doing its job now."""
+        problems = [f"cache of {name} is not filled yet" for name, event in self._synced if not event.is_set()]
+        clock = asyncio.get_running_loop().time
+        if clock() - self._api_checked > _API_CACHED:
+            self._api_checked = clock()
+            try:
+                await self._reach_api()
+            except errors.KubeError as error:
+                self._api_problem = f"API server: {error}"
+            else:
+                self._api_problem = None
+        if self._api_problem is not None:
+            problems.append(self._api_problem)
+        return problems

@@ -1,0 +1,72 @@
+"""The HTTP server: /metrics, /healthz, /readyz.
+
+Guarantees: listens only where told; port 0 takes a free one, which `url` then names; probes answer in text, one
+problem a line, 200 or 503.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from controller.telemetry.health import Health
+
+
+class BindError(Exception):
+    """The address cannot be listened on. The message names it and says why."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split `host:port` (`:8080` means every interface, `[::1]:8080` an IPv6 one). Raises BindError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise BindError(
+            f"{text!r} is no address: want host:port, such as 127.0.0.1:8080, or 127.0.0.1:0 for a free port"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class Server:
+    """Serves one registry and one health. Use as an async context manager."""
+
+    def __init__(self, address: str, registry: CollectorRegistry, health: Health) -> None:
+        self._host, self._port = parse_address(address)
+        self._health = health
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/metrics", make_aiohttp_handler(registry))
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(app, access_log=None)
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises BindError."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host or None, self._port, shutdown_timeout=1.0)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise BindError(
+                f"cannot listen on {self._host}:{self._port}: {error.strerror}; choose another address with "
+                "--metrics-bind-address (port 0 takes a free one)"
+            ) from error
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(self._health.health())
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(await self._health.readiness())
+
+
+def _answer(problems: list[str]) -> web.Response:
+    return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
