@@ -82,10 +82,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             ]
             health.watch(background, [(name, reflector.synced) for name, reflector in reflectors])
             try:
-                workers = _workers(client, caches, settings, registry, rng)
+                reconciler = VMReconciler(client, caches, settings.policy, rng=rng)
+                workers = _workers(reconciler, caches, settings, registry, rng)
                 synced = asyncio.create_task(_all_synced(reflectors), name="sync")
                 if await _first(stop, background, synced):
                     _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
+                    reconciler.begin()
                     workers.start()
                     await _first(stop, background)
                 _log.info("stopping")
@@ -112,7 +114,7 @@ def _reflectors(
 
 
 def _workers(
-    client: Client,
+    reconciler: VMReconciler,
     caches: Mapping[str | None, Caches],
     settings: Settings,
     registry: CollectorRegistry,
@@ -136,7 +138,6 @@ def _workers(
     for cache in caches.values():
         cache.vms.listen(vm_changed)
         cache.pods.listen(pod_changed)
-    reconciler = VMReconciler(client, caches, settings.policy, rng=rng)
     return Workers(
         queue,
         reconciler.reconcile,

@@ -215,7 +215,9 @@ class _Life:
         backoff = (retry_at - self.circumstances.now).total_seconds() if retry_at is not None else 0.0
         wait = max(backoff, self.circumstances.hold)
         if wait > 0:
-            return Plan(requeue_after=wait)
+            gone = Verdict(status.READY, status=False, reason="PodNotExists", message=f"{why}; a new one follows")
+            waiting = self._publish(self.vm.status.phase, gone) if self.current is None else ()
+            return Plan(waiting, requeue_after=wait)
         incarnation = self.incarnation + 1
         verdict = Verdict(
             status.READY,
@@ -310,22 +312,22 @@ class _Life:
         return self._write(phase, target, status.pod_readiness(pod), steps, self.incarnation)
 
     def _publish(
-        self, phase: Phase, verdict: Verdict, *, steps: tuple[Step, ...] = (), incarnation: int | None = None
+        self, phase: str, verdict: Verdict, *, steps: tuple[Step, ...] = (), incarnation: int | None = None
     ) -> tuple[WriteStatus, ...]:
         """Publish a phase in which no pod exists."""
         incarnation = self.incarnation if incarnation is None else incarnation
-        waiting = phase in (Phase.SCHEDULING, Phase.PENDING)
+        waiting = phase not in (Phase.RUNNING, Phase.STOPPED)
         # While the incarnation stays, so does the memory that its pod was seen.
         same_life = incarnation == self.vm.status.incarnation
         target = VMStatus(
-            pod_name=self._name(incarnation) if phase is Phase.SCHEDULING or same_life else None,
+            pod_name=self._name(incarnation) if phase == Phase.SCHEDULING or same_life else None,
             pod_uid=self.vm.status.pod_uid if same_life else None,
             start_failure=self.vm.status.start_failure if waiting else None,
         )
         return self._write(phase, target, verdict, steps, incarnation)
 
     def _write(
-        self, phase: Phase, target: VMStatus, verdict: Verdict, steps: tuple[Step, ...], incarnation: int
+        self, phase: str, target: VMStatus, verdict: Verdict, steps: tuple[Step, ...], incarnation: int
     ) -> tuple[WriteStatus, ...]:
         """Complete a status and write it if it differs from the one recorded."""
         before = self.vm.status

@@ -72,11 +72,21 @@ class VMReconciler:
         self._rng = rng
         self._now = now
         self._monotonic = monotonic
-        self._started_at = now()
-        self._started = monotonic()
         self._consistency = ConsistencyStore()
         self._refusals: dict[str, str] = {}
+        # Until when (monotonic) a create whose outcome nobody knows may still take effect.
         self._uncertain: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """Take over from the process before, once the caches are full and before the first reconcile.
+
+        That process may have sent creates moments before it died: VMs young enough for that keep their incarnation
+        until such a create has settled.
+        """
+        until = self._monotonic() + SETTLED
+        horizon = self._now() - timedelta(seconds=SETTLED) - CLOCK_SKEW
+        for caches in self._caches.values():
+            self._uncertain |= {vm.metadata.key: until for vm in caches.vms if _younger(vm, horizon)}
 
     async def reconcile(self, key: str) -> Result:
         """Bring one VM a step closer to its spec."""
@@ -88,7 +98,7 @@ class VMReconciler:
         if view.vm is None and not view.pods:
             self._forget(key)
             return Result()
-        plan = domain.decide(view, self._policy, self._circumstances(key, view.vm))
+        plan = domain.decide(view, self._policy, self._circumstances(key))
         for action in plan.actions:
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=True)
@@ -101,23 +111,23 @@ class VMReconciler:
         self._refusals.pop(key, None)
         self._uncertain.pop(key, None)
 
-    def _circumstances(self, key: str, vm: VirtualMachine | None) -> domain.Circumstances:
+    def _circumstances(self, key: str) -> domain.Circumstances:
         return domain.Circumstances(
             now=self._now(),
             jitter=self._rng.random(),
-            hold=self._hold(key, vm) if vm is not None else 0.0,
+            hold=self._hold(key),
             create_refusal=self._refusals.get(key),
         )
 
-    def _hold(self, key: str, vm: VirtualMachine) -> float:
+    def _hold(self, key: str) -> float:
         """Seconds during which a create for this VM, ours or our predecessor's, may still take effect."""
-        until = self._uncertain.get(key, 0.0)
-        last = status.parse_timestamp(vm.status.conditions[-1].last_transition_time) if vm.status.conditions else None
-        young = timedelta(seconds=SETTLED) + CLOCK_SKEW
-        if last is not None and self._started_at - young < last < self._started_at + CLOCK_SKEW:
-            # The process before us may have sent a create moments before it died.
-            until = max(until, self._started + SETTLED)
-        return max(0.0, until - self._monotonic())
+        until = self._uncertain.get(key)
+        if until is None:
+            return 0.0
+        remaining = until - self._monotonic()
+        if remaining <= 0:
+            del self._uncertain[key]
+        return max(0.0, remaining)
 
     async def _carry_out(
         self, action: domain.Action, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
@@ -233,6 +243,13 @@ class VMReconciler:
         except errors.NotFoundError:
             return  # deleted meanwhile; its pods are collected when the watch says so
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
+
+
+def _younger(vm: VirtualMachine, horizon: datetime) -> bool:
+    """Whether the VM's last transition is later than `horizon`, or not known."""
+    history = vm.status.conditions
+    last = status.parse_timestamp(history[-1].last_transition_time) if history else None
+    return last is None or last > horizon
 
 
 def _controls(vm: VirtualMachine, pod: Pod) -> bool:
