@@ -25,3 +25,19 @@ setup: $(STAMP) ## Create .venv with everything development needs
 .PHONY: lock
 lock: $(STAMP) ## Renew requirements-dev.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements-dev.lock
+
+# --- the local control plane --------------------------------------------------------------------------------
+
+NODES ?= 3
+
+.PHONY: up
+up: $(STAMP) ## Start the local control plane alone (NODES=3)
+	@$(BIN)/python -m hack.controlplane up --nodes $(NODES)
+
+.PHONY: down
+down: $(STAMP) ## Stop it and forget its data
+	@$(BIN)/python -m hack.controlplane down
+
+.PHONY: run
+run: $(STAMP) ## Control plane, controller, example VMs, live table (ONCE=1, CLUSTER=current, NODES=3)
+	@$(BIN)/python -m hack.demo --nodes $(NODES) $(if $(ONCE),--once) $(if $(CLUSTER),--cluster $(CLUSTER))

@@ -1,0 +1,1 @@
+"""`make run`: a control plane, the controller, three VMs and a live table of them."""

@@ -1,0 +1,224 @@
+"""Start everything, show the VMs, stop everything.
+
+Guarantees: what this process started (control plane, controller) is stopped again on every way out; what it found
+running is left running. With `--once` the exit code is 0 only if every example VM runs before the deadline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+
+from controller.domain.objects import VirtualMachine
+from controller.engine.reflector import Reflector
+from controller.engine.store import Store
+from controller.kube import credentials
+from controller.kube.client import Client
+from controller.kube.errors import KubeError
+from controller.kube.resources import NODES, VIRTUAL_MACHINES
+from controller.telemetry import logs
+from hack.controlplane.binaries import find_kubectl
+from hack.controlplane.errors import ControlPlaneError
+from hack.controlplane.plane import ControlPlane, default_sources
+from hack.demo.table import laggards, table
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+EXAMPLES: Final = REPOSITORY / "manifests" / "examples" / "example-vms.yaml"
+EXAMPLE_VMS: Final = frozenset({"default/vm-small-1", "default/vm-medium-1", "default/vm-large-1"})
+
+_REFRESH: Final = 0.25
+_PIPE_WIDTH: Final = 120
+_SETUP_DEADLINE: Final = 90.0
+_STOP_DEADLINE: Final = 20.0
+_INTERRUPTED: Final = 130
+
+
+class DemoError(Exception):
+    """What went wrong, in words for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster to use: how to reach it, and kubectl that fits it."""
+
+    kubeconfig: str
+    kubectl: Path
+
+
+def main() -> None:
+    """Run the demonstration and exit."""
+    arguments = _parse()
+    logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
+    # A polite kill is an interrupt: everything is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with _cluster(arguments) as cluster:
+            code = asyncio.run(_demonstrate(cluster, arguments))
+    except ControlPlaneError as error:
+        _complain(f"{error}\nhint: {error.hint}")
+    except (DemoError, KubeError) as error:
+        _complain(str(error))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    else:
+        sys.exit(code)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hack.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--once", action="store_true", help="print the final table and exit once every VM runs")
+    parser.add_argument("--deadline", type=float, default=60.0, metavar="S", help="seconds for --once (default: 60)")
+    parser.add_argument("--nodes", type=int, default=3, metavar="N", help="fake nodes (default: 3)")
+    parser.add_argument(
+        "--cluster",
+        choices=("local", "current"),
+        default="local",
+        help="local: start a control plane; current: use the cluster that kubectl would use (default: local)",
+    )
+    parser.add_argument(
+        "--dir", type=Path, default=REPOSITORY / ".vmsim", help="state directory (default: .vmsim in the repository)"
+    )
+    return parser.parse_args()
+
+
+def _complain(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+@contextmanager
+def _cluster(arguments: argparse.Namespace) -> Iterator[Cluster]:
+    if arguments.cluster == "current":
+        sources = default_sources()
+        source = credentials.find(None)
+        if source.kubeconfig is None:
+            raise DemoError("CLUSTER=current needs a kubeconfig: set KUBECONFIG, or make ~/.kube/config")
+        yield Cluster(source.kubeconfig, find_kubectl(sources.search_path, sources.beside))
+        return
+    plane = ControlPlane(arguments.dir, nodes=arguments.nodes)
+    found_running = any(status.pid is not None for status in plane.status())
+    try:
+        plane.up()
+        print(f"\nIn another terminal:\n\n    export KUBECONFIG={plane.kubeconfig}\n", flush=True)
+        yield Cluster(str(plane.kubeconfig), plane.kubectl)
+    finally:
+        if found_running:
+            print("The control plane was there before and stays; `make down` stops it.", file=sys.stderr)
+        else:
+            with _uninterrupted():
+                plane.down()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no second Ctrl-C leave processes behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    environment = {**os.environ, "KUBECONFIG": cluster.kubeconfig, "KUBECTL": str(cluster.kubectl)}
+    await _quietly(environment, str(REPOSITORY / "hack" / "setup_vm_crd.sh"))
+    arguments.dir.mkdir(exist_ok=True)
+    log = arguments.dir / "controller.log"
+    async with (
+        await Client.connect(credentials.Source(cluster.kubeconfig)) as client,
+        _controller(cluster, log) as process,
+    ):
+        if not (await client.list_page(NODES, limit=1, label_selector="type=kwok")).items:
+            raise DemoError(
+                "no fake node: VMs land on nodes labelled type=kwok, and this cluster has none; add some with KWOK"
+            )
+        await _quietly(environment, str(cluster.kubectl), "apply", "-f", str(EXAMPLES))
+        store: Store[VirtualMachine] = Store()
+        reflector = asyncio.create_task(Reflector(client, VIRTUAL_MACHINES, store, rng=Random()).run())  # noqa: S311
+        try:
+            return await _show(store, process, arguments, log)
+        finally:
+            reflector.cancel()
+            await asyncio.wait({reflector})
+
+
+async def _quietly(environment: dict[str, str], *command: str) -> None:
+    """Run a command; show what it said only if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _SETUP_DEADLINE)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise DemoError(f"{Path(command[0]).name} did not end within {_SETUP_DEADLINE:.0f} s") from None
+    if process.returncode:
+        raise DemoError(f"{' '.join((Path(command[0]).name, *command[1:]))} failed:\n{output.decode().strip()}")
+
+
+@asynccontextmanager
+async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the controller while the context lasts; it has a session of its own, so that Ctrl-C reaches us alone."""
+    command = (sys.executable, "-m", "controller", "--kubeconfig", cluster.kubeconfig)
+    with log.open("w") as sink:
+        process = await asyncio.create_subprocess_exec(
+            *command, "--metrics-bind-address", "127.0.0.1:0", stdout=sink, stderr=sink, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_DEADLINE)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _show(
+    store: Store[VirtualMachine], process: asyncio.subprocess.Process, arguments: argparse.Namespace, log: Path
+) -> int:
+    """Draw the table until Ctrl-C, or until `--once` has its answer; return the exit code."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    ends_at = loop.time() + arguments.deadline
+    caption = "" if arguments.once else f"\nCtrl-C stops everything. Controller's log: {log}"
+    with Live(console=console, auto_refresh=False, transient=arguments.once) as live:
+        while not stop.is_set():
+            if process.returncode is not None:
+                raise DemoError(f"the controller ended with exit code {process.returncode}; its log: {log}")
+            live.update(table(store, caption=caption), refresh=console.is_terminal)
+            if arguments.once:
+                waiting = laggards(vm for vm in store if vm.metadata.key in EXAMPLE_VMS)
+                if not waiting and all(store.get(key) is not None for key in EXAMPLE_VMS):
+                    break
+                if loop.time() > ends_at:
+                    missing = [f"{key} is not there" for key in sorted(EXAMPLE_VMS) if store.get(key) is None]
+                    reasons = "\n  ".join([*missing, *waiting])
+                    raise DemoError(f"after {arguments.deadline:.0f} s not every VM runs:\n  {reasons}")
+            try:
+                await asyncio.wait_for(stop.wait(), _REFRESH)
+            except TimeoutError:
+                continue
+    if arguments.once:
+        console.print(table(store, caption=""))
+        return _INTERRUPTED if stop.is_set() else 0
+    return 0

@@ -1,0 +1,71 @@
+"""The table of VMs that `make run` draws: kubectl's columns, with colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from controller.domain.objects import VirtualMachine
+from controller.domain.status import READY, parse_timestamp
+
+_COLOURS: Final = {
+    "Running": "green",
+    "Scheduling": "yellow",
+    "Scheduled": "cyan",
+    "Failed": "bold red",
+    "Stopped": "dim",
+}
+
+
+def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None = None) -> Table:
+    """Draw VMs, sorted by namespace and name."""
+    now = now or datetime.now(UTC)
+    drawn = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
+    for column in ("NAME", "PHASE", "NODE", "POD", "CPU", "MEMORY", "AGE"):
+        drawn.add_column(column, no_wrap=True, overflow="ellipsis")
+    for vm in sorted(vms, key=lambda vm: vm.metadata.key):
+        status = vm.status
+        drawn.add_row(
+            vm.metadata.name,
+            Text(status.phase, style=_COLOURS.get(status.phase, "")),
+            status.node_name or "",
+            status.pod_name or "",
+            status.cpu_consumption or "",
+            status.memory_consumption or "",
+            age(vm.metadata.creation_timestamp, now),
+        )
+    return drawn
+
+
+def age(created: str | None, now: datetime) -> str:
+    """Say how long ago, as kubectl does in short: 12s, 3m4s, 2h5m, 4d."""
+    moment = parse_timestamp(created)
+    if moment is None:
+        return "<unknown>"
+    seconds = max(0, int((now - moment).total_seconds()))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes < 2:  # noqa: PLR2004 - apimachinery's duration.HumanDuration
+        return f"{seconds}s"
+    if minutes < 10:  # noqa: PLR2004
+        return f"{minutes}m{seconds % 60}s" if seconds % 60 else f"{minutes}m"
+    if hours < 3:  # noqa: PLR2004
+        return f"{minutes}m"
+    if hours < 8:  # noqa: PLR2004
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    return f"{hours}h" if hours < 48 else f"{days}d"  # noqa: PLR2004
+
+
+def laggards(vms: Iterable[VirtualMachine]) -> list[str]:
+    """Say of each VM that does not run why it does not."""
+    found = []
+    for vm in sorted(vms, key=lambda vm: vm.metadata.key):
+        if vm.status.phase == "Running":
+            continue
+        ready = next((condition for condition in vm.status.conditions if condition.type == READY), None)
+        why = f": {ready.reason}: {ready.message}" if ready is not None else ": the controller has not taken it up"
+        found.append(f"{vm.metadata.key} is {vm.status.phase}{why}")
+    return found

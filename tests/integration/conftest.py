@@ -1,0 +1,52 @@
+"""One real control plane for the whole session, the real controller as a process, the real kubectl."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+from tests.integration.tools import Controller, Kubectl
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything below this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane with three fake nodes and our CRDs."""
+    with ControlPlane(tmp_path_factory.mktemp("plane") / "state", nodes=3) as plane:
+        environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
+        subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def kubectl(plane: ControlPlane) -> Kubectl:
+    """kubectl against the session's control plane."""
+    return Kubectl(plane.kubectl, plane.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    """A controller that runs through the session."""
+    with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
+        yield process
+
+
+@pytest.fixture
+def clean(kubectl: Kubectl) -> Iterator[None]:
+    """Leave no VM and no pod in the default namespace behind."""
+    yield
+    kubectl("delete", "vm", "--all", "--wait=true")
+    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
