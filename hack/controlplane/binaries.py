@@ -9,20 +9,21 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hack.controlplane import gobuild
-from hack.controlplane.download import Bases, Downloader, release_of
+from hack.controlplane.download import Bases, Downloader, release_of, why_no_release
 from hack.controlplane.errors import (
     AssetsDirectoryError,
     BinariesMissingError,
-    BuiltBinaryError,
     DownloadError,
     KubectlMissingError,
+    UnusableBinaryError,
     WrongBinaryVersionError,
 )
-from hack.controlplane.host import Platform
+from hack.controlplane.gobuild import GoBuild, find_go
+from hack.controlplane.host import Platform, cache_directory
 from hack.controlplane.lock import Lock, locked
 from hack.controlplane.report import Reporter
 from hack.controlplane.versions import DISTRIBUTIONS, KUBERNETES, Binary, Distribution, Version
@@ -34,7 +35,7 @@ _WORKSPACE_PREFIX = ".work-"
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where binaries may come from."""
+    """Where binaries may come from. `beside` is the directory of this virtualenv's programs."""
 
     cache: Path
     platform: Platform
@@ -44,6 +45,19 @@ class Sources:
     download: bool = True
     build: bool = True
     bases: Bases = field(default_factory=Bases)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], platform: Platform, beside: Path) -> "Sources":
+        """Return the sources that environment variables name."""
+        assets = environment.get("KUBEBUILDER_ASSETS")
+        return cls(
+            cache=cache_directory(environment, platform.system),
+            platform=platform,
+            search_path=environment.get("PATH", os.defpath),
+            beside=beside,
+            assets=Path(assets) if assets else None,
+            bases=Bases.from_environment(environment),
+        )
 
     def cache_of(self, distribution: Distribution) -> Path:
         """Return the cache directory of one version of a distribution on one platform."""
@@ -57,118 +71,109 @@ def obtain(sources: Sources, report: Reporter) -> dict[str, Path]:
     downloader = Downloader(report)
     found: dict[str, Path] = {}
     for distribution in DISTRIBUTIONS:
-        found |= _obtain_distribution(distribution, sources, downloader, report)
+        found |= _Obtaining(distribution, sources, downloader, report).run()
     return found
 
 
-def _obtain_distribution(
-    distribution: Distribution, sources: Sources, downloader: Downloader, report: Reporter
-) -> dict[str, Path]:
-    cache = sources.cache_of(distribution)
-    found = {
-        binary.name: path
-        for binary in distribution.binaries
-        if (path := _existing(binary, distribution, sources, report))
-    }
-    missing = [binary for binary in distribution.binaries if binary.name not in found]
-    if missing:
-        obtaining = f"obtaining {distribution.name} {distribution.version}"
-        lock_path = cache.with_name(f"{cache.name}.lock")
-        with locked(lock_path, waiting_for=obtaining, timeout=_WAIT_FOR_OTHER_BUILD, report=report) as lock:
-            _fill_cache(distribution, sources, downloader, report, lock)
-        found |= {binary.name: cache / binary.name for binary in missing}
-    return found
+@dataclass(frozen=True, slots=True)
+class _Obtaining:
+    """The way of one distribution's binaries to this machine."""
 
+    distribution: Distribution
+    sources: Sources
+    downloader: Downloader
+    report: Reporter
 
-def _existing(binary: Binary, distribution: Distribution, sources: Sources, report: Reporter) -> Path | None:
-    return (
-        _from_assets(binary, distribution, sources)
-        or _from_search_path(binary, distribution, sources, report)
-        or _from_cache(binary, distribution, sources)
-    )
+    @property
+    def cache(self) -> Path:
+        return self.sources.cache_of(self.distribution)
 
+    def run(self) -> dict[str, Path]:
+        found = {
+            binary.name: path
+            for binary in self.distribution.binaries
+            if (path := self._named(binary) or self._on_search_path(binary) or self._cached(binary))
+        }
+        missing = [binary for binary in self.distribution.binaries if binary.name not in found]
+        if missing:
+            self._fill_cache(missing)
+        return found | {binary.name: self.cache / binary.name for binary in missing}
 
-def _from_assets(binary: Binary, distribution: Distribution, sources: Sources) -> Path | None:
-    if sources.assets is None or not (path := sources.assets / binary.name).exists():
-        return None
-    version = version_of(path)
-    if version is None or not version.same_minor(distribution.version):
-        raise WrongBinaryVersionError(path, version, distribution.version)
-    return path.absolute()
+    def _named(self, binary: Binary) -> Path | None:
+        if self.sources.assets is None or not (path := self.sources.assets / binary.name).exists():
+            return None
+        version = version_of(path)
+        if version is None or not version.same_minor(self.distribution.version):
+            raise WrongBinaryVersionError(path, version, self.distribution.version)
+        return path.absolute()
 
+    def _on_search_path(self, binary: Binary) -> Path | None:
+        if (name := shutil.which(binary.name, path=self.sources.search_path)) is None:
+            return None
+        version, wanted = version_of(Path(name)), self.distribution.version
+        if version is None or not version.same_minor(wanted):
+            self.report.say(f"leaving {name} aside: it is {version or 'of unknown version'}, not {wanted}")
+            return None
+        return Path(name).absolute()
 
-def _from_search_path(binary: Binary, distribution: Distribution, sources: Sources, report: Reporter) -> Path | None:
-    if (name := shutil.which(binary.name, path=sources.search_path)) is None:
-        return None
-    version = version_of(Path(name))
-    if version is None or not version.same_minor(distribution.version):
-        report.say(f"{name} is {version or 'of unknown version'}, not {distribution.version}: leaving it aside")
-        return None
-    return Path(name).absolute()
+    def _cached(self, binary: Binary) -> Path | None:
+        path = self.cache / binary.name
+        return path if os.access(path, os.X_OK) else None
 
+    def _fill_cache(self, wanted: list[Binary]) -> None:
+        with locked(
+            self.cache.with_name(f"{self.cache.name}.lock"),
+            waiting_for=f"obtaining {self.distribution.name} {self.distribution.version}",
+            timeout=_WAIT_FOR_OTHER_BUILD,
+            report=self.report,
+        ) as lock:
+            # Looked up again: whoever held the lock before has perhaps obtained them.
+            if missing := [binary for binary in wanted if self._cached(binary) is None]:
+                self.cache.mkdir(parents=True, exist_ok=True)
+                for leftover in self.cache.glob(f"{_WORKSPACE_PREFIX}*"):  # its owner was killed: we hold the lock
+                    shutil.rmtree(leftover, ignore_errors=True)
+                with tempfile.TemporaryDirectory(prefix=_WORKSPACE_PREFIX, dir=self.cache) as workspace:
+                    self._add(missing, Path(workspace), lock)
 
-def _from_cache(binary: Binary, distribution: Distribution, sources: Sources) -> Path | None:
-    path = sources.cache_of(distribution) / binary.name
-    return path if os.access(path, os.X_OK) else None
-
-
-def _fill_cache(
-    distribution: Distribution, sources: Sources, downloader: Downloader, report: Reporter, lock: Lock
-) -> None:
-    """Add what is missing to the cache; the caller holds the lock."""
-    cache = sources.cache_of(distribution)
-    cache.mkdir(parents=True, exist_ok=True)
-    for leftover in cache.glob(f"{_WORKSPACE_PREFIX}*"):  # of a process that was killed: we hold the lock
-        shutil.rmtree(leftover, ignore_errors=True)
-    # Looked up again: whoever held the lock before has perhaps obtained it all.
-    missing = [b for b in distribution.binaries if _existing(b, distribution, sources, report) is None]
-    reasons: list[str] = []
-    with tempfile.TemporaryDirectory(prefix=_WORKSPACE_PREFIX, dir=cache) as name:
-        workspace = Path(name)
-        if sources.download:
-            missing = _download(distribution, missing, sources, downloader, workspace, report, reasons)
-        else:
-            reasons.append("downloads are switched off")
-        if missing and not sources.build:
+    def _add(self, missing: list[Binary], workspace: Path, lock: Lock) -> None:
+        missing, reasons = self._download(missing, workspace)
+        if missing and not self.sources.build:
             raise BinariesMissingError(tuple(binary.name for binary in missing), tuple(reasons))
         if missing:
-            go = gobuild.find_go(sources.search_path, sources.beside)
-            for binary in gobuild.build(distribution, missing, workspace, go, report, lock.note):
-                _install(workspace / binary.name, cache / binary.name, distribution)
+            go = find_go(self.sources.search_path, self.sources.beside)
+            build = GoBuild(self.distribution, go, workspace, self.report, lock.note)
+            for binary in build.run(missing):
+                self._install(workspace / binary.name)
 
+    def _download(self, missing: list[Binary], workspace: Path) -> tuple[list[Binary], list[str]]:
+        """Download what can be had; return what is still missing, and why."""
+        if not self.sources.download:
+            return missing, ["downloads are switched off"]
+        if reason := why_no_release(self.distribution, self.sources.platform, self.sources.bases):
+            return missing, [reason]
+        left, reasons = [], []
+        for binary in missing:
+            release = release_of(self.distribution, binary, self.sources.platform, self.sources.bases)
+            try:
+                self.downloader.fetch(release, workspace / binary.name)
+                self._install(workspace / binary.name)
+            except (DownloadError, UnusableBinaryError) as error:
+                left.append(binary)
+                if str(error) not in reasons:
+                    reasons.append(str(error))
+                    self.report.warn(str(error))
+        return left, reasons
 
-def _download(
-    distribution: Distribution,
-    missing: list[Binary],
-    sources: Sources,
-    downloader: Downloader,
-    workspace: Path,
-    report: Reporter,
-    reasons: list[str],
-) -> list[Binary]:
-    left = []
-    for binary in missing:
-        try:
-            release = release_of(distribution, binary, sources.platform, sources.bases)
-            downloader.fetch(release, workspace / binary.name)
-            _install(workspace / binary.name, sources.cache_of(distribution) / binary.name, distribution)
-        except (DownloadError, BuiltBinaryError) as error:
-            if str(error) not in reasons:
-                report.warn(str(error))
-                reasons.append(str(error))
-            left.append(binary)
-    return left
-
-
-def _install(obtained: Path, destination: Path, distribution: Distribution) -> None:
-    """Verify a file and give it its name in the cache, so that it is there completely or not at all."""
-    obtained.chmod(0o755)
-    version = version_of(obtained)
-    if version != distribution.version:
-        raise BuiltBinaryError(obtained.name, f"it says {version or 'nothing'}, not {distribution.version}")
-    with obtained.open("rb") as file:
-        os.fsync(file.fileno())
-    obtained.replace(destination)
+    def _install(self, obtained: Path) -> None:
+        """Verify a file and give it its name in the cache, so that it is there completely or not at all."""
+        obtained.chmod(0o755)
+        version = version_of(obtained)
+        if version != self.distribution.version:
+            found = f"is {version}" if version else "does not run"
+            raise UnusableBinaryError(obtained.name, f"it {found}, expected {self.distribution.version}")
+        with obtained.open("rb") as file:
+            os.fsync(file.fileno())
+        obtained.replace(self.cache / obtained.name)
 
 
 def version_of(path: Path, *arguments: str) -> Version | None:

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hack.controlplane import binaries
-from hack.controlplane.download import ETCD_BASE, KUBERNETES_BASE, KWOK_BASE, Bases
+from hack.controlplane.binaries import Sources, obtain
+from hack.controlplane.download import GITHUB_BASE, KUBERNETES_BASE, Bases
 from hack.controlplane.errors import ControlPlaneError, InvalidSettingError
 from hack.controlplane.nodes import NodeCapacity
 from hack.controlplane.plane import ControlPlane, default_sources
@@ -91,6 +91,7 @@ def _failures_explained() -> Iterator[None]:
 
 @app.command()
 def up(
+    *,
     directory: Directory = _REPOSITORY / ".vmsim",
     nodes: Annotated[int, typer.Option(help="Number of fake nodes, kwok-node-1 and up.")] = 3,
     node_cpu: Annotated[str, typer.Option(help="CPUs of each node.")] = "32",
@@ -111,8 +112,8 @@ def up(
     no_download: NoDownload = False,
     no_build: NoBuild = False,
     kubernetes_base: KubernetesBase = KUBERNETES_BASE,
-    etcd_base: EtcdBase = ETCD_BASE,
-    kwok_base: KwokBase = KWOK_BASE,
+    etcd_base: EtcdBase = GITHUB_BASE,
+    kwok_base: KwokBase = GITHUB_BASE,
     kwok_sums: KwokSums = None,
 ) -> None:
     """Start the control plane, or repair it, or change its nodes; return when all is ready."""
@@ -125,7 +126,11 @@ def up(
             component_args=parse_component_args(component_arg or []),
             wait=wait,
             sources=_sources(
-                assets, cache_dir, no_download, no_build, Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums)
+                assets=assets,
+                cache_dir=cache_dir,
+                no_download=no_download,
+                no_build=no_build,
+                bases=Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums),
             ),
         )
         plane.up()
@@ -144,31 +149,44 @@ def status(directory: Directory = _REPOSITORY / ".vmsim") -> None:
     """Show the components; exit code 1 unless all are alive."""
     with _failures_explained():
         components = ControlPlane(directory).status()
+    if not components:
+        print(f"no control plane in {directory}")
+        raise typer.Exit(1)
     table = Table("component", "pid", "port", "alive")
     for component in components:
-        alive = "yes" if component.pid else "no"
-        table.add_row(component.name, str(component.pid or "-"), str(component.port), alive)
-    Console().print(table if components else f"no control plane in {directory}")
-    if not components or any(component.pid is None for component in components):
+        table.add_row(
+            component.name,
+            str(component.pid or "-"),
+            str(component.port),
+            "yes" if component.pid else "no",
+        )
+    Console().print(table)
+    if any(component.pid is None for component in components):
         raise typer.Exit(1)
 
 
 @app.command()
 def build(
+    *,
     assets: Assets = None,
     cache_dir: CacheDir = None,
     no_download: NoDownload = False,
     no_build: NoBuild = False,
     kubernetes_base: KubernetesBase = KUBERNETES_BASE,
-    etcd_base: EtcdBase = ETCD_BASE,
-    kwok_base: KwokBase = KWOK_BASE,
+    etcd_base: EtcdBase = GITHUB_BASE,
+    kwok_base: KwokBase = GITHUB_BASE,
     kwok_sums: KwokSums = None,
 ) -> None:
     """Obtain all binaries without starting anything, and print where they are."""
-    bases = Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums)
+    sources = _sources(
+        assets=assets,
+        cache_dir=cache_dir,
+        no_download=no_download,
+        no_build=no_build,
+        bases=Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums),
+    )
     with _failures_explained():
-        sources = _sources(assets, cache_dir, no_download, no_build, bases)
-        for path in binaries.obtain(sources, default_reporter()).values():
+        for path in obtain(sources, default_reporter()).values():
             print(path)
 
 
@@ -185,12 +203,8 @@ def parse_component_args(texts: list[str]) -> dict[str, dict[str, str]]:
 
 
 def _sources(
-    assets: Path | None,
-    cache_dir: Path | None,
-    no_download: bool,
-    no_build: bool,
-    bases: Bases,  # noqa: FBT001
-) -> binaries.Sources:
+    *, assets: Path | None, cache_dir: Path | None, no_download: bool, no_build: bool, bases: Bases
+) -> Sources:
     default = default_sources()
     return replace(
         default,

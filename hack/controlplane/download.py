@@ -12,6 +12,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -20,15 +21,14 @@ from typing import Any
 from hack.controlplane.errors import DownloadError
 from hack.controlplane.host import Platform
 from hack.controlplane.report import Advance, Reporter
-from hack.controlplane.versions import ETCD, KUBERNETES, Binary, Distribution
+from hack.controlplane.versions import ETCD, KUBERNETES, KWOK, Binary, Distribution
 
 _MEBIBYTE = 1 << 20
 _DIGEST_LENGTH = 64
 _SUMS_LIMIT = _MEBIBYTE
 
 KUBERNETES_BASE = "https://dl.k8s.io"
-ETCD_BASE = "https://github.com"
-KWOK_BASE = "https://github.com"
+GITHUB_BASE = "https://github.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,20 @@ class Bases:
     """Where the release files lie, and the digests of those whose project publishes none."""
 
     kubernetes: str = KUBERNETES_BASE
-    etcd: str = ETCD_BASE
-    kwok: str = KWOK_BASE
+    etcd: str = GITHUB_BASE
+    kwok: str = GITHUB_BASE
     kwok_sums: Path | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Bases":
+        """Return the addresses that environment variables name."""
+        sums = environment.get("VMSIM_KWOK_SHA256SUMS")
+        return cls(
+            kubernetes=environment.get("VMSIM_DOWNLOAD_BASE_KUBERNETES") or KUBERNETES_BASE,
+            etcd=environment.get("VMSIM_DOWNLOAD_BASE_ETCD") or GITHUB_BASE,
+            kwok=environment.get("VMSIM_DOWNLOAD_BASE_KWOK") or GITHUB_BASE,
+            kwok_sums=Path(sums) if sums else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class Release:
 
     base: str
     url: str
-    sums: str | Path | None
+    sums: str | Path
     member: str | None = None
 
     @property
@@ -65,8 +76,17 @@ class Release:
         return self.url.rsplit("/", 1)[1]
 
 
+def why_no_release(distribution: Distribution, platform: Platform, bases: Bases) -> str | None:
+    """Say why a distribution cannot be downloaded, whatever the network; None if it can."""
+    if platform.system != "linux":
+        return f"{distribution.name} is downloaded on Linux only"
+    if distribution == KWOK and bases.kwok_sums is None:
+        return "KWOK publishes no checksums, and none are named with --kwok-sums (VMSIM_KWOK_SHA256SUMS)"
+    return None
+
+
 def release_of(distribution: Distribution, binary: Binary, platform: Platform, bases: Bases) -> Release:
-    """Say where a binary's release lies."""
+    """Say where a binary's release lies; only for a distribution that can be downloaded."""
     version = distribution.version
     if distribution == KUBERNETES:
         where = f"release/{version}/bin/{platform.system}/{platform.architecture}"
@@ -76,6 +96,8 @@ def release_of(distribution: Distribution, binary: Binary, platform: Platform, b
         directory = f"{bases.etcd}/etcd-io/etcd/releases/download/{version}"
         archive = f"etcd-{version}-{platform}.tar.gz"
         return Release(bases.etcd, f"{directory}/{archive}", sums=f"{directory}/SHA256SUMS", member=binary.name)
+    if bases.kwok_sums is None:
+        raise ValueError("without digests there is no release to accept")
     directory = f"{bases.kwok}/kubernetes-sigs/kwok/releases/download/{version}"
     return Release(bases.kwok, f"{directory}/{binary.name}-{platform}", sums=bases.kwok_sums)
 
@@ -129,9 +151,6 @@ class Downloader:
 
     def _expected_digest(self, release: Release) -> str:
         match release.sums:
-            case None:
-                reason = "its project publishes no checksums, and VMSIM_KWOK_SHA256SUMS names none"
-                raise DownloadError(release.url, reason)
             case Path() as path:
                 try:
                     sums = path.read_text(errors="replace")

@@ -123,7 +123,7 @@ class GoCommandError(ControlPlaneError):
 
 
 @dataclass(eq=False)
-class BuiltBinaryError(ControlPlaneError):
+class UnusableBinaryError(ControlPlaneError):
     """A binary that was just downloaded or built does not run, or is of another version."""
 
     name: str

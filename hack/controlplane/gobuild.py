@@ -8,16 +8,17 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hack.controlplane.errors import GoMissingError
 from hack.controlplane.report import Reporter
-from hack.controlplane.stream import run
+from hack.controlplane.stream import OnProgress, run
 from hack.controlplane.versions import MINIMUM_GO, Binary, Distribution
 
 _PROBE_TIMEOUT = 10.0
-_DOWNLOAD_TIMEOUT = 1800.0
+_LIST_TIMEOUT = 1800.0  # it downloads the modules
 _BUILD_TIMEOUT = 3600.0
 _GO_VERSION = re.compile(r"\bgo(\d+)\.(\d+)")
 
@@ -39,7 +40,7 @@ def _version(go: Path) -> tuple[int, int] | None:
     try:
         result = subprocess.run(
             [go, "env", "GOVERSION"],
-            env=_environment(None),
+            env=go_environment(os.environ),
             capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
@@ -52,90 +53,74 @@ def _version(go: Path) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def build(
-    distribution: Distribution,
-    binaries: Sequence[Binary],
-    workspace: Path,
-    go: Path,
-    report: Reporter,
-    note: Callable[[str], None],
-) -> Iterator[Binary]:
-    """Build binaries into a directory, and yield each as soon as it is there.
+def go_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for Go.
 
-    `note` is told now and then how far the build is, for others who wait for it.
+    GOPROXY, GOCACHE and the like are the user's. What would change the result is not: a platform to
+    cross-compile for, a workspace around this repository, another toolchain than the one chosen.
     """
-    title = f"building {distribution.name} {distribution.version} with {go}"
-    stale = _stale_packages(distribution, binaries, workspace, go, report, note)
-    done: set[str] = set()
-    with report.task(title) as advance:
-        for binary in binaries:
-
-            def show(line: str | None, target: str = binary.name) -> None:
-                if line in stale:
-                    done.add(line)
-                advance(len(done), len(stale), f"packages ({target})")
-                note(f"building {target}, {len(done)} of {len(stale)} packages")
-
-            run(
-                [str(go), "build", *_flags(distribution), "-v", "-o", str(workspace / binary.name), binary.package],
-                cwd=distribution.module_directory,
-                env=_environment(workspace),
-                scratch=workspace,
-                on_progress=show,
-                timeout=_BUILD_TIMEOUT,
-            )
-            done.add(binary.package)  # linking a program whose packages are all compiled prints nothing
-            yield binary
+    kept = {name: value for name, value in base.items() if name not in ("GOOS", "GOARCH")}
+    return {**kept, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
 
 
-def _stale_packages(
-    distribution: Distribution,
-    binaries: Sequence[Binary],
-    workspace: Path,
-    go: Path,
-    report: Reporter,
-    note: Callable[[str], None],
-) -> frozenset[str]:
-    """Return the packages that are yet to be compiled; downloads the modules on the way."""
-    downloads = 0
-    with report.task(f"looking up what {distribution.name} {distribution.version} needs compiled") as advance:
+@dataclass(frozen=True, slots=True)
+class GoBuild:
+    """The build of one distribution's binaries into a workspace that the caller removes.
 
-        def show(line: str | None) -> None:
-            nonlocal downloads
-            if line and line.startswith("go: downloading"):
-                downloads += 1
-            if downloads:
-                advance(0, 0, f"{downloads} modules downloaded")
-                note(f"downloading modules, {downloads} so far")
+    `note` is told how far the build is, for other processes that wait for it.
+    """
 
-        output = run(
-            [
-                str(go),
-                "list",
-                *_flags(distribution),
-                "-deps",
-                "-f",
-                "{{if .Stale}}{{.ImportPath}}{{end}}",
-                *(binary.package for binary in binaries),
-            ],
-            cwd=distribution.module_directory,
-            env=_environment(workspace),
-            scratch=workspace,
-            on_progress=show,
-            timeout=_DOWNLOAD_TIMEOUT,
+    distribution: Distribution
+    go: Path
+    workspace: Path
+    report: Reporter
+    note: Callable[[str], None]
+
+    def run(self, binaries: Sequence[Binary]) -> Iterator[Binary]:
+        """Build binaries, and yield each as soon as it is there."""
+        stale = self._stale_packages(binaries)
+        done: set[str] = set()
+        with self.report.task(f"building {self._title} with {self.go}") as advance:
+            for binary in binaries:
+
+                def show(line: str | None, target: str = binary.name) -> None:
+                    if line in stale:
+                        done.add(line)
+                    advance(len(done), len(stale), f"packages ({target})")
+                    self.note(f"building {target}, {len(done)} of {len(stale)} packages")
+
+                self._go(["build", "-v", "-o", str(self.workspace / binary.name)], [binary], show, _BUILD_TIMEOUT)
+                done.add(binary.package)  # linking a program whose packages are all compiled prints nothing
+                yield binary
+
+    def _stale_packages(self, binaries: Sequence[Binary]) -> frozenset[str]:
+        """Return the packages that are yet to be compiled; downloads the modules on the way."""
+        downloads = 0
+        with self.report.task(f"looking up what {self._title} needs compiled") as advance:
+
+            def show(line: str | None) -> None:
+                nonlocal downloads
+                downloads += bool(line and line.startswith("go: downloading"))
+                if downloads:
+                    advance(0, 0, f"{downloads} modules downloaded")
+                    self.note(f"downloading modules, {downloads} so far")
+
+            template = "{{if .Stale}}{{.ImportPath}}{{end}}"
+            output = self._go(["list", "-deps", "-f", template], binaries, show, _LIST_TIMEOUT)
+        return frozenset(output.split())
+
+    def _go(self, command: Sequence[str], binaries: Sequence[Binary], on_progress: OnProgress, timeout: float) -> str:
+        # Both commands with the same flags: staleness depends on them.
+        flags = ["-trimpath", "-ldflags", self.distribution.ldflags]
+        return run(
+            [str(self.go), *command, *flags, *(binary.package for binary in binaries)],
+            cwd=self.distribution.module_directory,
+            env={**go_environment(os.environ), "GOTMPDIR": str(self.workspace)},
+            scratch=self.workspace,
+            on_progress=on_progress,
+            timeout=timeout,
         )
-    return frozenset(output.split())
 
-
-def _flags(distribution: Distribution) -> list[str]:
-    return ["-trimpath", "-ldflags", distribution.ldflags]
-
-
-def _environment(scratch: Path | None) -> dict[str, str]:
-    # GOPROXY, GOCACHE and the like are the user's. What would change the result is not: a target to
-    # cross-compile for, a workspace around this repository, another toolchain than the one chosen.
-    environment = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH")}
-    environment |= {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
-    if scratch:
-        environment["GOTMPDIR"] = str(scratch)
-    return environment
+    @property
+    def _title(self) -> str:
+        return f"{self.distribution.name} {self.distribution.version}"

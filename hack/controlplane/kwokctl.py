@@ -6,7 +6,7 @@ all components, never one, so later starts are made here from the arguments that
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from hack.controlplane.errors import CommandError
+from hack.controlplane.errors import CommandError, InvalidSettingError
 from hack.controlplane.layout import CLUSTER, Layout
 from hack.controlplane.ports import Ports
 from hack.controlplane.versions import KUBERNETES
@@ -30,6 +30,17 @@ _NO_ELECTION = {"leader-elect": "false"}
 _OUR_ARGS: ComponentArgs = {"kube-controller-manager": _NO_ELECTION, "kube-scheduler": _NO_ELECTION}
 
 _START_TIMEOUT = 10.0
+
+
+def check_paths(directory: Path, binaries: Iterable[Path]) -> None:
+    """Refuse paths that the programs would misread."""
+    if "," in str(directory):
+        # kwok-controller takes the path of its configuration as a list.
+        raise InvalidSettingError("directory", f"{directory} has a comma, which kwok-controller cannot read")
+    for binary in binaries:
+        if "#" in str(binary):
+            # To kwokctl that is an archive and a file in it.
+            raise InvalidSettingError("binaries", f"{binary} has a #, which kwokctl cannot read")
 
 
 @dataclass(frozen=True, slots=True)

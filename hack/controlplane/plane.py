@@ -13,12 +13,14 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.controlplane import binaries, kwokctl, processes, record, sockets
+from hack.controlplane import kwokctl, processes, record, sockets
 from hack.controlplane.api import ApiServer
+from hack.controlplane.binaries import Sources, find_kubectl, obtain
 from hack.controlplane.errors import (
     ControlPlaneError,
     InvalidSettingError,
@@ -28,7 +30,7 @@ from hack.controlplane.errors import (
     SettingsChangedError,
 )
 from hack.controlplane.fleet import Fleet
-from hack.controlplane.host import cache_directory, this_platform
+from hack.controlplane.host import this_platform
 from hack.controlplane.layout import Layout
 from hack.controlplane.lock import Lock, locked
 from hack.controlplane.nodes import NodeCapacity, check_capacity
@@ -50,17 +52,9 @@ class ComponentStatus:
     port: int
 
 
-def default_sources() -> binaries.Sources:
-    """Obtain binaries as this machine and this environment suggest."""
-    platform = this_platform()
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    return binaries.Sources(
-        cache=cache_directory(os.environ, platform.system),
-        platform=platform,
-        search_path=os.environ.get("PATH", os.defpath),
-        beside=Path(sys.executable).parent,
-        assets=Path(assets) if assets else None,
-    )
+def default_sources() -> Sources:
+    """Return the sources that this machine and its environment suggest."""
+    return Sources.from_environment(os.environ, this_platform(), Path(sys.executable).parent)
 
 
 class ControlPlane:
@@ -75,7 +69,7 @@ class ControlPlane:
         audit_policy: Path | None = None,
         component_args: Mapping[str, Mapping[str, str]] | None = None,
         wait: float = 120.0,
-        sources: binaries.Sources | None = None,
+        sources: Sources | None = None,
         report: Reporter | None = None,
     ) -> None:
         if nodes < 0:
@@ -113,15 +107,17 @@ class ControlPlane:
         """The directory of the components' logs."""
         return self._layout.logs
 
-    @property
+    @cached_property
     def kubectl(self) -> Path:
         """A kubectl that fits the server."""
-        return binaries.find_kubectl(self._sources.search_path, self._sources.beside)
+        return find_kubectl(self._sources.search_path, self._sources.beside)
 
     def up(self) -> None:
         """Have a healthy plane with exactly the wanted nodes, all of them Ready; make or repair what is missing."""
         with self._locked():
             if (known := record.read(self._layout.record)) is None:
+                if self._layout.home.exists():
+                    self._report.say("an earlier start has not come to its end: making the control plane anew")
                 self._create()
             elif changes := record.differences(known, self._settings):
                 raise SettingsChangedError(self._layout.directory, changes)
@@ -139,13 +135,16 @@ class ControlPlane:
     def stop_component(self, name: str) -> None:
         """End one component abruptly, as a crash would; the others go on."""
         self._check_component(name)
-        processes.kill_component(self._layout.workdir, name, timeout=_KILL_TIMEOUT)
-        self._layout.pid_file(name).unlink(missing_ok=True)
+        with self._locked():
+            self._known()
+            processes.kill_component(self._layout.workdir, name, timeout=_KILL_TIMEOUT)
+            self._layout.pid_file(name).unlink(missing_ok=True)
 
     def start_component(self, name: str) -> None:
         """Start one component unless it runs, and wait until it is healthy."""
         self._check_component(name)
-        self._startup(self._known()).run_one(name)
+        with self._locked():
+            self._startup(self._known()).run_one(name)
 
     def status(self) -> list[ComponentStatus]:
         """Tell about each component of a plane that was made; empty if there is none."""
@@ -170,7 +169,8 @@ class ControlPlane:
         return sockets.listening_sockets(processes.components(processes.running(), self._layout.workdir))
 
     def _create(self) -> None:
-        obtained = binaries.obtain(self._sources, self._report)
+        obtained = obtain(self._sources, self._report)
+        kwokctl.check_paths(self._layout.directory, obtained.values())
         kubectl = self.kubectl
         for attempts_left in reversed(range(_PORT_ATTEMPTS)):
             try:

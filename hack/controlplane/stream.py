@@ -13,6 +13,9 @@ from pathlib import Path
 
 from hack.controlplane.errors import GoCommandError
 
+# Called with each line of a command's standard error, and with None when a second passes without any.
+OnProgress = Callable[[str | None], None]
+
 _TICK = 1.0
 _GRACE = 5.0
 _TAIL_LINES = 20
@@ -24,13 +27,10 @@ def run(
     cwd: Path,
     env: Mapping[str, str],
     scratch: Path,
-    on_progress: Callable[[str | None], None],
+    on_progress: OnProgress,
     timeout: float,
 ) -> str:
-    """Run a command and return its standard output.
-
-    `on_progress` is called with each line of its standard error, and every second with None.
-    """
+    """Run a command and return its standard output; its temporary files go to `scratch`."""
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with tempfile.TemporaryFile(dir=scratch) as output, _process(command, cwd, env, output.fileno()) as process:
         try:

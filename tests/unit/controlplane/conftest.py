@@ -1,0 +1,51 @@
+"""Fixtures that several tests of the control plane's scripts share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.binaries import Sources
+from hack.controlplane.host import Platform
+from tests.unit.controlplane.support import (
+    QuietHandler,
+    RecordingReporter,
+    ReleaseServer,
+    TruncatingHandler,
+    serving,
+)
+
+
+@pytest.fixture
+def report() -> RecordingReporter:
+    """Return a reporter that can be asked."""
+    return RecordingReporter()
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    """Return sources that have nothing at all: each test adds the one it is about."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "venv").mkdir()
+    return Sources(
+        cache=tmp_path / "cache",
+        platform=Platform("linux", "amd64"),
+        search_path=str(tmp_path / "path"),
+        beside=tmp_path / "venv",
+        download=False,
+        build=False,
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ReleaseServer]:
+    """Serve an empty tree of releases."""
+    with serving(tmp_path / "releases", QuietHandler) as served:
+        yield served
+
+
+@pytest.fixture
+def truncating_server(tmp_path: Path) -> Iterator[ReleaseServer]:
+    """Serve an empty tree of releases, each file cut in its middle."""
+    with serving(tmp_path / "truncated-releases", TruncatingHandler) as served:
+        yield served

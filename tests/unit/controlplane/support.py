@@ -1,0 +1,143 @@
+"""Stand-ins for what the control plane's scripts meet: programs, a Go toolchain, release servers, a reporter."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hack.controlplane.report import Advance
+from hack.controlplane.versions import DISTRIBUTIONS
+
+VERSIONS = {binary.name: str(dist.version) for dist in DISTRIBUTIONS for binary in dist.binaries}
+
+
+@dataclass(slots=True)
+class RecordingReporter:
+    """Keeps what a person would see."""
+
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    progress: list[tuple[str, int, int, str]] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Keep a message."""
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.warned.append(text)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Advance]:
+        """Keep every step of a task."""
+
+        def advance(done: int, total: int, detail: str) -> None:
+            self.progress.append((title, done, total, detail))
+
+        yield advance
+
+
+def write_program(path: Path, output: str) -> Path:
+    """Write a program that prints something, whatever it is asked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{output}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class FakeGo:
+    """A `go` that compiles nothing; it notes how it was called."""
+
+    path: Path
+    log: Path
+
+    def calls(self, command: str) -> list[str]:
+        """Return the calls of one subcommand."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if line.startswith(command)]
+
+
+_FAKE_GO = """#!/bin/sh
+PATH=/usr/bin:/bin
+echo "$@" >>'{log}'
+case "$1" in
+env) echo go{version} ;;
+list)
+    echo 'go: downloading example.org/module v1.0.0' >&2
+    printf 'example.org/one\\nexample.org/two\\n' ;;
+build)
+    while [ "$1" != -o ]; do shift; done
+    out="$2"
+    echo example.org/one >&2
+    {during_build}
+    echo example.org/two >&2
+    case "$(basename "$out")" in
+{versions}
+    esac
+    printf '#!/bin/sh\\necho "%s"\\n' "$version" >"$out" ;;
+esac
+"""
+
+
+def write_go(path: Path, *, version: str = "1.26.8", during_build: str = "") -> FakeGo:
+    """Write a Go toolchain whose builds give programs that tell the pinned versions."""
+    go = FakeGo(path, path.with_name("go.log"))
+    versions = "\n".join(f"    {name}) version={v} ;;" for name, v in VERSIONS.items())
+    text = _FAKE_GO.format(log=go.log, version=version, during_build=during_build, versions=versions)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return go
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a word on stderr."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Say nothing."""
+
+
+class TruncatingHandler(QuietHandler):
+    """Promises all of a file and ends in its middle."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send half."""
+        content = source.read()
+        outputfile.write(content[: len(content) // 2])
+        self.close_connection = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseServer:
+    """An HTTP server on loopback with a tree of files."""
+
+    root: Path
+    address: str
+
+    def put(self, path: str, content: bytes) -> None:
+        """Add a file."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+@contextmanager
+def serving(root: Path, handler: type[QuietHandler]) -> Iterator[ReleaseServer]:
+    """Serve a directory on loopback while the context lasts."""
+    root.mkdir()
+
+    def handle(*args: Any) -> QuietHandler:
+        return handler(*args, directory=str(root))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handle) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield ReleaseServer(root, f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,248 @@
+"""Downloads are accepted only complete and verified, and every failure leaves nothing behind."""
+
+import hashlib
+import io
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.download import Bases, Downloader, Release, Timeouts, digest_for, release_of, why_no_release
+from hack.controlplane.errors import DownloadError
+from hack.controlplane.host import Platform
+from hack.controlplane.versions import ETCD, KUBERNETES, KWOK, Distribution
+from tests.unit.controlplane.support import RecordingReporter, ReleaseServer
+
+LINUX = Platform("linux", "amd64")
+CONTENT = b"a program" * 100
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def archive_of(name: str, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def kubernetes_release(server: ReleaseServer) -> Release:
+    return release_of(KUBERNETES, KUBERNETES.binaries[0], LINUX, Bases(kubernetes=server.address))
+
+
+def etcd_release(server: ReleaseServer) -> Release:
+    return release_of(ETCD, ETCD.binaries[0], LINUX, Bases(etcd=server.address))
+
+
+@pytest.fixture
+def downloader(report: RecordingReporter) -> Downloader:
+    return Downloader(report, Timeouts(connect=1.0, read=0.2, total=5.0))
+
+
+@pytest.fixture
+def destination(tmp_path: Path) -> Path:
+    (tmp_path / "workspace").mkdir()
+    return tmp_path / "workspace" / "program"
+
+
+def serve_kubernetes(server: ReleaseServer, content: bytes, digest: str) -> Release:
+    server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver", content)
+    server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver.sha256", digest.encode())
+    return kubernetes_release(server)
+
+
+def serve_etcd(server: ReleaseServer, content: bytes) -> Release:
+    directory = "etcd-io/etcd/releases/download/v3.7.3"
+    name = "etcd-v3.7.3-linux-amd64.tar.gz"
+    server.put(f"{directory}/{name}", content)
+    server.put(f"{directory}/SHA256SUMS", f"{sha256(b'')}  other.zip\n{sha256(content)}  {name}\n".encode())
+    return etcd_release(server)
+
+
+def test_kubernetes_binary_is_fetched(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    release = serve_kubernetes(server, CONTENT, sha256(CONTENT))
+
+    downloader.fetch(release, destination)
+
+    assert destination.read_bytes() == CONTENT
+
+
+def test_etcd_is_taken_out_of_its_archive(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/etcd", CONTENT))
+
+    downloader.fetch(release, destination)
+
+    assert destination.read_bytes() == CONTENT
+
+
+def test_kwok_is_verified_against_the_users_digests(downloader: Downloader, server: ReleaseServer, destination: Path, tmp_path: Path) -> None:
+    server.put("kubernetes-sigs/kwok/releases/download/v0.8.0/kwok-linux-amd64", CONTENT)
+    sums = tmp_path / "sums"
+    sums.write_text(f"{sha256(CONTENT)} *kwok-linux-amd64\n")
+    release = release_of(KWOK, KWOK.binaries[0], LINUX, Bases(kwok=server.address, kwok_sums=sums))
+
+    downloader.fetch(release, destination)
+
+    assert destination.read_bytes() == CONTENT
+
+
+def test_progress_counts_mebibytes(downloader: Downloader, server: ReleaseServer, destination: Path, report: RecordingReporter) -> None:
+    content = bytes(3 << 20)
+    release = serve_kubernetes(server, content, sha256(content))
+
+    downloader.fetch(release, destination)
+
+    assert [(done, total) for _, done, total, _ in report.progress] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_bad_checksum_names_both_digests(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    release = serve_kubernetes(server, CONTENT, sha256(b"something else"))
+
+    with pytest.raises(DownloadError, match=f"{sha256(CONTENT)}, expected {sha256(b'something else')}"):
+        downloader.fetch(release, destination)
+
+
+def test_bad_checksum_leaves_no_file(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    release = serve_kubernetes(server, CONTENT, sha256(b"something else"))
+
+    with pytest.raises(DownloadError):
+        downloader.fetch(release, destination)
+
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_missing_checksum_file_is_not_accepted(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver", CONTENT)
+
+    with pytest.raises(DownloadError, match=r"kube-apiserver\.sha256: 404 Not Found"):
+        downloader.fetch(kubernetes_release(server), destination)
+
+
+def test_checksum_file_without_the_name_is_not_accepted(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    serve_etcd(server, CONTENT)
+    server.put("etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS", f"{sha256(CONTENT)}  other\n".encode())
+
+    with pytest.raises(DownloadError, match="holds no SHA-256 of etcd-v3"):
+        downloader.fetch(etcd_release(server), destination)
+
+
+def test_missing_file_is_reported_as_such(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver.sha256", sha256(CONTENT).encode())
+
+    with pytest.raises(DownloadError, match="kube-apiserver: 404 Not Found"):
+        downloader.fetch(kubernetes_release(server), destination)
+
+
+def test_missing_file_does_not_condemn_the_server(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    with pytest.raises(DownloadError):
+        downloader.fetch(kubernetes_release(server), destination)
+
+    release = serve_kubernetes(server, CONTENT, sha256(CONTENT))
+    downloader.fetch(release, destination)
+
+    assert destination.exists()
+
+
+def test_archive_without_the_program_is_refused(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/README", CONTENT))
+
+    with pytest.raises(DownloadError, match="there is no etcd in it"):
+        downloader.fetch(release, destination)
+
+
+def test_truncated_archive_is_refused_even_if_its_checksum_fits(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    packed = archive_of("etcd-v3.7.3-linux-amd64/etcd", hashlib.sha512(CONTENT).digest() * 100)
+    release = serve_etcd(server, packed[: len(packed) // 2])
+
+    with pytest.raises(DownloadError, match="cannot unpack it"):
+        downloader.fetch(release, destination)
+
+    assert list(destination.parent.iterdir()) == []
+
+
+def test_transfer_that_ends_early_is_refused(downloader: Downloader, truncating_server: ReleaseServer, destination: Path) -> None:
+    release = serve_etcd(truncating_server, archive_of("etcd/etcd", CONTENT))
+    # The digests come whole, from a file: only the archive is cut.
+    whole = truncating_server.root / "etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS"
+    release = Release(release.base, release.url, sums=whole, member=release.member)
+
+    with pytest.raises(DownloadError, match="ended after|broke off"):
+        downloader.fetch(release, destination)
+
+    assert list(destination.parent.iterdir()) == []
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def unreachable_release(port: int, number: int) -> Release:
+    base = f"http://127.0.0.1:{port}"
+    return Release(base, f"{base}/file-{number}", sums=f"{base}/file-{number}.sha256")
+
+
+def test_refused_connection_is_reported(downloader: Downloader, closed_port: int, destination: Path) -> None:
+    with pytest.raises(DownloadError, match="refused") as failure:
+        downloader.fetch(unreachable_release(closed_port, 1), destination)
+
+    assert failure.value.unreachable
+
+
+def test_unreachable_server_is_asked_once_only(downloader: Downloader, closed_port: int, destination: Path) -> None:
+    with pytest.raises(DownloadError):
+        downloader.fetch(unreachable_release(closed_port, 1), destination)
+
+    with pytest.raises(DownloadError, match="file-1"):
+        downloader.fetch(unreachable_release(closed_port, 2), destination)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A server that accepts connections and says nothing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_silent_server_is_given_up(downloader: Downloader, silent_port: int, destination: Path) -> None:
+    with pytest.raises(DownloadError, match="timed out"):
+        downloader.fetch(unreachable_release(silent_port, 1), destination)
+
+
+def test_other_schemes_are_refused(downloader: Downloader, destination: Path) -> None:
+    release = Release("file:///", "file:///etc/passwd", sums="file:///etc/passwd")
+
+    with pytest.raises(DownloadError, match="only http and https"):
+        downloader.fetch(release, destination)
+
+
+def test_kwok_without_digests_has_no_release() -> None:
+    reason = why_no_release(KWOK, LINUX, Bases())
+
+    assert reason is not None
+    assert "publishes no checksums" in reason
+
+
+@pytest.mark.parametrize("distribution", [KUBERNETES, ETCD], ids=lambda d: d.name)
+def test_other_systems_have_no_release(distribution: Distribution) -> None:
+    assert why_no_release(distribution, Platform("darwin", "arm64"), Bases()) is not None
+
+
+def test_lone_digest_is_that_of_the_file() -> None:
+    assert digest_for("kube-apiserver", f"{'A' * 64}\n") == "a" * 64
+
+
+@pytest.mark.parametrize("sums", ["", "<html>not found</html>", f"{'a' * 63}\n", f"{'g' * 64}  kwok\n"])
+def test_what_is_no_digest_is_not_taken_for_one(sums: str) -> None:
+    assert digest_for("kwok", sums) is None
