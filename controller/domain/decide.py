@@ -318,9 +318,10 @@ class _Life:
         incarnation = self.incarnation if incarnation is None else incarnation
         waiting = phase not in (Phase.RUNNING, Phase.STOPPED)
         # While the incarnation stays, so does the memory that its pod was seen.
-        same_life = incarnation == self.vm.status.incarnation
+        same_life = incarnation == self.vm.status.incarnation and phase != Phase.STOPPED
+        recorded = self.vm.status.pod_name if same_life else None
         target = VMStatus(
-            pod_name=self._name(incarnation) if phase == Phase.SCHEDULING or same_life else None,
+            pod_name=self._name(incarnation) if phase == Phase.SCHEDULING else recorded,
             pod_uid=self.vm.status.pod_uid if same_life else None,
             start_failure=self.vm.status.start_failure if waiting else None,
         )

@@ -1,0 +1,127 @@
+"""Names and ratios: pure, exact, bounded."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.domain import names
+from controller.domain.ratio import (
+    CPU_MAX,
+    MEMORY_MAX,
+    QuantityError,
+    RatioError,
+    ReferenceNode,
+    parse_quantity,
+    parse_ratio,
+)
+
+REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
+
+
+def test_a_pods_name_never_changes() -> None:
+    """A release that names pods otherwise would make second pods for running VMs."""
+    assert names.pod_name("vm-1", "0b8bd1c2-5f0e-4a7c-9d3e-0c1f2a3b4c5d", 3) == "virt-launcher-vm-1-vkzp9"
+
+
+@given(uid=st.uuids(), incarnation=st.integers(0, 10**6))
+def test_a_pods_name_is_a_dns_label(uid: object, incarnation: int) -> None:
+    """Even the longest VM name leaves a hostname."""
+    name = names.pod_name("v" * names.MAX_VM_NAME, str(uid), incarnation)
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name)
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_incarnations_have_names_of_their_own(one: int, other: int) -> None:
+    """Two lives of one VM never share a name (among the first fifty of this one)."""
+    same = names.pod_name("vm", "uid", one) == names.pod_name("vm", "uid", other)
+    assert same == (one == other)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "abc",
+        "-1",
+        "+1",
+        "NaN",
+        "Infinity",
+        "1e400",
+        "1e3",
+        "",
+        " 1",
+        "1 ",
+        ".5",
+        "5.",
+        "0x1",
+        "1_0",
+        "٣",
+        0.1,
+        1,
+        None,
+        True,
+    ],
+)
+def test_what_is_no_plain_decimal_is_no_ratio(value: object) -> None:
+    """The message names the field and the bound."""
+    with pytest.raises(RatioError, match=r"^spec\.resources\.cpu is .* from 0 to 1000"):
+        parse_ratio(value, field="spec.resources.cpu", maximum=CPU_MAX)
+
+
+def test_a_ratio_above_its_bound_is_refused() -> None:
+    """Memory beyond one reference node is not a share of it."""
+    with pytest.raises(RatioError, match="from 0 to 1,"):
+        parse_ratio("1.1", field="spec.resources.memory", maximum=MEMORY_MAX)
+
+
+def test_a_huge_value_is_refused_before_any_arithmetic_and_shown_short() -> None:
+    """A megabyte of digits costs nothing and does not fill the log."""
+    with pytest.raises(RatioError) as refused:
+        parse_ratio("9" * 10**6, field="x", maximum=CPU_MAX)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("value", ["0", "0.15", "1000", "1000.0", "007"])
+def test_plain_decimals_within_bounds_are_ratios(value: str) -> None:
+    """Exactly, as decimals."""
+    assert parse_ratio(value, field="x", maximum=CPU_MAX) == Decimal(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("32", 32), ("500m", "0.5"), ("256Gi", 256 * 2**30), ("1.5k", 1500), ("0", 0), ("1E", 10**18)]
+)
+def test_quantities_are_read_as_kubernetes_reads_them(text: str, value: object) -> None:
+    """Decimal and binary suffixes."""
+    assert parse_quantity(text) == Decimal(str(value))
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "1 Gi", "1KB", "Gi", "1e3"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    """With a message that shows the form."""
+    with pytest.raises(QuantityError, match="is no quantity"):
+        parse_quantity(text)
+
+
+def test_a_reference_node_of_nothing_is_refused() -> None:
+    """A share of zero is no share."""
+    with pytest.raises(QuantityError, match="must be above 0"):
+        ReferenceNode.of(cpu="0", memory="1Gi")
+
+
+def test_requests_are_ratio_times_reference() -> None:
+    """15 % of 32 cores, 20 % of 256 GiB."""
+    assert REFERENCE.cpu_quantity(Decimal("0.15")) == "4800m"
+    assert REFERENCE.memory_quantity(Decimal("0.25")) == str(64 * 2**30)
+
+
+@given(st.decimals(0, 1, places=6, allow_nan=False))
+def test_a_request_never_rounds_down(ratio: Decimal) -> None:
+    """At most one millicore or one byte more than asked, never less."""
+    cpu = parse_quantity(REFERENCE.cpu_quantity(ratio))
+    memory = parse_quantity(REFERENCE.memory_quantity(ratio))
+    assert 0 <= cpu - ratio * 32 < Decimal("0.001")
+    assert 0 <= memory - ratio * 256 * 2**30 < 1
