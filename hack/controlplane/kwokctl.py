@@ -31,6 +31,8 @@ _OUR_ARGS: ComponentArgs = {"kube-controller-manager": _NO_ELECTION, "kube-sched
 
 _START_TIMEOUT = 10.0
 
+_CONFIGURATION = "KwokctlConfiguration"
+
 
 def check_paths(directory: Path, binaries: Iterable[Path]) -> None:
     """Refuse paths that the programs would misread."""
@@ -84,7 +86,7 @@ def configuration(
         options["kubeAuditPolicy"] = str(audit_policy)
     return {
         "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
-        "kind": "KwokctlConfiguration",
+        "kind": _CONFIGURATION,
         "metadata": {"name": CLUSTER},
         "options": options,
         "componentsPatches": _patches(component_args),
@@ -146,7 +148,7 @@ def read_components(workdir: Path) -> dict[str, Component]:
     """Read how kwokctl starts each component; empty if it has not come that far."""
     try:
         documents = yaml.safe_load_all(workdir.joinpath("kwok.yaml").read_text())
-        document = next(doc for doc in documents if doc["kind"] == "KwokctlConfiguration")
+        document = next(doc for doc in documents if isinstance(doc, dict) and doc.get("kind") == _CONFIGURATION)
     except (FileNotFoundError, StopIteration, yaml.YAMLError):
         return {}
     return {entry["name"]: _component(entry) for entry in document.get("components", [])}

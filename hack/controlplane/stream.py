@@ -71,13 +71,12 @@ def _process(
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    # go removes its temporary files on SIGINT.
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_GRACE)
-            return
+    # go removes its temporary files on SIGINT; what it has started may ignore that.
+    os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str | None]:

@@ -81,7 +81,9 @@ def test_etcd_is_taken_out_of_its_archive(downloader: Downloader, server: Releas
     assert destination.read_bytes() == CONTENT
 
 
-def test_kwok_is_verified_against_the_users_digests(downloader: Downloader, server: ReleaseServer, destination: Path, tmp_path: Path) -> None:
+def test_kwok_is_verified_against_the_users_digests(
+    downloader: Downloader, server: ReleaseServer, destination: Path, tmp_path: Path
+) -> None:
     server.put("kubernetes-sigs/kwok/releases/download/v0.8.0/kwok-linux-amd64", CONTENT)
     sums = tmp_path / "sums"
     sums.write_text(f"{sha256(CONTENT)} *kwok-linux-amd64\n")
@@ -92,7 +94,9 @@ def test_kwok_is_verified_against_the_users_digests(downloader: Downloader, serv
     assert destination.read_bytes() == CONTENT
 
 
-def test_progress_counts_mebibytes(downloader: Downloader, server: ReleaseServer, destination: Path, report: RecordingReporter) -> None:
+def test_progress_counts_mebibytes(
+    downloader: Downloader, server: ReleaseServer, destination: Path, report: RecordingReporter
+) -> None:
     content = bytes(3 << 20)
     release = serve_kubernetes(server, content, sha256(content))
 
@@ -117,14 +121,18 @@ def test_bad_checksum_leaves_no_file(downloader: Downloader, server: ReleaseServ
     assert list(destination.parent.iterdir()) == []
 
 
-def test_missing_checksum_file_is_not_accepted(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_missing_checksum_file_is_not_accepted(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver", CONTENT)
 
     with pytest.raises(DownloadError, match=r"kube-apiserver\.sha256: 404 Not Found"):
         downloader.fetch(kubernetes_release(server), destination)
 
 
-def test_checksum_file_without_the_name_is_not_accepted(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_checksum_file_without_the_name_is_not_accepted(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
     serve_etcd(server, CONTENT)
     server.put("etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS", f"{sha256(CONTENT)}  other\n".encode())
 
@@ -139,7 +147,9 @@ def test_missing_file_is_reported_as_such(downloader: Downloader, server: Releas
         downloader.fetch(kubernetes_release(server), destination)
 
 
-def test_missing_file_does_not_condemn_the_server(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_missing_file_does_not_condemn_the_server(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
     with pytest.raises(DownloadError):
         downloader.fetch(kubernetes_release(server), destination)
 
@@ -149,14 +159,18 @@ def test_missing_file_does_not_condemn_the_server(downloader: Downloader, server
     assert destination.exists()
 
 
-def test_archive_without_the_program_is_refused(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_archive_without_the_program_is_refused(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
     release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/README", CONTENT))
 
     with pytest.raises(DownloadError, match="there is no etcd in it"):
         downloader.fetch(release, destination)
 
 
-def test_truncated_archive_is_refused_even_if_its_checksum_fits(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_truncated_archive_is_refused_even_if_its_checksum_fits(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
     packed = archive_of("etcd-v3.7.3-linux-amd64/etcd", hashlib.sha512(CONTENT).digest() * 100)
     release = serve_etcd(server, packed[: len(packed) // 2])
 
@@ -166,7 +180,9 @@ def test_truncated_archive_is_refused_even_if_its_checksum_fits(downloader: Down
     assert list(destination.parent.iterdir()) == []
 
 
-def test_transfer_that_ends_early_is_refused(downloader: Downloader, truncating_server: ReleaseServer, destination: Path) -> None:
+def test_transfer_that_ends_early_is_refused(
+    downloader: Downloader, truncating_server: ReleaseServer, destination: Path
+) -> None:
     release = serve_etcd(truncating_server, archive_of("etcd/etcd", CONTENT))
     # The digests come whole, from a file: only the archive is cut.
     whole = truncating_server.root / "etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS"

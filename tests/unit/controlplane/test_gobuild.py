@@ -1,0 +1,161 @@
+"""The Go build reports real progress, and neither interrupts nor second processes harm it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.binaries import Sources, obtain
+from hack.controlplane.errors import GoCommandError, GoMissingError
+from hack.controlplane.gobuild import GoBuild, find_go, go_environment
+from hack.controlplane.versions import ETCD, KWOK
+from tests.unit.controlplane.support import VERSIONS, RecordingReporter, write_go
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """Return an empty directory to build in."""
+    (tmp_path / "workspace").mkdir()
+    return tmp_path / "workspace"
+
+
+def ignore(_: str) -> None:
+    """Take no note."""
+
+
+def test_go_on_the_search_path_is_taken(tmp_path: Path) -> None:
+    go = write_go(tmp_path / "path" / "go", version="1.26.0")
+    write_go(tmp_path / "venv" / "go", version="1.27.3")
+
+    assert find_go(str(tmp_path / "path"), tmp_path / "venv") == go.path
+
+
+def test_go_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
+    write_go(tmp_path / "path" / "go", version="1.25.9")
+    ours = write_go(tmp_path / "venv" / "go", version="1.27.3")
+
+    assert find_go(str(tmp_path / "path"), tmp_path / "venv") == ours.path
+
+
+def test_go_missing_names_those_that_are_too_old(tmp_path: Path) -> None:
+    write_go(tmp_path / "path" / "go", version="1.25.9")
+
+    with pytest.raises(GoMissingError, match=r"needs Go 1\.26 or newer \(found .*path/go 1\.25\)"):
+        find_go(str(tmp_path / "path"), tmp_path / "venv")
+
+
+def test_environment_fixes_what_would_change_the_result() -> None:
+    environment = go_environment({"GOOS": "plan9", "GOARCH": "mips", "GOFLAGS": "-mod=mod", "GOPROXY": "off"})
+
+    assert environment == {
+        "GOPROXY": "off",
+        "GOFLAGS": "-mod=readonly",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "CGO_ENABLED": "0",
+    }
+
+
+def test_both_go_commands_get_the_pinned_flags(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    go = write_go(tmp_path / "path" / "go")
+
+    list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
+
+    flags = "-trimpath -ldflags -s -w go.etcd.io/etcd/server/v3"
+    assert [call.endswith(flags) for call in go.calls("list") + go.calls("build")] == [True, True]
+
+
+def test_progress_counts_compiled_packages(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    go = write_go(tmp_path / "path" / "go")
+
+    list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
+
+    title = f"building etcd v3.7.3 with {go.path}"
+    steps = [(done, total) for name, done, total, _ in report.progress if name == title]
+    assert steps == [(1, 2), (2, 2)]
+
+
+def test_module_downloads_are_reported(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    go = write_go(tmp_path / "path" / "go")
+
+    list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
+
+    assert report.progress[0] == ("looking up what etcd v3.7.3 needs compiled", 0, 0, "1 modules downloaded")
+
+
+def test_failed_build_shows_what_the_compiler_said(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    go = write_go(tmp_path / "path" / "go", during_build="echo 'etcd.go:1: undefined: x' >&2; exit 1")
+
+    with pytest.raises(GoCommandError, match="undefined: x"):
+        list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
+
+
+def test_binaries_built_before_a_failure_are_kept(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    write_go(tmp_path / "path" / "go", during_build='case "$out" in */kwokctl) exit 1 ;; esac')
+
+    with pytest.raises(GoCommandError):
+        obtain(replace(sources, build=True), report)
+
+    assert [path.name for path in sources.cache_of(KWOK).iterdir()] == ["kwok"]
+
+
+# A build that lasts until it is ended, with a child as compilers are. Both are found by their ids.
+_ENDLESS = 'sleep 600 & echo $! >"$0.child"; echo $$ >"$0.pid"; wait'
+
+
+def start_build(sources: Sources, tmp_path: Path) -> subprocess.Popen[bytes]:
+    """Run the command line's `build` as a process of its own, with nothing but the fake Go to build with."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hack.controlplane", "build", "--no-download"],
+        env={**os.environ, "PATH": sources.search_path, "VMSIM_CACHE_DIR": str(sources.cache)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid_file: Path) -> bool:
+    status = Path(f"/proc/{pid_file.read_text().strip()}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupt_ends_the_build_and_leaves_no_files(sources: Sources, tmp_path: Path, number: signal.Signals) -> None:
+    go = write_go(tmp_path / "path" / "go", during_build=_ENDLESS)
+    pid_file = go.path.with_name("go.pid")
+    process = start_build(sources, tmp_path)
+    until(lambda: pid_file.exists() and bool(pid_file.read_text()))
+
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    assert b"interrupted" in stderr
+    assert b"Traceback" not in stderr
+    assert not is_running(pid_file)
+    until(lambda: not is_running(go.path.with_name("go.child")))
+    assert list(sources.cache_of(ETCD).iterdir()) == []
+
+
+def test_two_processes_build_everything_once(sources: Sources, tmp_path: Path) -> None:
+    go = write_go(tmp_path / "path" / "go", during_build="sleep 0.1")
+
+    processes = [start_build(sources, tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=15) for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0][0] == outputs[1][0]
+    assert len(go.calls("build")) == len(VERSIONS)
+    assert b"another process is obtaining" in outputs[0][1] + outputs[1][1]

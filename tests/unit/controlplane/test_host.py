@@ -1,0 +1,27 @@
+"""Caches lie where each system keeps them."""
+
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.errors import InvalidSettingError
+from hack.controlplane.host import cache_directory
+
+
+@pytest.mark.parametrize(
+    ("environment", "system", "directory"),
+    [
+        ({"HOME": "/home/me"}, "linux", "/home/me/.cache/vmsim"),
+        ({"HOME": "/home/me", "XDG_CACHE_HOME": "/xdg"}, "linux", "/xdg/vmsim"),
+        ({"HOME": "/Users/me"}, "darwin", "/Users/me/Library/Caches/vmsim"),
+        ({"HOME": "/home/me", "XDG_CACHE_HOME": "/xdg", "VMSIM_CACHE_DIR": "/mine"}, "linux", "/mine"),
+        ({"HOME": "/Users/me", "VMSIM_CACHE_DIR": "/mine"}, "darwin", "/mine"),
+    ],
+)
+def test_cache_directory_follows_the_conventions(environment: dict[str, str], system: str, directory: str) -> None:
+    assert cache_directory(environment, system) == Path(directory)
+
+
+def test_nowhere_to_cache_is_an_error() -> None:
+    with pytest.raises(InvalidSettingError, match="VMSIM_CACHE_DIR"):
+        cache_directory({}, "linux")

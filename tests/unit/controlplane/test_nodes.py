@@ -1,0 +1,112 @@
+"""The plan from the nodes there are to those wanted, and what a fake node looks like."""
+
+import pytest
+
+from hack.controlplane.errors import InvalidSettingError
+from hack.controlplane.nodes import (
+    NodeCapacity,
+    NodePlan,
+    capacity_of,
+    check_capacity,
+    is_schedulable,
+    node_manifest,
+    plan_nodes,
+)
+
+SIZE = NodeCapacity()
+
+
+def fleet(*numbers: int, capacity: NodeCapacity = SIZE) -> dict[str, NodeCapacity]:
+    return {f"kwok-node-{number}": capacity for number in numbers}
+
+
+def test_first_nodes_are_created_from_one() -> None:
+    plan = plan_nodes({}, 2, SIZE)
+
+    assert plan == NodePlan(create=("kwok-node-1", "kwok-node-2"), resize=(), delete=())
+
+
+def test_growing_adds_the_next_nodes() -> None:
+    assert plan_nodes(fleet(1, 2, 3), 5, SIZE).create == ("kwok-node-4", "kwok-node-5")
+
+
+def test_shrinking_removes_the_highest_nodes() -> None:
+    assert plan_nodes(fleet(1, 2, 3, 10), 2, SIZE).delete == ("kwok-node-10", "kwok-node-3")
+
+
+def test_wanted_nodes_need_nothing() -> None:
+    assert plan_nodes(fleet(1, 2, 3), 3, SIZE) == NodePlan((), (), ())
+
+
+def test_gaps_are_filled() -> None:
+    assert plan_nodes(fleet(1, 3), 3, SIZE).create == ("kwok-node-2",)
+
+
+def test_another_capacity_resizes() -> None:
+    existing = fleet(1, 2) | fleet(2, capacity=NodeCapacity(cpu="64"))
+
+    assert plan_nodes(existing, 2, SIZE).resize == ("kwok-node-2",)
+
+
+def test_other_peoples_nodes_stay() -> None:
+    existing = {"gpu-node": SIZE, "kwok-node-x": SIZE, "kwok-node-01": SIZE}
+
+    assert plan_nodes(existing, 0, SIZE).delete == ()
+
+
+def test_manifest_is_labelled_like_a_real_node() -> None:
+    labels = node_manifest("kwok-node-1", SIZE)["metadata"]["labels"]
+
+    assert labels["kubernetes.io/hostname"] == "kwok-node-1"
+    assert labels["kubernetes.io/os"] == "linux"
+    assert labels["kubernetes.io/arch"] == "amd64"
+    assert labels["node-role.kubernetes.io/agent"] == ""
+    assert labels["type"] == "kwok"
+
+
+def test_manifest_is_marked_and_tainted_as_fake() -> None:
+    manifest = node_manifest("kwok-node-1", SIZE)
+
+    assert manifest["metadata"]["annotations"]["kwok.x-k8s.io/node"] == "fake"
+    assert manifest["spec"]["taints"] == [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]
+
+
+def test_manifest_states_the_capacity() -> None:
+    capacity = NodeCapacity(cpu="4", memory="8Gi", pods=20)
+
+    assert capacity_of(node_manifest("kwok-node-1", capacity)) == capacity
+
+
+def observed(*, ready: str, taint: str) -> dict[str, object]:
+    return {
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        "spec": {"taints": [{"key": taint}]},
+    }
+
+
+def test_ready_node_is_schedulable() -> None:
+    assert is_schedulable(observed(ready="True", taint="kwok.x-k8s.io/node"))
+
+
+def test_unready_node_is_not_schedulable() -> None:
+    assert not is_schedulable(observed(ready="False", taint="kwok.x-k8s.io/node"))
+
+
+def test_ready_node_with_a_startup_taint_is_not_schedulable_yet() -> None:
+    assert not is_schedulable(observed(ready="True", taint="node.kubernetes.io/not-ready"))
+
+
+@pytest.mark.parametrize("quantity", ["32", "0.5", "500m", "1k", "4G", "16Gi", "1Ti"])
+def test_quantities_are_accepted(quantity: str) -> None:
+    check_capacity(NodeCapacity(cpu=quantity, memory=quantity))
+
+
+@pytest.mark.parametrize("quantity", ["", "32 cores", "16GB", "-1", "many"])
+def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+    with pytest.raises(InvalidSettingError, match="no Kubernetes quantity"):
+        check_capacity(NodeCapacity(memory=quantity))
+
+
+def test_nodes_without_pods_are_refused() -> None:
+    with pytest.raises(InvalidSettingError, match="at least one pod"):
+        check_capacity(NodeCapacity(pods=0))

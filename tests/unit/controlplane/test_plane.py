@@ -1,0 +1,77 @@
+"""A control plane object refuses what cannot work before it touches anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.binaries import Sources
+from hack.controlplane.errors import InvalidSettingError, NotRunningError, SettingsChangedError
+from hack.controlplane.layout import Layout
+from hack.controlplane.plane import ControlPlane
+from hack.controlplane.ports import Ports
+from hack.controlplane.record import Record, Settings, write
+from tests.unit.controlplane.support import RecordingReporter
+
+
+def test_unknown_component_cannot_be_stopped(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettingError, match="no kubelet"):
+        ControlPlane(tmp_path).stop_component("kubelet")
+
+
+def test_component_of_no_plane_cannot_be_started(tmp_path: Path) -> None:
+    with pytest.raises(NotRunningError):
+        ControlPlane(tmp_path).start_component("etcd")
+
+
+def test_fewer_nodes_than_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettingError, match="nodes"):
+        ControlPlane(tmp_path, nodes=-1)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Layout:
+    """Return the layout of a plane that was made earlier and does not run."""
+    layout = Layout.of(tmp_path / "state")
+    layout.home.mkdir(parents=True)
+    write(layout.record, Record.of(Settings.of({}, None), Ports(1, 2, 3, 4, 5, 6)))
+    return layout
+
+
+def test_status_shows_what_does_not_run(made: Layout) -> None:
+    status = ControlPlane(made.directory).status()
+
+    assert [(component.name, component.pid, component.port) for component in status] == [
+        ("etcd", None, 1),
+        ("kube-apiserver", None, 3),
+        ("kube-controller-manager", None, 4),
+        ("kube-scheduler", None, 5),
+        ("kwok-controller", None, 6),
+    ]
+
+
+def test_plane_of_other_settings_is_kept_and_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
+    args = {"kube-apiserver": {"v": "9"}}
+    plane = ControlPlane(made.directory, component_args=args, sources=sources, report=report)
+
+    with pytest.raises(SettingsChangedError, match="other arguments of kube-apiserver"):
+        plane.up()
+
+    assert made.record.exists()
+
+
+def test_plane_of_another_version_is_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
+    content = json.loads(made.record.read_text())
+    content["versions"]["kubernetes"] = "v1.36.0"
+    made.record.write_text(json.dumps(content))
+
+    with pytest.raises(SettingsChangedError, match=r"kubernetes v1\.36\.0 instead of v1\.37\.2"):
+        ControlPlane(made.directory, sources=sources, report=report).up()
+
+
+def test_down_removes_everything_but_the_lock(made: Layout, report: RecordingReporter) -> None:
+    made.kubeconfig.write_text("apiVersion: v1\n")
+
+    ControlPlane(made.directory, report=report).down()
+
+    assert [path.name for path in made.directory.iterdir()] == ["lock"]

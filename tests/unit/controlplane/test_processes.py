@@ -1,0 +1,120 @@
+"""A plane's processes are told from everybody else's, and are ended for certain."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane import processes
+from hack.controlplane.layout import Layout
+from hack.controlplane.processes import Process, belongs_to, component_of, parse_ps
+
+LAYOUT = Layout(Path("/repo/.vmsim"))
+WORKDIR = "/repo/.vmsim/controlplane/.kwok/clusters/vmsim"
+
+
+def test_component_is_told_by_its_program() -> None:
+    process = Process(7, (f"{WORKDIR}/bin/etcd", "--name=node0"))
+
+    assert component_of(process, LAYOUT.workdir) == "etcd"
+
+
+def test_component_is_told_where_the_command_line_is_one_string() -> None:
+    process = Process(7, (f"{WORKDIR}/bin/kube-apiserver --etcd-prefix=/registry",))
+
+    assert component_of(process, LAYOUT.workdir) == "kube-apiserver"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("/usr/bin/etcd", f"--data-dir={WORKDIR}/etcd"),
+        ("tail", "-f", f"{WORKDIR}/logs/etcd.log"),
+        ("/other/.vmsim/controlplane/.kwok/clusters/vmsim/bin/etcd",),
+        ("/usr/bin/kubectl", "--kubeconfig=/repo/.vmsim/kubeconfig", "get", "pods"),
+        ("/cache/kwokctl", "create", "cluster", "--kubeconfig=/other/.vmsim/kubeconfig"),
+        (),
+    ],
+    ids=["another etcd", "reader of a log", "another plane", "kubectl", "another kwokctl", "nameless"],
+)
+def test_other_processes_are_left_alone(argv: tuple[str, ...]) -> None:
+    assert not belongs_to(Process(7, argv), LAYOUT)
+
+
+def test_kwokctl_that_starts_the_plane_belongs_to_it() -> None:
+    argv = ("/cache/kwokctl", "--name=vmsim", "create", "cluster", "--kubeconfig=/repo/.vmsim/kubeconfig")
+
+    assert belongs_to(Process(7, argv), LAYOUT)
+
+
+def test_ps_output_is_read_without_zombies() -> None:
+    output = "    1 Ss   /sbin/launchd\n   42 Z    (etcd)\n  314 S+   /a b/bin/etcd --name=node0\n"
+
+    assert parse_ps(output) == [Process(1, ("/sbin/launchd",)), Process(314, ("/a b/bin/etcd --name=node0",))]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Return the layout of a plane in a temporary directory."""
+    return Layout.of(tmp_path / "state")
+
+
+@pytest.fixture
+def start(layout: Layout) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Start stand-ins for components; they end with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_component(name: str) -> subprocess.Popen[bytes]:
+        program = layout.workdir / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.symlink_to("/bin/sleep")
+        process = subprocess.Popen([program, "600"])
+        started.append(process)
+        return process
+
+    yield start_component
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_running_components_are_found(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    process = start("etcd")
+
+    assert processes.components(processes.running(), layout.workdir) == {"etcd": process.pid}
+
+
+def test_zombies_do_not_count_as_running(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    process = start("etcd")
+    os.kill(process.pid, 9)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not reaped
+
+    assert processes.components(processes.running(), layout.workdir) == {}
+
+
+def test_all_components_are_ended(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    started = [start("etcd"), start("kube-apiserver")]
+
+    assert processes.kill_all(layout, timeout=5) == 2
+    assert [process.wait(timeout=5) for process in started] == [-9, -9]
+
+
+def test_ending_one_component_spares_the_others(
+    layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    start("etcd")
+    other = start("kube-apiserver")
+
+    processes.kill_component(layout.workdir, "etcd", timeout=5)
+
+    assert processes.components(processes.running(), layout.workdir) == {"kube-apiserver": other.pid}
+
+
+def test_ending_nothing_is_fine(layout: Layout) -> None:
+    started = time.monotonic()
+
+    assert processes.kill_all(layout, timeout=5) == 0
+    assert time.monotonic() - started < 1

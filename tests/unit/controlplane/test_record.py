@@ -1,0 +1,87 @@
+"""A plane's record survives being written, and tells what a plane lacks of the settings asked for."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane import record
+from hack.controlplane.errors import InvalidSettingError
+from hack.controlplane.ports import Ports
+from hack.controlplane.record import Record, Settings, differences
+
+PORTS = Ports(1, 2, 3, 4, 5, 6)
+ARGS = {"kube-apiserver": {"v": "4"}}
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """Return an audit policy."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("kind: Policy\n")
+    return path
+
+
+def test_record_is_read_as_it_was_written(tmp_path: Path, policy: Path) -> None:
+    written = Record.of(Settings.of(ARGS, policy), PORTS)
+
+    record.write(tmp_path / "plane.json", written)
+
+    assert record.read(tmp_path / "plane.json") == written
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]"])
+def test_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "plane.json").write_bytes(content)
+
+    assert record.read(tmp_path / "plane.json") is None
+
+
+def test_missing_record_is_none(tmp_path: Path) -> None:
+    assert record.read(tmp_path / "plane.json") is None
+
+
+def test_same_settings_make_no_difference(policy: Path) -> None:
+    settings = Settings.of(ARGS, policy)
+
+    assert differences(Record.of(settings, PORTS), settings) == ()
+
+
+def test_what_is_not_asked_for_makes_no_difference(policy: Path) -> None:
+    made = Record.of(Settings.of(ARGS, policy), PORTS)
+
+    assert differences(made, Settings.of({}, None)) == ()
+
+
+def test_other_arguments_make_a_difference() -> None:
+    made = Record.of(Settings.of(ARGS, None), PORTS)
+
+    changes = differences(made, Settings.of({"kube-apiserver": {"v": "5"}}, None))
+
+    assert changes == ("other arguments of kube-apiserver",)
+
+
+def test_changed_audit_policy_makes_a_difference(policy: Path) -> None:
+    settings = Settings.of({}, policy)
+    made = Record.of(settings, PORTS)
+    policy.write_text("kind: AnotherPolicy\n")
+
+    assert differences(made, settings) == ("another audit policy",)
+
+
+def test_other_version_makes_a_difference() -> None:
+    settings = Settings.of({}, None)
+    made = Record.of(settings, PORTS)
+    older = dataclasses.replace(made, versions={**made.versions, "etcd": "v3.6.0"})
+
+    assert differences(older, settings) == ("etcd v3.6.0 instead of v3.7.3",)
+
+
+def test_unknown_component_is_refused() -> None:
+    with pytest.raises(InvalidSettingError, match="no component kubelet"):
+        Settings.of({"kubelet": {}}, None)
+
+
+def test_missing_audit_policy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettingError, match="no file"):
+        Settings.of({}, tmp_path / "nowhere.yaml")

@@ -1,0 +1,97 @@
+"""A component that does not come up is started again, diagnosed, and given up at the deadline."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane import kwokctl, processes
+from hack.controlplane.errors import ComponentFailedError, NotReadyError, PortCollisionError
+from hack.controlplane.kwokctl import Component
+from hack.controlplane.layout import Layout
+from hack.controlplane.ports import Ports
+from hack.controlplane.startup import Startup, stopped_on_failure
+from tests.unit.controlplane.support import RecordingReporter
+
+NOBODY_LISTENS = Ports(1, 1, 1, 1, 1, 1)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[Layout]:
+    """Return the layout of a plane that kwokctl has laid out; whatever it runs ends with the test."""
+    layout = Layout.of(tmp_path / "the state")
+    for name in ("bin", "logs", "pids"):
+        (layout.workdir / name).mkdir(parents=True)
+    yield layout
+    processes.kill_all(layout, timeout=5)
+
+
+def lay_out_etcd(layout: Layout, script: str) -> Component:
+    """Make a stand-in for etcd of a shell script."""
+    # Linked, because the kernel shows a script's interpreter in the place of its program.
+    (layout.workdir / "bin" / "etcd").symlink_to("/bin/sh")
+    (layout.workdir / "kwok.yaml").write_text(
+        f"kind: KwokctlConfiguration\n"
+        f"components:\n"
+        f"- name: etcd\n"
+        f"  binary: {layout.workdir}/bin/etcd\n"
+        f"  args: ['-c', \"{script}\"]\n"
+    )
+    return kwokctl.read_components(layout.workdir)["etcd"]
+
+
+def startup(layout: Layout, report: RecordingReporter, seconds: float = 10.0) -> Startup:
+    return Startup(layout, NOBODY_LISTENS, report, seconds, time.monotonic() + seconds)
+
+
+def test_component_that_ends_again_and_again_is_diagnosed(layout: Layout, report: RecordingReporter) -> None:
+    lay_out_etcd(layout, "echo no space left; exit 1")
+
+    with pytest.raises(ComponentFailedError, match="no space left"):
+        startup(layout, report).run_one("etcd")
+
+    assert report.warned == ["etcd has ended, starting it again"] * 3
+
+
+def test_taken_port_is_told_from_other_failures(layout: Layout, report: RecordingReporter) -> None:
+    lay_out_etcd(layout, "echo listen tcp 127.0.0.1:1: bind: address already in use; exit 1")
+
+    with pytest.raises(PortCollisionError, match="etcd"):
+        startup(layout, report).run_one("etcd")
+
+
+def test_component_that_stays_unhealthy_is_given_up(layout: Layout, report: RecordingReporter) -> None:
+    lay_out_etcd(layout, "while :; do sleep 0.1; done")
+
+    with pytest.raises(NotReadyError, match="etcd"):
+        startup(layout, report, seconds=0.2).run_one("etcd")
+
+
+def test_failed_start_leaves_no_process(layout: Layout, report: RecordingReporter) -> None:
+    lay_out_etcd(layout, "while :; do sleep 0.1; done")
+
+    with pytest.raises(NotReadyError), stopped_on_failure(layout, timeout=5):
+        startup(layout, report, seconds=0.2).run_one("etcd")
+
+    assert processes.components(processes.running(), layout.workdir) == {}
+
+
+def test_started_component_is_detached(layout: Layout) -> None:
+    kwokctl.start_component(lay_out_etcd(layout, "while :; do sleep 0.1; done"), layout)
+
+    pid = int(layout.pid_file("etcd").read_text())
+    assert processes.components(processes.running(), layout.workdir) == {"etcd": pid}
+    assert os.getsid(pid) != os.getsid(0)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def test_log_of_the_run_before_is_kept(layout: Layout) -> None:
+    component = lay_out_etcd(layout, "echo output")
+    layout.log("etcd").write_text("why it crashed")
+
+    kwokctl.start_component(component, layout)
+
+    assert layout.log("etcd").with_suffix(".log.1").read_text() == "why it crashed"
