@@ -41,3 +41,30 @@ down: $(STAMP) ## Stop it and forget its data
 .PHONY: run
 run: $(STAMP) ## Control plane, controller, example VMs, live table (ONCE=1, CLUSTER=current, NODES=3)
 	@$(BIN)/python -m hack.demo --nodes $(NODES) $(if $(ONCE),--once) $(if $(CLUSTER),--cluster $(CLUSTER))
+
+# --- checks -------------------------------------------------------------------------------------------------
+
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(STAMP) ## Style, import layers, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+.PHONY: unit
+unit: $(STAMP) ## Unit tests: no cluster, under 20 s
+	$(PYTEST) tests/unit
+
+.PHONY: integration
+integration: $(STAMP) controlplane ## End-to-end tests on a control plane of their own
+	$(PYTEST) tests/integration
+
+.PHONY: controlplane
+controlplane: $(STAMP) ## Obtain the control plane's binaries (about 12 minutes where they have to be built)
+	@$(BIN)/python -m hack.controlplane build
+
+.PHONY: test
+test: lint controlplane ## Everything: style, types, unit and end-to-end tests, coverage
+	$(PYTEST) --cov --cov-report=term:skip-covered tests

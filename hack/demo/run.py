@@ -218,6 +218,8 @@ async def _show(
                 await asyncio.wait_for(stop.wait(), _REFRESH)
             except TimeoutError:
                 continue
+    if not arguments.once or stop.is_set():
+        print("stopping …", file=sys.stderr, flush=True)
     if arguments.once:
         console.print(table(store, caption=""))
         return _INTERRUPTED if stop.is_set() else 0
