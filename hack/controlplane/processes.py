@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hack.controlplane.errors import CommandError, StopError
 from hack.controlplane.layout import Layout
 
 _PROC = Path("/proc")
+_HAS_PROC = _PROC.joinpath("self").exists()
 _POLL = 0.02
 
 
@@ -51,7 +52,7 @@ def components(processes: Iterable[Process], workdir: Path) -> dict[str, int]:
 
 def running() -> list[Process]:
     """List the live processes of the machine; zombies have ended and are left out."""
-    return _from_proc() if _PROC.joinpath("self").exists() else _from_ps()
+    return _from_proc() if _HAS_PROC else _from_ps()
 
 
 def _from_proc() -> list[Process]:
@@ -86,26 +87,38 @@ def parse_ps(output: str) -> list[Process]:
 
 def kill_all(layout: Layout, *, timeout: float) -> int:
     """End every process of the plane, those it starts meanwhile included; return how many there were."""
-    ended: set[int] = set()
-    deadline = time.monotonic() + timeout
-    while alive := [process.pid for process in running() if belongs_to(process, layout)]:
-        if time.monotonic() > deadline:
-            raise StopError(tuple(alive))
-        for pid in alive:
-            kill(pid)
-        ended.update(alive)
-        time.sleep(_POLL)
-    return len(ended)
+    return len(_kill(lambda: [process.pid for process in running() if belongs_to(process, layout)], timeout))
 
 
 def kill_component(workdir: Path, name: str, *, timeout: float) -> None:
     """End one component and wait until it is gone."""
+    _kill(lambda: [pid for component, pid in components(running(), workdir).items() if component == name], timeout)
+
+
+def _kill(find: Callable[[], list[int]], timeout: float) -> set[int]:
+    """End what is found until nothing is found any more, and all that was found has let go of its ports."""
+    ended: set[int] = set()
     deadline = time.monotonic() + timeout
-    while (pid := components(running(), workdir).get(name)) is not None:
+    # A dying process loses its command line, by which it is found, before its sockets: both are waited for.
+    while alive := set(find()) | {pid for pid in ended if not _has_ended(pid)}:
         if time.monotonic() > deadline:
-            raise StopError((pid,))
-        kill(pid)
+            raise StopError(tuple(sorted(alive)))
+        for pid in alive - ended:
+            kill(pid)
+        ended |= alive
         time.sleep(_POLL)
+    return ended
+
+
+def _has_ended(pid: int) -> bool:
+    if not _HAS_PROC:
+        return True  # ps, which found it, would still show it
+    try:
+        # The name before the state is in parentheses, and may hold spaces and parentheses itself.
+        state = _PROC.joinpath(str(pid), "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX"
 
 
 def kill(pid: int) -> None:

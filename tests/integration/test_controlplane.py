@@ -1,0 +1,296 @@
+"""The local control plane comes up, changes, survives crashes and goes away, all of it real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.controlplane.errors import SettingsChangedError
+from hack.controlplane.nodes import NodeCapacity
+from hack.controlplane.plane import ControlPlane
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+COMPONENTS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"]
+FAIRNESS = {
+    "kube-apiserver": {
+        "enable-priority-and-fairness": "true",
+        "max-requests-inflight": "400",
+        "max-mutating-requests-inflight": "200",
+    }
+}
+
+
+def kubectl(plane: ControlPlane, *arguments: str, manifest: dict[str, Any] | None = None) -> str:
+    """Run kubectl against a plane; return what it prints."""
+    result = subprocess.run(
+        [plane.kubectl, f"--kubeconfig={plane.kubeconfig}", "--request-timeout=10s", *arguments],
+        input=json.dumps(manifest) if manifest else None,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return result.stdout or result.stderr
+
+
+def nodes(plane: ControlPlane) -> list[str]:
+    """List the names of the nodes that are Ready."""
+    template = '{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\\n"}{end}'
+    lines = kubectl(plane, "get", "nodes", f"--output=jsonpath={template}").splitlines()
+    return [line.split()[0] for line in lines if line.endswith(" True")]
+
+
+def pids(plane: ControlPlane) -> dict[str, int | None]:
+    """Map the components to their process ids."""
+    return {component.name: component.pid for component in plane.status()}
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came to hold"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory whose name has a space, as a checkout's may."""
+    return tmp_path_factory.mktemp("a checkout")
+
+
+@pytest.fixture(scope="module")
+def plane(directory: Path) -> Iterator[ControlPlane]:
+    """Run one plane for all tests that leave it healthy."""
+    with ControlPlane(directory, nodes=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Run a second plane beside it, made with everything that can be chosen."""
+    directory = tmp_path_factory.mktemp("another")
+    policy = directory / "audit-policy.yaml"
+    policy.write_text("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n")
+    with ControlPlane(directory, nodes=1, audit_policy=policy, component_args=FAIRNESS) as running:
+        yield running
+
+
+def test_up_gives_the_wanted_nodes_ready(plane: ControlPlane) -> None:
+    """Who runs `up` can schedule at once."""
+    assert nodes(plane) == ["kwok-node-1", "kwok-node-2"]
+
+
+def test_up_gives_every_component(plane: ControlPlane) -> None:
+    """The five of a control plane with fake nodes."""
+    assert sorted(pids(plane)) == COMPONENTS
+    assert None not in pids(plane).values()
+
+
+def test_every_socket_is_on_loopback(plane: ControlPlane) -> None:
+    """Nobody on the network reaches an etcd without authentication."""
+    sockets = plane.listening_sockets()
+
+    assert sorted({socket.component for socket in sockets}) == COMPONENTS
+    assert [socket for socket in sockets if not socket.is_loopback] == []
+
+
+def test_pod_runs_right_after_up(plane: ControlPlane) -> None:
+    """The scheduler, the default service account and the nodes are all there when `up` returns."""
+    spec = {
+        "containers": [{"name": "main", "image": "none"}],
+        "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+    }
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec}
+
+    assert kubectl(plane, "create", "--filename=-", manifest=manifest) == "pod/probe created\n"
+    assert "condition met" in kubectl(plane, "wait", "pod/probe", "--for=condition=Ready", "--timeout=20s")
+
+
+def test_rbac_refuses_strangers(plane: ControlPlane) -> None:
+    """Missing permissions of the controller show in tests."""
+    assert kubectl(plane, "auth", "can-i", "list", "pods", "--as=stranger").strip() == "no"
+
+
+def test_up_again_changes_nothing(plane: ControlPlane) -> None:
+    """`up` is safe to repeat."""
+    before = pids(plane)
+
+    plane.up()
+
+    assert pids(plane) == before
+
+
+def test_nodes_grow_and_shrink_on_a_running_plane(plane: ControlPlane, directory: Path) -> None:
+    """The number is what was asked for last; the highest go first."""
+    before = pids(plane)
+
+    ControlPlane(directory, nodes=4).up()
+    grown = nodes(plane)
+    ControlPlane(directory, nodes=1).up()
+    shrunk = nodes(plane)
+
+    assert grown == ["kwok-node-1", "kwok-node-2", "kwok-node-3", "kwok-node-4"]
+    assert shrunk == ["kwok-node-1"]
+    assert pids(plane) == before
+
+
+def test_nodes_take_another_size_on_a_running_plane(plane: ControlPlane, directory: Path) -> None:
+    """The size is what was asked for last, too."""
+    ControlPlane(directory, nodes=1, capacity=NodeCapacity(cpu="4", memory="8Gi", pods=20)).up()
+
+    allocatable = json.loads(kubectl(plane, "get", "node", "kwok-node-1", "--output=json"))["status"]["allocatable"]
+    assert allocatable == {"cpu": "4", "memory": "8Gi", "pods": "20"}
+
+
+def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -> None:
+    """Two checkouts on one machine share no port, no process and no object."""
+    ports = [{socket.port for socket in each.listening_sockets()} for each in (plane, other)]
+    kubectl(plane, "create", "namespace", "only-here")
+
+    assert ports[0].isdisjoint(ports[1])
+    assert set(plane.pids()).isdisjoint(other.pids())
+    assert "not found" in kubectl(other, "get", "namespace", "only-here")
+
+
+def test_audit_policy_gives_an_audit_log(other: ControlPlane) -> None:
+    """Tests count requests by it."""
+    kubectl(other, "get", "nodes", "--field-selector=metadata.name=audited")
+
+    eventually(lambda: "metadata.name%3Daudited" in other.audit_log.read_text())
+
+
+def test_component_arguments_are_in_force(other: ControlPlane) -> None:
+    """Priority and fairness, which kwokctl switches off, is on."""
+    assert "flowcontrol" in kubectl(other, "get", "--raw=/metrics")
+    assert "apiserver_flowcontrol_nominal_limit_seats" in kubectl(other, "get", "--raw=/metrics")
+
+
+def test_other_settings_are_refused_while_the_plane_exists(plane: ControlPlane, directory: Path) -> None:
+    """Nothing is thrown away silently."""
+    with pytest.raises(SettingsChangedError, match="kube-apiserver"):
+        ControlPlane(directory, component_args=FAIRNESS).up()
+
+    assert None not in pids(plane).values()
+
+
+def test_apiserver_can_be_stopped_and_started_alone(plane: ControlPlane) -> None:
+    """An outage of the API server, with everything else alive, and its objects afterwards."""
+    kubectl(plane, "create", "namespace", "before-the-outage")
+    before = pids(plane)
+
+    plane.stop_component("kube-apiserver")
+    refused = kubectl(plane, "get", "namespaces")
+    during = pids(plane)
+    plane.start_component("kube-apiserver")
+
+    assert "refused" in refused
+    assert during == {**before, "kube-apiserver": None}
+    assert "before-the-outage" in kubectl(plane, "get", "namespaces")
+
+
+def test_up_repairs_what_has_died(plane: ControlPlane) -> None:
+    """Whatever has died, `up` brings it back with its objects; a reboot ends all of them."""
+    kubectl(plane, "create", "namespace", "before-the-crash")
+    for pid in plane.pids():
+        os.kill(pid, signal.SIGKILL)
+
+    plane.up()
+
+    assert None not in pids(plane).values()
+    assert "before-the-crash" in kubectl(plane, "get", "namespaces")
+    assert nodes(plane) == ["kwok-node-1", "kwok-node-2"]
+
+
+def test_up_makes_anew_what_cannot_be_repaired(other: ControlPlane, capfd: pytest.CaptureFixture[str]) -> None:
+    """A damaged plane is replaced, and says so."""
+    kubectl(other, "create", "namespace", "before-the-damage")
+    other.stop_component("etcd")
+    for file in other.logs.parent.glob("pki/*"):
+        file.unlink()
+
+    other.up()
+
+    assert "making it anew, its objects are lost" in capfd.readouterr().err
+    assert "not found" in kubectl(other, "get", "namespace", "before-the-damage")
+    assert nodes(other) == ["kwok-node-1"]
+
+
+def start_up(directory: Path) -> subprocess.Popen[bytes]:
+    """Run `up` as a process of its own, and return when it has started etcd."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hack.controlplane", "up", "--dir", directory],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    eventually(lambda: any("etcd" in line for line in command_lines(ControlPlane(directory))))
+    return process
+
+
+def command_lines(plane: ControlPlane) -> list[str]:
+    """Return the command lines of a plane's processes."""
+    paths = (Path(f"/proc/{pid}/cmdline") for pid in plane.pids())
+    return [path.read_text() for path in paths if path.exists()]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie, which has ended although nobody has asked how."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_interrupted_up_leaves_no_process(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a start is clean."""
+    process = start_up(tmp_path)
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(timeout=20) == 130
+    assert ControlPlane(tmp_path).pids() == []
+
+
+def test_down_cleans_up_after_a_killed_up(tmp_path: Path) -> None:
+    """Half-started is a state like any other."""
+    process = start_up(tmp_path)
+    process.kill()
+    process.wait(timeout=20)
+    plane = ControlPlane(tmp_path)
+
+    plane.down()
+
+    assert plane.pids() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_up_starts_over_after_a_killed_up(tmp_path: Path) -> None:
+    """Whoever killed `up` just runs it again."""
+    process = start_up(tmp_path)
+    process.kill()
+    process.wait(timeout=20)
+
+    with ControlPlane(tmp_path, nodes=1) as plane:
+        assert nodes(plane) == ["kwok-node-1"]
+
+
+def test_down_leaves_no_process_and_no_data(tmp_path: Path) -> None:
+    """Nothing of a plane stays, not even where a component had died before; again is fine."""
+    plane = ControlPlane(tmp_path, nodes=1)
+    plane.up()
+    plane.stop_component("kube-scheduler")
+    ended = plane.pids()
+
+    plane.down()
+    plane.down()
+
+    assert plane.pids() == []
+    assert [pid for pid in ended if is_alive(pid)] == []
+    assert not plane.kubeconfig.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
