@@ -8,12 +8,17 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 PATIENCE = 15.0
 """Seconds within which the cluster must come to what a test waits for."""
@@ -25,10 +30,11 @@ class KubectlError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Kubectl:
-    """The real kubectl, bound to a cluster."""
+    """The real kubectl, bound to a cluster and to the namespace that commands without one mean."""
 
     path: Path
     kubeconfig: Path
+    namespace: str = "default"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -50,6 +56,14 @@ class Kubectl:
         if done.returncode:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+    def refused(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl, which must fail; return what it complained about."""
+        try:
+            output = self(*arguments, stdin=stdin)
+        except KubectlError as error:
+            return str(error)
+        raise AssertionError(f"kubectl {' '.join(arguments)} was not refused: {output}")
 
     def json(self, *arguments: str) -> Any:
         """Run kubectl with `-o json`; return what it printed, decoded."""
@@ -85,16 +99,123 @@ class Kubectl:
         spec: dict[str, Any] = {"resources": {"cpu": cpu, "memory": memory}}
         if "running" in changes:
             spec["running"] = changes.pop("running")
+        changes.setdefault("namespace", self.namespace)
         self("apply", "-f", "-", stdin=json.dumps(vm_manifest(name, spec, **changes)))
 
-    def wait_phase(self, name: str, phase: str, *, namespace: str = "default", patience: float = PATIENCE) -> Any:
+    def wait_phase(self, name: str, phase: str, *, namespace: str | None = None, patience: float = PATIENCE) -> Any:
         """Wait until a VM has a phase; return the VM."""
         output = self.eventually(
-            *("get", "vm", name, "-n", namespace, "-o", "json"),
+            *("get", "vm", name, "-n", namespace or self.namespace, "-o", "json"),
             until=lambda text: json.loads(text)["status"]["phase"] == phase,
             patience=patience,
         )
         return json.loads(output)
+
+    def wait_vm(self, name: str, until: Callable[[Any], bool], *, patience: float = PATIENCE) -> Any:
+        """Wait until a VM satisfies `until`; return the VM."""
+        command = ("get", "vm", name, "-n", self.namespace, "-o", "json")
+        return json.loads(self.eventually(*command, until=lambda text: until(json.loads(text)), patience=patience))
+
+    @contextmanager
+    def own_namespace(self, directory: Path) -> Iterator[Kubectl]:
+        """Make a namespace, and a kubectl for which it is the default; take it away after, without waiting for it."""
+        name = f"own-{uuid4().hex[:8]}"
+        kubeconfig = directory / f"{name}.kubeconfig"
+        kubeconfig.write_bytes(self.kubeconfig.read_bytes())
+        own = Kubectl(self.path, kubeconfig, name)
+        own("config", "set-context", "--current", "--namespace", name)
+        own("create", "namespace", name)
+        # Until the namespace has its service account, the API server refuses every pod in it.
+        own("wait", "--for=create", "serviceaccount/default", "--timeout=15s")
+        try:
+            yield own
+        finally:
+            own("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+    @contextmanager
+    def running(self, *arguments: str, sink: Callable[[str], None] | None = None) -> Iterator[Output]:
+        """Run a kubectl that does not end by itself (`get -w`) while the context lasts."""
+        with subprocess.Popen(
+            [self.path, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            output = Output(process.stdout, sink)
+            try:
+                yield output
+            finally:
+                process.terminate()
+                output.join()
+
+
+class Output:
+    """What a running command has printed so far, read line by line on a thread of its own."""
+
+    def __init__(self, stream: IO[str], sink: Callable[[str], None] | None = None) -> None:
+        self._stream = stream
+        self._sink = sink
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._stream:
+            if self._sink is not None:
+                self._sink(line)
+            with self._changed:
+                self._lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+
+    def wait_for(self, until: Callable[[list[str]], bool], patience: float = PATIENCE) -> list[str]:
+        """Wait until the lines satisfy `until`; return them, or fail with them."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: until(self._lines), patience):
+                printed = "\n".join(self._lines)
+                raise AssertionError(f"not within {patience} s; printed:\n{printed}")
+            return list(self._lines)
+
+    def join(self) -> None:
+        """Wait until the stream has ended."""
+        self._thread.join(PATIENCE)
+
+
+@dataclass(slots=True)
+class LivePods:
+    """Follows `kubectl get pods -A -w -o json --output-watch-events`, and notes each moment of two live pods of a VM.
+
+    A pod lives until it has Succeeded, Failed or is DELETED; one that terminates still lives. VMs are told apart by
+    name, so a VM re-created under its name counts as the same one.
+    """
+
+    violations: list[str] = field(default_factory=list)
+    events: int = 0
+    _owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _text: list[str] = field(default_factory=list)
+
+    COMMAND = ("get", "pods", "--all-namespaces", "--watch", "-o", "json", "--output-watch-events")
+
+    def read(self, line: str) -> None:
+        """Take one line of the output; the object it may complete is one event."""
+        self._text.append(line)
+        if line.rstrip() == "}":
+            event = json.loads("".join(self._text))
+            self._text.clear()
+            self.take(event["type"], event["object"])
+
+    def take(self, kind: str, pod: Any) -> None:
+        """Take one event."""
+        self.events += 1
+        metadata = pod["metadata"]
+        owner = next((o for o in metadata.get("ownerReferences", ()) if o.get("controller")), None)
+        done = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if kind == "DELETED" or done or owner is None or owner["kind"] != "VirtualMachine":
+            self._owners.pop(metadata["uid"], None)
+            return
+        self._owners[metadata["uid"]] = (f"{metadata['namespace']}/{owner['name']}", metadata["name"])
+        for vm, count in Counter(vm for vm, _ in self._owners.values()).items():
+            if count > 1:
+                pods = sorted(pod for of, pod in self._owners.values() if of == vm)
+                self.violations.append(f"VM {vm} has {count} live pods at once: {', '.join(pods)}")
 
 
 def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
@@ -113,27 +234,35 @@ class Controller:
 
     process: subprocess.Popen[bytes]
     log: Path
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
 
     @classmethod
     @contextmanager
     def start(cls, kubeconfig: Path, log: Path, *arguments: str) -> Iterator[Self]:
-        """Run the controller while the context lasts; a stop must be clean."""
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "controller", "--kubeconfig", str(kubeconfig)),
-                    *("--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug", *arguments),
-                ],
-                stdout=sink,
-                stderr=sink,
-            )
-        running = cls(process, log)
-        try:
+        """Run the controller on a free port while the context lasts; a stop must be clean."""
+        common = ("--kubeconfig", str(kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
+        with cls.run(log, *common, *arguments) as running:
             running.wait_for("caches filled")
             yield running
+
+    @classmethod
+    @contextmanager
+    def run(cls, log: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Self]:
+        """Run the controller with exactly these flags (and variables) while the context lasts."""
+        running = cls(_spawn(log, arguments, environment), log, arguments, environment)
+        try:
+            yield running
         finally:
-            if process.poll() is None:
+            if running.process.poll() is None:
                 assert running.stop() == 0, log.read_text()
+
+    def crash_and_restart(self) -> None:
+        """End the process as the kernel would, and start another, with a log of its own."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.process = _spawn(self.log, self.arguments, self.environment)
+        self.wait_for("caches filled")
 
     def wait_for(self, event: str, patience: float = PATIENCE) -> dict[str, Any]:
         """Wait for a log line with this event; return it."""
@@ -159,7 +288,32 @@ class Controller:
         """Where it serves metrics and probes."""
         return re.sub(r"/metrics$", "", str(self.wait_for("starting")["metrics"]))
 
+    def get(self, path: str) -> tuple[int, str]:
+        """GET a path of its server; return status and body."""
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric's series."""
+        samples = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines())
+        return sum(float(value) for series, _, value in samples if series.partition("{")[0] == name)
+
     def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(patience)
+
+
+def _spawn(log: Path, arguments: tuple[str, ...], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    with log.open("wb") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", "controller", *arguments],
+            env=None if environment is None else {**os.environ, **environment},
+            stdout=sink,
+            stderr=sink,
+        )
