@@ -1,0 +1,224 @@
+"""What the tests of this room are made of: queues on a known limiter, pods, and a scripted API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from controller.domain.objects import ObjectMeta, Pod, PodSpec
+from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
+from controller.engine.reflector import Reflector
+from controller.engine.store import Store
+from controller.engine.workqueue import QueueMetrics, WorkQueue
+from controller.kube import codec
+from controller.kube.client import Page
+from controller.kube.errors import KubeError
+from controller.kube.resources import PODS, Resource
+
+
+def new_queue(metrics: QueueMetrics | None = None, *, jitter: float = 0.0) -> WorkQueue[str]:
+    """Return a queue on client-go's default limiter, by default without jitter. Needs a running loop."""
+    clock = asyncio.get_running_loop().time
+    return WorkQueue(DefaultLimiter(ItemExponential(Random(1), jitter=jitter), Bucket(clock)), metrics=metrics)
+
+
+async def settle() -> None:
+    """Let every task that can run do so; takes no time."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def drain(queue: WorkQueue[str]) -> list[str]:
+    """Take and give back every key that is queued now."""
+    keys = []
+    while len(queue):
+        keys.append(await queue.get())
+        queue.done(keys[-1])
+    return keys
+
+
+def pod(name: str, version: int | str, *, node: str | None = None, namespace: str = "default") -> Pod:
+    """Return a pod at a resource version."""
+    return Pod(
+        metadata=ObjectMeta(name=name, namespace=namespace, uid=f"uid-{name}", resource_version=str(version)),
+        spec=PodSpec(node_name=node),
+    )
+
+
+def event(kind: str, item: Pod) -> codec.WatchEnvelope:
+    """Return a watch event of a pod."""
+    return codec.WatchEnvelope(type=kind, object=msgspec.Raw(codec.encode(item)))
+
+
+def bookmark(version: int | str) -> codec.WatchEnvelope:
+    """Return a bookmark."""
+    body = {"kind": "Pod", "metadata": {"resourceVersion": str(version)}}
+    return codec.WatchEnvelope(type="BOOKMARK", object=msgspec.Raw(codec.encode(body)))
+
+
+def error_event(code: int, reason: str = "") -> codec.WatchEnvelope:
+    """Return a watch event that tells of a failure."""
+    body = {"kind": "Status", "code": code, "reason": reason, "message": "as the script says"}
+    return codec.WatchEnvelope(type="ERROR", object=msgspec.Raw(codec.encode(body)))
+
+
+def page(version: int | str, *items: Pod, more: str = "") -> Page[Pod]:
+    """Return one page of a list; `more` is the token of the next."""
+    return Page(list(items), str(version), more)
+
+
+HANG: Final = float("inf")
+"""A pause in a script that never ends."""
+
+ListStep: TypeAlias = Page[Pod] | KubeError | float
+"""A reply to one list request, an error, or seconds before the next step."""
+WatchStep: TypeAlias = codec.WatchEnvelope | KubeError | float
+"""An event, an error, or seconds of silence. A watch whose steps are used up ends in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """One list request as it arrived."""
+
+    at: float
+    limit: int
+    continue_token: str
+    namespace: str | None
+    label_selector: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """One watch request as it arrived."""
+
+    at: float
+    resource_version: str
+    life: float
+    namespace: str | None
+    label_selector: str | None
+
+
+@dataclass
+class ScriptedApi:
+    """A list-watcher that plays a script; a watch beyond the script's end is silent for ever."""
+
+    lists: list[ListStep] = field(default_factory=list)
+    watches: list[Sequence[WatchStep]] = field(default_factory=list)
+    rest: Sequence[WatchStep] = (HANG,)
+    """What every watch beyond `watches` does."""
+    list_requests: list[ListRequest] = field(default_factory=list)
+    watch_requests: list[WatchRequest] = field(default_factory=list)
+    open_watches: int = 0
+
+    async def list_page(
+        self,
+        resource: Resource[Any],
+        *,
+        namespace: str | None,
+        label_selector: str | None,
+        limit: int,
+        continue_token: str,
+    ) -> Page[Any]:
+        """Play the next step of `lists`."""
+        assert resource is PODS
+        now = asyncio.get_running_loop().time()
+        self.list_requests.append(ListRequest(now, limit, continue_token, namespace, label_selector))
+        while True:
+            step = self.lists.pop(0)
+            if isinstance(step, KubeError):
+                raise step
+            if isinstance(step, Page):
+                return step
+            await _pause(step)
+
+    async def watch(
+        self,
+        resource: Resource[Any],
+        *,
+        resource_version: str,
+        life: float,
+        namespace: str | None,
+        label_selector: str | None,
+    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
+        """Play the next script of `watches`."""
+        assert resource is PODS
+        now = asyncio.get_running_loop().time()
+        self.watch_requests.append(WatchRequest(now, resource_version, life, namespace, label_selector))
+        steps = self.watches.pop(0) if self.watches else self.rest
+        self.open_watches += 1
+        try:
+            for step in steps:
+                if isinstance(step, KubeError):
+                    raise step
+                if isinstance(step, codec.WatchEnvelope):
+                    yield [step]
+                else:
+                    await _pause(step)
+        finally:
+            self.open_watches -= 1
+
+
+async def _pause(seconds: float) -> None:
+    if seconds == HANG:
+        await asyncio.Event().wait()
+    await asyncio.sleep(seconds)
+
+
+class Scene:
+    """A reflector between a scripted API server and a store whose changes are written down."""
+
+    def __init__(
+        self,
+        lists: Iterable[ListStep],
+        watches: Iterable[Sequence[WatchStep]] = (),
+        *,
+        rest: Sequence[WatchStep] = (HANG,),
+        namespace: str | None = None,
+        label_selector: str | None = None,
+    ) -> None:
+        self.api = ScriptedApi(list(lists), list(watches), rest)
+        self.store: Store[Pod] = Store()
+        self.heard: list[str] = []
+        self.store.listen(self._hear)
+        self.reflector = Reflector(
+            self.api, PODS, self.store, rng=Random(1), namespace=namespace, label_selector=label_selector
+        )
+
+    def _hear(self, old: Pod | None, new: Pod | None) -> None:
+        """Write a change down as `+name`, `-name` or `~name`."""
+        changed = new or old
+        assert changed is not None
+        self.heard.append(f"{'+' if old is None else '-' if new is None else '~'}{changed.metadata.name}")
+
+    @property
+    def names(self) -> list[str]:
+        """The pods that the store holds."""
+        return sorted(item.metadata.name for item in self.store)
+
+    @property
+    def watched_from(self) -> list[str]:
+        """The version of every watch so far."""
+        return [request.resource_version for request in self.api.watch_requests]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Run the reflector, and see that only cancellation ends it."""
+        task = asyncio.create_task(self.reflector.run())
+        try:
+            yield task
+            assert not task.done(), "the reflector ended by itself"
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        assert task.cancelled()
+
+
+def gaps(times: Sequence[float]) -> list[float]:
+    """Return the seconds between neighbours."""
+    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]

@@ -1,0 +1,375 @@
+"""The reflector keeps its store equal to the API server, come what may."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from controller.kube import codec, errors
+from tests.unit.engine.builders import HANG, Scene, WatchStep, bookmark, error_event, event, gaps, page, pod
+
+pytestmark = pytest.mark.looptime
+
+
+def expired() -> errors.ExpiredError:
+    """Return what an old version or token gets."""
+    return errors.ExpiredError(410, "Expired", "too old resource version")
+
+
+# --- listing ---------------------------------------------------------------------------------------------
+
+
+async def test_the_first_list_is_paged_and_the_watch_starts_from_its_version() -> None:
+    """Each page is asked for with the token of the one before it."""
+    scene = Scene([page(7, pod("a", 1), more="t1"), page(7, pod("b", 2), more="t2"), page(7, pod("c", 3))])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.names == ["a", "b", "c"]
+        assert [(r.limit, r.continue_token) for r in scene.api.list_requests] == [(500, ""), (500, "t1"), (500, "t2")]
+        assert scene.watched_from == ["7"]
+
+
+async def test_the_store_takes_a_list_whole_or_not_at_all() -> None:
+    """While pages arrive the store shows nothing of them, and is not synced."""
+    scene = Scene([page(7, pod("a", 1), more="t1"), 10.0, page(7, pod("b", 2))])
+    async with scene.running():
+        await asyncio.sleep(5)
+        assert (scene.names, scene.store.resource_version, scene.reflector.synced.is_set()) == ([], "", False)
+
+        await asyncio.sleep(10)
+        assert (scene.names, scene.store.resource_version, scene.reflector.synced.is_set()) == (["a", "b"], "7", True)
+
+
+async def test_a_list_that_fails_half_way_starts_over() -> None:
+    """Pages of the failed list are not mixed into the next one."""
+    scene = Scene(
+        [page(7, pod("a", 1), more="t1"), errors.TransportError("reset"), page(9, pod("b", 8))],
+    )
+    async with scene.running():
+        await asyncio.sleep(5)
+
+        assert (scene.names, scene.heard) == (["b"], ["+b"])
+        assert [r.continue_token for r in scene.api.list_requests] == ["", "t1", ""]
+
+
+async def test_an_expired_continue_token_falls_back_to_one_unpaged_list() -> None:
+    """At once; what the earlier pages held is forgotten."""
+    scene = Scene([page(7, pod("gone", 1), more="t1"), expired(), page(9, pod("a", 8), pod("b", 2))])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert [(r.limit, r.continue_token) for r in scene.api.list_requests] == [(500, ""), (500, "t1"), (0, "")]
+        assert gaps([r.at for r in scene.api.list_requests]) == [0, 0]
+        assert (scene.names, scene.heard) == (["a", "b"], ["+a", "+b"])
+        assert scene.watched_from == ["9"]
+
+
+async def test_a_list_that_is_expired_from_the_start_backs_off() -> None:
+    """A server that answers 410 to a fresh list is not asked in a hot loop."""
+    scene = Scene([expired()] * 5 + [page(7, pod("a", 1))])
+    async with scene.running():
+        await asyncio.sleep(120)
+
+        assert scene.names == ["a"]
+        assert all(gap >= 0.8 for gap in gaps([r.at for r in scene.api.list_requests]))
+
+
+async def test_namespace_and_selector_go_with_every_request() -> None:
+    """A reflector of one namespace never asks for more."""
+    scene = Scene([page(1, more="t1"), expired(), page(2)], [[expired()]], namespace="team", label_selector="app=vm")
+    scene.api.lists.append(page(3))
+    async with scene.running():
+        await asyncio.sleep(10)
+
+        asked = [*scene.api.list_requests, *scene.api.watch_requests]
+        assert len(asked) == 6
+        assert {(request.namespace, request.label_selector) for request in asked} == {("team", "app=vm")}
+
+
+# --- watching --------------------------------------------------------------------------------------------
+
+
+async def test_events_reach_the_store() -> None:
+    """Additions, changes and deletions, in their order."""
+    scene = Scene(
+        [page(5, pod("a", 1), pod("b", 2))],
+        [[event("MODIFIED", pod("a", 6)), event("ADDED", pod("c", 7)), event("DELETED", pod("b", 8)), HANG]],
+    )
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.names == ["a", "c"]
+        assert scene.heard == ["+a", "+b", "~a", "+c", "-b"]
+        assert scene.store.resource_version == "8"
+
+
+async def test_a_watch_resumes_from_the_last_event() -> None:
+    """Not from the list."""
+    scene = Scene([page(5)], [[event("ADDED", pod("a", 6)), event("DELETED", pod("a", 8)), 10.0]])
+    async with scene.running():
+        await asyncio.sleep(30)
+
+        assert scene.watched_from == ["5", "8"]
+
+
+async def test_a_watch_resumes_from_the_last_bookmark() -> None:
+    """Also when the stream broke."""
+    scene = Scene([page(5)], [[event("ADDED", pod("a", 6)), bookmark(90), errors.TransportError("reset")]])
+    async with scene.running():
+        await asyncio.sleep(30)
+
+        assert scene.watched_from == ["5", "90"]
+        assert scene.names == ["a"]
+
+
+async def test_a_repeated_event_does_not_take_an_object_back() -> None:
+    """A server that replays history changes nothing."""
+    scene = Scene([page(9, pod("a", 9))], [[event("MODIFIED", pod("a", 7)), event("DELETED", pod("a", 8)), HANG]])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.store.get("default/a") == pod("a", 9)
+        assert scene.heard == ["+a"]
+
+
+async def test_a_stream_that_ends_in_good_order_is_watched_on_without_a_list() -> None:
+    """At once, from the last version."""
+    scene = Scene([page(5)], [[300.0], [300.0, event("ADDED", pod("a", 6))], [300.0]])
+    async with scene.running():
+        await asyncio.sleep(1000)
+
+        assert scene.watched_from == ["5", "5", "6", "6"]
+        assert gaps([r.at for r in scene.api.watch_requests]) == pytest.approx([300, 300, 300], abs=0.01)
+        assert len(scene.api.list_requests) == 1
+
+
+async def test_a_short_watch_that_brought_an_event_is_watched_on_at_once() -> None:
+    """Progress is no reason to wait."""
+    scene = Scene([page(5)], [[event("ADDED", pod(f"p{n}", 6 + n))] for n in range(20)])
+    async with scene.running():
+        await asyncio.sleep(0.5)
+
+        assert len(scene.api.watch_requests) == 21
+
+
+async def test_watches_that_end_at_once_and_empty_back_off() -> None:
+    """In 600 s there are some 20 requests, not a hot loop of them."""
+    scene = Scene([page(5)], rest=())
+    async with scene.running():
+        await asyncio.sleep(600)
+
+        waits = gaps([request.at for request in scene.api.watch_requests])
+        assert 15 <= len(waits) <= 25
+        assert all(
+            base <= wait < 2 * base + 0.01 for base, wait in zip([0.8, 1.6, 3.2, 6.4, 12.8, 25.6], waits, strict=False)
+        )
+        assert len(scene.api.list_requests) == 1
+
+
+async def test_every_watch_asks_for_a_life_of_five_to_ten_minutes() -> None:
+    """Drawn anew each time, so that replicas do not reconnect together."""
+    scene = Scene([page(5)], rest=(60.0,))
+    async with scene.running():
+        await asyncio.sleep(60 * 50)
+
+        lives = [request.life for request in scene.api.watch_requests]
+        assert len(lives) >= 50
+        assert all(300 <= life <= 600 for life in lives)
+        assert min(lives) < 330
+        assert max(lives) > 570
+
+
+# --- 410 -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [expired(), error_event(410, "Expired"), error_event(410, "Gone"), error_event(410)],
+    ids=["status", "Expired event", "Gone event", "event without a reason"],
+)
+async def test_a_version_too_old_leads_to_a_new_list_whose_deletions_are_heard(gone: WatchStep) -> None:
+    """Listeners hear of every difference between the old store and the new list; the watch goes on from that list."""
+    scene = Scene(
+        [
+            page(5, pod("gone", 1), pod("same", 2), pod("changed", 3)),
+            page(50, pod("same", 2), pod("changed", 40), pod("new", 41)),
+        ],
+        [[100.0, gone]],
+    )
+    async with scene.running():
+        await asyncio.sleep(50)
+        scene.heard.clear()
+        await asyncio.sleep(100)
+
+        assert scene.names == ["changed", "new", "same"]
+        assert scene.heard == ["-gone", "~changed", "+new"]
+        assert scene.watched_from == ["5", "50"]
+        assert scene.reflector.synced.is_set()
+
+
+async def test_the_store_stays_as_it_is_while_the_new_list_fails() -> None:
+    """Old but whole: nothing is deleted because the server is away."""
+    scene = Scene(
+        [page(5, pod("a", 1)), errors.ServerError(503, "", "away"), page(50, pod("b", 1), more="t"), 1000.0, page(50)],
+        [[expired()]],
+    )
+    async with scene.running():
+        await asyncio.sleep(500)
+
+        assert (scene.names, scene.store.resource_version) == (["a"], "5")
+        assert scene.reflector.synced.is_set()
+
+
+async def test_a_server_that_says_410_to_every_watch_is_not_listed_in_a_hot_loop() -> None:
+    """List, 410, list, 410: each round backs off."""
+    scene = Scene([page(n) for n in range(1000)], rest=(expired(),))
+    async with scene.running():
+        await asyncio.sleep(600)
+
+        assert 10 <= len(scene.api.list_requests) <= 25
+
+
+# --- every other failure ---------------------------------------------------------------------------------
+
+GARBAGE = codec.WatchEnvelope(type="MODIFIED", object=msgspec.Raw(b'{"metadata": 7}'))
+UNKNOWN = codec.WatchEnvelope(type="PATCHED", object=msgspec.Raw(b"{}"))
+FAILURES: dict[str, WatchStep] = {
+    "transport": errors.TransportError("reset"),
+    "401": errors.UnauthorizedError(401, "Unauthorized", "who are you"),
+    "403": errors.ForbiddenError(403, "Forbidden", "not you"),
+    "404": errors.NotFoundError(404, "NotFound", "no such resource"),
+    "429": errors.TooManyRequestsError(429, "TooManyRequests", "slow down"),
+    "500": errors.ServerError(500, "InternalError", "etcd is away"),
+    "503 in HTML": errors.ServerError(503, "", "<html>"),
+    "302": errors.StatusError(302, "", "moved"),
+    "garbage line": errors.MalformedReplyError("expected WatchEnvelope"),
+    "garbage object": GARBAGE,
+    "unknown type": UNKNOWN,
+    "500 event": error_event(500, "InternalError"),
+    "event of no known code": error_event(0),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+async def test_any_other_failure_keeps_the_version_backs_off_and_goes_on(failure: WatchStep) -> None:
+    """The next watch starts 0.8 to 1.6 s later from the same version, with no list; its events arrive."""
+    scene = Scene([page(5, pod("a", 1))], [[failure], [event("MODIFIED", pod("a", 6)), HANG]])
+    async with scene.running():
+        await asyncio.sleep(10)
+
+        assert scene.watched_from == ["5", "5"]
+        [wait] = gaps([request.at for request in scene.api.watch_requests])
+        assert 0.8 <= wait <= 1.6
+        assert len(scene.api.list_requests) == 1
+        assert scene.store.get("default/a") == pod("a", 6)
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+async def test_a_failure_after_events_keeps_what_the_events_brought(failure: WatchStep) -> None:
+    """The next watch goes on behind them."""
+    scene = Scene([page(5)], [[event("ADDED", pod("a", 6)), failure]])
+    async with scene.running():
+        await asyncio.sleep(10)
+
+        assert scene.watched_from == ["5", "6"]
+        assert scene.names == ["a"]
+
+
+async def test_a_list_is_tried_again_after_any_failure() -> None:
+    """Whatever the first list meets, the cache is filled in the end."""
+    failures = [failure for failure in FAILURES.values() if isinstance(failure, errors.KubeError)]
+    scene = Scene([*failures, page(5, pod("a", 1))])
+    async with scene.running():
+        await asyncio.sleep(600)
+
+        assert scene.names == ["a"]
+        assert scene.watched_from == ["5"]
+
+
+@pytest.mark.parametrize("where", ["list", "watch"])
+async def test_retry_after_is_a_floor(where: str) -> None:
+    """A server that asks for 20 s gets them, though the first backoff is shorter."""
+    busy = errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=20)
+    scene = Scene([busy, page(5)] if where == "list" else [page(5)], [] if where == "list" else [[busy]])
+    async with scene.running():
+        await asyncio.sleep(30)
+
+        requests = scene.api.list_requests if where == "list" else scene.api.watch_requests
+        assert gaps([request.at for request in requests]) == pytest.approx([20], abs=0.01)
+
+
+async def test_delays_grow_from_800_ms_to_30_s_with_jitter() -> None:
+    """Each failure waits [1, 2) times its base, and the bases double up to 30 s."""
+    scene = Scene([page(5)], rest=(errors.TransportError("refused"),))
+    async with scene.running():
+        await asyncio.sleep(600)
+
+        waits = gaps([request.at for request in scene.api.watch_requests])
+        bases = [0.8, 1.6, 3.2, 6.4, 12.8, 25.6] + [30.0] * len(waits[6:])
+        assert len(waits) > 10
+        assert all(base <= wait < 2 * base + 0.001 for base, wait in zip(bases, waits, strict=True))
+
+
+async def test_two_quiet_minutes_start_the_delays_over() -> None:
+    """After a watch of 200 s the next failure waits as little as the first."""
+    lost = errors.TransportError("reset")
+    scene = Scene([page(5)], [*[[lost]] * 8, [200.0, lost], [HANG]])
+    async with scene.running():
+        await asyncio.sleep(1200)
+
+        waits = gaps([request.at for request in scene.api.watch_requests])
+        assert waits[7] >= 30
+        assert 200.8 <= waits[8] < 201.61
+
+
+@pytest.mark.parametrize("where", ["list", "watch"])
+async def test_it_never_gives_up(where: str) -> None:
+    """A hundred failures in a row, and then all is well."""
+    lost = errors.TransportError("refused")
+    lists = [*[lost] * 100, page(5, pod("a", 1))] if where == "list" else [page(5)]
+    watches: list[list[WatchStep]] = [] if where == "list" else [*[[lost]] * 100, [event("ADDED", pod("a", 6)), HANG]]
+    scene = Scene(lists, watches)
+    async with scene.running():
+        await asyncio.sleep(100 * 60)
+
+        assert scene.names == ["a"]
+        assert len(scene.api.list_requests) + len(scene.api.watch_requests) == 102
+
+
+# --- the way out -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lists", "watches"),
+    [([HANG], []), ([page(5)], [[HANG]]), ([page(5)], [[errors.TransportError("reset")]])],
+    ids=["listing", "watching", "backing off"],
+)
+async def test_cancellation_ends_it_at_once_wherever_it_is(lists: list[float], watches: list[list[WatchStep]]) -> None:
+    """And nothing is left open."""
+    scene = Scene(lists, watches)
+    task = asyncio.create_task(scene.reflector.run())
+    await asyncio.sleep(0.5)
+    assert not task.done()
+    before = asyncio.get_running_loop().time()
+
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert asyncio.get_running_loop().time() == before
+    assert scene.api.open_watches == 0
+
+
+async def test_a_watch_is_closed_before_the_reflector_goes_on() -> None:
+    """A stream that is left because of an event's content is not left open."""
+    scene = Scene([page(5)], [[UNKNOWN, HANG]])
+    async with scene.running():
+        await asyncio.sleep(0.5)
+        assert (len(scene.api.watch_requests), scene.api.open_watches) == (1, 0)
+
+        await asyncio.sleep(5)
+        assert (len(scene.api.watch_requests), scene.api.open_watches) == (2, 1)
+    assert scene.api.open_watches == 0

@@ -1,0 +1,236 @@
+"""The store shows the newest known state, and tells of every change."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.domain.objects import Pod
+from controller.engine.store import Store, revision
+from tests.unit.engine.builders import pod
+
+
+def by_node() -> Store[Pod]:
+    """Return a store with an index by node."""
+    return Store(lambda item: item.spec.node_name)
+
+
+def names(pods: tuple[Pod, ...]) -> list[str]:
+    """Return their names in order."""
+    return sorted(item.metadata.name for item in pods)
+
+
+def log_of(store: Store[Pod]) -> list[tuple[Pod | None, Pod | None]]:
+    """Return a list that takes every later change."""
+    heard: list[tuple[Pod | None, Pod | None]] = []
+    store.listen(lambda old, new: heard.append((old, new)))
+    return heard
+
+
+def test_reads_return_the_object_itself() -> None:
+    """Nothing is copied: neither by key, nor by index, nor on iteration."""
+    store = by_node()
+    item = pod("a", 1, node="n1")
+    store.apply(item, deleted=False)
+
+    assert store.get("default/a") is item
+    assert store.by_index("n1")[0] is item
+    assert next(iter(store)) is item
+    assert len(store) == 1
+
+
+def test_unknown_keys_and_index_values_are_empty() -> None:
+    """There is no exception for what is not there."""
+    store = by_node()
+
+    assert store.get("default/a") is None
+    assert store.by_index("n1") == ()
+
+
+def test_namespaces_do_not_mix() -> None:
+    """The same name in two namespaces is two objects."""
+    store: Store[Pod] = Store()
+    store.apply(pod("a", 1, namespace="x"), deleted=False)
+    store.apply(pod("a", 2, namespace="y"), deleted=False)
+    store.apply(pod("a", 3, namespace="x"), deleted=True)
+
+    assert [item.metadata.key for item in store] == ["y/a"]
+
+
+def test_the_index_follows_every_change() -> None:
+    """Added, moved, cleared and deleted objects are where they belong, and no empty bucket stays."""
+    store = by_node()
+    store.apply(pod("a", 1), deleted=False)
+    store.apply(pod("b", 2, node="n1"), deleted=False)
+    store.apply(pod("a", 3, node="n1"), deleted=False)
+    assert names(store.by_index("n1")) == ["a", "b"]
+
+    store.apply(pod("b", 4, node="n2"), deleted=False)
+    assert (names(store.by_index("n1")), names(store.by_index("n2"))) == (["a"], ["b"])
+
+    store.apply(pod("b", 5), deleted=False)
+    store.apply(pod("a", 6, node="n1"), deleted=True)
+    assert store._index == {}
+
+
+def test_the_index_shows_the_newest_value_in_the_same_bucket() -> None:
+    """An update that leaves the index value alone is still seen through the index."""
+    store = by_node()
+    store.apply(pod("a", 1, node="n1"), deleted=False)
+    newer = pod("a", 2, node="n1")
+    store.apply(newer, deleted=False)
+
+    assert store.by_index("n1") == (newer,)
+
+
+def test_the_index_follows_a_deletion_whose_event_differs() -> None:
+    """The bucket is that of the known object, whatever the deletion's last state says."""
+    store = by_node()
+    store.apply(pod("a", 1, node="n1"), deleted=False)
+    store.apply(pod("a", 2, node="n2"), deleted=True)
+
+    assert store._index == {}
+
+
+def test_listeners_hear_additions_changes_and_deletions() -> None:
+    """Each as (old, new), after the store has it."""
+    store: Store[Pod] = Store()
+    seen: list[tuple[Pod | None, Pod | None, Pod | None]] = []
+    store.listen(lambda old, new: seen.append((old, new, store.get("default/a"))))
+    first, second, last = pod("a", 1), pod("a", 2), pod("a", 3)
+
+    store.apply(first, deleted=False)
+    store.apply(second, deleted=False)
+    store.apply(last, deleted=True)
+
+    assert seen == [(None, first, first), (first, second, second), (second, None, None)]
+
+
+def test_every_listener_hears() -> None:
+    """Two listeners hear the same."""
+    store: Store[Pod] = Store()
+    one, two = log_of(store), log_of(store)
+
+    store.apply(pod("a", 1), deleted=False)
+
+    assert one == two
+    assert len(one) == 1
+
+
+def test_deleting_what_is_unknown_tells_nobody() -> None:
+    """The version moves on all the same."""
+    store: Store[Pod] = Store()
+    heard = log_of(store)
+
+    store.apply(pod("a", 7), deleted=True)
+
+    assert heard == []
+    assert store.resource_version == "7"
+
+
+def test_replace_makes_the_store_equal_to_the_list_and_tells_the_differences() -> None:
+    """Gone objects are deleted, changed ones change, new ones come; equal ones are not mentioned."""
+    store = by_node()
+    store.replace([pod("gone", 1, node="n1"), pod("same", 2, node="n1"), pod("changed", 3, node="n1")], "5")
+    heard = log_of(store)
+
+    store.replace([pod("same", 2, node="n1"), pod("changed", 8, node="n2"), pod("new", 9, node="n2")], "10")
+
+    assert sorted(item.metadata.name for item in store) == ["changed", "new", "same"]
+    assert (names(store.by_index("n1")), names(store.by_index("n2"))) == (["same"], ["changed", "new"])
+    assert store.resource_version == "10"
+    assert heard == [
+        (pod("gone", 1, node="n1"), None),
+        (pod("changed", 3, node="n1"), pod("changed", 8, node="n2")),
+        (None, pod("new", 9, node="n2")),
+    ]
+
+
+def test_replace_notices_an_object_that_was_made_anew_under_its_name() -> None:
+    """The new object's version differs, so listeners hear of it."""
+    store: Store[Pod] = Store()
+    store.replace([pod("a", 1)], "1")
+    heard = log_of(store)
+
+    store.replace([pod("a", 5)], "6")
+
+    assert heard == [(pod("a", 1), pod("a", 5))]
+
+
+def test_replace_with_nothing_empties_the_store() -> None:
+    """An empty list is a list."""
+    store = by_node()
+    store.replace([pod("a", 1, node="n1")], "1")
+
+    store.replace([], "2")
+
+    assert (len(store), store._index, store.resource_version) == (0, {}, "2")
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_an_object_does_not_go_back_in_time(*, deleted: bool) -> None:
+    """An event older than what is known changes nothing, even as a deletion."""
+    store: Store[Pod] = Store()
+    store.apply(pod("a", 10), deleted=False)
+    heard = log_of(store)
+
+    store.apply(pod("a", 9), deleted=deleted)
+
+    assert store.get("default/a") == pod("a", 10)
+    assert heard == []
+    assert store.resource_version == "10"
+
+
+def test_versions_compare_as_numbers() -> None:
+    """100 is later than 99, and versions beyond 64 bits are fine."""
+    store: Store[Pod] = Store()
+    store.apply(pod("a", 99), deleted=False)
+    store.apply(pod("a", 100), deleted=False)
+    assert store.resource_version == "100"
+
+    store.apply(pod("a", 2**127), deleted=False)
+    assert store.resource_version == str(2**127)
+
+
+def test_bookmarks_move_the_version_forward_only() -> None:
+    """A bookmark changes no object, and an old one nothing at all."""
+    store: Store[Pod] = Store()
+    store.replace([pod("a", 5)], "5")
+    heard = log_of(store)
+
+    store.bookmark("9")
+    assert store.resource_version == "9"
+    store.bookmark("7")
+    store.bookmark("")
+    assert store.resource_version == "9"
+    assert heard == []
+
+
+def test_has_reached_compares_with_the_newest_of_list_event_and_bookmark() -> None:
+    """True from the version itself on, false before it."""
+    store: Store[Pod] = Store()
+    assert not store.has_reached("1")
+
+    store.replace([], "5")
+    assert (store.has_reached("5"), store.has_reached("6")) == (True, False)
+    store.apply(pod("a", 6), deleted=False)
+    assert (store.has_reached("6"), store.has_reached("10")) == (True, False)
+    store.bookmark("10")
+    assert store.has_reached("10")
+
+
+@pytest.mark.parametrize("odd", ["", "abc", "-5", "1.5", "¹²", " 7"])
+def test_a_version_that_is_no_number_is_reached(odd: str) -> None:
+    """What cannot be compared blocks nobody."""
+    store: Store[Pod] = Store()
+    store.replace([], "5")
+
+    assert revision(odd) == -1
+    assert store.has_reached(odd)
+
+
+def test_a_store_whose_own_version_is_no_number_has_reached_every_version() -> None:
+    """It cannot be compared either, so it blocks nobody."""
+    store: Store[Pod] = Store()
+    store.replace([], "opaque")
+
+    assert store.has_reached("5")

@@ -1,0 +1,279 @@
+"""Workers reconcile every key, survive every failure, and stop when told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from controller.engine.workers import Outcome, Result, Workers
+from controller.engine.workqueue import QueueShutDownError, WorkQueue
+from controller.kube import errors
+from tests.unit.engine.builders import new_queue, settle
+
+pytestmark = pytest.mark.looptime
+
+Step = Result | Exception | float
+"""What a reconcile does: return, raise, or take seconds and return success."""
+
+
+class Board:
+    """Reconcile metrics, written down."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.outcomes: list[tuple[Outcome, float]] = []
+
+    def started(self) -> None:
+        """Count one more at work."""
+        self.active += 1
+
+    def finished(self, outcome: Outcome, seconds: float) -> None:
+        """Count one less, and write how it ended."""
+        self.active -= 1
+        self.outcomes.append((outcome, round(seconds, 3)))
+
+
+class Shop:
+    """Workers whose reconcile plays a script for each key; beyond it, it succeeds."""
+
+    def __init__(self, count: int = 1, **scripts: list[Step]) -> None:
+        self.queue: WorkQueue[str] = new_queue()
+        self.board = Board()
+        self.scripts = scripts
+        self.begun: list[tuple[str, float]] = []
+        self.ended: list[str] = []
+        self.workers = Workers(self.queue, self.reconcile, count=count, metrics=self.board)
+        self.workers.start()
+
+    async def reconcile(self, key: str) -> Result:
+        """Play the key's next step."""
+        self.begun.append((key, round(asyncio.get_running_loop().time() - self._start(), 3)))
+        steps = self.scripts.get(key, [])
+        step = steps.pop(0) if steps else Result()
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, float):
+            await asyncio.sleep(step)
+            step = Result()
+        self.ended.append(key)
+        return step
+
+    def _start(self) -> float:
+        if not hasattr(self, "_began"):
+            self._began = asyncio.get_running_loop().time()
+        return self._began
+
+    async def close(self) -> None:
+        """Stop the workers."""
+        await self.workers.stop(0)
+
+
+def conflict() -> errors.ConflictError:
+    """Return what a guarded write raises when somebody wrote first."""
+    return errors.ConflictError(409, "Conflict", "somebody wrote first")
+
+
+FAILURES: list[Callable[[], Exception]] = [
+    conflict,
+    lambda: errors.TransportError("reset"),
+    lambda: errors.ServerError(500, "InternalError", "no"),
+    lambda: ZeroDivisionError("a defect"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=["conflict", "transport", "server", "defect"])
+async def test_a_key_whose_reconcile_fails_comes_back_with_backoff(failure: Callable[[], Exception]) -> None:
+    """After 5, 10 and 20 ms, whatever was raised; success then ends it and clears the count."""
+    shop = Shop(a=[failure(), failure(), failure()])
+    shop.queue.add("a")
+    await asyncio.sleep(3600)
+
+    assert shop.begun == [("a", 0), ("a", 0.005), ("a", 0.015), ("a", 0.035)]
+    assert [outcome for outcome, _ in shop.board.outcomes] == [Outcome.ERROR] * 3 + [Outcome.SUCCESS]
+    assert shop.queue.failures("a") == 0
+    await shop.close()
+
+
+async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is logged for debugging only; another failure is a warning, and a defect has its traceback."""
+    shop = Shop(a=[conflict()], b=[errors.TransportError("reset")], c=[ZeroDivisionError("a defect")])
+    for key in "abc":
+        shop.queue.add(key)
+    await asyncio.sleep(1)
+    conflict_line, failure_line, defect_line = capsys.readouterr().out.splitlines()
+
+    assert "level=debug" in conflict_line
+    assert "key=a" in conflict_line
+    assert "level=warning" in failure_line
+    assert "key=b" in failure_line
+    assert "level=error" in defect_line
+    assert "key=c" in defect_line
+    assert "ZeroDivisionError: a defect" in defect_line
+    await shop.close()
+
+
+async def test_an_unexpected_exception_kills_no_worker() -> None:
+    """The only worker goes on with the next key."""
+    shop = Shop(a=[ZeroDivisionError("a defect")])
+    shop.queue.add("a")
+    shop.queue.add("b")
+    await asyncio.sleep(1)
+
+    assert shop.ended == ["b", "a"]
+    assert not any(task.done() for task in shop.workers._tasks)
+    await shop.close()
+
+
+async def test_requeue_after_brings_the_key_back_at_its_time() -> None:
+    """It counts as no failure, and clears those before it."""
+    shop = Shop(a=[errors.TransportError("reset"), Result(requeue_after=60)])
+    shop.queue.add("a")
+    await asyncio.sleep(30)
+    assert shop.queue.failures("a") == 0
+    await asyncio.sleep(3600)
+
+    assert shop.begun == [("a", 0), ("a", 0.005), ("a", 60.005)]
+    assert [outcome for outcome, _ in shop.board.outcomes] == [Outcome.ERROR, Outcome.REQUEUE_AFTER, Outcome.SUCCESS]
+    await shop.close()
+
+
+async def test_retry_brings_the_key_back_with_its_own_backoff() -> None:
+    """It is no error, but the delays grow all the same."""
+    shop = Shop(a=[Result(retry=True), Result(retry=True), Result(retry=True)])
+    shop.queue.add("a")
+    await asyncio.sleep(3600)
+
+    assert shop.begun == [("a", 0), ("a", 0.005), ("a", 0.015), ("a", 0.035)]
+    assert [outcome for outcome, _ in shop.board.outcomes] == [Outcome.REQUEUE] * 3 + [Outcome.SUCCESS]
+    assert shop.queue.failures("a") == 0
+    await shop.close()
+
+
+async def test_success_leaves_the_key_alone() -> None:
+    """It is not reconciled again by itself."""
+    shop = Shop()
+    shop.queue.add("a")
+    await asyncio.sleep(3600)
+
+    assert shop.begun == [("a", 0)]
+    await shop.close()
+
+
+async def test_metrics_tell_outcomes_times_and_who_is_at_work() -> None:
+    """The time is the reconcile's own."""
+    shop = Shop(2, a=[5.0], b=[2.0])
+    shop.queue.add("a")
+    shop.queue.add("b")
+    await asyncio.sleep(1)
+    assert shop.board.active == 2
+    await asyncio.sleep(3)
+    assert shop.board.active == 1
+    await asyncio.sleep(3)
+
+    assert shop.board.active == 0
+    assert shop.board.outcomes == [(Outcome.SUCCESS, 2), (Outcome.SUCCESS, 5)]
+    await shop.close()
+
+
+async def test_keys_are_reconciled_at_the_same_time_but_never_one_key_twice() -> None:
+    """Four workers do four keys at once; a key that is added again meanwhile waits for its own end."""
+    held: set[str] = set()
+    most = 0
+
+    async def reconcile(key: str) -> Result:
+        nonlocal most
+        assert key not in held
+        held.add(key)
+        most = max(most, len(held))
+        await asyncio.sleep(1)
+        held.remove(key)
+        return Result()
+
+    board = Board()
+    workers = Workers(queue := new_queue(), reconcile, count=4, metrics=board)
+    workers.start()
+    for _ in range(40):
+        for key in "abcdef":
+            queue.add(key)
+        await asyncio.sleep(0.25)
+    await asyncio.sleep(60)
+
+    assert most == 4
+    assert {outcome for outcome, _ in board.outcomes} == {Outcome.SUCCESS}
+    await workers.stop(0)
+
+
+async def test_stop_lets_keys_in_hand_finish_and_takes_no_new_ones() -> None:
+    """What is queued stays undone; the next process does it."""
+    shop = Shop(2, a=[5.0], b=[7.0])
+    for key in "abcd":
+        shop.queue.add(key)
+    await asyncio.sleep(1)
+
+    await shop.workers.stop(10)
+
+    assert sorted(shop.ended) == ["a", "b"]
+    assert [key for key, _ in shop.begun] == ["a", "b"]
+    assert asyncio.get_running_loop().time() - shop._began == pytest.approx(7, abs=0.01)
+    assert all(task.done() for task in shop.workers._tasks)
+
+
+async def test_stop_abandons_keys_in_hand_at_the_deadline() -> None:
+    """A reconcile that takes too long is cancelled, and its key is given back."""
+    shop = Shop(2, a=[3600.0], b=[1.0])
+    shop.queue.add("a")
+    shop.queue.add("b")
+    await asyncio.sleep(0.5)
+    begun = asyncio.get_running_loop().time()
+
+    await shop.workers.stop(10)
+
+    assert asyncio.get_running_loop().time() - begun == pytest.approx(10, abs=0.01)
+    assert shop.ended == ["b"]
+    assert shop.board.active == 0
+    assert list(shop.queue.processing()) == []
+
+
+async def test_stop_wakes_workers_that_wait_for_a_key() -> None:
+    """Idle workers end at once, not at the deadline."""
+    shop = Shop(3)
+    await settle()
+    begun = asyncio.get_running_loop().time()
+
+    await shop.workers.stop(10)
+
+    assert asyncio.get_running_loop().time() - begun < 1
+    assert all(task.done() and not task.cancelled() for task in shop.workers._tasks)
+    with pytest.raises(QueueShutDownError):
+        await shop.queue.get()
+
+
+async def test_stop_before_start_is_harmless() -> None:
+    """A process told to stop before its caches are full has no workers yet."""
+    stopping: Awaitable[None] = Workers(new_queue(), Shop().reconcile, count=1, metrics=Board()).stop(10)
+
+    await asyncio.wait_for(stopping, 1)
+
+
+async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
+    """Its backoff is for the next process."""
+    begun = []
+
+    async def reconcile(key: str) -> Result:
+        begun.append(key)
+        await asyncio.sleep(5)
+        raise errors.TransportError("reset")
+
+    queue = new_queue()
+    workers = Workers(queue, reconcile, count=2, metrics=Board())
+    workers.start()
+    queue.add("a")
+    await asyncio.sleep(1)
+
+    await workers.stop(10)
+    await asyncio.sleep(3600)
+
+    assert begun == ["a"]
+    assert len(queue) == 0

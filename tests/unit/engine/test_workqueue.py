@@ -1,0 +1,459 @@
+"""The queue promises what client-go's promises."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from controller.engine.workqueue import QueueShutDownError, WorkQueue
+from tests.unit.engine.builders import drain, new_queue, settle
+
+pytestmark = pytest.mark.looptime
+
+
+def now() -> float:
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+async def arrivals(queue: WorkQueue[str], count: int) -> list[tuple[str, float]]:
+    """Take so many keys; return each with the seconds after which it came."""
+    start = now()
+    found = []
+    for _ in range(count):
+        key = await queue.get()
+        found.append((key, pytest.approx(now() - start, abs=1e-5)))
+        queue.done(key)
+    return found
+
+
+async def test_keys_come_out_in_the_order_they_were_added() -> None:
+    """Fair: first in, first out."""
+    queue = new_queue()
+    for key in ("c", "a", "b"):
+        queue.add(key)
+
+    assert await drain(queue) == ["c", "a", "b"]
+
+
+async def test_adds_of_a_waiting_key_collapse() -> None:
+    """A key added three times before a worker takes it comes out once, at its first place."""
+    queue = new_queue()
+    for key in ("a", "b", "a", "a"):
+        queue.add(key)
+
+    assert await drain(queue) == ["a", "b"]
+
+
+async def test_a_key_added_while_processed_comes_once_more_after_done() -> None:
+    """It is not handed out a second time before the first worker gives it back."""
+    queue = new_queue()
+    queue.add("a")
+    assert await queue.get() == "a"
+
+    queue.add("a")
+    assert len(queue) == 0
+    queue.done("a")
+
+    assert await drain(queue) == ["a"]
+
+
+async def test_adds_of_a_key_while_processed_collapse() -> None:
+    """However often it was added meanwhile, it comes once more."""
+    queue = new_queue()
+    queue.add("a")
+    await queue.get()
+    for _ in range(5):
+        queue.add("a")
+    queue.done("a")
+
+    assert await drain(queue) == ["a"]
+
+
+async def test_a_key_added_while_processed_queues_behind_the_others() -> None:
+    """Its place is that of `done`, so a busy key starves no other."""
+    queue = new_queue()
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    queue.add("b")
+    queue.done("a")
+
+    assert await drain(queue) == ["b", "a"]
+
+
+async def test_a_key_may_be_added_again_after_done() -> None:
+    """A key that was processed is an ordinary new key."""
+    queue = new_queue()
+    queue.add("a")
+    assert await drain(queue) == ["a"]
+
+    queue.add("a")
+
+    assert await drain(queue) == ["a"]
+
+
+async def test_done_without_another_add_leaves_nothing() -> None:
+    """A key that was processed does not come back by itself."""
+    queue = new_queue()
+    queue.add("a")
+    await drain(queue)
+    getter = asyncio.create_task(queue.get())
+    await asyncio.sleep(3600)
+
+    assert not getter.done()
+    getter.cancel()
+
+
+async def test_no_two_workers_ever_hold_one_key() -> None:
+    """Eight workers, four keys and 600 adds at random moments: no key is in two hands, the last add is seen."""
+    queue = new_queue()
+    rng = Random(7)
+    held: set[str] = set()
+    added: dict[str, float] = {}
+    begun: dict[str, float] = {}
+
+    async def work() -> None:
+        while True:
+            try:
+                key = await queue.get()
+            except QueueShutDownError:
+                return
+            assert key not in held
+            held.add(key)
+            begun[key] = now()
+            await asyncio.sleep(rng.random())
+            held.remove(key)
+            queue.done(key)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(8):
+            group.create_task(work())
+        for _ in range(600):
+            key = rng.choice("abcd")
+            queue.add(key)
+            added[key] = now()
+            if rng.random() < 0.1:
+                await asyncio.sleep(rng.random())
+        queue.shut_down()
+
+    assert begun.keys() == set("abcd")
+    assert all(begun[key] >= added[key] for key in added)
+
+
+async def test_a_shut_down_queue_refuses_adds_of_every_kind() -> None:
+    """After shutdown nothing new comes in, now or later."""
+    queue = new_queue()
+    queue.shut_down()
+
+    queue.add("a")
+    queue.add_after("b", 1)
+    queue.add_rate_limited("c")
+    await asyncio.sleep(3600)
+
+    assert len(queue) == 0
+    with pytest.raises(QueueShutDownError):
+        await queue.get()
+
+
+async def test_a_shut_down_queue_hands_out_what_it_has_and_then_raises() -> None:
+    """Workers drain the queued keys before they are told."""
+    queue = new_queue()
+    queue.add("a")
+    queue.add("b")
+    queue.shut_down()
+
+    assert await drain(queue) == ["a", "b"]
+    for _ in range(2):
+        with pytest.raises(QueueShutDownError):
+            await queue.get()
+
+
+async def test_shutdown_tells_every_waiting_getter() -> None:
+    """No worker is left waiting for ever."""
+    queue = new_queue()
+    getters = [asyncio.create_task(queue.get()) for _ in range(5)]
+    await settle()
+
+    queue.shut_down()
+
+    found = await asyncio.gather(*getters, return_exceptions=True)
+    assert [type(error) for error in found] == [QueueShutDownError] * 5
+
+
+async def test_a_key_added_while_processed_survives_shutdown() -> None:
+    """What was asked for before shutdown is done; what is asked for after is not."""
+    queue = new_queue()
+    queue.add("before")
+    queue.add("after")
+    await queue.get()
+    await queue.get()
+    queue.add("before")
+    queue.shut_down()
+    queue.add("after")
+    queue.done("before")
+    queue.done("after")
+
+    assert await drain(queue) == ["before"]
+
+
+async def test_shutting_down_twice_is_harmless() -> None:
+    """The second shutdown changes nothing."""
+    queue = new_queue()
+    queue.add("a")
+    queue.shut_down()
+    queue.shut_down()
+
+    assert await drain(queue) == ["a"]
+
+
+async def test_drain_returns_at_once_when_nothing_is_queued_or_processed() -> None:
+    """An idle queue has nothing to wait for."""
+    queue = new_queue()
+    queue.add("a")
+    await drain(queue)
+
+    await asyncio.wait_for(queue.shut_down_with_drain(), 1)
+
+
+async def test_drain_waits_for_keys_in_hand_and_for_queued_ones() -> None:
+    """It returns only when workers have given back every key, those added while processed included."""
+    queue = new_queue()
+    queue.add("a")
+    queue.add("b")
+    await queue.get()
+    queue.add("a")
+    drained = asyncio.create_task(queue.shut_down_with_drain())
+    await settle()
+    assert not drained.done()
+
+    queue.done("a")
+    for key in ("b", "a"):
+        assert await queue.get() == key
+        await settle()
+        assert not drained.done()
+        queue.done(key)
+
+    await asyncio.wait_for(drained, 1)
+
+
+async def test_a_delayed_add_comes_at_its_time() -> None:
+    """Not before, and hardly after."""
+    queue = new_queue()
+    queue.add_after("later", 60)
+    queue.add_after("sooner", 1.5)
+
+    assert await arrivals(queue, 2) == [("sooner", 1.5), ("later", 60)]
+
+
+@pytest.mark.parametrize("delays", [(5, 60), (60, 5)], ids=["earlier first", "later first"])
+async def test_a_key_that_is_delayed_twice_comes_once_at_the_earlier_time(delays: tuple[float, float]) -> None:
+    """Of two delays the earlier holds, whichever was asked for first."""
+    queue = new_queue()
+    for delay in delays:
+        queue.add_after("a", delay)
+    queue.add_after("end", 3600)
+
+    assert await arrivals(queue, 2) == [("a", 5), ("end", 3600)]
+
+
+@pytest.mark.parametrize("delay", [0, -1])
+async def test_no_delay_means_now(delay: float) -> None:
+    """A delay of nothing, or less, queues the key at once."""
+    queue = new_queue()
+    queue.add_after("a", delay)
+
+    assert await drain(queue) == ["a"]
+
+
+async def test_shutdown_drops_delayed_adds() -> None:
+    """A key that waits for its time is not worked on any more."""
+    queue = new_queue()
+    queue.add_after("a", 5)
+    queue.shut_down()
+    await asyncio.sleep(10)
+
+    assert len(queue) == 0
+
+
+async def test_an_add_now_leaves_a_delayed_add_in_place() -> None:
+    """A periodic requeue happens even if an event brings the key earlier."""
+    queue = new_queue()
+    queue.add_after("a", 5)
+    queue.add("a")
+
+    assert await arrivals(queue, 2) == [("a", 0), ("a", 5)]
+
+
+async def test_a_delayed_add_that_falls_due_while_processed_waits_for_done() -> None:
+    """Time does not break the rule of one worker a key."""
+    queue = new_queue()
+    queue.add("a")
+    await queue.get()
+    queue.add_after("a", 5)
+    await asyncio.sleep(10)
+    assert len(queue) == 0
+
+    queue.done("a")
+
+    assert await drain(queue) == ["a"]
+
+
+async def test_a_rate_limited_key_waits_twice_as_long_each_time_until_forgotten() -> None:
+    """5, 10, 20, 40 ms; 5 ms again after success."""
+    queue = new_queue()
+    waits = []
+    for failed in (True, True, True, True, False):
+        queue.add_rate_limited("a")
+        [(_, waited)] = await arrivals(queue, 1)
+        waits.append(waited)
+        if queue.failures("a") == 4 and failed:
+            queue.forget("a")
+
+    assert waits == [0.005, 0.010, 0.020, 0.040, 0.005]
+
+
+async def test_many_failures_at_once_spread_over_the_bucket() -> None:
+    """Of 300 keys that fail together 100 come at once and the rest at ten a second."""
+    queue = new_queue()
+    for number in range(300):
+        queue.add_rate_limited(str(number))
+
+    await asyncio.sleep(1.05)
+    assert len(queue) == 110
+    await asyncio.sleep(9)
+    assert len(queue) == 200
+    await asyncio.sleep(10)
+    assert len(queue) == 300
+
+
+async def test_a_burst_of_new_keys_is_not_slowed() -> None:
+    """The bucket is for retries only: 1,000 plain adds take no time."""
+    queue = new_queue()
+    start = now()
+    for number in range(1000):
+        queue.add(str(number))
+
+    assert await drain(queue) == [str(number) for number in range(1000)]
+    assert now() == start
+
+
+async def test_a_getter_cancelled_while_it_waits_loses_no_key() -> None:
+    """The key goes to the next one who waits."""
+    queue = new_queue()
+    first = asyncio.create_task(queue.get())
+    second = asyncio.create_task(queue.get())
+    await settle()
+    first.cancel()
+    await settle()
+
+    queue.add("a")
+
+    assert await asyncio.wait_for(second, 1) == "a"
+
+
+async def test_a_getter_cancelled_just_after_its_wake_up_loses_no_key() -> None:
+    """The wake-up that it cannot use is handed on."""
+    queue = new_queue()
+    first = asyncio.create_task(queue.get())
+    second = asyncio.create_task(queue.get())
+    await settle()
+
+    queue.add("a")
+    first.cancel()
+
+    assert await asyncio.wait_for(second, 1) == "a"
+    assert first.cancelled()
+
+
+async def test_a_key_stays_queued_when_its_only_getter_is_cancelled() -> None:
+    """It is there for whoever comes next."""
+    queue = new_queue()
+    getter = asyncio.create_task(queue.get())
+    await settle()
+    queue.add("a")
+    getter.cancel()
+    await settle()
+
+    assert await drain(queue) == ["a"]
+
+
+class Written:
+    """Queue metrics, written down."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def added(self, depth: int) -> None:
+        """Write the depth."""
+        self.lines.append(f"added depth={depth}")
+
+    def taken(self, depth: int, waited: float) -> None:
+        """Write the depth and the wait."""
+        self.lines.append(f"taken depth={depth} waited={waited:.3g}")
+
+    def finished(self, worked: float) -> None:
+        """Write the work."""
+        self.lines.append(f"finished worked={worked:.3g}")
+
+    def retried(self) -> None:
+        """Write it."""
+        self.lines.append("retried")
+
+
+async def test_metrics_tell_depth_waits_work_and_retries() -> None:
+    """The wait counts from the first add, the work from the hand-out; a collapsed add is none."""
+    metrics = Written()
+    queue = new_queue(metrics)
+    queue.add("a")
+    await asyncio.sleep(1)
+    queue.add("a")
+    queue.add("b")
+    await asyncio.sleep(2)
+    await queue.get()
+    await asyncio.sleep(4)
+    queue.done("a")
+    queue.add_after("c", 8)
+
+    assert metrics.lines == [
+        "added depth=1",
+        "added depth=2",
+        "taken depth=1 waited=3",
+        "finished worked=4",
+        "retried",
+    ]
+
+
+async def test_a_key_added_while_processed_waits_from_that_add() -> None:
+    """Its wait includes the work before it, and its add is counted when it is queued."""
+    metrics = Written()
+    queue = new_queue(metrics)
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    await asyncio.sleep(4)
+    queue.done("a")
+    await queue.get()
+
+    assert metrics.lines == [
+        "added depth=1",
+        "taken depth=0 waited=0",
+        "finished worked=4",
+        "added depth=1",
+        "taken depth=0 waited=4",
+    ]
+
+
+async def test_unfinished_work_is_known_by_its_age() -> None:
+    """Each key in hand tells for how long it has been there."""
+    queue = new_queue()
+    queue.add("a")
+    queue.add("b")
+    await queue.get()
+    await asyncio.sleep(3)
+    await queue.get()
+    await asyncio.sleep(2)
+
+    assert sorted(queue.processing()) == pytest.approx([2, 5])
