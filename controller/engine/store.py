@@ -65,8 +65,12 @@ class Store(Generic[T]):
         return tuple(bucket.values()) if bucket else ()
 
     def has_reached(self, resource_version: str) -> bool:
-        """Whether the store shows the cluster as of this version or later. True for one that is no number."""
-        return revision(self.resource_version) >= revision(resource_version)
+        """Whether the store shows the cluster as of this version or later.
+
+        True when either version is no number and so cannot be compared; False before the first list.
+        """
+        shown = revision(self.resource_version)
+        return shown >= revision(resource_version) or (shown < 0 and self.resource_version != "")
 
     def replace(self, objects: Iterable[T], resource_version: str) -> None:
         """Take a complete list: what it lacks is deleted."""
