@@ -7,7 +7,7 @@ an API server that is still starting. One that found its port taken is reported 
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,17 +51,25 @@ class Startup:
 
     def run(self) -> None:
         """Start what does not run, and wait until every component is healthy."""
-        self._start_missing(kwokctl.COMPONENTS)
-        while unhealthy := next(self._unhealthy(), None):
-            self._sleep(unhealthy)
+        starts = -1
+        # Once more if anything had to be started meanwhile: its health was perhaps asked for before that.
+        while starts != self._starts.total():
+            self._start_missing(kwokctl.COMPONENTS)
+            starts = self._starts.total()
+            for name in kwokctl.COMPONENTS:
+                self._wait_for(name, self._is_healthy, kwokctl.COMPONENTS)
+            self._wait_for("the default service account", self._is_admitting, kwokctl.COMPONENTS)
             self._start_missing(kwokctl.COMPONENTS)
 
     def run_one(self, name: str) -> None:
         """Start one component unless it runs, and wait until it is healthy."""
         self._start_missing([name])
-        while not self._is_healthy(name):
-            self._sleep(name)
-            self._start_missing([name])
+        self._wait_for(name, self._is_healthy, [name])
+
+    def _wait_for(self, what: str, holds: Callable[[str], bool], kept_running: Iterable[str]) -> None:
+        while not holds(what):
+            self._sleep(what)
+            self._start_missing(kept_running)
 
     def _sleep(self, waiting_for: str) -> None:
         if time.monotonic() > self.deadline:
@@ -89,11 +97,9 @@ class Startup:
         self._starts[name] += 1
         kwokctl.start_component(component, self.layout)
 
-    def _unhealthy(self) -> Iterator[str]:
-        yield from (name for name in kwokctl.COMPONENTS if not self._is_healthy(name))
+    def _is_admitting(self, _: str) -> bool:
         with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
-            if not server.exists(_DEFAULT_SERVICE_ACCOUNT):
-                yield "the default service account"
+            return server.exists(_DEFAULT_SERVICE_ACCOUNT)
 
     def _is_healthy(self, name: str) -> bool:
         match name:

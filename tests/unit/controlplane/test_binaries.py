@@ -21,6 +21,7 @@ from tests.unit.controlplane.support import VERSIONS, RecordingReporter, Release
 
 
 def fill_cache(sources: Sources, *, without: str = "") -> None:
+    """Put every binary into the cache, but for one."""
     for distribution in (ETCD, KUBERNETES, KWOK):
         for binary in distribution.binaries:
             if binary.name != without:
@@ -28,6 +29,7 @@ def fill_cache(sources: Sources, *, without: str = "") -> None:
 
 
 def test_cached_binaries_are_taken(sources: Sources, report: RecordingReporter) -> None:
+    """The second `up` on a machine neither downloads nor builds."""
     fill_cache(sources)
 
     found = obtain(sources, report)
@@ -40,10 +42,12 @@ def test_cached_binaries_are_taken(sources: Sources, report: RecordingReporter) 
 
 
 def test_cache_is_keyed_by_version_and_platform(sources: Sources) -> None:
+    """Checkouts of different versions share a cache without mixing it up."""
     assert sources.cache_of(ETCD).name == "etcd-v3.7.3-linux-amd64"
 
 
 def test_named_directory_comes_first(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """Who names a directory wants what is in it."""
     fill_cache(sources)
     write_program(tmp_path / "path" / "etcd", "etcd Version: 3.7.3")
     named = write_program(tmp_path / "assets" / "etcd", "etcd Version: 3.7.0")
@@ -56,6 +60,7 @@ def test_named_directory_comes_first(sources: Sources, report: RecordingReporter
 def test_what_the_named_directory_lacks_comes_from_elsewhere(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
+    """envtest's directory holds no scheduler: it is no reason to fail."""
     fill_cache(sources)
     (tmp_path / "assets").mkdir()
 
@@ -67,6 +72,7 @@ def test_what_the_named_directory_lacks_comes_from_elsewhere(
 def test_wrong_minor_in_the_named_directory_is_an_error(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
+    """What was named on purpose is not ignored silently."""
     fill_cache(sources)
     write_program(tmp_path / "assets" / "kube-apiserver", "Kubernetes v1.36.2")
 
@@ -75,11 +81,13 @@ def test_wrong_minor_in_the_named_directory_is_an_error(
 
 
 def test_absent_named_directory_is_an_error(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """A misspelt path shows at once, not after a build."""
     with pytest.raises(AssetsDirectoryError):
         obtain(replace(sources, assets=tmp_path / "nowhere"), report)
 
 
 def test_search_path_comes_before_the_cache(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """What a person has installed is used, any patch release of the minor."""
     fill_cache(sources)
     on_path = write_program(tmp_path / "path" / "kwok", "kwok version v0.8.1 go1.26")
 
@@ -89,6 +97,7 @@ def test_search_path_comes_before_the_cache(sources: Sources, report: RecordingR
 def test_wrong_minor_on_the_search_path_is_left_aside(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
+    """What happens to be installed is no error, but is told."""
     fill_cache(sources)
     write_program(tmp_path / "path" / "etcd", "etcd Version: 3.5.9")
 
@@ -99,6 +108,7 @@ def test_wrong_minor_on_the_search_path_is_left_aside(
 
 
 def test_nothing_allowed_names_what_is_missing(sources: Sources, report: RecordingReporter) -> None:
+    """A person sees which binary to provide."""
     fill_cache(sources, without="kwokctl")
 
     with pytest.raises(BinariesMissingError, match="missing kwokctl"):
@@ -106,6 +116,7 @@ def test_nothing_allowed_names_what_is_missing(sources: Sources, report: Recordi
 
 
 def serve_apiserver(server: ReleaseServer, output: str, *, digest: str | None = None) -> None:
+    """Serve kube-apiserver as a program that prints something."""
     content = f"#!/bin/sh\necho '{output}'\n".encode()
     path = "release/v1.37.2/bin/linux/amd64/kube-apiserver"
     server.put(path, content)
@@ -115,6 +126,7 @@ def serve_apiserver(server: ReleaseServer, output: str, *, digest: str | None = 
 def test_verified_download_lands_in_the_cache(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
+    """The next run finds it there."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.2")
 
@@ -127,6 +139,7 @@ def test_verified_download_lands_in_the_cache(
 def test_bad_checksum_falls_through_to_the_build(
     sources: Sources, report: RecordingReporter, server: ReleaseServer, tmp_path: Path
 ) -> None:
+    """A broken mirror costs time, not correctness."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.2", digest="0" * 64)
     go = write_go(tmp_path / "path" / "go")
@@ -142,6 +155,7 @@ def test_bad_checksum_falls_through_to_the_build(
 def test_bad_checksum_is_an_error_when_nothing_is_built(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
+    """The reason is in the error, not only in a warning above it."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.2", digest="0" * 64)
 
@@ -152,6 +166,7 @@ def test_bad_checksum_is_an_error_when_nothing_is_built(
 def test_refused_download_leaves_the_cache_as_it_was(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
+    """Nothing unverified is ever found under a binary's name."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.2", digest="0" * 64)
 
@@ -165,6 +180,7 @@ def test_refused_download_leaves_the_cache_as_it_was(
 def test_download_of_another_version_is_refused(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
+    """A checksum proves origin, not that the mirror's path held the right release."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.1")
 
@@ -175,6 +191,7 @@ def test_download_of_another_version_is_refused(
 def test_kwok_is_not_downloaded_without_digests(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
+    """Unverified code is not run."""
     fill_cache(sources, without="kwok")
 
     with pytest.raises(BinariesMissingError, match="KWOK publishes no checksums"):
@@ -182,6 +199,7 @@ def test_kwok_is_not_downloaded_without_digests(
 
 
 def test_other_systems_build_at_once(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """Where nothing is released, no download is tried and nothing warned of."""
     mac = replace(sources, platform=Platform("darwin", "arm64"), download=True, build=True)
     go = write_go(tmp_path / "path" / "go")
 
@@ -192,6 +210,7 @@ def test_other_systems_build_at_once(sources: Sources, report: RecordingReporter
 
 
 def test_only_what_is_missing_is_built(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """A build of minutes is not repeated for what is there."""
     fill_cache(sources, without="kube-scheduler")
     go = write_go(tmp_path / "path" / "go")
 
@@ -204,6 +223,7 @@ def test_only_what_is_missing_is_built(sources: Sources, report: RecordingReport
 def test_built_binary_of_another_version_is_refused(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
+    """A go.mod that was moved without versions.py shows itself."""
     fill_cache(sources, without="etcd")
     go = write_go(tmp_path / "path" / "go")
     go.path.write_text(go.path.read_text().replace("version=v3.7.3", "version=v3.7.4"))
@@ -215,6 +235,7 @@ def test_built_binary_of_another_version_is_refused(
 
 
 def test_leftovers_of_a_killed_build_are_removed(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """SIGKILL leaves files behind; the next run removes them."""
     fill_cache(sources, without="etcd")
     leftover = sources.cache_of(ETCD) / ".work-killed"
     leftover.mkdir(parents=True)
@@ -227,12 +248,14 @@ def test_leftovers_of_a_killed_build_are_removed(sources: Sources, report: Recor
 
 
 def test_kubectl_one_minor_away_is_taken_from_the_search_path(tmp_path: Path) -> None:
+    """One minor release of skew is what Kubernetes supports."""
     kubectl = write_program(tmp_path / "path" / "kubectl", "Client Version: v1.36.0")
 
     assert find_kubectl(str(tmp_path / "path"), tmp_path / "venv") == kubectl
 
 
 def test_kubectl_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
+    """A distribution's old kubectl does no harm."""
     write_program(tmp_path / "path" / "kubectl", "Client Version: v1.32.4")
     ours = write_program(tmp_path / "venv" / "kubectl", "Client Version: v1.37.1")
 
@@ -240,6 +263,7 @@ def test_kubectl_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
 
 
 def test_kubectl_missing_names_those_that_do_not_fit(tmp_path: Path) -> None:
+    """The error says what was found and why it does not do."""
     write_program(tmp_path / "path" / "kubectl", "Client Version: v1.32.4")
 
     with pytest.raises(KubectlMissingError, match=r"path/kubectl v1\.32\.4"):
@@ -247,6 +271,7 @@ def test_kubectl_missing_names_those_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_environment_names_the_sources(tmp_path: Path) -> None:
+    """Every variable that --help names is honoured by the Python API too."""
     environment = {
         "PATH": "/bin",
         "KUBEBUILDER_ASSETS": "/assets",

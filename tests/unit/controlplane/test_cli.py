@@ -10,6 +10,7 @@ from hack.controlplane.errors import InvalidSettingError
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> Result:
+    """Run the command line in this process."""
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb", **(environment or {})})
 
 
@@ -26,10 +27,12 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> Result:
     ],
 )
 def test_help_names_every_environment_variable(command: str, variable: str) -> None:
+    """Whoever reads --help knows all there is to set."""
     assert variable in run(command, "--help").stdout
 
 
 def test_component_arguments_are_grouped() -> None:
+    """Several arguments for one component, values with an equals sign, flags with or without dashes."""
     texts = ["etcd=snapshot-count=10", "kube-apiserver=--v=4", "etcd=heartbeat-interval=50", "etcd=x=a=b"]
 
     assert parse_component_args(texts) == {
@@ -40,6 +43,7 @@ def test_component_arguments_are_grouped() -> None:
 
 @pytest.mark.parametrize("text", ["etcd", "etcd=v", "=v=4", "etcd==4"])
 def test_incomplete_component_argument_is_refused(text: str) -> None:
+    """The error shows the form that was expected."""
     with pytest.raises(InvalidSettingError, match="COMPONENT=FLAG=VALUE"):
         parse_component_args([text])
 
@@ -58,6 +62,7 @@ def test_incomplete_component_argument_is_refused(text: str) -> None:
     ids=" ".join,
 )
 def test_failure_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str]) -> None:
+    """No traceback ever reaches a person for an expected failure."""
     directory = ["--dir", str(tmp_path / "state")] if arguments[0] == "up" else []
 
     result = run(*arguments, *directory)
@@ -67,6 +72,7 @@ def test_failure_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str]) ->
 
 
 def test_failed_up_leaves_nothing_running(tmp_path: Path) -> None:
+    """There is no plane where its binaries could not be obtained."""
     cache = {"VMSIM_CACHE_DIR": str(tmp_path / "cache"), "PATH": ""}
 
     result = run("up", "--dir", str(tmp_path / "state"), "--offline", "--no-build", environment=cache)
@@ -77,6 +83,7 @@ def test_failed_up_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_down_without_a_plane_is_fine(tmp_path: Path) -> None:
+    """Nothing to do is no failure, and creates no directory."""
     result = run("down", "--dir", str(tmp_path / "state"))
 
     assert result.exit_code == 0
@@ -84,6 +91,7 @@ def test_down_without_a_plane_is_fine(tmp_path: Path) -> None:
 
 
 def test_status_without_a_plane_says_so(tmp_path: Path) -> None:
+    """Scripts can tell by the exit code."""
     result = run("status", "--dir", str(tmp_path / "state"))
 
     assert result.exit_code == 1

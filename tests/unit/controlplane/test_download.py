@@ -20,10 +20,12 @@ CONTENT = b"a program" * 100
 
 
 def sha256(content: bytes) -> str:
+    """Return a digest in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def archive_of(name: str, content: bytes) -> bytes:
+    """Return a compressed archive of one file."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         member = tarfile.TarInfo(name)
@@ -33,31 +35,37 @@ def archive_of(name: str, content: bytes) -> bytes:
 
 
 def kubernetes_release(server: ReleaseServer) -> Release:
+    """Return the release of kube-apiserver on a server."""
     return release_of(KUBERNETES, KUBERNETES.binaries[0], LINUX, Bases(kubernetes=server.address))
 
 
 def etcd_release(server: ReleaseServer) -> Release:
+    """Return the release of etcd on a server."""
     return release_of(ETCD, ETCD.binaries[0], LINUX, Bases(etcd=server.address))
 
 
 @pytest.fixture
 def downloader(report: RecordingReporter) -> Downloader:
+    """Return a downloader with little patience."""
     return Downloader(report, Timeouts(connect=1.0, read=0.2, total=5.0))
 
 
 @pytest.fixture
 def destination(tmp_path: Path) -> Path:
+    """Return a path in an empty directory."""
     (tmp_path / "workspace").mkdir()
     return tmp_path / "workspace" / "program"
 
 
 def serve_kubernetes(server: ReleaseServer, content: bytes, digest: str) -> Release:
+    """Serve kube-apiserver with a digest."""
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver", content)
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver.sha256", digest.encode())
     return kubernetes_release(server)
 
 
 def serve_etcd(server: ReleaseServer, content: bytes) -> Release:
+    """Serve an archive as etcd's, with the right digest."""
     directory = "etcd-io/etcd/releases/download/v3.7.3"
     name = "etcd-v3.7.3-linux-amd64.tar.gz"
     server.put(f"{directory}/{name}", content)
@@ -66,6 +74,7 @@ def serve_etcd(server: ReleaseServer, content: bytes) -> Release:
 
 
 def test_kubernetes_binary_is_fetched(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    """The layout is that of dl.k8s.io."""
     release = serve_kubernetes(server, CONTENT, sha256(CONTENT))
 
     downloader.fetch(release, destination)
@@ -74,6 +83,7 @@ def test_kubernetes_binary_is_fetched(downloader: Downloader, server: ReleaseSer
 
 
 def test_etcd_is_taken_out_of_its_archive(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    """The layout is that of etcd's GitHub releases."""
     release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/etcd", CONTENT))
 
     downloader.fetch(release, destination)
@@ -84,6 +94,7 @@ def test_etcd_is_taken_out_of_its_archive(downloader: Downloader, server: Releas
 def test_kwok_is_verified_against_the_users_digests(
     downloader: Downloader, server: ReleaseServer, destination: Path, tmp_path: Path
 ) -> None:
+    """The layout is that of KWOK's GitHub releases; the digests come from a file."""
     server.put("kubernetes-sigs/kwok/releases/download/v0.8.0/kwok-linux-amd64", CONTENT)
     sums = tmp_path / "sums"
     sums.write_text(f"{sha256(CONTENT)} *kwok-linux-amd64\n")
@@ -97,6 +108,7 @@ def test_kwok_is_verified_against_the_users_digests(
 def test_progress_counts_mebibytes(
     downloader: Downloader, server: ReleaseServer, destination: Path, report: RecordingReporter
 ) -> None:
+    """A person sees how far a download is."""
     content = bytes(3 << 20)
     release = serve_kubernetes(server, content, sha256(content))
 
@@ -106,6 +118,7 @@ def test_progress_counts_mebibytes(
 
 
 def test_bad_checksum_names_both_digests(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    """Whoever compares by hand has both."""
     release = serve_kubernetes(server, CONTENT, sha256(b"something else"))
 
     with pytest.raises(DownloadError, match=f"{sha256(CONTENT)}, expected {sha256(b'something else')}"):
@@ -113,6 +126,7 @@ def test_bad_checksum_names_both_digests(downloader: Downloader, server: Release
 
 
 def test_bad_checksum_leaves_no_file(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    """What failed verification is gone."""
     release = serve_kubernetes(server, CONTENT, sha256(b"something else"))
 
     with pytest.raises(DownloadError):
@@ -124,6 +138,7 @@ def test_bad_checksum_leaves_no_file(downloader: Downloader, server: ReleaseServ
 def test_missing_checksum_file_is_not_accepted(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
+    """Unverifiable is as bad as wrong."""
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver", CONTENT)
 
     with pytest.raises(DownloadError, match=r"kube-apiserver\.sha256: 404 Not Found"):
@@ -133,6 +148,7 @@ def test_missing_checksum_file_is_not_accepted(
 def test_checksum_file_without_the_name_is_not_accepted(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
+    """The digest of another file proves nothing."""
     serve_etcd(server, CONTENT)
     server.put("etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS", f"{sha256(CONTENT)}  other\n".encode())
 
@@ -141,6 +157,7 @@ def test_checksum_file_without_the_name_is_not_accepted(
 
 
 def test_missing_file_is_reported_as_such(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+    """A wrong version or platform shows as a 404."""
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver.sha256", sha256(CONTENT).encode())
 
     with pytest.raises(DownloadError, match="kube-apiserver: 404 Not Found"):
@@ -150,6 +167,7 @@ def test_missing_file_is_reported_as_such(downloader: Downloader, server: Releas
 def test_missing_file_does_not_condemn_the_server(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
+    """Other files may well be there."""
     with pytest.raises(DownloadError):
         downloader.fetch(kubernetes_release(server), destination)
 
@@ -162,6 +180,7 @@ def test_missing_file_does_not_condemn_the_server(
 def test_archive_without_the_program_is_refused(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
+    """A changed layout upstream is told clearly."""
     release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/README", CONTENT))
 
     with pytest.raises(DownloadError, match="there is no etcd in it"):
@@ -171,6 +190,7 @@ def test_archive_without_the_program_is_refused(
 def test_truncated_archive_is_refused_even_if_its_checksum_fits(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
+    """A mirror may have published the digest of half a file."""
     packed = archive_of("etcd-v3.7.3-linux-amd64/etcd", hashlib.sha512(CONTENT).digest() * 100)
     release = serve_etcd(server, packed[: len(packed) // 2])
 
@@ -183,12 +203,13 @@ def test_truncated_archive_is_refused_even_if_its_checksum_fits(
 def test_transfer_that_ends_early_is_refused(
     downloader: Downloader, truncating_server: ReleaseServer, destination: Path
 ) -> None:
+    """A connection that breaks leaves no half-written file."""
     release = serve_etcd(truncating_server, archive_of("etcd/etcd", CONTENT))
     # The digests come whole, from a file: only the archive is cut.
     whole = truncating_server.root / "etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS"
     release = Release(release.base, release.url, sums=whole, member=release.member)
 
-    with pytest.raises(DownloadError, match="ended after|broke off"):
+    with pytest.raises(DownloadError, match=r"ended after|broke off"):
         downloader.fetch(release, destination)
 
     assert list(destination.parent.iterdir()) == []
@@ -196,6 +217,7 @@ def test_transfer_that_ends_early_is_refused(
 
 @pytest.fixture
 def closed_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -203,11 +225,13 @@ def closed_port() -> int:
 
 
 def unreachable_release(port: int, number: int) -> Release:
+    """Return a file at a port of this machine."""
     base = f"http://127.0.0.1:{port}"
     return Release(base, f"{base}/file-{number}", sums=f"{base}/file-{number}.sha256")
 
 
 def test_refused_connection_is_reported(downloader: Downloader, closed_port: int, destination: Path) -> None:
+    """The error carries the system's own words."""
     with pytest.raises(DownloadError, match="refused") as failure:
         downloader.fetch(unreachable_release(closed_port, 1), destination)
 
@@ -215,6 +239,7 @@ def test_refused_connection_is_reported(downloader: Downloader, closed_port: int
 
 
 def test_unreachable_server_is_asked_once_only(downloader: Downloader, closed_port: int, destination: Path) -> None:
+    """Six binaries do not mean six waits."""
     with pytest.raises(DownloadError):
         downloader.fetch(unreachable_release(closed_port, 1), destination)
 
@@ -232,11 +257,13 @@ def silent_port() -> Iterator[int]:
 
 
 def test_silent_server_is_given_up(downloader: Downloader, silent_port: int, destination: Path) -> None:
+    """A server that accepts and says nothing cannot hold `up` up."""
     with pytest.raises(DownloadError, match="timed out"):
         downloader.fetch(unreachable_release(silent_port, 1), destination)
 
 
 def test_other_schemes_are_refused(downloader: Downloader, destination: Path) -> None:
+    """A base address never makes urllib read local files."""
     release = Release("file:///", "file:///etc/passwd", sums="file:///etc/passwd")
 
     with pytest.raises(DownloadError, match="only http and https"):
@@ -244,6 +271,7 @@ def test_other_schemes_are_refused(downloader: Downloader, destination: Path) ->
 
 
 def test_kwok_without_digests_has_no_release() -> None:
+    """The reason names the setting that would change it."""
     reason = why_no_release(KWOK, LINUX, Bases())
 
     assert reason is not None
@@ -252,13 +280,16 @@ def test_kwok_without_digests_has_no_release() -> None:
 
 @pytest.mark.parametrize("distribution", [KUBERNETES, ETCD], ids=lambda d: d.name)
 def test_other_systems_have_no_release(distribution: Distribution) -> None:
+    """Upstream releases these for Linux only."""
     assert why_no_release(distribution, Platform("darwin", "arm64"), Bases()) is not None
 
 
 def test_lone_digest_is_that_of_the_file() -> None:
+    """Kubernetes publishes nothing but the digest."""
     assert digest_for("kube-apiserver", f"{'A' * 64}\n") == "a" * 64
 
 
 @pytest.mark.parametrize("sums", ["", "<html>not found</html>", f"{'a' * 63}\n", f"{'g' * 64}  kwok\n"])
 def test_what_is_no_digest_is_not_taken_for_one(sums: str) -> None:
+    """An error page is no checksum file."""
     assert digest_for("kwok", sums) is None

@@ -30,6 +30,7 @@ def ignore(_: str) -> None:
 
 
 def test_go_on_the_search_path_is_taken(tmp_path: Path) -> None:
+    """A person's own Go comes first."""
     go = write_go(tmp_path / "path" / "go", version="1.26.0")
     write_go(tmp_path / "venv" / "go", version="1.27.3")
 
@@ -37,6 +38,7 @@ def test_go_on_the_search_path_is_taken(tmp_path: Path) -> None:
 
 
 def test_go_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
+    """A distribution's old Go does no harm."""
     write_go(tmp_path / "path" / "go", version="1.25.9")
     ours = write_go(tmp_path / "venv" / "go", version="1.27.3")
 
@@ -44,6 +46,7 @@ def test_go_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
 
 
 def test_go_missing_names_those_that_are_too_old(tmp_path: Path) -> None:
+    """The error says what was found and why it does not do."""
     write_go(tmp_path / "path" / "go", version="1.25.9")
 
     with pytest.raises(GoMissingError, match=r"needs Go 1\.26 or newer \(found .*path/go 1\.25\)"):
@@ -51,6 +54,7 @@ def test_go_missing_names_those_that_are_too_old(tmp_path: Path) -> None:
 
 
 def test_environment_fixes_what_would_change_the_result() -> None:
+    """Proxies and caches stay the user's; the platform and the modules do not."""
     environment = go_environment({"GOOS": "plan9", "GOARCH": "mips", "GOFLAGS": "-mod=mod", "GOPROXY": "off"})
 
     assert environment == {
@@ -63,6 +67,7 @@ def test_environment_fixes_what_would_change_the_result() -> None:
 
 
 def test_both_go_commands_get_the_pinned_flags(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    """With other flags, `go list` would count other packages than `go build` compiles."""
     go = write_go(tmp_path / "path" / "go")
 
     list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
@@ -72,6 +77,7 @@ def test_both_go_commands_get_the_pinned_flags(workspace: Path, report: Recordin
 
 
 def test_progress_counts_compiled_packages(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    """Out of those that are really to be compiled."""
     go = write_go(tmp_path / "path" / "go")
 
     list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
@@ -82,6 +88,7 @@ def test_progress_counts_compiled_packages(workspace: Path, report: RecordingRep
 
 
 def test_module_downloads_are_reported(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    """Minutes of downloading are not silence."""
     go = write_go(tmp_path / "path" / "go")
 
     list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
@@ -90,6 +97,7 @@ def test_module_downloads_are_reported(workspace: Path, report: RecordingReporte
 
 
 def test_failed_build_shows_what_the_compiler_said(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
+    """The error holds the end of the compiler's output."""
     go = write_go(tmp_path / "path" / "go", during_build="echo 'etcd.go:1: undefined: x' >&2; exit 1")
 
     with pytest.raises(GoCommandError, match="undefined: x"):
@@ -97,6 +105,7 @@ def test_failed_build_shows_what_the_compiler_said(workspace: Path, report: Reco
 
 
 def test_binaries_built_before_a_failure_are_kept(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """Each binary is safe as soon as it is built."""
     write_go(tmp_path / "path" / "go", during_build='case "$out" in */kwokctl) exit 1 ;; esac')
 
     with pytest.raises(GoCommandError):
@@ -109,7 +118,7 @@ def test_binaries_built_before_a_failure_are_kept(sources: Sources, report: Reco
 _ENDLESS = 'sleep 600 & echo $! >"$0.child"; echo $$ >"$0.pid"; wait'
 
 
-def start_build(sources: Sources, tmp_path: Path) -> subprocess.Popen[bytes]:
+def start_build(sources: Sources) -> subprocess.Popen[bytes]:
     """Run the command line's `build` as a process of its own, with nothing but the fake Go to build with."""
     return subprocess.Popen(
         [sys.executable, "-m", "hack.controlplane", "build", "--no-download"],
@@ -120,6 +129,7 @@ def start_build(sources: Sources, tmp_path: Path) -> subprocess.Popen[bytes]:
 
 
 def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -127,15 +137,17 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def is_running(pid_file: Path) -> bool:
+    """Tell whether the process whose id is in a file lives."""
     status = Path(f"/proc/{pid_file.read_text().strip()}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupt_ends_the_build_and_leaves_no_files(sources: Sources, tmp_path: Path, number: signal.Signals) -> None:
+    """Compilers included, and a polite kill is the same as Ctrl-C."""
     go = write_go(tmp_path / "path" / "go", during_build=_ENDLESS)
     pid_file = go.path.with_name("go.pid")
-    process = start_build(sources, tmp_path)
+    process = start_build(sources)
     until(lambda: pid_file.exists() and bool(pid_file.read_text()))
 
     process.send_signal(number)
@@ -150,9 +162,10 @@ def test_interrupt_ends_the_build_and_leaves_no_files(sources: Sources, tmp_path
 
 
 def test_two_processes_build_everything_once(sources: Sources, tmp_path: Path) -> None:
+    """The second waits, and then finds it all in the cache."""
     go = write_go(tmp_path / "path" / "go", during_build="sleep 0.1")
 
-    processes = [start_build(sources, tmp_path) for _ in range(2)]
+    processes = [start_build(sources) for _ in range(2)]
     outputs = [process.communicate(timeout=15) for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0]

@@ -19,9 +19,11 @@ from hack.controlplane.host import cache_directory
     ],
 )
 def test_cache_directory_follows_the_conventions(environment: dict[str, str], system: str, directory: str) -> None:
+    """The variable of ours comes first, then those of the system."""
     assert cache_directory(environment, system) == Path(directory)
 
 
 def test_nowhere_to_cache_is_an_error() -> None:
+    """A container without HOME gets a hint, not a traceback."""
     with pytest.raises(InvalidSettingError, match="VMSIM_CACHE_DIR"):
         cache_directory({}, "linux")

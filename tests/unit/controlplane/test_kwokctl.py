@@ -21,12 +21,14 @@ PORTS = Ports(
 
 
 def test_servers_are_bound_to_loopback() -> None:
+    """By default all of them listen on every address."""
     options = configuration(BINARIES, PORTS, {}, None)["options"]
 
     assert options["bindAddress"] == "127.0.0.1"
 
 
 def test_every_port_is_given() -> None:
+    """Two kwokctl that choose for themselves would choose the same."""
     options = configuration(BINARIES, PORTS, {}, None)["options"]
 
     ports = {name: value for name, value in options.items() if name.endswith("Port")}
@@ -41,6 +43,7 @@ def test_every_port_is_given() -> None:
 
 
 def test_every_binary_is_given() -> None:
+    """A binary that is not given is downloaded."""
     options = configuration(BINARIES, PORTS, {}, None)["options"]
 
     binaries = {value for name, value in options.items() if name.endswith("Binary")}
@@ -48,12 +51,14 @@ def test_every_binary_is_given() -> None:
 
 
 def test_audit_policy_is_given_if_asked_for() -> None:
+    """kwokctl copies it and sets up the log."""
     options = configuration(BINARIES, PORTS, {}, Path("/policy.yaml"))["options"]
 
     assert options["kubeAuditPolicy"] == "/policy.yaml"
 
 
 def test_component_arguments_come_after_our_own() -> None:
+    """Where a flag is given twice, the last one counts: the caller's."""
     args = {"kube-scheduler": {"v": "4"}, "kube-apiserver": {"max-requests-inflight": "400"}}
 
     patches = configuration(BINARIES, PORTS, args, None)["componentsPatches"]
@@ -69,7 +74,8 @@ def test_component_arguments_come_after_our_own() -> None:
 
 
 def test_kwokctl_finds_our_kubectl_and_none_of_the_users_settings() -> None:
-    given = {"PATH": "/bin", "HOME": "/home/me", "KWOK_BIND_ADDRESS": "0.0.0.0", "LANG": "C"}
+    """KWOK_* variables would override the configuration."""
+    given = {"PATH": "/bin", "HOME": "/home/me", "KWOK_RUNTIME": "docker", "LANG": "C"}
 
     assert environment(given, Path("/state"), Path("/venv/bin/kubectl")) == {
         "PATH": "/venv/bin:/bin",
@@ -79,16 +85,19 @@ def test_kwokctl_finds_our_kubectl_and_none_of_the_users_settings() -> None:
 
 
 def test_directory_with_a_comma_is_refused() -> None:
+    """Said before the start, not by a component's death."""
     with pytest.raises(InvalidSettingError, match="comma"):
         check_paths(Path("/a, b"), [])
 
 
 def test_binary_that_looks_like_a_file_in_an_archive_is_refused() -> None:
+    """kwokctl would try to download it."""
     with pytest.raises(InvalidSettingError, match="has a #"):
         check_paths(Path("/state"), [Path("/cache/#1/etcd")])
 
 
 def test_components_are_read_from_what_kwokctl_wrote(tmp_path: Path) -> None:
+    """A component is started again exactly as it was the first time."""
     (tmp_path / "kwok.yaml").write_text(
         "kind: KwokConfiguration\n"
         "---\n"
@@ -110,10 +119,12 @@ def test_components_are_read_from_what_kwokctl_wrote(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "kind: Stage\n", "a: [\n", "just text\n"])
 def test_unfinished_configuration_has_no_components(tmp_path: Path, content: str) -> None:
+    """kwokctl may have been killed at any point of its work."""
     (tmp_path / "kwok.yaml").write_text(content)
 
     assert read_components(tmp_path) == {}
 
 
 def test_missing_configuration_has_no_components(tmp_path: Path) -> None:
+    """Or before it had begun."""
     assert read_components(tmp_path) == {}

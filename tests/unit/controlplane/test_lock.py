@@ -12,6 +12,7 @@ from tests.unit.controlplane.support import RecordingReporter
 
 
 def test_lock_is_given_up_at_the_deadline(tmp_path: Path, report: RecordingReporter) -> None:
+    """Nothing waits for ever."""
     path = tmp_path / "lock"
     with (
         locked(path, waiting_for="building", timeout=1, report=report),
@@ -22,6 +23,7 @@ def test_lock_is_given_up_at_the_deadline(tmp_path: Path, report: RecordingRepor
 
 
 def test_those_who_wait_see_what_the_holder_does(tmp_path: Path, report: RecordingReporter) -> None:
+    """Minutes of waiting are explained."""
     path = tmp_path / "lock"
     with locked(path, waiting_for="building", timeout=1, report=report) as lock:
         lock.note("building etcd, 3 of 7 packages")
@@ -37,6 +39,7 @@ def test_those_who_wait_see_what_the_holder_does(tmp_path: Path, report: Recordi
 
 
 def test_lock_is_had_as_soon_as_it_is_free(tmp_path: Path, report: RecordingReporter) -> None:
+    """Nobody waits longer than needed."""
     path = tmp_path / "lock"
     released = threading.Event()
 

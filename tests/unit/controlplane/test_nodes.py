@@ -17,44 +17,53 @@ SIZE = NodeCapacity()
 
 
 def fleet(*numbers: int, capacity: NodeCapacity = SIZE) -> dict[str, NodeCapacity]:
+    """Return nodes by their numbers."""
     return {f"kwok-node-{number}": capacity for number in numbers}
 
 
 def test_first_nodes_are_created_from_one() -> None:
+    """The names are the documented ones."""
     plan = plan_nodes({}, 2, SIZE)
 
     assert plan == NodePlan(create=("kwok-node-1", "kwok-node-2"), resize=(), delete=())
 
 
 def test_growing_adds_the_next_nodes() -> None:
+    """Those that are there stay untouched."""
     assert plan_nodes(fleet(1, 2, 3), 5, SIZE).create == ("kwok-node-4", "kwok-node-5")
 
 
 def test_shrinking_removes_the_highest_nodes() -> None:
+    """By number, not by the alphabet: 10 comes after 3."""
     assert plan_nodes(fleet(1, 2, 3, 10), 2, SIZE).delete == ("kwok-node-10", "kwok-node-3")
 
 
 def test_wanted_nodes_need_nothing() -> None:
+    """`up` can be repeated."""
     assert plan_nodes(fleet(1, 2, 3), 3, SIZE) == NodePlan((), (), ())
 
 
 def test_gaps_are_filled() -> None:
+    """A node that somebody deleted comes back."""
     assert plan_nodes(fleet(1, 3), 3, SIZE).create == ("kwok-node-2",)
 
 
 def test_another_capacity_resizes() -> None:
+    """The size is what was asked for last."""
     existing = fleet(1, 2) | fleet(2, capacity=NodeCapacity(cpu="64"))
 
     assert plan_nodes(existing, 2, SIZE).resize == ("kwok-node-2",)
 
 
 def test_other_peoples_nodes_stay() -> None:
+    """Only names that we give are ours to delete."""
     existing = {"gpu-node": SIZE, "kwok-node-x": SIZE, "kwok-node-01": SIZE}
 
     assert plan_nodes(existing, 0, SIZE).delete == ()
 
 
 def test_manifest_is_labelled_like_a_real_node() -> None:
+    """Affinities and topology keys work as on a real cluster."""
     labels = node_manifest("kwok-node-1", SIZE)["metadata"]["labels"]
 
     assert labels["kubernetes.io/hostname"] == "kwok-node-1"
@@ -65,6 +74,7 @@ def test_manifest_is_labelled_like_a_real_node() -> None:
 
 
 def test_manifest_is_marked_and_tainted_as_fake() -> None:
+    """KWOK takes care of it, and only pods that tolerate it land there."""
     manifest = node_manifest("kwok-node-1", SIZE)
 
     assert manifest["metadata"]["annotations"]["kwok.x-k8s.io/node"] == "fake"
@@ -72,12 +82,14 @@ def test_manifest_is_marked_and_tainted_as_fake() -> None:
 
 
 def test_manifest_states_the_capacity() -> None:
+    """What is written is what is compared later."""
     capacity = NodeCapacity(cpu="4", memory="8Gi", pods=20)
 
     assert capacity_of(node_manifest("kwok-node-1", capacity)) == capacity
 
 
 def observed(*, ready: str, taint: str) -> dict[str, object]:
+    """Return what the API server tells about a node."""
     return {
         "status": {"conditions": [{"type": "Ready", "status": ready}]},
         "spec": {"taints": [{"key": taint}]},
@@ -85,28 +97,34 @@ def observed(*, ready: str, taint: str) -> dict[str, object]:
 
 
 def test_ready_node_is_schedulable() -> None:
+    """The taint of fake nodes is there to stay."""
     assert is_schedulable(observed(ready="True", taint="kwok.x-k8s.io/node"))
 
 
 def test_unready_node_is_not_schedulable() -> None:
+    """KWOK has not taken it over yet."""
     assert not is_schedulable(observed(ready="False", taint="kwok.x-k8s.io/node"))
 
 
 def test_ready_node_with_a_startup_taint_is_not_schedulable_yet() -> None:
+    """Ready alone does not let pods in."""
     assert not is_schedulable(observed(ready="True", taint="node.kubernetes.io/not-ready"))
 
 
 @pytest.mark.parametrize("quantity", ["32", "0.5", "500m", "1k", "4G", "16Gi", "1Ti"])
 def test_quantities_are_accepted(quantity: str) -> None:
+    """Every way to write one that makes sense for a node."""
     check_capacity(NodeCapacity(cpu=quantity, memory=quantity))
 
 
 @pytest.mark.parametrize("quantity", ["", "32 cores", "16GB", "-1", "many"])
 def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+    """Before anything is started."""
     with pytest.raises(InvalidSettingError, match="no Kubernetes quantity"):
         check_capacity(NodeCapacity(memory=quantity))
 
 
 def test_nodes_without_pods_are_refused() -> None:
+    """No VM could ever run there."""
     with pytest.raises(InvalidSettingError, match="at least one pod"):
         check_capacity(NodeCapacity(pods=0))

@@ -15,16 +15,19 @@ from tests.unit.controlplane.support import RecordingReporter
 
 
 def test_unknown_component_cannot_be_stopped(tmp_path: Path) -> None:
+    """The error lists those there are."""
     with pytest.raises(InvalidSettingError, match="no kubelet"):
         ControlPlane(tmp_path).stop_component("kubelet")
 
 
 def test_component_of_no_plane_cannot_be_started(tmp_path: Path) -> None:
+    """There is nothing to start it from."""
     with pytest.raises(NotRunningError):
         ControlPlane(tmp_path).start_component("etcd")
 
 
 def test_fewer_nodes_than_none_are_refused(tmp_path: Path) -> None:
+    """Before anything is started."""
     with pytest.raises(InvalidSettingError, match="nodes"):
         ControlPlane(tmp_path, nodes=-1)
 
@@ -39,6 +42,7 @@ def made(tmp_path: Path) -> Layout:
 
 
 def test_status_shows_what_does_not_run(made: Layout) -> None:
+    """A dead component is shown, not left out."""
     status = ControlPlane(made.directory).status()
 
     assert [(component.name, component.pid, component.port) for component in status] == [
@@ -51,6 +55,7 @@ def test_status_shows_what_does_not_run(made: Layout) -> None:
 
 
 def test_plane_of_other_settings_is_kept_and_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
+    """Nothing is thrown away because somebody passed another flag."""
     args = {"kube-apiserver": {"v": "9"}}
     plane = ControlPlane(made.directory, component_args=args, sources=sources, report=report)
 
@@ -61,6 +66,7 @@ def test_plane_of_other_settings_is_kept_and_refused(made: Layout, sources: Sour
 
 
 def test_plane_of_another_version_is_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
+    """Nothing is thrown away because somebody pulled."""
     content = json.loads(made.record.read_text())
     content["versions"]["kubernetes"] = "v1.36.0"
     made.record.write_text(json.dumps(content))
@@ -70,6 +76,7 @@ def test_plane_of_another_version_is_refused(made: Layout, sources: Sources, rep
 
 
 def test_down_removes_everything_but_the_lock(made: Layout, report: RecordingReporter) -> None:
+    """Two processes that lock must lock the same file."""
     made.kubeconfig.write_text("apiVersion: v1\n")
 
     ControlPlane(made.directory, report=report).down()

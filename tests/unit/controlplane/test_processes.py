@@ -17,12 +17,14 @@ WORKDIR = "/repo/.vmsim/controlplane/.kwok/clusters/vmsim"
 
 
 def test_component_is_told_by_its_program() -> None:
+    """The path says to which plane it belongs."""
     process = Process(7, (f"{WORKDIR}/bin/etcd", "--name=node0"))
 
     assert component_of(process, LAYOUT.workdir) == "etcd"
 
 
 def test_component_is_told_where_the_command_line_is_one_string() -> None:
+    """As `ps` gives it on macOS."""
     process = Process(7, (f"{WORKDIR}/bin/kube-apiserver --etcd-prefix=/registry",))
 
     assert component_of(process, LAYOUT.workdir) == "kube-apiserver"
@@ -41,16 +43,19 @@ def test_component_is_told_where_the_command_line_is_one_string() -> None:
     ids=["another etcd", "reader of a log", "another plane", "kubectl", "another kwokctl", "nameless"],
 )
 def test_other_processes_are_left_alone(argv: tuple[str, ...]) -> None:
+    """`down` ends nothing that is not the plane's."""
     assert not belongs_to(Process(7, argv), LAYOUT)
 
 
 def test_kwokctl_that_starts_the_plane_belongs_to_it() -> None:
+    """It would go on starting components while `down` ends them."""
     argv = ("/cache/kwokctl", "--name=vmsim", "create", "cluster", "--kubeconfig=/repo/.vmsim/kubeconfig")
 
     assert belongs_to(Process(7, argv), LAYOUT)
 
 
 def test_ps_output_is_read_without_zombies() -> None:
+    """A zombie has ended."""
     output = "    1 Ss   /sbin/launchd\n   42 Z    (etcd)\n  314 S+   /a b/bin/etcd --name=node0\n"
 
     assert parse_ps(output) == [Process(1, ("/sbin/launchd",)), Process(314, ("/a b/bin/etcd --name=node0",))]
@@ -82,12 +87,14 @@ def start(layout: Layout) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 
 
 def test_running_components_are_found(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    """For real, by this machine's process list."""
     process = start("etcd")
 
     assert processes.components(processes.running(), layout.workdir) == {"etcd": process.pid}
 
 
 def test_zombies_do_not_count_as_running(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    """Not every container has an init that reaps."""
     process = start("etcd")
     os.kill(process.pid, 9)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not reaped
@@ -96,6 +103,7 @@ def test_zombies_do_not_count_as_running(layout: Layout, start: Callable[[str], 
 
 
 def test_all_components_are_ended(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
+    """And nothing else is waited for."""
     started = [start("etcd"), start("kube-apiserver")]
 
     assert processes.kill_all(layout, timeout=5) == 2
@@ -105,6 +113,7 @@ def test_all_components_are_ended(layout: Layout, start: Callable[[str], subproc
 def test_ending_one_component_spares_the_others(
     layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]
 ) -> None:
+    """Tests of outages depend on it."""
     start("etcd")
     other = start("kube-apiserver")
 
@@ -114,6 +123,7 @@ def test_ending_one_component_spares_the_others(
 
 
 def test_ending_nothing_is_fine(layout: Layout) -> None:
+    """And takes no time."""
     started = time.monotonic()
 
     assert processes.kill_all(layout, timeout=5) == 0

@@ -23,6 +23,7 @@ def policy(tmp_path: Path) -> Path:
 
 
 def test_record_is_read_as_it_was_written(tmp_path: Path, policy: Path) -> None:
+    """Ports and settings survive a reboot."""
     written = Record.of(Settings.of(ARGS, policy), PORTS)
 
     record.write(tmp_path / "plane.json", written)
@@ -32,28 +33,33 @@ def test_record_is_read_as_it_was_written(tmp_path: Path, policy: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]"])
 def test_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
+    """The plane is then made anew, as after a start that was cut off."""
     (tmp_path / "plane.json").write_bytes(content)
 
     assert record.read(tmp_path / "plane.json") is None
 
 
 def test_missing_record_is_none(tmp_path: Path) -> None:
+    """There is no plane then."""
     assert record.read(tmp_path / "plane.json") is None
 
 
 def test_same_settings_make_no_difference(policy: Path) -> None:
+    """`up` can be repeated."""
     settings = Settings.of(ARGS, policy)
 
     assert differences(Record.of(settings, PORTS), settings) == ()
 
 
 def test_what_is_not_asked_for_makes_no_difference(policy: Path) -> None:
+    """`up` without flags keeps the plane that was made with some."""
     made = Record.of(Settings.of(ARGS, policy), PORTS)
 
     assert differences(made, Settings.of({}, None)) == ()
 
 
 def test_other_arguments_make_a_difference() -> None:
+    """They take effect at a component's start only."""
     made = Record.of(Settings.of(ARGS, None), PORTS)
 
     changes = differences(made, Settings.of({"kube-apiserver": {"v": "5"}}, None))
@@ -62,6 +68,7 @@ def test_other_arguments_make_a_difference() -> None:
 
 
 def test_changed_audit_policy_makes_a_difference(policy: Path) -> None:
+    """The content counts, not the name."""
     settings = Settings.of({}, policy)
     made = Record.of(settings, PORTS)
     policy.write_text("kind: AnotherPolicy\n")
@@ -70,6 +77,7 @@ def test_changed_audit_policy_makes_a_difference(policy: Path) -> None:
 
 
 def test_other_version_makes_a_difference() -> None:
+    """Both versions are named."""
     settings = Settings.of({}, None)
     made = Record.of(settings, PORTS)
     older = dataclasses.replace(made, versions={**made.versions, "etcd": "v3.6.0"})
@@ -78,10 +86,12 @@ def test_other_version_makes_a_difference() -> None:
 
 
 def test_unknown_component_is_refused() -> None:
+    """kwokctl would ignore it silently."""
     with pytest.raises(InvalidSettingError, match="no component kubelet"):
         Settings.of({"kubelet": {}}, None)
 
 
 def test_missing_audit_policy_is_refused(tmp_path: Path) -> None:
+    """kwokctl would fail half-way."""
     with pytest.raises(InvalidSettingError, match="no file"):
         Settings.of({}, tmp_path / "nowhere.yaml")

@@ -43,10 +43,12 @@ def lay_out_etcd(layout: Layout, script: str) -> Component:
 
 
 def startup(layout: Layout, report: RecordingReporter, seconds: float = 10.0) -> Startup:
+    """Return an attempt with a deadline."""
     return Startup(layout, NOBODY_LISTENS, report, seconds, time.monotonic() + seconds)
 
 
 def test_component_that_ends_again_and_again_is_diagnosed(layout: Layout, report: RecordingReporter) -> None:
+    """The error holds the end of its log."""
     lay_out_etcd(layout, "echo no space left; exit 1")
 
     with pytest.raises(ComponentFailedError, match="no space left"):
@@ -56,6 +58,7 @@ def test_component_that_ends_again_and_again_is_diagnosed(layout: Layout, report
 
 
 def test_taken_port_is_told_from_other_failures(layout: Layout, report: RecordingReporter) -> None:
+    """Other ports help then, another start does not."""
     lay_out_etcd(layout, "echo listen tcp 127.0.0.1:1: bind: address already in use; exit 1")
 
     with pytest.raises(PortCollisionError, match="etcd"):
@@ -63,6 +66,7 @@ def test_taken_port_is_told_from_other_failures(layout: Layout, report: Recordin
 
 
 def test_component_that_stays_unhealthy_is_given_up(layout: Layout, report: RecordingReporter) -> None:
+    """Alive is not healthy."""
     lay_out_etcd(layout, "while :; do sleep 0.1; done")
 
     with pytest.raises(NotReadyError, match="etcd"):
@@ -70,6 +74,7 @@ def test_component_that_stays_unhealthy_is_given_up(layout: Layout, report: Reco
 
 
 def test_failed_start_leaves_no_process(layout: Layout, report: RecordingReporter) -> None:
+    """Whatever the failure."""
     lay_out_etcd(layout, "while :; do sleep 0.1; done")
 
     with pytest.raises(NotReadyError), stopped_on_failure(layout, timeout=5):
@@ -79,6 +84,7 @@ def test_failed_start_leaves_no_process(layout: Layout, report: RecordingReporte
 
 
 def test_started_component_is_detached(layout: Layout) -> None:
+    """It outlives this program, its terminal, and its Ctrl-C."""
     kwokctl.start_component(lay_out_etcd(layout, "while :; do sleep 0.1; done"), layout)
 
     pid = int(layout.pid_file("etcd").read_text())
@@ -89,6 +95,7 @@ def test_started_component_is_detached(layout: Layout) -> None:
 
 
 def test_log_of_the_run_before_is_kept(layout: Layout) -> None:
+    """The reason of a crash is not lost to the repair."""
     component = lay_out_etcd(layout, "echo output")
     layout.log("etcd").write_text("why it crashed")
 

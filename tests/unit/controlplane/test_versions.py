@@ -10,11 +10,13 @@ _distributions = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lamb
 
 
 def go_mod(distribution: Distribution) -> str:
+    """Return the text of a distribution's go.mod."""
     return (distribution.module_directory / "go.mod").read_text()
 
 
 @_distributions
 def test_go_mod_requires_the_pinned_version(distribution: Distribution) -> None:
+    """There is one place to read the version from, and it tells the truth."""
     required = re.findall(rf"^\s+{re.escape(distribution.module)} (\S+)", go_mod(distribution), re.MULTILINE)
 
     assert required == [str(distribution.version)]
@@ -22,6 +24,7 @@ def test_go_mod_requires_the_pinned_version(distribution: Distribution) -> None:
 
 @_distributions
 def test_go_mod_names_every_binary_as_a_tool(distribution: Distribution) -> None:
+    """So that `go mod tidy` keeps what the build needs."""
     tools = re.findall(r"^(?:tool |\t)([^\s()]+)$", go_mod(distribution), re.MULTILINE)
 
     assert sorted(tools) == sorted(binary.package for binary in distribution.binaries)
@@ -29,12 +32,14 @@ def test_go_mod_names_every_binary_as_a_tool(distribution: Distribution) -> None
 
 @_distributions
 def test_go_mod_asks_for_no_newer_go_than_is_looked_for(distribution: Distribution) -> None:
+    """A Go that is accepted can build."""
     [(major, minor)] = re.findall(r"^go (\d+)\.(\d+)", go_mod(distribution), re.MULTILINE)
 
     assert (int(major), int(minor)) == MINIMUM_GO
 
 
 def test_staging_modules_are_replaced_by_the_same_release() -> None:
+    """A release of Kubernetes and its libraries belong together."""
     replaced = set(re.findall(r"=> k8s\.io/\S+ v0\.(\d+\.\d+)$", go_mod(KUBERNETES), re.MULTILINE))
 
     assert replaced == {f"{KUBERNETES.version.minor}.{KUBERNETES.version.patch}"}
@@ -51,20 +56,25 @@ def test_staging_modules_are_replaced_by_the_same_release() -> None:
     ],
 )
 def test_version_is_found_in_a_programs_output(output: str, version: Version | None) -> None:
+    """Every program says it in words of its own."""
     assert Version.find(output) == version
 
 
 def test_patch_releases_share_a_minor() -> None:
+    """Any patch release is as good."""
     assert Version(1, 37, 0).same_minor(Version(1, 37, 2))
 
 
 def test_minor_releases_do_not_share_a_minor() -> None:
+    """Another minor release is another API."""
     assert not Version(1, 36, 2).same_minor(Version(1, 37, 2))
 
 
 def test_distance_counts_minor_releases() -> None:
+    """In either direction."""
     assert Version(1, 35, 0).minor_distance(Version(1, 37, 2)) == 2
 
 
 def test_there_is_no_distance_across_major_releases() -> None:
+    """They are not comparable."""
     assert Version(2, 37, 0).minor_distance(Version(1, 37, 2)) is None
