@@ -3,6 +3,7 @@
 A person never sees a traceback for an expected failure: one line says what happened, one what to do next.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -82,11 +83,18 @@ def _failures_explained() -> Iterator[None]:
     try:
         yield
     except ControlPlaneError as error:
-        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        _explain(str(error), error.hint)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        _explain(str(error), "check the permissions of that path and the free space of its disk")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(_INTERRUPTED) from None
+
+
+def _explain(message: str, hint: str) -> None:
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
 
 
 @app.command()
@@ -178,14 +186,14 @@ def build(
     kwok_sums: KwokSums = None,
 ) -> None:
     """Obtain all binaries without starting anything, and print where they are."""
-    sources = _sources(
-        assets=assets,
-        cache_dir=cache_dir,
-        no_download=no_download,
-        no_build=no_build,
-        bases=Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums),
-    )
     with _failures_explained():
+        sources = _sources(
+            assets=assets,
+            cache_dir=cache_dir,
+            no_download=no_download,
+            no_build=no_build,
+            bases=Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums),
+        )
         for path in obtain(sources, default_reporter()).values():
             print(path)
 
@@ -205,11 +213,10 @@ def parse_component_args(texts: list[str]) -> dict[str, dict[str, str]]:
 def _sources(
     *, assets: Path | None, cache_dir: Path | None, no_download: bool, no_build: bool, bases: Bases
 ) -> Sources:
-    default = default_sources()
+    named = {"VMSIM_CACHE_DIR": str(cache_dir)} if cache_dir else {}
     return replace(
-        default,
+        default_sources({**os.environ, **named}),
         assets=assets,
-        cache=cache_dir.expanduser().absolute() if cache_dir else default.cache,
         download=not no_download,
         build=not no_build,
         bases=bases,

@@ -52,9 +52,9 @@ class ComponentStatus:
     port: int
 
 
-def default_sources() -> Sources:
-    """Return the sources that this machine and its environment suggest."""
-    return Sources.from_environment(os.environ, this_platform(), Path(sys.executable).parent)
+def default_sources(environment: Mapping[str, str] = os.environ) -> Sources:
+    """Return the sources that this machine and an environment suggest."""
+    return Sources.from_environment(environment, this_platform(), Path(sys.executable).parent)
 
 
 class ControlPlane:
@@ -80,7 +80,7 @@ class ControlPlane:
         check_capacity(self._capacity)
         self._settings = record.Settings.of(component_args or {}, audit_policy)
         self._wait = wait
-        self._sources = sources or default_sources()
+        self._given_sources = sources
         self._report = report or default_reporter()
 
     def __enter__(self) -> Self:
@@ -167,6 +167,10 @@ class ControlPlane:
     def listening_sockets(self) -> list[sockets.ListeningSocket]:
         """List every TCP socket on which a component listens (Linux only)."""
         return sockets.listening_sockets(processes.components(processes.running(), self._layout.workdir))
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return self._given_sources or default_sources()
 
     def _create(self) -> None:
         obtained = obtain(self._sources, self._report)
