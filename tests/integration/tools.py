@@ -174,6 +174,11 @@ class Output:
                 raise AssertionError(f"not within {patience} s; printed:\n{printed}")
             return list(self._lines)
 
+    @property
+    def alive(self) -> bool:
+        """Whether more may come."""
+        return self._thread.is_alive()
+
     def join(self) -> None:
         """Wait until the stream has ended."""
         self._thread.join(PATIENCE)
@@ -190,17 +195,13 @@ class LivePods:
     violations: list[str] = field(default_factory=list)
     events: int = 0
     _owners: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _text: list[str] = field(default_factory=list)
 
     COMMAND = ("get", "pods", "--all-namespaces", "--watch", "-o", "json", "--output-watch-events")
 
     def read(self, line: str) -> None:
-        """Take one line of the output; the object it may complete is one event."""
-        self._text.append(line)
-        if line.rstrip() == "}":
-            event = json.loads("".join(self._text))
-            self._text.clear()
-            self.take(event["type"], event["object"])
+        """Take one line of the output, which is one event."""
+        event = json.loads(line)
+        self.take(event["type"], event["object"])
 
     def take(self, kind: str, pod: Any) -> None:
         """Take one event."""

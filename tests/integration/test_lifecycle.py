@@ -1,0 +1,455 @@
+"""What becomes of a VM: through stops, lost pods, edits, failures, restarts; never with two live pods."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from controller.domain import names
+from tests.integration.tools import PATIENCE, Controller, Kubectl, LivePods, vm_manifest
+
+pytestmark = pytest.mark.usefixtures("controller")
+
+CORES = 32
+MEBIBYTE = 1024**2
+
+
+@pytest.fixture(scope="module")
+def live_pods(kubectl: Kubectl) -> Iterator[LivePods]:
+    """Watch every pod of the cluster while these tests run."""
+    watch = LivePods()
+    with kubectl.running(*LivePods.COMMAND, sink=watch.read) as output:
+        yield watch
+        assert output.alive, "the watch has ended early"
+    assert watch.events > 0
+    assert watch.violations == []
+
+
+@pytest.fixture(autouse=True)
+def _never_two_live_pods(live_pods: LivePods) -> Iterator[None]:
+    """Blame a VM's second live pod on the test during which it was seen."""
+    yield
+    violations, live_pods.violations = live_pods.violations, []
+    assert violations == []
+
+
+@pytest.fixture
+def name(kubectl: Kubectl) -> Iterator[str]:
+    """Name a VM of this test's own, and delete it afterwards."""
+    name = f"life-{uuid4().hex[:8]}"
+    yield name
+    kubectl("delete", "vm", name, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture
+def own(kubectl: Kubectl, tmp_path: Path) -> Iterator[Kubectl]:
+    """Give a test that counts a namespace of its own."""
+    with kubectl.own_namespace(tmp_path) as own:
+        yield own
+
+
+def running(kubectl: Kubectl, name: str, **changes: Any) -> Any:
+    """Apply a VM and wait until it runs; return it."""
+    kubectl.apply_vm(name, **changes)
+    return kubectl.wait_phase(name, "Running")
+
+
+def condition(vm: Any, kind: str) -> Any:
+    """Return a VM's first condition of a type, or None."""
+    return next((found for found in vm["status"].get("conditions", ()) if found["type"] == kind), None)
+
+
+def history(vm: Any) -> list[str]:
+    """Return the phases a VM has passed, oldest first."""
+    types = [found["type"] for found in vm["status"]["conditions"]]
+    return [kind.removeprefix("Phase") for kind in types if kind.startswith("Phase")]
+
+
+def pod_name(vm: Any) -> str:
+    """Return the name of a VM's pod."""
+    return str(vm["status"]["podName"])
+
+
+def pod_of(kubectl: Kubectl, vm: Any) -> Any:
+    """Return a VM's pod."""
+    return kubectl.json("get", "pod", pod_name(vm))
+
+
+def patch(kubectl: Kubectl, kind: str, name: str, body: Any, *flags: str) -> None:
+    """Merge a patch into an object."""
+    kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(body), *flags)
+
+
+def pods_labelled(kubectl: Kubectl, name: str) -> list[str]:
+    """Return the names of a VM's pods, dead ones too."""
+    return kubectl("get", "pods", "-l", f"{names.VM_LABEL}={name}", "-o", "jsonpath={.items[*].metadata.name}").split()
+
+
+def gone(kubectl: Kubectl, kind: str, name: str, patience: float = PATIENCE) -> None:
+    """Wait until an object exists no more."""
+    command = ("get", kind, name, "--ignore-not-found", "-o", "name")
+    kubectl.eventually(*command, until=lambda text: not text, patience=patience)
+
+
+def replaced(before: Any) -> Callable[[Any], bool]:
+    """Return a test for a VM that runs under another pod than before."""
+    old = pod_name(before)
+    return lambda vm: vm["status"]["phase"] == "Running" and pod_name(vm) != old
+
+
+def test_two_live_pods_of_one_vm_would_be_seen() -> None:
+    """The watch these tests rely on does notice what must never happen, a terminating pod included."""
+    owner = {"kind": "VirtualMachine", "name": "x", "controller": True}
+    meta = {"namespace": "default", "ownerReferences": [owner]}
+    watch = LivePods()
+    watch.take("ADDED", {"metadata": {**meta, "uid": "1", "name": "a", "deletionTimestamp": "now"}})
+    watch.take("ADDED", {"metadata": {**meta, "uid": "2", "name": "b"}, "status": {"phase": "Failed"}})
+    assert watch.violations == []
+    watch.take("ADDED", {"metadata": {**meta, "uid": "3", "name": "c"}})
+    assert watch.violations == ["VM default/x has 2 live pods at once: a, c"]
+
+
+# --- stop and start --------------------------------------------------------------------------------------------
+
+
+def test_a_vm_that_should_not_run_loses_its_pod(kubectl: Kubectl, name: str) -> None:
+    """Switching `running` off deletes the pod and ends in Stopped, which the history tells."""
+    vm = running(kubectl, name)
+    patch(kubectl, "vm", name, {"spec": {"running": False}})
+    stopped = kubectl.wait_phase(name, "Stopped")
+    assert history(stopped) == ["Pending", "Scheduling", "Scheduled", "Running", "Stopped"]
+    assert condition(stopped, "Ready")["status"] == "False"
+    assert "nodeName" not in stopped["status"]
+    gone(kubectl, "pod", pod_name(vm))
+
+
+def test_a_vm_created_stopped_gets_no_pod(kubectl: Kubectl, name: str) -> None:
+    """A VM that never should run never had a pod."""
+    kubectl.apply_vm(name, running=False)
+    vm = kubectl.wait_phase(name, "Stopped")
+    assert history(vm) == ["Pending", "Stopped"]
+    assert pods_labelled(kubectl, name) == []
+
+
+def test_a_stopped_vm_starts_again_under_a_new_pod_name(kubectl: Kubectl, name: str) -> None:
+    """Switching `running` on again is the next life: another incarnation, another pod."""
+    first = running(kubectl, name)
+    patch(kubectl, "vm", name, {"spec": {"running": False}})
+    kubectl.wait_phase(name, "Stopped")
+    patch(kubectl, "vm", name, {"spec": {"running": True}})
+    second = kubectl.wait_phase(name, "Running")
+    assert pod_name(second) != pod_name(first)
+    assert second["status"]["incarnation"] == first["status"]["incarnation"] + 1
+    assert history(second)[-4:] == ["Stopped", "Scheduling", "Scheduled", "Running"]
+
+
+# --- pods that are lost or tampered with -----------------------------------------------------------------------
+
+
+def test_a_pod_deleted_by_hand_is_replaced_under_the_next_incarnation(kubectl: Kubectl, name: str) -> None:
+    """The VM goes on in a pod of another name."""
+    before = running(kubectl, name)
+    kubectl("delete", "pod", pod_name(before))
+    after = kubectl.wait_vm(name, replaced(before))
+    assert after["status"]["incarnation"] == before["status"]["incarnation"] + 1
+    assert history(after)[-4:] == ["Running", "Scheduling", "Scheduled", "Running"]
+    assert pods_labelled(kubectl, name) == [pod_name(after)]
+
+
+def test_a_pod_deleted_by_force_is_replaced(kubectl: Kubectl, name: str) -> None:
+    """A pod that goes without terminating first is missed all the same."""
+    before = running(kubectl, name)
+    kubectl("delete", "pod", pod_name(before), "--force", "--grace-period=0")
+    after = kubectl.wait_vm(name, replaced(before))
+    assert pods_labelled(kubectl, name) == [pod_name(after)]
+
+
+def test_labels_edited_away_are_given_back(kubectl: Kubectl, name: str) -> None:
+    """A pod that hides from the controller's watch is found by its name, and no second one is made."""
+    before = running(kubectl, name)
+    kubectl("label", "pod", pod_name(before), f"{names.VM_LABEL}-", f"{names.KUBEVIRT_VM_NAME}-")
+    kubectl.eventually(
+        *("get", "pods", "-l", f"{names.VM_LABEL}={name},{names.KUBEVIRT_VM_NAME}={name}", "-o", "name"),
+        until=lambda text: pod_name(before) in text,
+    )
+    after = kubectl.wait_phase(name, "Running")
+    assert pod_name(after) == pod_name(before)
+    assert after["status"]["incarnation"] == before["status"]["incarnation"]
+    assert pods_labelled(kubectl, name) == [pod_name(before)]
+
+
+def test_a_pod_that_loses_its_owner_reference_is_left_alone(kubectl: Kubectl, name: str) -> None:
+    """What no longer belongs to the VM is not ours: it stays as it is, and the VM gets another pod."""
+    before = running(kubectl, name)
+    remove = json.dumps([{"op": "remove", "path": "/metadata/ownerReferences"}])
+    kubectl("patch", "pod", pod_name(before), "--type=json", "-p", remove)
+    try:
+        after = kubectl.wait_vm(name, replaced(before))
+        freed = kubectl.json("get", "pod", pod_name(before))
+        assert "deletionTimestamp" not in freed["metadata"]
+        assert "ownerReferences" not in freed["metadata"]
+        assert pod_of(kubectl, after)["metadata"]["ownerReferences"][0]["uid"] == after["metadata"]["uid"]
+    finally:
+        kubectl("delete", "pod", pod_name(before), "--wait=false")
+
+
+def test_a_wiped_status_is_restored(kubectl: Kubectl, name: str) -> None:
+    """The pod tells what the status was: same pod, and an incarnation that does not start over."""
+    first = running(kubectl, name)
+    kubectl("delete", "pod", pod_name(first))
+    before = kubectl.wait_vm(name, replaced(first))
+    wipe = json.dumps([{"op": "replace", "path": "/status", "value": {}}])
+    kubectl("patch", "vm", name, "--subresource=status", "--type=json", "-p", wipe)
+    after = kubectl.wait_vm(name, lambda vm: vm["status"].get("podUID") is not None)
+    assert after["status"]["phase"] == "Running"
+    assert after["status"]["podUID"] == before["status"]["podUID"]
+    assert after["status"]["incarnation"] == before["status"]["incarnation"]
+    assert after["status"]["createdAt"] == before["status"]["createdAt"]
+    assert pods_labelled(kubectl, name) == [pod_name(before)]
+
+
+def test_an_edited_status_is_undone(kubectl: Kubectl, name: str) -> None:
+    """The status is derived: what somebody else writes there does not last."""
+    before = running(kubectl, name)
+    patch(kubectl, "vm", name, {"status": {"phase": "Failed", "nodeName": "nowhere"}}, "--subresource=status")
+    after = kubectl.wait_phase(name, "Running")
+    assert after["status"]["nodeName"] == before["status"]["nodeName"]
+    assert pod_name(after) == pod_name(before)
+
+
+@pytest.mark.timeout(60)
+def test_a_failed_pod_is_retried_after_a_backoff(kubectl: Kubectl, name: str) -> None:
+    """The VM is Failed and says when it tries again: 10 to 15 s later, in a new pod."""
+    before = running(kubectl, name)
+    failed_at = time.monotonic()
+    patch(kubectl, "pod", pod_name(before), {"status": {"phase": "Failed"}}, "--subresource=status")
+    failed = kubectl.wait_phase(name, "Failed")
+    assert failed["status"]["startFailure"]["consecutiveFailCount"] == 1
+    assert failed["status"]["startFailure"]["lastFailedPodUID"] == before["status"]["podUID"]
+    assert failed["status"]["startFailure"]["retryAfterTimestamp"]
+    assert condition(failed, "Ready")["reason"] == "PodFailed"
+    after = kubectl.wait_vm(name, replaced(before), patience=25)
+    assert 9.5 <= time.monotonic() - failed_at <= 20
+    assert "startFailure" not in after["status"]
+    assert history(after)[-5:] == ["Running", "Failed", "Scheduling", "Scheduled", "Running"]
+    assert pods_labelled(kubectl, name) == [pod_name(after)]
+
+
+# --- edits -----------------------------------------------------------------------------------------------------
+
+
+def test_consumption_follows_its_annotations_without_a_new_pod(kubectl: Kubectl, name: str) -> None:
+    """Status and the pod's annotations, KWOK's included, change; the pod stays."""
+    before = running(kubectl, name)
+    kubectl("annotate", "vm", name, f"{names.CPU_CONSUMPTION}=0.5", f"{names.MEMORY_CONSUMPTION}=0.25")
+    after = kubectl.wait_vm(name, lambda vm: vm["status"]["cpuConsumption"] == "0.5")
+    assert after["status"]["memoryConsumption"] == "0.25"
+    assert after["status"]["podUID"] == before["status"]["podUID"]
+    annotations = pod_of(kubectl, after)["metadata"]["annotations"]
+    assert annotations[names.CPU_CONSUMPTION] == "0.5"
+    assert annotations[names.MEMORY_CONSUMPTION] == "0.25"
+    assert annotations[names.KWOK_USAGE_CPU] == f"{CORES * 1000 // 2}m"
+    assert annotations[names.KWOK_USAGE_MEMORY] == str(64 * 1024 * MEBIBYTE)
+
+
+def test_consumption_falls_back_to_the_spec_when_its_annotation_goes(kubectl: Kubectl, name: str) -> None:
+    """A VM that does not say what it uses uses what it asked for."""
+    running(kubectl, name, annotations={names.CPU_CONSUMPTION: "0.5"})
+    kubectl("annotate", "vm", name, f"{names.CPU_CONSUMPTION}-")
+    vm = kubectl.wait_vm(name, lambda vm: vm["status"]["cpuConsumption"] == "0.10")
+    assert pod_of(kubectl, vm)["metadata"]["annotations"][names.KWOK_USAGE_CPU] == "3200m"
+
+
+def test_a_bad_consumption_annotation_is_reported_and_not_believed(kubectl: Kubectl, name: str) -> None:
+    """The VM keeps running in its pod, with the spec's value and a condition that names the annotation."""
+    before = running(kubectl, name)
+    kubectl("annotate", "vm", name, f"{names.CPU_CONSUMPTION}=lots")
+    after = kubectl.wait_vm(name, lambda vm: condition(vm, "InvalidConsumption") is not None)
+    found = condition(after, "InvalidConsumption")
+    assert found["status"] == "True"
+    assert names.CPU_CONSUMPTION in found["message"]
+    assert "lots" in found["message"]
+    assert after["status"]["cpuConsumption"] == "0.10"
+    assert after["status"]["phase"] == "Running"
+    assert after["status"]["podUID"] == before["status"]["podUID"]
+
+
+def test_a_mended_consumption_annotation_clears_its_condition(kubectl: Kubectl, name: str) -> None:
+    """The warning is there only while it is true."""
+    kubectl.apply_vm(name, annotations={names.CPU_CONSUMPTION: "lots"})
+    kubectl.wait_vm(name, lambda vm: condition(vm, "InvalidConsumption") is not None)
+    kubectl("annotate", "--overwrite", "vm", name, f"{names.CPU_CONSUMPTION}=0.2")
+    vm = kubectl.wait_vm(name, lambda vm: condition(vm, "InvalidConsumption") is None)
+    assert vm["status"]["cpuConsumption"] == "0.2"
+
+
+def test_an_edit_of_the_resources_waits_for_the_next_start(kubectl: Kubectl, name: str) -> None:
+    """The pod keeps its requests, RestartRequired says so, and the next incarnation has the new ones."""
+    before = running(kubectl, name)
+    patch(kubectl, "vm", name, {"spec": {"resources": {"cpu": "0.25"}}})
+    edited = kubectl.wait_vm(name, lambda vm: condition(vm, "RestartRequired") is not None)
+    assert condition(edited, "RestartRequired")["status"] == "True"
+    assert edited["status"]["podUID"] == before["status"]["podUID"]
+    assert edited["status"]["cpuConsumption"] == "0.25"
+    assert requests(pod_of(kubectl, edited))["cpu"] == "3200m"
+
+    kubectl("delete", "pod", pod_name(before))
+    restarted = kubectl.wait_vm(name, replaced(before))
+    assert condition(restarted, "RestartRequired") is None
+    assert requests(pod_of(kubectl, restarted))["cpu"] == "8"
+
+
+def test_an_edit_taken_back_needs_no_restart(kubectl: Kubectl, name: str) -> None:
+    """RestartRequired goes when spec and pod agree again, whichever way the number is written."""
+    running(kubectl, name, cpu="0.10")
+    patch(kubectl, "vm", name, {"spec": {"resources": {"cpu": "0.25"}}})
+    kubectl.wait_vm(name, lambda vm: condition(vm, "RestartRequired") is not None)
+    patch(kubectl, "vm", name, {"spec": {"resources": {"cpu": "0.1"}}})
+    kubectl.wait_vm(name, lambda vm: condition(vm, "RestartRequired") is None)
+
+
+def requests(pod: Any) -> Any:
+    """Return what a pod asks the scheduler for."""
+    return pod["spec"]["containers"][0]["resources"]["requests"]
+
+
+def test_a_vm_larger_than_any_node_says_why_it_waits(kubectl: Kubectl, name: str) -> None:
+    """It stays Scheduling, with the scheduler's own words in its Ready condition."""
+    kubectl.apply_vm(name, cpu="1.5")
+    vm = kubectl.wait_vm(name, lambda vm: (condition(vm, "Ready") or {}).get("reason") == "Unschedulable")
+    assert vm["status"]["phase"] == "Scheduling"
+    assert "nodeName" not in vm["status"]
+    assert condition(vm, "Ready")["status"] == "False"
+    assert "Insufficient cpu" in condition(vm, "Ready")["message"]
+
+
+# --- deletion --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cascade", ["background", "foreground"])
+def test_deleting_a_vm_deletes_its_pod(kubectl: Kubectl, name: str, cascade: str) -> None:
+    """Both ways of cascading take the pod along."""
+    vm = running(kubectl, name)
+    kubectl("delete", "vm", name, f"--cascade={cascade}", "--timeout=15s")
+    gone(kubectl, "pod", pod_name(vm))
+
+
+def test_orphaning_leaves_the_pod(kubectl: Kubectl, name: str) -> None:
+    """A pod freed with --cascade=orphan is nobody's and stays."""
+    vm = running(kubectl, name)
+    kubectl("delete", "vm", name, "--cascade=orphan", "--timeout=15s")
+    try:
+        pod = pod_of(kubectl, vm)
+        assert "ownerReferences" not in pod["metadata"]
+        # Another VM's whole life gives the controller every occasion to touch the pod.
+        running(kubectl, f"{name}-later")
+        assert "deletionTimestamp" not in pod_of(kubectl, vm)["metadata"]
+    finally:
+        kubectl("delete", "vm", f"{name}-later", "--ignore-not-found", "--wait=false")
+        kubectl("delete", "pod", pod_name(vm), "--wait=false")
+
+
+def test_a_vm_replaced_in_one_breath_ends_with_one_pod_of_its_own(kubectl: Kubectl, name: str) -> None:
+    """Delete and create under the same name: the new VM's pod replaces the old VM's."""
+    before = running(kubectl, name)
+    manifest = json.dumps(vm_manifest(name, before["spec"]))
+    kubectl("replace", "--force", "-f", "-", stdin=manifest)
+    after = kubectl.wait_phase(name, "Running")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    gone(kubectl, "pod", pod_name(before))
+    assert pods_labelled(kubectl, name) == [pod_name(after)]
+    assert pod_of(kubectl, after)["metadata"]["ownerReferences"][0]["uid"] == after["metadata"]["uid"]
+
+
+@pytest.mark.timeout(60)
+def test_deleting_a_namespace_takes_its_vms_along(own: Kubectl) -> None:
+    """Nothing of ours keeps a namespace from going."""
+    for number in range(3):
+        own.apply_vm(f"vm-{number}")
+    own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 3)
+    own("delete", "namespace", own.namespace, "--timeout=45s", timeout=50)
+    assert own("get", "vm,pods", "--ignore-not-found", "-o", "name") == ""
+
+
+def phases() -> tuple[str, ...]:
+    """Return the command that prints the phase of every VM in a namespace."""
+    return ("get", "vm", "-o", "jsonpath={.items[*].status.phase}")
+
+
+@pytest.mark.timeout(90)
+def test_a_hundred_vms_come_and_go_at_once(own: Kubectl) -> None:
+    """Each gets exactly one pod, and all pods go with their VMs."""
+    spec = {"resources": {"cpu": "0.01", "memory": "0.01"}}
+    items = [vm_manifest(f"vm-{number}", spec, namespace=own.namespace) for number in range(100)]
+    own("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 100, patience=40)
+    pods = own("get", "pods", "-o", "jsonpath={.items[*].metadata.name}").split()
+    assert sorted(pods) == sorted(own("get", "vm", "-o", "jsonpath={.items[*].status.podName}").split())
+    own("delete", "vm", "--all", "--wait=false")
+    own.eventually("get", "vm,pods", "-o", "name", until=lambda text: not text, patience=40)
+
+
+# --- the controller itself -------------------------------------------------------------------------------------
+
+
+def versions(kubectl: Kubectl) -> list[str]:
+    """Return name and resourceVersion of every VM and every pod of a namespace."""
+    return [
+        f"{item['kind']}/{item['metadata']['name']}@{item['metadata']['resourceVersion']}"
+        for item in kubectl.json("get", "vm,pods")["items"]
+    ]
+
+
+@pytest.mark.timeout(60)
+def test_a_crashed_controller_comes_back_without_a_write(own: Kubectl, controller: Controller) -> None:
+    """Killed and started again, it looks at every VM and finds nothing to do."""
+    for number in range(3):
+        own.apply_vm(f"vm-{number}", running=number > 0)
+    own.eventually(*phases(), until=lambda text: sorted(text.split()) == ["Running", "Running", "Stopped"])
+    before = versions(own)
+    controller.crash_and_restart()
+    settle(controller)
+    assert versions(own) == before
+
+
+def settle(controller: Controller) -> None:
+    """Wait until a controller that has just started has reconciled every VM it found."""
+    found = controller.wait_for("caches filled")["vms"]
+    ends = time.monotonic() + PATIENCE
+    while controller.metric("controller_runtime_reconcile_total") < found or controller.metric("workqueue_depth"):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert controller.metric("controller_runtime_reconcile_errors_total") == 0
+
+
+@pytest.mark.timeout(90)
+def test_an_idle_fleet_costs_no_write(own: Kubectl) -> None:
+    """By the API server's own count, ten quiet seconds see no write to a VM or a pod from anybody."""
+    for number in range(3):
+        own.apply_vm(f"vm-{number}", cpu="0.10" if number else "1.5")
+    own.eventually(*phases(), until=lambda text: sorted(text.split()) == ["Running", "Running", "Scheduling"])
+    own.eventually("get", "namespaces", until=lambda text: "Terminating" not in text, patience=30)
+    # The scheduler's word on the VM that does not fit is the last thing to arrive.
+    own("wait", "vm/vm-0", "--for=jsonpath={.status.conditions[0].reason}=Unschedulable", "--timeout=15s")
+    before = writes(own)
+    assert before
+    time.sleep(10)  # the time for which nothing must happen is what this test is about
+    assert writes(own) == before
+
+
+def writes(kubectl: Kubectl) -> dict[str, str]:
+    """Return the API server's counters of writes to VMs and pods."""
+    counters = (line.rpartition(" ") for line in kubectl("get", "--raw", "/metrics").splitlines())
+    return {
+        series: value
+        for series, _, value in counters
+        if series.startswith("apiserver_request_total{")
+        and any(f'resource="{resource}"' in series for resource in ("pods", names.VM_PLURAL))
+        and any(f'verb="{verb}"' in series for verb in ("POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"))
+    }
