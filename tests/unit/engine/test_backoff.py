@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from controller.engine.backoff import Backoff
+from tests.unit.engine.builders import seeded
 
 
 class Clock:
@@ -27,7 +26,7 @@ BASES = [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0]
 def test_delays_double_from_800_ms_to_30_s_with_as_much_again_at_random(seed: int) -> None:
     """The n-th delay lies in [base, 2 x base) with client-go's bases."""
     clock = Clock()
-    backoff = Backoff(clock, Random(seed))
+    backoff = Backoff(clock, seeded(seed))
     for base in BASES:
         delay = backoff.delay()
         assert base <= delay < 2 * base
@@ -36,7 +35,7 @@ def test_delays_double_from_800_ms_to_30_s_with_as_much_again_at_random(seed: in
 
 def test_jitter_spreads_over_its_whole_range() -> None:
     """First delays of many loops come near both ends, so that replicas do not return together."""
-    first = [Backoff(Clock(), Random(seed)).delay() for seed in range(200)]
+    first = [Backoff(Clock(), seeded(seed)).delay() for seed in range(200)]
 
     assert min(first) < 0.85
     assert max(first) > 1.55
@@ -45,7 +44,7 @@ def test_jitter_spreads_over_its_whole_range() -> None:
 def test_two_quiet_minutes_start_the_delays_over() -> None:
     """Quiet counts from the end of the last delay."""
     clock = Clock()
-    backoff = Backoff(clock, Random(1))
+    backoff = Backoff(clock, seeded())
     for _ in range(6):
         clock.now += backoff.delay()
 
@@ -57,7 +56,7 @@ def test_two_quiet_minutes_start_the_delays_over() -> None:
 def test_less_than_two_quiet_minutes_do_not_start_the_delays_over() -> None:
     """Neither do those minutes that the last delay itself took."""
     clock = Clock()
-    backoff = Backoff(clock, Random(1))
+    backoff = Backoff(clock, seeded())
     for _ in range(3):
         clock.now += backoff.delay()
 
@@ -71,7 +70,7 @@ def test_less_than_two_quiet_minutes_do_not_start_the_delays_over() -> None:
 
 def test_a_server_s_retry_after_is_a_floor() -> None:
     """A longer delay of our own stands; a shorter one is raised."""
-    backoff = Backoff(Clock(), Random(1))
+    backoff = Backoff(Clock(), seeded())
 
     assert backoff.delay(at_least=7) == 7
     assert 1.6 <= backoff.delay(at_least=0.1) < 3.2

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
+from tests.unit.engine.builders import seeded
 
 
 class Clock:
@@ -22,7 +21,7 @@ class Clock:
 
 def test_each_failure_doubles_the_delay_up_to_the_cap() -> None:
     """The n-th failure waits 5 ms times 2 to the n, and never more than 1000 s."""
-    limiter = ItemExponential(Random(1), jitter=0.0)
+    limiter = ItemExponential(seeded(), jitter=0.0)
 
     delays = [limiter.when("a") for _ in range(100)]
 
@@ -33,7 +32,7 @@ def test_each_failure_doubles_the_delay_up_to_the_cap() -> None:
 
 def test_forget_starts_the_delays_over() -> None:
     """A key that succeeded waits 5 ms at its next failure, and counts none before it."""
-    limiter = ItemExponential(Random(1), jitter=0.0)
+    limiter = ItemExponential(seeded(), jitter=0.0)
     for _ in range(7):
         limiter.when("a")
     assert limiter.failures("a") == 7
@@ -46,7 +45,7 @@ def test_forget_starts_the_delays_over() -> None:
 
 def test_keys_fail_independently() -> None:
     """One key's failures lengthen no other key's delay."""
-    limiter = ItemExponential(Random(1), jitter=0.0)
+    limiter = ItemExponential(seeded(), jitter=0.0)
     for _ in range(7):
         limiter.when("a")
 
@@ -56,7 +55,7 @@ def test_keys_fail_independently() -> None:
 
 def test_forgetting_an_unknown_key_is_harmless() -> None:
     """Success of a key that never failed changes nothing."""
-    limiter = ItemExponential(Random(1))
+    limiter = ItemExponential(seeded())
 
     limiter.forget("a")
 
@@ -65,7 +64,7 @@ def test_forgetting_an_unknown_key_is_harmless() -> None:
 
 def test_jitter_adds_at_most_its_fraction_and_never_passes_the_cap() -> None:
     """Delays lie in [delay, delay x 1.1], differ between keys, and stay within 1000 s."""
-    limiter = ItemExponential(Random(1), jitter=0.1)
+    limiter = ItemExponential(seeded(), jitter=0.1)
     first = [limiter.when(key) for key in range(200)]
     assert all(0.005 <= delay <= 0.0055 for delay in first)
     assert len(set(first)) > 190
@@ -114,7 +113,7 @@ def test_a_bucket_never_holds_more_than_its_burst() -> None:
 
 def test_the_longer_of_both_limiters_decides() -> None:
     """While the bucket has tokens the key's own backoff decides; when it is empty, the bucket does."""
-    limiter = DefaultLimiter(ItemExponential(Random(1), jitter=0.0), Bucket(Clock()))
+    limiter = DefaultLimiter(ItemExponential(seeded(), jitter=0.0), Bucket(Clock()))
 
     assert limiter.when("slow") == pytest.approx(0.005)
     assert limiter.when("slow") == pytest.approx(0.010)

@@ -84,9 +84,11 @@ async def test_namespace_and_selector_go_with_every_request() -> None:
     async with scene.running():
         await asyncio.sleep(10)
 
-        asked = [*scene.api.list_requests, *scene.api.watch_requests]
-        assert len(asked) == 6
-        assert {(request.namespace, request.label_selector) for request in asked} == {("team", "app=vm")}
+        asked = [
+            *((request.namespace, request.label_selector) for request in scene.api.list_requests),
+            *((request.namespace, request.label_selector) for request in scene.api.watch_requests),
+        ]
+        assert asked == [("team", "app=vm")] * 6
 
 
 # --- watching --------------------------------------------------------------------------------------------
@@ -329,9 +331,10 @@ async def test_two_quiet_minutes_start_the_delays_over() -> None:
 async def test_it_never_gives_up(where: str) -> None:
     """A hundred failures in a row, and then all is well."""
     lost = errors.TransportError("refused")
-    lists = [*[lost] * 100, page(5, pod("a", 1))] if where == "list" else [page(5)]
-    watches: list[list[WatchStep]] = [] if where == "list" else [*[[lost]] * 100, [event("ADDED", pod("a", 6)), HANG]]
-    scene = Scene(lists, watches)
+    if where == "list":
+        scene = Scene([*[lost] * 100, page(5, pod("a", 1))])
+    else:
+        scene = Scene([page(5)], [*[[lost]] * 100, [event("ADDED", pod("a", 6)), HANG]])
     async with scene.running():
         await asyncio.sleep(100 * 60)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from random import Random
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from controller.engine.ratelimit import ItemExponential
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
+from tests.unit.engine.builders import seeded
 from tests.unit.engine.clock import SteppedLoop
 
 KEYS = st.sampled_from("abcd")
@@ -33,7 +33,7 @@ class Machine(RuleBasedStateMachine):
 
     @staticmethod
     async def _make() -> WorkQueue[str]:
-        return WorkQueue(ItemExponential(Random(1)))
+        return WorkQueue(ItemExponential(seeded()))
 
     def teardown(self) -> None:
         """End every getter, and the loop."""

@@ -1,0 +1,236 @@
+"""Credentials are found where kubectl finds them; what is wrong with them is said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.config import ConfigException
+
+from controller.kube import credentials, errors
+from controller.kube.client import Client
+from controller.kube.credentials import Source
+from controller.kube.resources import PODS
+from tests.unit.kube.builders import ApiServer, kubeconfig, pod_body, reply, status_body
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make this a machine without any kubeconfig."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    return tmp_path
+
+
+# --- where from ------------------------------------------------------------------------------------------
+
+
+def test_no_source_at_all_is_explained() -> None:
+    """The message names every place that was looked at, and what to do."""
+    with pytest.raises(errors.CredentialsError) as caught:
+        credentials.find(None)
+
+    for word in ("--kubeconfig", "KUBECONFIG", ".kube/config", "make up"):
+        assert word in str(caught.value)
+
+
+def test_sources_are_tried_in_kubectl_s_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Home directory; before it the environment; before that the flag."""
+    (home / ".kube").mkdir()
+    own = home / ".kube" / "config"
+    own.write_text("{}")
+    assert credentials.find(None) == Source(str(own))
+
+    monkeypatch.setenv("KUBECONFIG", "/from/environment")
+    assert credentials.find(None) == Source("/from/environment")
+
+    assert credentials.find("/from/flag") == Source("/from/flag")
+
+
+async def test_a_kubeconfig_of_several_files_is_merged(home: Path, api: ApiServer) -> None:
+    """KUBECONFIG may name more than one, as kubectl's may."""
+    empty = home / "empty"
+    empty.write_text("{apiVersion: v1, kind: Config}")
+    full = kubeconfig(home / "full", api.url)
+
+    configuration = await credentials.load(Source(f"{empty}:{full}"))
+
+    assert configuration.host == api.url
+
+
+# --- what can be wrong -----------------------------------------------------------------------------------
+
+
+def without(*path: str | int) -> str:
+    """Return a good kubeconfig, less one of its parts."""
+    config: dict[str, Any] = {
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "test", "user": {"token": "t"}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    *parents, last = path
+    part: Any = config
+    for name in parents:
+        part = part[name]
+    del part[last]
+    return json.dumps(config)
+
+
+BROKEN = {
+    "broken YAML": "a: [",
+    "tab in YAML": "a:\n\t- b",
+    "empty": "",
+    "a word": "hello",
+    "a list": "[1, 2]",
+    "no current context": without("current-context"),
+    "no contexts": without("contexts"),
+    "missing context": without("contexts", 0),
+    "missing cluster": without("clusters", 0),
+    "context without a cluster": without("contexts", 0, "context", "cluster"),
+    "clusters are a word": '{"current-context": "a", "clusters": "x"}',
+    "context is a word": '{"current-context": "a", "contexts": [{"name": "a", "context": "x"}]}',
+    "server is a number": without("users").replace('"https://127.0.0.1:1"', "7"),
+    "certificate is no base64": without("users").replace('"server"', '"certificate-authority-data": "%", "server"'),
+    "certificate file is missing": without("users").replace('"server"', '"certificate-authority": "/no", "server"'),
+    "certificate is no certificate": without("current-context").replace(
+        '"server"', '"certificate-authority-data": "aGVsbG8=", "server"'
+    )[:-1]
+    + ', "current-context": "test"}',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_broken_kubeconfig_is_refused_by_name(home: Path, text: str) -> None:
+    """Whatever is wrong with it, the message names the file."""
+    path = home / "broken"
+    path.write_text(text)
+
+    with pytest.raises(errors.CredentialsError, match=str(path)):
+        await Client.connect(Source(str(path)))
+
+
+async def test_a_kubeconfig_that_does_not_exist_is_said_not_to_exist(home: Path) -> None:
+    """It is not replaced by another source, and the message does not talk of its contents."""
+    with pytest.raises(errors.CredentialsError, match=f"{home}/none.*does not exist"):
+        await Client.connect(Source(f"{home}/none"))
+
+
+async def test_a_directory_is_no_kubeconfig(home: Path) -> None:
+    """Nor is a file of bytes."""
+    with pytest.raises(errors.CredentialsError, match=str(home)):
+        await Client.connect(Source(str(home)))
+    (home / "bytes").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(errors.CredentialsError, match="bytes"):
+        await Client.connect(Source(str(home / "bytes")))
+
+
+async def test_an_exec_plugin_that_fails_is_quoted(home: Path) -> None:
+    """What it said is what a person needs."""
+    plugin = {"exec": {"apiVersion": "v1", "command": "sh", "args": ["-c", "echo log in first >&2; exit 3"]}}
+    path = kubeconfig(home / "config", "http://127.0.0.1:1", plugin)
+
+    with pytest.raises(errors.CredentialsError, match="log in first"):
+        await Client.connect(Source(str(path)))
+
+
+async def test_a_missing_exec_plugin_is_named(home: Path) -> None:
+    """It may just not be installed."""
+    plugin = {"exec": {"apiVersion": "v1", "command": "no-such-plugin"}}
+    path = kubeconfig(home / "config", "http://127.0.0.1:1", plugin)
+
+    with pytest.raises(errors.CredentialsError, match="no-such-plugin"):
+        await Client.connect(Source(str(path)))
+
+
+# --- while running ---------------------------------------------------------------------------------------
+
+
+async def test_after_401_the_rotated_token_is_used(api: ApiServer, client: Client, config: Path) -> None:
+    """The refused request fails; the next one carries the token that the kubeconfig has now."""
+    kubeconfig(config, api.url, {"token": "second"})
+    api.handler = reply(status_body(401, "Unauthorized"), status=401)
+    with pytest.raises(errors.UnauthorizedError):
+        await client.get(PODS, "a", namespace="default")
+
+    api.handler = reply(pod_body("a"))
+    await client.get(PODS, "a", namespace="default")
+
+    assert [seen.headers["Authorization"] for seen in api.seen] == ["Bearer first", "Bearer second"]
+
+
+async def test_a_refused_watch_rereads_the_credentials_too(api: ApiServer, client: Client, config: Path) -> None:
+    """A reflector recovers by itself."""
+    kubeconfig(config, api.url, {"token": "second"})
+    api.handler = reply(status_body(401, "Unauthorized"), status=401)
+    with pytest.raises(errors.UnauthorizedError):
+        await anext(client.watch(PODS, resource_version="1", life=300))
+
+    api.handler = reply({})
+    await client.ready()
+
+    assert api.seen[-1].headers["Authorization"] == "Bearer second"
+
+
+async def test_refusals_in_a_row_do_not_read_the_credentials_each_time(
+    api: ApiServer, client: Client, config: Path
+) -> None:
+    """Within ten seconds they are read once: exec plugins are dear."""
+    api.handler = reply(status_body(401, "Unauthorized"), status=401)
+    for token in ("second", "third"):
+        kubeconfig(config, api.url, {"token": token})
+        with pytest.raises(errors.UnauthorizedError):
+            await client.ready()
+
+    with pytest.raises(errors.UnauthorizedError):
+        await client.ready()
+
+    assert api.seen[-1].headers["Authorization"] == "Bearer second"
+
+
+async def test_a_kubeconfig_that_vanished_leaves_the_old_token(api: ApiServer, client: Client, config: Path) -> None:
+    """The refusal is what the caller hears of."""
+    await asyncio.to_thread(config.unlink)
+    api.handler = reply(status_body(401, "Unauthorized"), status=401)
+    with pytest.raises(errors.UnauthorizedError):
+        await client.ready()
+
+    api.handler = reply({})
+    await client.ready()
+
+    assert api.seen[-1].headers["Authorization"] == "Bearer first"
+
+
+async def test_a_token_file_may_end_in_a_newline(home: Path, api: ApiServer) -> None:
+    """As every editor writes it, and as kubectl reads it."""
+    (home / "token").write_text("from-file\n")
+    source = Source(str(kubeconfig(home / "config", api.url, {"tokenFile": str(home / "token")})))
+
+    async with await Client.connect(source) as client:
+        await client.ready()
+
+    assert api.seen[0].headers["Authorization"] == "Bearer from-file"
+
+
+@pytest.mark.parametrize("error", [ConfigException("Token file exists but empty."), ValueError("no"), OSError("no")])
+async def test_a_token_that_cannot_be_refreshed_fails_the_request_and_nothing_more(
+    api: ApiServer, error: Exception
+) -> None:
+    """It is a failure like others, which callers retry."""
+
+    def refresh(_: Configuration) -> None:
+        raise error
+
+    configuration = Configuration(host=api.url, api_key={"BearerToken": "Bearer first"})
+    configuration.refresh_api_key_hook = refresh
+    async with Client(ApiClient(configuration), Source(None)) as client:
+        with pytest.raises(errors.KubeError):
+            await client.ready()
+        with pytest.raises(errors.KubeError):
+            await anext(client.watch(PODS, resource_version="1", life=300))
+
+    assert api.seen == []

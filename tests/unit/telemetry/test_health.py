@@ -1,0 +1,199 @@
+"""Health asks for a restart only where a restart helps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from controller.kube import errors
+from controller.telemetry.health import Health, LoopMonitor
+from tests.unit.engine.clock import SteppedLoop
+
+
+async def reachable() -> None:
+    """Be an API server that is there."""
+
+
+async def away() -> None:
+    """Be an API server that is not."""
+    raise errors.TransportError("connection refused")
+
+
+def health(reach_api: Callable[[], Awaitable[None]] = reachable) -> Health:
+    """Return a health with an idle monitor."""
+    return Health(LoopMonitor(), reach_api)
+
+
+async def until_done(task: asyncio.Task[None]) -> asyncio.Task[None]:
+    """Wait for a task's end, however it ends."""
+    await asyncio.wait([task])
+    return task
+
+
+async def ends() -> None:
+    """End at once."""
+
+
+async def dies() -> None:
+    """Die of a defect."""
+    raise ZeroDivisionError
+
+
+# --- health ----------------------------------------------------------------------------------------------
+
+
+async def test_living_tasks_are_healthy() -> None:
+    """Nothing is wrong, so nothing is said."""
+    task = asyncio.create_task(asyncio.Event().wait(), name="reflector")
+    subject = health()
+    subject.watch([task], [])  # type: ignore[list-item]
+
+    assert subject.health() == []
+    task.cancel()
+
+
+@pytest.mark.parametrize("end", [ends, dies])
+async def test_a_task_that_ended_is_named(end: Callable[[], Awaitable[None]]) -> None:
+    """Whether it returned or raised: it should live as long as the process."""
+    subject = health()
+    task = await until_done(asyncio.ensure_future(end()))
+    task.set_name("reflector of pods")
+    subject.watch([task], [])
+
+    assert subject.health() == ["task reflector of pods has ended"]
+
+
+async def test_an_outage_of_the_api_server_is_no_matter_of_health() -> None:
+    """No restart brings it back: unready, but healthy."""
+    subject = health(away)
+
+    assert await subject.readiness() == ["API server: connection refused"]
+    assert subject.health() == []
+
+
+@pytest.fixture
+def loop() -> Iterator[SteppedLoop]:
+    """Return a loop that this test steps."""
+    stepped = SteppedLoop()
+    yield stepped
+    for task in asyncio.all_tasks(stepped):
+        task.cancel()
+    stepped.settle()
+    stepped.close()
+
+
+def run_for(loop: SteppedLoop, seconds: float) -> None:
+    """Let time pass smoothly."""
+    for _ in range(round(seconds / 0.5)):
+        loop.advance(0.5)
+
+
+def monitored(loop: SteppedLoop) -> tuple[LoopMonitor, Health]:
+    """Start a monitor, and return it with a health that asks it."""
+    monitor = LoopMonitor()
+    loop.create_task(monitor.run())
+    loop.settle()
+    return monitor, Health(monitor, reachable)
+
+
+def test_a_loop_that_runs_smoothly_is_healthy(loop: SteppedLoop) -> None:
+    """Its lag is nothing."""
+    monitor, subject = monitored(loop)
+    run_for(loop, 60)
+
+    assert monitor.lag == 0
+    assert subject.health() == []
+
+
+def test_a_loop_that_stands_still_too_long_is_unhealthy(loop: SteppedLoop) -> None:
+    """More than 5 s without a turn is a hang; 4 s are not."""
+    monitor, subject = monitored(loop)
+    loop.advance(4.5)
+    assert monitor.lag == 4
+    assert subject.health() == []
+
+    loop.advance(6.5)
+    assert monitor.lag == 6
+    assert subject.health() == ["the event loop stood still for 6.0 s"]
+
+
+def test_a_hang_is_remembered_for_half_a_minute(loop: SteppedLoop) -> None:
+    """A probe that comes later still sees it; then the process is healthy again."""
+    _, subject = monitored(loop)
+    loop.advance(6.5)
+
+    run_for(loop, 29)
+    assert subject.health() != []
+    run_for(loop, 2)
+    assert subject.health() == []
+
+
+# --- readiness -------------------------------------------------------------------------------------------
+
+
+async def test_unfilled_caches_are_named_until_they_are_filled() -> None:
+    """Each by itself."""
+    pods, vms = asyncio.Event(), asyncio.Event()
+    subject = health()
+    subject.watch([], [("pods", pods), ("VMs", vms)])
+
+    assert await subject.readiness() == ["cache of pods is not filled yet", "cache of VMs is not filled yet"]
+    pods.set()
+    assert await subject.readiness() == ["cache of VMs is not filled yet"]
+    vms.set()
+    assert await subject.readiness() == []
+
+
+class Switch:
+    """An API server that a test turns on and off, and that counts who asks."""
+
+    def __init__(self) -> None:
+        self.on = True
+        self.asked = 0
+
+    async def __call__(self) -> None:
+        """Answer, or not."""
+        self.asked += 1
+        if not self.on:
+            raise errors.TransportError("connection refused")
+
+
+@pytest.mark.looptime
+async def test_readiness_follows_the_api_server_both_ways() -> None:
+    """An outage makes the process unready, its end ready again, each within some 2 s."""
+    switch = Switch()
+    subject = health(switch)
+    assert await subject.readiness() == []
+
+    switch.on = False
+    await asyncio.sleep(2.1)
+    assert await subject.readiness() == ["API server: connection refused"]
+
+    switch.on = True
+    await asyncio.sleep(2.1)
+    assert await subject.readiness() == []
+
+
+@pytest.mark.looptime
+async def test_many_probes_do_not_burden_the_api_server() -> None:
+    """Within 2 s they share one answer."""
+    switch = Switch()
+    subject = health(switch)
+    for _ in range(100):
+        await subject.readiness()
+        await asyncio.sleep(0.1)
+
+    assert 4 <= switch.asked <= 6
+
+
+@pytest.mark.looptime
+async def test_nobody_is_told_ready_before_the_api_server_first_answered() -> None:
+    """While the first probe waits for a server that hangs, the second is not told that all is well."""
+    subject = health(asyncio.Event().wait)  # type: ignore[arg-type]
+    first = asyncio.create_task(subject.readiness())
+    await asyncio.sleep(1)
+
+    assert await subject.readiness() != []
+    first.cancel()
