@@ -66,7 +66,11 @@ class Client:
         """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError."""
         from kubernetes_asyncio.client import ApiClient  # noqa: PLC0415 - see credentials.py
 
-        return cls(ApiClient(await credentials.load(source)), source)
+        configuration = await credentials.load(source)
+        try:
+            return cls(ApiClient(configuration), source)
+        except (OSError, ValueError) as error:  # certificates and keys are read here
+            raise errors.CredentialsError(f"cannot use {source}: {error}") from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -232,7 +236,7 @@ class Client:
         headers = {"Accept": _JSON, "User-Agent": f"vmsim/{__version__}"}
         if content_type is not None:
             headers["Content-Type"] = content_type
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        headers |= await self._authorization()
         url = f"{self._configuration.host}{path}"
         arguments = urlencode({key: value for key, value in (query or {}).items() if value})
         if arguments:
@@ -253,6 +257,18 @@ class Client:
             allow_redirects=False,
             **extra,
         )
+
+    async def _authorization(self) -> dict[str, str]:
+        """Return the headers that say who we are; a token file's last newline is not part of the token.
+
+        Raises CredentialsError when a token has to be read anew and cannot be: nothing was sent then.
+        """
+        headers: dict[str, str] = {}
+        try:
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"])
+        except Exception as error:
+            raise errors.CredentialsError(f"cannot refresh the token: {_describe(error)}") from error
+        return {name: value.strip() for name, value in headers.items()}
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         """Raise the StatusError of any status outside 2xx."""

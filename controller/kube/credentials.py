@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from controller.kube.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -61,6 +59,8 @@ async def load(source: Source) -> Configuration:
     from kubernetes_asyncio import config  # noqa: PLC0415 - see above
     from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
 
+    if source.kubeconfig is not None and not _exists(source.kubeconfig):
+        raise CredentialsError(f"cannot use {source}: it does not exist")
     configuration = Configuration()
     try:
         if source.kubeconfig is None:
@@ -69,6 +69,11 @@ async def load(source: Source) -> Configuration:
             await config.load_kube_config(
                 config_file=source.kubeconfig, client_configuration=configuration, persist_config=False
             )
-    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CredentialsError(f"cannot use {source}: {error}") from error
+    except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
+        raise CredentialsError(f"cannot use {source}: {str(error) or type(error).__name__}") from error
     return configuration
+
+
+def _exists(paths: str) -> bool:
+    """Whether any file of the list exists; KUBECONFIG may name several, of which some may be missing."""
+    return any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path)

@@ -17,7 +17,7 @@ class KubeError(Exception):
 
 
 class CredentialsError(KubeError):
-    """No usable kubeconfig or in-cluster credentials. Raised once, at start."""
+    """No usable kubeconfig or in-cluster credentials. Raised at start, or when a token cannot be read anew."""
 
 
 class TransportError(KubeError):
