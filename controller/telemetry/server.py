@@ -39,19 +39,20 @@ class Server:
         app.router.add_get("/metrics", make_aiohttp_handler(registry))
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         self.url = ""
 
     async def __aenter__(self) -> Self:
         """Listen. Raises BindError."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host or None, self._port, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, self._host or None, self._port)
         try:
             await site.start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a host that is no domain name fails in the idna codec
             await self._runner.cleanup()
+            why = error.strerror if isinstance(error, OSError) else error
             raise BindError(
-                f"cannot listen on {self._host}:{self._port}: {error.strerror}; choose another address with "
+                f"cannot listen on {self._host}:{self._port}: {why}; choose another address with "
                 "--metrics-bind-address (port 0 takes a free one)"
             ) from error
         host, port = self._runner.addresses[0][:2]
