@@ -50,7 +50,7 @@ class Health:
         self._reach_api = reach_api
         self._tasks: list[asyncio.Task[None]] = []
         self._synced: list[tuple[str, asyncio.Event]] = []
-        self._api_problem: str | None = None
+        self._api_problem: str | None = "API server: no answer yet"
         self._api_checked = float("-inf")
 
     def watch(self, tasks: Iterable[asyncio.Task[None]], synced: Iterable[tuple[str, asyncio.Event]]) -> None:
