@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from hack.controlplane.download import Bases, Downloader, release_of, why_no_release
 from hack.controlplane.errors import (
@@ -47,7 +48,7 @@ class Sources:
     bases: Bases = field(default_factory=Bases)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], platform: Platform, beside: Path) -> "Sources":
+    def from_environment(cls, environment: Mapping[str, str], platform: Platform, beside: Path) -> Self:
         """Return the sources that environment variables name."""
         assets = environment.get("KUBEBUILDER_ASSETS")
         return cls(

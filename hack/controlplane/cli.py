@@ -79,7 +79,7 @@ KwokSums = Annotated[
 @contextmanager
 def _failures_explained() -> Iterator[None]:
     # A polite kill is an interrupt: what runs is ended, temporary files are removed.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     except ControlPlaneError as error:
@@ -91,6 +91,8 @@ def _failures_explained() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(_INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _explain(message: str, hint: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hack.controlplane.errors import DownloadError
 from hack.controlplane.host import Platform
@@ -41,7 +41,7 @@ class Bases:
     kwok_sums: Path | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Bases":
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Return the addresses that environment variables name."""
         sums = environment.get("VMSIM_KWOK_SHA256SUMS")
         return cls(

@@ -163,8 +163,8 @@ def _component(entry: Mapping[str, Any]) -> Component:
     )
 
 
-def start_component(component: Component, layout: Layout) -> None:
-    """Start one component the way kwokctl does: detached, output to its log, process id noted.
+def start_component(component: Component, layout: Layout) -> int:
+    """Start one component the way kwokctl does: detached, output to its log, process id noted and returned.
 
     The shell that starts it ends at once, so the component is nobody's child here: it outlives this program,
     and leaves no zombie in a program that outlives it.
@@ -186,4 +186,6 @@ def start_component(component: Component, layout: Layout) -> None:
         )
     except (subprocess.SubprocessError, OSError) as error:
         raise CommandError(component.binary, str(error)) from error
-    layout.pid_file(component.name).write_text(result.stdout.strip())
+    pid = int(result.stdout)
+    layout.pid_file(component.name).write_text(str(pid))
+    return pid

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 # kwokctl puts "kwok-" before it: the kubeconfig's context is called kwok-vmsim.
 CLUSTER = "vmsim"
@@ -14,7 +15,7 @@ class Layout:
     directory: Path
 
     @classmethod
-    def of(cls, directory: Path) -> "Layout":
+    def of(cls, directory: Path) -> Self:
         """Resolve a directory, so that paths in command lines compare equal later."""
         return cls(directory.resolve())
 

@@ -100,7 +100,7 @@ def _kill(find: Callable[[], list[int]], timeout: float) -> set[int]:
     ended: set[int] = set()
     deadline = time.monotonic() + timeout
     # A dying process loses its command line, by which it is found, before its sockets: both are waited for.
-    while alive := set(find()) | {pid for pid in ended if not _has_ended(pid)}:
+    while alive := set(find()) | {pid for pid in ended if not has_ended(pid)}:
         if time.monotonic() > deadline:
             raise StopError(tuple(sorted(alive)))
         for pid in alive - ended:
@@ -110,7 +110,8 @@ def _kill(find: Callable[[], list[int]], timeout: float) -> set[int]:
     return ended
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or a zombie: it holds no ports and no files then."""
     if not _HAS_PROC:
         return True  # ps, which found it, would still show it
     try:

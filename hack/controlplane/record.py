@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -21,7 +22,7 @@ class Settings:
     audit_policy: Path | None
 
     @classmethod
-    def of(cls, component_args: ComponentArgs, audit_policy: Path | None) -> "Settings":
+    def of(cls, component_args: ComponentArgs, audit_policy: Path | None) -> Self:
         """Check settings for what can be told without starting anything."""
         for name in component_args:
             if name not in COMPONENTS:
@@ -41,7 +42,7 @@ class Record:
     audit_policy_digest: str | None
 
     @classmethod
-    def of(cls, settings: Settings, ports: Ports) -> "Record":
+    def of(cls, settings: Settings, ports: Ports) -> Self:
         """Describe a plane that is made now."""
         return cls(
             versions=pinned_versions(),

@@ -36,6 +36,7 @@ class Startup:
     seconds: float
     deadline: float
     _starts: Counter[str] = field(default_factory=Counter)
+    _started: dict[str, int] = field(default_factory=dict)
 
     def finish_creation(self, creating: subprocess.Popen[bytes]) -> None:
         """Wait until the kwokctl that lays the plane out has ended and every component is healthy."""
@@ -79,8 +80,13 @@ class Startup:
     def _start_missing(self, names: Iterable[str]) -> None:
         alive = processes.components(processes.running(), self.layout.workdir)
         for name in names:
-            if name not in alive:
+            if name not in alive and not self._is_starting(name):
                 self._start(name)
+
+    def _is_starting(self, name: str) -> bool:
+        # On a busy machine, what was started just now may not show the component's command line yet.
+        pid = self._started.get(name)
+        return pid is not None and not processes.has_ended(pid)
 
     def _start(self, name: str) -> None:
         if self._starts[name]:
@@ -95,7 +101,7 @@ class Startup:
         if component is None:
             raise CommandError("kwokctl create cluster", f"it did not lay out {name}")
         self._starts[name] += 1
-        kwokctl.start_component(component, self.layout)
+        self._started[name] = kwokctl.start_component(component, self.layout)
 
     def _is_admitting(self, _: str) -> bool:
         with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
