@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -22,17 +22,21 @@ from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import Pod, VirtualMachine
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Reflector
+from controller.engine.store import Store
 from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube import credentials
 from controller.kube.client import Client
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
-from controller.reconcilers.vm import Caches, VMReconciler, vm_key
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly
+from controller.reconcilers.sources import Caches, feed
+from controller.reconcilers.vm import VMReconciler
 from controller.telemetry import metrics
 from controller.telemetry.health import Health, LoopMonitor
 from controller.telemetry.server import Server
 
 _log = structlog.get_logger(__name__)
+
+AnyReflector: TypeAlias = Reflector[VirtualMachine] | Reflector[Pod] | Reflector[ObjectOnly]
 
 STOP_DEADLINE: Final = 10.0
 """Seconds that keys in hand get when the process is asked to stop."""
@@ -75,15 +79,24 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=f"{server.url}/metrics",
             )
             caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
-            reflectors = _reflectors(client, caches, rng)
+            nodes: Store[ObjectOnly] = Store()
+            reflectors = _reflectors(client, caches, nodes, rng)
             background = [
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
             ]
             health.watch(background, [(name, reflector.synced) for name, reflector in reflectors])
+            reconciler = VMReconciler(client, caches, nodes, settings.policy, rng=rng)
+            queue = _queue(registry, rng)
+            feed(queue.add, caches, nodes)
+            workers = Workers(
+                queue,
+                reconciler.reconcile,
+                noun="vm",
+                count=settings.workers,
+                metrics=metrics.ReconcileMetrics(registry, _CONTROLLER, settings.workers),
+            )
             try:
-                reconciler = VMReconciler(client, caches, settings.policy, rng=rng)
-                workers = _workers(reconciler, caches, settings, registry, rng)
                 synced = asyncio.create_task(_all_synced(reflectors), name="sync")
                 if await _first(stop, background, synced):
                     _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
@@ -91,16 +104,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     workers.start()
                     await _first(stop, background)
                 _log.info("stopping")
-                await workers.stop(STOP_DEADLINE)
             finally:
+                await workers.stop(STOP_DEADLINE)
                 await _cancel(background)
     _log.info("stopped")
 
 
 def _reflectors(
-    client: Client, caches: Mapping[str | None, Caches], rng: Random
-) -> list[tuple[str, Reflector[VirtualMachine] | Reflector[Pod]]]:
-    found: list[tuple[str, Reflector[VirtualMachine] | Reflector[Pod]]] = []
+    client: Client, caches: Mapping[str | None, Caches], nodes: Store[ObjectOnly], rng: Random
+) -> list[tuple[str, AnyReflector]]:
+    found: list[tuple[str, AnyReflector]] = [("nodes", Reflector(client, NODES, nodes, rng=rng))]
     for namespace, cache in caches.items():
         where = f" in {namespace}" if namespace else ""
         found += [
@@ -113,40 +126,15 @@ def _reflectors(
     return found
 
 
-def _workers(
-    reconciler: VMReconciler,
-    caches: Mapping[str | None, Caches],
-    settings: Settings,
-    registry: CollectorRegistry,
-    rng: Random,
-) -> Workers:
-    """Wire stores to the queue and the queue to the reconciler."""
+def _queue(registry: CollectorRegistry, rng: Random) -> WorkQueue[str]:
     clock = asyncio.get_running_loop().time
     limiter = DefaultLimiter(ItemExponential(rng), Bucket(clock))
     queue: WorkQueue[str] = WorkQueue(limiter, metrics=metrics.QueueMetrics(registry, _CONTROLLER))
     registry.register(metrics.UnfinishedWork(queue, _CONTROLLER))
-
-    def vm_changed(old: VirtualMachine | None, new: VirtualMachine | None) -> None:
-        if (vm := new or old) is not None:
-            queue.add(vm.metadata.key)
-
-    def pod_changed(old: Pod | None, new: Pod | None) -> None:
-        for key in {vm_key(pod) for pod in (old, new) if pod is not None}:
-            if key is not None:
-                queue.add(key)
-
-    for cache in caches.values():
-        cache.vms.listen(vm_changed)
-        cache.pods.listen(pod_changed)
-    return Workers(
-        queue,
-        reconciler.reconcile,
-        count=settings.workers,
-        metrics=metrics.ReconcileMetrics(registry, _CONTROLLER, settings.workers),
-    )
+    return queue
 
 
-async def _all_synced(reflectors: list[tuple[str, Reflector[VirtualMachine] | Reflector[Pod]]]) -> None:
+async def _all_synced(reflectors: list[tuple[str, AnyReflector]]) -> None:
     for _, reflector in reflectors:
         await reflector.synced.wait()
 

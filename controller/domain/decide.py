@@ -32,10 +32,14 @@ HISTORY_LIMIT: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the caches show of one `namespace/name`: the VM, and every pod that names it as its controller."""
+    """What the caches show of one `namespace/name`: the VM, and every pod that names it as its controller.
+
+    `lost_nodes` are those of the pods' nodes that the cache of nodes does not have.
+    """
 
     vm: VirtualMachine | None
     pods: tuple[Pod, ...] = ()
+    lost_nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,11 @@ class CreatePod:
 
 @dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Delete exactly this pod in exactly this state (UID and resourceVersion)."""
+    """Delete exactly this pod in exactly this state (UID and resourceVersion); `force` leaves it no grace."""
 
     pod: Pod
     why: str
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,13 @@ class ConfirmVMGone:
 
     name: str
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmNodeGone:
+    """Go on only if a live read says that this node exists no more."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,7 @@ class WriteStatus:
     status: VMStatus
 
 
-Action: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmPodGone | PatchPod | WriteStatus
+Action: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | ConfirmPodGone | PatchPod | WriteStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +126,17 @@ NOTHING: Final = Plan()
 def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> Plan:
     """Decide the next step for one VM."""
     vm = view.vm
+    leaving = vm is not None and vm.metadata.deletion_timestamp is not None
+    if vm is not None and leaving and "orphan" in vm.metadata.finalizers:
+        # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
+        return NOTHING
+    if evacuation := _evacuate(view):
+        return Plan(evacuation)
     if vm is None:
         return _collect(view.pods)
     own = tuple(pod for pod in view.pods if pod.owner is not None and pod.owner.uid == vm.metadata.uid)
-    if vm.metadata.deletion_timestamp is not None:
-        # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
-        return NOTHING if "orphan" in vm.metadata.finalizers else Plan(_deletions(own, "its VM is being deleted"))
+    if leaving:
+        return Plan(_deletions(own, "its VM is being deleted"))
     return _Life(vm, own, view.pods, policy, circumstances).plan()
 
 
@@ -130,6 +147,19 @@ def _collect(pods: tuple[Pod, ...]) -> Plan:
         if pod.owner is not None and not pod.terminating:
             actions += [ConfirmVMGone(pod.owner.name, pod.owner.uid), DeletePod(pod, "its VM is gone")]
     return Plan(tuple(actions))
+
+
+def _evacuate(view: View) -> tuple[Action, ...]:
+    """Free pods from nodes that are gone: nobody is left there who would finish their deletion."""
+    return tuple(
+        action
+        for pod in view.pods
+        if pod.spec.node_name in view.lost_nodes
+        for action in (
+            ConfirmNodeGone(pod.spec.node_name),
+            DeletePod(pod, f"its node {pod.spec.node_name} is gone", force=True),
+        )
+    )
 
 
 def _deletions(pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, ...]:
@@ -215,9 +245,13 @@ class _Life:
         backoff = (retry_at - self.circumstances.now).total_seconds() if retry_at is not None else 0.0
         wait = max(backoff, self.circumstances.hold)
         if wait > 0:
+            if self.current is not None:
+                return Plan(requeue_after=wait)
+            # Failed stays Failed until its retry; otherwise this is what Pending means: a pod is to be created.
+            failed = self.vm.status.phase == Phase.FAILED
+            phase = Phase.FAILED if failed else Phase.PENDING
             gone = Verdict(status.READY, status=False, reason="PodNotExists", message=f"{why}; a new one follows")
-            waiting = self._publish(self.vm.status.phase, gone) if self.current is None else ()
-            return Plan(waiting, requeue_after=wait)
+            return Plan(self._publish(phase, gone, steps=(Step(phase, self.now),)), requeue_after=wait)
         incarnation = self.incarnation + 1
         verdict = Verdict(
             status.READY,

@@ -53,9 +53,12 @@ class ReconcileMetrics(Protocol):
 
 
 class Workers:
-    """A fixed number of tasks that reconcile keys of one queue."""
+    """A fixed number of tasks that reconcile keys of one queue. `noun` is what a key is called in the log."""
 
-    def __init__(self, queue: WorkQueue[str], reconcile: Reconcile, *, count: int, metrics: ReconcileMetrics) -> None:
+    def __init__(
+        self, queue: WorkQueue[str], reconcile: Reconcile, *, noun: str, count: int, metrics: ReconcileMetrics
+    ) -> None:
+        self._noun = noun
         self._queue = queue
         self._reconcile = reconcile
         self._count = count
@@ -97,21 +100,26 @@ class Workers:
         started = clock()
         self._metrics.started()
         outcome = Outcome.ERROR
+        attempt = self._queue.failures(key) + 1
+        context = structlog.contextvars.bind_contextvars(
+            **{self._noun: key, "attempt": attempt, "cause": self._queue.cause(key)}
+        )
         try:
             result = await self._reconcile(key)
         except errors.ConflictError as error:
             # Somebody wrote first. The watch brings the news; this is the ordinary course of optimistic writes.
-            _log.debug("conflict", key=key, error=str(error))
+            _log.debug("conflict", error=str(error))
             self._queue.add_rate_limited(key)
         except errors.KubeError as error:
-            _log.warning("reconcile failed", key=key, attempt=self._queue.failures(key) + 1, error=str(error))
+            _log.warning("reconcile failed", error=str(error))
             self._queue.add_rate_limited(key)
         except Exception:  # noqa: BLE001 - a defect in one VM's reconcile must not stop the others
-            _log.exception("reconcile failed on a defect", key=key, attempt=self._queue.failures(key) + 1)
+            _log.exception("reconcile failed on a defect")
             self._queue.add_rate_limited(key)
         else:
             outcome = self._settle(key, result)
         finally:
+            structlog.contextvars.reset_contextvars(**context)
             self._metrics.finished(outcome, clock() - started)
 
     def _settle(self, key: str, result: Result) -> Outcome:

@@ -69,10 +69,11 @@ class WorkQueue(Generic[K]):
         self._metrics = metrics or NoQueueMetrics()
         # Every key of `_queue` is in `_dirty` and not in `_processing`.
         self._queue: deque[K] = deque()
-        # Keys that need processing, with the time of the first add.
-        self._dirty: dict[K, float] = {}
-        # Keys that workers have now, with the time they took them. May also be dirty: `done` queues those again.
-        self._processing: dict[K, float] = {}
+        # Keys that need processing, with the time and the cause of the first add.
+        self._dirty: dict[K, tuple[float, str]] = {}
+        # Keys that workers have now, with the time they took them and the cause. May also be dirty: `done` queues
+        # those again.
+        self._processing: dict[K, tuple[float, str]] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         # Set while no key is queued and none is with a worker.
@@ -84,20 +85,20 @@ class WorkQueue(Generic[K]):
         """Return the keys that wait for a worker."""
         return len(self._queue)
 
-    def add(self, key: K) -> None:
-        """Queue a key, now."""
+    def add(self, key: K, cause: str = "added") -> None:
+        """Queue a key, now. `cause` is for people: no key is kept apart by it, the first one holds."""
         if self._shutting_down or key in self._dirty:
             return
-        self._dirty[key] = self._loop.time()
+        self._dirty[key] = (self._loop.time(), cause)
         if key not in self._processing:
             self._push(key)
 
-    def add_after(self, key: K, delay: float) -> None:
+    def add_after(self, key: K, delay: float, cause: str = "timer") -> None:
         """Queue a key in `delay` seconds; if it waits already, the earlier time holds."""
         if self._shutting_down:
             return
         if delay <= 0:
-            self.add(key)
+            self.add(key, cause)
             return
         self._metrics.retried()
         due = self._loop.time() + delay
@@ -106,11 +107,11 @@ class WorkQueue(Generic[K]):
             if waiting.when() <= due:
                 return
             waiting.cancel()
-        self._timers[key] = self._loop.call_at(due, self._due, key)
+        self._timers[key] = self._loop.call_at(due, self._due, key, cause)
 
     def add_rate_limited(self, key: K) -> None:
         """Queue a key that failed, when its rate limiter says so."""
-        self.add_after(key, self._limiter.when(key))
+        self.add_after(key, self._limiter.when(key), "retry")
 
     def forget(self, key: K) -> None:
         """Tell the rate limiter that the key succeeded."""
@@ -135,14 +136,18 @@ class WorkQueue(Generic[K]):
                 raise
         key = self._queue.popleft()
         now = self._loop.time()
-        waited = now - self._dirty.pop(key)
-        self._processing[key] = now
-        self._metrics.taken(len(self._queue), waited)
+        added, cause = self._dirty.pop(key)
+        self._processing[key] = (now, cause)
+        self._metrics.taken(len(self._queue), now - added)
         return key
+
+    def cause(self, key: K) -> str:
+        """Return why a key that is with a worker was queued."""
+        return self._processing[key][1]
 
     def done(self, key: K) -> None:
         """Give a key back; it is queued again if it was added meanwhile."""
-        started = self._processing.pop(key)
+        started, _ = self._processing.pop(key)
         self._metrics.finished(self._loop.time() - started)
         if key in self._dirty:
             self._push(key)
@@ -166,7 +171,7 @@ class WorkQueue(Generic[K]):
     def processing(self) -> Iterator[float]:
         """Yield for how many seconds each key now with a worker has been there."""
         now = self._loop.time()
-        return (now - started for started in self._processing.values())
+        return (now - started for started, _ in self._processing.values())
 
     def _push(self, key: K) -> None:
         self._queue.append(key)
@@ -174,9 +179,9 @@ class WorkQueue(Generic[K]):
         self._metrics.added(len(self._queue))
         self._wake_one()
 
-    def _due(self, key: K) -> None:
+    def _due(self, key: K, cause: str) -> None:
         del self._timers[key]
-        self.add(key)
+        self.add(key, cause)
 
     def _wake_one(self) -> None:
         while self._getters:

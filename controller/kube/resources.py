@@ -40,4 +40,4 @@ class ObjectOnly(Value, frozen=True):
 VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, VirtualMachine)
 PODS = Resource("", "v1", "pods", Pod)
 NODES = Resource("", "v1", "nodes", ObjectOnly, namespaced=False)
-CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", ObjectOnly, namespaced=False)
+EVENTS = Resource("events.k8s.io", "v1", "events", ObjectOnly)

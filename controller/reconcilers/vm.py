@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -25,7 +24,8 @@ from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import errors
 from controller.kube.client import Client
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly
+from controller.reconcilers.sources import Caches
 
 _log = structlog.get_logger(__name__)
 
@@ -39,20 +39,6 @@ CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caches:
-    """The stores of one namespace, or of all."""
-
-    vms: Store[VirtualMachine] = field(default_factory=Store)
-    pods: Store[Pod] = field(default_factory=lambda: Store(index=vm_key))
-
-
-def vm_key(pod: Pod) -> str | None:
-    """`namespace/name` of the VM that controls a pod; the pod store's index."""
-    owner = pod.owner
-    return f"{pod.metadata.namespace}/{owner.name}" if owner is not None else None
-
-
 class VMReconciler:
     """Reconciles VMs by key. `caches` maps a namespace, or None for all, to its stores."""
 
@@ -60,6 +46,7 @@ class VMReconciler:
         self,
         client: Client,
         caches: Mapping[str | None, Caches],
+        nodes: Store[ObjectOnly],
         policy: launcher.LauncherPolicy,
         *,
         rng: Random,
@@ -68,6 +55,7 @@ class VMReconciler:
     ) -> None:
         self._client = client
         self._caches = caches
+        self._nodes = nodes
         self._policy = policy
         self._rng = rng
         self._now = now
@@ -94,7 +82,8 @@ class VMReconciler:
             return Result(requeue_after=CACHE_PATIENCE)
         namespace, _, _ = key.partition("/")
         caches = self._caches_of(namespace)
-        view = domain.View(caches.vms.get(key), caches.pods.by_index(key))
+        pods = caches.pods.by_index(key)
+        view = domain.View(caches.vms.get(key), pods, self._lost_nodes(pods))
         if view.vm is None and not view.pods:
             self._forget(key)
             return Result()
@@ -103,6 +92,10 @@ class VMReconciler:
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=True)
         return Result(requeue_after=plan.requeue_after)
+
+    def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
+        names_of = (pod.spec.node_name for pod in pods)
+        return frozenset(name for name in names_of if name is not None and self._nodes.get(f"/{name}") is None)
 
     def _caches_of(self, namespace: str) -> Caches:
         return self._caches.get(namespace) or self._caches[None]
@@ -129,13 +122,15 @@ class VMReconciler:
             del self._uncertain[key]
         return max(0.0, remaining)
 
-    async def _carry_out(
+    async def _carry_out(  # noqa: PLR0911 - one way out per kind of action
         self, action: domain.Action, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
     ) -> bool:
         """Do one action; return False if its guard ended the plan."""
         match action:
             case domain.ConfirmVMGone():
                 return await self._vm_gone(action, namespace)
+            case domain.ConfirmNodeGone():
+                return await self._node_gone(action.name)
             case domain.DeletePod():
                 await self._delete(action, key, caches)
                 return True
@@ -160,6 +155,13 @@ class VMReconciler:
             return True
         return vm.metadata.uid != action.uid
 
+    async def _node_gone(self, name: str) -> bool:
+        try:
+            await self._client.get(NODES, name)
+        except errors.NotFoundError:
+            return True
+        return False
+
     async def _pod_gone(self, name: str, vm: VirtualMachine) -> bool:
         """Look past the cache: a pod of ours whose label was edited away lives on unseen."""
         try:
@@ -169,7 +171,7 @@ class VMReconciler:
         if not _controls(vm, pod):
             return True
         if names.VM_LABEL not in pod.metadata.labels:
-            _log.info("giving a pod its labels back", vm=vm.metadata.key, pod=name)
+            _log.info("giving a pod its labels back", pod=name)
             await self._patch(pod, labels=launcher.labels(vm), annotations={})
         return False
 
@@ -184,14 +186,14 @@ class VMReconciler:
             return await self._adopt(action, key, vm)
         except (errors.ForbiddenError, errors.InvalidError, errors.NotFoundError) as error:
             if self._refusals.get(key) != error.message:
-                _log.warning("the API server refuses a pod", vm=key, pod=action.name, error=error.message)
+                _log.warning("the API server refuses a pod", pod=action.name, error=error.message)
             self._refusals[key] = error.message
             return False
         except errors.KubeError as error:
             if error.outcome_unknown:
                 self._uncertain[key] = self._monotonic() + SETTLED
             raise
-        _log.debug("pod created", vm=key, pod=action.name, incarnation=action.incarnation)
+        _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
         self._refusals.pop(key, None)
         self._consistency.wrote(key, caches.pods, pod.metadata.resource_version)
         return True
@@ -215,7 +217,7 @@ class VMReconciler:
 
     async def _delete(self, action: domain.DeletePod, key: str, caches: Caches) -> None:
         metadata = action.pod.metadata
-        _log.debug("deleting pod", vm=key, pod=metadata.name, why=action.why)
+        _log.debug("deleting pod", pod=metadata.name, why=action.why)
         try:
             version = await self._client.delete(
                 PODS,
@@ -223,6 +225,7 @@ class VMReconciler:
                 namespace=metadata.namespace,
                 uid=metadata.uid,
                 resource_version=metadata.resource_version,
+                grace_seconds=0 if action.force else None,
             )
         except errors.NotFoundError:
             return

@@ -43,7 +43,7 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     renderer: list[structlog.types.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=terminal)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=True)]
     )
     structlog.configure(
         processors=[*shared, *renderer],

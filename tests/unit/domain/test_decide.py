@@ -9,17 +9,22 @@ import pytest
 
 from controller.domain import names
 from controller.domain.decide import (
+    Circumstances,
+    ConfirmNodeGone,
     ConfirmPodGone,
     ConfirmVMGone,
     CreatePod,
     DeletePod,
     PatchPod,
     Plan,
+    View,
     WriteStatus,
+    decide,
 )
 from controller.domain.objects import VMResources
 from tests.unit.domain.builders import (
     NOW,
+    POLICY,
     condition,
     history,
     plan_for,
@@ -153,7 +158,7 @@ def test_the_incarnation_does_not_move_while_a_create_may_still_commit() -> None
     machine = settled(vm(), running(vm()))
     plan = plan_for(machine, hold=7.0)
     assert plan.requeue_after == 7.0
-    assert published(plan).incarnation == 0
+    assert (published(plan).phase, published(plan).incarnation) == ("Pending", 0)
     assert condition(published(plan), "Ready").reason == "PodNotExists"
     assert published(plan).pod_uid == machine.status.pod_uid
 
@@ -397,3 +402,30 @@ def test_a_vanished_pods_name_is_not_reused_after_an_invalid_spec() -> None:
     failed = msgspec.structs.replace(machine, status=published(plan_for(broken)))
     status = published(plan_for(failed))
     assert status.incarnation == 1
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_pod_on_a_node_that_is_gone_is_deleted_at_once_after_a_live_look() -> None:
+    """Nobody is left on that node to finish a graceful deletion."""
+    machine = settled(vm(), running(vm()))
+    live = running(machine)
+    plan = decide(View(machine, (live,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
+    assert plan.actions == (
+        ConfirmNodeGone("kwok-node-1"),
+        DeletePod(live, "its node kwok-node-1 is gone", force=True),
+    )
+
+
+def test_a_pod_left_by_a_deleted_vm_on_a_node_that_is_gone_goes_too() -> None:
+    """Terminating for ever is no end."""
+    leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
+    plan = decide(View(None, (leaving,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
+    assert plan.actions[-1] == DeletePod(leaving, "its node kwok-node-1 is gone", force=True)
+
+
+def test_while_its_node_exists_no_pod_is_forced_away() -> None:
+    """A graceful deletion is left to finish."""
+    leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
+    assert plan_for(None, leaving) == Plan()

@@ -20,6 +20,7 @@ def _plain_logs() -> Iterator[None]:
     """Print one `key=value` line an event: drawing tracebacks with locals would cost more than the tests."""
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(),

@@ -44,7 +44,7 @@ class Shop:
         self.scripts = scripts
         self.begun: list[tuple[str, float]] = []
         self.ended: list[str] = []
-        self.workers = Workers(self.queue, self.reconcile, count=count, metrics=self.board)
+        self.workers = Workers(self.queue, self.reconcile, noun="vm", count=count, metrics=self.board)
         self.workers.start()
 
     async def reconcile(self, key: str) -> Result:
@@ -105,11 +105,12 @@ async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[s
     conflict_line, failure_line, defect_line = capsys.readouterr().out.splitlines()
 
     assert "level=debug" in conflict_line
-    assert "key=a" in conflict_line
+    assert {"attempt=1", "cause=added"} <= set(conflict_line.split())
+    assert "vm=a" in conflict_line
     assert "level=warning" in failure_line
-    assert "key=b" in failure_line
+    assert "vm=b" in failure_line
     assert "level=error" in defect_line
-    assert "key=c" in defect_line
+    assert "vm=c" in defect_line
     assert "ZeroDivisionError: a defect" in defect_line
     await shop.close()
 
@@ -192,7 +193,7 @@ async def test_keys_are_reconciled_at_the_same_time_but_never_one_key_twice() ->
         return Result()
 
     board = Board()
-    workers = Workers(queue := new_queue(), reconcile, count=4, metrics=board)
+    workers = Workers(queue := new_queue(), reconcile, noun="vm", count=4, metrics=board)
     workers.start()
     for _ in range(40):
         for key in "abcdef":
@@ -252,7 +253,7 @@ async def test_stop_wakes_workers_that_wait_for_a_key() -> None:
 
 async def test_stop_before_start_is_harmless() -> None:
     """A process told to stop before its caches are full has no workers yet."""
-    stopping: Awaitable[None] = Workers(new_queue(), Shop().reconcile, count=1, metrics=Board()).stop(10)
+    stopping: Awaitable[None] = Workers(new_queue(), Shop().reconcile, noun="vm", count=1, metrics=Board()).stop(10)
 
     await asyncio.wait_for(stopping, 1)
 
@@ -267,7 +268,7 @@ async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
         raise errors.TransportError("reset")
 
     queue = new_queue()
-    workers = Workers(queue, reconcile, count=2, metrics=Board())
+    workers = Workers(queue, reconcile, noun="vm", count=2, metrics=Board())
     workers.start()
     queue.add("a")
     await asyncio.sleep(1)

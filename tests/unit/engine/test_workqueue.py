@@ -456,3 +456,11 @@ async def test_unfinished_work_is_known_by_its_age() -> None:
     await asyncio.sleep(2)
 
     assert sorted(queue.processing()) == pytest.approx([2, 5])
+
+
+async def test_the_first_cause_of_a_key_is_told_to_its_worker() -> None:
+    """For the log: later adds of a key that waits already are the same work."""
+    queue = new_queue()
+    queue.add("a", "VM changed")
+    queue.add("a", "pod changed")
+    assert queue.cause(await queue.get()) == "VM changed"

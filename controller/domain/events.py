@@ -1,0 +1,71 @@
+"""Which Kubernetes Events a change of a VM's status is worth: a pure function of before and after.
+
+Guarantees: KubeVirt's reasons where it has one; an unchanged status is worth none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from controller.domain import status
+from controller.domain.objects import Condition, VMStatus
+from controller.domain.status import Phase
+
+NORMAL: Final = "Normal"
+WARNING: Final = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing worth telling about a VM: what we did (`action`), why it matters (`reason`), in words (`note`)."""
+
+    type: str
+    reason: str
+    action: str
+    note: str
+
+
+def created(pod: str) -> Event:
+    """Tell that a launcher pod was created."""
+    return Event(NORMAL, "SuccessfulCreate", "CreatePod", f"Created virtual machine pod {pod}")
+
+
+def create_refused(pod: str, why: str) -> Event:
+    """Tell that the API server refuses a launcher pod."""
+    return Event(WARNING, "FailedCreate", "CreatePod", f"Cannot create virtual machine pod {pod}: {why}")
+
+
+def deleted(pod: str, why: str) -> Event:
+    """Tell that a launcher pod was deleted."""
+    return Event(NORMAL, "SuccessfulDelete", "DeletePod", f"Deleted virtual machine pod {pod}: {why}")
+
+
+def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
+    """Tell what a status write changes: the phases that matter to a person, and warnings that begin."""
+    found: list[Event] = []
+    ready = _condition(after, status.READY)
+    if after.phase != before.phase:
+        match after.phase:
+            case Phase.RUNNING:
+                found.append(Event(NORMAL, "Started", "Start", f"The virtual machine runs on {after.node_name}"))
+            case Phase.STOPPED:
+                found.append(Event(NORMAL, "Stopped", "Stop", "The virtual machine is stopped"))
+            case Phase.FAILED if ready is not None:
+                found.append(Event(WARNING, ready.reason, "Observe", ready.message))
+    if ready is not None and ready.reason == "Unschedulable" and _reason(before, status.READY) != "Unschedulable":
+        found.append(Event(WARNING, "Unschedulable", "Schedule", ready.message))
+    for kind in (status.RESTART_REQUIRED, status.INVALID_CONSUMPTION, status.INVALID_SPEC):
+        condition = _condition(after, kind)
+        if condition is not None and _condition(before, kind) is None and after.phase != Phase.FAILED:
+            found.append(Event(WARNING, kind, "Observe", condition.message))
+    return tuple(found)
+
+
+def _condition(wanted: VMStatus, kind: str) -> Condition | None:
+    return next((condition for condition in wanted.conditions if condition.type == kind), None)
+
+
+def _reason(wanted: VMStatus, kind: str) -> str | None:
+    condition = _condition(wanted, kind)
+    return condition.reason if condition is not None else None

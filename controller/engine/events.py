@@ -1,0 +1,189 @@
+"""Kubernetes Events through events.k8s.io/v1, never in the way of the work they tell of.
+
+Guarantees: `record` returns at once and never fails; an event that repeats within six minutes becomes one series
+(as in client-go's tools/events); at most 50 writes a second after a burst of 200; memory is bounded, and what does not
+fit, or what the API server refuses, is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final, Protocol
+
+import structlog
+
+from controller.domain import names
+from controller.domain.events import Event
+from controller.domain.objects import ObjectMeta
+from controller.engine.ratelimit import Bucket
+from controller.kube import errors
+from controller.kube.resources import EVENTS, ObjectOnly, Resource
+
+_log = structlog.get_logger(__name__)
+
+SERIES_MEMORY: Final = timedelta(minutes=6)
+"""A repetition later than this starts a new event."""
+MAX_SERIES: Final = 4096
+MAX_PENDING: Final = 1000
+WRITES_PER_SECOND: Final = 50.0
+WRITE_BURST: Final = 200
+_DEADLINE: Final = 10.0
+_NOTE_LIMIT: Final = 1024
+"""Longest note in bytes that the API accepts."""
+
+
+class EventWriter(Protocol):
+    """The two writes of a recorder; `controller.kube.client.Client` has them."""
+
+    async def create(
+        self, resource: Resource[ObjectOnly], body: dict[str, Any], *, namespace: str, server_deadline: float
+    ) -> ObjectOnly:
+        """Create an event."""
+        ...
+
+    async def merge_patch(
+        self, resource: Resource[ObjectOnly], name: str, body: dict[str, Any], *, namespace: str
+    ) -> ObjectOnly:
+        """Update a series."""
+        ...
+
+
+@dataclass(slots=True)
+class _Series:
+    """One event and its repetitions."""
+
+    event: Event
+    regarding: ObjectMeta
+    name: str
+    last: datetime
+    seen: int = 1
+    written: int = 0
+
+
+_Key = tuple[str, Event]
+
+
+class Recorder:
+    """Takes events of objects of one kind and writes them in the background (`run`)."""
+
+    def __init__(
+        self,
+        writer: EventWriter,
+        *,
+        api_version: str,
+        kind: str,
+        instance: str,
+        clock: Callable[[], float],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._writer = writer
+        self._api_version = api_version
+        self._kind = kind
+        self._instance = instance[:128]
+        self._now = now
+        self._sleep = sleep
+        self._bucket = Bucket(clock, rate=WRITES_PER_SECOND, burst=WRITE_BURST)
+        self._series: OrderedDict[_Key, _Series] = OrderedDict()
+        # Keys whose series has something unwritten, each once.
+        self._pending: deque[_Key] = deque()
+        self._wake = asyncio.Event()
+        self._serial = count()
+        self.dropped = 0
+        """Events that were not, or will not be, written."""
+
+    def record(self, regarding: ObjectMeta, event: Event) -> None:
+        """Take an event of an object; it is written soon, or dropped."""
+        key = (regarding.uid, event)
+        now = self._now()
+        series = self._series.get(key)
+        if series is not None and now - series.last <= SERIES_MEMORY:
+            waiting = series.seen > series.written
+            series.seen += 1
+            series.last = now
+            self._series.move_to_end(key)
+        else:
+            waiting = False
+            stamp = int(now.timestamp() * 1_000_000)
+            name = f"{regarding.name}.{stamp:x}{next(self._serial) % 4096:03x}"
+            self._series[key] = series = _Series(event, regarding, name, now)
+            if len(self._series) > MAX_SERIES:
+                self._series.popitem(last=False)
+        if waiting:
+            return
+        if len(self._pending) >= MAX_PENDING:
+            self.dropped += 1
+            del self._series[key]
+            return
+        self._pending.append(key)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what was recorded until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                key = self._pending.popleft()
+                series = self._series.get(key)
+                if series is None:
+                    self.dropped += 1
+                    continue
+                await self._sleep(self._bucket.reserve())
+                await self._write(key, series)
+
+    async def _write(self, key: _Key, series: _Series) -> None:
+        first = series.written == 0
+        seen = series.seen
+        series.written = seen
+        try:
+            if first:
+                body = self._body(series, seen)
+                await self._writer.create(EVENTS, body, namespace=series.regarding.namespace, server_deadline=_DEADLINE)
+            else:
+                patch = {"series": _observed(series, seen)}
+                await self._writer.merge_patch(EVENTS, series.name, patch, namespace=series.regarding.namespace)
+        except errors.KubeError as error:
+            # The next repetition starts afresh: this one may have expired on the server.
+            self.dropped += 1
+            self._series.pop(key, None)
+            _log.debug("event dropped", vm=series.regarding.key, reason=series.event.reason, error=str(error))
+            return
+        if series.seen > seen:
+            self._pending.append(key)
+
+    def _body(self, series: _Series, seen: int) -> dict[str, Any]:
+        event, regarding = series.event, series.regarding
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": series.name, "namespace": regarding.namespace},
+            "eventTime": _micro_time(series.last),
+            "reportingController": names.CONTROLLER_NAME,
+            "reportingInstance": self._instance,
+            "type": event.type,
+            "reason": event.reason,
+            "action": event.action,
+            "note": event.note.encode()[:_NOTE_LIMIT].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": self._api_version,
+                "kind": self._kind,
+                "namespace": regarding.namespace,
+                "name": regarding.name,
+                "uid": regarding.uid,
+            },
+            **({"series": _observed(series, seen)} if seen > 1 else {}),
+        }
+
+
+def _observed(series: _Series, seen: int) -> dict[str, Any]:
+    return {"count": seen, "lastObservedTime": _micro_time(series.last)}
+
+
+def _micro_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,68 @@
+"""Where the VM reconciler's keys come from: which VM a change of a VM, a pod or a node is about.
+
+Guarantees: a change queues the key of every VM that it can matter to, in O(1) for VMs and pods; a node that goes,
+which is rare, costs one look at every pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+from controller.domain.objects import Pod, VirtualMachine
+from controller.engine.store import Store
+from controller.kube.resources import ObjectOnly
+
+Add: TypeAlias = Callable[[str, str], None]
+"""Queues a key, with its cause for the log."""
+
+
+def vm_key(pod: Pod) -> str | None:
+    """`namespace/name` of the VM that controls a pod; the pod store's index."""
+    owner = pod.owner
+    return f"{pod.metadata.namespace}/{owner.name}" if owner is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The stores of one namespace, or of all."""
+
+    vms: Store[VirtualMachine] = field(default_factory=Store)
+    pods: Store[Pod] = field(default_factory=lambda: Store(index=vm_key))
+
+
+def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[ObjectOnly]) -> None:
+    """Queue the VMs that every later change is about."""
+    for cache in caches.values():
+        cache.vms.listen(partial(_vm_changed, add))
+        cache.pods.listen(partial(_pod_changed, add))
+        nodes.listen(partial(_node_changed, add, cache.pods))
+
+
+def _vm_changed(add: Add, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+    vm = new or old
+    if vm is not None:
+        add(vm.metadata.key, f"VM {_what(old, new)}")
+
+
+def _pod_changed(add: Add, old: Pod | None, new: Pod | None) -> None:
+    for key in {vm_key(pod) for pod in (old, new) if pod is not None}:
+        if key is not None:
+            add(key, f"pod {_what(old, new)}")
+
+
+def _node_changed(add: Add, pods: Store[Pod], old: ObjectOnly | None, new: ObjectOnly | None) -> None:
+    if old is None or new is not None:
+        return
+    for pod in pods:
+        key = vm_key(pod)
+        if key is not None and pod.spec.node_name == old.metadata.name:
+            add(key, "node deleted")
+
+
+def _what(old: object | None, new: object | None) -> str:
+    if old is None:
+        return "added"
+    return "changed" if new is not None else "deleted"
