@@ -1,0 +1,429 @@
+"""The controller as a process: flags and variables, probes and metrics, signals, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from controller import __version__
+from hack.controlplane.plane import ControlPlane
+from hack.controlplane.sockets import listening_sockets
+from tests.integration.tools import PATIENCE, Controller, Kubectl
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Make a control plane of this module's own: its API server may fail, and no other controller acts in it."""
+    with ControlPlane(tmp_path_factory.mktemp("own-plane") / "state", nodes=2) as plane:
+        Kubectl(plane.kubectl, plane.kubeconfig)("apply", "-f", str(REPOSITORY / "manifests" / "crds"))
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def kubectl(plane: ControlPlane) -> Kubectl:
+    """Return kubectl against this module's control plane."""
+    kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
+    kubectl("wait", "--for=condition=established", "crd/virtualmachines.simulation.node-classifier.io")
+    return kubectl
+
+
+@pytest.fixture(scope="module")
+def shared(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    """Keep one controller for the tests that only look at it; it watches a namespace that nobody uses."""
+    log = tmp_path_factory.mktemp("shared") / "log"
+    with Controller.start(plane.kubeconfig, log, "--namespaces", "unused", "--workers", "3") as process:
+        yield process
+
+
+@pytest.fixture
+def start(plane: ControlPlane, tmp_path: Path) -> Callable[..., AbstractContextManager[Controller]]:
+    """Return a function that starts a controller with further flags."""
+
+    def start(*arguments: str) -> AbstractContextManager[Controller]:
+        return Controller.start(plane.kubeconfig, tmp_path / f"{uuid4().hex}.log", *arguments)
+
+    return start
+
+
+@pytest.fixture
+def name() -> str:
+    """Return a VM name of this test's own."""
+    return f"process-{uuid4().hex[:8]}"
+
+
+@contextmanager
+def namespaces(kubectl: Kubectl, directory: Path, count: int) -> Iterator[list[Kubectl]]:
+    """Make several namespaces."""
+    if not count:
+        yield []
+        return
+    with kubectl.own_namespace(directory) as first, namespaces(kubectl, directory, count - 1) as others:
+        yield [first, *others]
+
+
+@cache
+def vmsim(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end, in an environment without any of our variables or a cluster."""
+    clean = {"PATH": str(Path(sys.executable).parent), "HOME": "/nonexistent", "COLUMNS": "100"}
+    return subprocess.run(
+        [Path(sys.executable).parent / "vmsim", *arguments],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+
+
+def eventually(until: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until something holds."""
+    ends = time.monotonic() + patience
+    while not until():
+        assert time.monotonic() < ends, f"not within {patience} s"
+        time.sleep(0.1)
+
+
+# --- help and version ------------------------------------------------------------------------------------------
+
+
+def test_the_version_is_the_packages() -> None:
+    """`vmsim --version` prints one line."""
+    done = vmsim("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"vmsim {__version__}\n", "")
+
+
+def test_help_lists_the_commands() -> None:
+    """`vmsim --help` names each command with a sentence."""
+    done = vmsim("--help")
+    assert done.returncode == 0
+    assert re.search(r"^  controller +\S", done.stdout, re.MULTILINE)
+
+
+def options(text: str) -> dict[str, str]:
+    """Parse a help text: each option's name to its explanation, on one line."""
+    starts = re.split(r"^  (?:-\w, )?(--[\w-]+)", text.partition("\nOptions:\n")[2], flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in zip(starts[1::2], starts[2::2], strict=True)}
+
+
+def test_help_tells_default_and_variable_of_every_flag() -> None:
+    """Whoever reads `vmsim controller --help` needs no other reference."""
+    done = vmsim("controller", "--help")
+    assert done.returncode == 0
+    found = options(done.stdout)
+    assert found.pop("--help")
+    assert set(found) >= {
+        *("--kubeconfig", "--namespaces", "--workers", "--metrics-bind-address", "--log-format", "--log-level"),
+        *("--reference-cpu", "--reference-memory", "--node-selector"),
+    }
+    for flag, text in found.items():
+        assert f"env var: VMSIM_{flag.removeprefix('--').replace('-', '_').upper()};" in text, flag
+        assert re.search(r"default: \S", text), flag
+
+
+def test_help_shows_that_the_default_address_is_loopback() -> None:
+    """Nobody else's machine can reach metrics and probes unless they are told to listen."""
+    assert "default: 127.0.0.1:" in options(vmsim("controller", "--help").stdout)["--metrics-bind-address"]
+
+
+# --- flags and variables ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(40)
+def test_every_flag_can_be_a_variable(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
+    """A controller without a single flag does what its variables say."""
+    with kubectl.own_namespace(tmp_path) as own:
+        variables = {
+            "VMSIM_KUBECONFIG": str(plane.kubeconfig),
+            "VMSIM_NAMESPACES": own.namespace,
+            "VMSIM_WORKERS": "3",
+            "VMSIM_METRICS_BIND_ADDRESS": "127.0.0.1:0",
+            "VMSIM_LOG_FORMAT": "json",
+            "VMSIM_LOG_LEVEL": "debug",
+            "VMSIM_REFERENCE_CPU": "8",
+            "VMSIM_REFERENCE_MEMORY": "64Gi",
+            "VMSIM_NODE_SELECTOR": "type=kwok,kubernetes.io/hostname=kwok-node-2",
+        }
+        with Controller.run(tmp_path / "log", environment=variables) as process:
+            starting = process.wait_for("starting")
+            assert starting["cluster"] == str(plane.kubeconfig)
+            assert starting["namespaces"] == own.namespace
+            assert starting["workers"] == 3
+            own.apply_vm("vm", cpu="0.5", memory="0.25")
+            vm = own.wait_phase("vm", "Running")
+            assert vm["status"]["nodeName"] == "kwok-node-2"
+            pod = own.json("get", "pod", vm["status"]["podName"])
+            assert pod["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "4", "memory": str(16 * 1024**3)}
+            assert process.wait_for("pod created")["level"] == "debug"
+
+
+def test_a_flag_beats_its_variable(plane: ControlPlane, tmp_path: Path) -> None:
+    """What is typed last counts."""
+    variables = {"VMSIM_WORKERS": "3", "VMSIM_METRICS_BIND_ADDRESS": "nonsense"}
+    flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--workers", "5")
+    with Controller.run(tmp_path / "log", *flags, environment=variables) as process:
+        assert process.wait_for("starting")["workers"] == 5
+
+
+def test_the_kubeconfig_variable_is_kubectls(plane: ControlPlane, tmp_path: Path) -> None:
+    """Without a flag, KUBECONFIG says where the cluster is."""
+    variables = {"KUBECONFIG": str(plane.kubeconfig), "VMSIM_METRICS_BIND_ADDRESS": "127.0.0.1:0"}
+    with Controller.run(tmp_path / "log", environment=variables) as process:
+        assert process.wait_for("starting")["cluster"] == str(plane.kubeconfig)
+        process.wait_for("caches filled")
+
+
+@pytest.mark.timeout(40)
+def test_only_the_named_namespaces_are_handled(
+    kubectl: Kubectl, start: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
+) -> None:
+    """VMs elsewhere stay as they were written."""
+    with namespaces(kubectl, tmp_path, 3) as (first, second, other):
+        other.apply_vm("vm")
+        untouched = other.json("get", "vm", "vm")
+        with start("--namespaces", f"{first.namespace}, {second.namespace}"):
+            for own in (first, second):
+                own.apply_vm("vm")
+            for own in (first, second):
+                own.wait_phase("vm", "Running")
+        assert other.json("get", "vm", "vm") == untouched
+        assert other("get", "pods", "-o", "name") == ""
+
+
+def test_the_console_format_is_for_people(plane: ControlPlane, tmp_path: Path) -> None:
+    """`--log-format console` writes no JSON, and a file gets no colours."""
+    log = tmp_path / "log"
+    flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-format", "console")
+    with Controller.run(log, *flags):
+        eventually(lambda: "caches filled" in log.read_text())
+    assert "{" not in log.read_text()
+    assert "\x1b" not in log.read_text()
+    assert "stopped" in log.read_text()
+
+
+def test_the_log_level_hides_what_is_less_important(plane: ControlPlane, tmp_path: Path) -> None:
+    """At level error, a controller that is well says nothing."""
+    log = tmp_path / "log"
+    flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0")
+    with Controller.run(log, *flags, "--log-level", "error") as process:
+        eventually(lambda: listening_sockets({"controller": process.process.pid}) != [])
+    assert log.read_text() == ""
+
+
+def test_every_log_line_is_json(shared: Controller) -> None:
+    """Where no terminal is, each line is an object with time, level and event."""
+    lines = [json.loads(line) for line in shared.log.read_text().splitlines()]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
+        assert line["level"] in ("debug", "info", "warning", "error")
+        assert line["event"]
+
+
+# --- metrics and probes ----------------------------------------------------------------------------------------
+
+
+def test_port_0_takes_a_free_port_and_logs_it(shared: Controller) -> None:
+    """The log names the address at which the metrics are to be found."""
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", shared.url)
+    assert shared.get("/metrics")[0] == 200
+
+
+def test_the_metrics_have_the_names_that_dashboards_know(shared: Controller) -> None:
+    """Every series of the workqueue and of the reconciles is there from the start."""
+    text = shared.get("/metrics")[1]
+    for series in (
+        'workqueue_depth{name="virtualmachine"}',
+        'workqueue_adds_total{name="virtualmachine"}',
+        'workqueue_retries_total{name="virtualmachine"}',
+        'workqueue_queue_duration_seconds_count{name="virtualmachine"}',
+        'workqueue_work_duration_seconds_count{name="virtualmachine"}',
+        'workqueue_unfinished_work_seconds{name="virtualmachine"}',
+        'workqueue_longest_running_processor_seconds{name="virtualmachine"}',
+        'controller_runtime_reconcile_total{controller="virtualmachine",result="success"}',
+        'controller_runtime_reconcile_total{controller="virtualmachine",result="error"}',
+        'controller_runtime_reconcile_errors_total{controller="virtualmachine"}',
+        'controller_runtime_reconcile_time_seconds_count{controller="virtualmachine"}',
+        'controller_runtime_active_workers{controller="virtualmachine"}',
+        "process_resident_memory_bytes",
+    ):
+        assert re.search(rf"^{re.escape(series)} 0\.0$|^{re.escape(series)} [1-9]", text, re.MULTILINE), series
+    assert 'controller_runtime_max_concurrent_reconciles{controller="virtualmachine"} 3.0' in text
+
+
+@pytest.mark.parametrize("probe", ["/healthz", "/readyz"])
+def test_a_controller_that_works_is_healthy_and_ready(shared: Controller, probe: str) -> None:
+    """Both probes answer 200 with a word."""
+    eventually(lambda: shared.get(probe) == (200, "ok"))
+
+
+def test_an_unknown_path_is_not_found(shared: Controller) -> None:
+    """There is nothing else to see."""
+    assert shared.get("/debug")[0] == 404
+
+
+def test_it_listens_on_loopback_alone(shared: Controller) -> None:
+    """One socket, which only this machine can reach."""
+    sockets = listening_sockets({"controller": shared.process.pid})
+    assert [(socket.address, socket.is_loopback) for socket in sockets] == [("127.0.0.1", True)]
+
+
+@pytest.mark.timeout(90)
+def test_an_outage_of_the_api_server_is_survived(
+    plane: ControlPlane, kubectl: Kubectl, start: Callable[..., AbstractContextManager[Controller]], name: str
+) -> None:
+    """Healthy but not ready while the API server is away; ready and at work again after."""
+    with start("--namespaces", "default") as process:
+        plane.stop_component("kube-apiserver")
+        try:
+            eventually(lambda: process.get("/readyz")[0] == 503)
+            assert process.get("/readyz")[1].startswith("API server: ")
+            assert process.get("/healthz") == (200, "ok")
+        finally:
+            plane.start_component("kube-apiserver")
+        eventually(lambda: process.get("/readyz") == (200, "ok"), patience=30)
+        kubectl.apply_vm(name)
+        kubectl.wait_phase(name, "Running", patience=40)
+        kubectl("delete", "vm", name)
+
+
+@pytest.mark.timeout(60)
+def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: Path) -> None:
+    """Started before the resource is installed, it is unready, and begins when the resource is there."""
+    crds = str(REPOSITORY / "manifests" / "crds")
+    kubectl("delete", "-f", crds)
+    with Controller.run(
+        tmp_path / "log", "--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0"
+    ) as process:
+        try:
+            eventually(lambda: process.get("/readyz")[0] == 503)
+            assert "cache of VMs is not filled yet" in process.get("/readyz")[1]
+            assert process.get("/healthz") == (200, "ok")
+        finally:
+            kubectl("apply", "-f", crds)
+            kubectl("wait", "--for=condition=established", "crd/virtualmachines.simulation.node-classifier.io")
+        process.wait_for("caches filled", patience=30)
+        assert process.get("/readyz") == (200, "ok")
+
+
+# --- stopping --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_in_good_order(
+    start: Callable[..., AbstractContextManager[Controller]], number: signal.Signals
+) -> None:
+    """Exit code 0, and `stopped` is the last thing it says."""
+    with start() as process:
+        assert process.stop(number) == 0
+        assert [line["event"] for line in process.lines()][-2:] == ["stopping", "stopped"]
+        assert "Traceback" not in process.log.read_text()
+
+
+def test_it_stops_although_the_cluster_is_away(tmp_path: Path) -> None:
+    """A controller that never reached its cluster still ends when asked to."""
+    away = tmp_path / "kubeconfig"
+    away.write_text(json.dumps(unreachable_cluster()))
+    flags = ("--kubeconfig", str(away), "--metrics-bind-address", "127.0.0.1:0")
+    with Controller.run(tmp_path / "log", *flags) as process:
+        process.wait_for("listing again")
+        assert process.get("/healthz") == (200, "ok")
+        assert process.get("/readyz")[0] == 503
+        assert process.stop(patience=5) == 0
+
+
+def unreachable_cluster() -> dict[str, Any]:
+    """Return a kubeconfig whose server does not exist."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "away",
+        "contexts": [{"name": "away", "context": {"cluster": "away", "user": "away"}}],
+        "clusters": [{"name": "away", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "away", "user": {"token": "none"}}],
+    }
+
+
+# --- failing ---------------------------------------------------------------------------------------------------
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line that a failed command printed."""
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_port_in_use_is_one_line_that_names_the_flag(plane: ControlPlane, shared: Controller) -> None:
+    """A second instance says what to do."""
+    address = shared.url.removeprefix("http://")
+    flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", address)
+    message = complaint(vmsim("controller", *flags))
+    assert address in message
+    assert "--metrics-bind-address" in message
+
+
+def test_no_cluster_is_one_line_that_says_what_to_do() -> None:
+    """Neither a flag nor a variable nor a file tells where the cluster is."""
+    message = complaint(vmsim("controller"))
+    assert "no cluster to talk to" in message
+    assert "make up" in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "{}", json.dumps({**unreachable_cluster(), "current-context": "elsewhere"})],
+    ids=["missing", "nothing", "no-context"],
+)
+def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, content: str | None) -> None:
+    """Whatever is wrong with the file, the message is for a person."""
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+    message = complaint(vmsim("controller", "--kubeconfig", str(file)))
+    assert str(file) in message
+    if content is None:
+        assert re.search("no such file|not exist|not found", message, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "named"),
+    [
+        ("--workers", "0", "--workers"),
+        ("--workers", "many", "--workers"),
+        ("--log-format", "xml", "--log-format"),
+        ("--log-level", "loud", "--log-level"),
+        ("--reference-cpu", "abc", "'abc' is no quantity"),
+        ("--reference-memory", "0", "0 memory"),
+        ("--node-selector", "kwok", "--node-selector"),
+        ("--no-such-flag", "1", "--no-such-flag"),
+    ],
+)
+def test_a_bad_flag_is_refused(flag: str, value: str, named: str) -> None:
+    """Exit code 2, before anything else is looked at, and no traceback."""
+    done = vmsim("controller", flag, value)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_variable_is_refused_by_name() -> None:
+    """Whoever sets no flag looks for the variable."""
+    done = vmsim("controller", VMSIM_WORKERS="0")
+    assert done.returncode == 2
+    assert "VMSIM_WORKERS" in done.stderr
