@@ -21,6 +21,7 @@ def _plain_logs() -> Iterator[None]:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(),

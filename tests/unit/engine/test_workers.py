@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+import structlog
 
 from controller.engine.workers import Outcome, Result, Workers
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
@@ -113,6 +114,31 @@ async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[s
     assert "vm=c" in defect_line
     assert "ZeroDivisionError: a defect" in defect_line
     await shop.close()
+
+
+async def test_log_lines_of_a_reconcile_say_for_what_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """Key, attempt and cause are on every line within a reconcile, and on none after it."""
+    log = structlog.get_logger()
+
+    async def reconcile(key: str) -> Result:
+        await asyncio.sleep(1)
+        log.info("within", of=key)
+        return Result(retry=True) if key == "a" else Result()
+
+    queue = new_queue()
+    workers = Workers(queue, reconcile, noun="vm", count=2, metrics=Board())
+    workers.start()
+    queue.add("a", "spec changed")
+    queue.add("b", "pod changed")
+    await asyncio.sleep(2.5)
+    await workers.stop(0)
+    log.info("after")
+
+    first, second, third, after = capsys.readouterr().out.splitlines()
+    assert all(part in first for part in ("of=a", "vm=a", "attempt=1", 'cause="spec changed"'))
+    assert all(part in second for part in ("of=b", "vm=b", "attempt=1", 'cause="pod changed"'))
+    assert all(part in third for part in ("of=a", "vm=a", "attempt=2", "cause=retry"))
+    assert "vm=" not in after
 
 
 async def test_an_unexpected_exception_kills_no_worker() -> None:

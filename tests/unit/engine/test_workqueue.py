@@ -464,3 +464,40 @@ async def test_the_first_cause_of_a_key_is_told_to_its_worker() -> None:
     queue.add("a", "VM changed")
     queue.add("a", "pod changed")
     assert queue.cause(await queue.get()) == "VM changed"
+
+
+async def test_a_key_in_hand_knows_why_it_was_queued() -> None:
+    """The first cause holds while it waits; adds meanwhile are the next round's; timers and retries name themselves."""
+    queue = new_queue()
+    queue.add("a", "spec changed")
+    queue.add("a", "pod changed")
+    await queue.get()
+    queue.add("a", "pod gone")
+    assert queue.cause("a") == "spec changed"
+    queue.done("a")
+
+    await queue.get()
+    assert queue.cause("a") == "pod gone"
+    queue.done("a")
+
+    causes = []
+    queue.add_after("a", 5)
+    queue.add_after("b", 6, "lease over")
+    queue.add_rate_limited("c")
+    for _ in range(3):
+        key = await queue.get()
+        causes.append((key, queue.cause(key)))
+    assert causes == [("c", "retry"), ("a", "timer"), ("b", "lease over")]
+
+
+async def test_the_earlier_of_two_delays_brings_its_own_cause() -> None:
+    """Whichever was asked for first."""
+    queue = new_queue()
+    queue.add_after("a", 60, "late")
+    queue.add_after("a", 5, "early")
+    queue.add_after("b", 5, "early")
+    queue.add_after("b", 60, "late")
+
+    found = [queue.cause(key) for key in [await queue.get(), await queue.get()]]
+
+    assert found == ["early", "early"]

@@ -318,8 +318,8 @@ async def test_a_request_ends_at_its_deadline(api: ApiServer, client: Client, la
     with pytest.raises(errors.TransportError, match=r"GET /late: \S"):
         await client._send("GET", "/late", deadline=0.1)
 
-    assert loop.time() - before < 1
-    await asyncio.wait_for(api.quiet.wait(), 1)
+    assert loop.time() - before < 5
+    await asyncio.wait_for(api.quiet.wait(), 5)
 
 
 async def test_a_client_is_of_use_after_a_failure(api: ApiServer, client: Client) -> None:

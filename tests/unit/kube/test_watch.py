@@ -81,7 +81,6 @@ async def test_a_line_may_be_split_over_chunks(api: ApiServer, client: Client, a
 
 async def test_a_line_may_come_byte_by_byte(api: ApiServer, client: Client) -> None:
     """A slow server is no broken one."""
-    api.handler = stream(*[bytes([byte]) for byte in line("ADDED", "a")[-30:]])
     text = line("ADDED", "a")
     api.handler = stream(text[:-30], *[bytes([byte]) for byte in text[-30:]])
     reader = Reader()
@@ -186,16 +185,16 @@ async def test_a_silent_connection_is_a_transport_error_after_the_idle_limit(
     with pytest.raises(errors.TransportError):
         await Reader().read(watch(client, idle_limit=0.2))
 
-    assert 0.19 <= loop.time() - before < 1
+    assert 0.19 <= loop.time() - before < 5
 
 
 async def test_a_watch_may_outlive_the_idle_limit_while_it_speaks(api: ApiServer, client: Client) -> None:
     """The limit is on silence, not on the watch's life."""
-    api.handler = stream(*[part for n in range(4) for part in (line("ADDED", f"p{n}"), 0.08)])
+    api.handler = stream(*[part for n in range(5) for part in (line("ADDED", f"p{n}"), 0.12)])
     reader = Reader()
-    await reader.read(watch(client, idle_limit=0.2))
+    await reader.read(watch(client, idle_limit=0.5))
 
-    assert len(reader.events) == 4
+    assert len(reader.events) == 5
 
 
 @pytest.mark.parametrize(
@@ -265,6 +264,6 @@ async def test_closing_the_generator_closes_the_connection(api: ApiServer, clien
 
     await events.aclose()
 
-    await asyncio.wait_for(api.quiet.wait(), 1)
+    await asyncio.wait_for(api.quiet.wait(), 5)
     api.handler = reply({})
     await client.ready()

@@ -128,8 +128,8 @@ async def test_a_port_in_use_is_named_with_the_flag_that_changes_it() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["203.0.113.1:0", "no-such-host.invalid:0", "a..b:0", f"{'x' * 64}:0"],
-    ids=["not ours", "unknown name", "no name", "name too long"],
+    ["203.0.113.1:0", "a..b:0", f"{'x' * 64}:0"],
+    ids=["not ours", "no name", "name too long"],
 )
 async def test_an_address_that_is_not_ours_is_a_bind_error(address: str) -> None:
     """Whatever the resolver or the kernel says."""
