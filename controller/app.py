@@ -8,6 +8,8 @@ asked to stop and raises when a part that must live has died; nothing it started
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
@@ -20,6 +22,7 @@ from controller import __version__
 from controller.domain import names
 from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import Pod, VirtualMachine
+from controller.engine.events import Recorder
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Reflector
 from controller.engine.store import Store
@@ -29,7 +32,7 @@ from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly
 from controller.reconcilers.sources import Caches, feed
-from controller.reconcilers.vm import VMReconciler
+from controller.reconcilers.vm import VMReconciler, no_events
 from controller.telemetry import metrics
 from controller.telemetry.health import Health, LoopMonitor
 from controller.telemetry.server import Server
@@ -55,6 +58,7 @@ class Settings:
     namespaces: tuple[str, ...]
     workers: int
     bind_address: str
+    events: bool
     policy: LauncherPolicy
 
 
@@ -85,8 +89,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
             ]
+            record = no_events
+            if settings.events:
+                recorder = _recorder(client, registry)
+                record = recorder.record
+                background.append(asyncio.create_task(recorder.run(), name="event-recorder"))
+            reconciler = VMReconciler(client, caches, nodes, settings.policy, record=record, rng=rng)
             health.watch(background, [(name, reflector.synced) for name, reflector in reflectors])
-            reconciler = VMReconciler(client, caches, nodes, settings.policy, rng=rng)
             queue = _queue(registry, rng)
             feed(queue.add, caches, nodes)
             workers = Workers(
@@ -124,6 +133,18 @@ def _reflectors(
             ),
         ]
     return found
+
+
+def _recorder(client: Client, registry: CollectorRegistry) -> Recorder:
+    recorder = Recorder(
+        client,
+        api_version=names.API_VERSION,
+        kind=names.VM_KIND,
+        instance=f"{socket.gethostname()}-{os.getpid()}",
+        clock=asyncio.get_running_loop().time,
+    )
+    metrics.dropped_events(registry, lambda: recorder.dropped)
+    return recorder
 
 
 def _queue(registry: CollectorRegistry, rng: Random) -> WorkQueue[str]:

@@ -91,7 +91,7 @@ def controller(
         typer.Option(envvar="VMSIM_NAMESPACES", metavar="A,B", help="Namespaces to watch.", show_default="all"),
     ] = "",
     workers: Annotated[
-        int, typer.Option(envvar="VMSIM_WORKERS", min=1, max=256, help="VMs reconciled at the same time.")
+        int, typer.Option(envvar="VMSIM_WORKERS", metavar="N", min=1, max=256, help="VMs reconciled at the same time.")
     ] = 16,
     metrics_bind_address: Annotated[
         str,
@@ -116,6 +116,9 @@ def controller(
         str,
         typer.Option(envvar="VMSIM_REFERENCE_MEMORY", metavar="QUANTITY", help="Memory that the ratio 1.0 stands for."),
     ] = "256Gi",
+    events: Annotated[
+        bool, typer.Option("--events/--no-events", envvar="VMSIM_EVENTS", help="Write Kubernetes Events about VMs.")
+    ] = True,
     node_selector: Annotated[
         str,
         typer.Option(
@@ -137,6 +140,7 @@ def controller(
         namespaces=tuple(dict.fromkeys(filter(None, (name.strip() for name in namespaces.split(","))))),
         workers=workers,
         bind_address=metrics_bind_address,
+        events=events,
         policy=LauncherPolicy(
             reference=_reference(reference_cpu, reference_memory), node_selector=_selector(node_selector)
         ),

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import structlog
 
 from controller.domain import decide as domain
-from controller.domain import launcher, names, status
-from controller.domain.objects import Pod, VirtualMachine, VMStatus
+from controller.domain import events, launcher, names, status
+from controller.domain.objects import ObjectMeta, Pod, VirtualMachine, VMStatus
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
@@ -39,6 +39,14 @@ CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
 
 
+Record: TypeAlias = Callable[[ObjectMeta, events.Event], None]
+"""Takes an event about a VM; returns at once."""
+
+
+def no_events(regarding: ObjectMeta, event: events.Event) -> None:
+    """Record nothing."""
+
+
 class VMReconciler:
     """Reconciles VMs by key. `caches` maps a namespace, or None for all, to its stores."""
 
@@ -49,6 +57,7 @@ class VMReconciler:
         nodes: Store[ObjectOnly],
         policy: launcher.LauncherPolicy,
         *,
+        record: Record,
         rng: Random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -57,6 +66,7 @@ class VMReconciler:
         self._caches = caches
         self._nodes = nodes
         self._policy = policy
+        self._record = record
         self._rng = rng
         self._now = now
         self._monotonic = monotonic
@@ -132,7 +142,7 @@ class VMReconciler:
             case domain.ConfirmNodeGone():
                 return await self._node_gone(action.name)
             case domain.DeletePod():
-                await self._delete(action, key, caches)
+                await self._delete(action, key, vm, caches)
                 return True
             case _ if vm is None:
                 raise AssertionError(f"{action} needs a VM")
@@ -185,9 +195,7 @@ class VMReconciler:
         except errors.AlreadyExistsError:
             return await self._adopt(action, key, vm)
         except (errors.ForbiddenError, errors.InvalidError, errors.NotFoundError) as error:
-            if self._refusals.get(key) != error.message:
-                _log.warning("the API server refuses a pod", pod=action.name, error=error.message)
-            self._refusals[key] = error.message
+            self._refuse(key, vm, action.name, error.message)
             return False
         except errors.KubeError as error:
             if error.outcome_unknown:
@@ -196,7 +204,15 @@ class VMReconciler:
         _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
         self._refusals.pop(key, None)
         self._consistency.wrote(key, caches.pods, pod.metadata.resource_version)
+        self._record(vm.metadata, events.created(action.name))
         return True
+
+    def _refuse(self, key: str, vm: VirtualMachine, pod: str, why: str) -> None:
+        """Remember why there is no pod, for the status; tell it when it is news."""
+        if self._refusals.get(key) != why:
+            _log.warning("a pod is refused", pod=pod, error=why)
+            self._record(vm.metadata, events.create_refused(pod, why))
+        self._refusals[key] = why
 
     async def _adopt(self, action: domain.CreatePod, key: str, vm: VirtualMachine) -> bool:
         """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
@@ -205,9 +221,8 @@ class VMReconciler:
         except errors.NotFoundError:
             return False
         if not _controls(vm, pod):
-            self._refusals[key] = (
-                f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
-            )
+            why = f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
+            self._refuse(key, vm, action.name, why)
             return False
         self._refusals.pop(key, None)
         if names.VM_LABEL not in pod.metadata.labels:
@@ -215,7 +230,7 @@ class VMReconciler:
         # The watch shows it in a moment; what it is worth is decided then.
         return pod.incarnation == action.incarnation and not pod.terminating and not pod.done
 
-    async def _delete(self, action: domain.DeletePod, key: str, caches: Caches) -> None:
+    async def _delete(self, action: domain.DeletePod, key: str, vm: VirtualMachine | None, caches: Caches) -> None:
         metadata = action.pod.metadata
         _log.debug("deleting pod", pod=metadata.name, why=action.why)
         try:
@@ -230,6 +245,8 @@ class VMReconciler:
         except errors.NotFoundError:
             return
         self._consistency.wrote(key, caches.pods, version)
+        if vm is not None:
+            self._record(vm.metadata, events.deleted(metadata.name, action.why))
 
     async def _patch(self, pod: Pod, *, labels: dict[str, str], annotations: dict[str, str]) -> Pod:
         guard = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}
@@ -246,6 +263,8 @@ class VMReconciler:
         except errors.NotFoundError:
             return  # deleted meanwhile; its pods are collected when the watch says so
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
+        for event in events.transitions(vm.status, action.status):
+            self._record(vm.metadata, event)
 
 
 def _younger(vm: VirtualMachine, horizon: datetime) -> bool:

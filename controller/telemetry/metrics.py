@@ -6,11 +6,11 @@ reconciles; every series exists from the start with 0; children are bound once, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -104,6 +104,16 @@ class UnfinishedWork(Collector):
             family = GaugeMetricFamily(metric, text, labels=("name",))
             family.add_metric((self._name,), value)
             yield family
+
+
+def dropped_events(registry: CollectorRegistry, dropped: Callable[[], int]) -> None:
+    """Count the Kubernetes Events that were not written."""
+
+    class Dropped(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield CounterMetricFamily("vmsim_events_dropped", "Kubernetes Events not written", value=dropped())
+
+    registry.register(Dropped())
 
 
 class ReconcileMetrics:
