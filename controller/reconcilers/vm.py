@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import structlog
@@ -23,10 +23,10 @@ from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.client import Client
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
 from controller.reconcilers.sources import Caches
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 CREATE_DEADLINE: Final = 10.0
@@ -47,12 +47,51 @@ def no_events(regarding: ObjectMeta, event: events.Event) -> None:
     """Record nothing."""
 
 
+class Api(Protocol):
+    """The requests a reconcile makes; `controller.kube.client.Client` has them."""
+
+    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
+        """Read the newest state."""
+        ...
+
+    async def create(
+        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+    ) -> T:
+        """Create an object."""
+        ...
+
+    async def merge_patch(
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> T:
+        """Apply a guarded patch."""
+        ...
+
+    async def delete(
+        self,
+        resource: Resource[T],
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> str:
+        """Delete exactly one object."""
+        ...
+
+
 class VMReconciler:
     """Reconciles VMs by key. `caches` maps a namespace, or None for all, to its stores."""
 
     def __init__(
         self,
-        client: Client,
+        client: Api,
         caches: Mapping[str | None, Caches],
         nodes: Store[ObjectOnly],
         policy: launcher.LauncherPolicy,

@@ -1,0 +1,374 @@
+"""An in-memory model of the API server's rules, with the caches and the clock in the test's hands.
+
+It keeps what the promises rest on: resource versions and UIDs, guards and their conflicts, names that are taken,
+graceful deletion on nodes, and it records every moment at which a VM had more than one live pod. Events reach the
+caches only when the test says so; replies can be lost after the write took effect, or the write can take effect late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+
+from controller.domain.events import Event
+from controller.domain.launcher import LauncherPolicy
+from controller.domain.objects import ObjectMeta, Pod, VirtualMachine
+from controller.domain.ratio import ReferenceNode
+from controller.domain.status import timestamp
+from controller.engine.store import Store
+from controller.engine.workers import Result
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.reconcilers.sources import Caches, feed
+from controller.reconcilers.vm import VMReconciler
+
+T = TypeVar("T")
+POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to the next matching write: `commit` says whether it takes effect, `late` how many seconds later."""
+
+    method: str
+    plural: str
+    error: BaseException
+    commit: bool = True
+    late: float = 0.0
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The API server: objects, a revision, a clock."""
+
+    now: datetime = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
+    revision: int = 100
+    objects: dict[tuple[str, str], Document] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    late: list[tuple[datetime, Document]] = field(default_factory=list)
+    log: list[tuple[str, Document, bool]] = field(default_factory=list)
+    uids: int = 0
+    intercept: Callable[[str, str], Fault | None] | None = None
+    """Asked at every write; may answer with a fault."""
+
+    # --- what a user, the scheduler and the kubelet do -------------------------------------------------------
+
+    def apply_vm(self, name: str = "vm-1", *, running: bool = True, cpu: str = "0.10") -> Document:
+        """Create or change a VM."""
+        key = (VIRTUAL_MACHINES.plural, f"default/{name}")
+        spec = {"resources": {"cpu": cpu, "memory": "0.15"}, "running": running}
+        if key in self.objects:
+            return self._store(VIRTUAL_MACHINES.plural, {**self.objects[key], "spec": spec})
+        metadata = {"name": name, "namespace": "default"}
+        return self._add(VIRTUAL_MACHINES.plural, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})
+
+    def add_node(self, name: str = "node-1") -> None:
+        """Create a node."""
+        self._add(NODES.plural, {"metadata": {"name": name, "namespace": ""}})
+
+    def run_pods(self) -> None:
+        """Bind every pending pod to the newest node and let it run."""
+        node = [key.removeprefix("/") for plural, key in self.objects if plural == NODES.plural][-1]
+        for pod in self.pods():
+            if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]:
+                stamp = timestamp(self.now)
+                conditions = [
+                    {"type": kind, "status": "True", "lastTransitionTime": stamp} for kind in ("PodScheduled", "Ready")
+                ]
+                status = {"phase": "Running", "startTime": stamp, "conditions": conditions}
+                self._store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
+
+    def finish_deletions(self) -> None:
+        """Let the kubelet finish what is terminating."""
+        for pod in self.pods():
+            if "deletionTimestamp" in pod["metadata"]:
+                self._remove(PODS.plural, pod)
+
+    def remove(self, resource: Resource[Any], key: str) -> None:
+        """Delete an object at once, as a user with force or a garbage collector can."""
+        self._remove(resource.plural, self.objects[resource.plural, key])
+
+    def edit(self, resource: Resource[Any], key: str, **metadata: Any) -> None:
+        """Change an object's metadata by hand."""
+        document = self.objects[resource.plural, key]
+        self._store(resource.plural, {**document, "metadata": {**document["metadata"], **metadata}})
+
+    def set_status(self, resource: Resource[Any], key: str, status: Document) -> None:
+        """Replace an object's status by hand."""
+        self._store(resource.plural, {**self.objects[resource.plural, key], "status": status})
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock; late writes take effect on the way."""
+        self.now += timedelta(seconds=seconds)
+        due = [document for at, document in self.late if at <= self.now]
+        self.late = [(at, document) for at, document in self.late if at > self.now]
+        for document in due:
+            if (PODS.plural, _key(document)) not in self.objects:
+                self._add(PODS.plural, document)
+
+    # --- what a test looks at --------------------------------------------------------------------------------
+
+    def pods(self) -> list[Document]:
+        """Every pod."""
+        return [document for (plural, _), document in self.objects.items() if plural == PODS.plural]
+
+    def live(self, vm_uid: str | None = None) -> list[Document]:
+        """Every live pod that a VM controls."""
+        return [
+            pod
+            for pod in self.pods()
+            if pod["status"]["phase"] not in ("Succeeded", "Failed")
+            and any(vm_uid in (None, owner["uid"]) for owner in pod["metadata"].get("ownerReferences", ()))
+        ]
+
+    def vm(self, name: str = "vm-1") -> Document:
+        """One VM."""
+        return self.objects[VIRTUAL_MACHINES.plural, f"default/{name}"]
+
+    def status(self, name: str = "vm-1") -> Document:
+        """One VM's status."""
+        status: Document = self.vm(name)["status"]
+        return status
+
+    # --- the client's methods --------------------------------------------------------------------------------
+
+    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
+        """Read the newest state."""
+        return _decode(self._find(resource.plural, f"{namespace or ''}/{name}"), resource.type)
+
+    async def create(
+        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+    ) -> T:
+        """Create, unless the name is taken."""
+        document = {**body, "metadata": {**body["metadata"], "namespace": namespace}, "status": {"phase": "Pending"}}
+        fault = self._fault("create", resource.plural)
+        if fault is not None and fault.late:
+            assert fault.late <= server_deadline, "the server gives up at its deadline"
+            self.late.append((self.now + timedelta(seconds=fault.late), document))
+            raise fault.error
+        if fault is not None and not fault.commit:
+            raise fault.error
+        if (resource.plural, _key(document)) in self.objects:
+            raise errors.AlreadyExistsError(409, "AlreadyExists", f"{_key(document)} already exists")
+        self.writes.append(f"create {resource.plural}")
+        made = self._add(resource.plural, document)
+        if fault is not None:
+            raise fault.error
+        return _decode(made, resource.type)
+
+    async def merge_patch(
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> T:
+        """Patch, if the guards hold; a patch that changes nothing writes nothing."""
+        fault = self._fault("patch", resource.plural)
+        if fault is not None and not fault.commit:
+            raise fault.error
+        document = self._find(resource.plural, f"{namespace or ''}/{name}")
+        guard = body["metadata"]
+        self._guard(document, guard.get("uid"), guard.get("resourceVersion"))
+        parts = ("status",) if subresource == "status" else ("metadata", "spec")
+        patched = _merge(document, {part: body[part] for part in parts if part in body})
+        if patched != document:
+            self.writes.append(f"patch {resource.plural}")
+            document = self._store(resource.plural, patched)
+        if fault is not None:
+            raise fault.error
+        return _decode(document, resource.type)
+
+    async def delete(
+        self,
+        resource: Resource[T],
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> str:
+        """Delete, if the guards hold; a bound pod terminates first unless it gets no grace."""
+        fault = self._fault("delete", resource.plural)
+        if fault is not None and not fault.commit:
+            raise fault.error
+        document = self._find(resource.plural, f"{namespace or ''}/{name}")
+        self._guard(document, uid, resource_version)
+        self.writes.append(f"delete {resource.plural}")
+        if document["spec"].get("nodeName") and grace_seconds != 0:
+            metadata = {**document["metadata"], "deletionTimestamp": timestamp(self.now)}
+            document = self._store(resource.plural, {**document, "metadata": metadata})
+        else:
+            self._remove(resource.plural, document)
+        if fault is not None:
+            raise fault.error
+        version: str = document["metadata"]["resourceVersion"]
+        return version
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _fault(self, method: str, plural: str) -> Fault | None:
+        if self.intercept is not None and (fault := self.intercept(method, plural)) is not None:
+            return fault
+        for fault in self.faults:
+            if (fault.method, fault.plural) == (method, plural):
+                self.faults.remove(fault)
+                return fault
+        return None
+
+    def _find(self, plural: str, key: str) -> Document:
+        try:
+            return self.objects[plural, key]
+        except KeyError:
+            raise errors.NotFoundError(404, "NotFound", f"{plural} {key} not found") from None
+
+    def _guard(self, document: Document, uid: str | None, version: str | None) -> None:
+        metadata = document["metadata"]
+        if uid not in (None, metadata["uid"]) or version not in (None, metadata["resourceVersion"]):
+            raise errors.ConflictError(409, "Conflict", "the object has been modified")
+
+    def _add(self, plural: str, document: Document) -> Document:
+        self.uids += 1
+        metadata = {**document["metadata"], "uid": f"uid-{self.uids}", "creationTimestamp": timestamp(self.now)}
+        return self._store(plural, {**document, "metadata": metadata})
+
+    def _store(self, plural: str, document: Document) -> Document:
+        self.revision += 1
+        metadata = {**document["metadata"], "resourceVersion": str(self.revision)}
+        document = {**document, "metadata": metadata}
+        self.objects[plural, _key(document)] = document
+        self.log.append((plural, document, False))
+        self._check()
+        return document
+
+    def _remove(self, plural: str, document: Document) -> None:
+        self.revision += 1
+        del self.objects[plural, _key(document)]
+        metadata = {**document["metadata"], "resourceVersion": str(self.revision)}
+        self.log.append((plural, {**document, "metadata": metadata}, True))
+
+    def _check(self) -> None:
+        owners = [owner["uid"] for pod in self.live() for owner in pod["metadata"].get("ownerReferences", ())]
+        for uid in {uid for uid in owners if owners.count(uid) > 1}:
+            self.violations.append(f"revision {self.revision}: {owners.count(uid)} live pods of VM {uid}")
+
+
+class Process:
+    """One controller process: its caches, its queue, its reconciler. A new one knows nothing of the one before."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.caches = Caches()
+        self.nodes: Store[ObjectOnly] = Store()
+        self.pending: dict[str, None] = {}
+        self.events: list[Event] = []
+        self._stores: dict[str, Store[Any]] = {
+            VIRTUAL_MACHINES.plural: self.caches.vms,
+            PODS.plural: self.caches.pods,
+            NODES.plural: self.nodes,
+        }
+        self._types: dict[str, type[Any]] = {
+            VIRTUAL_MACHINES.plural: VirtualMachine,
+            PODS.plural: Pod,
+            NODES.plural: ObjectOnly,
+        }
+        feed(lambda key, _: self.pending.setdefault(key), {None: self.caches}, self.nodes)
+        self._read = len(cluster.log)
+        for plural, store in self._stores.items():
+            items = [
+                _decode(document, self._types[plural])
+                for (kind, _), document in cluster.objects.items()
+                if kind == plural and self._selected(plural, document)
+            ]
+            store.replace(items, str(cluster.revision))
+        self.reconciler = VMReconciler(
+            cluster,
+            {None: self.caches},
+            self.nodes,
+            POLICY,
+            record=self._record,
+            rng=Random(1),  # noqa: S311 - jitter, no secret
+            now=lambda: cluster.now,
+            monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
+        )
+        self.reconciler.begin()
+
+    def _record(self, _: ObjectMeta, event: Event) -> None:
+        self.events.append(event)
+
+    def _selected(self, plural: str, document: Document) -> bool:
+        return plural != PODS.plural or "simulation.node-classifier.io/vm" in document["metadata"].get("labels", {})
+
+    def deliver(self, *, withhold: str | None = None) -> None:
+        """Let the watches catch up; those of one resource may be late."""
+        for plural, document, deleted in self.cluster.log[self._read :]:
+            if plural == withhold:
+                continue
+            item = _decode(document, self._types[plural])
+            # An object that leaves the selection reaches its watcher as deleted.
+            self._stores[plural].apply(item, deleted=deleted or not self._selected(plural, document))
+        if withhold is None:
+            self._read = len(self.cluster.log)
+
+    async def reconcile(self, key: str = "default/vm-1") -> Result | errors.KubeError:
+        """Reconcile once, whatever the queue says; return the error where a worker would back off."""
+        try:
+            return await self.reconciler.reconcile(key)
+        except errors.KubeError as error:
+            return error
+
+    async def settle(self, rounds: int = 40) -> None:
+        """Play controller, scheduler and kubelet until nobody has anything left to do."""
+        for _ in range(rounds):
+            self.deliver()
+            before = (self.cluster.revision, len(self.cluster.late))
+            again = False
+            for key in list(self.pending):
+                del self.pending[key]
+                result = await self.reconcile(key)
+                if isinstance(result, errors.KubeError) or result.retry or result.requeue_after is not None:
+                    self.pending[key] = None
+                    again = True
+            self.cluster.run_pods()
+            self.cluster.finish_deletions()
+            if (self.cluster.revision, len(self.cluster.late)) == before:
+                if not again:
+                    return
+                self.cluster.pass_time(1.0)
+        raise AssertionError(f"not settled: {self.cluster.objects}")
+
+
+def _decode(document: Document, kind: type[T]) -> T:
+    return msgspec.convert(document, kind)
+
+
+def _key(document: Document) -> str:
+    return f"{document['metadata']['namespace']}/{document['metadata']['name']}"
+
+
+def _merge(document: Document, patch: Mapping[str, Any]) -> Document:
+    """RFC 7386."""
+    merged = dict(document)
+    for name, value in patch.items():
+        if name in ("uid", "resourceVersion"):
+            continue
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(name), dict):
+            merged[name] = _merge(merged[name], value)
+        elif isinstance(value, Mapping):
+            merged[name] = _merge({}, value)
+        else:
+            merged[name] = value
+    return merged

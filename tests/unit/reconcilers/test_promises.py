@@ -1,0 +1,390 @@
+"""The promises of docs/design.md that a VM can break, each with the faults that would break it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from controller.domain import names
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.vm import CREATE_DEADLINE, SETTLED
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+
+LOST = errors.TransportError("the reply was lost")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One node, one VM."""
+    made = Cluster()
+    made.add_node()
+    made.apply_vm()
+    return made
+
+
+async def running(cluster: Cluster) -> Process:
+    """A process whose VM runs, some time after both began."""
+    process = Process(cluster)
+    await process.settle()
+    assert cluster.status()["phase"] == "Running"
+    cluster.pass_time(3600)
+    return process
+
+
+# --- 1. at most one live pod -----------------------------------------------------------------------------------
+
+
+async def test_a_create_whose_reply_was_lost_is_adopted_not_repeated(cluster: Cluster) -> None:
+    """The second create collides with the first; what has the name is ours."""
+    cluster.faults.append(Fault("create", "pods", LOST))
+    process = Process(cluster)
+    await process.settle()
+    assert len(cluster.pods()) == 1
+    assert cluster.writes.count("create pods") == 1
+    assert cluster.violations == []
+
+
+async def test_a_create_that_commits_late_never_meets_a_successor(cluster: Cluster) -> None:
+    """While an unknown create may still commit, the incarnation stays: what it makes is the pod that counts."""
+    process = await running(cluster)
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    # The replacement's first create hangs on the server, the second makes the pod, and somebody deletes it at once.
+    process.deliver()
+    await process.reconcile()
+    process.deliver()
+    cluster.faults.append(Fault("create", "pods", LOST, late=CREATE_DEADLINE))
+    await process.reconcile()
+    await process.reconcile()
+    second = cluster.status()["podName"]
+    cluster.run_pods()
+    process.deliver()
+    await process.reconcile()
+    cluster.remove(PODS, f"default/{second}")
+    await process.settle()
+    assert cluster.violations == []
+    assert len(cluster.live()) == 1
+    assert cluster.status()["podName"] == cluster.live()[0]["metadata"]["name"]
+
+
+async def test_the_hold_after_an_unknown_create_lasts_two_deadlines(cluster: Cluster) -> None:
+    """Not less, and not for ever."""
+    process = await running(cluster)
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    process.deliver()
+    await process.reconcile()
+    process.deliver()
+    cluster.faults.append(Fault("create", "pods", LOST))
+    await process.reconcile()
+    cluster.run_pods()
+    process.deliver()
+    await process.reconcile()
+    process.deliver()
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    process.deliver()
+    before = cluster.status()["incarnation"]
+    cluster.pass_time(SETTLED - 1)
+    await process.reconcile()
+    assert cluster.status()["incarnation"] == before
+    cluster.pass_time(1)
+    process.deliver()
+    await process.reconcile()
+    assert cluster.status()["incarnation"] == before + 1
+
+
+async def test_a_pod_cache_that_lags_behind_our_create_makes_no_second_pod(cluster: Cluster) -> None:
+    """Nothing is decided until the cache shows the last write."""
+    process = Process(cluster)
+    await process.reconcile()
+    cluster.run_pods()
+    process.deliver(withhold="pods")
+    for _ in range(5):
+        await process.reconcile()
+    assert cluster.writes == ["create pods"]
+
+
+async def test_a_vm_cache_that_lags_behind_its_status_moves_no_incarnation_twice(cluster: Cluster) -> None:
+    """The write is guarded, and the process waits for its own."""
+    process = await running(cluster)
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    process.deliver()
+    await process.reconcile()
+    process.deliver(withhold="virtualmachines")
+    for _ in range(5):
+        await process.reconcile()
+    assert cluster.status()["incarnation"] == 1
+
+
+async def test_a_pod_whose_labels_were_edited_away_gets_them_back_and_no_twin(cluster: Cluster) -> None:
+    """The watch loses it, the live read of its recorded name finds it."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.edit(PODS, f"default/{pod}", labels={})
+    await process.settle()
+    assert cluster.violations == []
+    assert [found["metadata"]["name"] for found in cluster.pods()] == [pod]
+    assert cluster.pods()[0]["metadata"]["labels"][names.VM_LABEL] == "vm-1"
+
+
+async def test_labels_edited_away_before_a_lost_reply_make_no_twin_either(cluster: Cluster) -> None:
+    """Adoption repairs what it adopts."""
+    process = Process(cluster)
+    cluster.faults.append(Fault("create", "pods", LOST))
+    await process.reconcile()
+    cluster.edit(PODS, "default/" + cluster.pods()[0]["metadata"]["name"], labels={})
+    await process.settle()
+    assert cluster.violations == []
+    assert len(cluster.pods()) == 1
+
+
+async def test_the_predecessor_is_seen_gone_before_its_successor_is_made(cluster: Cluster) -> None:
+    """Also when its deletion takes long and its labels are gone, so that no cache shows it."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.edit(PODS, f"default/{pod}", deletionTimestamp="2026-01-15T11:00:00Z")
+    process.deliver()
+    await process.reconcile()
+    cluster.edit(PODS, f"default/{pod}", labels={})
+    for _ in range(5):
+        process.deliver()
+        await process.reconcile()
+    assert len(cluster.pods()) == 1
+    assert cluster.violations == []
+
+
+async def test_a_wiped_status_restarts_no_count(cluster: Cluster) -> None:
+    """The pod's own incarnation is believed."""
+    process = await running(cluster)
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    await process.settle()
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {"phase": "Pending"})
+    await process.settle()
+    assert cluster.status()["incarnation"] == 1
+    assert len(cluster.pods()) == 1
+    assert cluster.violations == []
+
+
+async def test_a_vm_recreated_in_one_breath_waits_for_its_predecessors_pod(cluster: Cluster) -> None:
+    """The old UID's pod goes first; then the new VM gets its own."""
+    process = await running(cluster)
+    old_uid = cluster.vm()["metadata"]["uid"]
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    cluster.apply_vm()
+    process.deliver()
+    await process.reconcile()
+    assert len(cluster.live()) == 1, "the old pod is terminating, and nothing was created yet"
+    await process.settle()
+    assert cluster.live(old_uid) == []
+    assert len(cluster.live(cluster.vm()["metadata"]["uid"])) == 1
+
+
+async def test_of_two_processes_acting_at_once_one_pod_counts(cluster: Cluster) -> None:
+    """The guarded status names it; any other is deleted by the next reconcile."""
+    one, other = Process(cluster), Process(cluster)
+    await one.settle()
+    await other.settle()
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    for process in (one, other, one, other, one, other):
+        process.deliver()
+        await process.reconcile()
+    await one.settle()
+    await other.settle()
+    await one.settle()
+    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
+
+
+# --- 2. stable, 3. level-triggered -----------------------------------------------------------------------------
+
+
+async def test_a_settled_vm_costs_no_further_write(cluster: Cluster) -> None:
+    """However often it is looked at, by this process or the next."""
+    process = await running(cluster)
+    before = list(cluster.writes)
+    for _ in range(10):
+        await process.reconcile()
+    await Process(cluster).settle()
+    assert cluster.writes == before
+
+
+@pytest.mark.parametrize("scenario", ["create", "replace", "stop", "start", "delete", "recreate", "fail", "node"])
+async def test_a_crash_between_any_two_writes_changes_nothing_in_the_end(scenario: str) -> None:
+    """For every k: die with write k (committed, its reply lost), start anew, settle as if nothing had been."""
+    undisturbed = await _play(scenario, crash_at=None)
+    for k in range(1, len(undisturbed.writes) + 1):
+        for committed in (True, False):
+            disturbed = await _play(scenario, crash_at=k, committed=committed)
+            where = f"crash at write {k} ({'after' if committed else 'before'} its commit)"
+            assert disturbed.violations == [], where
+            assert _outline(disturbed) == _outline(undisturbed), where
+
+
+async def _play(scenario: str, *, crash_at: int | None, committed: bool = True) -> Cluster:
+    """Bring a VM to where the scenario begins, play it with or without a crash, and let everything settle."""
+    cluster = Cluster()
+    cluster.add_node()
+    process = Process(cluster)
+    cluster.apply_vm()
+    if scenario != "create":
+        await process.settle()
+        cluster.pass_time(3600)
+    if scenario == "start":
+        cluster.apply_vm(running=False)
+        await process.settle()
+        cluster.pass_time(3600)
+    _begin(scenario, cluster)
+    cluster.writes.clear()
+    if crash_at is None:
+        await process.settle(rounds=120)
+        return cluster
+    crash = _CrashAt(cluster, crash_at, committed=committed)
+    with suppress(asyncio.CancelledError):
+        await process.settle(rounds=120)
+    assert crash.happened, "an undisturbed run makes as many writes"
+    await Process(cluster).settle(rounds=120)
+    return cluster
+
+
+def _begin(scenario: str, cluster: Cluster) -> None:
+    match scenario:
+        case "replace":
+            cluster.remove(PODS, "default/" + cluster.status()["podName"])
+        case "stop":
+            cluster.apply_vm(running=False)
+        case "start":
+            cluster.apply_vm(running=True)
+        case "delete":
+            cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+        case "recreate":
+            cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+            cluster.apply_vm()
+        case "fail":
+            pod = cluster.status()["podName"]
+            cluster.set_status(PODS, f"default/{pod}", {"phase": "Failed"})
+        case "node":
+            cluster.add_node("node-2")
+            cluster.remove(NODES, "/node-1")
+
+
+class _CrashAt:
+    """The process dies at its k-th write: before it reaches the cluster, or after it took effect."""
+
+    def __init__(self, cluster: Cluster, k: int, *, committed: bool) -> None:
+        self._cluster = cluster
+        self._left = k
+        self._committed = committed
+        self.happened = False
+        cluster.intercept = self._intercept
+
+    def _intercept(self, method: str, plural: str) -> Fault | None:
+        self._left -= 1
+        if self._left:
+            return None
+        self.happened = True
+        self._cluster.intercept = None
+        # No `except` of the product catches this one: nothing after it is done by this process.
+        return Fault(method, plural, asyncio.CancelledError(), commit=self._committed)
+
+
+def _outline(cluster: Cluster) -> dict[str, object]:
+    """What must be the same with and without a crash: everything but names, UIDs, times and versions."""
+    vms = {
+        document["metadata"]["name"]: (
+            document["status"]["phase"],
+            [found["type"] for found in document["status"].get("conditions", ())],
+            [(found["type"], found["status"]) for found in document["status"].get("conditions", ())][:1],
+        )
+        for (plural, _), document in cluster.objects.items()
+        if plural == VIRTUAL_MACHINES.plural
+    }
+    return {"vms": vms, "pods": sorted(pod["status"]["phase"] for pod in cluster.pods())}
+
+
+# --- 5. strangers ----------------------------------------------------------------------------------------------
+
+
+async def test_a_strangers_pod_on_our_name_is_left_alone_and_the_vm_says_so(cluster: Cluster) -> None:
+    """A name that is taken is a condition on that VM, and harms nobody else."""
+    uid = cluster.vm()["metadata"]["uid"]
+    name = names.pod_name("vm-1", uid, 0)
+    stranger = {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Running"}}
+    cluster._add(PODS.plural, stranger)
+    cluster.apply_vm("vm-2")
+    process = Process(cluster)
+    for _ in range(6):
+        process.deliver()
+        for key in ("default/vm-1", "default/vm-2"):
+            await process.reconcile(key)
+        cluster.run_pods()
+    ready = cluster.status()["conditions"][0]
+    assert (ready["reason"], cluster.status()["phase"]) == ("FailedCreate", "Pending")
+    assert f"pod {name} exists and does not belong to this VM" in ready["message"]
+    assert cluster.status("vm-2")["phase"] == "Running"
+    assert ("delete pods" in cluster.writes) is False
+
+
+async def test_a_pod_whose_owner_was_edited_away_is_released_not_deleted(cluster: Cluster) -> None:
+    """Without the ownerRef it is a stranger: the VM gets another, the old one stays."""
+    process = await running(cluster)
+    released = cluster.status()["podName"]
+    cluster.edit(PODS, f"default/{released}", ownerReferences=[])
+    await process.settle()
+    assert cluster.status()["incarnation"] == 1
+    assert f"default/{released}" in {f"default/{pod['metadata']['name']}" for pod in cluster.pods()}
+
+
+async def test_a_pod_that_changed_owner_since_it_was_cached_is_not_deleted(cluster: Cluster) -> None:
+    """The delete carries the version that was decided on: orphaned meanwhile, it survives."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.edit(PODS, f"default/{pod}", ownerReferences=[])
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    process.deliver(withhold="pods")
+    await process.reconcile()
+    assert "deletionTimestamp" not in cluster.pods()[0]["metadata"]
+
+
+async def test_a_vm_that_only_the_cache_misses_keeps_its_pod(cluster: Cluster) -> None:
+    """`The VM is gone` is believed only after a live read."""
+    process = await running(cluster)
+    process.caches.vms.replace([], "1")
+    await process.reconcile()
+    assert len(cluster.live()) == 1
+    assert "deletionTimestamp" not in cluster.live()[0]["metadata"]
+
+
+async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) -> None:
+    """While the node exists nothing is force-deleted."""
+    process = await running(cluster)
+    process.nodes.replace([], "1")
+    await process.reconcile()
+    assert len(cluster.live()) == 1
+    assert "deletionTimestamp" not in cluster.live()[0]["metadata"]
+
+
+# --- 6. bad input ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (errors.ForbiddenError(403, "Forbidden", "exceeded quota: pods"), "FailedCreate"),
+        (errors.InvalidError(422, "Invalid", "spec.nodeSelector: Invalid value"), "FailedCreate"),
+    ],
+)
+async def test_a_refused_pod_is_told_once_and_made_when_it_is_allowed(
+    cluster: Cluster, refusal: errors.StatusError, reason: str
+) -> None:
+    """One event, one status write, however often it is tried; then all is well."""
+    process = Process(cluster)
+    cluster.faults += [Fault("create", "pods", refusal, commit=False)] * 9
+    for _ in range(8):
+        process.deliver()
+        await process.reconcile()
+    assert cluster.status()["conditions"][0]["reason"] == reason
+    assert cluster.writes == ["patch virtualmachines"]
+    assert [event.reason for event in process.events] == ["FailedCreate"]
+    cluster.faults.clear()
+    await process.settle()
+    assert cluster.status()["phase"] == "Running"
