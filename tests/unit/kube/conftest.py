@@ -14,11 +14,9 @@ from controller.kube.client import Client
 from controller.kube.credentials import Source
 from tests.unit.kube.builders import ApiServer, kubeconfig, reply
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_implicit_loop() -> None:
-    """Keep `get_event_loop` from making a loop that nobody closes: plugins call it before synchronous tests."""
-    asyncio.set_event_loop(None)
+# Plugins call `get_event_loop` before synchronous tests, of any folder; without this it makes a loop that nobody
+# closes, and a later test fails of the warning. So it is done when tests are collected, before any of them runs.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)
