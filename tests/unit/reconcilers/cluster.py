@@ -51,6 +51,7 @@ class Cluster:
     revision: int = 100
     objects: dict[tuple[str, str], Document] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     late: list[tuple[datetime, Document]] = field(default_factory=list)
@@ -142,6 +143,7 @@ class Cluster:
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read the newest state."""
+        self.requests.append(f"get {resource.plural}")
         return _decode(self._find(resource.plural, f"{namespace or ''}/{name}"), resource.type)
 
     async def create(
@@ -219,6 +221,7 @@ class Cluster:
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _fault(self, method: str, plural: str) -> Fault | None:
+        self.requests.append(f"{method} {plural}")
         if self.intercept is not None and (fault := self.intercept(method, plural)) is not None:
             return fault
         for fault in self.faults:

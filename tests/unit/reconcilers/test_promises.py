@@ -94,15 +94,67 @@ async def test_the_hold_after_an_unknown_create_lasts_two_deadlines(cluster: Clu
     assert cluster.status()["incarnation"] == before + 1
 
 
-async def test_a_pod_cache_that_lags_behind_our_create_makes_no_second_pod(cluster: Cluster) -> None:
-    """Nothing is decided until the cache shows the last write."""
+async def test_nothing_is_decided_until_the_pod_cache_shows_our_own_write(cluster: Cluster) -> None:
+    """Not a request is made for a VM whose last write is still on its way back."""
     process = Process(cluster)
     await process.reconcile()
     cluster.run_pods()
     process.deliver(withhold="pods")
     for _ in range(5):
         await process.reconcile()
-    assert cluster.writes == ["create pods"]
+    assert cluster.requests == ["create pods"]
+
+
+async def test_a_predecessor_that_no_cache_shows_is_found_before_the_create(cluster: Cluster) -> None:
+    """Another process moved the incarnation while the old pod lived on with its labels edited away."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.edit(PODS, f"default/{pod}", labels={})
+    moved = {**cluster.status(), "phase": "Scheduling", "incarnation": 1}
+    del moved["podUID"]
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", moved)
+    await process.settle()
+    assert cluster.violations == []
+    assert [found["metadata"]["name"] for found in cluster.live()] == [cluster.status()["podName"]]
+    assert cluster.status()["incarnation"] == 1
+
+
+async def test_a_stale_worker_cannot_undo_anothers_status(cluster: Cluster) -> None:
+    """Every status write carries the version that it was decided on."""
+    process = await running(cluster)
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    process.deliver()
+    moved = {**cluster.status(), "phase": "Scheduling", "incarnation": 5}
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", moved)
+    assert isinstance(await process.reconcile(), errors.ConflictError)
+    assert cluster.status() == moved
+
+
+async def test_a_create_that_the_process_before_left_behind_never_meets_a_successor(cluster: Cluster) -> None:
+    """After a restart the incarnation of a young VM stays until such a create has settled."""
+    cluster.faults.append(Fault("create", "pods", asyncio.CancelledError(), late=CREATE_DEADLINE))
+    with suppress(asyncio.CancelledError):
+        await Process(cluster).reconcile()
+    process = Process(cluster)
+    await process.reconcile()
+    cluster.run_pods()
+    process.deliver()
+    await process.reconcile()
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    await process.settle()
+    assert cluster.violations == []
+    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
+
+
+async def test_a_restart_holds_back_no_vm_that_was_settled_long_ago(cluster: Cluster) -> None:
+    """Its pod that vanished while nobody looked is replaced at once."""
+    await running(cluster)
+    cluster.remove(PODS, "default/" + cluster.status()["podName"])
+    before = cluster.now
+    process = Process(cluster)
+    await process.settle()
+    assert (cluster.status()["phase"], cluster.status()["incarnation"]) == ("Running", 1)
+    assert (cluster.now - before).total_seconds() < 2
 
 
 async def test_a_vm_cache_that_lags_behind_its_status_moves_no_incarnation_twice(cluster: Cluster) -> None:
