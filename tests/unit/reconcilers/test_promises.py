@@ -142,6 +142,8 @@ async def test_a_create_that_the_process_before_left_behind_never_meets_a_succes
     await process.reconcile()
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     await process.settle()
+    cluster.pass_time(CREATE_DEADLINE)
+    await process.settle()
     assert cluster.violations == []
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
