@@ -166,13 +166,16 @@ def test_the_wide_list_adds_readiness_and_reason(fleet: Kubectl) -> None:
 
 def test_the_watch_shows_a_vm_go_to_running(own: Kubectl) -> None:
     """`kubectl get vm -w` prints a line per change, until the VM runs."""
+    own.apply_vm("first", running=False)
     with own.running("get", "vm", "-w") as watch:
+        watch.wait_for(lambda lines: len(lines) >= 2)  # what was there is printed before what comes
         own.apply_vm("my-vm")
-        lines = watch.wait_for(lambda lines: any(" Running " in line for line in lines))
+        lines = watch.wait_for(lambda lines: any(re.match(r"my-vm +Running ", line) for line in lines))
     heading, *changes = rows("\n".join(lines))
     assert heading == COLUMNS
-    assert changes[0][1] == "Pending"
-    assert changes[-1][1] == "Running"
+    phases = [row[1] for row in changes if row[0] == "my-vm"]
+    assert phases[0] == "Pending"
+    assert phases[-1] == "Running"
 
 
 def test_the_watch_can_tell_events(own: Kubectl) -> None:
