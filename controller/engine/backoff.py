@@ -13,6 +13,8 @@ from typing import Final
 INITIAL: Final = 0.8
 MAXIMUM: Final = 30.0
 RESET_AFTER: Final = 120.0
+LONGEST_FLOOR: Final = 300.0
+"""Seconds of a server's Retry-After that are believed: a longer one would blind us."""
 
 
 class Backoff:
@@ -25,12 +27,12 @@ class Backoff:
         self._last = clock()
 
     def delay(self, *, at_least: float | None = None) -> float:
-        """Return the seconds to wait before the next try; a server's Retry-After sets a floor."""
+        """Return the seconds to wait before the next try; a server's Retry-After sets a floor (of at most 300 s)."""
         now = self._clock()
         if now - self._last > RESET_AFTER:
             self._next = INITIAL
         base = self._next
         self._next = min(MAXIMUM, base * 2)
-        delay = max(base * (1 + self._rng.random()), at_least or 0.0)
+        delay = max(base * (1 + self._rng.random()), min(at_least or 0.0, LONGEST_FLOOR))
         self._last = now + delay
         return delay

@@ -5,7 +5,9 @@ Guarantees:
 - The first list is paged and a quorum read; the store takes it whole or not at all, and a watch resumes only from
   a version that a complete list, a later event or a bookmark gave.
 - 410, as an HTTP status or as an ERROR event, leads to a new list, whose differences (deletions too) reach the
-  listeners. Every other failure keeps the version and watches on.
+  listeners. Every other failure keeps the version and watches on, but the third refusal in a row leads to a new list
+  too: the version may be one that this server never had (etcd restored from a backup).
+- An object that does not decode is left out and logged; it never keeps the others from arriving.
 - It never gives up and never stops silently: failures back off (0.8 s to 30 s, Retry-After honoured) and are
   logged; the only way out of `run` is cancellation.
 - A connection that is silent beyond the client's idle limit counts as broken.
@@ -33,6 +35,8 @@ _log = structlog.get_logger(__name__)
 PAGE_SIZE: Final = 500
 WATCH_LIFE: Final = (300.0, 600.0)
 """Seconds a watch lives, drawn at random: bounded, so that tokens rotate and load balancers rebalance."""
+MAX_REFUSALS: Final = 3
+"""Watches refused in a row before a new list."""
 SHORT_WATCH: Final = 1.0
 """A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
 
@@ -95,27 +99,38 @@ class Reflector(Generic[T]):
         clock = asyncio.get_running_loop().time
         backoff = Backoff(clock, self._rng)
         listed = False
+        refusals = 0
         while True:
             started = clock()
             try:
                 if not listed:
                     await self._list()
                     listed = True
+                    refusals = 0
                 events = await self._watch()
             except errors.ExpiredError as error:
                 self._log.info("listing again", why=str(error))
                 listed = False
                 await self._sleep(backoff.delay())
             except errors.KubeError as error:
-                retry_after = error.retry_after if isinstance(error, errors.StatusError) else None
-                delay = backoff.delay(at_least=retry_after)
+                refusals += _refuses(error)
+                listed = listed and refusals < MAX_REFUSALS
+                delay = backoff.delay(at_least=_retry_after(error))
                 self._log.warning(
-                    "watching again" if listed else "listing again", error=str(error), in_seconds=round(delay, 1)
+                    "watching again" if listed else "listing again",
+                    error=self._explain(error),
+                    in_seconds=round(delay, 1),
                 )
                 await self._sleep(delay)
             else:
+                refusals = 0
                 if events == 0 and clock() - started < SHORT_WATCH:
                     await self._sleep(backoff.delay())
+
+    def _explain(self, error: errors.KubeError) -> str:
+        if isinstance(error, errors.NotFoundError) and self._resource.group:
+            return f"{error}; is the resource {self._resource.plural}.{self._resource.group} installed?"
+        return str(error)
 
     async def _list(self) -> None:
         """Read all pages, then hand them to the store at once."""
@@ -165,8 +180,12 @@ class Reflector(Generic[T]):
     def _apply(self, event: codec.WatchEnvelope) -> None:
         match event.type:
             case "ADDED" | "MODIFIED" | "DELETED":
-                item = codec.decode(event.object, self._resource.type)
-                self._store.apply(item, deleted=event.type == "DELETED")
+                try:
+                    item = codec.decode(event.object, self._resource.type)
+                except errors.MalformedReplyError as error:
+                    self._log.error("an object is left out", error=str(error))
+                else:
+                    self._store.apply(item, deleted=event.type == "DELETED")
             case "BOOKMARK":
                 bookmark = codec.decode(event.object, ObjectOnly)
                 self._store.bookmark(bookmark.metadata.resource_version)
@@ -175,3 +194,12 @@ class Reflector(Generic[T]):
                 raise errors.from_status(status.code, status.reason, status.message)
             case _:
                 raise errors.MalformedReplyError(f"a watch event of unknown type {event.type!r}")
+
+
+def _refuses(error: errors.KubeError) -> bool:
+    """Whether the server answered and will not have this watch; a lost connection or 429 says nothing about it."""
+    return not isinstance(error, errors.TransportError | errors.TooManyRequestsError)
+
+
+def _retry_after(error: errors.KubeError) -> float | None:
+    return error.retry_after if isinstance(error, errors.StatusError) else None

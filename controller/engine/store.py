@@ -30,7 +30,12 @@ Listener: TypeAlias = Callable[[T | None, T | None], None]
 
 def revision(resource_version: str) -> int:
     """Return a resource version as a number, so that two can be compared (KEP-5504); -1 if it is none."""
-    return int(resource_version) if resource_version.isascii() and resource_version.isdigit() else -1
+    digits = resource_version.isascii() and resource_version.isdigit() and len(resource_version) <= _LONGEST_VERSION
+    return int(resource_version) if digits else -1
+
+
+_LONGEST_VERSION = 39
+"""Digits of 2¹²⁸, the largest version the API promises."""
 
 
 class Store(Generic[T]):

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -20,6 +19,9 @@ from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
 
 _log = structlog.get_logger(__name__)
+
+
+_CANCEL_DEADLINE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,9 @@ class Workers:
         _, late = await asyncio.wait(self._tasks, timeout=deadline)
         for task in late:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        if late:
+            # One that swallows its cancellation is left behind: the process ends anyway.
+            await asyncio.wait(late, timeout=_CANCEL_DEADLINE)
 
     async def _work(self) -> None:
         while not self._stopping:

@@ -127,8 +127,11 @@ class Client:
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_DEADLINE, sock_read=idle_limit)
         path = resource.path(namespace)
         try:
-            async with await self._open("GET", path, query=query, timeout=timeout) as response:
-                await self._check(response)
+            async with asyncio.timeout(REQUEST_DEADLINE):
+                response = await self._open("GET", path, query=query, timeout=timeout)
+            async with response:
+                async with asyncio.timeout(REQUEST_DEADLINE):
+                    await self._check(response)
                 async for lines in _lines(response.content):
                     yield [codec.decode(line, codec.WatchEnvelope) for line in lines]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -215,9 +218,13 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=deadline, sock_connect=CONNECT_DEADLINE)
         data = codec.encode(body) if body is not None else None
         try:
-            async with await self._open(
-                method, path, query=query, data=data, content_type=content_type, timeout=timeout
-            ) as response:
+            # aiohttp's own limit does not count what comes before the request: credential plugins, say.
+            async with (
+                asyncio.timeout(deadline),
+                await self._open(
+                    method, path, query=query, data=data, content_type=content_type, timeout=timeout
+                ) as response,
+            ):
                 await self._check(response)
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -298,6 +305,7 @@ class Client:
                 _log.warning("credentials were refused and cannot be read again", error=str(error))
                 return
             self._configuration.api_key = fresh.api_key
+            self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[list[bytes], None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 
 from controller.domain.objects import Value
 from controller.kube import errors
 
 T = TypeVar("T")
 
+_log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder()
 
 
@@ -70,11 +72,20 @@ def decode(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
 
 
 def decode_list(data: bytes, kind: type[T]) -> tuple[ListMeta, list[T]]:
-    """Decode one page of a list. Raises MalformedReplyError."""
+    """Decode one page of a list; an item that does not decode is left out and logged.
+
+    Raises MalformedReplyError for what is no list.
+    """
     envelope = decode(data, _ListEnvelope)
     if not envelope.metadata.resource_version:
         raise errors.MalformedReplyError("a list without metadata.resourceVersion")
-    return envelope.metadata, [decode(item, kind) for item in envelope.items or ()]
+    items: list[T] = []
+    for raw in envelope.items or ():
+        try:
+            items.append(decode(raw, kind))
+        except errors.MalformedReplyError as error:
+            _log.error("an object is left out", error=str(error))
+    return envelope.metadata, items
 
 
 def decode_status(data: bytes) -> Status:

@@ -7,6 +7,7 @@ a blocked event loop or a background task that ended does.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -23,8 +24,7 @@ class LoopMonitor:
     """Measures how late the event loop runs what is due."""
 
     def __init__(self) -> None:
-        self._worst = 0.0
-        self._worst_at = float("-inf")
+        self._lags: deque[float] = deque((0.0,), maxlen=int(_MEMORY / _HEARTBEAT))
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -32,14 +32,12 @@ class LoopMonitor:
         while True:
             before = clock()
             await asyncio.sleep(_HEARTBEAT)
-            lag = max(0.0, clock() - before - _HEARTBEAT)
-            if lag >= self._worst or clock() - self._worst_at > _MEMORY:
-                self._worst, self._worst_at = lag, clock()
+            self._lags.append(max(0.0, clock() - before - _HEARTBEAT))
 
     @property
     def lag(self) -> float:
         """The worst lag of the last 30 s, in seconds."""
-        return self._worst
+        return max(self._lags)
 
 
 class Health:

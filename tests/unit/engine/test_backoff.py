@@ -61,8 +61,8 @@ def test_less_than_two_quiet_minutes_do_not_start_the_delays_over() -> None:
         clock.now += backoff.delay()
 
     clock.now += 119.5
-    delay = backoff.delay(at_least=600)
-    assert delay == 600
+    delay = backoff.delay(at_least=200)
+    assert delay == 200
     clock.now += delay
 
     assert 12.8 <= backoff.delay() < 25.6
@@ -75,3 +75,8 @@ def test_a_server_s_retry_after_is_a_floor() -> None:
     assert backoff.delay(at_least=7) == 7
     assert 1.6 <= backoff.delay(at_least=0.1) < 3.2
     assert 3.2 <= backoff.delay(at_least=None) < 6.4
+
+
+def test_a_retry_after_of_a_day_is_not_believed() -> None:
+    """It would blind us; five minutes is the most."""
+    assert Backoff(Clock(), seeded()).delay(at_least=86400) == 300

@@ -248,7 +248,6 @@ FAILURES: dict[str, WatchStep] = {
     "503 in HTML": errors.ServerError(503, "", "<html>"),
     "302": errors.StatusError(302, "", "moved"),
     "garbage line": errors.MalformedReplyError("expected WatchEnvelope"),
-    "garbage object": GARBAGE,
     "unknown type": UNKNOWN,
     "500 event": error_event(500, "InternalError"),
     "event of no known code": error_event(0),
@@ -278,6 +277,41 @@ async def test_a_failure_after_events_keeps_what_the_events_brought(failure: Wat
 
         assert scene.watched_from == ["5", "6"]
         assert scene.names == ["a"]
+
+
+async def test_an_object_that_does_not_decode_is_left_out_and_the_others_arrive() -> None:
+    """A poisoned event cannot stop the watch, however often it comes back."""
+    scene = Scene([page(5)], [[GARBAGE, event("ADDED", pod("a", 6)), HANG]])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.names == ["a"]
+        assert scene.watched_from == ["5"]
+
+
+async def test_the_third_refusal_in_a_row_leads_to_a_new_list() -> None:
+    """The server may never have had our version: an etcd restored from a backup is behind it."""
+    refused = errors.ServerError(500, "InternalError", "too large resource version")
+    scene = Scene([page(900, pod("lost", 1)), page(5, pod("a", 1))], [[refused], [refused], [refused], [HANG]])
+    async with scene.running():
+        await asyncio.sleep(60)
+
+        assert scene.watched_from == ["900", "900", "900", "5"]
+        assert scene.names == ["a"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [errors.TransportError("refused"), errors.TooManyRequestsError(429, "TooManyRequests", "slow down")],
+    ids=["transport", "429"],
+)
+async def test_an_outage_or_a_throttled_watch_costs_no_new_list(failure: errors.KubeError) -> None:
+    """They say nothing about our version, and lists are what such a server can bear least."""
+    scene = Scene([page(5)], [[failure]] * 10)
+    async with scene.running():
+        await asyncio.sleep(3600)
+
+        assert len(scene.api.list_requests) == 1
 
 
 async def test_a_list_is_tried_again_after_any_failure() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,10 +12,6 @@ from aiohttp import web
 from controller.kube.client import Client
 from controller.kube.credentials import Source
 from tests.unit.kube.builders import ApiServer, kubeconfig, reply
-
-# Plugins call `get_event_loop` before synchronous tests, of any folder; without this it makes a loop that nobody
-# closes, and a later test fails of the warning. So it is done when tests are collected, before any of them runs.
-asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

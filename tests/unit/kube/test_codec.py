@@ -43,10 +43,11 @@ def test_a_list_without_a_version_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("item", [7, None, {}, {"metadata": None}, {"metadata": {"name": 7}}])
-def test_an_item_that_is_no_object_fails_the_list(item: object) -> None:
-    """A list is whole or not at all."""
-    with pytest.raises(errors.MalformedReplyError):
-        codec.decode_list(listing(items=[pod_body("a"), item]), Pod)
+def test_an_item_that_is_no_object_is_left_out_and_the_others_stay(item: object) -> None:
+    """One odd object never blinds us to the rest."""
+    _, items = codec.decode_list(listing(items=[pod_body("a"), item, pod_body("b")]), Pod)
+
+    assert [pod.metadata.name for pod in items] == ["a", "b"]
 
 
 def test_an_odd_value_in_a_vm_s_spec_fails_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Settings of this folder's tests."""
+"""Settings of every test."""
 
 from __future__ import annotations
 
