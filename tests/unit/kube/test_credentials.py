@@ -234,3 +234,16 @@ async def test_a_token_that_cannot_be_refreshed_fails_the_request_and_nothing_mo
             await anext(client.watch(PODS, resource_version="1", life=300))
 
     assert api.seen == []
+
+
+async def test_a_credential_plugin_that_hangs_counts_in_the_requests_deadline(api: ApiServer) -> None:
+    """Nothing waits for ever, what comes before the request included."""
+
+    async def hang(_: Configuration) -> None:
+        await asyncio.sleep(3600)
+
+    configuration = Configuration(host=api.url, api_key={"BearerToken": "Bearer first"})
+    configuration.refresh_api_key_hook = hang
+    async with Client(ApiClient(configuration), Source(None)) as client:
+        with pytest.raises(errors.TransportError):
+            await client._send("GET", "/readyz", deadline=0.05)
