@@ -1,0 +1,210 @@
+"""The recorder: series, limits, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controller.domain.events import Event
+from controller.domain.objects import ObjectMeta
+from controller.engine.events import MAX_PENDING, MAX_SERIES, Recorder
+from controller.kube import errors
+from controller.kube.resources import ObjectOnly, Resource
+from tests.unit.engine.builders import settle
+
+pytestmark = pytest.mark.looptime
+START = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
+STARTED = Event("Normal", "Started", "Start", "The virtual machine runs on node-1")
+
+
+def vm(name: str = "vm-1") -> ObjectMeta:
+    """A VM's identity."""
+    return ObjectMeta(name=name, namespace="default", uid=f"uid-{name}")
+
+
+class Server:
+    """Keeps events as the API server would; `failure` answers everything."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, dict[str, Any]] = {}
+        self.at: list[float] = []
+        self.failure: errors.KubeError | None = None
+
+    async def create(
+        self, resource: Resource[ObjectOnly], body: Mapping[str, Any], *, namespace: str, server_deadline: float
+    ) -> ObjectOnly:
+        """Create an event."""
+        assert (resource.plural, namespace) == ("events", body["metadata"]["namespace"])
+        assert server_deadline > 0
+        return self._keep(body["metadata"]["name"], dict(body))
+
+    async def merge_patch(
+        self, resource: Resource[ObjectOnly], name: str, body: Mapping[str, Any], *, namespace: str
+    ) -> ObjectOnly:
+        """Update a series."""
+        assert (resource.plural, namespace) == ("events", "default")
+        if name not in self.events:
+            raise errors.NotFoundError(404, "NotFound", name)
+        return self._keep(name, {**self.events[name], **body})
+
+    def _keep(self, name: str, event: dict[str, Any]) -> ObjectOnly:
+        if self.failure is not None:
+            raise self.failure
+        self.at.append(asyncio.get_running_loop().time())
+        self.events[name] = event
+        return ObjectOnly(metadata=ObjectMeta(name=name))
+
+    @property
+    def counts(self) -> list[int]:
+        """How often each event was seen."""
+        return [event.get("series", {}).get("count", 1) for event in self.events.values()]
+
+
+@asynccontextmanager
+async def recording(server: Server) -> AsyncIterator[Recorder]:
+    """A recorder at work; its wall clock follows the loop's."""
+    clock = asyncio.get_running_loop().time
+    recorder = Recorder(
+        server,
+        api_version="simulation.node-classifier.io/v1alpha1",
+        kind="VirtualMachine",
+        instance="host-1",
+        clock=clock,
+        now=lambda: START + timedelta(seconds=clock()),
+    )
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield recorder
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_an_event_says_who_did_what_to_whom() -> None:
+    """Every field that the API requires, and the VM's identity."""
+    server = Server()
+    async with recording(server) as recorder:
+        recorder.record(vm(), STARTED)
+        await settle()
+    [event] = server.events.values()
+    assert event["regarding"] == {
+        "apiVersion": "simulation.node-classifier.io/v1alpha1",
+        "kind": "VirtualMachine",
+        "namespace": "default",
+        "name": "vm-1",
+        "uid": "uid-vm-1",
+    }
+    assert (event["reason"], event["action"], event["type"]) == ("Started", "Start", "Normal")
+    assert (event["reportingController"], event["reportingInstance"]) == ("vmsim-controller", "host-1")
+    assert event["eventTime"] == "2026-01-15T10:00:00.000000Z"
+    assert "series" not in event
+
+
+async def test_repetitions_become_one_series() -> None:
+    """One object, however often; its count and last time are kept up to date."""
+    server = Server()
+    async with recording(server) as recorder:
+        for _ in range(5):
+            recorder.record(vm(), STARTED)
+            await asyncio.sleep(60)
+    assert server.counts == [5]
+    [event] = server.events.values()
+    assert event["series"]["lastObservedTime"] == "2026-01-15T10:04:00.000000Z"
+
+
+async def test_repetitions_before_the_first_write_cost_one_write() -> None:
+    """A burst is one create that says how often."""
+    server = Server()
+    async with recording(server) as recorder:
+        for _ in range(100):
+            recorder.record(vm(), STARTED)
+        await settle()
+    assert (server.counts, len(server.at)) == ([100], 1)
+
+
+async def test_a_repetition_after_six_quiet_minutes_is_a_new_event() -> None:
+    """As client-go has it."""
+    server = Server()
+    async with recording(server) as recorder:
+        recorder.record(vm(), STARTED)
+        await asyncio.sleep(361)
+        recorder.record(vm(), STARTED)
+        await settle()
+    assert server.counts == [1, 1]
+
+
+async def test_writes_are_limited_to_fifty_a_second_after_a_burst() -> None:
+    """A thousand VMs that start at once do not crowd out the work itself."""
+    server = Server()
+    async with recording(server) as recorder:
+        for n in range(700):
+            recorder.record(vm(f"vm-{n}"), STARTED)
+        await asyncio.sleep(30)
+    assert len(server.at) == 700
+    assert sum(at < 0.001 for at in server.at) == 200
+    assert server.at[-1] == pytest.approx(10, abs=0.1)
+
+
+async def test_what_does_not_fit_is_dropped_and_counted() -> None:
+    """Memory is bounded; recording never waits."""
+    server = Server()
+    async with recording(server) as recorder:
+        for n in range(MAX_PENDING + 25):
+            recorder.record(vm(f"vm-{n}"), STARTED)
+        assert recorder.dropped == 25
+        await asyncio.sleep(60)
+    assert len(server.events) == MAX_PENDING
+
+
+async def test_memory_of_series_is_bounded() -> None:
+    """The oldest are forgotten first."""
+    server = Server()
+    async with recording(server) as recorder:
+        for n in range(MAX_SERIES + 10):
+            recorder.record(vm(f"vm-{n}"), STARTED)
+            await asyncio.sleep(0.03)
+        assert len(recorder._series) == MAX_SERIES
+
+
+async def test_a_refused_event_is_dropped_and_the_next_one_written() -> None:
+    """A namespace that is being deleted takes no events; that is nobody's problem."""
+    server = Server()
+    async with recording(server) as recorder:
+        server.failure = errors.ForbiddenError(403, "Forbidden", "namespace is being terminated")
+        recorder.record(vm(), STARTED)
+        await settle()
+        server.failure = None
+        recorder.record(vm("vm-2"), STARTED)
+        await settle()
+    assert recorder.dropped == 1
+    assert [event["regarding"]["name"] for event in server.events.values()] == ["vm-2"]
+
+
+async def test_a_series_that_the_server_forgot_starts_afresh() -> None:
+    """Events expire after an hour; the next repetition is a new object."""
+    server = Server()
+    async with recording(server) as recorder:
+        recorder.record(vm(), STARTED)
+        await settle()
+        server.events.clear()
+        recorder.record(vm(), STARTED)
+        await settle()
+        recorder.record(vm(), STARTED)
+        await settle()
+    assert server.counts == [1]
+
+
+async def test_a_long_note_is_cut_to_what_the_api_takes() -> None:
+    """1 KiB, in whole characters."""
+    server = Server()
+    async with recording(server) as recorder:
+        recorder.record(vm(), dataclasses.replace(STARTED, note="ü" * 2000))
+        await settle()
+    [event] = server.events.values()
+    assert event["note"] == "ü" * 512
