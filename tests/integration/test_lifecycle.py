@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from controller.domain import names
+from hack.controlplane.plane import ControlPlane
 from tests.integration.tools import PATIENCE, Controller, Kubectl, LivePods, vm_manifest
 
 pytestmark = pytest.mark.usefixtures("controller")
@@ -46,6 +50,24 @@ def name(kubectl: Kubectl) -> Iterator[str]:
     name = f"life-{uuid4().hex[:8]}"
     yield name
     kubectl("delete", "vm", name, "--ignore-not-found", "--wait=false")
+
+
+@contextmanager
+def endless_deletions(plane: ControlPlane, kubectl: Kubectl, name: str) -> Iterator[None]:
+    """Leave deleted pods terminating while the context lasts, long enough for the controller to act wrongly."""
+    # Paused, not restarted: a new KWOK waits 40 s until the leases that the old one held on its nodes have expired.
+    kwok = next(component.pid for component in plane.status() if component.name == "kwok-controller")
+    assert kwok is not None
+    os.kill(kwok, signal.SIGSTOP)
+    try:
+        yield
+        # Another VM's pod is made and bound after everything the controller could do at once about the first.
+        kubectl.apply_vm(f"{name}-later")
+        kubectl.wait_phase(f"{name}-later", "Scheduled")
+        assert len(pods_labelled(kubectl, name)) == 1
+    finally:
+        os.kill(kwok, signal.SIGCONT)
+        kubectl("delete", "vm", f"{name}-later", "--ignore-not-found", "--wait=false")
 
 
 @pytest.fixture
@@ -241,6 +263,30 @@ def test_a_failed_pod_is_retried_after_a_backoff(kubectl: Kubectl, name: str) ->
     assert datetime.fromisoformat(pod_of(kubectl, after)["metadata"]["creationTimestamp"]) >= retry_at
     assert "startFailure" not in after["status"]
     assert history(after)[-5:] == ["Running", "Failed", "Scheduling", "Scheduled", "Running"]
+    assert pods_labelled(kubectl, name) == [pod_name(after)]
+
+
+@pytest.mark.timeout(60)
+def test_a_pod_that_takes_long_to_go_holds_its_successor_back(plane: ControlPlane, kubectl: Kubectl, name: str) -> None:
+    """A terminating pod may still run: the next one is made only when it is gone."""
+    before = running(kubectl, name)
+    with endless_deletions(plane, kubectl, name):
+        kubectl("delete", "pod", pod_name(before), "--wait=false")
+        kubectl.wait_vm(name, lambda vm: condition(vm, "Ready")["reason"] == "PodTerminating")
+    after = kubectl.wait_vm(name, replaced(before), patience=30)
+    assert pods_labelled(kubectl, name) == [pod_name(after)]
+
+
+@pytest.mark.timeout(60)
+def test_a_namesakes_pod_that_takes_long_to_go_holds_a_vm_back(
+    plane: ControlPlane, kubectl: Kubectl, name: str
+) -> None:
+    """A VM re-created under the same name waits for its predecessor's pod."""
+    before = running(kubectl, name)
+    with endless_deletions(plane, kubectl, name):
+        kubectl("replace", "--force", "-f", "-", stdin=json.dumps(vm_manifest(name, before["spec"])))
+        assert "podName" not in kubectl.json("get", "vm", name)["status"]
+    after = kubectl.wait_phase(name, "Running", patience=30)
     assert pods_labelled(kubectl, name) == [pod_name(after)]
 
 

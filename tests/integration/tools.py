@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -212,11 +211,11 @@ class LivePods:
         if kind == "DELETED" or done or owner is None or owner["kind"] != "VirtualMachine":
             self._owners.pop(metadata["uid"], None)
             return
-        self._owners[metadata["uid"]] = (f"{metadata['namespace']}/{owner['name']}", metadata["name"])
-        for vm, count in Counter(vm for vm, _ in self._owners.values()).items():
-            if count > 1:
-                pods = sorted(pod for of, pod in self._owners.values() if of == vm)
-                self.violations.append(f"VM {vm} has {count} live pods at once: {', '.join(pods)}")
+        vm = f"{metadata['namespace']}/{owner['name']}"
+        self._owners[metadata["uid"]] = (vm, metadata["name"])
+        pods = sorted(pod for of, pod in self._owners.values() if of == vm)
+        if len(pods) > 1:
+            self.violations.append(f"VM {vm} has {len(pods)} live pods at once: {', '.join(pods)}")
 
 
 def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
