@@ -95,7 +95,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 record = recorder.record
                 background.append(asyncio.create_task(recorder.run(), name="event-recorder"))
             reconciler = VMReconciler(client, caches, nodes, settings.policy, record=record, rng=rng)
-            health.watch(background, [(name, reflector.synced) for name, reflector in reflectors])
+            health.watch(background, reflectors)
             queue = _queue(registry, rng)
             feed(queue.add, caches, nodes)
             workers = Workers(

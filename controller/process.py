@@ -13,7 +13,7 @@ import sys
 
 from controller import app
 from controller.kube.errors import CredentialsError
-from controller.telemetry.server import BindError
+from controller.telemetry.address import BindError
 
 
 def run_until_signal(settings: app.Settings) -> str | None:

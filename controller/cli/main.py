@@ -6,6 +6,7 @@ that says what to do, with exit code 1 (2 for a bad flag), never a traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -14,8 +15,12 @@ import typer
 
 from controller import __version__
 from controller.domain.launcher import FAKE_NODES, LauncherPolicy
-from controller.domain.ratio import QuantityError, ReferenceNode
+from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
+from controller.telemetry.address import BindError, parse_address
 from controller.telemetry.logs import LogFormat, LogLevel
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_LONGEST_LABEL = 63
 
 app = typer.Typer(
     name="vmsim",
@@ -30,7 +35,7 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    app(list(arguments) if arguments is not None else None)
+    app(list(arguments) if arguments is not None else None, prog_name="vmsim")
     sys.exit(0)
 
 
@@ -57,10 +62,30 @@ def _options(
 
 
 def _reference(cpu: str, memory: str) -> ReferenceNode:
+    for flag, text in (("--reference-cpu", cpu), ("--reference-memory", memory)):
+        try:
+            if parse_quantity(text) <= 0:
+                raise typer.BadParameter(f"{text!r} is nothing to take a share of: want more than 0", param_hint=flag)
+        except QuantityError as error:
+            raise typer.BadParameter(str(error), param_hint=flag) from error
+    return ReferenceNode.of(cpu=cpu, memory=memory)
+
+
+def _address(text: str) -> str:
     try:
-        return ReferenceNode.of(cpu=cpu, memory=memory)
-    except QuantityError as error:
-        raise typer.BadParameter(str(error)) from error
+        parse_address(text)
+    except BindError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics-bind-address") from error
+    return text
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    """Parse `a,b`; empty means all of them."""
+    found = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
+    for name in found:
+        if len(name) > _LONGEST_LABEL or not _DNS_LABEL.fullmatch(name):
+            raise typer.BadParameter(f"{name!r} cannot be the name of a namespace", param_hint="--namespaces")
+    return found
 
 
 def _selector(text: str) -> dict[str, str]:
@@ -69,7 +94,7 @@ def _selector(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = part.partition("=")
         if not key or not equals:
-            raise typer.BadParameter(f"{part!r} in --node-selector is not of the form key=value")
+            raise typer.BadParameter(f"{part!r} is not of the form key=value", param_hint="--node-selector")
         selector[key] = value
     return selector
 
@@ -137,9 +162,9 @@ def controller(
     logs.configure(log_format, log_level)
     settings = Settings(
         kubeconfig=kubeconfig,
-        namespaces=tuple(dict.fromkeys(filter(None, (name.strip() for name in namespaces.split(","))))),
+        namespaces=_namespaces(namespaces),
         workers=workers,
-        bind_address=metrics_bind_address,
+        bind_address=_address(metrics_bind_address),
         events=events,
         policy=LauncherPolicy(
             reference=_reference(reference_cpu, reference_memory), node_selector=_selector(node_selector)

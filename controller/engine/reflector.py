@@ -37,6 +37,8 @@ WATCH_LIFE: Final = (300.0, 600.0)
 """Seconds a watch lives, drawn at random: bounded, so that tokens rotate and load balancers rebalance."""
 MAX_REFUSALS: Final = 3
 """Watches refused in a row before a new list."""
+FRESH_LIST: Final = 10.0
+"""Seconds after a list during which a 410 backs off instead of listing at once."""
 SHORT_WATCH: Final = 1.0
 """A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
 
@@ -93,12 +95,15 @@ class Reflector(Generic[T]):
         self._log = _log.bind(resource=resource.plural, namespace=namespace or "*")
         self.synced = asyncio.Event()
         """Set once the store holds a first complete list; never cleared."""
+        self.connected = False
+        """Whether the last watch was accepted and has not failed: news arrives."""
 
     async def run(self) -> None:
         """Keep the store up to date until cancelled."""
         clock = asyncio.get_running_loop().time
         backoff = Backoff(clock, self._rng)
         listed = False
+        listed_at = clock()
         refusals = 0
         while True:
             started = clock()
@@ -106,13 +111,19 @@ class Reflector(Generic[T]):
                 if not listed:
                     await self._list()
                     listed = True
+                    listed_at = clock()
                     refusals = 0
                 events = await self._watch()
             except errors.ExpiredError as error:
+                self.connected = False
                 self._log.info("listing again", why=str(error))
+                # A version grows old while the server is away: that costs one list, now. One that is old as soon as
+                # it was listed must not become a hot loop.
+                if not listed or clock() - listed_at < FRESH_LIST:
+                    await self._sleep(backoff.delay())
                 listed = False
-                await self._sleep(backoff.delay())
             except errors.KubeError as error:
+                self.connected = False
                 refusals += _refuses(error)
                 listed = listed and refusals < MAX_REFUSALS
                 delay = backoff.delay(at_least=_retry_after(error))
@@ -172,6 +183,7 @@ class Reflector(Generic[T]):
         )
         async with aclosing(batches):
             async for batch in batches:
+                self.connected = True
                 count += len(batch)
                 for event in batch:
                     self._apply(event)

@@ -112,7 +112,9 @@ class Client:
         label_selector: str | None = None,
         idle_limit: float = WATCH_IDLE_LIMIT,
     ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Yield the events of every chunk that arrives, until the server ends the watch after `life` seconds.
+        """Yield an empty list when the watch is accepted, then the events of every chunk that arrives.
+
+        The server ends the watch after `life` seconds.
 
         Raises TransportError when the connection breaks, is silent for `idle_limit` seconds or ends in the middle
         of an event; MalformedReplyError for what is no event; StatusError when the watch is refused.
@@ -132,6 +134,7 @@ class Client:
             async with response:
                 async with asyncio.timeout(REQUEST_DEADLINE):
                     await self._check(response)
+                yield []
                 async for lines in _lines(response.content):
                     yield [codec.decode(line, codec.WatchEnvelope) for line in lines]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

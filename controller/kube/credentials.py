@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+import yaml
 
 from controller.kube.errors import CredentialsError
 
@@ -70,8 +73,16 @@ async def load(source: Source) -> Configuration:
                 config_file=source.kubeconfig, client_configuration=configuration, persist_config=False
             )
     except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
-        raise CredentialsError(f"cannot use {source}: {str(error) or type(error).__name__}") from error
+        raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
     return configuration
+
+
+def _reason(config: ModuleType, error: Exception) -> str:
+    """Say what is wrong in one line; Python's own words for a file of the wrong shape would tell nobody anything."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, config.ConfigException | OSError | ValueError):
+        return words
+    return f"it is no valid kubeconfig: {words}" if isinstance(error, yaml.YAMLError) else "it is no valid kubeconfig"
 
 
 def _exists(paths: str) -> bool:

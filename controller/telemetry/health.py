@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from controller.kube import errors
 
@@ -40,6 +40,19 @@ class LoopMonitor:
         return max(self._lags)
 
 
+class Source(Protocol):
+    """What fills a cache; `controller.engine.reflector.Reflector` is one."""
+
+    synced: asyncio.Event
+    connected: bool
+
+
+def _behind(name: str, source: Source) -> str | None:
+    if not source.synced.is_set():
+        return f"cache of {name} is not filled yet"
+    return None if source.connected else f"watch of {name} is down"
+
+
 class Health:
     """Answers the probes. An empty list of problems means yes."""
 
@@ -47,14 +60,14 @@ class Health:
         self._monitor = monitor
         self._reach_api = reach_api
         self._tasks: list[asyncio.Task[None]] = []
-        self._synced: list[tuple[str, asyncio.Event]] = []
+        self._sources: list[tuple[str, Source]] = []
         self._api_problem: str | None = "API server: no answer yet"
         self._api_checked = float("-inf")
 
-    def watch(self, tasks: Iterable[asyncio.Task[None]], synced: Iterable[tuple[str, asyncio.Event]]) -> None:
-        """Take in the tasks that must live and the caches that must be filled."""
+    def watch(self, tasks: Iterable[asyncio.Task[None]], sources: Iterable[tuple[str, Source]]) -> None:
+        """Take in the tasks that must live and the sources whose caches must be filled and up to date."""
         self._tasks += tasks
-        self._synced += synced
+        self._sources += sources
 
     def health(self) -> list[str]:
         """Return what only a restart can mend."""
@@ -65,7 +78,7 @@ class Health:
 
     async def readiness(self) -> list[str]:
         """Return what keeps this process from doing its job now."""
-        problems = [f"cache of {name} is not filled yet" for name, event in self._synced if not event.is_set()]
+        problems = [problem for name, source in self._sources if (problem := _behind(name, source)) is not None]
         clock = asyncio.get_running_loop().time
         if clock() - self._api_checked > _API_CACHED:
             self._api_checked = clock()

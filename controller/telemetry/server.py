@@ -12,21 +12,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
+from controller.telemetry.address import BindError, parse_address
 from controller.telemetry.health import Health
-
-
-class BindError(Exception):
-    """The address cannot be listened on. The message names it and says why."""
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Split `host:port` (`:8080` means every interface, `[::1]:8080` an IPv6 one). Raises BindError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
-        raise BindError(
-            f"{text!r} is no address: want host:port, such as 127.0.0.1:8080, or 127.0.0.1:0 for a free port"
-        )
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 class Server:

@@ -290,7 +290,9 @@ def test_an_outage_of_the_api_server_is_survived(
         plane.stop_component("kube-apiserver")
         try:
             eventually(lambda: process.get("/readyz")[0] == 503)
-            assert process.get("/readyz")[1].startswith("API server: ")
+            problems = process.get("/readyz")[1].splitlines()
+            assert "watch of pods in default is down" in problems
+            assert problems[-1].startswith("API server: ")
             assert process.get("/healthz") == (200, "ok")
         finally:
             plane.start_component("kube-apiserver")
@@ -387,8 +389,15 @@ def test_no_cluster_is_one_line_that_says_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [None, "{}", json.dumps({**unreachable_cluster(), "current-context": "elsewhere"})],
-    ids=["missing", "nothing", "no-context"],
+    [
+        None,
+        "{}",
+        "",
+        "just text",
+        "not: [yaml",
+        json.dumps({**unreachable_cluster(), "current-context": "elsewhere"}),
+    ],
+    ids=["missing", "nothing", "empty", "text", "broken", "no-context"],
 )
 def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, content: str | None) -> None:
     """Whatever is wrong with the file, the message is for a person."""
@@ -397,6 +406,7 @@ def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, conten
         file.write_text(content)
     message = complaint(vmsim("controller", "--kubeconfig", str(file)))
     assert str(file) in message
+    assert "object does not support" not in message
     if content is None:
         assert re.search("no such file|not exist|not found", message, re.IGNORECASE)
 
@@ -408,8 +418,11 @@ def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, conten
         ("--workers", "many", "--workers"),
         ("--log-format", "xml", "--log-format"),
         ("--log-level", "loud", "--log-level"),
-        ("--reference-cpu", "abc", "'abc' is no quantity"),
-        ("--reference-memory", "0", "0 memory"),
+        ("--reference-cpu", "abc", "--reference-cpu"),
+        ("--reference-memory", "0", "--reference-memory"),
+        ("--metrics-bind-address", "nowhere", "--metrics-bind-address"),
+        ("--metrics-bind-address", "127.0.0.1:65536", "--metrics-bind-address"),
+        ("--namespaces", "a,Bad_Name", "--namespaces"),
         ("--node-selector", "kwok", "--node-selector"),
         ("--no-such-flag", "1", "--no-such-flag"),
     ],

@@ -212,6 +212,27 @@ async def test_a_version_too_old_leads_to_a_new_list_whose_deletions_are_heard(g
         assert scene.reflector.synced.is_set()
 
 
+async def test_a_version_that_grew_old_is_listed_anew_at_once() -> None:
+    """An outage has cost its time already; one that is old as soon as it was listed backs off instead."""
+    scene = Scene([page(5), page(50)], [[100.0, expired()], [HANG]])
+    async with scene.running():
+        await asyncio.sleep(100.1)
+
+        assert scene.watched_from == ["5", "50"]
+
+
+async def test_it_says_whether_news_arrives() -> None:
+    """Connected from the moment a watch is accepted until one fails."""
+    scene = Scene([page(5)], [[10.0, event("ADDED", pod("a", 6)), 10.0, errors.TransportError("reset")], [HANG]])
+    async with scene.running():
+        seen = []
+        for seconds in (5, 10, 5.1):
+            await asyncio.sleep(seconds)
+            seen.append(scene.reflector.connected)
+
+        assert seen == [False, True, False]
+
+
 async def test_the_store_stays_as_it_is_while_the_new_list_fails() -> None:
     """Old but whole: nothing is deleted because the server is away."""
     scene = Scene(

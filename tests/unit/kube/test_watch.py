@@ -62,10 +62,16 @@ async def test_a_watch_asks_for_bookmarks_a_version_and_a_bounded_life(api: ApiS
 
 
 async def test_many_lines_in_one_chunk_are_one_batch(api: ApiServer, client: Client) -> None:
-    """In their order."""
+    """In their order, after the empty one that says that the watch was accepted."""
     api.handler = stream(line("ADDED", "a") + line("MODIFIED", "a") + line("DELETED", "b"))
 
-    assert await Reader().read(watch(client)) == [["ADDED a", "MODIFIED a", "DELETED b"]]
+    assert await Reader().read(watch(client)) == [[], ["ADDED a", "MODIFIED a", "DELETED b"]]
+
+
+async def test_an_accepted_watch_says_so_before_any_event(api: ApiServer, client: Client) -> None:
+    """Whoever waits for news knows at once that it will come."""
+    api.handler = stream()
+    assert await Reader().read(watch(client)) == [[]]
 
 
 @pytest.mark.parametrize("at", [1, 20, -1], ids=["at its start", "within", "before its newline"])
@@ -96,7 +102,7 @@ async def test_blank_lines_are_nothing(api: ApiServer, client: Client) -> None:
     await reader.read(watch(client))
 
     assert reader.events == ["ADDED a", "ADDED b"]
-    assert [] not in reader.batches
+    assert [] not in reader.batches[1:]
 
 
 class Chunks(aiohttp.StreamReader):

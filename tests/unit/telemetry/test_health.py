@@ -133,16 +133,36 @@ def test_a_hang_is_remembered_for_half_a_minute(loop: SteppedLoop) -> None:
 # --- readiness -------------------------------------------------------------------------------------------
 
 
+class FakeSource:
+    """What fills a cache."""
+
+    def __init__(self, *, connected: bool) -> None:
+        self.synced = asyncio.Event()
+        self.connected = connected
+
+
+async def test_a_watch_that_is_down_makes_unready() -> None:
+    """A full cache that gets no news is not up to date."""
+    pods = FakeSource(connected=False)
+    pods.synced.set()
+    subject = health()
+    subject.watch([], [("pods", pods)])
+
+    assert await subject.readiness() == ["watch of pods is down"]
+    pods.connected = True
+    assert await subject.readiness() == []
+
+
 async def test_unfilled_caches_are_named_until_they_are_filled() -> None:
     """Each by itself."""
-    pods, vms = asyncio.Event(), asyncio.Event()
+    pods, vms = FakeSource(connected=True), FakeSource(connected=True)
     subject = health()
     subject.watch([], [("pods", pods), ("VMs", vms)])
 
     assert await subject.readiness() == ["cache of pods is not filled yet", "cache of VMs is not filled yet"]
-    pods.set()
+    pods.synced.set()
     assert await subject.readiness() == ["cache of VMs is not filled yet"]
-    vms.set()
+    vms.synced.set()
     assert await subject.readiness() == []
 
 

@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from controller.kube import errors
+from controller.telemetry.address import BindError, parse_address
 from controller.telemetry.health import Health, LoopMonitor
-from controller.telemetry.server import BindError, Server, parse_address
+from controller.telemetry.server import Server
 
 
 async def reachable() -> None:
@@ -22,6 +23,14 @@ async def reachable() -> None:
 async def away() -> None:
     """Be an API server that is not."""
     raise errors.TransportError("connection refused")
+
+
+class FakeSource:
+    """What fills a cache, and is connected."""
+
+    def __init__(self) -> None:
+        self.synced = asyncio.Event()
+        self.connected = True
 
 
 def new_server(
@@ -34,9 +43,9 @@ def new_server(
 ) -> Server:
     """Return a server of a process in a given state. Needs a running loop."""
     subject = Health(LoopMonitor(), reach_api)
-    cache = asyncio.Event()
+    cache = FakeSource()
     if synced:
-        cache.set()
+        cache.synced.set()
     task: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0 if not alive else 3600), name="reflector")
     subject.watch([task], [("pods", cache)])
     return Server(address, registry or CollectorRegistry(), subject)
