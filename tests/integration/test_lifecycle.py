@@ -475,33 +475,3 @@ def settle(controller: Controller) -> None:
         assert time.monotonic() < ends
         time.sleep(0.05)
     assert controller.metric("controller_runtime_reconcile_errors_total") == 0
-
-
-@pytest.mark.timeout(90)
-def test_an_idle_fleet_costs_no_write(own: Kubectl) -> None:
-    """By the API server's own count, ten quiet seconds see no write to a VM or a pod from anybody."""
-    for number in range(3):
-        own.apply_vm(f"vm-{number}", cpu="0.10" if number else "1.5")
-    own.eventually(*phases(), until=lambda text: sorted(text.split()) == ["Running", "Running", "Scheduling"])
-    # What tests before this one are still taking away goes first.
-    own.eventually("get", "namespaces", until=lambda text: "Terminating" not in text, patience=40)
-    leaving = ("get", "vm,pods", "--all-namespaces", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}")
-    own.eventually(*leaving, until=lambda text: not text)
-    # The scheduler's word on the VM that does not fit is the last thing to arrive.
-    own("wait", "vm/vm-0", "--for=jsonpath={.status.conditions[0].reason}=Unschedulable", "--timeout=15s")
-    before = writes(own)
-    assert before
-    time.sleep(10)  # the time for which nothing must happen is what this test is about
-    assert writes(own) == before
-
-
-def writes(kubectl: Kubectl) -> dict[str, str]:
-    """Return the API server's counters of writes to VMs and pods."""
-    counters = (line.rpartition(" ") for line in kubectl("get", "--raw", "/metrics").splitlines())
-    return {
-        series: value
-        for series, _, value in counters
-        if series.startswith("apiserver_request_total{")
-        and any(f'resource="{resource}"' in series for resource in ("pods", names.VM_PLURAL))
-        and any(f'verb="{verb}"' in series for verb in ("POST", "PUT", "PATCH", "APPLY", "DELETE"))
-    }
