@@ -79,6 +79,7 @@ class Recorder:
         kind: str,
         instance: str,
         clock: Callable[[], float],
+        max_series: int = MAX_SERIES,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -86,6 +87,7 @@ class Recorder:
         self._api_version = api_version
         self._kind = kind
         self._instance = instance[:128]
+        self._max_series = max_series
         self._now = now
         self._sleep = sleep
         self._bucket = Bucket(clock, rate=WRITES_PER_SECOND, burst=WRITE_BURST)
@@ -112,7 +114,7 @@ class Recorder:
             stamp = int(now.timestamp() * 1_000_000)
             name = f"{regarding.name}.{stamp:x}{next(self._serial) % 4096:03x}"
             self._series[key] = series = _Series(event, regarding, name, now)
-            if len(self._series) > MAX_SERIES:
+            if len(self._series) > self._max_series:
                 self._series.popitem(last=False)
         if waiting:
             return

@@ -67,7 +67,7 @@ class Server:
 
 
 @asynccontextmanager
-async def recording(server: Server) -> AsyncIterator[Recorder]:
+async def recording(server: Server, *, max_series: int = MAX_SERIES) -> AsyncIterator[Recorder]:
     """A recorder at work; its wall clock follows the loop's."""
     clock = asyncio.get_running_loop().time
     recorder = Recorder(
@@ -76,6 +76,7 @@ async def recording(server: Server) -> AsyncIterator[Recorder]:
         kind="VirtualMachine",
         instance="host-1",
         clock=clock,
+        max_series=max_series,
         now=lambda: START + timedelta(seconds=clock()),
     )
     task = asyncio.create_task(recorder.run())
@@ -165,11 +166,11 @@ async def test_what_does_not_fit_is_dropped_and_counted() -> None:
 async def test_memory_of_series_is_bounded() -> None:
     """The oldest are forgotten first."""
     server = Server()
-    async with recording(server) as recorder:
-        for n in range(MAX_SERIES + 10):
+    async with recording(server, max_series=20) as recorder:
+        for n in range(30):
             recorder.record(vm(f"vm-{n}"), STARTED)
-            await asyncio.sleep(0.03)
-        assert len(recorder._series) == MAX_SERIES
+            await settle()
+        assert [uid for uid, _ in recorder._series] == [f"uid-vm-{n}" for n in range(10, 30)]
 
 
 async def test_a_refused_event_is_dropped_and_the_next_one_written() -> None:

@@ -1,0 +1,112 @@
+"""`make run` as a newcomer runs it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(120)
+
+
+def start(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start the demonstration with its state in a directory of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hack.demo", "--dir", str(directory), *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def left_running(directory: Path) -> list[str]:
+    """Every process whose command line names the directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(directory) in command:
+            found.append(command)
+    return found
+
+
+def test_once_shows_the_vms_running_and_leaves_nothing(tmp_path: Path) -> None:
+    """Exit code 0, the table, the line for a second terminal; no process is left."""
+    with start(tmp_path / "state", "--once") as process:
+        output, complaints = process.communicate(timeout=100)
+    assert process.returncode == 0, complaints
+    assert f"export KUBECONFIG={tmp_path}/state/kubeconfig" in output
+    rows = [line.split() for line in output.splitlines() if line.startswith("vm-")]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("vm-large-1", "Running"),
+        ("vm-medium-1", "Running"),
+        ("vm-small-1", "Running"),
+    ]
+    assert left_running(tmp_path) == []
+
+
+def test_once_says_who_does_not_run_when_its_time_is_over(tmp_path: Path) -> None:
+    """With one node too few and too small for all of them the exit code is 1, and the scheduler's reason is shown."""
+    with start(tmp_path / "state", "--once", "--nodes", "1", "--deadline", "6", environment=HUGE) as process:
+        _, complaints = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "error: after 6 s not every VM runs:" in complaints
+    assert "default/vm-large-1 is Scheduling: Unschedulable: 0/1 nodes are available" in complaints
+    assert "Traceback" not in complaints
+    assert left_running(tmp_path) == []
+
+
+HUGE = {"VMSIM_REFERENCE_CPU": "320"}
+"""VMs of ten times the size: 0.15 and 0.30 of 320 CPUs fit on no node of 32."""
+
+
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    """However far it has come, a newcomer's Ctrl-C leaves no process."""
+    with start(tmp_path / "state") as process:
+        ends = time.monotonic() + 60
+        while not (tmp_path / "state" / "controller.log").exists() and time.monotonic() < ends:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+    assert "Traceback" not in complaints
+    assert left_running(tmp_path) == []
+
+
+def test_a_control_plane_that_was_there_before_stays(tmp_path: Path) -> None:
+    """What it did not start it does not stop."""
+    with ControlPlane(tmp_path / "state", nodes=3) as plane:
+        with start(tmp_path / "state", "--once") as process:
+            _, complaints = process.communicate(timeout=100)
+        assert process.returncode == 0, complaints
+        assert "was there before and stays" in complaints
+        assert all(status.pid is not None for status in plane.status())
+
+
+def test_the_current_cluster_is_used_when_asked_for(plane: ControlPlane, tmp_path: Path) -> None:
+    """CLUSTER=current: no control plane of its own, VMs on the cluster that kubectl would use."""
+    environment = {"KUBECONFIG": str(plane.kubeconfig)}
+    with start(tmp_path / "state", "--once", "--cluster", "current", environment=environment) as process:
+        output, complaints = process.communicate(timeout=100)
+    assert process.returncode == 0, complaints
+    assert "vm-small-1" in output
+    assert not (tmp_path / "state" / "kubeconfig").exists()
+    subprocess.run(
+        [plane.kubectl, "delete", "-f", REPOSITORY / "manifests" / "examples"],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )

@@ -1,0 +1,88 @@
+"""The table that `make run` draws."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from controller.domain.objects import Condition, ObjectMeta, VirtualMachine, VMStatus
+from hack.demo.table import age, laggards, table
+
+NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+
+
+def vm(name: str, status: VMStatus) -> VirtualMachine:
+    """A VM that is ten seconds old."""
+    return VirtualMachine(
+        metadata=ObjectMeta(name=name, namespace="default", creation_timestamp="2026-01-15T10:29:50Z"), status=status
+    )
+
+
+RUNS = vm(
+    "runs",
+    VMStatus(
+        phase="Running",
+        node_name="kwok-node-1",
+        pod_name="virt-launcher-runs-abcde",
+        cpu_consumption="0.05",
+        memory_consumption="0.08",
+    ),
+)
+
+
+def drawn(*vms: VirtualMachine, width: int = 120) -> list[list[str]]:
+    """The table's words, line by line."""
+    console = Console(width=width, no_color=True)
+    with console.capture() as capture:
+        console.print(table(vms, caption="", now=NOW))
+    return [line.split() for line in capture.get().splitlines() if line.strip()]
+
+
+def test_a_row_says_what_kubectl_would() -> None:
+    """The same columns, the same words."""
+    assert drawn(RUNS) == [
+        ["NAME", "PHASE", "NODE", "POD", "CPU", "MEMORY", "AGE"],
+        ["runs", "Running", "kwok-node-1", "virt-launcher-runs-abcde", "0.05", "0.08", "10s"],
+    ]
+
+
+def test_rows_are_sorted_and_stay_in_place() -> None:
+    """A table that is redrawn four times a second must not dance."""
+    assert [row[0] for row in drawn(vm("b", VMStatus()), RUNS, vm("a", VMStatus()))[1:]] == ["a", "b", "runs"]
+
+
+def test_a_narrow_terminal_keeps_one_line_a_vm() -> None:
+    """What does not fit is cut, not folded."""
+    assert len(drawn(RUNS, width=60)) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (184, "3m4s"),
+        (601, "10m"),
+        (3 * 3600 + 300, "3h5m"),
+        (9 * 3600, "9h"),
+        (49 * 3600, "2d"),
+        (-5, "0s"),
+    ],
+)
+def test_an_age_reads_as_kubectls(seconds: float, text: str) -> None:
+    """In apimachinery's steps; a clock that is ahead makes nobody unborn."""
+    created = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert age(created, NOW) == text
+
+
+def test_whoever_does_not_run_is_named_with_the_reason() -> None:
+    """What `make run ONCE=1` prints when its deadline is over."""
+    unschedulable = Condition(type="Ready", status="False", reason="Unschedulable", message="0/3 nodes are available")
+    waits = vm("waits", VMStatus(phase="Scheduling", conditions=(unschedulable,)))
+    assert laggards([RUNS, waits, vm("new", VMStatus())]) == [
+        "default/new is Pending: the controller has not taken it up",
+        "default/waits is Scheduling: Unschedulable: 0/3 nodes are available",
+    ]
