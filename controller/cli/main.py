@@ -14,13 +14,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from controller import __version__
-from controller.domain.launcher import FAKE_NODES, LauncherPolicy
+from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy, Toleration
 from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
 from controller.telemetry.address import BindError, parse_address
 from controller.telemetry.logs import LogFormat, LogLevel
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _LONGEST_LABEL = 63
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 app = typer.Typer(
     name="vmsim",
@@ -99,6 +100,19 @@ def _selector(text: str) -> dict[str, str]:
     return selector
 
 
+def _tolerations(text: str) -> tuple[Toleration, ...]:
+    """Parse `key[=value][:effect],…`; empty means none."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        taint, colon, effect = part.partition(":")
+        key, equals, value = taint.partition("=")
+        if not key or (colon and effect not in _EFFECTS):
+            wanted = f"want KEY[=VALUE][:EFFECT], with an effect of {', '.join(_EFFECTS)}"
+            raise typer.BadParameter(f"{part!r} is no taint: {wanted}", param_hint="--tolerations")
+        found.append(Toleration(key=key, value=value if equals else None, effect=effect or None))
+    return tuple(found)
+
+
 @app.command()
 def controller(
     *,
@@ -152,6 +166,14 @@ def controller(
             help="Labels of the nodes that VMs may land on: by default fake nodes only. Empty: any node.",
         ),
     ] = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items()),
+    tolerations: Annotated[
+        str,
+        typer.Option(
+            envvar="VMSIM_TOLERATIONS",
+            metavar="KEY[=VALUE][:EFFECT],…",
+            help="Taints that VMs tolerate, written as for kubectl taint.",
+        ),
+    ] = f"{FAKE_TAINT.key}:{FAKE_TAINT.effect}",
 ) -> None:
     """Run the controller until SIGTERM or Ctrl-C."""
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
@@ -167,7 +189,9 @@ def controller(
         bind_address=_address(metrics_bind_address),
         events=events,
         policy=LauncherPolicy(
-            reference=_reference(reference_cpu, reference_memory), node_selector=_selector(node_selector)
+            reference=_reference(reference_cpu, reference_memory),
+            node_selector=_selector(node_selector),
+            tolerations=_tolerations(tolerations),
         ),
     )
     problem = process.run_until_signal(settings)

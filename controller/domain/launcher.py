@@ -25,11 +25,31 @@ FAKE_NODES: Final[Mapping[str, str]] = MappingProxyType({"type": "kwok"})
 
 
 @dataclass(frozen=True, slots=True)
+class Toleration:
+    """A taint that launcher pods tolerate: any value if `value` is None, any effect if `effect` is None."""
+
+    key: str
+    value: str | None = None
+    effect: str | None = None
+
+    def manifest(self) -> dict[str, str]:
+        """Write it as the pod's spec has it."""
+        written = {"key": self.key, "operator": "Exists" if self.value is None else "Equal"}
+        written |= {} if self.value is None else {"value": self.value}
+        return written | ({} if self.effect is None else {"effect": self.effect})
+
+
+FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", effect="NoSchedule")
+"""The taint that keeps everything else off fake nodes."""
+
+
+@dataclass(frozen=True, slots=True)
 class LauncherPolicy:
     """What every launcher pod has in common."""
 
     reference: ReferenceNode
     node_selector: Mapping[str, str] = field(default_factory=lambda: FAKE_NODES)
+    tolerations: tuple[Toleration, ...] = (FAKE_TAINT,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +170,7 @@ def manifest(
                 "runAsUser": 65535,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
+            "tolerations": [toleration.manifest() for toleration in policy.tolerations],
             "containers": [
                 {
                     "name": "compute",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -335,6 +336,28 @@ def test_a_signal_stops_it_in_good_order(
         assert "Traceback" not in process.log.read_text()
 
 
+@pytest.mark.timeout(60)
+def test_a_second_signal_ends_it_at_once(
+    plane: ControlPlane, kubectl: Kubectl, start: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
+) -> None:
+    """While a request hangs, the first signal waits for it; the second does not."""
+    with kubectl.own_namespace(tmp_path) as own, start("--namespaces", own.namespace) as process:
+        own("create", "quota", "none", "--hard=pods=0")
+        own.eventually("get", "quota", "none", "-o", "jsonpath={.status.hard.pods}", until=lambda text: text == "0")
+        own.apply_vm("refused")
+        [server] = [status.pid for status in plane.status() if status.name == "kube-apiserver" and status.pid]
+        os.kill(server, signal.SIGSTOP)
+        try:
+            # The refused pod is tried again and again; now a try hangs.
+            eventually(lambda: process.metric("controller_runtime_active_workers") == 1, patience=20)
+            process.process.send_signal(signal.SIGTERM)
+            process.wait_for("stopping")
+            assert process.process.poll() is None
+            assert process.stop(patience=2) == 130
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+
 def test_it_stops_although_the_cluster_is_away(tmp_path: Path) -> None:
     """A controller that never reached its cluster still ends when asked to."""
     away = tmp_path / "kubeconfig"
@@ -424,6 +447,8 @@ def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, conten
         ("--metrics-bind-address", "127.0.0.1:65536", "--metrics-bind-address"),
         ("--namespaces", "a,Bad_Name", "--namespaces"),
         ("--node-selector", "kwok", "--node-selector"),
+        ("--tolerations", "a:Never", "--tolerations"),
+        ("--tolerations", "=b", "--tolerations"),
         ("--no-such-flag", "1", "--no-such-flag"),
     ],
 )

@@ -432,16 +432,30 @@ def phases() -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(90)
-def test_a_hundred_vms_come_and_go_at_once(own: Kubectl) -> None:
+def test_two_hundred_vms_come_and_go_at_once(own: Kubectl) -> None:
     """Each gets exactly one pod, and all pods go with their VMs."""
     spec = {"resources": {"cpu": "0.01", "memory": "0.01"}}
-    items = [vm_manifest(f"vm-{number}", spec, namespace=own.namespace) for number in range(100)]
+    items = [vm_manifest(f"vm-{number}", spec, namespace=own.namespace) for number in range(200)]
     own("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 100, patience=40)
+    own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 200, patience=40)
     pods = own("get", "pods", "-o", "jsonpath={.items[*].metadata.name}").split()
     assert sorted(pods) == sorted(own("get", "vm", "-o", "jsonpath={.items[*].status.podName}").split())
     own("delete", "vm", "--all", "--wait=false")
     own.eventually("get", "vm,pods", "-o", "name", until=lambda text: not text, patience=40)
+
+
+@pytest.mark.timeout(60)
+def test_a_vm_whose_node_is_deleted_moves(plane: ControlPlane, own: Kubectl) -> None:
+    """Nobody is left on the node to finish its pod; the VM runs elsewhere all the same, with one pod at any time."""
+    lost = running(own, "moves")["status"]["nodeName"]
+    own("delete", "node", lost)
+    try:
+        vm = own.wait_vm("moves", lambda vm: vm["status"]["phase"] == "Running" and vm["status"]["nodeName"] != lost)
+        assert vm["status"]["incarnation"] == 1
+        assert history(vm)[-4:] == ["Running", "Scheduling", "Scheduled", "Running"]
+        own.eventually("get", "pods", "-o", "name", until=lambda text: text.split() == [f"pod/{pod_name(vm)}"])
+    finally:
+        plane.up()
 
 
 # --- the controller itself -------------------------------------------------------------------------------------

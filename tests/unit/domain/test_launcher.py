@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from controller.domain import launcher, names
-from controller.domain.launcher import LauncherPolicy
+from controller.domain.launcher import LauncherPolicy, Toleration
 from controller.domain.ratio import ReferenceNode
 from tests.unit.domain.builders import POLICY, vm
 
@@ -52,6 +54,20 @@ def test_by_default_only_fake_nodes_are_eligible() -> None:
     spec = manifest()["spec"]
     assert spec["nodeSelector"] == {"type": "kwok"}  # type: ignore[index]
     assert spec["tolerations"] == [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("toleration", "written"),
+    [
+        (Toleration("a"), {"key": "a", "operator": "Exists"}),
+        (Toleration("a", "b"), {"key": "a", "operator": "Equal", "value": "b"}),
+        (Toleration("a", "", "NoExecute"), {"key": "a", "operator": "Equal", "value": "", "effect": "NoExecute"}),
+    ],
+)
+def test_a_toleration_is_written_as_the_api_has_it(toleration: Toleration, written: dict[str, str]) -> None:
+    """No value means any, no effect means any."""
+    policy = LauncherPolicy(reference=POLICY.reference, tolerations=(toleration,))
+    assert manifest(policy)["spec"]["tolerations"] == [written]  # type: ignore[index]
 
 
 def test_with_no_selector_any_node_is_eligible() -> None:
