@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeAlias
 
 import structlog
 
+from controller.engine.backoff import LONGEST_FLOOR
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
 
@@ -114,7 +115,7 @@ class Workers:
             self._queue.add_rate_limited(key)
         except errors.KubeError as error:
             _log.warning("reconcile failed", error=str(error))
-            self._queue.add_rate_limited(key)
+            self._queue.add_rate_limited(key, at_least=_retry_after(error))
         except Exception:  # noqa: BLE001 - a defect in one VM's reconcile must not stop the others
             _log.exception("reconcile failed on a defect")
             self._queue.add_rate_limited(key)
@@ -133,3 +134,9 @@ class Workers:
             return Outcome.SUCCESS
         self._queue.add_after(key, result.requeue_after)
         return Outcome.REQUEUE_AFTER
+
+
+def _retry_after(error: errors.KubeError) -> float:
+    """Seconds that the server asks for, as far as they are believed."""
+    wanted = error.retry_after if isinstance(error, errors.StatusError) else None
+    return min(wanted or 0.0, LONGEST_FLOOR)

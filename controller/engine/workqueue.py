@@ -109,9 +109,9 @@ class WorkQueue(Generic[K]):
             waiting.cancel()
         self._timers[key] = self._loop.call_at(due, self._due, key, cause)
 
-    def add_rate_limited(self, key: K) -> None:
-        """Queue a key that failed, when its rate limiter says so."""
-        self.add_after(key, self._limiter.when(key), "retry")
+    def add_rate_limited(self, key: K, *, at_least: float = 0.0) -> None:
+        """Queue a key that failed, when its rate limiter says so, but not before `at_least` seconds."""
+        self.add_after(key, max(at_least, self._limiter.when(key)), "retry")
 
     def forget(self, key: K) -> None:
         """Tell the rate limiter that the key succeeded."""

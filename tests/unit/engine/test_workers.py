@@ -97,6 +97,18 @@ async def test_a_key_whose_reconcile_fails_comes_back_with_backoff(failure: Call
     await shop.close()
 
 
+@pytest.mark.parametrize(("wanted", "waited"), [(7.0, 7.0), (86400.0, 300.0), (None, 0.005)])
+async def test_a_server_that_asks_for_time_gets_it_within_reason(wanted: float | None, waited: float) -> None:
+    """Retry-After is a floor of the key's backoff; a day is not believed."""
+    busy = errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=wanted)
+    shop = Shop(a=[busy])
+    shop.queue.add("a")
+    await asyncio.sleep(3600)
+
+    assert shop.begun == [("a", 0), ("a", waited)]
+    await shop.close()
+
+
 async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     """It is logged for debugging only; another failure is a warning, and a defect has its traceback."""
     shop = Shop(a=[conflict()], b=[errors.TransportError("reset")], c=[ZeroDivisionError("a defect")])
