@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from controller import __version__
 from controller.domain import names
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import Node, Pod, VirtualMachine
 from controller.engine.events import Recorder
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Reflector
@@ -30,7 +30,7 @@ from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube import credentials
 from controller.kube.client import Client
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.sources import Caches, feed
 from controller.reconcilers.vm import VMReconciler, no_events
 from controller.telemetry import metrics
@@ -39,7 +39,7 @@ from controller.telemetry.server import Server
 
 _log = structlog.get_logger(__name__)
 
-AnyReflector: TypeAlias = Reflector[VirtualMachine] | Reflector[Pod] | Reflector[ObjectOnly]
+AnyReflector: TypeAlias = Reflector[VirtualMachine] | Reflector[Pod] | Reflector[Node]
 
 STOP_DEADLINE: Final = 10.0
 """Seconds that keys in hand get when the process is asked to stop."""
@@ -83,7 +83,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=f"{server.url}/metrics",
             )
             caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
-            nodes: Store[ObjectOnly] = Store()
+            nodes: Store[Node] = Store()
             reflectors = _reflectors(client, caches, nodes, rng)
             background = [
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
@@ -120,7 +120,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def _reflectors(
-    client: Client, caches: Mapping[str | None, Caches], nodes: Store[ObjectOnly], rng: Random
+    client: Client, caches: Mapping[str | None, Caches], nodes: Store[Node], rng: Random
 ) -> list[tuple[str, AnyReflector]]:
     found: list[tuple[str, AnyReflector]] = [("nodes", Reflector(client, NODES, nodes, rng=rng))]
     for namespace, cache in caches.items():

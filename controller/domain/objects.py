@@ -81,6 +81,21 @@ class StartFailure(Value, frozen=True):
     retry_after_timestamp: str | None = None
 
 
+class Claim(Value, frozen=True):
+    """A migration's hold on its VM, in the VM's status: which life ends, and what the next one must heed.
+
+    `rollback` frees the next life of every constraint: the target could not be placed.
+    """
+
+    name: str = ""
+    uid: str = ""
+    source_node: str = ""
+    source_incarnation: int = 0
+    target_node: str | None = None
+    added_node_selector: dict[str, str] = {}
+    rollback: bool = False
+
+
 class VMStatus(Value, frozen=True):
     """What we publish. `incarnation` counts the VM's lives: it names the pod that counts."""
 
@@ -93,6 +108,7 @@ class VMStatus(Value, frozen=True):
     memory_consumption: str | None = None
     created_at: str | None = None
     start_failure: StartFailure | None = None
+    migration: Claim | None = None
     conditions: tuple[Condition, ...] = ()
 
 
@@ -154,3 +170,115 @@ class Pod(Value, frozen=True):
     def terminating(self) -> bool:
         """Whether its deletion has begun. A terminating pod still lives."""
         return self.metadata.deletion_timestamp is not None
+
+
+class MigrationSpec(Value, frozen=True):
+    """What should move, and where to. Times are in seconds."""
+
+    vm_name: str = ""
+    target_node: str | None = None
+    added_node_selector: dict[str, str] = {}
+    priority: str | None = None
+    reason: str = ""
+    unschedulable_timeout_seconds: int = 300
+    completion_timeout_seconds: int = 900
+    cancel: bool = False
+    record_of: str | None = None
+
+
+class PhaseTime(Value, frozen=True):
+    """When a phase began (RFC 3339, microseconds)."""
+
+    phase: str
+    phase_transition_timestamp: str
+
+
+class MigrationStatus(Value, frozen=True):
+    """How a migration goes."""
+
+    phase: str = "Pending"
+    phase_transition_timestamps: tuple[PhaseTime, ...] = ()
+    source_node: str | None = None
+    source_pod: str | None = None
+    target_node: str | None = None
+    target_pod: str | None = None
+    start_timestamp: str | None = None
+    end_timestamp: str | None = None
+    downtime_seconds: str | None = None
+    failure_reason: str | None = None
+    message: str | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class VirtualMachineMigration(Value, frozen=True):
+    """A VirtualMachineMigration of ours."""
+
+    metadata: ObjectMeta
+    spec: MigrationSpec = MigrationSpec()
+    status: MigrationStatus = MigrationStatus()
+
+    @property
+    def vm_key(self) -> str:
+        """`namespace/name` of the VM that moves."""
+        return f"{self.metadata.namespace}/{self.spec.vm_name}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has succeeded or failed."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+
+class Taint(Value, frozen=True):
+    """corev1.Taint."""
+
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(Value, frozen=True):
+    """Whether the scheduler may use the node."""
+
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+
+
+class NodeStatus(Value, frozen=True):
+    """What pods may request of the node, as quantities."""
+
+    allocatable: dict[str, str] = {}
+
+
+class Node(Value, frozen=True):
+    """A node, real or fake."""
+
+    metadata: ObjectMeta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class ContainerResources(Value, frozen=True):
+    """What a container requests, as quantities."""
+
+    requests: dict[str, str] = {}
+
+
+class Container(Value, frozen=True):
+    """A container, as far as the scheduler counts it."""
+
+    resources: ContainerResources = ContainerResources()
+
+
+class AssignedPodSpec(Value, frozen=True):
+    """Where a pod is, and what it holds there."""
+
+    node_name: str | None = None
+    containers: tuple[Container, ...] = ()
+
+
+class AssignedPod(Value, frozen=True):
+    """Any pod of the cluster, as far as it takes room on a node."""
+
+    metadata: ObjectMeta
+    spec: AssignedPodSpec = AssignedPodSpec()
+    status: PodStatus = PodStatus()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from controller.domain import names
-from controller.domain.objects import ObjectMeta, Pod, Value, VirtualMachine
+from controller.domain.objects import AssignedPod, Node, ObjectMeta, Pod, Value, VirtualMachine, VirtualMachineMigration
 
 T = TypeVar("T")
 
@@ -19,7 +19,6 @@ class Resource(Generic[T]):
     version: str
     plural: str
     type: type[T]
-    namespaced: bool = True
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """URL path of a collection, an object or a subresource."""
@@ -39,5 +38,7 @@ class ObjectOnly(Value, frozen=True):
 
 VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, VirtualMachine)
 PODS = Resource("", "v1", "pods", Pod)
-NODES = Resource("", "v1", "nodes", ObjectOnly, namespaced=False)
+MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration)
+ASSIGNED_PODS = Resource("", "v1", "pods", AssignedPod)
+NODES = Resource("", "v1", "nodes", Node)
 EVENTS = Resource("events.k8s.io", "v1", "events", ObjectOnly)

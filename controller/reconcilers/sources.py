@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import Node, Pod, VirtualMachine
 from controller.engine.store import Store
-from controller.kube.resources import ObjectOnly
 
 Add: TypeAlias = Callable[[str, str], None]
 """Queues a key, with its cause for the log."""
@@ -33,7 +32,7 @@ class Caches:
     pods: Store[Pod] = field(default_factory=lambda: Store(index=vm_key))
 
 
-def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[ObjectOnly]) -> None:
+def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:
     """Queue the VMs that every later change is about."""
     for cache in caches.values():
         cache.vms.listen(partial(_vm_changed, add))
@@ -53,7 +52,7 @@ def _pod_changed(add: Add, old: Pod | None, new: Pod | None) -> None:
             add(key, f"pod {_what(old, new)}")
 
 
-def _node_changed(add: Add, pods: Store[Pod], old: ObjectOnly | None, new: ObjectOnly | None) -> None:
+def _node_changed(add: Add, pods: Store[Pod], old: Node | None, new: Node | None) -> None:
     if old is None or new is not None:
         return
     for pod in pods:

@@ -18,12 +18,12 @@ import structlog
 
 from controller.domain import decide as domain
 from controller.domain import events, launcher, names, status
-from controller.domain.objects import ObjectMeta, Pod, VirtualMachine, VMStatus
+from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine, VMStatus
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.reconcilers.sources import Caches
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class VMReconciler:
         self,
         client: Api,
         caches: Mapping[str | None, Caches],
-        nodes: Store[ObjectOnly],
+        nodes: Store[Node],
         policy: launcher.LauncherPolicy,
         *,
         record: Record,

@@ -17,13 +17,13 @@ import msgspec
 
 from controller.domain.events import Event
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import ObjectMeta, Pod, VirtualMachine
+from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine
 from controller.domain.ratio import ReferenceNode
 from controller.domain.status import timestamp
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.reconcilers.sources import Caches, feed
 from controller.reconcilers.vm import VMReconciler
 
@@ -273,7 +273,7 @@ class Process:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.caches = Caches()
-        self.nodes: Store[ObjectOnly] = Store()
+        self.nodes: Store[Node] = Store()
         self.pending: dict[str, None] = {}
         self.events: list[Event] = []
         self._stores: dict[str, Store[Any]] = {
@@ -284,7 +284,7 @@ class Process:
         self._types: dict[str, type[Any]] = {
             VIRTUAL_MACHINES.plural: VirtualMachine,
             PODS.plural: Pod,
-            NODES.plural: ObjectOnly,
+            NODES.plural: Node,
         }
         feed(lambda key, _: self.pending.setdefault(key), {None: self.caches}, self.nodes)
         self._read = len(cluster.log)
