@@ -1,0 +1,395 @@
+"""What the VirtualMachineMigration resource promises by itself: no controller runs here, only a real API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+from tests.integration.conftest import REPOSITORY
+from tests.integration.tools import Kubectl
+
+FULL = {
+    "vmName": "vm-1",
+    "targetNode": "kwok-node-1",
+    "addedNodeSelector": {"zone": "a"},
+    "priority": "user-triggered",
+    "reason": "maintenance",
+    "unschedulableTimeoutSeconds": 60,
+    "completionTimeoutSeconds": 120,
+    "recordOf": "8f2b1c1e-0d0c-4b8e-9d0e-3f4f5a6b7c8d",
+}
+"""A migration that says everything it can, but for cancel."""
+
+CHANGED = {
+    "vmName": "vm-2",
+    "targetNode": "kwok-node-2",
+    "addedNodeSelector": {"zone": "b"},
+    "priority": "system-critical",
+    "reason": "boredom",
+    "unschedulableTimeoutSeconds": 61,
+    "completionTimeoutSeconds": 121,
+    "recordOf": "00000000-0d0c-4b8e-9d0e-3f4f5a6b7c8d",
+}
+"""For every field another value that would be fine in a new migration."""
+
+OPTIONAL = sorted(CHANGED.keys() - {"vmName"})
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """Bind kubectl to an API server of this module's own, on which nobody writes a status but the tests."""
+    with ControlPlane(tmp_path_factory.mktemp("schema") / "state", nodes=0) as plane:
+        own = Kubectl(plane.kubectl, plane.kubeconfig)
+        environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
+        subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
+        yield own
+
+
+@pytest.fixture(scope="module")
+def full(kubectl: Kubectl) -> str:
+    """Keep a migration in which every field is set, to try edits on that are all refused."""
+    return str(create(kubectl, FULL)["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def bare(kubectl: Kubectl) -> str:
+    """Keep a migration that only names its VM, to try edits on that are all refused."""
+    return str(create(kubectl, {"vmName": "vm-1"})["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def moved(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """Keep three migrations in a namespace of their own: one waits, one succeeded, one failed."""
+    namespace = "moved"
+    kubectl("create", "namespace", namespace)
+    for name, vm, status in (
+        ("waits", "vm-a", {"phase": "Pending", "message": "no node has room"}),
+        ("went", "vm-a", {"phase": "Succeeded", "sourceNode": "n1", "targetNode": "n2", "downtimeSeconds": "1.234"}),
+        ("broke", "vm-b", {"phase": "Failed", "sourceNode": "n1", "failureReason": "RolledBack", "message": "full"}),
+    ):
+        document = manifest({"vmName": vm, "reason": "drill"}, name=name, namespace=namespace)
+        kubectl("create", "-f", "-", stdin=json.dumps(document))
+        patch = json.dumps({"status": status})
+        kubectl("patch", "vmm", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
+    yield kubectl
+    kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def manifest(spec: Any, **metadata: Any) -> dict[str, Any]:
+    """Return a migration as a dict."""
+    return {
+        "apiVersion": "simulation.node-classifier.io/v1alpha1",
+        "kind": "VirtualMachineMigration",
+        "metadata": {"namespace": "default", **metadata},
+        "spec": spec,
+    }
+
+
+def create(kubectl: Kubectl, spec: Any) -> Any:
+    """Create a migration; return what the API server answered."""
+    document = json.dumps(manifest(spec, name=f"schema-{uuid4().hex[:8]}"))
+    return json.loads(kubectl("create", "-f", "-", "-o", "json", stdin=document))
+
+
+def refusal(kubectl: Kubectl, spec: Any) -> str:
+    """Try to create a migration; return the refusal."""
+    return kubectl.refused("create", "-f", "-", stdin=json.dumps(manifest(spec, name="refused")))
+
+
+def patch(kubectl: Kubectl, name: str, spec: Any) -> str:
+    """Patch a migration's spec for real; return the refusal."""
+    return kubectl.refused("patch", "vmm", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def lines(text: str) -> list[list[str]]:
+    """Return what kubectl printed, in words."""
+    return [line.split() for line in text.splitlines()]
+
+
+# --- how it is called and shown ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vmm", "vmms", "virtualmachinemigration", "virtualmachinemigrations"])
+def test_each_name_lists_it(moved: Kubectl, name: str) -> None:
+    """Short names save typing, long ones explain themselves."""
+    assert "/waits\n" in moved("get", name, "-n", "moved", "-o", "name")
+
+
+def test_kubectl_get_all_shows_it(moved: Kubectl) -> None:
+    """Whoever asks for everything sees what moves, too."""
+    assert "virtualmachinemigration.simulation.node-classifier.io/went" in moved("get", "all", "-n", "moved")
+
+
+def test_a_row_shows_where_from_where_to_why_and_for_how_long(moved: Kubectl) -> None:
+    """The columns in the order in which one reads a move."""
+    header, row = lines(moved("get", "vmm", "went", "-n", "moved"))
+    assert header == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE"]
+    assert row[:-1] == ["went", "Succeeded", "vm-a", "n1", "n2", "drill", "1.234"]
+
+
+def test_a_wide_row_adds_what_went_wrong(moved: Kubectl) -> None:
+    """The failure in one word, then for a person."""
+    text = moved("get", "vmm", "broke", "-n", "moved", "-o", "wide")
+    header, row = lines(text)
+    assert header == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "FAILURE", "MESSAGE", "AGE"]
+    assert row[:-1] == ["broke", "Failed", "vm-b", "n1", "drill", "RolledBack", "full"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("spec.vmName=vm-a", {"waits", "went"}),
+        ("status.phase=Failed", {"broke"}),
+        ("status.phase!=Failed", {"waits", "went"}),
+        ("spec.vmName=vm-a,status.phase=Succeeded", {"went"}),
+    ],
+)
+def test_a_field_selector_chooses(moved: Kubectl, selector: str, names: set[str]) -> None:
+    """The API server filters, so that nobody has to read them all."""
+    found = moved("get", "vmm", "-n", "moved", "-o", "name", "--field-selector", selector).split()
+    assert {name.partition("/")[2] for name in found} == names
+
+
+@pytest.mark.parametrize(
+    "path", ["vmm", "vmm.spec", "vmm.status", "vmm.status.conditions", "vmm.status.phaseTransitionTimestamps"]
+)
+def test_kubectl_explain_has_a_description_of_every_field(kubectl: Kubectl, path: str) -> None:
+    """The resource is its own manual."""
+    text = kubectl("explain", path)
+    assert "FIELDS:" in text
+    assert "<no description>" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"vmm.spec.{field}" for field in (*CHANGED, "cancel")),
+        "vmm.status.phase",
+        "vmm.status.downtimeSeconds",
+        "vmm.status.failureReason",
+    ],
+)
+def test_kubectl_explain_knows_the_field(kubectl: Kubectl, path: str) -> None:
+    """Every field of the spec is asked for by its name."""
+    assert "DESCRIPTION:" in kubectl("explain", path)
+
+
+# --- defaults ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_migration_is_pending_without_any_write(kubectl: Kubectl) -> None:
+    """The answer to the create itself has the phase, so `status["phase"]` never fails."""
+    assert create(kubectl, {"vmName": "vm-1"})["status"] == {"phase": "Pending"}
+
+
+def test_defaults_are_written_into_the_spec(kubectl: Kubectl) -> None:
+    """What was not said can be read, and nothing else is made up."""
+    assert create(kubectl, {"vmName": "vm-1"})["spec"] == {
+        "vmName": "vm-1",
+        "unschedulableTimeoutSeconds": 300,
+        "completionTimeoutSeconds": 900,
+        "cancel": False,
+    }
+
+
+def test_what_was_said_is_kept(kubectl: Kubectl, full: str) -> None:
+    """No default overrides a wish."""
+    assert kubectl.json("get", "vmm", full)["spec"] == {**FULL, "cancel": False}
+
+
+# --- immutability --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_a_field_cannot_be_changed_and_the_message_names_it(kubectl: Kubectl, full: str, field: str) -> None:
+    """A migration under way has no use for another wish."""
+    message = patch(kubectl, full, {field: CHANGED[field]})
+    assert f"spec.{field}" in message
+    assert "immutable" in message
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_a_field_cannot_be_taken_away(kubectl: Kubectl, full: str, field: str) -> None:
+    """Neither is nothing another wish."""
+    message = patch(kubectl, full, {field: None})
+    assert f"spec.{field}" in message
+    assert "immutable" in message
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_a_field_cannot_be_added(kubectl: Kubectl, bare: str, field: str) -> None:
+    """What was left to the controller stays with it."""
+    message = patch(kubectl, bare, {field: CHANGED[field]})
+    assert f"spec.{field}" in message
+    assert "immutable" in message
+
+
+def test_labels_of_a_migration_can_be_changed(kubectl: Kubectl, full: str) -> None:
+    """Only the spec is fixed."""
+    assert "labeled" in kubectl("label", "vmm", full, "who=me")
+
+
+def test_a_status_can_be_written_to_the_largest_migration(kubectl: Kubectl) -> None:
+    """The rules stay within the API server's cost limit, however large the spec."""
+    selector = {f"{'k' * 240}.example/{n:063d}": "v" * 63 for n in range(16)}
+    largest = {**FULL, "targetNode": "n" * 63, "reason": "r" * 128, "addedNodeSelector": selector}
+    name = create(kubectl, largest)["metadata"]["name"]
+    status = json.dumps({"status": {"phase": "Starting"}})
+    kubectl("patch", "vmm", name, "--subresource=status", "--type=merge", "-p", status)
+    kubectl("patch", "vmm", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
+
+
+# --- cancelling ----------------------------------------------------------------------------------------------
+
+
+def test_cancel_can_be_set(kubectl: Kubectl) -> None:
+    """It is the one thing that may change."""
+    name = create(kubectl, FULL)["metadata"]["name"]
+    kubectl("patch", "vmm", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
+    assert kubectl.json("get", "vmm", name)["spec"] == {**FULL, "cancel": True}
+
+
+@pytest.mark.parametrize("value", [False, None], ids=["false", "null"])
+def test_cancel_cannot_be_taken_back(kubectl: Kubectl, value: bool | None) -> None:  # noqa: FBT001
+    """Somebody may have acted on it already; null means false, by the default."""
+    name = create(kubectl, {**FULL, "cancel": True})["metadata"]["name"]
+    assert "spec.cancel cannot be taken back; create another migration" in patch(kubectl, name, {"cancel": value})
+
+
+# --- what is refused -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("priority", ["urgent", "", "System-Critical"])
+def test_a_priority_that_there_is_not_is_refused(kubectl: Kubectl, priority: str) -> None:
+    """The message lists those there are."""
+    message = refusal(kubectl, {"vmName": "vm-1", "priority": priority})
+    assert "spec.priority: Unsupported value" in message
+    assert 'supported values: "system-critical", "user-triggered", "system-maintenance"' in message
+
+
+@pytest.mark.parametrize("field", ["unschedulableTimeoutSeconds", "completionTimeoutSeconds"])
+@pytest.mark.parametrize(
+    ("value", "bound"),
+    [(0, "greater than or equal to 1"), (-5, "greater than or equal to 1"), (86401, "less than or equal to 86400")],
+)
+def test_a_timeout_outside_its_bounds_is_refused(kubectl: Kubectl, field: str, value: int, bound: str) -> None:
+    """From a second to a day."""
+    message = refusal(kubectl, {"vmName": "vm-1", field: value})
+    assert f"spec.{field} in body should be {bound}" in message
+
+
+@pytest.mark.parametrize("field", ["unschedulableTimeoutSeconds", "completionTimeoutSeconds"])
+@pytest.mark.parametrize("value", ["300", True], ids=str)
+def test_a_timeout_that_is_no_integer_is_refused(kubectl: Kubectl, field: str, value: Any) -> None:
+    """Whole seconds are fine enough."""
+    message = refusal(kubectl, {"vmName": "vm-1", field: value})
+    assert f"spec.{field} in body must be of type int" in message
+
+
+@pytest.mark.parametrize("field", ["unschedulableTimeoutSeconds", "completionTimeoutSeconds"])
+@pytest.mark.parametrize("value", [1, 86400])
+def test_a_timeout_within_its_bounds_is_accepted(kubectl: Kubectl, field: str, value: int) -> None:
+    """Both ends of the range are in it."""
+    assert create(kubectl, {"vmName": "vm-1", field: value})["spec"][field] == value
+
+
+@pytest.mark.parametrize("spec", [{}, {"vmName": None}, {"targetNode": "kwok-node-1"}], ids=json.dumps)
+def test_a_migration_of_no_vm_is_refused(kubectl: Kubectl, spec: Any) -> None:
+    """Null counts as missing."""
+    assert "spec.vmName: Required value" in refusal(kubectl, spec)
+
+
+@pytest.mark.parametrize("name", ["", "VM-1", "a.b", "-a", "a-", "a b", "a/b", "a\n"])
+def test_what_cannot_be_the_name_of_a_vm_is_refused(kubectl: Kubectl, name: str) -> None:
+    """A typing error is found at once, not by a migration that fails."""
+    message = refusal(kubectl, {"vmName": name})
+    assert "spec.vmName must be a VM's name: a DNS label of 1 to 43 characters" in message
+
+
+def test_a_vm_name_beyond_43_characters_is_refused(kubectl: Kubectl) -> None:
+    """No VM has such a name."""
+    assert "spec.vmName: Too long: may not be more than 43 bytes" in refusal(kubectl, {"vmName": "x" * 44})
+
+
+@pytest.mark.parametrize("node", ["", "Node-1", "-n", "n_1", "a b", "a/b"])
+def test_what_cannot_be_the_name_of_a_node_is_refused(kubectl: Kubectl, node: str) -> None:
+    """Node names are DNS subdomains."""
+    message = refusal(kubectl, {"vmName": "vm-1", "targetNode": node})
+    assert "spec.targetNode must be a node's name: a DNS subdomain of 1 to 253 characters" in message
+
+
+@pytest.mark.parametrize("node", ["n", "ip-10-0-0-1.eu-central-1.compute.internal"])
+def test_a_node_may_have_dots_in_its_name(kubectl: Kubectl, node: str) -> None:
+    """Clouds name them so."""
+    assert create(kubectl, {"vmName": "vm-1", "targetNode": node})["spec"]["targetNode"] == node
+
+
+def test_a_node_name_beyond_253_characters_is_refused(kubectl: Kubectl) -> None:
+    """No node has such a name."""
+    message = refusal(kubectl, {"vmName": "vm-1", "targetNode": "x" * 254})
+    assert "spec.targetNode: Too long: may not be more than 253 bytes" in message
+
+
+def test_a_reason_beyond_128_characters_is_refused(kubectl: Kubectl) -> None:
+    """It is a column, not a letter."""
+    message = refusal(kubectl, {"vmName": "vm-1", "reason": "x" * 129})
+    assert "spec.reason: Too long: may not be more than 128 bytes" in message
+
+
+@pytest.mark.parametrize(
+    "selector", [{"zone": "a b"}, {"zone": "-a"}, {"a b": "a"}, {"": "a"}, {"a/b/c": "a"}], ids=json.dumps
+)
+def test_a_selector_that_no_label_can_match_is_refused(kubectl: Kubectl, selector: dict[str, str]) -> None:
+    """The API server would refuse a pod with it, and by then the source would be gone."""
+    message = refusal(kubectl, {"vmName": "vm-1", "addedNodeSelector": selector})
+    assert "spec.addedNodeSelector must hold labels: " in message
+
+
+def test_a_selector_may_have_prefixes_and_empty_values(kubectl: Kubectl) -> None:
+    """Everything that a label may be."""
+    selector = {"topology.kubernetes.io/zone": "eu-1a", "node-role.kubernetes.io/worker": "", "A_b.c": "D.e_f"}
+    spec = create(kubectl, {"vmName": "vm-1", "addedNodeSelector": selector})["spec"]
+    assert spec["addedNodeSelector"] == selector
+
+
+def test_a_selector_of_17_labels_is_refused(kubectl: Kubectl) -> None:
+    """The rules about it must stay cheap."""
+    selector = {f"k{n}": "v" for n in range(17)}
+    message = refusal(kubectl, {"vmName": "vm-1", "addedNodeSelector": selector})
+    assert "spec.addedNodeSelector: Too many: 17: must have at most 16 items" in message
+
+
+@pytest.mark.parametrize("field", ["vmname", "target", "node"])
+def test_an_unknown_field_is_refused(kubectl: Kubectl, field: str) -> None:
+    """kubectl validates strictly, so that a typing error is not dropped in silence."""
+    assert f'unknown field "spec.{field}"' in refusal(kubectl, {"vmName": "vm-1", field: "x"})
+
+
+def test_a_migration_without_spec_is_refused(kubectl: Kubectl) -> None:
+    """A migration of nothing is none."""
+    document = manifest({}, name="refused")
+    del document["spec"]
+    assert "spec: Required value" in kubectl.refused("create", "-f", "-", stdin=json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"phase": "Flying"},
+        {"conditions": [{"type": "Completed"}]},
+        {"phaseTransitionTimestamps": [{"phase": "Failed"}]},
+    ],
+    ids=json.dumps,
+)
+def test_a_status_outside_the_schema_is_refused(kubectl: Kubectl, bare: str, status: Any) -> None:
+    """The status subresource is validated too."""
+    body = json.dumps({"status": status})
+    message = kubectl.refused("patch", "vmm", bare, "--subresource=status", "--type=merge", "-p", body)
+    assert f"status.{next(iter(status))}" in message
