@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 # Plugins call `get_event_loop` before synchronous tests, of any folder; without this it makes a loop that nobody
 # closes, and a later test fails of the warning. So it is done when tests are collected, before any of them runs.
 asyncio.set_event_loop(None)
+
+# A shell without job control starts background commands with SIGINT ignored, and every process that the tests start
+# would inherit that: their Ctrl-C would be lost.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
