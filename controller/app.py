@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from controller import __version__
 from controller.domain import names
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node, Pod, VirtualMachine
+from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
 from controller.engine.events import Recorder
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Reflector
@@ -30,8 +30,10 @@ from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube import credentials
 from controller.kube.client import Client
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.sources import Caches, feed
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.migration import MigrationReconciler
+from controller.reconcilers.sources import Caches, feed, feed_migrations
+from controller.reconcilers.turns import Limits, Turns
 from controller.reconcilers.vm import VMReconciler, no_events
 from controller.telemetry import metrics
 from controller.telemetry.health import Health, LoopMonitor
@@ -39,11 +41,14 @@ from controller.telemetry.server import Server
 
 _log = structlog.get_logger(__name__)
 
-AnyReflector: TypeAlias = Reflector[VirtualMachine] | Reflector[Pod] | Reflector[Node]
+AnyReflector: TypeAlias = (
+    Reflector[VirtualMachine] | Reflector[Pod] | Reflector[Node] | Reflector[VirtualMachineMigration]
+)
 
 STOP_DEADLINE: Final = 10.0
 """Seconds that keys in hand get when the process is asked to stop."""
-_CONTROLLER: Final = "virtualmachine"
+_VMS: Final = "virtualmachine"
+_MIGRATIONS: Final = "virtualmachinemigration"
 
 
 class ControllerDiedError(Exception):
@@ -60,6 +65,7 @@ class Settings:
     bind_address: str
     events: bool
     policy: LauncherPolicy
+    limits: Limits
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -89,32 +95,49 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
             ]
-            record = no_events
+            record, record_migration = no_events, no_events
             if settings.events:
-                recorder = _recorder(client, registry)
-                record = recorder.record
-                background.append(asyncio.create_task(recorder.run(), name="event-recorder"))
-            reconciler = VMReconciler(client, caches, nodes, settings.policy, record=record, rng=rng)
+                recorders = [_recorder(client, kind) for kind in (names.VM_KIND, names.MIGRATION_KIND)]
+                metrics.dropped_events(registry, lambda: sum(recorder.dropped for recorder in recorders))
+                record, record_migration = (recorder.record for recorder in recorders)
+                background += [asyncio.create_task(item.run(), name="event-recorder") for item in recorders]
             health.watch(background, reflectors)
-            queue = _queue(registry, rng)
-            feed(queue.add, caches, nodes)
-            workers = Workers(
-                queue,
-                reconciler.reconcile,
-                noun="vm",
-                count=settings.workers,
-                metrics=metrics.ReconcileMetrics(registry, _CONTROLLER, settings.workers),
+            queues = {name: _queue(registry, rng, name) for name in (_VMS, _MIGRATIONS)}
+            registry.register(metrics.UnfinishedWork(queues))
+            feed(queues[_VMS].add, caches, nodes)
+            feed_migrations(queues[_MIGRATIONS].add, caches)
+            vms = VMReconciler(client, caches, nodes, settings.policy, record=record, rng=rng)
+            migrations = MigrationReconciler(
+                client,
+                caches,
+                nodes,
+                settings.policy,
+                Turns(settings.limits),
+                record=record_migration,
+                wake=queues[_MIGRATIONS].add,
             )
+            workers = [
+                Workers(
+                    queues[name],
+                    reconcile,
+                    noun="vm",
+                    count=settings.workers,
+                    metrics=metrics.ReconcileMetrics(registry, name, settings.workers),
+                )
+                for name, reconcile in ((_VMS, vms.reconcile), (_MIGRATIONS, migrations.reconcile))
+            ]
             try:
                 synced = asyncio.create_task(_all_synced(reflectors), name="sync")
                 if await _first(stop, background, synced):
                     _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
-                    reconciler.begin()
-                    workers.start()
+                    vms.begin()
+                    migrations.begin()
+                    for group in workers:
+                        group.start()
                     await _first(stop, background)
                 _log.info("stopping")
             finally:
-                await workers.stop(STOP_DEADLINE)
+                await asyncio.gather(*(group.stop(STOP_DEADLINE) for group in workers))
                 await _cancel(background)
     _log.info("stopped")
 
@@ -127,6 +150,7 @@ def _reflectors(
         where = f" in {namespace}" if namespace else ""
         found += [
             (f"VMs{where}", Reflector(client, VIRTUAL_MACHINES, cache.vms, rng=rng, namespace=namespace)),
+            (f"migrations{where}", Reflector(client, MIGRATIONS, cache.migrations, rng=rng, namespace=namespace)),
             (
                 f"pods{where}",
                 Reflector(client, PODS, cache.pods, rng=rng, namespace=namespace, label_selector=names.VM_LABEL),
@@ -135,24 +159,19 @@ def _reflectors(
     return found
 
 
-def _recorder(client: Client, registry: CollectorRegistry) -> Recorder:
-    recorder = Recorder(
+def _recorder(client: Client, kind: str) -> Recorder:
+    return Recorder(
         client,
         api_version=names.API_VERSION,
-        kind=names.VM_KIND,
+        kind=kind,
         instance=f"{socket.gethostname()}-{os.getpid()}",
         clock=asyncio.get_running_loop().time,
     )
-    metrics.dropped_events(registry, lambda: recorder.dropped)
-    return recorder
 
 
-def _queue(registry: CollectorRegistry, rng: Random) -> WorkQueue[str]:
-    clock = asyncio.get_running_loop().time
-    limiter = DefaultLimiter(ItemExponential(rng), Bucket(clock))
-    queue: WorkQueue[str] = WorkQueue(limiter, metrics=metrics.QueueMetrics(registry, _CONTROLLER))
-    registry.register(metrics.UnfinishedWork(queue, _CONTROLLER))
-    return queue
+def _queue(registry: CollectorRegistry, rng: Random, name: str) -> WorkQueue[str]:
+    limiter = DefaultLimiter(ItemExponential(rng), Bucket(asyncio.get_running_loop().time))
+    return WorkQueue(limiter, metrics=metrics.QueueMetrics(registry, name))
 
 
 async def _all_synced(reflectors: list[tuple[str, AnyReflector]]) -> None:

@@ -158,6 +158,24 @@ def controller(
     events: Annotated[
         bool, typer.Option("--events/--no-events", envvar="VMSIM_EVENTS", help="Write Kubernetes Events about VMs.")
     ] = True,
+    parallel_migrations_per_cluster: Annotated[
+        int,
+        typer.Option(
+            envvar="VMSIM_PARALLEL_MIGRATIONS_PER_CLUSTER",
+            metavar="N",
+            min=0,
+            help="VMs that may migrate at the same time. 0: any number.",
+        ),
+    ] = 5,
+    parallel_outbound_migrations_per_node: Annotated[
+        int,
+        typer.Option(
+            envvar="VMSIM_PARALLEL_OUTBOUND_MIGRATIONS_PER_NODE",
+            metavar="N",
+            min=0,
+            help="VMs that may leave one node at the same time. 0: any number.",
+        ),
+    ] = 2,
     node_selector: Annotated[
         str,
         typer.Option(
@@ -179,6 +197,7 @@ def controller(
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
     from controller import process  # noqa: PLC0415
     from controller.app import Settings  # noqa: PLC0415
+    from controller.reconcilers.turns import Limits  # noqa: PLC0415
     from controller.telemetry import logs  # noqa: PLC0415
 
     logs.configure(log_format, log_level)
@@ -193,6 +212,7 @@ def controller(
             node_selector=_selector(node_selector),
             tolerations=_tolerations(tolerations),
         ),
+        limits=Limits(cluster=parallel_migrations_per_cluster, outbound=parallel_outbound_migrations_per_node),
     )
     problem = process.run_until_signal(settings)
     if problem is not None:

@@ -230,6 +230,8 @@ class _Life:
     def _follow(self, pod: Pod) -> Plan:
         """Publish the pod of this incarnation, keep its metadata current, replace it when it is done."""
         housekeeping = _deletions(self.older, f"incarnation {self.incarnation} replaces it")
+        if self._ends_here(pod):
+            return self._replace("The VM migrates", confirm=False)
         if not pod.done or pod.terminating:
             return Plan((*housekeeping, *self._refresh(pod), *self._publish_pod(pod)))
         failure = self._failure(pod)
@@ -237,6 +239,15 @@ class _Life:
             # The write comes back as an event, and with it the wait.
             return Plan((*housekeeping, *self._publish_pod(pod)))
         return self._replace("The failed pod is replaced", confirm=False)
+
+    def _ends_here(self, pod: Pod) -> bool:
+        """Whether a migration asks for the next life: its source's turn has come, or its target cannot be placed."""
+        claim = self.vm.status.migration
+        if claim is None:
+            return False
+        if self.incarnation == claim.source_incarnation:
+            return True
+        return claim.rollback and self.incarnation == claim.source_incarnation + 1 and pod.spec.node_name is None
 
     def _replace(self, why: str, *, confirm: bool) -> Plan:
         """Move to the next incarnation; the reconcile after this one deletes what is left and creates."""
@@ -246,7 +257,7 @@ class _Life:
         wait = max(backoff, self.circumstances.hold)
         if wait > 0:
             if self.current is not None:
-                return Plan(requeue_after=wait)
+                return Plan(self._publish_pod(self.current), requeue_after=wait)
             # Failed stays Failed until its retry; otherwise this is what Pending means: a pod is to be created.
             failed = self.vm.status.phase == Phase.FAILED
             phase = Phase.FAILED if failed else Phase.PENDING
@@ -293,13 +304,31 @@ class _Life:
                 CreatePod(
                     name=self._name(self.incarnation),
                     incarnation=self.incarnation,
-                    body=launcher.manifest(self.vm, self.incarnation, self.spec, self.used.shares, self.policy),
+                    body=launcher.manifest(
+                        self.vm,
+                        self.incarnation,
+                        self.spec,
+                        self.used.shares,
+                        self.policy,
+                        placement=self._placement(),
+                    ),
                     predecessor=self._name(self.incarnation - 1) if self.incarnation > 0 else None,
                 ),
             )
         )
 
     # --- parts -------------------------------------------------------------------------------------------
+
+    def _placement(self) -> launcher.Placement:
+        """Where the next pod may go: a migration narrows it for the life that follows its source."""
+        claim = self.vm.status.migration
+        if claim is None or claim.rollback or self.incarnation != claim.source_incarnation + 1:
+            return launcher.ANYWHERE
+        return launcher.Placement(
+            node=claim.target_node,
+            avoid=None if claim.target_node == claim.source_node else claim.source_node,
+            selector=claim.added_node_selector,
+        )
 
     def _name(self, incarnation: int) -> str:
         return names.pod_name(self.vm.metadata.name, self.vm.metadata.uid, incarnation)
@@ -370,6 +399,7 @@ class _Life:
             target,
             phase=str(phase),
             incarnation=incarnation,
+            migration=before.migration,
             created_at=before.created_at or self.vm.metadata.creation_timestamp or self.now,
             cpu_consumption=self.used.shares.cpu_text if self.used else before.cpu_consumption,
             memory_consumption=self.used.shares.memory_text if self.used else before.memory_consumption,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.domain import status
-from controller.domain.objects import Condition, VMStatus
+from controller.domain.migration import MigrationPhase, Reason
+from controller.domain.objects import Condition, MigrationStatus, VirtualMachineMigration, VMStatus
 from controller.domain.status import Phase
 
 NORMAL: Final = "Normal"
@@ -60,6 +61,28 @@ def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
         if condition is not None and _condition(before, kind) is None and after.phase != Phase.FAILED:
             found.append(Event(WARNING, kind, "Observe", condition.message))
     return tuple(found)
+
+
+def migration_transitions(migration: VirtualMachineMigration, after: MigrationStatus) -> tuple[Event, ...]:
+    """Tell what a migration's status write changes, under KubeVirt's reasons."""
+    before = migration.status
+    vm = migration.spec.vm_name
+    if after.phase != before.phase:
+        match after.phase:
+            case MigrationPhase.SUCCEEDED:
+                way = f"from {after.source_node} to {after.target_node}"
+                note = f"VM {vm} moved {way}, down for {after.downtime_seconds} s"
+                return (Event(NORMAL, "SuccessfulMigration", "Migrate", note),)
+            case MigrationPhase.FAILED if after.failure_reason == Reason.CANCELLED:
+                return (Event(NORMAL, "SuccessfulAbortMigration", "Abort", f"Migration of VM {vm} was cancelled"),)
+            case MigrationPhase.FAILED:
+                return (Event(WARNING, "FailedMigration", "Migrate", f"{after.failure_reason}: {after.message}"),)
+    if after.phase == MigrationPhase.SCHEDULING and after.message and not before.message:
+        return (Event(WARNING, "migrationTargetPodUnschedulable", "Schedule", after.message),)
+    reason = after.conditions[0].reason if after.conditions else ""
+    if reason == Reason.BACKOFF and (not before.conditions or before.conditions[0].reason != reason):
+        return (Event(WARNING, "MigrationBackoff", "Wait", after.message or ""),)
+    return ()
 
 
 def _condition(wanted: VMStatus, kind: str) -> Condition | None:

@@ -53,6 +53,32 @@ class LauncherPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """What a migration asks of the next pod's node: to be one, not to be one, to have labels. Only narrows."""
+
+    node: str | None = None
+    avoid: str | None = None
+    selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def affinity(self) -> dict[str, Any]:
+        """Write it as required node affinity; empty when nothing is asked."""
+        fields = [
+            {"key": "metadata.name", "operator": operator, "values": [name]}
+            for operator, name in (("In", self.node), ("NotIn", self.avoid))
+            if name is not None
+        ]
+        labels = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(self.selector.items())]
+        term = {**({"matchFields": fields} if fields else {}), **({"matchExpressions": labels} if labels else {})}
+        if not term:
+            return {}
+        required = {"nodeSelectorTerms": [term]}
+        return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+ANYWHERE: Final = Placement()
+
+
+@dataclass(frozen=True, slots=True)
 class Shares:
     """CPU and memory as shares of the reference node, with the strings they were read from."""
 
@@ -133,7 +159,13 @@ def usage_annotations(used: Shares, reference: ReferenceNode) -> dict[str, str]:
 
 
 def manifest(
-    vm: VirtualMachine, incarnation: int, spec: Shares, used: Shares, policy: LauncherPolicy
+    vm: VirtualMachine,
+    incarnation: int,
+    spec: Shares,
+    used: Shares,
+    policy: LauncherPolicy,
+    *,
+    placement: Placement = ANYWHERE,
 ) -> dict[str, Any]:
     """Build the pod of one incarnation of a VM."""
     name = names.pod_name(vm.metadata.name, vm.metadata.uid, incarnation)
@@ -185,5 +217,6 @@ def manifest(
                 }
             ],
             **({"nodeSelector": dict(policy.node_selector)} if policy.node_selector else {}),
+            **placement.affinity(),
         },
     }

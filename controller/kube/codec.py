@@ -62,6 +62,13 @@ def encode(body: Any) -> bytes:
     return _encoder.encode(body)
 
 
+def merge_patch_of(wanted: msgspec.Struct) -> dict[str, Any]:
+    """Return the merge patch that makes an object exactly `wanted`: what it lacks is null."""
+    return {
+        part.encode_name: msgspec.to_builtins(getattr(wanted, part.name)) for part in msgspec.structs.fields(wanted)
+    }
+
+
 def decode(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
     """Decode one object. Raises MalformedReplyError."""
     try:

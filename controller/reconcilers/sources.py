@@ -1,4 +1,4 @@
-"""Where the VM reconciler's keys come from: which VM a change of a VM, a pod or a node is about.
+"""Where the reconcilers' keys come from: which VM a change of a VM, a pod, a node or a migration is about.
 
 Guarantees: a change queues the key of every VM that it can matter to, in O(1) for VMs and pods; a node that goes,
 which is rare, costs one look at every pod.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from controller.domain.objects import Node, Pod, VirtualMachine
+from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store
 
 Add: TypeAlias = Callable[[str, str], None]
@@ -30,6 +30,9 @@ class Caches:
 
     vms: Store[VirtualMachine] = field(default_factory=Store)
     pods: Store[Pod] = field(default_factory=lambda: Store(index=vm_key))
+    migrations: Store[VirtualMachineMigration] = field(
+        default_factory=lambda: Store(index=lambda migration: migration.vm_key)
+    )
 
 
 def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:
@@ -38,6 +41,27 @@ def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> N
         cache.vms.listen(partial(_vm_changed, add))
         cache.pods.listen(partial(_pod_changed, add))
         nodes.listen(partial(_node_changed, add, cache.pods))
+
+
+def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
+    """Queue the VMs whose migrations every later change is about; VMs that do not move are left out."""
+    for cache in caches.values():
+        cache.migrations.listen(partial(_migration_changed, add))
+        moving = partial(_add_if_moving, add, cache)
+        cache.vms.listen(partial(_vm_changed, moving))
+        cache.pods.listen(partial(_pod_changed, moving))
+
+
+def _migration_changed(add: Add, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
+    migration = new or old
+    if migration is not None:
+        add(migration.vm_key, f"migration {_what(old, new)}")
+
+
+def _add_if_moving(add: Add, cache: Caches, key: str, cause: str) -> None:
+    vm = cache.vms.get(key)
+    if (vm is not None and vm.status.migration is not None) or cache.migrations.by_index(key):
+        add(key, cause)
 
 
 def _vm_changed(add: Add, old: VirtualMachine | None, new: VirtualMachine | None) -> None:

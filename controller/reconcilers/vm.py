@@ -11,22 +11,21 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
-import msgspec
 import structlog
 
 from controller.domain import decide as domain
 from controller.domain import events, launcher, names, status
-from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine, VMStatus
+from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
-from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube import codec, errors
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.api import Api
 from controller.reconcilers.sources import Caches
 
-T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 CREATE_DEADLINE: Final = 10.0
@@ -45,45 +44,6 @@ Record: TypeAlias = Callable[[ObjectMeta, events.Event], None]
 
 def no_events(regarding: ObjectMeta, event: events.Event) -> None:
     """Record nothing."""
-
-
-class Api(Protocol):
-    """The requests a reconcile makes; `controller.kube.client.Client` has them."""
-
-    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
-        """Read the newest state."""
-        ...
-
-    async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
-    ) -> T:
-        """Create an object."""
-        ...
-
-    async def merge_patch(
-        self,
-        resource: Resource[T],
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        subresource: str | None = None,
-    ) -> T:
-        """Apply a guarded patch."""
-        ...
-
-    async def delete(
-        self,
-        resource: Resource[T],
-        name: str,
-        *,
-        namespace: str | None = None,
-        uid: str,
-        resource_version: str | None = None,
-        grace_seconds: int | None = None,
-    ) -> str:
-        """Delete exactly one object."""
-        ...
 
 
 class VMReconciler:
@@ -294,7 +254,7 @@ class VMReconciler:
 
     async def _write_status(self, action: domain.WriteStatus, key: str, vm: VirtualMachine, caches: Caches) -> None:
         guard = {"uid": vm.metadata.uid, "resourceVersion": vm.metadata.resource_version}
-        body = {"metadata": guard, "status": status_patch(action.status)}
+        body = {"metadata": guard, "status": codec.merge_patch_of(action.status)}
         try:
             written = await self._client.merge_patch(
                 VIRTUAL_MACHINES, vm.metadata.name, body, namespace=vm.metadata.namespace, subresource="status"
@@ -315,10 +275,3 @@ def _younger(vm: VirtualMachine, horizon: datetime) -> bool:
 
 def _controls(vm: VirtualMachine, pod: Pod) -> bool:
     return pod.owner is not None and pod.owner.uid == vm.metadata.uid
-
-
-def status_patch(wanted: VMStatus) -> dict[str, Any]:
-    """Return the merge patch that makes a status exactly `wanted`: what it lacks is null."""
-    return {
-        part.encode_name: msgspec.to_builtins(getattr(wanted, part.name)) for part in msgspec.structs.fields(VMStatus)
-    }

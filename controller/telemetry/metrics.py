@@ -6,8 +6,9 @@ reconciles; every series exists from the start with 0; children are bound once, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,32 +36,83 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+class _Families:
+    """The metric families that all queues and controllers of a process share."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name, controller = ("name",), ("controller",)
+        self.depth = Gauge("workqueue_depth", "Current depth of workqueue", name, registry=registry)
+        self.adds = Counter("workqueue_adds", "Total number of adds handled by workqueue", name, registry=registry)
+        self.retries = Counter(
+            "workqueue_retries", "Total number of retries handled by workqueue", name, registry=registry
+        )
+        self.queued = Histogram(
+            "workqueue_queue_duration_seconds",
+            "How long in seconds an item stays in workqueue before being requested.",
+            name,
+            buckets=_QUEUE_BUCKETS,
+            registry=registry,
+        )
+        self.worked = Histogram(
+            "workqueue_work_duration_seconds",
+            "How long in seconds processing an item from workqueue takes.",
+            name,
+            buckets=_QUEUE_BUCKETS,
+            registry=registry,
+        )
+        self.total = Counter(
+            "controller_runtime_reconcile",
+            "Total number of reconciliations per controller",
+            ("controller", "result"),
+            registry=registry,
+        )
+        self.errors = Counter(
+            "controller_runtime_reconcile_errors",
+            "Total number of reconciliation errors per controller",
+            controller,
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Length of time per reconciliation per controller",
+            controller,
+            buckets=_RECONCILE_BUCKETS,
+            registry=registry,
+        )
+        self.active = Gauge(
+            "controller_runtime_active_workers",
+            "Number of currently used workers per controller",
+            controller,
+            registry=registry,
+        )
+        self.maximum = Gauge(
+            "controller_runtime_max_concurrent_reconciles",
+            "Maximum number of concurrent reconciles per controller",
+            controller,
+            registry=registry,
+        )
+
+
+_families: WeakKeyDictionary[CollectorRegistry, _Families] = WeakKeyDictionary()
+
+
+def _families_of(registry: CollectorRegistry) -> _Families:
+    known = _families.get(registry)
+    if known is None:
+        known = _families[registry] = _Families(registry)
+    return known
+
+
 class QueueMetrics:
     """client-go's workqueue metrics for one queue."""
 
     def __init__(self, registry: CollectorRegistry, name: str) -> None:
-        label = ("name",)
-        self._depth = Gauge("workqueue_depth", "Current depth of workqueue", label, registry=registry).labels(name)
-        self._adds = Counter(
-            "workqueue_adds", "Total number of adds handled by workqueue", label, registry=registry
-        ).labels(name)
-        self._retries = Counter(
-            "workqueue_retries", "Total number of retries handled by workqueue", label, registry=registry
-        ).labels(name)
-        self._queued = Histogram(
-            "workqueue_queue_duration_seconds",
-            "How long in seconds an item stays in workqueue before being requested.",
-            label,
-            buckets=_QUEUE_BUCKETS,
-            registry=registry,
-        ).labels(name)
-        self._worked = Histogram(
-            "workqueue_work_duration_seconds",
-            "How long in seconds processing an item from workqueue takes.",
-            label,
-            buckets=_QUEUE_BUCKETS,
-            registry=registry,
-        ).labels(name)
+        families = _families_of(registry)
+        self._depth = families.depth.labels(name)
+        self._adds = families.adds.labels(name)
+        self._retries = families.retries.labels(name)
+        self._queued = families.queued.labels(name)
+        self._worked = families.worked.labels(name)
 
     def added(self, depth: int) -> None:
         """Report a key that was queued."""
@@ -84,32 +136,31 @@ class QueueMetrics:
 class UnfinishedWork(Collector):
     """The two workqueue gauges that grow by themselves: computed when somebody asks."""
 
-    def __init__(self, queue: WorkQueue[str], name: str) -> None:
-        self._queue = queue
-        self._name = name
+    def __init__(self, queues: Mapping[str, WorkQueue[str]]) -> None:
+        self._queues = queues
 
     def collect(self) -> Iterator[Metric]:
         """Yield both gauges."""
-        ages = list(self._queue.processing())
-        for metric, text, value in (
-            (
-                "workqueue_unfinished_work_seconds",
-                "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.",
-                sum(ages),
-            ),
-            (
-                "workqueue_longest_running_processor_seconds",
-                "How many seconds has the longest running processor for workqueue been running.",
-                max(ages, default=0.0),
-            ),
-        ):
-            family = GaugeMetricFamily(metric, text, labels=("name",))
-            family.add_metric((self._name,), value)
-            yield family
+        unfinished = GaugeMetricFamily(
+            "workqueue_unfinished_work_seconds",
+            "How many seconds of work has been done that is in progress and hasn't been observed by work_duration.",
+            labels=("name",),
+        )
+        longest = GaugeMetricFamily(
+            "workqueue_longest_running_processor_seconds",
+            "How many seconds has the longest running processor for workqueue been running.",
+            labels=("name",),
+        )
+        for name, queue in self._queues.items():
+            ages = list(queue.processing())
+            unfinished.add_metric((name,), sum(ages))
+            longest.add_metric((name,), max(ages, default=0.0))
+        yield unfinished
+        yield longest
 
 
 def dropped_events(registry: CollectorRegistry, dropped: Callable[[], int]) -> None:
-    """Count the Kubernetes Events that were not written."""
+    """Count the Kubernetes Events that were not written, of all recorders together."""
 
     class Dropped(Collector):
         def collect(self) -> Iterator[Metric]:
@@ -122,39 +173,12 @@ class ReconcileMetrics:
     """controller-runtime's reconcile metrics for one controller."""
 
     def __init__(self, registry: CollectorRegistry, controller: str, workers: int) -> None:
-        label = ("controller",)
-        total = Counter(
-            "controller_runtime_reconcile",
-            "Total number of reconciliations per controller",
-            ("controller", "result"),
-            registry=registry,
-        )
-        self._total = {outcome: total.labels(controller, str(outcome)) for outcome in Outcome}
-        self._errors = Counter(
-            "controller_runtime_reconcile_errors",
-            "Total number of reconciliation errors per controller",
-            label,
-            registry=registry,
-        ).labels(controller)
-        self._seconds = Histogram(
-            "controller_runtime_reconcile_time_seconds",
-            "Length of time per reconciliation per controller",
-            label,
-            buckets=_RECONCILE_BUCKETS,
-            registry=registry,
-        ).labels(controller)
-        self._active = Gauge(
-            "controller_runtime_active_workers",
-            "Number of currently used workers per controller",
-            label,
-            registry=registry,
-        ).labels(controller)
-        Gauge(
-            "controller_runtime_max_concurrent_reconciles",
-            "Maximum number of concurrent reconciles per controller",
-            label,
-            registry=registry,
-        ).labels(controller).set(workers)
+        families = _families_of(registry)
+        self._total = {outcome: families.total.labels(controller, str(outcome)) for outcome in Outcome}
+        self._errors = families.errors.labels(controller)
+        self._seconds = families.seconds.labels(controller)
+        self._active = families.active.labels(controller)
+        families.maximum.labels(controller).set(workers)
 
     def started(self) -> None:
         """Report a reconcile that begins."""

@@ -41,7 +41,7 @@ async def test_the_workqueue_s_metrics_are_client_go_s_and_start_at_0() -> None:
     """component-base's names and its label `name`; every series exists before anything happened."""
     registry = CollectorRegistry()
     queue: WorkQueue[str] = WorkQueue(ItemExponential(seeded()), metrics=metrics.QueueMetrics(registry, "vm"))
-    registry.register(metrics.UnfinishedWork(queue, "vm"))
+    registry.register(metrics.UnfinishedWork({"vm": queue}))
 
     assert series(registry) == {
         ("workqueue_depth", "name=vm"): 0,
@@ -97,7 +97,7 @@ async def test_a_queue_s_life_shows_in_its_metrics() -> None:
     """Depth, adds, waits, work in hand, work done and retries, each when it happens."""
     registry = CollectorRegistry()
     queue: WorkQueue[str] = WorkQueue(ItemExponential(seeded()), metrics=metrics.QueueMetrics(registry, "vm"))
-    registry.register(metrics.UnfinishedWork(queue, "vm"))
+    registry.register(metrics.UnfinishedWork({"vm": queue}))
 
     def value(name: str) -> float | None:
         return registry.get_sample_value(f"workqueue_{name}", NAME)

@@ -1,0 +1,90 @@
+"""`vmsim migrations`: the table of what moves, waits, moved and failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.table import Table
+
+from controller.cli import session
+from controller.cli.text import age, cell, one_line
+from controller.domain.objects import VirtualMachineMigration
+from controller.kube.client import Client
+from controller.kube.resources import MIGRATIONS
+
+_PAGE: Final = 500
+_COLOURS: Final = {
+    "Pending": "yellow",
+    "Terminating": "cyan",
+    "Scheduling": "cyan",
+    "Starting": "cyan",
+    "Succeeded": "green",
+    "Failed": "bold red",
+}
+
+
+def run(kubeconfig: str | None, namespace: str | None, *, everywhere: bool) -> None:
+    """Print the table, and exit."""
+
+    async def work(client: Client, own: str) -> int:
+        where = None if everywhere else namespace or own
+        found = await _list(client, where)
+        if found:
+            session.console().print(table(found, namespaces=everywhere, now=datetime.now(UTC)), soft_wrap=False)
+        else:
+            sys.stderr.write(f"No migrations in {f'namespace {where}' if where else 'any namespace'}.\n")
+        return 0
+
+    session.run(kubeconfig, work)
+
+
+def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Table:
+    """Draw migrations with kubectl's columns and what they wait for or failed of, oldest first in each namespace."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (*(("NAMESPACE",) if namespaces else ()), "NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON"):
+        drawn.add_column(column, no_wrap=True, overflow="ellipsis")
+    for column in ("DOWNTIME", "AGE"):
+        drawn.add_column(column, no_wrap=True)
+    drawn.add_column("MESSAGE", overflow="fold")
+    for migration in sorted(migrations, key=_place):
+        metadata, spec, status = migration.metadata, migration.spec, migration.status
+        drawn.add_row(
+            *((cell(metadata.namespace),) if namespaces else ()),
+            cell(metadata.name),
+            cell(status.phase, _COLOURS.get(status.phase, "")),
+            cell(spec.vm_name),
+            cell(status.source_node),
+            cell(status.target_node),
+            cell(spec.reason),
+            cell(status.downtime_seconds),
+            cell(age(metadata.creation_timestamp, now)),
+            cell(_message(migration)),
+        )
+    return drawn
+
+
+def _place(migration: VirtualMachineMigration) -> tuple[str, str, str]:
+    metadata = migration.metadata
+    return metadata.namespace, metadata.creation_timestamp or "", metadata.name
+
+
+def _message(migration: VirtualMachineMigration) -> str:
+    """Say what it waits for or why it failed; a success has nothing to explain."""
+    status = migration.status
+    if status.phase == "Succeeded":
+        return ""
+    return ": ".join(filter(None, (status.failure_reason, one_line(status.message))))
+
+
+async def _list(client: Client, namespace: str | None) -> list[VirtualMachineMigration]:
+    found: list[VirtualMachineMigration] = []
+    token = ""
+    while True:
+        page = await client.list_page(MIGRATIONS, namespace=namespace, limit=_PAGE, continue_token=token)
+        found += page.items
+        token = page.continue_token
+        if not token:
+            return found

@@ -1,0 +1,420 @@
+"""The migration state machine: delete, then create again, one step a reconcile, each step safe to repeat.
+
+It never touches a pod. It claims the VM (`status.migration`, a guarded write), and the VM reconciler, the only one
+that acts on pods, ends the claimed life and makes the next one under the claim's constraints. So the two can never
+both act on a pod. Guarantees:
+
+- nothing is claimed before preflight said yes; a migration that fails before its claim leaves the VM untouched;
+- at most one migration has a VM, since the claim is one field of the VM;
+- every claim ends: with the target running, with a failure, or, when the migration object is gone, by itself;
+- a VM is never left without a pod because a migration failed: an unplaced target is rolled back to a pod that may
+  go anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+import msgspec
+
+from controller.domain import status
+from controller.domain.launcher import Placement
+from controller.domain.objects import (
+    Claim,
+    Condition,
+    MigrationStatus,
+    PhaseTime,
+    Pod,
+    VirtualMachine,
+    VirtualMachineMigration,
+)
+
+COMPLETED: Final = "Completed"
+KEPT: Final = 5
+"""Finished migrations kept for each VM, as KubeVirt keeps them."""
+FIRST_BACKOFF: Final = 20.0
+LONGEST_BACKOFF: Final = 3600.0
+_PRIORITIES: Final = {"system-critical": 0, "user-triggered": 1, "system-maintenance": 2}
+
+
+class MigrationPhase(StrEnum):
+    """How far a migration has come."""
+
+    PENDING = "Pending"
+    TERMINATING = "Terminating"
+    SCHEDULING = "Scheduling"
+    STARTING = "Starting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Why a migration failed (`failureReason`), or what a pending one waits for (the condition's reason)."""
+
+    CANCELLED = "Cancelled"
+    VM_NOT_FOUND = "VMNotFound"
+    VM_NOT_RUNNING = "VMNotRunning"
+    ANOTHER_MIGRATION = "AnotherMigrationInProgress"
+    TARGET_NOT_FOUND = "TargetNotFound"
+    TARGET_UNSCHEDULABLE = "TargetUnschedulable"
+    NO_SUITABLE_NODE = "NoSuitableNode"
+    NO_ROOM = "NoRoom"
+    VM_STOPPED = "VMStopped"
+    VM_DELETED = "VMDeleted"
+    TARGET_FAILED = "TargetFailed"
+    TARGET_LOST = "TargetLost"
+    ROLLED_BACK = "RolledBack"
+    COMPLETION_TIMEOUT = "CompletionTimeout"
+    CLAIM_LOST = "ClaimLost"
+    BACKOFF = "MigrationBackoff"
+    LIMIT = "WaitingForTurn"
+
+
+def rank(migration: VirtualMachineMigration) -> tuple[int, str, str]:
+    """Who goes first: by priority, then age, then name."""
+    metadata = migration.metadata
+    priority = _PRIORITIES.get(migration.spec.priority or "", len(_PRIORITIES))
+    return priority, metadata.creation_timestamp or "", metadata.key
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Preflight says no. `for_good` ones fail at once, the others wait until the timeout."""
+
+    reason: Reason
+    message: str
+    for_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationView:
+    """What the caches show of one VM and one of its migrations.
+
+    `preflight` is the answer for a pending migration whose VM could move (None: yes); it is asked for lazily, since it
+    costs most. `backoff` is in seconds.
+    """
+
+    migration: VirtualMachineMigration
+    vm: VirtualMachine | None
+    pods: tuple[Pod, ...]
+    now: datetime
+    preflight: Refused | None = None
+    backoff: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMigration:
+    """Replace the migration's status if it is still as the cache shows it."""
+
+    status: MigrationStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimVM:
+    """Put a claim on the VM, change it, or (None) take it away; guarded by the VM's version."""
+
+    claim: Claim | None
+
+
+MigrationAction: TypeAlias = WriteMigration | ClaimVM
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """Actions in order, and when to look again although nothing happened (seconds)."""
+
+    actions: tuple[MigrationAction, ...] = ()
+    requeue_after: float | None = None
+
+
+def placement(migration: VirtualMachineMigration, source: str) -> Placement:
+    """Return what the migration asks of the target's node."""
+    spec = migration.spec
+    return Placement(
+        node=spec.target_node,
+        avoid=None if spec.target_node == source else source,
+        selector=spec.added_node_selector,
+    )
+
+
+def backoff(history: tuple[VirtualMachineMigration, ...], now: datetime) -> float:
+    """Seconds that the next migration of a VM waits after failures: 20 s, doubling, from the end of the last."""
+    ended = sorted(
+        (migration for migration in history if migration.finished), key=lambda done: done.status.end_timestamp or ""
+    )
+    failures = 0
+    for migration in reversed(ended):
+        # A cancelled migration is nobody's failure.
+        if migration.status.failure_reason == Reason.CANCELLED:
+            continue
+        if migration.status.phase == MigrationPhase.SUCCEEDED:
+            break
+        failures += 1
+    if not failures:
+        return 0.0
+    last = next(done for done in reversed(ended) if done.status.failure_reason != Reason.CANCELLED)
+    at = status.parse_timestamp(last.status.end_timestamp)
+    wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - 1))
+    return max(0.0, wait - (now - at).total_seconds()) if at is not None else 0.0
+
+
+def excess(history: tuple[VirtualMachineMigration, ...]) -> tuple[VirtualMachineMigration, ...]:
+    """Return the finished migrations of a VM that are too many: all but the newest five."""
+    ended = sorted(
+        (migration for migration in history if migration.finished),
+        key=lambda done: (done.status.end_timestamp or "", done.metadata.name),
+    )
+    return tuple(ended[:-KEPT])
+
+
+def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
+    """End a claim whose migration object is gone: the VM comes back, bound by nothing.
+
+    A target that has no node yet may wait for one that never comes, so it is rolled back first.
+    """
+    claim = vm.status.migration
+    if claim is None:
+        return MigrationPlan()
+    target = _pod_of(pods, claim.source_incarnation + 1)
+    unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
+        target is None or target.spec.node_name is None
+    )
+    if unplaced and not claim.rollback:
+        return MigrationPlan((ClaimVM(msgspec.structs.replace(claim, rollback=True)),))
+    if unplaced:
+        return MigrationPlan()
+    return MigrationPlan((ClaimVM(None),))
+
+
+def decide_migration(view: MigrationView) -> MigrationPlan:
+    """Decide the next step of one migration."""
+    return _Move(view).plan()
+
+
+def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | None) -> bool:
+    """Whether the next step of this migration depends on preflight, backoff and its turn."""
+    return (
+        migration.status.phase == MigrationPhase.PENDING
+        and not migration.spec.cancel
+        and migration.spec.record_of is None
+        and vm is not None
+        and vm.status.migration is None
+        and _movable(vm)
+    )
+
+
+def _movable(vm: VirtualMachine) -> bool:
+    return (
+        vm.spec.running
+        and vm.metadata.deletion_timestamp is None
+        and vm.status.phase == status.Phase.RUNNING
+        and vm.status.incarnation is not None
+        and vm.status.node_name is not None
+    )
+
+
+def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
+    return next((pod for pod in pods if pod.incarnation == incarnation), None)
+
+
+def micro_timestamp(moment: datetime) -> str:
+    """Write a moment with microseconds: downtime is shorter than pods' whole seconds can tell."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class _Move:
+    """One decision about one migration. Lives for one call."""
+
+    def __init__(self, view: MigrationView) -> None:
+        self.view = view
+        self.migration = view.migration
+        self.before = view.migration.status
+        self.vm = view.vm
+        self.now = micro_timestamp(view.now)
+
+    def plan(self) -> MigrationPlan:
+        claim = self.vm.status.migration if self.vm is not None else None
+        mine = claim is not None and claim.uid == self.migration.metadata.uid
+        if self.migration.finished:
+            return MigrationPlan((ClaimVM(None),)) if mine else MigrationPlan()
+        if self.migration.spec.record_of is not None:
+            return MigrationPlan()
+        if self.vm is not None and claim is not None and mine:
+            return self._follow(self.vm, claim)
+        if self.before.phase == MigrationPhase.PENDING:
+            return self._pending(claim)
+        if self.vm is None:
+            return self._fail(Reason.VM_DELETED, "The VM was deleted during its migration")
+        return self._fail(Reason.CLAIM_LOST, "The VM's status does not name this migration any more")
+
+    # --- before the claim: the VM is untouched -----------------------------------------------------------
+
+    def _pending(self, claim: Claim | None) -> MigrationPlan:  # noqa: PLR0911 - one way out per answer
+        name = self.migration.spec.vm_name
+        if self.migration.spec.cancel:
+            return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
+        if self.vm is None:
+            return self._fail(Reason.VM_NOT_FOUND, f"There is no VM {name}")
+        if claim is not None:
+            return self._fail(Reason.ANOTHER_MIGRATION, f"VM {name} is being moved by migration {claim.name}")
+        if not _movable(self.vm):
+            return self._fail(
+                Reason.VM_NOT_RUNNING, f"VM {name} is {self.vm.status.phase}, and only a Running VM moves"
+            )
+        if self.view.backoff > 0:
+            message = f"Earlier migrations of VM {name} failed; the next one waits"
+            return self._wait(Reason.BACKOFF, message, self.view.backoff)
+        refused = self.view.preflight
+        if refused is None:
+            return MigrationPlan((ClaimVM(self._claim(self.vm)),))
+        if refused.for_good:
+            return self._fail(refused.reason, refused.message)
+        left = self._left(self.migration.metadata.creation_timestamp, self.migration.spec.unschedulable_timeout_seconds)
+        if refused.reason is Reason.NO_ROOM and left <= 0:
+            return self._fail(refused.reason, refused.message)
+        return self._wait(refused.reason, refused.message, min(left, 5.0) if left > 0 else 5.0)
+
+    def _claim(self, vm: VirtualMachine) -> Claim:
+        spec = self.migration.spec
+        return Claim(
+            name=self.migration.metadata.name,
+            uid=self.migration.metadata.uid,
+            source_node=vm.status.node_name or "",
+            source_incarnation=vm.status.incarnation or 0,
+            target_node=spec.target_node,
+            added_node_selector=spec.added_node_selector,
+        )
+
+    # --- after the claim: follow what the VM reconciler does ---------------------------------------------
+
+    def _follow(self, vm: VirtualMachine, claim: Claim) -> MigrationPlan:  # noqa: PLR0911 - one per state of the pods
+        if not vm.spec.running or vm.metadata.deletion_timestamp is not None:
+            return self._fail(Reason.VM_STOPPED, "The VM was stopped or deleted during its migration")
+        incarnation = vm.status.incarnation or 0
+        source = _pod_of(self.view.pods, claim.source_incarnation)
+        if incarnation <= claim.source_incarnation:
+            return MigrationPlan()  # the VM reconciler has its turn
+        target = _pod_of(self.view.pods, claim.source_incarnation + 1)
+        if incarnation > claim.source_incarnation + 1:
+            if claim.rollback:
+                return self._fail(Reason.ROLLED_BACK, self._unplaced())
+            return self._fail(Reason.TARGET_LOST, "The target pod was lost; the VM comes back wherever it fits")
+        if target is None:
+            phase = MigrationPhase.TERMINATING if source is not None else MigrationPhase.SCHEDULING
+            return self._progress(phase, claim, source, None)
+        if target.done:
+            return self._fail(Reason.TARGET_FAILED, f"Target pod {target.metadata.name} ended as {target.status.phase}")
+        if target.status.phase == "Running":
+            return self._succeed(claim, source, target)
+        if target.spec.node_name is not None:
+            return self._starting(claim, source, target)
+        return self._scheduling(claim, source, target)
+
+    def _scheduling(self, claim: Claim, source: Pod | None, target: Pod) -> MigrationPlan:
+        progress = self._progress(MigrationPhase.SCHEDULING, claim, source, target)
+        left = self._left(self._began(MigrationPhase.SCHEDULING), self.migration.spec.unschedulable_timeout_seconds)
+        if left > 0:
+            return MigrationPlan(progress.actions, requeue_after=left)
+        if claim.rollback:
+            return progress
+        return MigrationPlan((*progress.actions, ClaimVM(msgspec.structs.replace(claim, rollback=True))))
+
+    def _starting(self, claim: Claim, source: Pod | None, target: Pod) -> MigrationPlan:
+        left = self._left(self._began(MigrationPhase.TERMINATING), self.migration.spec.completion_timeout_seconds)
+        if left <= 0:
+            return self._fail(Reason.COMPLETION_TIMEOUT, f"Target pod {target.metadata.name} did not start in time")
+        progress = self._progress(MigrationPhase.STARTING, claim, source, target)
+        return MigrationPlan(progress.actions, requeue_after=left)
+
+    def _succeed(self, claim: Claim, source: Pod | None, target: Pod) -> MigrationPlan:
+        [write] = self._progress(MigrationPhase.SUCCEEDED, claim, source, target).actions
+        if not isinstance(write, WriteMigration):  # pragma: no cover - _progress writes nothing else
+            raise TypeError(write)
+        began = status.parse_timestamp(write.status.start_timestamp) or self.view.now
+        done = msgspec.structs.replace(
+            write.status,
+            target_node=target.spec.node_name,
+            end_timestamp=self.now,
+            downtime_seconds=f"{max(0.0, (self.view.now - began).total_seconds()):.3f}",
+            message=None,
+        )
+        return MigrationPlan((WriteMigration(done), ClaimVM(None)))
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def _progress(self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None) -> MigrationPlan:
+        """Publish a phase after the claim, with every phase on the way to it."""
+        before = self.before
+        bound = target.status.condition("PodScheduled") if target is not None else None
+        waits = bound.message if bound is not None and bound.status == "False" else None
+        wanted = msgspec.structs.replace(
+            self._at(phase),
+            source_node=claim.source_node,
+            source_pod=before.source_pod or (source.metadata.name if source is not None else None),
+            target_pod=target.metadata.name if target is not None else None,
+            target_node=target.spec.node_name if target is not None else None,
+            start_timestamp=before.start_timestamp or self.now,
+            message=waits,
+        )
+        return self._write(wanted, reason=str(phase))
+
+    def _fail(self, reason: Reason, message: str) -> MigrationPlan:
+        failed = msgspec.structs.replace(
+            self._at(MigrationPhase.FAILED), end_timestamp=self.now, failure_reason=str(reason), message=message
+        )
+        written = self._write(failed, reason=str(reason)).actions
+        claim = self.vm.status.migration if self.vm is not None else None
+        mine = claim is not None and claim.uid == self.migration.metadata.uid
+        return MigrationPlan((*written, ClaimVM(None)) if mine else written)
+
+    def _wait(self, reason: Reason, message: str, seconds: float) -> MigrationPlan:
+        waiting = msgspec.structs.replace(self._at(MigrationPhase.PENDING), message=message)
+        return MigrationPlan(self._write(waiting, reason=str(reason)).actions, requeue_after=max(seconds, 0.1))
+
+    def _at(self, phase: MigrationPhase) -> MigrationStatus:
+        """Return the status in a phase, with the time of each phase that was passed on the way."""
+        passed = [MigrationPhase.PENDING, MigrationPhase.TERMINATING, MigrationPhase.SCHEDULING]
+        passed.append(MigrationPhase.STARTING)
+        if phase is MigrationPhase.FAILED:
+            steps: list[MigrationPhase] = [phase]
+        elif phase is MigrationPhase.SUCCEEDED:
+            steps = [*passed, phase]
+        else:
+            steps = passed[: passed.index(phase) + 1]
+        told = {step.phase for step in self.before.phase_transition_timestamps}
+        fresh = tuple(PhaseTime(str(step), self.now) for step in steps if step not in told)
+        return msgspec.structs.replace(
+            self.before,
+            phase=str(phase),
+            phase_transition_timestamps=(*self.before.phase_transition_timestamps, *fresh),
+        )
+
+    def _write(self, wanted: MigrationStatus, *, reason: str) -> MigrationPlan:
+        done = "True" if wanted.phase == MigrationPhase.SUCCEEDED else "False"
+        before = next((found for found in self.before.conditions if found.type == COMPLETED), None)
+        at = before.last_transition_time if before is not None and before.status == done else None
+        condition = Condition(
+            type=COMPLETED,
+            status=done,
+            last_transition_time=at or status.timestamp(self.view.now),
+            reason=reason,
+            message=wanted.message or "",
+        )
+        complete = msgspec.structs.replace(wanted, conditions=(condition,))
+        return MigrationPlan((WriteMigration(complete),) if complete != self.before else ())
+
+    def _began(self, phase: MigrationPhase) -> str | None:
+        """When a phase began; now, if it begins with this step."""
+        times = self.before.phase_transition_timestamps
+        return next((step.phase_transition_timestamp for step in times if step.phase == phase), self.now)
+
+    def _left(self, since: str | None, seconds: int) -> float:
+        start = status.parse_timestamp(since) or self.view.now
+        return seconds - (self.view.now - start).total_seconds()
+
+    def _unplaced(self) -> str:
+        why = self.before.message or "no reason was given"
+        return f"The target pod found no node ({why}); the VM came back wherever it fits"

@@ -1,0 +1,254 @@
+"""The migration reconciler: claims VMs, follows their way, and never touches a pod.
+
+Its keys are VMs, so that all migrations of one VM are decided together and never two at once. Guarantees: every
+write is guarded; preflight reads the room on nodes at most once in two seconds, however many migrations wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from controller.domain import capacity, events, launcher, migration
+from controller.domain.migration import ClaimVM, MigrationView, Reason, Refused, WriteMigration
+from controller.domain.objects import (
+    AssignedPod,
+    Claim,
+    MigrationStatus,
+    Node,
+    Pod,
+    VirtualMachine,
+    VirtualMachineMigration,
+)
+from controller.domain.ratio import RatioError
+from controller.engine.consistency import ConsistencyStore
+from controller.engine.store import Store
+from controller.engine.workers import Result
+from controller.kube import codec, errors
+from controller.kube.resources import ASSIGNED_PODS, MIGRATIONS, VIRTUAL_MACHINES
+from controller.reconcilers.api import Api
+from controller.reconcilers.sources import Caches
+from controller.reconcilers.turns import Turns
+from controller.reconcilers.vm import CACHE_PATIENCE, Record
+
+_log = structlog.get_logger(__name__)
+
+ROOM_AGE: Final = 2.0
+"""Seconds for which one reading of what pods hold on nodes is used."""
+_PAGE: Final = 500
+
+
+class MigrationReconciler:
+    """Reconciles the migrations of VMs by the VM's key. `wake` queues a key whose turn may have come."""
+
+    def __init__(
+        self,
+        client: Api,
+        caches: Mapping[str | None, Caches],
+        nodes: Store[Node],
+        policy: launcher.LauncherPolicy,
+        turns: Turns,
+        *,
+        record: Record,
+        wake: Callable[[str, str], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._nodes = nodes
+        self._policy = policy
+        self._turns = turns
+        self._record = record
+        self._wake = wake
+        self._now = now
+        self._monotonic = monotonic
+        self._consistency = ConsistencyStore()
+        self._room: dict[str, capacity.Amount] = {}
+        self._room_read = float("-inf")
+
+    def begin(self) -> None:
+        """Take in the claims that exist, once the caches are full and before the first reconcile."""
+        for caches in self._caches.values():
+            self._turns.observe(caches.vms)
+
+    async def reconcile(self, key: str) -> Result:
+        """Bring the migrations of one VM a step further."""
+        if not self._consistency.ready(key):
+            return Result(requeue_after=CACHE_PATIENCE)
+        namespace, _, _ = key.partition("/")
+        caches = self._caches.get(namespace) or self._caches[None]
+        vm, pods = caches.vms.get(key), caches.pods.by_index(key)
+        known = caches.migrations.by_index(key)
+        claim = vm.status.migration if vm is not None else None
+        if claim is None:
+            self._end_turn(key)
+        elif vm is not None and all(item.metadata.uid != claim.uid for item in known):
+            return await self._release_orphan(key, vm, pods, claim, caches)
+        again: list[float] = []
+        waiting = False
+        for item in sorted(known, key=migration.rank):
+            waiting = waiting or migration.wants_preflight(item, vm)
+            view = await self._view(key, item, vm, pods, known)
+            plan = migration.decide_migration(view)
+            if not await self._carry_out(plan, key, item, vm, caches):
+                return Result(retry=True)
+            if plan.requeue_after is not None:
+                again.append(plan.requeue_after)
+            if any(isinstance(action, ClaimVM) for action in plan.actions):
+                break  # the others are decided when the cache shows the claim, or its end
+        if not waiting:
+            self._turns.forget(key)
+        await self._prune(known)
+        return Result(requeue_after=min(again, default=None))
+
+    async def _release_orphan(
+        self, key: str, vm: VirtualMachine, pods: tuple[Pod, ...], claim: Claim, caches: Caches
+    ) -> Result:
+        """End a claim whose migration the cache does not have, if a live read agrees that it is gone."""
+        try:
+            found = await self._client.get(MIGRATIONS, claim.name, namespace=vm.metadata.namespace)
+            if found.metadata.uid == claim.uid:
+                return Result(retry=True)
+        except errors.NotFoundError:
+            pass
+        for action in migration.release_orphan(vm, pods).actions:
+            if isinstance(action, ClaimVM):
+                await self._claim(action.claim, key, vm, caches)
+        return Result()
+
+    async def _view(
+        self,
+        key: str,
+        item: VirtualMachineMigration,
+        vm: VirtualMachine | None,
+        pods: tuple[Pod, ...],
+        known: tuple[VirtualMachineMigration, ...],
+    ) -> MigrationView:
+        now = self._now()
+        if vm is None or not migration.wants_preflight(item, vm):
+            return MigrationView(item, vm, pods, now)
+        backoff = migration.backoff(known, now)
+        refused = await self._preflight(item, vm) if backoff <= 0 else None
+        if refused is None and backoff <= 0:
+            waits = self._turns.ask(key, migration.rank(item), vm.status.node_name or "")
+            refused = Refused(Reason.LIMIT, waits, for_good=False) if waits is not None else None
+        return MigrationView(item, vm, pods, now, preflight=refused, backoff=backoff)
+
+    async def _preflight(self, item: VirtualMachineMigration, vm: VirtualMachine) -> Refused | None:
+        """Ask whether a node could hold the VM, ever and now."""
+        source = vm.status.node_name or ""
+        wanted = item.spec.target_node
+        if wanted is not None:
+            target = self._nodes.get(f"/{wanted}")
+            if target is None:
+                return Refused(Reason.TARGET_NOT_FOUND, f"There is no node {wanted}", for_good=True)
+            if target.spec.unschedulable:
+                return Refused(Reason.TARGET_UNSCHEDULABLE, f"Node {wanted} is cordoned", for_good=True)
+        try:
+            needed = capacity.of_vm(launcher.requested(vm), self._policy)
+        except RatioError as error:
+            return Refused(Reason.VM_NOT_RUNNING, str(error), for_good=True)
+        placement = migration.placement(item, source)
+        nodes = [node for node in self._nodes if capacity.eligible(node, self._policy, placement)]
+        able = [node for node in nodes if needed.fits(capacity.allocatable(node))]
+        if not able:
+            why = f"None of {len(nodes)} eligible nodes could ever hold it" if nodes else "No node is eligible"
+            return Refused(Reason.NO_SUITABLE_NODE, f"{why} ({wanted or f'any but {source}'})", for_good=True)
+        used = await self._used()
+        for node in able:
+            name = node.metadata.name
+            room = capacity.allocatable(node) - used.get(name, capacity.NOTHING)
+            # A VM that comes back to its own node frees its room first.
+            if needed.fits(room + needed if name == source else room):
+                return None
+        return Refused(Reason.NO_ROOM, f"None of {len(able)} suitable nodes has room for it now", for_good=False)
+
+    async def _used(self) -> Mapping[str, capacity.Amount]:
+        """Return what pods, strangers' included, hold on each node: read live, at most once in two seconds."""
+        if self._monotonic() - self._room_read > ROOM_AGE:
+            pods: list[AssignedPod] = []
+            token = ""
+            while True:
+                page = await self._client.list_page(ASSIGNED_PODS, limit=_PAGE, continue_token=token)
+                pods += page.items
+                token = page.continue_token
+                if not token:
+                    break
+            self._room = capacity.used_by_node(pods)
+            self._room_read = self._monotonic()
+        return self._room
+
+    async def _carry_out(
+        self,
+        plan: migration.MigrationPlan,
+        key: str,
+        item: VirtualMachineMigration,
+        vm: VirtualMachine | None,
+        caches: Caches,
+    ) -> bool:
+        for action in plan.actions:
+            match action:
+                case WriteMigration():
+                    if not await self._write(action.status, key, item, caches):
+                        return False
+                case ClaimVM() if vm is not None:
+                    await self._claim(action.claim, key, vm, caches)
+                case ClaimVM():
+                    raise AssertionError("a claim needs a VM")
+        return True
+
+    async def _write(self, status: MigrationStatus, key: str, item: VirtualMachineMigration, caches: Caches) -> bool:
+        metadata = item.metadata
+        body = {
+            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+            "status": codec.merge_patch_of(status),
+        }
+        try:
+            written = await self._client.merge_patch(
+                MIGRATIONS, metadata.name, body, namespace=metadata.namespace, subresource="status"
+            )
+        except errors.NotFoundError:
+            return False  # deleted meanwhile: its claim, if it has one, is released by the next reconcile
+        self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
+        for event in events.migration_transitions(item, status):
+            self._record(metadata, event)
+        return True
+
+    async def _claim(self, claim: Claim | None, key: str, vm: VirtualMachine, caches: Caches) -> None:
+        metadata = vm.metadata
+        body = {
+            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+            "status": {"migration": msgspec.to_builtins(claim)},
+        }
+        try:
+            written = await self._client.merge_patch(
+                VIRTUAL_MACHINES, metadata.name, body, namespace=metadata.namespace, subresource="status"
+            )
+        except errors.NotFoundError:
+            self._end_turn(key)
+            return
+        self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
+        if claim is None:
+            self._end_turn(key)
+        else:
+            _log.debug("VM claimed", migration=claim.name, source=claim.source_node, rollback=claim.rollback)
+            self._turns.claimed(key, claim.source_node)
+
+    def _end_turn(self, key: str) -> None:
+        for other in self._turns.ended(key):
+            self._wake(other, "a slot is free")
+
+    async def _prune(self, known: tuple[VirtualMachineMigration, ...]) -> None:
+        for item in migration.excess(known):
+            try:
+                await self._client.delete(
+                    MIGRATIONS, item.metadata.name, namespace=item.metadata.namespace, uid=item.metadata.uid
+                )
+            except errors.NotFoundError:
+                continue
