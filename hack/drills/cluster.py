@@ -1,0 +1,104 @@
+"""The cluster that a drill runs on: a control plane of its own, or the one that kubectl would use.
+
+Guarantees: what was started is stopped on every way out; the cluster of somebody else gets a namespace of ours, which
+goes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from controller.kube import credentials
+from hack.controlplane.binaries import find_kubectl
+from hack.controlplane.plane import ControlPlane, default_sources
+from hack.drills.errors import DrillError
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+_DEADLINE: Final = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How to reach a cluster, kubectl that fits it, and whether all of it is ours."""
+
+    kubeconfig: str
+    kubectl: Path
+    own: bool
+
+    async def command(self, *command: str) -> str:
+        """Run a command against this cluster within a deadline; return what it printed."""
+        environment = {**os.environ, "KUBECONFIG": self.kubeconfig, "KUBECTL": str(self.kubectl)}
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        name = " ".join((Path(command[0]).name, *command[1:]))
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), _DEADLINE)
+        except TimeoutError:
+            raise DrillError(f"{name} did not end within {_DEADLINE:.0f} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            raise DrillError(f"{name} failed:\n{output.decode().strip()}")
+        return output.decode()
+
+    @asynccontextmanager
+    async def namespace(self) -> AsyncIterator[str]:
+        """Install the resources and make a namespace; in somebody else's cluster take it away after."""
+        await self.command(str(REPOSITORY / "hack" / "setup_vm_crd.sh"))
+        name = f"drill-{uuid4().hex[:8]}"
+        kubectl = str(self.kubectl)
+        await self.command(kubectl, "create", "namespace", name)
+        try:
+            # Until the namespace has its service account, the API server refuses every pod in it.
+            await self.command(
+                *(kubectl, "wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=60s")
+            )
+            yield name
+        finally:
+            if not self.own:
+                await self.command(kubectl, "delete", "namespace", name, "--wait=true", f"--timeout={_DEADLINE:.0f}s")
+
+
+@contextmanager
+def local(directory: Path, nodes: int) -> Iterator[Cluster]:
+    """Run a control plane in a directory that holds none, while the context lasts."""
+    plane = ControlPlane(directory, nodes=nodes)
+    if any(status.pid is not None for status in plane.status()):
+        raise DrillError(f"a control plane runs in {directory}: a drill wants one of its own, so name another --dir")
+    try:
+        plane.up()
+        yield Cluster(str(plane.kubeconfig), plane.kubectl, own=True)
+    finally:
+        with _uninterrupted():
+            plane.down()
+
+
+def current() -> Cluster:
+    """Return the cluster that kubectl would use."""
+    sources = default_sources()
+    source = credentials.find(None)
+    if source.kubeconfig is None:
+        raise DrillError("--cluster current needs a kubeconfig: set KUBECONFIG, or make ~/.kube/config")
+    return Cluster(source.kubeconfig, find_kubectl(sources.search_path, sources.beside), own=False)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no second Ctrl-C leave processes behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,154 @@
+"""What a watch saw, event by event, and the state of the cluster that a number of events add up to.
+
+Guarantees: events are values, in the order in which their watch delivered them, which for one resource is the order
+in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+DONE = ("Succeeded", "Failed")
+"""Phases after which a pod holds nothing any more, and a migration does nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod as one event shows it; `vm_uid` is empty for a pod that no VM controls."""
+
+    at: float
+    uid: str
+    name: str
+    vm_uid: str = ""
+    vm: str = ""
+    node: str | None = None
+    phase: str = "Pending"
+    terminating: bool = False
+    deleted: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still hold the VM's disks: it exists and has not ended; a terminating pod lives."""
+        return not self.deleted and self.phase not in DONE
+
+
+@dataclass(frozen=True, slots=True)
+class VMSeen:
+    """A VM as one event shows it: what the controller says of it."""
+
+    at: float
+    uid: str
+    name: str
+    phase: str = "Pending"
+    node: str | None = None
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node as one event shows it."""
+
+    at: float
+    name: str
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSeen:
+    """A migration as one event shows it; a record tells of an eviction and is never carried out."""
+
+    at: float
+    uid: str
+    name: str
+    vm: str
+    phase: str = "Pending"
+    failure: str = ""
+    message: str = ""
+    record: bool = False
+    deleted: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.deleted or self.phase in DONE
+
+    @property
+    def moving(self) -> bool:
+        """Whether it has begun to act on its VM and has not ended."""
+        return not self.over and self.phase != "Pending"
+
+
+Seen: TypeAlias = PodSeen | VMSeen | NodeSeen | MigrationSeen
+
+
+@dataclass(slots=True)
+class Picture:
+    """The cluster as of the last event taken."""
+
+    pods: dict[str, PodSeen] = field(default_factory=dict)
+    """Existing pods of VMs by UID."""
+    vms: dict[str, VMSeen] = field(default_factory=dict)
+    """Existing VMs by UID."""
+    nodes: set[str] = field(default_factory=set)
+    migrations: dict[str, MigrationSeen] = field(default_factory=dict)
+    """The last that was seen of each migration ever seen, by UID: pruned ones stay."""
+    _pods_of: dict[str, dict[str, PodSeen]] = field(default_factory=dict)
+
+    def take(self, event: Seen) -> None:
+        """Take one event."""
+        match event:
+            case PodSeen():
+                self._take_pod(event)
+            case VMSeen():
+                _put(self.vms, event.uid, event, deleted=event.deleted)
+            case NodeSeen():
+                (self.nodes.discard if event.deleted else self.nodes.add)(event.name)
+            case MigrationSeen():
+                before = self.migrations.get(event.uid)
+                if before is None or not before.over:
+                    self.migrations[event.uid] = event
+
+    def _take_pod(self, event: PodSeen) -> None:
+        before = self.pods.pop(event.uid, None)
+        if before is not None:
+            del self._pods_of[before.vm_uid][before.uid]
+        if event.vm_uid and not event.deleted:
+            self.pods[event.uid] = event
+            self._pods_of.setdefault(event.vm_uid, {})[event.uid] = event
+
+    def pods_of(self, vm_uid: str) -> tuple[PodSeen, ...]:
+        """Return a VM's existing pods, dead ones too."""
+        return tuple(self._pods_of.get(vm_uid, {}).values())
+
+    def live(self, vm_uid: str) -> tuple[PodSeen, ...]:
+        """Return a VM's live pods."""
+        return tuple(pod for pod in self.pods_of(vm_uid) if pod.live)
+
+    def serving(self, vm_uid: str) -> PodSeen | None:
+        """Return the pod in which a VM runs: Running, not terminating, on a node that exists."""
+        return next((pod for pod in self.pods_of(vm_uid) if self.serves(pod)), None)
+
+    def serves(self, pod: PodSeen) -> bool:
+        """Whether a VM runs in this pod."""
+        return pod.live and pod.phase == "Running" and not pod.terminating and pod.node in self.nodes
+
+    def on(self, node: str) -> list[PodSeen]:
+        """Return the live pods that a node holds."""
+        return [pod for pod in self.pods.values() if pod.live and pod.node == node]
+
+    def loads(self) -> Iterator[tuple[str, int]]:
+        """Yield each node that exists with the number of live pods it holds."""
+        counts = dict.fromkeys(self.nodes, 0)
+        for pod in self.pods.values():
+            if pod.live and pod.node in counts:
+                counts[pod.node] += 1
+        yield from sorted(counts.items())
+
+
+def _put(into: dict[str, VMSeen], key: str, value: VMSeen, *, deleted: bool) -> None:
+    if deleted:
+        into.pop(key, None)
+    else:
+        into[key] = value

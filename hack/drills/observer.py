@@ -1,0 +1,196 @@
+"""Records what our own watches see of pods, VMs, nodes and migrations.
+
+Guarantees: every event that the API server sends is recorded, in order, with the time at which it arrived; a watch
+that breaks goes on from the last version it saw, so nothing is missed; where that is impossible (410) the observation
+fails instead of having a hole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from controller.domain.launcher import FAKE_NODES
+from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.engine.store import revision
+from controller.kube import codec, errors
+from controller.kube.client import Client
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from hack.drills.errors import DrillError
+from hack.drills.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
+
+_WATCH_LIFE: Final = 3600.0
+_NODES: Final = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items())
+_RETRY: Final = 0.5
+_ATTEMPTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    wanted: Callable[[Picture], bool]
+    reached: asyncio.Future[None]
+
+
+class Observer:
+    """Watches one namespace, and the fake nodes. Use as an async context manager."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiters: list[_Waiter] = []
+        self._pod_versions: dict[str, int] = {}
+        self._changed_at = 0.0
+        self.history: list[Seen] = []
+        self.picture = Picture()
+        self.broken: asyncio.Future[None] = self._loop.create_future()
+        """Fails when the observation cannot go on."""
+
+    @property
+    def now(self) -> float:
+        """Seconds since the observation began."""
+        return self._loop.time() - self._began
+
+    async def __aenter__(self) -> Self:
+        # Nodes first: whether a pod's node exists is asked as soon as the pod is seen.
+        for resource in (NODES, VIRTUAL_MACHINES, PODS, MIGRATIONS):
+            version = await self._list(resource)
+            self._tasks.append(asyncio.create_task(self._follow(resource, version)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.broken.cancel()
+
+    def when(self, wanted: Callable[[Picture], bool]) -> asyncio.Future[None]:
+        """Return what is done as soon as the picture, looked at after every single event, is the wanted one."""
+        reached: asyncio.Future[None] = self._loop.create_future()
+        if wanted(self.picture):
+            reached.set_result(None)
+        else:
+            self._waiters.append(_Waiter(wanted, reached))
+        return reached
+
+    async def quiet(self, seconds: float) -> None:
+        """Return when nothing has been seen to change for so long, nodes apart, which beat their hearts."""
+        while (left := self._changed_at + seconds - self.now) > 0:
+            await asyncio.sleep(left)
+
+    async def caught_up(self) -> None:
+        """Return when the pod history has come to what a quorum read shows now."""
+        page = await self._client.list_page(PODS, namespace=self._namespace, limit=0)
+        there = {pod.metadata.uid: revision(pod.metadata.resource_version) for pod in page.items}
+        as_of = revision(page.resource_version)
+
+        def shown(picture: Picture) -> bool:
+            seen = self._pod_versions
+            gone = all(seen[uid] > as_of for uid in picture.pods.keys() - there.keys())
+            return gone and all(seen.get(uid, -1) >= version for uid, version in there.items())
+
+        await self.when(shown)
+
+    async def _list(self, resource: Resource[Any]) -> str:
+        namespace, selector = self._scope(resource)
+        page = await self._client.list_page(resource, namespace=namespace, label_selector=selector, limit=0)
+        for item in page.items:
+            self._record(item, deleted=False)
+        return page.resource_version
+
+    def _scope(self, resource: Resource[Any]) -> tuple[str | None, str | None]:
+        return (None, _NODES) if resource is NODES else (self._namespace, None)
+
+    async def _follow(self, resource: Resource[Any], version: str) -> None:
+        failures = 0
+        namespace, selector = self._scope(resource)
+        while True:
+            try:
+                batches = self._client.watch(
+                    resource,
+                    resource_version=version,
+                    life=_WATCH_LIFE,
+                    namespace=namespace,
+                    label_selector=selector,
+                )
+                async with aclosing(batches):
+                    async for batch in batches:
+                        failures = 0
+                        for event in batch:
+                            version = self._take(event, resource) or version
+            except errors.TransportError as error:
+                failures += 1
+                if failures > _ATTEMPTS:
+                    return self._break(f"watching {resource.plural} fails: {error}")
+                await asyncio.sleep(_RETRY)
+            except errors.KubeError as error:
+                return self._break(f"what happened to {resource.plural} was missed: {error}")
+
+    def _break(self, why: str) -> None:
+        if not self.broken.done():
+            self.broken.set_exception(DrillError(why))
+
+    def _take(self, event: codec.WatchEnvelope, resource: Resource[Any]) -> str:
+        """Record one event; return the version it leads to."""
+        if event.type == "ERROR":
+            status = codec.decode_status(bytes(event.object))
+            raise errors.from_status(status.code, status.reason, status.message)
+        if event.type == "BOOKMARK":
+            return codec.decode(event.object, ObjectOnly).metadata.resource_version
+        item = codec.decode(event.object, resource.type)
+        self._record(item, deleted=event.type == "DELETED")
+        return str(item.metadata.resource_version)
+
+    def _record(self, item: Any, *, deleted: bool) -> None:
+        event = seen(item, at=self.now, deleted=deleted)
+        if isinstance(item, Pod):
+            self._pod_versions[item.metadata.uid] = revision(item.metadata.resource_version)
+        if not isinstance(event, NodeSeen):
+            self._changed_at = event.at
+        self.history.append(event)
+        self.picture.take(event)
+        self._waiters = [waiter for waiter in self._waiters if not waiter.reached.done()]
+        for waiter in self._waiters:
+            if waiter.wanted(self.picture):
+                waiter.reached.set_result(None)
+
+
+def seen(item: Any, *, at: float, deleted: bool) -> Seen:
+    """Return the event that tells of an object."""
+    metadata = item.metadata
+    match item:
+        case Pod():
+            owner = item.owner
+            return PodSeen(
+                at,
+                metadata.uid,
+                metadata.name,
+                owner.uid if owner else "",
+                owner.name if owner else "",
+                item.spec.node_name or None,
+                item.status.phase,
+                terminating=item.terminating,
+                deleted=deleted,
+            )
+        case VirtualMachine():
+            status = item.status
+            return VMSeen(at, metadata.uid, metadata.name, status.phase, status.node_name, deleted)
+        case VirtualMachineMigration():
+            return MigrationSeen(
+                at,
+                metadata.uid,
+                metadata.name,
+                item.spec.vm_name,
+                item.status.phase,
+                item.status.failure_reason or "",
+                item.status.message or "",
+                record=item.spec.record_of is not None,
+                deleted=deleted,
+            )
+        case _:
+            return NodeSeen(at, metadata.name, deleted)

@@ -1,0 +1,70 @@
+"""The controller as a process of the drill's, which can be killed and started again.
+
+Guarantees: at most one process at a time; none is left when the context ends; one that ends by itself is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final, Self
+
+from hack.drills.errors import DrillError
+
+_STOP_DEADLINE: Final = 20.0
+
+
+class Controller:
+    """Runs `python -m controller`. Use as an async context manager; `start` starts it."""
+
+    def __init__(self, kubeconfig: str, log: Path, *arguments: str) -> None:
+        self._command = (
+            *(sys.executable, "-m", "controller", "--kubeconfig", kubeconfig),
+            *("--metrics-bind-address", "127.0.0.1:0", *arguments),
+        )
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._wanted = False
+
+    async def __aenter__(self) -> Self:
+        self._log.unlink(missing_ok=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self, *flags: str) -> None:
+        """Start it with these further flags; its log goes on."""
+        # A session of its own, so that a terminal's Ctrl-C reaches us alone.
+        with self._log.open("ab") as sink:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, *flags, stdout=sink, stderr=sink, start_new_session=True
+            )
+        self._wanted = True
+
+    async def kill(self) -> None:
+        """End it as the kernel would."""
+        self._wanted = False
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask it to end; insist after a while."""
+        self._wanted = False
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), _STOP_DEADLINE)
+        finally:
+            await self.kill()
+
+    async def failure(self) -> None:
+        """Return never, but raise DrillError once the running process has ended by itself."""
+        if (process := self._process) is None:
+            return
+        code = await process.wait()
+        if self._wanted and process is self._process:
+            raise DrillError(f"the controller ended with exit code {code}; its log: {self._log}")

@@ -1,0 +1,45 @@
+"""A node as it was, so that it can be put back after it was deleted."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from controller.domain.objects import ObjectMeta, Value
+from controller.kube.client import Client
+from controller.kube.resources import Resource
+
+_SERVER_DEADLINE: Final = 10.0
+
+
+class NodeCopy(Value, frozen=True):
+    """What makes a fake node: labels and annotations, taints, and its size."""
+
+    metadata: ObjectMeta
+    spec: dict[str, Any] = msgspec.field(default_factory=dict)
+    status: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the node to create."""
+        old = self.metadata
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": old.name, "labels": old.labels, "annotations": old.annotations},
+            "spec": {key: self.spec[key] for key in ("taints", "unschedulable") if key in self.spec},
+            "status": {key: self.status[key] for key in ("capacity", "allocatable") if key in self.status},
+        }
+
+
+_NODES: Final = Resource("", "v1", "nodes", NodeCopy)
+
+
+async def node_copy(client: Client, name: str) -> NodeCopy:
+    """Read all of a node that it takes to make it anew."""
+    return await client.get(_NODES, name)
+
+
+async def restore_node(client: Client, copy: NodeCopy) -> None:
+    """Make a node anew."""
+    await client.create(_NODES, copy.manifest(), server_deadline=_SERVER_DEADLINE)

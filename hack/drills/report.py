@@ -1,0 +1,167 @@
+"""A drill's result as a value: computed from the history, written and read as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from hack.drills import judge
+from hack.drills.history import MigrationSeen, Picture, Seen
+from hack.drills.stage import Round, Stage
+
+ROLLED_BACK = "RolledBack"
+
+
+class Migrations(msgspec.Struct, frozen=True):
+    """How the migrations that were asked for ended, by their own status; `recorded` ones were evictions."""
+
+    asked: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    rolled_back: int = 0
+    unfinished: int = 0
+    recorded: int = 0
+    failures: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, picture: Picture, asked: Sequence[str]) -> Self:
+        """Count them; one that was rolled back counts as failed too."""
+        found = [picture.migrations.get(uid) for uid in asked]
+        failures = Counter(one.failure for one in found if one is not None and one.phase == "Failed")
+        succeeded = sum(_is(one, "Succeeded") for one in found)
+        return cls(
+            asked=len(asked),
+            succeeded=succeeded,
+            failed=failures.total(),
+            rolled_back=failures[ROLLED_BACK],
+            unfinished=len(asked) - succeeded - failures.total(),
+            recorded=sum(one.record for one in picture.migrations.values()),
+            failures=dict(sorted(failures.items())),
+        )
+
+
+def _is(migration: MigrationSeen | None, phase: str) -> bool:
+    return migration is not None and migration.phase == phase
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """The fewest and the most VMs on a node."""
+
+    least: int = 0
+    most: int = 0
+
+
+class RoundReport(msgspec.Struct, frozen=True):
+    """One round; times are in seconds since the observation began, downtimes by the pod watch."""
+
+    label: str
+    began: float
+    ended: float
+    migrations: Migrations
+    moves: int
+    downtimes: list[float]
+    longest_without_pod: float
+    longest_without_pod_vm: str
+    spread_before: Spread
+    spread_after: Spread
+    most_on_a_node: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a drill found. `problems` is empty exactly if the drill passed."""
+
+    drill: str
+    seed: int
+    vms: int
+    nodes: int
+    started: str
+    seconds: float
+    events: int
+    rounds: list[RoundReport]
+    loads: dict[str, list[tuple[float, int]]]
+    double_lives: list[str]
+    not_running: list[str]
+    complaints: list[str]
+    remarks: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that makes the drill fail."""
+        return [*self.double_lives, *self.not_running, *self.complaints]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote."""
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+
+
+def judged(stage: Stage, *, drill: str, seed: int, started: str) -> Report:
+    """Judge a drill by what was seen until now."""
+    history = tuple(stage.observer.history)
+    picture = stage.observer.picture
+    until = stage.observer.now
+    loads = judge.loads(history)
+    return Report(
+        drill=drill,
+        seed=seed,
+        vms=len(stage.vms),
+        nodes=len(loads),
+        started=started,
+        seconds=round(until, 3),
+        events=len(history),
+        rounds=[_round(part, history, picture, loads, until) for part in stage.rounds],
+        loads={node: [(round(at, 3), count) for at, count in points] for node, points in loads.items()},
+        double_lives=judge.double_lives(history),
+        not_running=judge.not_running(picture, stage.vms),
+        complaints=list(stage.complaints),
+        remarks=_remarks(picture, stage),
+    )
+
+
+def _round(
+    part: Round,
+    history: Sequence[Seen],
+    picture: Picture,
+    loads: dict[str, list[tuple[float, int]]],
+    until: float,
+) -> RoundReport:
+    inside = [outage for outage in judge.outages(history) if part.began <= outage.began <= part.ended]
+    longest = max(inside, key=lambda outage: outage.seconds(until), default=None)
+    past = [event for event in history if event.at <= part.ended]
+    return RoundReport(
+        label=part.label,
+        began=round(part.began, 3),
+        ended=round(part.ended, 3),
+        migrations=Migrations.of(picture, part.migrations),
+        moves=judge.moves(past, since=part.began),
+        downtimes=sorted(round(outage.seconds(until), 3) for outage in inside if outage.ended is not None),
+        longest_without_pod=round(longest.seconds(until), 3) if longest else 0.0,
+        longest_without_pod_vm=longest.vm if longest else "",
+        spread_before=Spread(*judge.spread(history, part.began)),
+        spread_after=Spread(*judge.spread(history, part.ended)),
+        most_on_a_node=max(
+            (count for points in loads.values() for at, count in points if part.began <= at <= part.ended),
+            default=judge.spread(history, part.began)[1],
+        ),
+    )
+
+
+def _remarks(picture: Picture, stage: Stage) -> list[str]:
+    """Tell where the controller's word differs from what the pods show; this alone fails no drill."""
+    found = []
+    for uid, name in stage.vms.items():
+        vm = picture.vms.get(uid)
+        pod = picture.serving(uid)
+        said = (vm.phase, vm.node) if vm else ("gone", None)
+        shown = ("Running", pod.node) if pod else ("not Running", None)
+        if said != shown:
+            found.append(f"VM {name} is {said[0]} on {said[1]} by its status, {shown[0]} on {shown[1]} by its pod")
+    return found

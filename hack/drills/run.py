@@ -1,0 +1,102 @@
+"""Carries out one drill: fleet, controller, observer, scenario, judgement."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from controller.kube import credentials
+from controller.kube.client import Client
+from hack.drills.cluster import Cluster
+from hack.drills.drill import Drill
+from hack.drills.errors import DrillError
+from hack.drills.observer import Observer
+from hack.drills.process import Controller
+from hack.drills.report import Report, judged
+from hack.drills.seeding import SizeError
+from hack.drills.stage import Stage
+
+_LAST_LOOK: Final = 30.0
+_QUIET: Final = 2.0
+"""Seconds without news of any VM, pod or migration after which a drill is over: a late mistake is to be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for; `nodes` is None on a cluster that has its own."""
+
+    drill: Drill
+    vms: int
+    nodes: int | None
+    seed: int
+    reports: Path
+    directory: Path | None
+    deadline: float
+
+
+async def carry_out(order: Order, cluster: Cluster, *, say: Callable[[str], None]) -> Report:
+    """Run a drill to its end and judge it. Raises DrillError if it cannot be carried out."""
+    _cancel_once_on_interrupt()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    async with _stage(order, cluster, say) as stage:
+        rng = stage.rng
+        try:
+            wishes = order.drill.fleet(rng, order.vms, len(stage.observer.picture.nodes))
+        except SizeError as error:
+            raise DrillError(f"{order.drill.name} {error}") from None
+        say(f"{len(wishes)} VMs start")
+        await stage.controller.start()
+        await stage.seed(wishes)
+        await order.drill.run(stage)
+        await _last_look(stage)
+        return judged(stage, drill=order.drill.name, seed=order.seed, started=started)
+
+
+async def _last_look(stage: Stage) -> None:
+    """Wait until nothing changes any more, end the controller, and wait until all that happened has been seen."""
+    try:
+        await asyncio.wait_for(stage.observer.quiet(_QUIET), _LAST_LOOK)
+    except TimeoutError:
+        stage.complaints.append(f"the cluster did not come to rest within {_LAST_LOOK:.0f} s")
+    await stage.controller.stop()
+    try:
+        await asyncio.wait_for(stage.observer.caught_up(), _LAST_LOOK)
+    except TimeoutError:
+        raise DrillError(f"the pod watch did not catch up within {_LAST_LOOK:.0f} s") from None
+    if stage.observer.broken.done():
+        stage.observer.broken.result()
+
+
+@asynccontextmanager
+async def _stage(order: Order, cluster: Cluster, say: Callable[[str], None]) -> AsyncIterator[Stage]:
+    log = order.reports / "controller.log"
+    async with (
+        await Client.connect(credentials.Source(cluster.kubeconfig)) as client,
+        cluster.namespace() as namespace,
+        Controller(cluster.kubeconfig, log, "--namespaces", namespace) as controller,
+        Observer(client, namespace) as observer,
+    ):
+        ends_at = asyncio.get_running_loop().time() + order.deadline
+        yield Stage(client, observer, controller, namespace, Random(order.seed), ends_at, say)  # noqa: S311 - no secret
+
+
+def _cancel_once_on_interrupt() -> None:
+    """Let the first Ctrl-C end the drill in good order, and no later one disturb that."""
+    task = asyncio.current_task()
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        if not interrupted and task is not None:
+            interrupted = True
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)

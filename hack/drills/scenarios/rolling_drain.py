@@ -1,0 +1,49 @@
+"""Every node in turn is emptied by migrations, as before a reboot, and put to use again."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from hack.drills.seeding import Wish, roomy
+from hack.drills.stage import Stage, over
+
+_ATTEMPTS: Final = 3
+
+
+class RollingDrain:
+    """Cordons a node, migrates its VMs with priority system-critical, waits until it is empty, uncordons it."""
+
+    name = "rolling-drain"
+    summary = "Empty every node in turn: cordon it, migrate each VM on it, wait until it is empty, uncordon it."
+
+    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[Wish, ...]:
+        """Leave room for the VMs of one node."""
+        return roomy(rng, vms, nodes)
+
+    async def run(self, stage: Stage) -> None:
+        """Drain all nodes."""
+        nodes = sorted(stage.observer.picture.nodes)
+        with stage.round(f"{len(nodes)} nodes are drained in turn"):
+            for node in nodes:
+                await stage.cordon(node)
+                try:
+                    emptied = await self._empty(stage, node)
+                finally:
+                    await stage.cordon(node, wanted=False)
+                if not emptied:
+                    stage.complaints.append(f"{node} was not emptied: it holds {', '.join(stage.on(node))}")
+            await stage.settle()
+
+    async def _empty(self, stage: Stage, node: str) -> bool:
+        """Migrate what a node holds, and again what is still there when the migrations have ended."""
+        for _ in range(_ATTEMPTS):
+            vms = stage.on(node)
+            if not vms:
+                return True
+            stage.say(f"{node}: {len(vms)} VMs leave")
+            asked = await stage.migrate(vms, priority="system-critical", reason=f"drill: drain of {node}")
+            ended = over(asked)
+            if not await stage.until(ended, f"the migrations of {node}'s VMs ended"):
+                return False
+        return not stage.on(node)

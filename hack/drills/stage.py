@@ -1,0 +1,166 @@
+"""What a scenario has at hand: the fleet, the observer, the controller, and how to act on the cluster and wait.
+
+Guarantees: every wait ends, at the drill's deadline at the latest, and at once if the controller has ended by itself
+or the observation is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine
+from controller.kube.client import Client
+from controller.kube.resources import MIGRATIONS, NODES, VIRTUAL_MACHINES
+from hack.drills import judge
+from hack.drills.errors import DrillError
+from hack.drills.history import Picture
+from hack.drills.observer import Observer
+from hack.drills.process import Controller
+from hack.drills.seeding import Wish
+
+_SERVER_DEADLINE: Final = 10.0
+_AT_ONCE: Final = 16
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A part of a drill that is reported by itself."""
+
+    label: str
+    began: float
+    ended: float
+    migrations: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Stage:
+    """One drill's stage. `vms` are names by UID; `complaints` are what went otherwise than the drill wants."""
+
+    client: Client
+    observer: Observer
+    controller: Controller
+    namespace: str
+    rng: Random
+    ends_at: float
+    say: Callable[[str], None]
+    vms: dict[str, str] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    # --- waiting -----------------------------------------------------------------------------------------
+
+    async def until(self, wanted: Callable[[Picture], bool], what: str, *, seconds: float | None = None) -> bool:
+        """Wait until the picture is the wanted one; return False when the time for it is over."""
+        loop = asyncio.get_running_loop()
+        left = self.ends_at - loop.time()
+        reached = self.observer.when(wanted)
+        ended = asyncio.create_task(self.controller.failure())
+        broken = self.observer.broken
+        try:
+            await asyncio.wait(
+                {reached, ended, broken},
+                timeout=max(0.0, left if seconds is None else min(left, seconds)),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if reached.done():
+                return True
+            for failed in (broken, ended):
+                if failed.done():
+                    failed.result()
+        finally:
+            reached.cancel()
+            ended.cancel()
+        if seconds is None:
+            self.complaints.append(f"the time was over before {what}")
+        return False
+
+    async def settle(self, what: str = "every VM ran again") -> bool:
+        """Wait until every VM runs in one pod and no migration is under way."""
+        return await self.until(self.settled, what)
+
+    def settled(self, picture: Picture) -> bool:
+        """Whether every VM runs in its only pod and every migration has ended."""
+        migrations = picture.migrations
+        return (
+            all(uid in migrations for uid in self.asked)
+            and all(migration.over for migration in migrations.values() if not migration.record)
+            and all(len(live := picture.live(uid)) == 1 and picture.serves(live[0]) for uid in self.vms)
+        )
+
+    @contextmanager
+    def round(self, label: str) -> Iterator[None]:
+        """Report what happens in this context by itself."""
+        began = self.observer.now
+        asked = len(self.asked)
+        self.say(label)
+        try:
+            yield
+        finally:
+            self.rounds.append(Round(label, began, self.observer.now, tuple(self.asked[asked:])))
+
+    # --- acting ------------------------------------------------------------------------------------------
+
+    async def seed(self, wishes: Iterable[Wish]) -> None:
+        """Create the VMs and wait until they run."""
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def create(wish: Wish) -> VirtualMachine:
+            async with turns:
+                return await self.client.create(
+                    VIRTUAL_MACHINES, wish.manifest(), namespace=self.namespace, server_deadline=_SERVER_DEADLINE
+                )
+
+        made = await asyncio.gather(*(create(wish) for wish in wishes))
+        self.vms = {vm.metadata.uid: vm.metadata.name for vm in made}
+        if not await self.settle("every VM ran for the first time"):
+            idle = judge.not_running(self.observer.picture, self.vms)
+            raise DrillError("\n  ".join(["the drill cannot begin, since not every VM runs:", *idle[:_NAMED]]))
+
+    async def migrate(self, vm_names: Iterable[str], **spec: Any) -> list[str]:
+        """Ask for a migration of each VM, all at once; return the migrations' UIDs."""
+        first = len(self.asked)
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def create(number: int, vm: str) -> str:
+            body = {
+                "apiVersion": names.API_VERSION,
+                "kind": "VirtualMachineMigration",
+                "metadata": {"name": f"drill-{number}-{vm}"},
+                "spec": {"vmName": vm, **spec},
+            }
+            async with turns:
+                made = await self.client.create(
+                    MIGRATIONS, body, namespace=self.namespace, server_deadline=_SERVER_DEADLINE
+                )
+            return made.metadata.uid
+
+        made = await asyncio.gather(*(create(number, vm) for number, vm in enumerate(vm_names, first + 1)))
+        self.asked += made
+        return made
+
+    async def cordon(self, node: str, *, wanted: bool = True) -> None:
+        """Keep new pods from a node, or no longer."""
+        await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": True if wanted else None}})
+
+    def on(self, node: str) -> list[str]:
+        """Name the VMs that a node holds, in order."""
+        return sorted({pod.vm for pod in self.observer.picture.on(node)})
+
+
+def over(migrations: Iterable[str]) -> Callable[[Picture], bool]:
+    """Return the wish that these migrations have ended."""
+    wanted = tuple(migrations)
+
+    def check(picture: Picture) -> bool:
+        known: Mapping[str, Any] = picture.migrations
+        return all(uid in known and known[uid].over for uid in wanted)
+
+    return check
