@@ -1,19 +1,23 @@
 """`vmsim`: the commands.
 
-Guarantees: every flag shows its default and its environment variable in `--help`; an expected error is one line
-that says what to do, with exit code 1 (2 for a bad flag), never a traceback.
+Guarantees: every flag shows its default and, if it has one, its environment variable in `--help`; an expected error is
+one line that says what to do, with exit code 1 (2 for a bad flag), never a traceback.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from controller import __version__
+from controller.cli import moving
+from controller.cli.exits import fail
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy, Toleration
 from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
 from controller.telemetry.address import BindError, parse_address
@@ -21,13 +25,13 @@ from controller.telemetry.logs import LogFormat, LogLevel
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _LONGEST_LABEL = 63
+PLUGIN = "kubectl vmsim"
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 app = typer.Typer(
     name="vmsim",
     help="Simulated virtual machines on Kubernetes: rehearse scheduling, migration and rebalancing without hardware.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich's boxes cut the names of environment variables short at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,14 +40,29 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    app(list(arguments) if arguments is not None else None, prog_name="vmsim")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = program(sys.argv[0])
+    if name == PLUGIN and not {"--install-completion", "--show-completion"}.isdisjoint(words):
+        typer.echo("kubectl completes its plugins by itself: see kubectl completion --help")
+        sys.exit(0)
+    app(words, prog_name=name)
     sys.exit(0)
 
 
-def fail(message: str) -> NoReturn:
-    """Tell a person what went wrong, and exit with code 1."""
-    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(1)
+def complete_for_kubectl() -> NoReturn:
+    """Print what may stand in place of the last argument, as kubectl wants to hear it from `kubectl_complete-vmsim`."""
+    words = ["vmsim", *sys.argv[1:]]
+    os.environ |= {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_VMSIM_COMPLETE": "complete_bash"}
+    try:
+        app([], prog_name="vmsim")
+    finally:
+        typer.echo(":4")  # cobra's directive: no files besides
+    sys.exit(0)
+
+
+def program(path: str) -> str:
+    """Return how a person called the program at this path: kubectl finds its plugins by their names."""
+    return PLUGIN if Path(path).stem == "kubectl-vmsim" else "vmsim"
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback signature
@@ -111,6 +130,11 @@ def _tolerations(text: str) -> tuple[Toleration, ...]:
             raise typer.BadParameter(f"{part!r} is no taint: {wanted}", param_hint="--tolerations")
         found.append(Toleration(key=key, value=value if equals else None, effect=effect or None))
     return tuple(found)
+
+
+app.command()(moving.migrate)
+app.command()(moving.migrations)
+app.command()(moving.drain)
 
 
 @app.command()

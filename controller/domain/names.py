@@ -24,6 +24,10 @@ CONTROLLER_NAME: Final = "vmsim-controller"
 CPU_CONSUMPTION: Final = f"{GROUP}/cpu-consumption"
 MEMORY_CONSUMPTION: Final = f"{GROUP}/memory-consumption"
 
+# --- On the migration, written by the command line -------------------------------------------------------
+DRAIN_LABEL: Final = f"{GROUP}/drain"
+"""Names the node that is drained, so that one command can cancel what a drain still has waiting."""
+
 # --- On the pod, written by us ---------------------------------------------------------------------------
 VM_LABEL: Final = f"{GROUP}/vm"
 """Names the VM. The pod watch selects on its presence."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubernetes_asyncio.client import Configuration
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_DEFAULT_NAMESPACE = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,22 @@ async def load(source: Source) -> Configuration:
     except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
         raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
     return configuration
+
+
+def namespace(source: Source) -> str:
+    """Return the namespace that commands without one mean: the current context's, or the pod's own.
+
+    Raises CredentialsError.
+    """
+    from kubernetes_asyncio import config  # noqa: PLC0415 - see above
+
+    try:
+        if source.kubeconfig is None:
+            return _IN_CLUSTER.with_name("namespace").read_text().strip() or _DEFAULT_NAMESPACE
+        _, context = config.list_kube_config_contexts(source.kubeconfig)
+        return str((context or {}).get("context", {}).get("namespace") or _DEFAULT_NAMESPACE)
+    except Exception as error:  # as in load
+        raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
 
 
 def _reason(config: ModuleType, error: Exception) -> str:

@@ -9,8 +9,9 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from controller.cli.text import age
 from controller.domain.objects import VirtualMachine
-from controller.domain.status import READY, parse_timestamp
+from controller.domain.status import READY
 
 _COLOURS: Final = {
     "Running": "green",
@@ -39,24 +40,6 @@ def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None =
             age(vm.metadata.creation_timestamp, now),
         )
     return drawn
-
-
-def age(created: str | None, now: datetime) -> str:
-    """Say how long ago, as kubectl does in short: 12s, 3m4s, 2h5m, 4d."""
-    moment = parse_timestamp(created)
-    if moment is None:
-        return "<unknown>"
-    seconds = max(0, int((now - moment).total_seconds()))
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes < 2:  # noqa: PLR2004 - apimachinery's duration.HumanDuration
-        return f"{seconds}s"
-    if minutes < 10:  # noqa: PLR2004
-        return f"{minutes}m{seconds % 60}s" if seconds % 60 else f"{minutes}m"
-    if hours < 3:  # noqa: PLR2004
-        return f"{minutes}m"
-    if hours < 8:  # noqa: PLR2004
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    return f"{hours}h" if hours < 48 else f"{days}d"  # noqa: PLR2004
 
 
 def laggards(vms: Iterable[VirtualMachine]) -> list[str]:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from controller.cli.text import age
 from controller.domain.objects import Condition, ObjectMeta, VirtualMachine, VMStatus
-from hack.demo.table import age, laggards, table
+from hack.demo.table import laggards, table
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 

@@ -1,0 +1,101 @@
+"""The arguments of `vmsim migrate`, `vmsim migrations` and `vmsim drain`; what they do is in modules of those names."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+# What the commands do is imported by them alone: the API client takes most of a second to load, and neither --help
+# nor the shell's completion needs any of it.
+
+Kubeconfig = Annotated[
+    str | None,
+    typer.Option(
+        envvar="VMSIM_KUBECONFIG",
+        metavar="FILE",
+        help="Credentials of the cluster.",
+        show_default="$KUBECONFIG, then ~/.kube/config, then the pod's service account",
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NAME", help="Namespace.", show_default="the kubeconfig's"),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", min=0, help="Stop waiting after so long, with exit code 1.", show_default="for ever"
+    ),
+]
+
+
+class Priority(StrEnum):
+    """Who goes first when the limits make migrations wait."""
+
+    SYSTEM_CRITICAL = "system-critical"
+    USER_TRIGGERED = "user-triggered"
+    SYSTEM_MAINTENANCE = "system-maintenance"
+
+
+def migrate(
+    *,
+    vm: Annotated[str, typer.Argument(metavar="VM", help="VM to move.", show_default=False)],
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="NODE", help="Node to move to.", show_default="the scheduler chooses another node"),
+    ] = None,
+    namespace: Namespace = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Why, in at most 128 characters.", show_default="none"),
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="Who goes first when the limits make migrations wait.")
+    ] = Priority.USER_TRIGGERED,
+    wait: Annotated[bool, typer.Option("--wait", help="Show how it goes, until it has succeeded or failed.")] = False,
+    timeout: Timeout = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Move a VM to another node.
+
+    Creates a migration and prints its name; --wait shows how it goes, too.
+    """
+    if timeout is not None and not wait:
+        raise typer.BadParameter("without --wait there is no wait to bound", param_hint="--timeout")
+    from controller.cli import migrate  # noqa: PLC0415
+
+    migrate.run(
+        kubeconfig,
+        migrate.Request(
+            vm=vm, namespace=namespace, to=to, reason=reason, priority=priority.value, wait=wait, timeout=timeout
+        ),
+    )
+
+
+def migrations(
+    *,
+    namespace: Namespace = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Those of every namespace.")] = False,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """List migrations, and why they wait or failed."""
+    if namespace is not None and all_namespaces:
+        raise typer.BadParameter("either one namespace or all of them", param_hint="--all-namespaces")
+    from controller.cli import migrations  # noqa: PLC0415
+
+    migrations.run(kubeconfig, namespace, everywhere=all_namespaces)
+
+
+def drain(
+    *,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Node to empty.", show_default=False)],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in at most 128 characters.")] = "Drain",
+    timeout: Timeout = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Cordon a node, and move every VM off it."""
+    from controller.cli import drain  # noqa: PLC0415
+
+    drain.run(kubeconfig, drain.Request(node=node, reason=reason, timeout=timeout))
