@@ -178,6 +178,8 @@ def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
     claim = vm.status.migration
     if claim is None:
         return MigrationPlan()
+    if not vm.spec.running:
+        return MigrationPlan((ClaimVM(None),))
     target = _pod_of(pods, claim.source_incarnation + 1)
     unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
         target is None or target.spec.node_name is None

@@ -17,14 +17,17 @@ import msgspec
 
 from controller.domain.events import Event
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine
+from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
 from controller.domain.status import timestamp
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
-from controller.reconcilers.sources import Caches, feed
+from controller.kube.client import Page
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.reconcilers.migration import MigrationReconciler
+from controller.reconcilers.sources import Caches, feed, feed_migrations
+from controller.reconcilers.turns import Limits, Turns
 from controller.reconcilers.vm import VMReconciler
 
 T = TypeVar("T")
@@ -57,6 +60,8 @@ class Cluster:
     late: list[tuple[datetime, Document]] = field(default_factory=list)
     log: list[tuple[str, Document, bool]] = field(default_factory=list)
     uids: int = 0
+    unfit: set[str] = field(default_factory=set)
+    """Nodes that the scheduler refuses for reasons of its own."""
     intercept: Callable[[str, str], Fault | None] | None = None
     """Asked at every write; may answer with a fault."""
 
@@ -72,15 +77,52 @@ class Cluster:
         return self._add(VIRTUAL_MACHINES.plural, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})
 
     def add_node(self, name: str = "node-1") -> None:
-        """Create a node."""
-        self._add(NODES.plural, {"metadata": {"name": name, "namespace": ""}})
+        """Create a node that fake VMs may land on."""
+        metadata = {"name": name, "namespace": "", "labels": {"type": "kwok"}}
+        status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
+        self._add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
+
+    def cordon(self, name: str, *, unschedulable: bool = True) -> None:
+        """Close a node to the scheduler, or open it again."""
+        node = self.objects[NODES.plural, f"/{name}"]
+        self._store(NODES.plural, {**node, "spec": {**node["spec"], "unschedulable": unschedulable}})
+
+    def migrate(self, name: str = "m-1", *, vm: str = "vm-1", **spec: Any) -> Document:
+        """Ask for a migration."""
+        metadata = {"name": name, "namespace": "default"}
+        body = {"metadata": metadata, "spec": {"vmName": vm, **spec}, "status": {"phase": "Pending"}}
+        return self._add(MIGRATIONS.plural, body)
+
+    def migration(self, name: str = "m-1") -> Document:
+        """One migration's status."""
+        status: Document = self.objects[MIGRATIONS.plural, f"default/{name}"]["status"]
+        return status
+
+    def _target(self, pod: Document) -> str | None:
+        """Choose the newest node that takes the pod."""
+        affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+        terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
+        fields = terms[0].get("matchFields", [])
+        for (plural, _), node in reversed(self.objects.items()):
+            name = node["metadata"]["name"]
+            takes = all((name in field["values"]) == (field["operator"] == "In") for field in fields)
+            open_to_all = not node["spec"].get("unschedulable") and name not in self.unfit
+            if plural == NODES.plural and takes and open_to_all:
+                return str(name)
+        return None
 
     def run_pods(self) -> None:
-        """Bind every pending pod to the newest node and let it run."""
-        node = [key.removeprefix("/") for plural, key in self.objects if plural == NODES.plural][-1]
+        """Bind every pending pod to a node that takes it and let it run; say of the others that none does."""
         for pod in self.pods():
             if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]:
                 stamp = timestamp(self.now)
+                node = self._target(pod)
+                if node is None:
+                    told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+                    waiting = {**pod["status"], "conditions": [told]}
+                    if waiting != pod["status"]:
+                        self._store(PODS.plural, {**pod, "status": waiting})
+                    continue
                 conditions = [
                     {"type": kind, "status": "True", "lastTransitionTime": stamp} for kind in ("PodScheduled", "Ready")
                 ]
@@ -88,9 +130,10 @@ class Cluster:
                 self._store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
 
     def finish_deletions(self) -> None:
-        """Let the kubelet finish what is terminating."""
+        """Let the kubelet finish what is terminating; on a node that is gone there is none."""
         for pod in self.pods():
-            if "deletionTimestamp" in pod["metadata"]:
+            node = pod["spec"].get("nodeName")
+            if "deletionTimestamp" in pod["metadata"] and (node is None or (NODES.plural, f"/{node}") in self.objects):
                 self._remove(PODS.plural, pod)
 
     def remove(self, resource: Resource[Any], key: str) -> None:
@@ -146,6 +189,24 @@ class Cluster:
         self.requests.append(f"get {resource.plural}")
         return _decode(self._find(resource.plural, f"{namespace or ''}/{name}"), resource.type)
 
+    async def list_page(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        limit: int,
+        continue_token: str = "",
+    ) -> Page[T]:
+        """Read all of one kind, in one page."""
+        assert (namespace, label_selector, continue_token) == (None, None, "")
+        assert limit > 0
+        self.requests.append(f"list {resource.plural}")
+        items = [
+            _decode(found, resource.type) for (plural, _), found in self.objects.items() if plural == resource.plural
+        ]
+        return Page(items, str(self.revision), "")
+
     async def create(
         self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
     ) -> T:
@@ -183,7 +244,10 @@ class Cluster:
         guard = body["metadata"]
         self._guard(document, guard.get("uid"), guard.get("resourceVersion"))
         parts = ("status",) if subresource == "status" else ("metadata", "spec")
-        patched = _merge(document, {part: body[part] for part in parts if part in body})
+        change = {part: body[part] for part in parts if part in body}
+        if "metadata" in change:
+            change["metadata"] = {k: v for k, v in guard.items() if k not in ("uid", "resourceVersion")}
+        patched = _merge(document, change)
         if patched != document:
             self.writes.append(f"patch {resource.plural}")
             document = self._store(resource.plural, patched)
@@ -208,7 +272,7 @@ class Cluster:
         document = self._find(resource.plural, f"{namespace or ''}/{name}")
         self._guard(document, uid, resource_version)
         self.writes.append(f"delete {resource.plural}")
-        if document["spec"].get("nodeName") and grace_seconds != 0:
+        if document.get("spec", {}).get("nodeName") and grace_seconds != 0:
             metadata = {**document["metadata"], "deletionTimestamp": timestamp(self.now)}
             document = self._store(resource.plural, {**document, "metadata": metadata})
         else:
@@ -270,23 +334,27 @@ class Cluster:
 class Process:
     """One controller process: its caches, its queue, its reconciler. A new one knows nothing of the one before."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, limits: Limits | None = None) -> None:
         self.cluster = cluster
         self.caches = Caches()
         self.nodes: Store[Node] = Store()
         self.pending: dict[str, None] = {}
+        self.moving: dict[str, None] = {}
         self.events: list[Event] = []
         self._stores: dict[str, Store[Any]] = {
             VIRTUAL_MACHINES.plural: self.caches.vms,
             PODS.plural: self.caches.pods,
             NODES.plural: self.nodes,
+            MIGRATIONS.plural: self.caches.migrations,
         }
         self._types: dict[str, type[Any]] = {
             VIRTUAL_MACHINES.plural: VirtualMachine,
             PODS.plural: Pod,
             NODES.plural: Node,
+            MIGRATIONS.plural: VirtualMachineMigration,
         }
         feed(lambda key, _: self.pending.setdefault(key), {None: self.caches}, self.nodes)
+        feed_migrations(lambda key, _: self.moving.setdefault(key), {None: self.caches})
         self._read = len(cluster.log)
         for plural, store in self._stores.items():
             items = [
@@ -306,6 +374,18 @@ class Process:
             monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
         )
         self.reconciler.begin()
+        self.migrations = MigrationReconciler(
+            cluster,
+            {None: self.caches},
+            self.nodes,
+            POLICY,
+            Turns(limits or Limits()),
+            record=self._record,
+            wake=lambda key, _: self.moving.setdefault(key),
+            now=lambda: cluster.now,
+            monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
+        )
+        self.migrations.begin()
 
     def _record(self, _: ObjectMeta, event: Event) -> None:
         self.events.append(event)
@@ -331,24 +411,33 @@ class Process:
         except errors.KubeError as error:
             return error
 
-    async def settle(self, rounds: int = 40) -> None:
-        """Play controller, scheduler and kubelet until nobody has anything left to do."""
+    async def step(self) -> bool:
+        """Let the controller work off what is queued now; return whether it wants to look again later."""
+        again = False
+        for queue, reconcile in ((self.pending, self.reconciler.reconcile), (self.moving, self.migrations.reconcile)):
+            for key in list(queue):
+                del queue[key]
+                try:
+                    result = await reconcile(key)
+                except errors.KubeError:
+                    result = Result(retry=True)
+                if result.retry or result.requeue_after is not None:
+                    queue[key] = None
+                    again = True
+        return again
+
+    async def settle(self, rounds: int = 60, *, patience: float = 1.0) -> None:
+        """Play controller, scheduler and kubelet until nobody has anything left to do, `patience` seconds a round."""
         for _ in range(rounds):
             self.deliver()
             before = (self.cluster.revision, len(self.cluster.late))
-            again = False
-            for key in list(self.pending):
-                del self.pending[key]
-                result = await self.reconcile(key)
-                if isinstance(result, errors.KubeError) or result.retry or result.requeue_after is not None:
-                    self.pending[key] = None
-                    again = True
+            again = await self.step()
             self.cluster.run_pods()
             self.cluster.finish_deletions()
             if (self.cluster.revision, len(self.cluster.late)) == before:
                 if not again:
                     return
-                self.cluster.pass_time(1.0)
+                self.cluster.pass_time(patience)
         raise AssertionError(f"not settled: {self.cluster.objects}")
 
 
@@ -364,8 +453,6 @@ def _merge(document: Document, patch: Mapping[str, Any]) -> Document:
     """RFC 7386."""
     merged = dict(document)
     for name, value in patch.items():
-        if name in ("uid", "resourceVersion"):
-            continue
         if value is None:
             merged.pop(name, None)
         elif isinstance(value, Mapping) and isinstance(merged.get(name), dict):

@@ -9,7 +9,7 @@ import pytest
 
 from controller.domain import names
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.vm import CREATE_DEADLINE, SETTLED
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
@@ -262,7 +262,10 @@ async def test_a_settled_vm_costs_no_further_write(cluster: Cluster) -> None:
     assert cluster.writes == before
 
 
-@pytest.mark.parametrize("scenario", ["create", "replace", "stop", "start", "delete", "recreate", "fail", "node"])
+@pytest.mark.parametrize(
+    "scenario",
+    ["create", "replace", "stop", "start", "delete", "recreate", "fail", "node", "migrate", "migrate nowhere"],
+)
 async def test_a_crash_between_any_two_writes_changes_nothing_in_the_end(scenario: str) -> None:
     """For every k: die with write k (committed, its reply lost), start anew, settle as if nothing had been."""
     undisturbed = await _play(scenario, crash_at=None)
@@ -319,6 +322,14 @@ def _begin(scenario: str, cluster: Cluster) -> None:
         case "node":
             cluster.add_node("node-2")
             cluster.remove(NODES, "/node-1")
+        case "migrate":
+            cluster.add_node("node-2")
+            cluster.migrate()
+        case "migrate nowhere":
+            # The scheduler sees what preflight did not.
+            cluster.add_node("node-2")
+            cluster.unfit = {"node-2"}
+            cluster.migrate(unschedulableTimeoutSeconds=10)
 
 
 class _CrashAt:
@@ -352,7 +363,12 @@ def _outline(cluster: Cluster) -> dict[str, object]:
         for (plural, _), document in cluster.objects.items()
         if plural == VIRTUAL_MACHINES.plural
     }
-    return {"vms": vms, "pods": sorted(pod["status"]["phase"] for pod in cluster.pods())}
+    migrations = [
+        (document["status"]["phase"], document["status"].get("failureReason"))
+        for (plural, _), document in cluster.objects.items()
+        if plural == MIGRATIONS.plural
+    ]
+    return {"vms": vms, "pods": sorted(pod["status"]["phase"] for pod in cluster.pods()), "migrations": migrations}
 
 
 # --- 5. strangers ----------------------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+"""Every pair of things that can happen to a migration, at every point of its way: too many runs for a unit test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from tests.unit.reconcilers.cluster import Cluster, Process
+
+
+def _kill_target(cluster: Cluster) -> None:
+    for pod in cluster.pods():
+        cluster.remove(PODS, f"default/{pod['metadata']['name']}")
+
+
+def _fail_pod(cluster: Cluster) -> None:
+    for pod in cluster.pods():
+        cluster.set_status(PODS, f"default/{pod['metadata']['name']}", {"phase": "Failed"})
+
+
+def _drop(resource: Any, key: str) -> Callable[[Cluster], None]:
+    def drop(cluster: Cluster) -> None:
+        if (resource.plural, key) in cluster.objects:
+            cluster.remove(resource, key)
+
+    return drop
+
+
+def _change(running: bool) -> Callable[[Cluster], None]:  # noqa: FBT001 - the word is at the call
+    def change(cluster: Cluster) -> None:
+        if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
+            cluster.apply_vm(running=running)
+
+    return change
+
+
+def _cordon(cluster: Cluster) -> None:
+    if (NODES.plural, "/node-2") in cluster.objects:
+        cluster.cordon("node-2")
+
+
+def _cancel(cluster: Cluster) -> None:
+    key = (MIGRATIONS.plural, "default/m-1")
+    if key in cluster.objects:
+        document = cluster.objects[key]
+        cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+
+
+def _second(cluster: Cluster) -> None:
+    if (MIGRATIONS.plural, "default/m-2") not in cluster.objects:
+        cluster.migrate("m-2")
+
+
+INTERVENTIONS: dict[str, Callable[[Cluster], None]] = {
+    "nothing": lambda _: None,
+    "stop": _change(running=False),
+    "start": _change(running=True),
+    "delete VM": _drop(VIRTUAL_MACHINES, "default/vm-1"),
+    "delete pod": _kill_target,
+    "fail pod": _fail_pod,
+    "delete target node": _drop(NODES, "/node-2"),
+    "delete source node": _drop(NODES, "/node-1"),
+    "cordon target": _cordon,
+    "cancel": _cancel,
+    "delete migration": _drop(MIGRATIONS, "default/m-1"),
+    "second migration": _second,
+}
+MAY_WAIT = {
+    "Scheduling": "no node is left that takes it",
+}
+"""The only phase in which a VM that should run may stay, and why."""
+
+
+@pytest.mark.parametrize(("first", "second"), list(product(INTERVENTIONS, repeat=2)))
+async def test_whatever_intervenes_wherever_the_vm_ends_where_it_should(first: str, second: str) -> None:
+    """For each pair of interventions and each point of the way: at most one pod, no claim left, and an end."""
+    for at in range(5):
+        for later in (at, at + 1, at + 2):
+            cluster = Cluster()
+            cluster.add_node("node-1")
+            cluster.apply_vm()
+            process = Process(cluster)
+            await process.settle()
+            cluster.pass_time(3600)
+            cluster.add_node("node-2")
+            cluster.migrate(unschedulableTimeoutSeconds=20, completionTimeoutSeconds=60)
+            for step in range(8):
+                if step == at:
+                    INTERVENTIONS[first](cluster)
+                if step == later:
+                    INTERVENTIONS[second](cluster)
+                process.deliver()
+                await process.step()
+                if step % 2:
+                    cluster.run_pods()
+                    cluster.finish_deletions()
+            await process.settle(rounds=900)
+            _judge(cluster, f"{first} at {at}, {second} at {later}")
+
+
+def _judge(cluster: Cluster, where: str) -> None:
+    assert cluster.violations == [], where
+    for (plural, _), document in cluster.objects.items():
+        if plural == MIGRATIONS.plural:
+            assert document["status"]["phase"] in ("Succeeded", "Failed"), where
+    if (VIRTUAL_MACHINES.plural, "default/vm-1") not in cluster.objects:
+        assert cluster.live() == [], where
+        return
+    vm = cluster.vm()
+    assert "migration" not in vm["status"], where
+    if not vm["spec"]["running"]:
+        assert (vm["status"]["phase"], cluster.live()) == ("Stopped", []), where
+        return
+    nodes = [document for (plural, _), document in cluster.objects.items() if plural == NODES.plural]
+    takes = [node for node in nodes if not node["spec"].get("unschedulable")]
+    if vm["status"]["phase"] in MAY_WAIT:
+        assert not takes, where
+    else:
+        assert vm["status"]["phase"] == "Running", where
+    assert len(cluster.live()) == 1, where

@@ -1,0 +1,291 @@
+"""Migrations against the model of the API server: what goes well, what is refused, and all that can intervene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.turns import Limits
+from tests.unit.reconcilers.cluster import Cluster, Process
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One VM, which will run on node-1."""
+    made = Cluster()
+    made.add_node("node-1")
+    made.apply_vm()
+    return made
+
+
+async def running(cluster: Cluster, *, limits: Limits | None = None) -> Process:
+    """A process whose VMs run on node-1, and a free node-2."""
+    process = Process(cluster, limits=limits)
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.add_node("node-2")
+    return process
+
+
+# --- moving ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_migration_moves_its_vm_to_another_node(cluster: Cluster) -> None:
+    """One life ends, the next runs elsewhere, and both objects tell the same story."""
+    process = await running(cluster)
+    source = cluster.status()["podName"]
+    cluster.migrate()
+    await process.settle()
+    vm, move = cluster.status(), cluster.migration()
+    assert (vm["phase"], vm["nodeName"], vm["incarnation"]) == ("Running", "node-2", 1)
+    assert "migration" not in vm
+    assert (move["phase"], move["sourceNode"], move["targetNode"]) == ("Succeeded", "node-1", "node-2")
+    assert (move["sourcePod"], move["targetPod"]) == (source, vm["podName"])
+    assert cluster.violations == []
+    assert [event.reason for event in process.events if "igration" in event.reason] == ["SuccessfulMigration"]
+
+
+async def test_the_vm_is_seen_scheduling_on_its_way(cluster: Cluster) -> None:
+    """Running, Scheduling, Running: with the write that moves the incarnation."""
+    process = await running(cluster)
+    before = len(cluster.log)
+    cluster.migrate()
+    await process.settle()
+    phases = [
+        document["status"]["phase"] for plural, document, _ in cluster.log[before:] if plural == VIRTUAL_MACHINES.plural
+    ]
+    assert list(dict.fromkeys(phases)) == ["Running", "Scheduling"]
+    assert phases[-1] == "Running"
+
+
+async def test_a_target_that_was_named_is_where_it_goes(cluster: Cluster) -> None:
+    """The newest node would be chosen; the named one is."""
+    process = await running(cluster)
+    cluster.add_node("node-3")
+    cluster.migrate(targetNode="node-2")
+    await process.settle()
+    assert cluster.status()["nodeName"] == "node-2"
+
+
+async def test_it_never_comes_back_to_its_source_unless_that_was_named(cluster: Cluster) -> None:
+    """Naming the source restarts the VM in place."""
+    process = await running(cluster)
+    cluster.migrate(targetNode="node-1")
+    await process.settle()
+    assert (cluster.status()["nodeName"], cluster.status()["incarnation"]) == ("node-1", 1)
+    assert cluster.migration()["phase"] == "Succeeded"
+
+
+async def test_a_settled_migration_costs_no_further_write(cluster: Cluster) -> None:
+    """However often it is looked at."""
+    process = await running(cluster)
+    cluster.migrate()
+    await process.settle()
+    before = list(cluster.writes)
+    for _ in range(5):
+        await process.migrations.reconcile("default/vm-1")
+    await Process(cluster).settle()
+    assert cluster.writes == before
+
+
+# --- preflight: refused before anything is deleted ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prepare", "spec", "reason"),
+    [
+        (lambda _: None, {"vm": "nope"}, "VMNotFound"),
+        (lambda c: c.apply_vm(running=False), {}, "VMNotRunning"),
+        (lambda _: None, {"targetNode": "node-9"}, "TargetNotFound"),
+        (lambda c: c.cordon("node-2"), {"targetNode": "node-2"}, "TargetUnschedulable"),
+        (lambda c: c.cordon("node-2"), {}, "NoSuitableNode"),
+        (lambda _: None, {"addedNodeSelector": {"disk": "fast"}}, "NoSuitableNode"),
+        (lambda _: None, {"cancel": True}, "Cancelled"),
+    ],
+)
+async def test_what_cannot_be_fails_at_once_and_leaves_the_vm_untouched(
+    cluster: Cluster, prepare: Callable[[Cluster], Any], spec: dict[str, Any], reason: str
+) -> None:
+    """The reason is told; nothing was deleted."""
+    process = await running(cluster)
+    prepare(cluster)
+    await process.settle()
+    before = [pod["metadata"]["uid"] for pod in cluster.pods()]
+    cluster.migrate(**spec)
+    await process.settle()
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", reason)
+    assert [pod["metadata"]["uid"] for pod in cluster.pods()] == before
+
+
+async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(cluster: Cluster) -> None:
+    """Strangers' pods count; the VM runs on all the while."""
+    process = await running(cluster)
+    before = [pod["metadata"]["uid"] for pod in cluster.pods()]
+    stranger = {
+        "metadata": {"name": "stranger", "namespace": "other"},
+        "spec": {"nodeName": "node-2", "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
+        "status": {"phase": "Running"},
+    }
+    made = cluster._add(PODS.plural, stranger)
+    cluster.migrate(unschedulableTimeoutSeconds=60)
+    process.deliver()
+    await process.step()
+    assert cluster.migration()["phase"] == "Pending"
+    assert cluster.migration()["message"] == "None of 1 suitable nodes has room for it now"
+    await process.settle(rounds=200)
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "NoRoom")
+    ours = [pod["metadata"]["uid"] for pod in cluster.pods() if pod["metadata"]["uid"] != made["metadata"]["uid"]]
+    assert ours == before
+
+
+async def test_room_that_comes_free_is_used(cluster: Cluster) -> None:
+    """Waiting is not failing."""
+    process = await running(cluster)
+    stranger = {
+        "metadata": {"name": "stranger", "namespace": "other"},
+        "spec": {"nodeName": "node-2", "containers": [{"resources": {"requests": {"cpu": "31"}}}]},
+        "status": {"phase": "Running"},
+    }
+    cluster._add(PODS.plural, stranger)
+    cluster.migrate()
+    process.deliver()
+    await process.step()
+    cluster.remove(PODS, "other/stranger")
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"
+
+
+# --- the scheduler disagrees -------------------------------------------------------------------------------------
+
+
+async def test_a_target_that_finds_no_node_is_rolled_back(cluster: Cluster) -> None:
+    """After the timeout the VM comes back wherever it fits, its old node included."""
+    process = await running(cluster)
+    cluster.unfit = {"node-2"}
+    cluster.migrate(unschedulableTimeoutSeconds=30)
+    await process.settle(rounds=200)
+    move = cluster.migration()
+    assert (move["phase"], move["failureReason"]) == ("Failed", "RolledBack")
+    assert "no node" in move["message"]
+    assert (cluster.status()["phase"], cluster.status()["nodeName"]) == ("Running", "node-1")
+    assert "migration" not in cluster.status()
+    assert cluster.violations == []
+    reasons = [event.reason for event in process.events]
+    assert reasons.count("migrationTargetPodUnschedulable") == 1
+    assert reasons.count("FailedMigration") == 1
+
+
+# --- limits ------------------------------------------------------------------------------------------------------
+
+
+async def _wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Cluster, Process]:
+    cluster = Cluster()
+    cluster.add_node("node-0")
+    for number in range(vms):
+        cluster.apply_vm(f"vm-{number}", cpu="0.01")
+    process = Process(cluster, limits=limits)
+    await process.settle()
+    cluster.pass_time(3600)
+    for number in range(1, nodes):
+        cluster.add_node(f"node-{number}")
+    for number in range(vms):
+        cluster.migrate(f"m-{number}", vm=f"vm-{number}", **spec)
+    return cluster, process
+
+
+def _claimed(cluster: Cluster) -> list[set[str]]:
+    """Which VMs were claimed, after each write of the whole history."""
+    claimed: set[str] = set()
+    history = []
+    for plural, document, deleted in cluster.log:
+        if plural == VIRTUAL_MACHINES.plural:
+            name = document["metadata"]["name"]
+            claimed = claimed | {name} if "migration" in document["status"] and not deleted else claimed - {name}
+            history.append(claimed)
+    return history
+
+
+@pytest.mark.parametrize(("limits", "most"), [(Limits(), 2), (Limits(5, 0), 5), (Limits(0, 0), 12), (Limits(1, 2), 1)])
+async def test_no_more_than_the_limits_move_at_once_and_all_move_in_the_end(limits: Limits, most: int) -> None:
+    """Two away from one node by default, five in all; 0 means any number."""
+    cluster, process = await _wave(limits, 3, 12)
+    await process.settle(rounds=300, patience=0.2)
+    assert max(len(claimed) for claimed in _claimed(cluster)) == most
+    phases = [cluster.migration(f"m-{number}")["phase"] for number in range(12)]
+    assert phases == ["Succeeded"] * 12
+    assert cluster.violations == []
+
+
+async def test_who_waits_says_why(cluster: Cluster) -> None:
+    """The third of one node names the limit."""
+    cluster, process = await _wave(Limits(), 3, 3)
+    process.deliver()
+    await process.step()
+    assert cluster.migration("m-2")["message"] == "2 VMs are leaving node-0 already; at most 2 may at once"
+
+
+async def test_priority_goes_before_age() -> None:
+    """The drain's migration overtakes older ones that wait."""
+    cluster, process = await _wave(Limits(1, 1), 3, 4)
+    cluster.remove(MIGRATIONS, "default/m-3")
+    process.deliver()
+    await process.step()
+    cluster.migrate("m-late", vm="vm-3", priority="system-critical")
+    await process.settle(rounds=300, patience=0.2)
+    order = list(dict.fromkeys(name for claimed in _claimed(cluster) for name in claimed))
+    assert order == ["vm-0", "vm-3", "vm-1", "vm-2"]
+
+
+# --- failures and history ----------------------------------------------------------------------------------------
+
+
+async def test_after_a_failure_the_same_vm_waits_twenty_seconds_then_forty(cluster: Cluster) -> None:
+    """KubeVirt's backoff; success would end it."""
+    process = await running(cluster)
+    waits = []
+    for name in ("m-1", "m-2", "m-3"):
+        cluster.unfit = {"node-2"}
+        cluster.migrate(name, unschedulableTimeoutSeconds=1)
+        started = cluster.now
+        for _ in range(400):
+            process.deliver()
+            await process.step()
+            if "migration" in cluster.status():
+                break
+            cluster.pass_time(0.5)
+        waits.append((cluster.now - started).total_seconds())
+        await process.settle(rounds=50, patience=0.1)
+        assert cluster.migration(name)["failureReason"] == "RolledBack"
+    assert waits[0] == 0
+    assert 15 <= waits[1] <= 20.5
+    assert 35 <= waits[2] <= 40.5
+    assert "MigrationBackoff" in [event.reason for event in process.events]
+
+
+async def test_the_last_five_finished_are_kept(cluster: Cluster) -> None:
+    """Older ones go."""
+    process = await running(cluster)
+    for number in range(8):
+        cluster.migrate(f"m-{number}")
+        await process.settle()
+        cluster.pass_time(60)
+    kept = [
+        document["metadata"]["name"]
+        for (plural, _), document in cluster.objects.items()
+        if plural == "virtualmachinemigrations"
+    ]
+    assert kept == [f"m-{number}" for number in range(3, 8)]
+
+
+async def test_two_migrations_of_one_vm_in_one_instant_move_it_once(cluster: Cluster) -> None:
+    """One has it, the other fails and says who."""
+    process = await running(cluster)
+    cluster.migrate("m-1")
+    cluster.migrate("m-2")
+    await process.settle()
+    assert cluster.migration("m-1")["phase"] == "Succeeded"
+    assert cluster.migration("m-2")["failureReason"] == "AnotherMigrationInProgress"
+    assert cluster.status()["incarnation"] == 1
