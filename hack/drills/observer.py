@@ -80,7 +80,7 @@ class Observer:
 
     async def quiet(self, seconds: float) -> None:
         """Return when nothing has been seen to change for so long, nodes apart, which beat their hearts."""
-        while (left := self._changed_at + seconds - self.now) > 0:
+        while (left := self._changed_at + seconds - self.now) > 0:  # noqa: ASYNC110 - news postpones the end
             await asyncio.sleep(left)
 
     async def caught_up(self) -> None:

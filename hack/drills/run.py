@@ -46,14 +46,13 @@ async def carry_out(order: Order, cluster: Cluster, *, say: Callable[[str], None
     _cancel_once_on_interrupt()
     started = datetime.now(UTC).isoformat(timespec="seconds")
     async with _stage(order, cluster, say) as stage:
-        rng = stage.rng
         try:
-            wishes = order.drill.fleet(rng, order.vms, len(stage.observer.picture.nodes))
+            stage.wishes = order.drill.fleet(stage.rng, order.vms, len(stage.observer.picture.nodes))
         except SizeError as error:
             raise DrillError(f"{order.drill.name} {error}") from None
-        say(f"{len(wishes)} VMs start")
+        say(f"{len(stage.wishes)} VMs start")
         await stage.controller.start()
-        await stage.seed(wishes)
+        await stage.seed(stage.wishes)
         await order.drill.run(stage)
         await _last_look(stage)
         return judged(stage, drill=order.drill.name, seed=order.seed, started=started)

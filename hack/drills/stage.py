@@ -41,7 +41,11 @@ class Round:
 
 @dataclass(slots=True)
 class Stage:
-    """One drill's stage. `vms` are names by UID; `complaints` are what went otherwise than the drill wants."""
+    """One drill's stage.
+
+    `wishes` are the fleet that the drill wants, `vms` the one there is, names by UID; `asked` are the UIDs of all
+    migrations asked for; `complaints` are what went otherwise than the drill wants.
+    """
 
     client: Client
     observer: Observer
@@ -50,6 +54,7 @@ class Stage:
     rng: Random
     ends_at: float
     say: Callable[[str], None]
+    wishes: tuple[Wish, ...] = ()
     vms: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -87,12 +92,12 @@ class Stage:
         return await self.until(self.settled, what)
 
     def settled(self, picture: Picture) -> bool:
-        """Whether every VM runs in its only pod and every migration has ended."""
+        """Whether every VM runs in its only pod, the controller knows it, and every migration has ended."""
         migrations = picture.migrations
         return (
             all(uid in migrations for uid in self.asked)
             and all(migration.over for migration in migrations.values() if not migration.record)
-            and all(len(live := picture.live(uid)) == 1 and picture.serves(live[0]) for uid in self.vms)
+            and all(_runs(picture, uid) for uid in self.vms)
         )
 
     @contextmanager
@@ -124,6 +129,23 @@ class Stage:
             idle = judge.not_running(self.observer.picture, self.vms)
             raise DrillError("\n  ".join(["the drill cannot begin, since not every VM runs:", *idle[:_NAMED]]))
 
+    async def disband(self) -> None:
+        """Judge the fleet as it is, then delete it and wait until nothing is left of it."""
+        self.complaints += judge.not_running(self.observer.picture, self.vms)
+        fleet, self.vms = self.vms, {}
+        await asyncio.gather(
+            *(
+                self.client.delete(VIRTUAL_MACHINES, name, namespace=self.namespace, uid=uid)
+                for uid, name in fleet.items()
+            )
+        )
+
+        def gone(picture: Picture) -> bool:
+            return not any(uid in picture.vms or picture.pods_of(uid) for uid in fleet)
+
+        if not await self.until(gone, "the deleted VMs were gone"):
+            raise DrillError("the deleted VMs are not gone")
+
     async def migrate(self, vm_names: Iterable[str], **spec: Any) -> list[str]:
         """Ask for a migration of each VM, all at once; return the migrations' UIDs."""
         first = len(self.asked)
@@ -153,6 +175,18 @@ class Stage:
     def on(self, node: str) -> list[str]:
         """Name the VMs that a node holds, in order."""
         return sorted({pod.vm for pod in self.observer.picture.on(node)})
+
+
+def _runs(picture: Picture, uid: str) -> bool:
+    """Whether a VM runs, and its status says so: what is asked for earlier may be refused, since it does not."""
+    live = picture.live(uid)
+    vm = picture.vms.get(uid)
+    return (
+        len(live) == 1
+        and picture.serves(live[0])
+        and vm is not None
+        and (vm.phase, vm.node) == ("Running", live[0].node)
+    )
 
 
 def over(migrations: Iterable[str]) -> Callable[[Picture], bool]:

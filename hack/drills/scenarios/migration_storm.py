@@ -12,7 +12,7 @@ NO_LIMITS: Final = ("--parallel-migrations-per-cluster", "0", "--parallel-outbou
 
 
 class MigrationStorm:
-    """Creates a migration for every VM at once, twice."""
+    """Creates a migration for every VM at once; then again, with another fleet of the same make and without limits."""
 
     name = "migration-storm"
     summary = "Migrate all VMs at once: first within the controller's limits, then with the limits off."
@@ -25,8 +25,11 @@ class MigrationStorm:
         """Storm with limits, then without."""
         if not await self._storm(stage, "limits on"):
             return
+        # A new fleet, since a controller that has just started lets the VMs that it finds where they are for 20 s.
+        await stage.disband()
         await stage.controller.stop()
         await stage.controller.start(*NO_LIMITS)
+        await stage.seed(stage.wishes)
         await self._storm(stage, "limits off")
 
     async def _storm(self, stage: Stage, label: str) -> bool:
