@@ -20,9 +20,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from controller.domain import launcher, names, status
+from controller.domain import launcher, names, records, status
 from controller.domain.launcher import LauncherPolicy, Shares
-from controller.domain.objects import Pod, StartFailure, VirtualMachine, VMStatus
+from controller.domain.objects import Pod, StartFailure, VirtualMachine, VirtualMachineMigration, VMStatus
 from controller.domain.ratio import RatioError
 from controller.domain.status import Phase, Step, Verdict
 
@@ -44,12 +44,13 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What no cache shows. `hold` is the time in seconds during which the incarnation must not move."""
+    """What neither the VM nor its pods show. `hold`: seconds during which the incarnation must not move."""
 
     now: datetime
     jitter: float = 0.0
     hold: float = 0.0
     create_refusal: str | None = None
+    migrations: tuple[VirtualMachineMigration, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +131,15 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
     if vm is not None and leaving and "orphan" in vm.metadata.finalizers:
         # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
         return NOTHING
-    if evacuation := _evacuate(view):
-        return Plan(evacuation)
+    evacuation = _evacuate(view)
     if vm is None:
-        return _collect(view.pods)
+        return Plan(evacuation) if evacuation else _collect(view.pods)
     own = tuple(pod for pod in view.pods if pod.owner is not None and pod.owner.uid == vm.metadata.uid)
     if leaving:
-        return Plan(_deletions(own, "its VM is being deleted"))
-    return _Life(vm, own, view.pods, policy, circumstances).plan()
+        return Plan(evacuation or _deletions(own, "its VM is being deleted"))
+    life = _Life(vm, own, view.pods, policy, circumstances)
+    # What is taken away without grace must be known to have been there, or its name would be used again.
+    return Plan(life.acknowledge() or evacuation) if evacuation else life.plan()
 
 
 def _collect(pods: tuple[Pod, ...]) -> Plan:
@@ -211,6 +213,12 @@ class _Life:
         if self._used_up:
             return self._replace("Pod was deleted", confirm=True)
         return self._start()
+
+    def acknowledge(self) -> tuple[WriteStatus, ...]:
+        """Record this incarnation's pod, if it is not recorded yet."""
+        pod = self.current
+        known = pod is None or pod.metadata.uid == self.vm.status.pod_uid
+        return () if pod is None or known else self._publish_pod(pod)
 
     def _stop(self) -> Plan:
         verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
@@ -323,7 +331,7 @@ class _Life:
         """Where the next pod may go: a migration narrows it for the life that follows its source."""
         claim = self.vm.status.migration
         if claim is None or claim.rollback or self.incarnation != claim.source_incarnation + 1:
-            return launcher.ANYWHERE
+            return launcher.Placement(rather_not=records.avoided(self.circumstances.migrations, self.incarnation))
         return launcher.Placement(
             node=claim.target_node,
             avoid=None if claim.target_node == claim.source_node else claim.source_node,

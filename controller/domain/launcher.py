@@ -54,14 +54,18 @@ class LauncherPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a migration asks of the next pod's node: to be one, not to be one, to have labels. Only narrows."""
+    """What a migration asks of the next pod's node: to be one, not to be one, to have labels. Only narrows.
+
+    `rather_not` is a wish: the node is taken when there is no other.
+    """
 
     node: str | None = None
     avoid: str | None = None
+    rather_not: str | None = None
     selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def affinity(self) -> dict[str, Any]:
-        """Write it as required node affinity; empty when nothing is asked."""
+        """Write it as node affinity; empty when nothing is asked."""
         fields = [
             {"key": "metadata.name", "operator": operator, "values": [name]}
             for operator, name in (("In", self.node), ("NotIn", self.avoid))
@@ -69,10 +73,13 @@ class Placement:
         ]
         labels = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(self.selector.items())]
         term = {**({"matchFields": fields} if fields else {}), **({"matchExpressions": labels} if labels else {})}
-        if not term:
-            return {}
-        required = {"nodeSelectorTerms": [term]}
-        return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+        rules: dict[str, Any] = {}
+        if term:
+            rules["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
+        if self.rather_not is not None:
+            wish = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [self.rather_not]}]}
+            rules["preferredDuringSchedulingIgnoredDuringExecution"] = [{"weight": 100, "preference": wish}]
+        return {"affinity": {"nodeAffinity": rules}} if rules else {}
 
 
 ANYWHERE: Final = Placement()

@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from controller.domain import status
+from controller.domain import names, records, status
 from controller.domain.launcher import Placement
 from controller.domain.objects import (
     Claim,
@@ -69,6 +69,7 @@ class Reason(StrEnum):
     ROLLED_BACK = "RolledBack"
     COMPLETION_TIMEOUT = "CompletionTimeout"
     CLAIM_LOST = "ClaimLost"
+    INVALID_RECORD = "InvalidRecord"
     BACKOFF = "MigrationBackoff"
     LIMIT = "WaitingForTurn"
 
@@ -147,18 +148,22 @@ def backoff(history: tuple[VirtualMachineMigration, ...], now: datetime) -> floa
     )
     failures = 0
     for migration in reversed(ended):
-        # A cancelled migration is nobody's failure.
-        if migration.status.failure_reason == Reason.CANCELLED:
+        if not _counts(migration):
             continue
         if migration.status.phase == MigrationPhase.SUCCEEDED:
             break
         failures += 1
     if not failures:
         return 0.0
-    last = next(done for done in reversed(ended) if done.status.failure_reason != Reason.CANCELLED)
+    last = next(done for done in reversed(ended) if _counts(done))
     at = status.parse_timestamp(last.status.end_timestamp)
     wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - 1))
     return max(0.0, wait - (now - at).total_seconds()) if at is not None else 0.0
+
+
+def _counts(migration: VirtualMachineMigration) -> bool:
+    """Whether it says something about the VM's chances: a cancelled one and a record are nobody's failure."""
+    return migration.status.failure_reason != Reason.CANCELLED and migration.spec.record_of is None
 
 
 def excess(history: tuple[VirtualMachineMigration, ...]) -> tuple[VirtualMachineMigration, ...]:
@@ -243,7 +248,7 @@ class _Move:
         if self.migration.finished:
             return MigrationPlan((ClaimVM(None),)) if mine else MigrationPlan()
         if self.migration.spec.record_of is not None:
-            return MigrationPlan()
+            return self._tell()
         if self.vm is not None and claim is not None and mine:
             return self._follow(self.vm, claim)
         if self.before.phase == MigrationPhase.PENDING:
@@ -251,6 +256,30 @@ class _Move:
         if self.vm is None:
             return self._fail(Reason.VM_DELETED, "The VM was deleted during its migration")
         return self._fail(Reason.CLAIM_LOST, "The VM's status does not name this migration any more")
+
+    # --- records: tell what somebody else ordered ---------------------------------------------------------
+
+    def _tell(self) -> MigrationPlan:
+        """Follow a VM whose pod was evicted; never act."""
+        incarnation = records.source_incarnation(self.migration)
+        if incarnation is None:
+            return self._fail(Reason.INVALID_RECORD, "spec.recordOf is for the controller's own records of evictions")
+        if self.vm is None or self.vm.metadata.deletion_timestamp is not None:
+            return self._fail(Reason.VM_DELETED, "The VM was deleted after its pod was evicted")
+        if not self.vm.spec.running:
+            return self._fail(Reason.VM_STOPPED, "The VM was stopped after its pod was evicted")
+        annotations = self.migration.metadata.annotations
+        claim = Claim(source_node=annotations.get(names.SOURCE_NODE, ""), source_incarnation=incarnation)
+        source = _pod_of(self.view.pods, incarnation)
+        now = self.vm.status.incarnation or 0
+        target = _pod_of(self.view.pods, now) if now > incarnation else None
+        if target is None or target.done:
+            phase = MigrationPhase.TERMINATING if now <= incarnation else MigrationPhase.SCHEDULING
+            return self._progress(phase, claim, source, None)
+        if target.status.phase == "Running":
+            return MigrationPlan(self._succeed(claim, source, target).actions[:1])
+        phase = MigrationPhase.STARTING if target.spec.node_name is not None else MigrationPhase.SCHEDULING
+        return self._progress(phase, claim, source, target)
 
     # --- before the claim: the VM is untouched -----------------------------------------------------------
 
@@ -355,13 +384,16 @@ class _Move:
         wanted = msgspec.structs.replace(
             self._at(phase),
             source_node=claim.source_node,
-            source_pod=before.source_pod or (source.metadata.name if source is not None else None),
+            source_pod=before.source_pod or self._source_pod(source),
             target_pod=target.metadata.name if target is not None else None,
             target_node=target.spec.node_name if target is not None else None,
             start_timestamp=before.start_timestamp or self.now,
             message=waits,
         )
         return self._write(wanted, reason=str(phase))
+
+    def _source_pod(self, source: Pod | None) -> str | None:
+        return source.metadata.name if source is not None else self.migration.metadata.annotations.get(names.SOURCE_POD)
 
     def _fail(self, reason: Reason, message: str) -> MigrationPlan:
         failed = msgspec.structs.replace(

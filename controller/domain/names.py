@@ -37,6 +37,11 @@ REQUESTED_CPU: Final = f"{GROUP}/requested-cpu"
 REQUESTED_MEMORY: Final = f"{GROUP}/requested-memory"
 """The spec's ratios that the pod's requests were made from: they differ from the spec after an edit."""
 
+# --- On the record of an eviction, written by us ----------------------------------------------------------------
+SOURCE_NODE: Final = f"{GROUP}/source-node"
+SOURCE_POD: Final = f"{GROUP}/source-pod"
+SOURCE_INCARNATION: Final = f"{GROUP}/source-incarnation"
+
 # KWOK's resource usage from annotations (kustomize/metrics/usage/usage-from-annotation.yaml).
 KWOK_USAGE_CPU: Final = "kwok.x-k8s.io/usage-cpu"
 KWOK_USAGE_MEMORY: Final = "kwok.x-k8s.io/usage-memory"
@@ -59,9 +64,18 @@ _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 def pod_name(vm_name: str, vm_uid: str, incarnation: int) -> str:
     """`virt-launcher-<vm>-<5 chars>`, the same for the same arguments for ever."""
-    digest = int.from_bytes(hashlib.sha256(f"{vm_uid}/{incarnation}".encode()).digest()[:8], "big")
-    suffix = []
+    return f"{POD_PREFIX}{vm_name}-{_suffix(f'{vm_uid}/{incarnation}')}"
+
+
+def record_name(vm_name: str, pod_uid: str) -> str:
+    """`evicted-<vm>-<5 chars>`: the record of one pod's eviction, the same however often it is made."""
+    return f"evicted-{vm_name}-{_suffix(pod_uid)}"
+
+
+def _suffix(seed: str) -> str:
+    digest = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
+    letters = []
     for _ in range(SUFFIX_LENGTH):
         digest, index = divmod(digest, len(_ALPHABET))
-        suffix.append(_ALPHABET[index])
-    return f"{POD_PREFIX}{vm_name}-{''.join(suffix)}"
+        letters.append(_ALPHABET[index])
+    return "".join(letters)

@@ -16,15 +16,15 @@ from typing import Final, TypeAlias
 import structlog
 
 from controller.domain import decide as domain
-from controller.domain import events, launcher, names, status
+from controller.domain import events, launcher, names, records, status
 from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import Api
-from controller.reconcilers.sources import Caches
+from controller.reconcilers.sources import Caches, vm_key
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +73,16 @@ class VMReconciler:
         self._refusals: dict[str, str] = {}
         # Until when (monotonic) a create whose outcome nobody knows may still take effect.
         self._uncertain: dict[str, float] = {}
+        # Pods that were evicted and went before they were looked at, by VM: they are still to be recorded.
+        self._evicted: dict[str, Pod] = {}
+        for cache in caches.values():
+            cache.pods.listen(self._pod_changed)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        if old is not None and new is None and records.disruption(old) is not None:
+            key = vm_key(old)
+            if key is not None:
+                self._evicted[key] = old
 
     def begin(self) -> None:
         """Take over from the process before, once the caches are full and before the first reconcile.
@@ -93,10 +103,11 @@ class VMReconciler:
         caches = self._caches_of(namespace)
         pods = caches.pods.by_index(key)
         view = domain.View(caches.vms.get(key), pods, self._lost_nodes(pods))
+        await self._record_evictions(key, view, caches)
         if view.vm is None and not view.pods:
             self._forget(key)
             return Result()
-        plan = domain.decide(view, self._policy, self._circumstances(key))
+        plan = domain.decide(view, self._policy, self._circumstances(key, caches))
         for action in plan.actions:
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=True)
@@ -112,13 +123,43 @@ class VMReconciler:
     def _forget(self, key: str) -> None:
         self._refusals.pop(key, None)
         self._uncertain.pop(key, None)
+        self._evicted.pop(key, None)
 
-    def _circumstances(self, key: str) -> domain.Circumstances:
+    async def _record_evictions(self, key: str, view: domain.View, caches: Caches) -> None:
+        """Tell every eviction of this VM's pods as a migration, once; what cannot be told is not."""
+        gone = self._evicted.pop(key, None)
+        vm = view.vm
+        if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
+            return
+        going = [(pod, records.disruption(pod)) for pod in (*view.pods, *((gone,) if gone else ())) if pod is not None]
+        lost = [(pod, records.NODE_LOST) for pod in view.pods if pod.spec.node_name in view.lost_nodes]
+        for pod, reason in (*going, *lost):
+            known = caches.migrations.by_index(key)
+            if reason is None or any(migration.spec.record_of == pod.metadata.uid for migration in known):
+                continue
+            if not _controls(vm, pod):
+                continue
+            try:
+                written = await self._client.create(
+                    MIGRATIONS,
+                    records.record(vm, pod, reason),
+                    namespace=vm.metadata.namespace,
+                    server_deadline=CREATE_DEADLINE,
+                )
+            except errors.AlreadyExistsError:
+                continue
+            except errors.KubeError as error:
+                _log.warning("an eviction is not recorded", pod=pod.metadata.name, error=str(error))
+                continue
+            self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
+
+    def _circumstances(self, key: str, caches: Caches) -> domain.Circumstances:
         return domain.Circumstances(
             now=self._now(),
             jitter=self._rng.random(),
             hold=self._hold(key),
             create_refusal=self._refusals.get(key),
+            migrations=caches.migrations.by_index(key),
         )
 
     def _hold(self, key: str) -> float:

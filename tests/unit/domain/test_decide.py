@@ -418,6 +418,15 @@ def test_a_pod_on_a_node_that_is_gone_is_deleted_at_once_after_a_live_look() -> 
     )
 
 
+def test_a_pod_that_no_status_tells_is_recorded_before_it_is_forced_away() -> None:
+    """Otherwise its name would be taken for unused, and used again."""
+    machine = vm()
+    live = running(machine)
+    plan = decide(View(machine, (live,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
+    assert published(plan).pod_uid == live.metadata.uid
+    assert len(plan.actions) == 1
+
+
 def test_a_pod_left_by_a_deleted_vm_on_a_node_that_is_gone_goes_too() -> None:
     """Terminating for ever is no end."""
     leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)

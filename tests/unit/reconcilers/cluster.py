@@ -129,6 +129,15 @@ class Cluster:
                 status = {"phase": "Running", "startTime": stamp, "conditions": conditions}
                 self._store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
 
+    def evict(self, name: str, reason: str = "EvictionByEvictionAPI") -> None:
+        """Evict a pod, as the API server does: first the condition, then the deletion."""
+        pod = self.objects[PODS.plural, f"default/{name}"]
+        told = {"type": "DisruptionTarget", "status": "True", "reason": reason}
+        conditions = [*pod["status"].get("conditions", []), told]
+        pod = self._store(PODS.plural, {**pod, "status": {**pod["status"], "conditions": conditions}})
+        metadata = {**pod["metadata"], "deletionTimestamp": timestamp(self.now)}
+        self._store(PODS.plural, {**pod, "metadata": metadata})
+
     def finish_deletions(self) -> None:
         """Let the kubelet finish what is terminating; on a node that is gone there is none."""
         for pod in self.pods():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.turns import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process
 
@@ -289,3 +289,89 @@ async def test_two_migrations_of_one_vm_in_one_instant_move_it_once(cluster: Clu
     assert cluster.migration("m-1")["phase"] == "Succeeded"
     assert cluster.migration("m-2")["failureReason"] == "AnotherMigrationInProgress"
     assert cluster.status()["incarnation"] == 1
+
+
+# --- evictions ---------------------------------------------------------------------------------------------------
+
+
+def _records(cluster: Cluster) -> list[Any]:
+    return [document for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural]
+
+
+async def test_an_eviction_is_told_as_the_migration_that_it_is(cluster: Cluster) -> None:
+    """The pod's eviction is honoured; a record says from where to where."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.evict(pod)
+    await process.settle()
+    [record] = _records(cluster)
+    assert record["spec"]["reason"] == "Evicted"
+    status = record["status"]
+    assert (status["phase"], status["sourceNode"], status["sourcePod"]) == ("Succeeded", "node-1", pod)
+    assert (status["targetNode"], status["targetPod"]) == ("node-2", cluster.status()["podName"])
+    assert cluster.status()["incarnation"] == 1
+    assert cluster.violations == []
+
+
+async def test_an_eviction_that_passed_between_two_looks_is_told_too(cluster: Cluster) -> None:
+    """The condition dies with the pod; the watch's last word of it is enough."""
+    process = await running(cluster)
+    cluster.evict(cluster.status()["podName"])
+    cluster.finish_deletions()
+    await process.settle()
+    assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
+
+
+async def test_the_replacement_would_rather_not_go_back(cluster: Cluster) -> None:
+    """A wish, not a rule: with no other node it does."""
+    process = await running(cluster)
+    cluster.evict(cluster.status()["podName"])
+    cluster.finish_deletions()
+    process.deliver()
+    for _ in range(4):
+        await process.step()
+        process.deliver()
+    [pod] = cluster.pods()
+    [wish] = pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert wish["preference"]["matchFields"] == [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}]
+
+
+async def test_a_deleted_node_is_told_as_lost(cluster: Cluster) -> None:
+    """Nobody evicts there, and the VM moves all the same."""
+    process = await running(cluster)
+    cluster.remove(NODES, "/node-1")
+    await process.settle()
+    [record] = _records(cluster)
+    assert (record["spec"]["reason"], record["status"]["phase"]) == ("NodeLost", "Succeeded")
+    assert cluster.status()["nodeName"] == "node-2"
+
+
+async def test_a_pod_deleted_by_hand_is_no_eviction(cluster: Cluster) -> None:
+    """It is replaced, and nothing is recorded."""
+    process = await running(cluster)
+    cluster.edit(PODS, "default/" + cluster.status()["podName"], deletionTimestamp="2026-01-15T12:00:00Z")
+    await process.settle()
+    assert _records(cluster) == []
+    assert cluster.status()["incarnation"] == 1
+
+
+async def test_a_crash_can_neither_record_twice_nor_carry_a_record_out(cluster: Cluster) -> None:
+    """The record's name is the evicted pod's; a new process finds it and only tells."""
+    process = await running(cluster)
+    cluster.evict(cluster.status()["podName"])
+    process.deliver()
+    await process.reconcile()
+    assert len(_records(cluster)) == 1
+    await Process(cluster).settle()
+    assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
+    assert cluster.status()["incarnation"] == 1
+    assert cluster.violations == []
+
+
+async def test_a_record_that_a_user_made_is_refused_and_moves_nothing(cluster: Cluster) -> None:
+    """recordOf is no way to migrate."""
+    process = await running(cluster)
+    cluster.migrate(recordOf="some-uid")
+    await process.settle()
+    assert cluster.migration()["failureReason"] == "InvalidRecord"
+    assert cluster.status()["incarnation"] == 0

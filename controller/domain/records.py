@@ -1,0 +1,57 @@
+"""Records: an eviction that somebody else ordered, told as the migration that it is.
+
+Guarantees: a record's name is a function of the evicted pod's UID, so it cannot be made twice; `spec.recordOf` is
+immutable, so it can never be carried out; the VM's next pod prefers any node but the one it was evicted from.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+
+EVICTED: Final = "Evicted"
+TAINTED: Final = "NoExecuteTaint"
+NODE_LOST: Final = "NodeLost"
+_REASONS: Final = {"EvictionByEvictionAPI": EVICTED, "DeletionByTaintManager": TAINTED, "DeletionByPodGC": NODE_LOST}
+
+
+def disruption(pod: Pod) -> str | None:
+    """Return why a pod that goes was evicted; None if nobody evicted it."""
+    condition = pod.status.condition("DisruptionTarget")
+    if condition is None or condition.status != "True":
+        return None
+    return _REASONS.get(condition.reason, EVICTED)
+
+
+def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:
+    """Build the record of a pod's eviction."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.MIGRATION_KIND,
+        "metadata": {
+            "name": names.record_name(vm.metadata.name, pod.metadata.uid),
+            "namespace": vm.metadata.namespace,
+            "annotations": {
+                names.SOURCE_NODE: pod.spec.node_name or "",
+                names.SOURCE_POD: pod.metadata.name,
+                names.SOURCE_INCARNATION: str(pod.incarnation or 0),
+            },
+        },
+        "spec": {"vmName": vm.metadata.name, "reason": reason, "recordOf": pod.metadata.uid},
+    }
+
+
+def source_incarnation(migration: VirtualMachineMigration) -> int | None:
+    """Return the life that a record says was ended; None if somebody made it who should not have."""
+    text = migration.metadata.annotations.get(names.SOURCE_INCARNATION, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < len("1000000000") else None
+
+
+def avoided(migrations: tuple[VirtualMachineMigration, ...], incarnation: int) -> str | None:
+    """Return the node that the pod of this incarnation should rather not land on: its predecessor was evicted there."""
+    for migration in migrations:
+        if migration.spec.record_of is not None and source_incarnation(migration) == incarnation - 1:
+            return migration.metadata.annotations.get(names.SOURCE_NODE) or None
+    return None
