@@ -1,0 +1,68 @@
+"""The table of `vmsim migrations`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from controller.cli.migrations import table
+from controller.domain.objects import VirtualMachineMigration
+from tests.unit.cli.builders import drawn, migration
+
+NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+
+MOVED = migration(
+    phase="Succeeded", source_node="n1", target_node="n2", reason="drill", downtime_seconds="1.234", message="Moved"
+)
+
+
+def rows(*migrations: VirtualMachineMigration, namespaces: bool = False, width: int = 200) -> list[str]:
+    """Return the table's lines."""
+    return drawn(table(migrations, namespaces=namespaces, now=NOW), width)
+
+
+def test_a_row_says_what_kubectl_would() -> None:
+    """The same columns in the same order, and no message where all is well."""
+    header, row = rows(MOVED)
+    assert header.split() == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE"]
+    assert row.split() == ["vm-1-abcde", "Succeeded", "vm-1", "n1", "n2", "drill", "1.234", "10s"]
+
+
+def test_the_namespace_stands_first_if_there_are_several() -> None:
+    """As with kubectl's -A."""
+    header, row = rows(migration(namespace="other"), namespaces=True)
+    assert header.split()[:2] == ["NAMESPACE", "NAME"]
+    assert row.split()[:2] == ["other", "vm-1-abcde"]
+
+
+def test_a_waiting_migration_says_what_it_waits_for() -> None:
+    """Without `-o wide`."""
+    assert rows(migration(message="No node has room"))[1].endswith("10s  No node has room")
+
+
+def test_a_failed_migration_says_why() -> None:
+    """In one word, then for a person."""
+    row = rows(migration(phase="Failed", failure_reason="RolledBack", message="Nowhere to go"))[1]
+    assert row.endswith("10s  RolledBack: Nowhere to go")
+
+
+def test_the_oldest_stands_first_in_each_namespace() -> None:
+    """So that the newest is what one sees last."""
+    lines = rows(
+        migration(name="c", created="2026-01-15T10:29:58Z"),
+        migration(name="a", namespace="other", created="2026-01-15T10:29:51Z"),
+        migration(name="b", created="2026-01-15T10:29:59Z"),
+        namespaces=True,
+    )
+    assert [line.split()[1] for line in lines[1:]] == ["c", "b", "a"]
+
+
+def test_a_reason_in_markup_is_shown_as_it_was_written() -> None:
+    """Unbalanced markup would else be an exception."""
+    assert "[/red]x" in rows(migration(reason="[/red]x"))[1]
+
+
+def test_a_narrow_terminal_folds_the_message_only() -> None:
+    """The message is what one came for; it is never cut."""
+    words = "No node has room for what the VM requests, not even an empty one"
+    text = " ".join(" ".join(rows(migration(message=words), width=80)).split())
+    assert all(word in text for word in words.split())
