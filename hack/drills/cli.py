@@ -50,6 +50,7 @@ def main() -> None:
     except (DrillError, KubeError, OSError) as error:
         _complain(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one must not change the exit code
         print("interrupted; nothing is left running", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     else:

@@ -81,8 +81,9 @@ def local(directory: Path, nodes: int) -> Iterator[Cluster]:
         plane.up()
         yield Cluster(str(plane.kubeconfig), plane.kubectl, own=True)
     finally:
-        with _uninterrupted():
-            plane.down()
+        # No second Ctrl-C may leave processes behind; from here on there is nothing else to interrupt.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        plane.down()
 
 
 def current() -> Cluster:
@@ -92,13 +93,3 @@ def current() -> Cluster:
     if source.kubeconfig is None:
         raise DrillError("--cluster current needs a kubeconfig: set KUBECONFIG, or make ~/.kube/config")
     return Cluster(source.kubeconfig, find_kubectl(sources.search_path, sources.beside), own=False)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let no second Ctrl-C leave processes behind."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -12,7 +12,10 @@ from typing import Final, Self
 
 from hack.drills.errors import DrillError
 
+_START_DEADLINE: Final = 30.0
 _STOP_DEADLINE: Final = 20.0
+_POLL: Final = 0.05
+_FILLED: Final = b'"event": "caches filled"'
 
 
 class Controller:
@@ -25,6 +28,7 @@ class Controller:
         )
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
+        self._log_from = 0
         self._wanted = False
 
     async def __aenter__(self) -> Self:
@@ -38,10 +42,21 @@ class Controller:
         """Start it with these further flags; its log goes on."""
         # A session of its own, so that a terminal's Ctrl-C reaches us alone.
         with self._log.open("ab") as sink:
+            self._log_from = sink.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, *flags, stdout=sink, stderr=sink, start_new_session=True
             )
         self._wanted = True
+
+    async def ready(self) -> None:
+        """Return when the process that was last started has taken in the cluster. Raises DrillError if it does not."""
+        ends_at = asyncio.get_running_loop().time() + _START_DEADLINE
+        while _FILLED not in self._log.read_bytes()[self._log_from :]:
+            if self._process is None or self._process.returncode is not None:
+                raise DrillError(f"the controller did not start; its log: {self._log}")
+            if asyncio.get_running_loop().time() > ends_at:
+                raise DrillError(f"the controller was not ready within {_START_DEADLINE:.0f} s; its log: {self._log}")
+            await asyncio.sleep(_POLL)
 
     async def kill(self) -> None:
         """End it as the kernel would."""

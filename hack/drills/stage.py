@@ -114,7 +114,12 @@ class Stage:
     # --- acting ------------------------------------------------------------------------------------------
 
     async def seed(self, wishes: Iterable[Wish]) -> None:
-        """Create the VMs and wait until they run."""
+        """Create the VMs and wait until they run.
+
+        The controller comes first: one that finds VMs when it starts lets them where they are for 20 s, since a create
+        of the process before it may still be under way.
+        """
+        await self.controller.ready()
         turns = asyncio.Semaphore(_AT_ONCE)
 
         async def create(wish: Wish) -> VirtualMachine:

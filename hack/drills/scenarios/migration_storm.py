@@ -25,7 +25,7 @@ class MigrationStorm:
         """Storm with limits, then without."""
         if not await self._storm(stage, "limits on"):
             return
-        # A new fleet, since a controller that has just started lets the VMs that it finds where they are for 20 s.
+        # A new fleet, since the new process would let the VMs that it finds where they are for a while.
         await stage.disband()
         await stage.controller.stop()
         await stage.controller.start(*NO_LIMITS)
