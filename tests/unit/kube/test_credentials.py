@@ -62,6 +62,23 @@ async def test_a_kubeconfig_of_several_files_is_merged(home: Path, api: ApiServe
     assert configuration.host == api.url
 
 
+@pytest.mark.parametrize(("context", "namespace"), [({"namespace": "mine"}, "mine"), ({}, "default")])
+def test_the_namespace_is_the_current_contexts(home: Path, context: dict[str, str], namespace: str) -> None:
+    """As kubectl has it; `default` where the context names none."""
+    config = json.loads(kubeconfig(home / "config", "http://127.0.0.1:1").read_text())
+    config["contexts"][0]["context"] |= context
+    (home / "config").write_text(json.dumps(config))
+
+    assert credentials.namespace(Source(str(home / "config"))) == namespace
+
+
+def test_the_namespace_of_a_broken_kubeconfig_is_an_error_of_ours(home: Path) -> None:
+    """Whatever kubernetes-asyncio raises."""
+    (home / "broken").write_text("[]")
+    with pytest.raises(errors.CredentialsError, match=r"cannot use .*broken"):
+        credentials.namespace(Source(str(home / "broken")))
+
+
 # --- what can be wrong -----------------------------------------------------------------------------------
 
 
