@@ -1,11 +1,12 @@
 """The migration reconciler: claims VMs, follows their way, and never touches a pod.
 
 Its keys are VMs, so that all migrations of one VM are decided together and never two at once. Guarantees: every
-write is guarded; preflight reads the room on nodes at most once in two seconds, however many migrations wait.
+write is guarded; readings of the room on nodes are shared, so their number does not grow with who waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -71,6 +72,7 @@ class MigrationReconciler:
         self._consistency = ConsistencyStore()
         self._room: dict[str, capacity.Amount] = {}
         self._room_read = float("-inf")
+        self._reading = asyncio.Lock()
 
     def begin(self) -> None:
         """Take in the claims that exist, once the caches are full and before the first reconcile."""
@@ -160,7 +162,7 @@ class MigrationReconciler:
         if not able:
             why = f"None of {len(nodes)} eligible nodes could ever hold it" if nodes else "No node is eligible"
             return Refused(Reason.NO_SUITABLE_NODE, f"{why} ({wanted or f'any but {source}'})", for_good=True)
-        used = await self._used()
+        used = await self._used(fresh=not item.status.conditions)
         for node in able:
             name = node.metadata.name
             room = capacity.allocatable(node) - used.get(name, capacity.NOTHING)
@@ -169,20 +171,30 @@ class MigrationReconciler:
                 return None
         return Refused(Reason.NO_ROOM, f"None of {len(able)} suitable nodes has room for it now", for_good=False)
 
-    async def _used(self) -> Mapping[str, capacity.Amount]:
-        """Return what pods, strangers' included, hold on each node: read live, at most once in two seconds."""
-        if self._monotonic() - self._room_read > ROOM_AGE:
-            pods: list[AssignedPod] = []
-            token = ""
-            while True:
-                page = await self._client.list_page(ASSIGNED_PODS, limit=_PAGE, continue_token=token)
-                pods += page.items
-                token = page.continue_token
-                if not token:
-                    break
-            self._room = capacity.used_by_node(pods)
-            self._room_read = self._monotonic()
+    async def _used(self, *, fresh: bool) -> Mapping[str, capacity.Amount]:
+        """Return what pods, strangers' included, hold on each node, read live.
+
+        A reading serves for two seconds, but a migration's first question is never answered by one that began before
+        it was asked. Questions asked while a reading is under way share the next one.
+        """
+        asked = self._monotonic()
+        async with self._reading:
+            good_since = asked if fresh else asked - ROOM_AGE
+            if self._room_read < good_since:
+                began = self._monotonic()
+                self._room = capacity.used_by_node(await self._assigned_pods())
+                self._room_read = began
         return self._room
+
+    async def _assigned_pods(self) -> list[AssignedPod]:
+        pods: list[AssignedPod] = []
+        token = ""
+        while True:
+            page = await self._client.list_page(ASSIGNED_PODS, limit=_PAGE, continue_token=token)
+            pods += page.items
+            token = page.continue_token
+            if not token:
+                return pods
 
     async def _carry_out(
         self,

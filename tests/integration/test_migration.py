@@ -1,0 +1,337 @@
+"""Migrations, drains and evictions on a real control plane, with the real kubectl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+from tests.integration.tools import Controller, Kubectl, LivePods
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane of this module's own: nodes are cordoned, tainted and deleted in it, and its scheduler stops."""
+    with ControlPlane(tmp_path_factory.mktemp("migration-plane") / "state", nodes=3) as plane:
+        Kubectl(plane.kubectl, plane.kubeconfig)("apply", "--server-side", "-f", str(REPOSITORY / "manifests" / "crds"))
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def kubectl(plane: ControlPlane) -> Kubectl:
+    """kubectl against this module's control plane."""
+    kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
+    kubectl("wait", "--for=condition=established", "crd", "--all")
+    return kubectl
+
+
+@pytest.fixture(scope="module")
+def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    """One controller for the module."""
+    del kubectl
+    with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def _level_ground(kubectl: Kubectl, controller: Controller) -> Iterator[None]:
+    """Begin and end with open nodes and no VM, and never see two live pods of one VM in between."""
+    assert controller.process.poll() is None
+    watch = LivePods()
+    with kubectl.running(*LivePods.COMMAND, sink=watch.read):
+        yield
+        kubectl("delete", "vmm,vm,pod", "--all", "--wait=true")
+        kubectl("uncordon", "-l", "type=kwok")
+        kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+    assert watch.violations == []
+
+
+def migration(kubectl: Kubectl, vm: str, name: str = "move", **spec: Any) -> str:
+    """Ask for a migration; return its name."""
+    body = {
+        "apiVersion": "simulation.node-classifier.io/v1alpha1",
+        "kind": "VirtualMachineMigration",
+        "metadata": {"name": name, "namespace": kubectl.namespace},
+        "spec": {"vmName": vm, **spec},
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(body))
+    return name
+
+
+def finished(kubectl: Kubectl, name: str = "move", patience: float = 30.0) -> Any:
+    """Wait until a migration has ended; return its status."""
+    text = kubectl.eventually(
+        *("get", "vmm", name, "-o", "json"),
+        until=lambda text: json.loads(text)["status"]["phase"] in ("Succeeded", "Failed"),
+        patience=patience,
+    )
+    return json.loads(text)["status"]
+
+
+def running(kubectl: Kubectl, name: str, **changes: Any) -> Any:
+    """Apply a VM and wait until it runs; return its status."""
+    kubectl.apply_vm(name, **changes)
+    return kubectl.wait_phase(name, "Running")["status"]
+
+
+def fill(kubectl: Kubectl, name: str, node: str) -> None:
+    """Put a pod that is nobody's VM on a node; it leaves no room for half a node more."""
+    container = {"name": "c", "image": "registry.k8s.io/pause:3.10.1", "resources": {"requests": {"cpu": "20"}}}
+    spec = {"nodeName": node, "containers": [container]}
+    kubectl(
+        *("create", "-f", "-"),
+        stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}),
+    )
+
+
+def unmoved(kubectl: Kubectl, name: str, before: Any) -> None:
+    """The VM has the pod it had."""
+    assert kubectl.json("get", "vm", name)["status"]["podUID"] == before["podUID"]
+
+
+# --- moving ----------------------------------------------------------------------------------------------------
+
+
+def test_a_migration_is_seen_as_the_description_shows_it(kubectl: Kubectl) -> None:
+    """`kubectl get vm -w`: Running, Scheduling, Running on another node."""
+    before = running(kubectl, "my-vm")
+    lines: list[str] = []
+    with kubectl.running("get", "vm", "my-vm", "-w", sink=lines.append):
+        migration(kubectl, "my-vm", reason="rehearsal")
+        status = finished(kubectl)
+        after = kubectl.wait_phase("my-vm", "Running")["status"]
+    assert (status["phase"], status["sourceNode"]) == ("Succeeded", before["nodeName"])
+    assert after["nodeName"] == status["targetNode"] != before["nodeName"]
+    assert 0 < float(status["downtimeSeconds"]) < 10
+    phases = [line.split()[1] for line in lines if line.startswith("my-vm")]
+    assert "Scheduling" in phases
+    row = kubectl("get", "vmm").splitlines()
+    assert row[0].split() == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE"]
+    assert row[1].split()[:6] == ["move", "Succeeded", "my-vm", before["nodeName"], after["nodeName"], "rehearsal"]
+    events = kubectl.eventually("describe", "vmm", "move", until=lambda text: "SuccessfulMigration" in text)
+    assert f"VM my-vm moved from {before['nodeName']} to {after['nodeName']}" in events
+
+
+def test_a_named_target_is_where_it_goes(kubectl: Kubectl) -> None:
+    """Also when it is the node on which the VM is already."""
+    before = running(kubectl, "named")
+    for number, node in enumerate(("kwok-node-1", "kwok-node-2", "kwok-node-2")):
+        status = finished(kubectl, migration(kubectl, "named", f"move-{number}", targetNode=node))
+        assert (status["phase"], status["targetNode"]) == ("Succeeded", node)
+    assert kubectl.json("get", "vm", "named")["status"]["podUID"] != before["podUID"]
+
+
+def test_a_selector_narrows_the_choice(kubectl: Kubectl) -> None:
+    """Only the labelled node is taken."""
+    running(kubectl, "narrow")
+    kubectl("label", "node", "kwok-node-3", "disk=fast", "--overwrite")
+    kubectl("label", "node", "kwok-node-1", "disk=fast", "--overwrite")
+    migration(kubectl, "narrow", addedNodeSelector={"disk": "fast"})
+    assert finished(kubectl)["targetNode"] in ("kwok-node-1", "kwok-node-3")
+    kubectl("label", "node", "kwok-node-1", "kwok-node-3", "disk-")
+
+
+# --- preflight -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"targetNode": "kwok-node-99"}, "TargetNotFound"),
+        ({"addedNodeSelector": {"disk": "none"}}, "NoSuitableNode"),
+        ({"cancel": True}, "Cancelled"),
+    ],
+)
+def test_what_cannot_be_fails_at_once_with_the_vm_untouched(
+    kubectl: Kubectl, spec: dict[str, Any], reason: str
+) -> None:
+    """The reason is in the status and in an event."""
+    before = running(kubectl, "stays")
+    migration(kubectl, "stays", **spec)
+    assert finished(kubectl)["failureReason"] == reason
+    unmoved(kubectl, "stays", before)
+
+
+def test_a_vm_that_is_not_there_or_not_running_does_not_move(kubectl: Kubectl) -> None:
+    """Each says which it is."""
+    kubectl.apply_vm("stopped", running=False)
+    kubectl.wait_phase("stopped", "Stopped")
+    migration(kubectl, "stopped", "one")
+    migration(kubectl, "nobody", "two")
+    assert finished(kubectl, "one")["failureReason"] == "VMNotRunning"
+    assert finished(kubectl, "two")["failureReason"] == "VMNotFound"
+
+
+def test_without_room_it_waits_untouched_and_goes_when_there_is_some(kubectl: Kubectl) -> None:
+    """A stranger fills the only target; when it goes, the VM moves."""
+    before = running(kubectl, "waits", cpu="0.50")
+    source = before["nodeName"]
+    target, closed = (node for node in ("kwok-node-1", "kwok-node-2", "kwok-node-3") if node != source)
+    kubectl("cordon", closed)
+    fill(kubectl, "stranger", target)
+    migration(kubectl, "waits")
+    kubectl("wait", "vmm/move", "--for=jsonpath={.status.conditions[0].reason}=NoRoom", "--timeout=15s")
+    assert "has room for it now" in kubectl("get", "vmm", "move", "-o", "wide")
+    unmoved(kubectl, "waits", before)
+    kubectl("delete", "pod", "stranger", "--wait=true")
+    assert finished(kubectl)["targetNode"] == target
+
+
+def test_a_migration_that_waits_can_be_cancelled_and_deleted(kubectl: Kubectl) -> None:
+    """Nothing was touched, and nothing happens afterwards."""
+    before = running(kubectl, "held", cpu="0.50")
+    others = [node for node in ("kwok-node-1", "kwok-node-2", "kwok-node-3") if node != before["nodeName"]]
+    for number, node in enumerate(others):
+        fill(kubectl, f"filler-{number}", node)
+    migration(kubectl, "held", "cancelled")
+    migration(kubectl, "held", "deleted")
+    for name in ("cancelled", "deleted"):
+        kubectl("wait", f"vmm/{name}", "--for=jsonpath={.status.conditions[0].reason}=NoRoom", "--timeout=15s")
+    kubectl("patch", "vmm", "cancelled", "--type=merge", "-p", '{"spec":{"cancel":true}}')
+    kubectl("delete", "vmm", "deleted")
+    assert finished(kubectl, "cancelled")["failureReason"] == "Cancelled"
+    kubectl("delete", "pod", "filler-0", "filler-1")
+    unmoved(kubectl, "held", before)
+
+
+# --- in mid-flight: the scheduler is stopped, so that the target waits ------------------------------------------
+
+
+@pytest.fixture
+def halted(plane: ControlPlane, kubectl: Kubectl) -> Iterator[Any]:
+    """A VM whose migration has deleted its source and waits for a scheduler that does not answer."""
+    before = running(kubectl, "flying")
+    plane.stop_component("kube-scheduler")
+    try:
+        migration(kubectl, "flying", unschedulableTimeoutSeconds=6)
+        kubectl("wait", "vmm/move", "--for=jsonpath={.status.phase}=Scheduling", "--timeout=15s")
+        yield before
+    finally:
+        plane.start_component("kube-scheduler")
+
+
+def test_a_target_that_finds_no_node_in_time_is_rolled_back(plane: ControlPlane, kubectl: Kubectl, halted: Any) -> None:
+    """The migration fails, and the VM comes back wherever it fits: it is never left without a pod."""
+    status = finished(kubectl)
+    assert (status["phase"], status["failureReason"]) == ("Failed", "RolledBack")
+    plane.start_component("kube-scheduler")
+    vm = kubectl.wait_phase("flying", "Running")["status"]
+    assert vm["incarnation"] == halted["incarnation"] + 2
+    assert "migration" not in vm
+
+
+def test_it_survives_the_death_of_the_controller(
+    plane: ControlPlane, kubectl: Kubectl, controller: Controller, halted: Any
+) -> None:
+    """Killed in mid-flight and started again, it brings the move to its end."""
+    controller.crash_and_restart()
+    plane.start_component("kube-scheduler")
+    status = finished(kubectl)
+    assert status["sourceNode"] == halted["nodeName"]
+    assert status["phase"] == "Succeeded" or status["failureReason"] == "RolledBack"
+    kubectl.wait_phase("flying", "Running")
+
+
+@pytest.mark.parametrize("gone", ["vm", "vmm"])
+def test_whoever_is_deleted_in_mid_flight_leaves_nothing_behind(
+    plane: ControlPlane, kubectl: Kubectl, halted: Any, gone: str
+) -> None:
+    """Without its VM the migration fails; without its migration the VM comes back."""
+    kubectl("delete", gone, "flying" if gone == "vm" else "move")
+    plane.start_component("kube-scheduler")
+    if gone == "vm":
+        assert finished(kubectl)["failureReason"] == "VMDeleted"
+        kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+    else:
+        vm = kubectl.wait_vm(
+            "flying", lambda vm: vm["status"]["phase"] == "Running" and "migration" not in vm["status"], patience=30
+        )
+        assert vm["status"]["podUID"] != halted["podUID"]
+
+
+def test_a_vm_stopped_in_mid_flight_stops(kubectl: Kubectl, halted: Any) -> None:
+    """The migration fails, the VM is Stopped."""
+    assert halted["phase"] == "Running"
+    kubectl("patch", "vm", "flying", "--type=merge", "-p", '{"spec":{"running":false}}')
+    assert finished(kubectl)["failureReason"] == "VMStopped"
+    assert "migration" not in kubectl.wait_phase("flying", "Stopped")["status"]
+
+
+def test_no_more_than_two_leave_a_node_at_once(plane: ControlPlane, kubectl: Kubectl) -> None:
+    """KubeVirt's limit; who waits says why."""
+    kubectl("cordon", "kwok-node-2", "kwok-node-3")
+    for number in range(4):
+        running(kubectl, f"crowd-{number}", cpu="0.05")
+    kubectl("uncordon", "kwok-node-2", "kwok-node-3")
+    plane.stop_component("kube-scheduler")
+    try:
+        for number in range(4):
+            migration(kubectl, f"crowd-{number}", f"move-{number}")
+        reasons = "jsonpath={.items[*].status.conditions[0].reason}"
+        kubectl.eventually("get", "vmm", "-o", reasons, until=lambda text: text.split().count("WaitingForTurn") == 2)
+        assert "2 VMs are leaving kwok-node-1 already" in kubectl("get", "vmm", "-o", "wide")
+    finally:
+        plane.start_component("kube-scheduler")
+    for number in range(4):
+        assert finished(kubectl, f"move-{number}", patience=40)["phase"] == "Succeeded"
+
+
+# --- evictions -------------------------------------------------------------------------------------------------
+
+
+def records(kubectl: Kubectl) -> list[Any]:
+    """Every record of an eviction."""
+    return [item for item in kubectl.json("get", "vmm")["items"] if "recordOf" in item["spec"]]
+
+
+def test_a_drain_moves_every_vm_and_is_told_as_migrations(kubectl: Kubectl) -> None:
+    """`kubectl drain` as an operator types it."""
+    kubectl("cordon", "kwok-node-2", "kwok-node-3")
+    for number in range(4):
+        assert running(kubectl, f"drained-{number}", cpu="0.05")["nodeName"] == "kwok-node-1"
+    kubectl("uncordon", "kwok-node-2", "kwok-node-3")
+    kubectl("drain", "kwok-node-1", "--ignore-daemonsets")
+    for number in range(4):
+        vm = kubectl.wait_vm(
+            f"drained-{number}",
+            lambda vm: vm["status"]["phase"] == "Running" and vm["status"].get("nodeName") not in (None, "kwok-node-1"),
+        )
+        assert vm["status"]["incarnation"] == 1
+    kubectl.eventually(
+        *("get", "vmm", "-o", "jsonpath={.items[*].status.phase}"),
+        until=lambda text: text.split() == ["Succeeded"] * 4,
+    )
+    assert {(item["spec"]["reason"], item["status"]["sourceNode"]) for item in records(kubectl)} == {
+        ("Evicted", "kwok-node-1")
+    }
+
+
+def test_a_no_execute_taint_moves_its_vms(kubectl: Kubectl) -> None:
+    """The taint manager deletes the pods; the record says so."""
+    node = running(kubectl, "tainted")["nodeName"]
+    kubectl("taint", "node", node, "maintenance=now:NoExecute")
+    try:
+        kubectl.wait_vm("tainted", lambda vm: vm["status"].get("nodeName") not in (None, node), patience=30)
+        kubectl.eventually("get", "vmm", "-o", "name", until=lambda text: "evicted-tainted-" in text)
+        assert records(kubectl)[0]["spec"]["reason"] == "NoExecuteTaint"
+    finally:
+        kubectl("taint", "node", node, "maintenance-")
+
+
+def test_a_deleted_node_is_told_as_lost(plane: ControlPlane, kubectl: Kubectl) -> None:
+    """Its VMs run elsewhere."""
+    node = running(kubectl, "lost")["nodeName"]
+    kubectl("delete", "node", node)
+    try:
+        kubectl.wait_vm("lost", lambda vm: vm["status"].get("nodeName") not in (None, node), patience=30)
+        kubectl.eventually("get", "vmm", "-o", "name", until=lambda text: "evicted-lost-" in text)
+        assert records(kubectl)[0]["spec"]["reason"] == "NodeLost"
+    finally:
+        plane.up()
