@@ -20,6 +20,8 @@ from hack.controlplane.plane import ControlPlane
 from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import PATIENCE, Controller, Kubectl, Output
 
+pytestmark = pytest.mark.timeout(60)  # the first test starts a control plane
+
 BIN = Path(sys.executable).parent
 NODES = ("kwok-node-1", "kwok-node-2", "kwok-node-3")
 LARGE = "0.60"

@@ -15,6 +15,8 @@ from hack.controlplane.plane import ControlPlane
 from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import Kubectl
 
+pytestmark = pytest.mark.timeout(60)  # the first test starts a control plane
+
 FULL = {
     "vmName": "vm-1",
     "targetNode": "kwok-node-1",
