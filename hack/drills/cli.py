@@ -74,7 +74,7 @@ def _parse() -> Order:
         "--report",
         type=Path,
         metavar="DIR",
-        help="where report, picture and the controller's log go (default: .vmsim/drills/NAME in the repository)",
+        help="where report, picture, history and controller's log go (default: .vmsim/drills/NAME in the repository)",
     )
     parser.add_argument(
         "--cluster",

@@ -6,9 +6,12 @@ in which the API server committed them; `at` is the observer's own clock, in sec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
+
+import msgspec
 
 DONE = ("Succeeded", "Failed")
 """Phases after which a pod holds nothing any more, and a migration does nothing any more."""
@@ -145,6 +148,13 @@ class Picture:
             if pod.live and pod.node in counts:
                 counts[pod.node] += 1
         yield from sorted(counts.items())
+
+
+def write(history: Iterable[Seen], path: Path) -> None:
+    """Write a history as JSON, an event a line, so that a judgement can be looked into."""
+    with path.open("wb") as lines:
+        for event in history:
+            lines.write(msgspec.json.encode({"kind": type(event).__name__, **msgspec.to_builtins(event)}) + b"\n")
 
 
 def _put(into: dict[str, VMSeen], key: str, value: VMSeen, *, deleted: bool) -> None:

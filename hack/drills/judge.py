@@ -15,10 +15,11 @@ from hack.drills.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time during which a VM that had run did not; `ended` is None if it does not run yet."""
+    """A time during which a VM that had run on `node` did not; `ended` is None if it does not run yet."""
 
     vm: str
     vm_uid: str
+    node: str
     began: float
     ended: float | None
 
@@ -48,8 +49,8 @@ def outages(events: Iterable[Seen]) -> list[Outage]:
     """List the times during which a VM that had run had no Running pod, in the order in which they began."""
     picture = Picture()
     names: dict[str, str] = {}
-    serving: dict[str, bool] = {}
-    open_: dict[str, float] = {}
+    serving: dict[str, str | None] = {}
+    open_: dict[str, tuple[str, float]] = {}
     closed: list[Outage] = []
     for event in events:
         affected = _affected(picture, event)
@@ -61,14 +62,33 @@ def outages(events: Iterable[Seen]) -> list[Outage]:
         if isinstance(event, PodSeen):
             names[event.vm_uid] = event.vm
         for vm_uid in affected:
-            serves = picture.serving(vm_uid) is not None
-            if serves and vm_uid in open_:
-                closed.append(Outage(names[vm_uid], vm_uid, open_.pop(vm_uid), event.at))
-            elif not serves and serving.get(vm_uid):
-                open_[vm_uid] = event.at
-            serving[vm_uid] = serves
-    still = [Outage(names[vm_uid], vm_uid, began, None) for vm_uid, began in open_.items()]
+            pod = picture.serving(vm_uid)
+            if pod is not None and vm_uid in open_:
+                closed.append(Outage(names[vm_uid], vm_uid, *open_.pop(vm_uid), event.at))
+            elif pod is None and (node := serving.get(vm_uid)):
+                open_[vm_uid] = (node, event.at)
+            serving[vm_uid] = pod.node if pod is not None else None
+    still = [Outage(names[vm_uid], vm_uid, node, began, None) for vm_uid, (node, began) in open_.items()]
     return sorted([*closed, *still], key=lambda outage: outage.began)
+
+
+def most_at_once(found: Sequence[Outage]) -> int:
+    """Return the largest number of outages that lasted at the same moment; one may begin as another ends."""
+    turns = [(outage.began, 1) for outage in found]
+    turns += [(outage.ended, -1) for outage in found if outage.ended is not None]
+    now = most = 0
+    for _, turn in sorted(turns):
+        now += turn
+        most = max(most, now)
+    return most
+
+
+def most_at_once_of_a_node(found: Iterable[Outage]) -> int:
+    """Return the same, counted for each node by itself: the largest number of any."""
+    by_node: dict[str, list[Outage]] = {}
+    for outage in found:
+        by_node.setdefault(outage.node, []).append(outage)
+    return max((most_at_once(of_node) for of_node in by_node.values()), default=0)
 
 
 def _affected(picture: Picture, event: Seen) -> set[str]:

@@ -69,6 +69,8 @@ class RoundReport(msgspec.Struct, frozen=True):
     spread_before: Spread
     spread_after: Spread
     most_on_a_node: int
+    most_down_at_once: int = 0
+    most_down_at_once_of_a_node: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -151,6 +153,8 @@ def _round(
             (count for points in loads.values() for at, count in points if part.began <= at <= part.ended),
             default=judge.spread(history, part.began)[1],
         ),
+        most_down_at_once=judge.most_at_once(inside),
+        most_down_at_once_of_a_node=judge.most_at_once_of_a_node(inside),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from controller.kube import credentials
 from controller.kube.client import Client
+from hack.drills import history
 from hack.drills.cluster import Cluster
 from hack.drills.drill import Drill
 from hack.drills.errors import DrillError
@@ -55,6 +56,7 @@ async def carry_out(order: Order, cluster: Cluster, *, say: Callable[[str], None
         await stage.seed(stage.wishes)
         await order.drill.run(stage)
         await _last_look(stage)
+        history.write(stage.observer.history, order.reports / f"{order.drill.name}.history.jsonl")
         return judged(stage, drill=order.drill.name, seed=order.seed, started=started)
 
 

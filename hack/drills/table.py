@@ -34,7 +34,8 @@ def _verdict(report: Report) -> list[Text]:
         )
         lines = [Text(words, style="bold green")]
     else:
-        lines = [Text(f"FAILED: {len(report.problems)} problems", style="bold red")]
+        count = len(report.problems)
+        lines = [Text(f"FAILED: {count} problem{'s' if count > 1 else ''}", style="bold red")]
         lines += [Text(f"  {problem}") for problem in report.problems[:_NAMED]]
         if len(report.problems) > _NAMED:
             lines.append(Text(f"  and {len(report.problems) - _NAMED} more, in the report"))
@@ -75,6 +76,8 @@ _ROWS: Final[tuple[tuple[str, Callable[[RoundReport], str]], ...]] = (
     ("  p95", _downtime(_P95)),
     ("  max", _downtime(1.0)),
     ("longest without a Running pod", _longest),
+    ("most VMs down at once", lambda part: str(part.most_down_at_once)),
+    ("  of one node", lambda part: str(part.most_down_at_once_of_a_node)),
     ("VMs per node, min / max, before", lambda part: _spread(part.spread_before)),
     ("VMs per node, min / max, after", lambda part: _spread(part.spread_after)),
     ("most VMs ever on a node", lambda part: str(part.most_on_a_node)),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 from typing import Final
 
+from controller.reconcilers.turns import Limits
+from hack.drills import judge
+from hack.drills.history import Seen
 from hack.drills.seeding import Wish, roomy
 from hack.drills.stage import Stage
 
@@ -15,7 +19,7 @@ class MigrationStorm:
     """Creates a migration for every VM at once; then again, with another fleet of the same make and without limits."""
 
     name = "migration-storm"
-    summary = "Migrate all VMs at once: first within the controller's limits, then with the limits off."
+    summary = "Migrate all VMs at once: first within the controller's limits (which must hold), then without limits."
 
     def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[Wish, ...]:
         """Leave room to move."""
@@ -23,14 +27,30 @@ class MigrationStorm:
 
     async def run(self, stage: Stage) -> None:
         """Storm with limits, then without."""
+        began = stage.observer.now
         if not await self._storm(stage, "limits on"):
             return
+        stage.complaints += self.excesses(stage.observer.history, began)
         # A new fleet, since the new process would let the VMs that it finds where they are for a while.
         await stage.disband()
         await stage.controller.stop()
         await stage.controller.start(*NO_LIMITS)
         await stage.seed(stage.wishes)
         await self._storm(stage, "limits off")
+
+    @staticmethod
+    def excesses(history: Iterable[Seen], since: float) -> list[str]:
+        """Tell where more VMs were down at once than the limits let migrate at once."""
+        limits = Limits()
+        down = [outage for outage in judge.outages(history) if outage.began >= since]
+        found = []
+        if (most := judge.most_at_once(down)) > limits.cluster:
+            found.append(f"{most} VMs were down at once, with a limit of {limits.cluster} migrations in the cluster")
+        if (most := judge.most_at_once_of_a_node(down)) > limits.outbound:
+            found.append(
+                f"{most} VMs of one node were down at once, with a limit of {limits.outbound} outbound migrations"
+            )
+        return found
 
     async def _storm(self, stage: Stage, label: str) -> bool:
         vms = sorted(stage.vms.values())

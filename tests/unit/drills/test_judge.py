@@ -8,6 +8,7 @@ import pytest
 
 from hack.drills import judge
 from hack.drills.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
+from hack.drills.scenarios.migration_storm import MigrationStorm
 
 VM = "uid-of-vm"
 NODES = (NodeSeen(0, "n1"), NodeSeen(0, "n2"))
@@ -87,14 +88,14 @@ def test_vms_are_told_apart_by_uid_and_strangers_pods_count_for_none() -> None:
 
 def test_downtime_lasts_from_the_sources_end_to_the_targets_start() -> None:
     """It begins with the deletion, not with the object's end, and the first start is none."""
-    assert judge.outages(MIGRATION) == [judge.Outage("vm", VM, 10, 14.5)]
+    assert judge.outages(MIGRATION) == [judge.Outage("vm", VM, "n1", 10, 14.5)]
 
 
 def test_downtime_begins_when_the_node_is_gone() -> None:
     """The pod's own state still says Running then; nothing runs on a node that is not there."""
     history = (*NODES, pod(1, "a"), NodeSeen(5, "n1", deleted=True), terminating(6, "a"), deleted(6, "a"))
-    assert judge.outages(history) == [judge.Outage("vm", VM, 5, None)]
-    assert judge.outages((*history, pod(8, "b", "n2"))) == [judge.Outage("vm", VM, 5, 8)]
+    assert judge.outages(history) == [judge.Outage("vm", VM, "n1", 5, None)]
+    assert judge.outages((*history, pod(8, "b", "n2"))) == [judge.Outage("vm", VM, "n1", 5, 8)]
 
 
 def test_an_outage_that_goes_on_lasts_until_the_end_of_the_observation() -> None:
@@ -108,6 +109,32 @@ def test_a_vm_that_is_deleted_is_not_down() -> None:
     """Its pod goes because the VM went."""
     history = (*NODES, pod(1, "a"), terminating(2, "a"), VMSeen(2, VM, "vm", deleted=True), deleted(3, "a"))
     assert judge.outages(history) == []
+
+
+def test_outages_at_once_are_counted_at_their_peak() -> None:
+    """In all and by the node that the VMs left; the moment at which one ends and another begins is one each."""
+    down = [
+        judge.Outage("a", "a", "n1", 1, 4),
+        judge.Outage("b", "b", "n1", 2, 3),
+        judge.Outage("c", "c", "n2", 2.5, None),
+        judge.Outage("d", "d", "n1", 4, 5),
+    ]
+    assert judge.most_at_once(down) == 3
+    assert judge.most_at_once_of_a_node(down) == 2
+    assert judge.most_at_once([]) == judge.most_at_once_of_a_node([]) == 0
+
+
+def test_more_vms_down_than_the_limits_allow_is_told() -> None:
+    """Within the limits nothing is said, beyond them both are named."""
+    vms = [str(number) for number in range(6)]
+    up = [pod(1, name, "n1", vm=name) for name in vms]
+    down = [replace(event, at=2, terminating=True) for event in up]
+    assert MigrationStorm.excesses((*NODES, *up, *down[:2]), since=0) == []
+    assert MigrationStorm.excesses((*NODES, *up, *down), since=0) == [
+        "6 VMs were down at once, with a limit of 5 migrations in the cluster",
+        "6 VMs of one node were down at once, with a limit of 2 outbound migrations",
+    ]
+    assert MigrationStorm.excesses((*NODES, *up, *down), since=3) == []
 
 
 def test_moves_are_counted_where_the_node_changed() -> None:
