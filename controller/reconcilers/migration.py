@@ -169,7 +169,9 @@ class MigrationReconciler:
             # A VM that comes back to its own node frees its room first.
             if needed.fits(room + needed if name == source else room):
                 return None
-        return Refused(Reason.NO_ROOM, f"None of {len(able)} suitable nodes has room for it now", for_good=False)
+        only = f"{able[0].metadata.name}, the only suitable node, has no"
+        which = only if len(able) == 1 else f"None of {len(able)} suitable nodes has"
+        return Refused(Reason.NO_ROOM, f"{which} room for it now", for_good=False)
 
     async def _used(self, *, fresh: bool) -> Mapping[str, capacity.Amount]:
         """Return what pods, strangers' included, hold on each node, read live.

@@ -1,6 +1,6 @@
 """Whose turn it is to migrate: the limits on how many VMs move at once, in all and away from each node.
 
-Guarantees: a slot is taken with the claim and given back with its end, whatever the caches show meanwhile; among
+Guarantees: a slot is taken before the claim and given back with its end, whatever the caches show meanwhile; among
 those who wait, priority and then age decide, but nobody waits for a better-ranked one whose own node is at its
 limit.
 """
@@ -65,7 +65,11 @@ class Turns:
                 self.claimed(vm.metadata.key, vm.status.migration.source_node)
 
     def ask(self, key: str, rank: Rank, node: str) -> str | None:
-        """Return None if it is this VM's turn, else why it waits."""
+        """Return None if it is this VM's turn, which takes the slot; else why it waits.
+
+        The slot is taken now, since others ask while the claim is on its way to the API server; a claim that fails
+        gives it back with `ended`.
+        """
         limits = self._limits
         self._waiting[key] = _Waiting(rank, node)
         if limits.outbound and self._from[node] >= limits.outbound:
@@ -77,6 +81,7 @@ class Turns:
             ahead = sum(other.rank < rank and self._free(other.node) for other in self._waiting.values())
             if ahead >= room:
                 return f"{ahead} migrations of higher priority or greater age go first"
+        self.claimed(key, node)
         return None
 
     def _free(self, node: str) -> bool:

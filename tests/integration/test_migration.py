@@ -178,7 +178,7 @@ def test_without_room_it_waits_untouched_and_goes_when_there_is_some(kubectl: Ku
     fill(kubectl, "stranger", target)
     migration(kubectl, "waits")
     kubectl("wait", "vmm/move", "--for=jsonpath={.status.conditions[0].reason}=NoRoom", "--timeout=15s")
-    assert "has room for it now" in kubectl("get", "vmm", "move", "-o", "wide")
+    assert "room for it now" in kubectl("get", "vmm", "move", "-o", "wide")
     unmoved(kubectl, "waits", before)
     kubectl("delete", "pod", "stranger", "--wait=true")
     assert finished(kubectl)["targetNode"] == target

@@ -7,6 +7,7 @@ caches only when the test says so; replies can be lost after the write took effe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -195,6 +196,7 @@ class Cluster:
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read the newest state."""
+        await asyncio.sleep(0)
         self.requests.append(f"get {resource.plural}")
         return _decode(self._find(resource.plural, f"{namespace or ''}/{name}"), resource.type)
 
@@ -208,6 +210,7 @@ class Cluster:
         continue_token: str = "",
     ) -> Page[T]:
         """Read all of one kind, in one page."""
+        await asyncio.sleep(0)
         assert (namespace, label_selector, continue_token) == (None, None, "")
         assert limit > 0
         self.requests.append(f"list {resource.plural}")
@@ -220,6 +223,7 @@ class Cluster:
         self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
     ) -> T:
         """Create, unless the name is taken."""
+        await asyncio.sleep(0)
         document = {**body, "metadata": {**body["metadata"], "namespace": namespace}, "status": {"phase": "Pending"}}
         fault = self._fault("create", resource.plural)
         if fault is not None and fault.late:
@@ -246,6 +250,7 @@ class Cluster:
         subresource: str | None = None,
     ) -> T:
         """Patch, if the guards hold; a patch that changes nothing writes nothing."""
+        await asyncio.sleep(0)
         fault = self._fault("patch", resource.plural)
         if fault is not None and not fault.commit:
             raise fault.error
@@ -275,6 +280,7 @@ class Cluster:
         grace_seconds: int | None = None,
     ) -> str:
         """Delete, if the guards hold; a bound pod terminates first unless it gets no grace."""
+        await asyncio.sleep(0)
         fault = self._fault("delete", resource.plural)
         if fault is not None and not fault.commit:
             raise fault.error
@@ -424,13 +430,15 @@ class Process:
         """Let the controller work off what is queued now; return whether it wants to look again later."""
         again = False
         for queue, reconcile in ((self.pending, self.reconciler.reconcile), (self.moving, self.migrations.reconcile)):
-            for key in list(queue):
-                del queue[key]
-                try:
-                    result = await reconcile(key)
-                except errors.KubeError:
-                    result = Result(retry=True)
-                if result.retry or result.requeue_after is not None:
+            keys = list(queue)
+            queue.clear()
+            # All at once, as many workers do: every request lets the others go on.
+            for key, result in zip(
+                keys, await asyncio.gather(*map(reconcile, keys), return_exceptions=True), strict=True
+            ):
+                if isinstance(result, BaseException) and not isinstance(result, errors.KubeError):
+                    raise result
+                if isinstance(result, errors.KubeError) or result.retry or result.requeue_after is not None:
                     queue[key] = None
                     again = True
         return again

@@ -15,6 +15,15 @@ def test_a_free_slot_is_ones_turn() -> None:
     assert Turns(Limits()).ask("a", rank(3, 0), "node-1") is None
 
 
+def test_a_turn_is_taken_when_it_is_given() -> None:
+    """Others ask while the claim is still on its way."""
+    turns = Turns(Limits(cluster=1))
+    assert turns.ask("a", rank(3, 0), "node-1") is None
+    assert turns.ask("b", rank(3, 1), "node-2") == "1 migrations are under way; at most 1 may be at once"
+    assert turns.ended("a") == ["b"]
+    assert turns.ask("b", rank(3, 1), "node-2") is None
+
+
 def test_a_full_cluster_makes_wait_and_says_so() -> None:
     """Five at once."""
     turns = Turns(Limits())
@@ -41,6 +50,7 @@ def test_the_last_slot_goes_to_the_better_rank() -> None:
     assert turns.ended("vm-1") == ["urgent"]
     assert turns.ask("old", rank(3, 1), "node-of-old") == "1 migrations of higher priority or greater age go first"
     assert turns.ask("urgent", rank(0, 3), "node-of-urgent") is None
+    assert turns.ask("old", rank(3, 1), "node-of-old") is not None
 
 
 def test_a_claim_taken_twice_takes_one_slot() -> None:
@@ -69,6 +79,8 @@ def test_zero_means_no_limit() -> None:
 def test_who_waits_no_more_stands_in_nobodys_way() -> None:
     """Cancelled, or failed."""
     turns = Turns(Limits(cluster=1))
+    turns.claimed("vm-1", "node-9")
     turns.ask("gone", rank(0, 0), "node-1")
     turns.forget("gone")
+    assert turns.ended("vm-1") == []
     assert turns.ask("a", rank(3, 0), "node-2") is None
