@@ -131,7 +131,7 @@ def loads(events: Iterable[Seen]) -> dict[str, list[tuple[float, int]]]:
             count = now.get(node, 0)
             if not points or points[-1][1] != count:
                 points.append((event.at, count))
-    return dict(sorted(series.items()))
+    return {node: series[node] for node in sorted(series, key=natural)}
 
 
 def spread(events: Iterable[Seen], at: float) -> tuple[int, int]:
@@ -181,6 +181,11 @@ def touched(events: Iterable[Seen], *, since: float) -> list[str]:
         elif (before.live and not before.terminating) and (event.terminating or not event.live):
             found.append(f"at {event.at:.3f} s VM {event.vm} lost pod {event.name}")
     return found
+
+
+def natural(name: str) -> tuple[int, str]:
+    """Return a key that sorts names as a person counts: node-2 before node-10."""
+    return len(name), name
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+from hack.drills import judge
 from hack.drills.seeding import Wish, roomy
 from hack.drills.stage import Stage, over
 
@@ -23,7 +24,7 @@ class RollingDrain:
 
     async def run(self, stage: Stage) -> None:
         """Drain all nodes."""
-        nodes = sorted(stage.observer.picture.nodes)
+        nodes = sorted(stage.observer.picture.nodes, key=judge.natural)
         with stage.round(f"{len(nodes)} nodes are drained in turn"):
             for node in nodes:
                 await stage.cordon(node)
