@@ -303,7 +303,9 @@ class _Move:
             return MigrationPlan((ClaimVM(self._claim(self.vm)),))
         if refused.for_good:
             return self._fail(refused.reason, refused.message)
-        left = self._left(self.migration.metadata.creation_timestamp, self.migration.spec.unschedulable_timeout_seconds)
+        # creationTimestamp is cut to whole seconds: the one that may be missing is the user's.
+        allowed = self.migration.spec.unschedulable_timeout_seconds + 1
+        left = self._left(self.migration.metadata.creation_timestamp, allowed)
         if refused.reason is Reason.NO_ROOM and left <= 0:
             return self._fail(refused.reason, refused.message)
         return self._wait(refused.reason, refused.message, min(left, 5.0) if left > 0 else 5.0)
