@@ -65,6 +65,9 @@ integration: $(STAMP) controlplane ## End-to-end tests on a control plane of the
 controlplane: $(STAMP) ## Obtain the control plane's binaries (about 12 minutes where they have to be built)
 	@$(BIN)/python -m hack.controlplane build
 
+# Most tests wait for a control plane most of the time: several at once, each with its own, end sooner.
+WORKERS ?= 3
+
 .PHONY: test
 test: lint controlplane ## Everything: style, types, unit and end-to-end tests, coverage
-	$(PYTEST) --cov --cov-report=term:skip-covered tests
+	$(PYTEST) -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered tests

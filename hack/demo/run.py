@@ -163,9 +163,12 @@ async def _quietly(environment: dict[str, str], *command: str) -> None:
     try:
         output, _ = await asyncio.wait_for(process.communicate(), _SETUP_DEADLINE)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise DemoError(f"{Path(command[0]).name} did not end within {_SETUP_DEADLINE:.0f} s") from None
+    finally:
+        # On Ctrl-C too: what is left running would outlive the event loop, and complain about it.
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     if process.returncode:
         raise DemoError(f"{' '.join((Path(command[0]).name, *command[1:]))} failed:\n{output.decode().strip()}")
 
