@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -30,6 +29,7 @@ from controller.kube.client import Client
 from controller.kube.errors import KubeError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.telemetry import logs
+from hack import command
 from hack.controlplane.binaries import find_kubectl
 from hack.controlplane.errors import ControlPlaneError
 from hack.controlplane.plane import ControlPlane, default_sources
@@ -69,7 +69,7 @@ def main() -> None:
             code = asyncio.run(_demonstrate(cluster, arguments))
     except ControlPlaneError as error:
         _complain(f"{error}\nhint: {error.hint}")
-    except (DemoError, KubeError) as error:
+    except (DemoError, command.CommandError, KubeError) as error:
         _complain(str(error))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -134,7 +134,7 @@ def _uninterrupted() -> Iterator[None]:
 
 async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
     environment = {**os.environ, "KUBECONFIG": cluster.kubeconfig, "KUBECTL": str(cluster.kubectl)}
-    await _quietly(environment, str(REPOSITORY / "hack" / "setup_vm_crd.sh"))
+    await command.run(str(REPOSITORY / "hack" / "setup_vm_crd.sh"), environment=environment, deadline=_SETUP_DEADLINE)
     arguments.dir.mkdir(exist_ok=True)
     log = arguments.dir / "controller.log"
     async with (
@@ -145,7 +145,9 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
             raise DemoError(
                 "no fake node: VMs land on nodes labelled type=kwok, and this cluster has none; add some with KWOK"
             )
-        await _quietly(environment, str(cluster.kubectl), "apply", "-f", str(EXAMPLES))
+        await command.run(
+            *(str(cluster.kubectl), "apply", "-f", str(EXAMPLES)), environment=environment, deadline=_SETUP_DEADLINE
+        )
         store: Store[VirtualMachine] = Store()
         reflector = asyncio.create_task(Reflector(client, VIRTUAL_MACHINES, store, rng=Random()).run())  # noqa: S311
         try:
@@ -155,31 +157,13 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
             await asyncio.wait({reflector})
 
 
-async def _quietly(environment: dict[str, str], *command: str) -> None:
-    """Run a command; show what it said only if it fails."""
-    process = await asyncio.create_subprocess_exec(
-        *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), _SETUP_DEADLINE)
-    except TimeoutError:
-        raise DemoError(f"{Path(command[0]).name} did not end within {_SETUP_DEADLINE:.0f} s") from None
-    finally:
-        # On Ctrl-C too: what is left running would outlive the event loop, and complain about it.
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-    if process.returncode:
-        raise DemoError(f"{' '.join((Path(command[0]).name, *command[1:]))} failed:\n{output.decode().strip()}")
-
-
 @asynccontextmanager
 async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the controller while the context lasts; it has a session of its own, so that Ctrl-C reaches us alone."""
-    command = (sys.executable, "-m", "controller", "--kubeconfig", cluster.kubeconfig)
+    program = (sys.executable, "-m", "controller", "--kubeconfig", cluster.kubeconfig)
     with log.open("w") as sink:
         process = await asyncio.create_subprocess_exec(
-            *command, "--metrics-bind-address", "127.0.0.1:0", stdout=sink, stderr=sink, start_new_session=True
+            *program, "--metrics-bind-address", "127.0.0.1:0", stdout=sink, stderr=sink, start_new_session=True
         )
     try:
         yield process

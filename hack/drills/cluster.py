@@ -6,10 +6,8 @@ goes again.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Final
 from uuid import uuid4
 
 from controller.kube import credentials
+from hack.command import CommandError, run
 from hack.controlplane.binaries import find_kubectl
 from hack.controlplane.plane import ControlPlane, default_sources
 from hack.drills.errors import DrillError
@@ -37,21 +36,10 @@ class Cluster:
     async def command(self, *command: str) -> str:
         """Run a command against this cluster within a deadline; return what it printed."""
         environment = {**os.environ, "KUBECONFIG": self.kubeconfig, "KUBECTL": str(self.kubectl)}
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        name = " ".join((Path(command[0]).name, *command[1:]))
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), _DEADLINE)
-        except TimeoutError:
-            raise DrillError(f"{name} did not end within {_DEADLINE:.0f} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            raise DrillError(f"{name} failed:\n{output.decode().strip()}")
-        return output.decode()
+            return await run(*command, environment=environment, deadline=_DEADLINE)
+        except CommandError as error:
+            raise DrillError(str(error)) from error
 
     @asynccontextmanager
     async def namespace(self) -> AsyncIterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane.plane import ControlPlane
+from tests.integration.tools import left_running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
@@ -28,19 +29,6 @@ def start(directory: Path, *arguments: str, environment: Mapping[str, str] | Non
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def left_running(directory: Path) -> list[str]:
-    """Every process whose command line names the directory."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(directory) in command:
-            found.append(command)
-    return found
 
 
 def test_once_shows_the_vms_running_and_leaves_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from hack.controlplane.plane import ControlPlane
 from hack.drills.report import Report
-from tests.integration.tools import Kubectl
+from tests.integration.tools import Kubectl, left_running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(150)
@@ -62,19 +62,6 @@ def start(directory: Path, *arguments: str, own: bool = True, **environment: str
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def left_running(directory: Path) -> list[str]:
-    """Every process whose command line names the directory."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(directory) in command:
-            found.append(command)
-    return found
 
 
 @pytest.fixture

@@ -228,6 +228,19 @@ def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, A
     }
 
 
+def left_running(directory: Path) -> list[str]:
+    """Every process whose command line names the directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(directory) in command:
+            found.append(command)
+    return found
+
+
 @dataclass(slots=True)
 class Controller:
     """The controller as a process of its own."""
