@@ -1,14 +1,14 @@
 """Ratios and quantities: exact decimals, never floats.
 
 Guarantees: a ratio is a plain decimal within its bounds or a `RatioError` that names field, value and bound;
-a request never rounds down, so a VM is never packed into less than it asked for.
+requests round down, so that VMs whose ratios add up to 1 fit on one reference node.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
 MAX_LENGTH: Final = 16
@@ -82,9 +82,9 @@ class ReferenceNode:
         return node
 
     def cpu_quantity(self, ratio: Decimal) -> str:
-        """`ratio` of the reference CPU, in whole millicores, rounded up."""
-        return f"{(ratio * self.cpu * 1000).to_integral_value(ROUND_CEILING)}m"
+        """`ratio` of the reference CPU, in whole millicores, rounded down."""
+        return f"{(ratio * self.cpu * 1000).to_integral_value(ROUND_FLOOR)}m"
 
     def memory_quantity(self, ratio: Decimal) -> str:
-        """`ratio` of the reference memory, in whole bytes, rounded up."""
-        return str((ratio * self.memory).to_integral_value(ROUND_CEILING))
+        """`ratio` of the reference memory, in whole bytes, rounded down."""
+        return str((ratio * self.memory).to_integral_value(ROUND_FLOOR))

@@ -24,7 +24,7 @@ def manifest(policy: LauncherPolicy = POLICY, **changes: object) -> dict[str, ob
 def test_requests_come_from_the_spec_and_usage_from_the_annotations() -> None:
     """What the scheduler packs and what the VM uses are two things."""
     body = manifest(annotations={names.CPU_CONSUMPTION: "0.50"})
-    assert body["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "4800m", "memory": "54975581389"}}  # type: ignore[index]
+    assert body["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "4800m", "memory": "54975581388"}}  # type: ignore[index]
     annotations = body["metadata"]["annotations"]  # type: ignore[index]
     assert (annotations[names.CPU_CONSUMPTION], annotations[names.KWOK_USAGE_CPU]) == ("0.50", "16000m")
     assert (annotations[names.MEMORY_CONSUMPTION], annotations[names.REQUESTED_CPU]) == ("0.20", "0.15")

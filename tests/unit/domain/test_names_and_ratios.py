@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 import pytest
 from hypothesis import given
@@ -119,9 +119,17 @@ def test_requests_are_ratio_times_reference() -> None:
 
 
 @given(st.decimals(0, 1, places=6, allow_nan=False))
-def test_a_request_never_rounds_down(ratio: Decimal) -> None:
-    """At most one millicore or one byte more than asked, never less."""
+def test_a_request_is_less_than_one_unit_off(ratio: Decimal) -> None:
+    """At most one millicore or one byte less than asked, never more."""
     cpu = parse_quantity(REFERENCE.cpu_quantity(ratio))
     memory = parse_quantity(REFERENCE.memory_quantity(ratio))
-    assert 0 <= cpu - ratio * 32 < Decimal("0.001")
-    assert 0 <= memory - ratio * 256 * 2**30 < 1
+    assert 0 <= ratio * 32 - cpu < Decimal("0.001")
+    assert 0 <= ratio * 256 * 2**30 - memory < 1
+
+
+@pytest.mark.parametrize("count", [3, 7, 10, 64])
+def test_ratios_that_add_up_to_one_fit_on_one_node(count: int) -> None:
+    """Ten VMs of a tenth fill a node; not a byte more is asked for."""
+    ratio = (Decimal(1) / count).quantize(Decimal("0.000001"), ROUND_FLOOR)
+    assert count * parse_quantity(REFERENCE.memory_quantity(ratio)) <= 256 * 2**30
+    assert count * parse_quantity(REFERENCE.cpu_quantity(ratio)) <= 32
