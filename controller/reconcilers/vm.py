@@ -220,10 +220,14 @@ class VMReconciler:
             return True
         if not _controls(vm, pod):
             return True
-        if names.VM_LABEL not in pod.metadata.labels:
-            _log.info("giving a pod its labels back", pod=name)
-            await self._patch(pod, labels=launcher.labels(vm), annotations={})
+        await self._reveal(vm, pod)
         return False
+
+    async def _reveal(self, vm: VirtualMachine, pod: Pod) -> None:
+        """Give a pod of ours the labels back without which the watch does not see it."""
+        if names.VM_LABEL not in pod.metadata.labels:
+            _log.info("giving a pod its labels back", pod=pod.metadata.name)
+            await self._patch(pod, labels=launcher.labels(vm), annotations={})
 
     async def _create(self, action: domain.CreatePod, key: str, vm: VirtualMachine, caches: Caches) -> bool:
         if action.predecessor is not None and not await self._pod_gone(action.predecessor, vm):
@@ -265,8 +269,7 @@ class VMReconciler:
             self._refuse(key, vm, action.name, why)
             return False
         self._refusals.pop(key, None)
-        if names.VM_LABEL not in pod.metadata.labels:
-            await self._patch(pod, labels=launcher.labels(vm), annotations={})
+        await self._reveal(vm, pod)
         # The watch shows it in a moment; what it is worth is decided then.
         return pod.incarnation == action.incarnation and not pod.terminating and not pod.done
 
