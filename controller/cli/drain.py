@@ -24,6 +24,7 @@ from controller.engine.store import Store
 from controller.kube.client import Client
 from controller.kube.errors import NotFoundError
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.operations.watching import View, watching
 
 PRIORITY: Final = "system-critical"
 _LONGEST_LABEL: Final = 63
@@ -139,7 +140,7 @@ class _Drain:
         self._request = request
         self._node = request.node
         self._console = console
-        self._view = session.View()
+        self._view = View()
         self._created: dict[str, VirtualMachineMigration] = {}
         self._told: set[str] = set()
 
@@ -156,11 +157,11 @@ class _Drain:
         try:
             async with AsyncExitStack() as stack:
                 watch = stack.enter_async_context
-                vms = await watch(session.watching(self._client, VIRTUAL_MACHINES, self._view))
+                vms = await watch(watching(self._client, VIRTUAL_MACHINES, self._view))
                 pods = await watch(
-                    session.watching(self._client, PODS, self._view, label_selector=names.VM_LABEL),
+                    watching(self._client, PODS, self._view, label_selector=names.VM_LABEL),
                 )
-                migrations = await watch(session.watching(self._client, MIGRATIONS, self._view))
+                migrations = await watch(watching(self._client, MIGRATIONS, self._view))
                 last = await self._move(vms, pods, migrations)
         finally:
             if last is None or last.failed:

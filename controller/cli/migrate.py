@@ -22,6 +22,7 @@ from controller.engine.store import Store
 from controller.kube.client import Client
 from controller.kube.errors import NotFoundError
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.operations.watching import View, watching
 
 UNNOTICED: Final = 10.0
 """Seconds without a word about a migration after which we wonder whether a controller runs."""
@@ -121,8 +122,8 @@ async def _migrate(client: Client, namespace: str, request: Request) -> int:
     if not request.wait:
         return 0
     try:
-        view = session.View()
-        async with session.watching(client, MIGRATIONS, view, namespace=namespace) as store:
+        view = View()
+        async with watching(client, MIGRATIONS, view, namespace=namespace) as store:
             last = await _wait(created, store, view, console, request.timeout)
     except asyncio.CancelledError:
         _tell(f"\nThe migration goes on. To cancel it while its VM is untouched:\n\n    {_cancel(created)}")
@@ -136,7 +137,7 @@ async def _migrate(client: Client, namespace: str, request: Request) -> int:
 async def _wait(
     created: VirtualMachineMigration,
     store: Store[VirtualMachineMigration],
-    view: session.View,
+    view: View,
     console: Console,
     timeout: float | None,  # noqa: ASYNC109 - the way out differs from a cancellation's
 ) -> VirtualMachineMigration:

@@ -1,0 +1,77 @@
+"""Watching the cluster while something is waited for.
+
+Guarantees: what is watched is news from the API server, never a poll; a store is full before anybody looks at it; the
+watch ends with its context, whatever ends that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Final, TypeVar
+
+from controller.engine.reflector import Reflector
+from controller.engine.store import HasMetadata, Store
+from controller.kube.client import Client
+from controller.kube.resources import Resource
+from controller.operations.errors import NotListedError
+
+T = TypeVar("T", bound=HasMetadata)
+
+_SYNC_DEADLINE: Final = 30.0
+"""Seconds until a first list must have arrived."""
+
+
+class View:
+    """What is watched, and the moment at which any of it changes."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def touch(self, *_: object) -> None:
+        """Note that something changed."""
+        self._changed.set()
+
+    async def change(self, within: float) -> None:
+        """Wait until something has changed since the last call, or so many seconds have passed."""
+        try:
+            async with asyncio.timeout(max(0.0, within)):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()
+
+
+@asynccontextmanager
+async def watching(
+    client: Client,
+    resource: Resource[T],
+    view: View,
+    *,
+    namespace: str | None = None,
+    label_selector: str | None = None,
+) -> AsyncIterator[Store[T]]:
+    """Keep a store, full from the start, equal to the cluster. Raises NotListedError if it does not fill in 30 s."""
+    store: Store[T] = Store()
+    store.listen(view.touch)
+    reflector = Reflector(
+        client,
+        resource,
+        store,
+        rng=Random(),  # noqa: S311 - spreads retries
+        namespace=namespace,
+        label_selector=label_selector,
+    )
+    task = asyncio.create_task(reflector.run())
+    try:
+        try:
+            async with asyncio.timeout(_SYNC_DEADLINE):
+                await reflector.synced.wait()
+        except TimeoutError:
+            raise NotListedError(f"the API server lists no {resource.plural}, see above") from None
+        yield store
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
