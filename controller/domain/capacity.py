@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from controller.domain.launcher import LauncherPolicy, Placement, Shares
-from controller.domain.objects import AssignedPod, Node, Taint
+from controller.domain.objects import Node, Pod, Taint
 from controller.domain.ratio import QuantityError, parse_quantity
 
 _REPELLING: Final = ("NoSchedule", "NoExecute")
@@ -45,12 +45,12 @@ def of_vm(spec: Shares, policy: LauncherPolicy) -> Amount:
     return Amount(spec.cpu * policy.reference.cpu, spec.memory * policy.reference.memory, 1)
 
 
-def of_pod(pod: AssignedPod) -> Amount:
+def of_pod(pod: Pod) -> Amount:
     """Return what any pod requests."""
     requests = [container.resources.requests for container in pod.spec.containers]
     return Amount(
-        sum((_quantity(request.get("cpu")) for request in requests), Decimal(0)),
-        sum((_quantity(request.get("memory")) for request in requests), Decimal(0)),
+        sum((_quantity(request.cpu) for request in requests), Decimal(0)),
+        sum((_quantity(request.memory) for request in requests), Decimal(0)),
         1,
     )
 
@@ -61,11 +61,11 @@ def allocatable(node: Node) -> Amount:
     return Amount(_quantity(given.get("cpu")), _quantity(given.get("memory")), int(_quantity(given.get("pods"))))
 
 
-def used_by_node(pods: Iterable[AssignedPod]) -> dict[str, Amount]:
+def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
     """Return what the live pods of each node hold; strangers' pods count too."""
     used: dict[str, Amount] = {}
     for pod in pods:
-        if pod.spec.node_name and pod.status.phase not in ("Succeeded", "Failed"):
+        if pod.spec.node_name and not pod.done:
             used[pod.spec.node_name] = used.get(pod.spec.node_name, NOTHING) + of_pod(pod)
     return used
 

@@ -120,10 +120,30 @@ class VirtualMachine(Value, frozen=True):
     status: VMStatus = VMStatus()
 
 
+class Requests(Value, frozen=True):
+    """What a container asks the scheduler for, as quantities."""
+
+    cpu: str | None = None
+    memory: str | None = None
+
+
+class ContainerResources(Value, frozen=True):
+    """A container's resources, as far as the scheduler counts them."""
+
+    requests: Requests = Requests()
+
+
+class Container(Value, frozen=True):
+    """A container, as far as the scheduler counts it."""
+
+    resources: ContainerResources = ContainerResources()
+
+
 class PodSpec(Value, frozen=True):
-    """Where the scheduler put the pod."""
+    """Where the scheduler put the pod, and what it holds there."""
 
     node_name: str | None = None
+    containers: tuple[Container, ...] = ()
 
 
 class PodStatus(Value, frozen=True):
@@ -141,7 +161,7 @@ class PodStatus(Value, frozen=True):
 
 
 class Pod(Value, frozen=True):
-    """A launcher pod, ours or one that looks like it."""
+    """A pod: a launcher of ours, one that looks like it, or any other that takes room on a node."""
 
     metadata: ObjectMeta
     spec: PodSpec = PodSpec()
@@ -255,30 +275,3 @@ class Node(Value, frozen=True):
     metadata: ObjectMeta
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
-
-
-class ContainerResources(Value, frozen=True):
-    """What a container requests, as quantities."""
-
-    requests: dict[str, str] = {}
-
-
-class Container(Value, frozen=True):
-    """A container, as far as the scheduler counts it."""
-
-    resources: ContainerResources = ContainerResources()
-
-
-class AssignedPodSpec(Value, frozen=True):
-    """Where a pod is, and what it holds there."""
-
-    node_name: str | None = None
-    containers: tuple[Container, ...] = ()
-
-
-class AssignedPod(Value, frozen=True):
-    """Any pod of the cluster, as far as it takes room on a node."""
-
-    metadata: ObjectMeta
-    spec: AssignedPodSpec = AssignedPodSpec()
-    status: PodStatus = PodStatus()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from controller.domain import names
-from controller.domain.objects import AssignedPod, Node, ObjectMeta, Pod, Value, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Node, ObjectMeta, Pod, Value, VirtualMachine, VirtualMachineMigration
 
 T = TypeVar("T")
 
@@ -39,6 +39,5 @@ class ObjectOnly(Value, frozen=True):
 VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, VirtualMachine)
 PODS = Resource("", "v1", "pods", Pod)
 MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration)
-ASSIGNED_PODS = Resource("", "v1", "pods", AssignedPod)
 NODES = Resource("", "v1", "nodes", Node)
 EVENTS = Resource("events.k8s.io", "v1", "events", ObjectOnly)

@@ -18,7 +18,6 @@ import structlog
 from controller.domain import capacity, events, launcher, migration
 from controller.domain.migration import ClaimVM, MigrationView, Reason, Refused, WriteMigration
 from controller.domain.objects import (
-    AssignedPod,
     Claim,
     MigrationStatus,
     Node,
@@ -31,7 +30,7 @@ from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
-from controller.kube.resources import ASSIGNED_PODS, MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import Api
 from controller.reconcilers.sources import Caches
 from controller.reconcilers.turns import Turns
@@ -188,11 +187,11 @@ class MigrationReconciler:
                 self._room_read = began
         return self._room
 
-    async def _assigned_pods(self) -> list[AssignedPod]:
-        pods: list[AssignedPod] = []
+    async def _assigned_pods(self) -> list[Pod]:
+        pods: list[Pod] = []
         token = ""
         while True:
-            page = await self._client.list_page(ASSIGNED_PODS, limit=_PAGE, continue_token=token)
+            page = await self._client.list_page(PODS, limit=_PAGE, continue_token=token)
             pods += page.items
             token = page.continue_token
             if not token:

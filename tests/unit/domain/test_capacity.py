@@ -10,15 +10,16 @@ from controller.domain import capacity, launcher
 from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy, Placement, Toleration
 from controller.domain.objects import (
-    AssignedPod,
-    AssignedPodSpec,
     Container,
     ContainerResources,
     Node,
     NodeSpec,
     NodeStatus,
     ObjectMeta,
+    Pod,
+    PodSpec,
     PodStatus,
+    Requests,
     Taint,
 )
 from tests.unit.domain.builders import POLICY, vm
@@ -35,12 +36,12 @@ def node(*, taints: tuple[Taint, ...] = (FAKE,), cordoned: bool = False, labels:
     )
 
 
-def pod(*requests: dict[str, str], phase: str = "Running", on: str | None = "node-1") -> AssignedPod:
+def pod(*requests: Requests, phase: str = "Running", on: str | None = "node-1") -> Pod:
     """Anybody's pod."""
     containers = tuple(Container(resources=ContainerResources(requests=request)) for request in requests)
-    return AssignedPod(
+    return Pod(
         metadata=ObjectMeta(name="any"),
-        spec=AssignedPodSpec(node_name=on, containers=containers),
+        spec=PodSpec(node_name=on, containers=containers),
         status=PodStatus(phase=phase),
     )
 
@@ -48,7 +49,12 @@ def pod(*requests: dict[str, str], phase: str = "Running", on: str | None = "nod
 def test_what_pods_hold_is_summed_by_node_whoever_they_are() -> None:
     """Ended pods and pods without a node hold nothing; a pod without requests still counts as one."""
     used = capacity.used_by_node(
-        [pod({"cpu": "500m", "memory": "1Gi"}, {"cpu": "1"}), pod({}), pod({"cpu": "9"}, phase="Failed"), pod(on=None)]
+        [
+            pod(Requests(cpu="500m", memory="1Gi"), Requests(cpu="1")),
+            pod(Requests()),
+            pod(Requests(cpu="9"), phase="Failed"),
+            pod(on=None),
+        ]
     )
     assert used == {"node-1": Amount(Decimal("1.5"), Decimal(2**30), 2)}
 
