@@ -28,6 +28,10 @@ MEMORY_CONSUMPTION: Final = f"{GROUP}/memory-consumption"
 DRAIN_LABEL: Final = f"{GROUP}/drain"
 """Names the node that is drained, so that one command can cancel what a drain still has waiting."""
 
+# --- On VMs and nodes, written by `vmsim load` --------------------------------------------------------------
+SCENARIO_LABEL: Final = f"{GROUP}/scenario"
+"""Names the scenario that made it, so that unloading removes exactly that."""
+
 # --- On the pod, written by us ---------------------------------------------------------------------------
 VM_LABEL: Final = f"{GROUP}/vm"
 """Names the VM. The pod watch selects on its presence."""

@@ -1,0 +1,110 @@
+"""What is missing of a fleet, and what is in its way: a comparison with what the cluster has.
+
+Guarantees: pure; an object counts as the fleet's own only by its label; of one that is there, nothing is changed: it
+is either what the fleet wants or a conflict. What a VM uses now, labels and taints that were added since, a cordon and
+a stop are no conflicts: they are what people do with a loaded scenario.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from controller.domain import names
+from controller.domain.objects import Node, VirtualMachine
+from controller.domain.ratio import QuantityError, parse_quantity
+from controller.scenario.fleet import Fleet, NodeWish, VMWish
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The wishes that nothing fulfils yet, and one line about each object that is in the way."""
+
+    nodes: tuple[NodeWish, ...]
+    vms: tuple[VMWish, ...]
+    conflicts: tuple[str, ...]
+
+
+def compare(fleet: Fleet, namespace: str, *, nodes: Iterable[Node], vms: Iterable[VirtualMachine]) -> Comparison:
+    """Compare a fleet with all nodes of the cluster, and all VMs of the namespace or more."""
+    nodes_there = {node.metadata.name: node for node in nodes}
+    vms_there = {vm.metadata.name: vm for vm in vms if vm.metadata.namespace == namespace}
+    return Comparison(
+        nodes=tuple(wish for wish in fleet.nodes if wish.name not in nodes_there),
+        vms=tuple(wish for wish in fleet.vms if wish.name not in vms_there),
+        conflicts=tuple(_conflicts(fleet, nodes_there, vms_there)),
+    )
+
+
+def _conflicts(fleet: Fleet, nodes: Mapping[str, Node], vms: Mapping[str, VirtualMachine]) -> Iterator[str]:
+    for wish in fleet.nodes:
+        if (node := nodes.get(wish.name)) is not None and (why := node_conflict(wish, node, fleet.name)) is not None:
+            yield why
+    for vm_wish in fleet.vms:
+        if (vm := vms.get(vm_wish.name)) is not None and (why := vm_conflict(vm_wish, vm, fleet.name)) is not None:
+            yield why
+
+
+def node_conflict(wish: NodeWish, node: Node, fleet: str) -> str | None:
+    """Say why a node cannot be the one that is wanted; None if it is."""
+    name = f"node {wish.name}"
+    if (strange := _strange(name, node.metadata.labels, fleet)) is not None:
+        return strange
+    if node.metadata.deletion_timestamp is not None:
+        return f"{name} is being deleted: try again when it is gone"
+    given = node.status.allocatable
+    for resource, wanted in (("cpu", wish.cpu), ("memory", wish.memory), ("pods", str(wish.pods))):
+        if not _same_quantity(given.get(resource), wanted):
+            return _differs(name, resource, given.get(resource), wanted, fleet)
+    for label, value in wish.labels.items():
+        if node.metadata.labels.get(label) != value:
+            return _differs(name, f"label {label}", node.metadata.labels.get(label), value, fleet)
+    for taint in wish.taints:
+        if taint not in node.spec.taints:
+            return f"{name} lacks the taint {taint.key}={taint.value}:{taint.effect}: {_remedy(fleet)}"
+    return None
+
+
+def vm_conflict(wish: VMWish, vm: VirtualMachine, fleet: str) -> str | None:
+    """Say why a VM cannot be the one that is wanted; None if it is."""
+    name = f"VM {vm.metadata.key}"
+    if (strange := _strange(name, vm.metadata.labels, fleet)) is not None:
+        return strange
+    if vm.metadata.deletion_timestamp is not None:
+        return f"{name} is being deleted: try again when it is gone"
+    given = vm.spec.resources
+    for resource, has, wanted in (("cpu", given.cpu, wish.cpu), ("memory", given.memory, wish.memory)):
+        if not _same_ratio(has, wanted):
+            return _differs(name, resource, has, wanted, fleet)
+    return None
+
+
+def _strange(name: str, labels: Mapping[str, str], fleet: str) -> str | None:
+    owner = labels.get(names.SCENARIO_LABEL)
+    if owner == fleet:
+        return None
+    whose = f"it belongs to {owner}" if owner is not None else f"{fleet} did not make it"
+    return f"{name} is there already and {whose}: rename one of them, or delete it"
+
+
+def _differs(name: str, what: str, has: object, wanted: str, fleet: str) -> str:
+    return f"{name} has {what} {has if has is not None else 'unset'}, not {wanted}: {_remedy(fleet)}"
+
+
+def _remedy(fleet: str) -> str:
+    return f"first `vmsim unload {fleet}`, or load it as it was"
+
+
+def _same_quantity(has: str | None, wanted: str) -> bool:
+    try:
+        return has is not None and parse_quantity(has) == parse_quantity(wanted)
+    except QuantityError:
+        return has == wanted
+
+
+def _same_ratio(has: object, wanted: str) -> bool:
+    try:
+        return isinstance(has, str) and Decimal(has) == Decimal(wanted)
+    except InvalidOperation:
+        return False

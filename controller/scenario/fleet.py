@@ -1,0 +1,115 @@
+"""Nodes and VMs that somebody wants, as values, and the objects they become.
+
+Guarantees: a node made from these is a fake one (KWOK keeps it, nothing else lands on it by accident), a VM is one
+that the CRD accepts if its fields are; both carry the label by which exactly they are found and removed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.launcher import FAKE_NODES, FAKE_TAINT
+from controller.domain.objects import Taint
+
+FAKE_ANNOTATION: Final = FAKE_TAINT.key
+"""KWOK keeps the nodes that have this annotation; its taint has the same key."""
+_FAKE: Final = "fake"
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWish:
+    """A fake node: its capacity as Kubernetes quantities, and labels and taints beyond those of every fake node."""
+
+    name: str
+    cpu: str = "32"
+    memory: str = "256Gi"
+    pods: int = 110
+    labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    taints: tuple[Taint, ...] = ()
+
+    @property
+    def all_taints(self) -> tuple[Taint, ...]:
+        """Every taint it is made with."""
+        return (Taint(key=FAKE_ANNOTATION, value=_FAKE, effect="NoSchedule"), *self.taints)
+
+
+@dataclass(frozen=True, slots=True)
+class VMWish:
+    """A VM: shares of the reference node as plain decimal strings, what it requests and what it uses at first.
+
+    A consumption of None leaves the annotation out: the VM uses what it requests.
+    """
+
+    name: str
+    cpu: str
+    memory: str
+    cpu_consumption: str | None = None
+    memory_consumption: str | None = None
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """The consumption annotations it is made with."""
+        wanted = {names.CPU_CONSUMPTION: self.cpu_consumption, names.MEMORY_CONSUMPTION: self.memory_consumption}
+        return {key: value for key, value in wanted.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Nodes and VMs that belong together. `name` is the label by which they are found: at most 63 characters."""
+
+    name: str
+    nodes: tuple[NodeWish, ...]
+    vms: tuple[VMWish, ...]
+
+
+def selector(fleet: str) -> str:
+    """Return the label selector of what belongs to a fleet."""
+    return f"{names.SCENARIO_LABEL}={fleet}"
+
+
+def node_manifest(wish: NodeWish, fleet: str) -> dict[str, Any]:
+    """Return the node to create."""
+    capacity = {"cpu": wish.cpu, "memory": wish.memory, "pods": str(wish.pods)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": wish.name,
+            "annotations": {FAKE_ANNOTATION: _FAKE, "node.alpha.kubernetes.io/ttl": "0"},
+            "labels": {
+                "beta.kubernetes.io/arch": "amd64",
+                "beta.kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "kubernetes.io/hostname": wish.name,
+                "kubernetes.io/os": "linux",
+                "node-role.kubernetes.io/agent": "",
+                **wish.labels,
+                **FAKE_NODES,
+                names.SCENARIO_LABEL: fleet,
+            },
+        },
+        "spec": {"taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in wish.all_taints]},
+        "status": {"capacity": capacity, "allocatable": capacity, "phase": "Running"},
+    }
+
+
+def vm_manifest(wish: VMWish, fleet: str, namespace: str) -> dict[str, Any]:
+    """Return the VM to create."""
+    metadata: dict[str, Any] = {
+        "name": wish.name,
+        "namespace": namespace,
+        "labels": {names.SCENARIO_LABEL: fleet},
+    }
+    if wish.annotations:
+        metadata["annotations"] = wish.annotations
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.VM_KIND,
+        "metadata": metadata,
+        "spec": {"resources": {"cpu": wish.cpu, "memory": wish.memory}, "running": True},
+    }

@@ -1,0 +1,237 @@
+"""Loading: create the nodes and VMs of a fleet that are not there, and wait until all of it runs.
+
+Guarantees: idempotent, a second load writes nothing; nothing is written at all while something is in the way; what
+another process creates meanwhile is taken if it is what is wanted; no wait outlasts the deadline, and what it waited
+for is said, with the scheduler's reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Final
+
+from controller.domain.objects import Node, VirtualMachine
+from controller.domain.status import READY, Phase
+from controller.engine.store import Store
+from controller.kube.client import Client
+from controller.kube.errors import AlreadyExistsError, NotFoundError
+from controller.kube.resources import NODES, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.operations.watching import View, watching
+from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
+from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
+from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
+from controller.scenario.paging import every
+from controller.scenario.parallel import each, patiently
+
+UNNOTICED: Final = 10.0
+"""Seconds without a sign that anybody cares for a VM or a node, after which we wonder whether anybody does."""
+NO_CONTROLLER: Final = "no controller has taken it up; does `vmsim controller` run, and watch this namespace?"
+NO_KWOK: Final = "nothing makes it ready; does KWOK run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
+_SERVER_DEADLINE: Final = 10.0
+_TICK: Final = 1.0
+_STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""They keep pods away from a new node until it has been seen Ready."""
+_NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
+
+
+class Stage(StrEnum):
+    """What a load is doing."""
+
+    CREATING = "creating"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a load has come: objects created, or nodes ready and VMs running.
+
+    `waiting` holds, while it waits, each object that is not there yet, and why (empty if there is nothing to say).
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    waiting: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a load ended. `vms` are all of the fleet's, as they were when the last of them ran."""
+
+    created_nodes: tuple[str, ...]
+    created_vms: tuple[str, ...]
+    found_nodes: tuple[str, ...]
+    """Those that had been there."""
+    found_vms: tuple[str, ...]
+    vms: tuple[VirtualMachine, ...]
+
+
+async def load(
+    client: Client, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
+) -> Outcome:
+    """Make a fleet be there and run, within `deadline` seconds.
+
+    `report` is called with every change. A VM that somebody has stopped is not waited for.
+
+    Raises OccupiedError if anything is in the way, NoNamespaceError, NotRunningError after the deadline, and the
+    KubeErrors of requests that will not succeed by waiting.
+    """
+    loading = _Load(client, fleet, namespace, report)
+    try:
+        async with asyncio.timeout(deadline):
+            return await loading.run()
+    except TimeoutError:
+        raise NotRunningError(deadline, dict(loading.waiting)) from None
+
+
+class _Load:
+    """One load, from the comparison to the last VM that runs."""
+
+    def __init__(self, client: Client, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._namespace = namespace
+        self._report = report
+        self._rng = Random()  # noqa: S311 - spreads retries
+        self._created = 0
+        self.waiting: tuple[tuple[str, str], ...] = (("the API server", "it has not answered"),)
+
+    async def run(self) -> Outcome:
+        """Compare, create, wait."""
+        missing = await self._compare()
+        await self._create(missing)
+        vms = await self._wait()
+        created_nodes = tuple(wish.name for wish in missing.nodes)
+        created_vms = tuple(wish.name for wish in missing.vms)
+        return Outcome(
+            created_nodes=created_nodes,
+            created_vms=created_vms,
+            found_nodes=_without(self._fleet.nodes, created_nodes),
+            found_vms=_without(self._fleet.vms, created_vms),
+            vms=vms,
+        )
+
+    async def _compare(self) -> Comparison:
+        """Look at what is there. The VMs first: a cluster without our resources must not be left with nodes."""
+        vms = await every(self._client, VIRTUAL_MACHINES, namespace=self._namespace)
+        try:
+            await self._client.get(_NAMESPACES, self._namespace)
+        except NotFoundError as error:
+            raise NoNamespaceError(
+                f"there is no namespace {self._namespace}: kubectl create namespace {self._namespace}"
+            ) from error
+        nodes = await every(self._client, NODES)
+        compared = compare(self._fleet, self._namespace, nodes=nodes, vms=vms)
+        if compared.conflicts:
+            raise OccupiedError(compared.conflicts)
+        return compared
+
+    async def _create(self, missing: Comparison) -> None:
+        total = len(missing.nodes) + len(missing.vms)
+        if not total:
+            return
+        self._report(Progress(Stage.CREATING, 0, total))
+
+        def count() -> None:
+            self._created += 1
+            self._report(Progress(Stage.CREATING, self._created, total))
+
+        async def node(wish: NodeWish) -> None:
+            await self._create_node(wish)
+            count()
+
+        async def vm(wish: VMWish) -> None:
+            await self._create_vm(wish)
+            count()
+
+        # Nodes first, so that the scheduler sees all of them when it places the first VM.
+        self.waiting = tuple((f"node {wish.name}", "it is not created") for wish in missing.nodes)
+        await each(missing.nodes, node)
+        self.waiting = tuple((f"VM {wish.name}", "it is not created") for wish in missing.vms)
+        await each(missing.vms, vm)
+
+    async def _create_node(self, wish: NodeWish) -> None:
+        body = node_manifest(wish, self._fleet.name)
+        try:
+            await patiently(lambda: self._client.create(NODES, body, server_deadline=_SERVER_DEADLINE), rng=self._rng)
+        except AlreadyExistsError:
+            there = await patiently(lambda: self._client.get(NODES, wish.name), rng=self._rng)
+            if (why := node_conflict(wish, there, self._fleet.name)) is not None:
+                raise OccupiedError([why]) from None
+
+    async def _create_vm(self, wish: VMWish) -> None:
+        body = vm_manifest(wish, self._fleet.name, self._namespace)
+        namespace = self._namespace
+        try:
+            await patiently(
+                lambda: self._client.create(
+                    VIRTUAL_MACHINES, body, namespace=namespace, server_deadline=_SERVER_DEADLINE
+                ),
+                rng=self._rng,
+            )
+        except AlreadyExistsError:
+            there = await patiently(
+                lambda: self._client.get(VIRTUAL_MACHINES, wish.name, namespace=namespace), rng=self._rng
+            )
+            if (why := vm_conflict(wish, there, self._fleet.name)) is not None:
+                raise OccupiedError([why]) from None
+
+    async def _wait(self) -> tuple[VirtualMachine, ...]:
+        """Wait until all nodes are ready and all VMs run; return the VMs."""
+        clock = asyncio.get_running_loop().time
+        view = View()
+        label = selector(self._fleet.name)
+        async with AsyncExitStack() as stack:
+            watch = stack.enter_async_context
+            nodes = await watch(watching(self._client, NODES, view, label_selector=label))
+            vms = await watch(
+                watching(self._client, VIRTUAL_MACHINES, view, namespace=self._namespace, label_selector=label)
+            )
+            began = clock()
+            total = len(self._fleet.nodes) + len(self._fleet.vms)
+            while True:
+                self.waiting = tuple(self._missing(nodes, vms, unnoticed=clock() - began >= UNNOTICED))
+                self._report(Progress(Stage.WAITING, total - len(self.waiting), total, self.waiting))
+                if not self.waiting:
+                    found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
+                    return tuple(vm for vm in found if vm is not None)
+                await view.change(_TICK)
+
+    def _missing(self, nodes: Store[Node], vms: Store[VirtualMachine], *, unnoticed: bool) -> Iterator[tuple[str, str]]:
+        for wish in self._fleet.nodes:
+            why = _node_is_not_ready(nodes.get(f"/{wish.name}"), unnoticed=unnoticed)
+            if why is not None:
+                yield f"node {wish.name}", why
+        for vm_wish in self._fleet.vms:
+            why = _vm_does_not_run(vms.get(f"{self._namespace}/{vm_wish.name}"), unnoticed=unnoticed)
+            if why is not None:
+                yield f"VM {vm_wish.name}", why
+
+
+def _node_is_not_ready(node: Node | None, *, unnoticed: bool) -> str | None:
+    if node is None:
+        return "it was deleted"
+    if not any(taint.key in _STARTUP_TAINTS for taint in node.spec.taints):
+        return None
+    return NO_KWOK if unnoticed else "it is not ready"
+
+
+def _vm_does_not_run(vm: VirtualMachine | None, *, unnoticed: bool) -> str | None:
+    if vm is None or vm.metadata.deletion_timestamp is not None:
+        return "it was deleted"
+    if vm.status.phase == Phase.RUNNING or not vm.spec.running:
+        return None
+    if not vm.status.conditions:
+        return NO_CONTROLLER if unnoticed else vm.status.phase
+    reasons = (condition.message for condition in vm.status.conditions if condition.type == READY)
+    return ": ".join(filter(None, (vm.status.phase, next(reasons, ""))))
+
+
+def _without(wishes: Iterable[NodeWish] | Iterable[VMWish], created: tuple[str, ...]) -> tuple[str, ...]:
+    new = set(created)
+    return tuple(wish.name for wish in wishes if wish.name not in new)
