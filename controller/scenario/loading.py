@@ -34,6 +34,8 @@ NO_CONTROLLER: Final = "no controller has taken it up; does `vmsim controller` r
 NO_KWOK: Final = "nothing makes it ready; does KWOK run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
 _SERVER_DEADLINE: Final = 10.0
 _TICK: Final = 1.0
+_PACE: Final = 0.1
+"""Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
 _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """They keep pods away from a new node until it has been seen Ready."""
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
@@ -201,6 +203,7 @@ class _Load:
                     found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
                     return tuple(vm for vm in found if vm is not None)
                 await view.change(_TICK)
+                await asyncio.sleep(_PACE)
 
     def _missing(self, nodes: Store[Node], vms: Store[VirtualMachine], *, unnoticed: bool) -> Iterator[tuple[str, str]]:
         for wish in self._fleet.nodes:

@@ -1,0 +1,151 @@
+"""Unloading: remove the VMs and nodes that carry a fleet's label, and wait until they and the VMs' pods are gone.
+
+Guarantees: idempotent; nothing without the label is touched, and every delete is for the very object that was seen
+(UID); nodes go last, since KWOK finishes no deletion of a pod on a node it does not know; no wait outlasts the
+deadline, and what is left then is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from random import Random
+from typing import Final, TypeVar
+
+from controller.domain import names
+from controller.domain.objects import Node, VirtualMachine
+from controller.engine.store import HasMetadata
+from controller.kube.client import Client
+from controller.kube.errors import ConflictError, NotFoundError
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.operations.watching import View, watching
+from controller.scenario.errors import NotGoneError
+from controller.scenario.fleet import selector
+from controller.scenario.paging import every
+from controller.scenario.parallel import each, patiently
+
+T = TypeVar("T", bound=HasMetadata)
+_TICK: Final = 1.0
+_PACE: Final = 0.1
+"""Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How far an unload has come: VMs (with their pods) and nodes that are gone, of how many."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What an unload removed: VMs as `namespace/name`, and nodes."""
+
+    vms: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+async def unload(client: Client, fleet: str, *, report: Callable[[Removal], None], deadline: float) -> Removed:
+    """Remove everything that carries the label of a fleet, in every namespace, within `deadline` seconds.
+
+    `report` is called as things go. VMs of others that run on the fleet's nodes are moved by the controller when
+    these nodes go.
+
+    Raises NotGoneError after the deadline, and the KubeErrors of requests that will not succeed by waiting.
+    """
+    unloading = _Unload(client, fleet, report)
+    try:
+        async with asyncio.timeout(deadline):
+            return await unloading.run()
+    except TimeoutError:
+        raise NotGoneError(deadline, unloading.left) from None
+
+
+class _Unload:
+    """One unload, from the lists to the last node that is gone."""
+
+    def __init__(self, client: Client, fleet: str, report: Callable[[Removal], None]) -> None:
+        self._client = client
+        self._label = selector(fleet)
+        self._report = report
+        self._rng = Random()  # noqa: S311 - spreads retries
+        self._total = 0
+        self.left: tuple[str, ...] = ("what the API server has not told",)
+
+    async def run(self) -> Removed:
+        """Remove VMs, then nodes."""
+        vms = await every(self._client, VIRTUAL_MACHINES, label_selector=self._label)
+        nodes = await every(self._client, NODES, label_selector=self._label)
+        self._total = len(vms) + len(nodes)
+        if vms:
+            await self._remove_vms(vms, len(nodes))
+        if nodes:
+            await self._remove_nodes(nodes)
+        return Removed(
+            vms=tuple(sorted(vm.metadata.key for vm in vms)), nodes=tuple(sorted(node.metadata.name for node in nodes))
+        )
+
+    async def _remove_vms(self, vms: list[VirtualMachine], nodes: int) -> None:
+        view = View()
+        ours = {vm.metadata.uid: f"VM {vm.metadata.key}" for vm in vms}
+        async with AsyncExitStack() as stack:
+            watch = stack.enter_async_context
+            shown = await watch(watching(self._client, VIRTUAL_MACHINES, view, label_selector=self._label))
+            pods = await watch(watching(self._client, PODS, view, label_selector=names.VM_LABEL))
+
+            def there() -> set[str]:
+                return _uids(shown) | {owner.uid for pod in pods if (owner := pod.owner) is not None}
+
+            await self._remove(VIRTUAL_MACHINES, vms, ours, there, view, later=nodes)
+
+    async def _remove_nodes(self, nodes: list[Node]) -> None:
+        view = View()
+        ours = {node.metadata.uid: f"node {node.metadata.name}" for node in nodes}
+        async with watching(self._client, NODES, view, label_selector=self._label) as shown:
+            await self._remove(NODES, nodes, ours, lambda: _uids(shown), view, later=0)
+
+    async def _remove(
+        self,
+        resource: Resource[T],
+        objects: Iterable[T],
+        ours: Mapping[str, str],
+        there: Callable[[], set[str]],
+        view: View,
+        *,
+        later: int,
+    ) -> None:
+        """Delete objects, and wait until none of `ours` (by UID) is there; `later` more will be removed after them."""
+        self.left = tuple(ours.values())
+        deleting = asyncio.create_task(each(objects, lambda item: self._delete(resource, item)))
+        try:
+            while True:
+                if deleting.done():
+                    deleting.result()  # raises what ended it
+                uids = there()
+                self.left = tuple(name for uid, name in ours.items() if uid in uids)
+                self._report(Removal(self._total - len(self.left) - later, self._total))
+                if not self.left and deleting.done():
+                    return
+                await view.change(_TICK)
+                await asyncio.sleep(_PACE)
+        finally:
+            deleting.cancel()
+            await asyncio.gather(deleting, return_exceptions=True)
+
+    async def _delete(self, resource: Resource[T], item: T) -> None:
+        metadata = item.metadata
+
+        async def request() -> None:
+            await self._client.delete(resource, metadata.name, namespace=metadata.namespace or None, uid=metadata.uid)
+
+        try:
+            await patiently(request, rng=self._rng)
+        except (NotFoundError, ConflictError):  # gone, or another object's name now
+            return
+
+
+def _uids(objects: Iterable[HasMetadata]) -> set[str]:
+    return {item.metadata.uid for item in objects}
