@@ -17,13 +17,15 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from controller.cli import exits, migrate, session
+from controller.cli import exits, session
 from controller.domain import names
 from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store
 from controller.kube.client import Client
 from controller.kube.errors import NotFoundError
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.operations import migrations as moves
+from controller.operations.api import SERVER_DEADLINE
 from controller.operations.watching import View, watching
 
 PRIORITY: Final = "system-critical"
@@ -72,7 +74,7 @@ def survey(
     busy = {m.vm_key for m in migrations if not m.finished and m.spec.record_of is None}
     ended = {key: migration for key, migration in ours.items() if migration is None or migration.finished}
     failed = {key: "its migration was deleted" for key, migration in ended.items() if migration is None} | {
-        key: migrate.failure(migration)
+        key: moves.failure(migration)
         for key, migration in ended.items()
         if migration is not None and migration.status.phase == "Failed"
     }
@@ -207,17 +209,15 @@ class _Drain:
 
     async def _create(self, vms: Iterable[VirtualMachine]) -> None:
         for vm in vms:
-            namespace = vm.metadata.namespace
-            body = migrate.manifest(
+            wish = moves.Wish(
                 vm=vm.metadata.name,
-                namespace=namespace,
-                to=None,
+                namespace=vm.metadata.namespace,
                 reason=self._request.reason,
                 priority=PRIORITY,
                 labels={names.DRAIN_LABEL: label(self._node)},
             )
             created = await self._client.create(
-                MIGRATIONS, body, namespace=namespace, server_deadline=session.SERVER_DEADLINE
+                MIGRATIONS, moves.manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
             )
             self._created[vm.metadata.key] = created
             self._console.print(f"{vm.metadata.key}: migration {created.metadata.name} created")
@@ -228,14 +228,14 @@ class _Drain:
             reason = hindrance(migration) if migration is not None else None
             if migration is not None and reason is not None and f"{key} {reason}" not in self._told:
                 self._told.add(f"{key} {reason}")
-                self._console.print(f"{key}: {migrate.progress(migration, 0)}")
+                self._console.print(f"{key}: {moves.progress(migration, 0)}")
         for key in sorted((now.moved | now.failed.keys()) - self._told):
             self._told.add(key)
             migration = ours[key]
             if key in now.failed:
                 self._console.print(f"{key}: failed: {now.failed[key]}")
             elif migration is not None:
-                self._console.print(f"{migration.metadata.namespace}/{migrate.success(migration)}")
+                self._console.print(f"{migration.metadata.namespace}/{moves.success(migration)}")
 
 
 def _newest(created: VirtualMachineMigration, store: Store[VirtualMachineMigration]) -> VirtualMachineMigration | None:

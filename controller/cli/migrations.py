@@ -14,8 +14,8 @@ from controller.cli.text import age, cell, one_line
 from controller.domain.objects import VirtualMachineMigration
 from controller.kube.client import Client
 from controller.kube.resources import MIGRATIONS
+from controller.operations.listing import everything
 
-_PAGE: Final = 500
 _COLOURS: Final = {
     "Pending": "yellow",
     "Terminating": "cyan",
@@ -31,7 +31,7 @@ def run(kubeconfig: str | None, namespace: str | None, *, everywhere: bool) -> N
 
     async def work(client: Client, own: str) -> int:
         where = None if everywhere else namespace or own
-        found = await _list(client, where)
+        found = await everything(client, MIGRATIONS, namespace=where)
         if found:
             session.console().print(table(found, namespaces=everywhere, now=datetime.now(UTC)), soft_wrap=False)
         else:
@@ -77,14 +77,3 @@ def _message(migration: VirtualMachineMigration) -> str:
     if status.phase == "Succeeded":
         return ""
     return ": ".join(filter(None, (status.failure_reason, one_line(status.message))))
-
-
-async def _list(client: Client, namespace: str | None) -> list[VirtualMachineMigration]:
-    found: list[VirtualMachineMigration] = []
-    token = ""
-    while True:
-        page = await client.list_page(MIGRATIONS, namespace=namespace, limit=_PAGE, continue_token=token)
-        found += page.items
-        token = page.continue_token
-        if not token:
-            return found

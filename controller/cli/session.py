@@ -14,14 +14,11 @@ import typer
 from rich.console import Console
 
 from controller.cli.exits import INTERRUPTED, CommandError, fail
-from controller.cli.text import one_line
 from controller.kube import credentials, errors
 from controller.kube.client import Client
-from controller.operations.errors import SimulatorError
+from controller.operations.errors import SimulatorError, translated
 from controller.telemetry import logs
 
-SERVER_DEADLINE: Final = 10.0
-"""Seconds that the API server may take for a create."""
 _PIPE_WIDTH: Final = 10_000
 """Columns where there is no terminal to fit: what reads us can cope with long lines."""
 
@@ -48,15 +45,7 @@ async def _connected(kubeconfig: str | None, work: Callable[[Client, str], Await
 
 def explain(error: errors.KubeError) -> str:
     """Say in one line what went wrong, and what to do about it where that is known."""
-    match error:
-        case errors.TransportError():
-            return one_line(f"the API server does not answer: {error}")
-        case errors.NotFoundError(reason=""):  # of an object that is not there it would say NotFound
-            return "the cluster does not know our resources: install them with hack/setup_vm_crd.sh"
-        case errors.StatusError():
-            return one_line(error.message)
-        case _:
-            return one_line(str(error))
+    return str(translated(error))
 
 
 def console() -> Console:

@@ -7,6 +7,9 @@ from datetime import datetime
 from rich.text import Text
 
 from controller.domain.status import parse_timestamp
+from controller.operations.text import one_line
+
+__all__ = ["age", "cell", "one_line"]
 
 
 def age(created: str | None, now: datetime) -> str:
@@ -25,11 +28,6 @@ def age(created: str | None, now: datetime) -> str:
     if hours < 8:  # noqa: PLR2004
         return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
     return f"{hours}h" if hours < 48 else f"{days}d"  # noqa: PLR2004
-
-
-def one_line(text: str | None) -> str:
-    """Return text that somebody else wrote as one line without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text or "").split())
 
 
 def cell(text: str | None, style: str = "") -> Text:

@@ -1,16 +1,86 @@
 """Every way an operation can fail, as a type.
 
-Guarantees: a message is one line that says what went wrong and what to do next; whoever catches `SimulatorError` has
-caught everything this room raises on purpose. What the API server or the way to it does is a `KubeError`, until
-`translated` makes one of these of it.
+Guarantees: a message is one line that says what went wrong and, where that is known, what to do next; whoever catches
+`SimulatorError` has caught everything this room raises on purpose. What the API server or the way to it does is a
+`KubeError`, until `translated` makes one of these of it.
 """
 
 from __future__ import annotations
 
+from controller.kube import errors
+from controller.operations.text import one_line
+
 
 class SimulatorError(Exception):
-    """Anything that can go wrong on purpose: the message says what to do."""
+    """Anything that can go wrong. The message is one line for a person."""
+
+
+class NoClusterError(SimulatorError):
+    """There are no usable credentials, or nobody who understands us answers at their address."""
+
+
+class CRDMissingError(SimulatorError):
+    """The cluster does not know VirtualMachine or VirtualMachineMigration."""
+
+
+class RefusedError(SimulatorError):
+    """The API server refused, in its own words; `code` is HTTP's, `reason` Kubernetes' word for it."""
+
+    def __init__(self, message: str, *, code: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
 
 
 class NotListedError(SimulatorError):
     """The API server did not list a resource in time; the log says why, try by try."""
+
+
+class InvalidValueError(SimulatorError, ValueError):
+    """A value that cannot be used. The message names the field and says what is wanted."""
+
+
+class NoSuchVMError(SimulatorError):
+    """There is no such VM, or no longer."""
+
+
+class VMExistsError(SimulatorError):
+    """There is such a VM already."""
+
+
+class NoControllerError(SimulatorError):
+    """Nobody carries out what was asked for: most likely no controller runs."""
+
+
+class TimedOutError(SimulatorError, TimeoutError):
+    """What was waited for did not happen in time. What was asked for stays asked for."""
+
+
+class UnschedulableError(TimedOutError):
+    """The scheduler found no node in time; the message quotes it."""
+
+
+class MigrationFailedError(SimulatorError):
+    """The VM did not move; `reason` says why in one word, as `status.failureReason` does."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def no_such_vm(name: str, namespace: str) -> NoSuchVMError:
+    """Say that a VM is not there."""
+    return NoSuchVMError(f"there is no VM {name} in namespace {namespace}: see kubectl get vm -A")
+
+
+def translated(error: errors.KubeError) -> SimulatorError:
+    """Say in one line what went wrong, and what to do about it where that is known."""
+    match error:
+        case errors.TransportError():
+            return NoClusterError(one_line(f"the API server does not answer: {error}"))
+        case errors.NotFoundError(reason=""):  # of an object that is not there it would say NotFound
+            return CRDMissingError("the cluster does not know our resources: install them with hack/setup_vm_crd.sh")
+        case errors.StatusError():
+            return RefusedError(one_line(error.message), code=error.code, reason=error.reason)
+        case _:  # no credentials, or a reply that is none of an API server's
+            return NoClusterError(one_line(str(error)))

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 
 from controller.engine.reflector import Reflector
 from controller.engine.store import HasMetadata, Store
-from controller.kube.client import Client
 from controller.kube.resources import Resource
+from controller.operations.api import Api
 from controller.operations.errors import NotListedError
 
 T = TypeVar("T", bound=HasMetadata)
@@ -46,7 +46,7 @@ class View:
 
 @asynccontextmanager
 async def watching(
-    client: Client,
+    client: Api,
     resource: Resource[T],
     view: View,
     *,

@@ -1,28 +1,29 @@
-"""What `vmsim migrate` sends and says."""
+"""What a migration asks for, and how it is told in one line."""
 
 from __future__ import annotations
 
 import pytest
 
-from controller.cli.migrate import UNNOTICED, failure, how_to_cancel, manifest, progress, success
+from controller.operations.migrations import Wish, failure, how_to_cancel, manifest, progress, success
+from controller.operations.waiting import UNNOTICED
 from tests.unit.cli.builders import migration
 
 
 def test_the_name_begins_with_the_vms() -> None:
     """The API server makes it unique."""
-    body = manifest(vm="vm-1", namespace="here", to=None, reason=None, priority=None, labels={})
+    body = manifest(Wish(vm="vm-1", namespace="here"))
     assert body["metadata"] == {"generateName": "vm-1-", "namespace": "here"}
 
 
 def test_only_what_was_said_is_in_the_spec() -> None:
     """Defaults are the schema's."""
-    body = manifest(vm="vm-1", namespace="here", to=None, reason=None, priority=None, labels={})
+    body = manifest(Wish(vm="vm-1", namespace="here"))
     assert body["spec"] == {"vmName": "vm-1"}
 
 
 def test_every_wish_is_in_the_spec() -> None:
     """Under the schema's names."""
-    body = manifest(vm="v", namespace="here", to="n2", reason="why", priority="user-triggered", labels={"a": "b"})
+    body = manifest(Wish("v", "here", to="n2", reason="why", priority="user-triggered", labels={"a": "b"}))
     assert body["spec"] == {"vmName": "v", "targetNode": "n2", "reason": "why", "priority": "user-triggered"}
     assert body["metadata"]["labels"] == {"a": "b"}
 

@@ -1,0 +1,146 @@
+"""Migrations: ask for a VM to move, follow it until it has moved or not, and say in one line how that goes.
+
+Guarantees: a migration is created only for a VM that exists; while one is followed nothing is polled; whoever stops
+following it has not stopped it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachineMigration
+from controller.kube.resources import MIGRATIONS
+from controller.operations import vms
+from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.errors import MigrationFailedError, NoControllerError, TimedOutError
+from controller.operations.text import one_line
+from controller.operations.waiting import UNNOTICED
+from controller.operations.watching import View, watching
+
+_TICK: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asks for: which VM, where to (None: the scheduler chooses), why, how urgently."""
+
+    vm: str
+    namespace: str
+    to: str | None = None
+    reason: str | None = None
+    priority: str | None = None
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def manifest(wish: Wish) -> dict[str, Any]:
+    """Return the migration to create; its name begins with the VM's, and the API server makes it unique."""
+    wishes = {"targetNode": wish.to, "reason": wish.reason, "priority": wish.priority}
+    metadata: dict[str, Any] = {"generateName": f"{wish.vm}-", "namespace": wish.namespace}
+    if wish.labels:
+        metadata["labels"] = dict(wish.labels)
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.MIGRATION_KIND,
+        "metadata": metadata,
+        "spec": {"vmName": wish.vm, **{key: value for key, value in wishes.items() if value is not None}},
+    }
+
+
+def how_to_cancel(namespace: str, name: str) -> str:
+    """Return the command that cancels a migration."""
+    return f"""kubectl patch vmm -n {namespace} {name} --type=merge -p '{{"spec":{{"cancel":true}}}}'"""
+
+
+def progress(migration: VirtualMachineMigration, waited: float) -> str:
+    """Say in one line how far a migration has come, and what it waits for."""
+    status = migration.status
+    message = one_line(status.message)
+    if unnoticed(migration, waited):
+        message = "no controller has taken it up; does `vmsim controller` run, and watch this namespace?"
+    where = {
+        "Terminating": f"{status.source_pod or 'the source'} leaves {status.source_node or 'its node'}",
+        "Scheduling": f"{status.target_pod or 'the target'} waits for a node",
+        "Starting": f"{status.target_pod or 'the target'} starts on {status.target_node or 'its node'}",
+    }.get(status.phase, "")
+    return ": ".join(filter(None, (status.phase, message or where)))
+
+
+def unnoticed(migration: VirtualMachineMigration, waited: float) -> bool:
+    """Whether nobody has said a word about a migration for so long that most likely nobody will."""
+    status = migration.status
+    return status.phase == "Pending" and not one_line(status.message) and waited >= UNNOTICED
+
+
+def success(migration: VirtualMachineMigration) -> str:
+    """Say in one line what moved where, and how long it was away."""
+    status = migration.status
+    away = f", downtime {status.downtime_seconds} s" if status.downtime_seconds is not None else ""
+    return f"{migration.spec.vm_name}: {status.source_node or '?'} → {status.target_node or '?'}{away}"
+
+
+def failure(migration: VirtualMachineMigration) -> str:
+    """Say in one line why a migration failed."""
+    status = migration.status
+    return ": ".join(filter(None, (status.failure_reason or "Failed", one_line(status.message))))
+
+
+async def create(client: Api, wish: Wish) -> VirtualMachineMigration:
+    """Ask for a VM to move. Raises NoSuchVMError, or the KubeError of whoever refuses."""
+    await vms.get(client, wish.namespace, wish.vm)
+    return await client.create(MIGRATIONS, manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE)
+
+
+async def follow(
+    client: Api,
+    created: VirtualMachineMigration,
+    *,
+    timeout: float | None,  # noqa: ASYNC109 - the way out differs from a cancellation's
+    tell: Callable[[str], None] | None = None,
+) -> VirtualMachineMigration:
+    """Follow a migration until it has succeeded; return its last state.
+
+    With `tell`, a person watches: it hears in one line how far the migration has come, whenever that changes, and
+    judges for themselves when nobody takes it up. A `timeout` of None waits as long as the controller does.
+
+    Raises MigrationFailedError when the VM did not move, or will not since the migration was deleted; TimedOutError
+    when it has not ended within `timeout` seconds, and without `tell` NoControllerError when nobody has taken it up
+    within 10 s: in both cases it goes on.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    ends = began + timeout if timeout is not None else float("inf")
+    namespace, name = created.metadata.namespace, created.metadata.name
+    view = View()
+    said = ""
+    async with watching(client, MIGRATIONS, view, namespace=namespace) as store:
+        while True:
+            migration = store.get(created.metadata.key)
+            if migration is None or migration.metadata.uid != created.metadata.uid:
+                raise MigrationFailedError(f"migration {name} was deleted", reason="Deleted")
+            if migration.finished:
+                return _succeeded(migration)
+            waited = clock() - began
+            words = progress(migration, waited)
+            if tell is not None and words != said:
+                said = words
+                tell(words)
+            goes_on = f"it goes on. To cancel it: {how_to_cancel(namespace, name)}"
+            if tell is None and unnoticed(migration, waited):
+                raise NoControllerError(f"the migration is {words} Once one runs, {goes_on}")
+            if clock() >= ends:
+                raise TimedOutError(f"after {timeout:g} s the migration is {words}; {goes_on}")
+            await view.change(min(_TICK, ends - clock()))
+
+
+def _succeeded(migration: VirtualMachineMigration) -> VirtualMachineMigration:
+    if migration.status.phase != "Succeeded":
+        raise MigrationFailedError(
+            f"{migration.spec.vm_name} did not move: {failure(migration)}",
+            reason=migration.status.failure_reason or "Failed",
+        )
+    return migration

@@ -1,0 +1,119 @@
+"""VMs: create, read and delete them.
+
+Guarantees: a delete hits the VM that was found under the name and no namesake that came after it; what is there
+already, or is not there, is an error of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine
+from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
+from controller.kube.resources import VIRTUAL_MACHINES, Resource
+from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.errors import VMExistsError, no_such_vm
+from controller.operations.listing import everything
+
+AS_WRITTEN: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
+"""VMs as plain dicts, with every field that the API server has."""
+_AT_ONCE: Final = 16
+"""Deletes under way at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A VM that somebody wants: ratios as plain decimal strings; a consumption of None follows the spec's ratio."""
+
+    name: str
+    namespace: str
+    cpu: str
+    memory: str
+    cpu_consumption: str | None = None
+    memory_consumption: str | None = None
+
+
+def manifest(wish: Wish) -> dict[str, Any]:
+    """Return the VM to create."""
+    used = {names.CPU_CONSUMPTION: wish.cpu_consumption, names.MEMORY_CONSUMPTION: wish.memory_consumption}
+    annotations = {key: value for key, value in used.items() if value is not None}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.VM_KIND,
+        "metadata": {
+            "name": wish.name,
+            "namespace": wish.namespace,
+            **({"annotations": annotations} if annotations else {}),
+        },
+        "spec": {"resources": {"cpu": wish.cpu, "memory": wish.memory}, "running": True},
+    }
+
+
+async def create(client: Api, wish: Wish) -> VirtualMachine:
+    """Create a VM. Raises VMExistsError, or the KubeError of whoever refuses."""
+    try:
+        return await client.create(
+            VIRTUAL_MACHINES, manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+        )
+    except AlreadyExistsError as error:
+        raise VMExistsError(
+            f"there is a VM {wish.name} in namespace {wish.namespace} already: delete it first, or choose another name"
+        ) from error
+
+
+async def get(client: Api, namespace: str, name: str) -> VirtualMachine:
+    """Read a VM. Raises NoSuchVMError."""
+    try:
+        return await client.get(VIRTUAL_MACHINES, name, namespace=namespace)
+    except NotFoundError as error:
+        if not error.reason:  # it is the resource that is not there
+            raise
+        raise no_such_vm(name, namespace) from error
+
+
+async def list_as_written(client: Api, namespace: str) -> list[dict[str, Any]]:
+    """Return every VM of a namespace as kubectl's JSON shows it."""
+    return await everything(client, AS_WRITTEN, namespace=namespace)
+
+
+async def delete(client: Api, namespace: str, name: str) -> VirtualMachine:
+    """Delete a VM, and with it its pod; return what it was. Raises NoSuchVMError."""
+    vm = await get(client, namespace, name)
+    if not await _delete(client, vm):
+        raise no_such_vm(name, namespace)
+    return vm
+
+
+async def delete_all(client: Api, namespace: str) -> int:
+    """Delete every VM that is there now; return how many there were."""
+    found = await everything(client, VIRTUAL_MACHINES, namespace=namespace)
+    return sum(await _all(client, found))
+
+
+async def _all(client: Api, found: Iterable[VirtualMachine]) -> list[bool]:
+    """Delete several; whatever one of them meets, the others are deleted, too."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(vm: VirtualMachine) -> bool:
+        async with turns:
+            return await _delete(client, vm)
+
+    ended = await asyncio.gather(*map(one, found), return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in ended if isinstance(outcome, bool)]
+
+
+async def _delete(client: Api, vm: VirtualMachine) -> bool:
+    """Delete this VM and no namesake; return False if it was gone."""
+    metadata = vm.metadata
+    try:
+        await client.delete(VIRTUAL_MACHINES, metadata.name, namespace=metadata.namespace, uid=metadata.uid)
+    except (NotFoundError, ConflictError):
+        return False
+    return True

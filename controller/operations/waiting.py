@@ -1,0 +1,126 @@
+"""Waiting for a VM to become what somebody wants it to be.
+
+Guarantees: what is waited for is news from the API server, never a poll; every wait has an end; a VM that nobody takes
+care of is told apart from one that takes its time: while the controller writes about other VMs of the namespace it is
+only busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from controller.domain import status
+from controller.domain.objects import Condition, VirtualMachine, VMStatus
+from controller.engine.store import Store
+from controller.kube.resources import VIRTUAL_MACHINES
+from controller.operations import vms
+from controller.operations.api import Api
+from controller.operations.errors import (
+    NoControllerError,
+    NoSuchVMError,
+    TimedOutError,
+    UnschedulableError,
+)
+from controller.operations.text import one_line
+from controller.operations.watching import View, watching
+
+UNNOTICED: Final = 10.0
+"""Seconds without a word from the controller after which we say that none runs."""
+_UNTOUCHED: Final = VMStatus()
+
+
+class Attention:
+    """How long ago the controller last wrote about any of the VMs in a store."""
+
+    def __init__(self, store: Store[VirtualMachine], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heard = clock()
+        store.listen(self._change)
+
+    def _change(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        if new is not None and new.status != (old.status if old is not None else _UNTOUCHED):
+            self._heard = self._clock()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the silence has lasted too long; 0 once it has."""
+        return max(0.0, self._heard + UNNOTICED - self._clock())
+
+
+def untouched(vm: VirtualMachine) -> bool:
+    """Whether no controller has ever written this VM's status: the first write brings conditions."""
+    return not vm.status.conditions
+
+
+def no_controller(what: str, namespace: str) -> NoControllerError:
+    """Say that nobody takes care of something."""
+    return NoControllerError(
+        f"{what}, and no controller has said a word for {UNNOTICED:g} s: "
+        f"start `vmsim controller`, and see that it watches namespace {namespace}"
+    )
+
+
+async def for_phase(
+    client: Api,
+    namespace: str,
+    name: str,
+    phase: str,
+    *,
+    timeout: float,  # noqa: ASYNC109 - the way out differs from a cancellation's
+) -> VirtualMachine:
+    """Wait until a VM is in a phase, or has passed it since the call; return the VM.
+
+    Raises NoSuchVMError, also when the VM is deleted meanwhile; NoControllerError when nobody takes care of it for
+    10 s; UnschedulableError or TimedOutError after `timeout` seconds.
+    """
+    before = (await vms.get(client, namespace, name)).status.conditions
+
+    def there(vm: VirtualMachine) -> bool:
+        return vm.status.phase == phase or _passed(vm, phase, before)
+
+    return await until(client, namespace, name, there, wanted=phase, timeout=timeout)
+
+
+def _passed(vm: VirtualMachine, phase: str, before: tuple[Condition, ...]) -> bool:
+    """Whether the history tells of a phase that it did not tell of before: several may come in one write."""
+    return any(told.type == f"Phase{phase}" and told not in before for told in vm.status.conditions)
+
+
+async def until(
+    client: Api,
+    namespace: str,
+    name: str,
+    accept: Callable[[VirtualMachine], bool],
+    *,
+    wanted: str,
+    timeout: float,  # noqa: ASYNC109 - as above
+) -> VirtualMachine:
+    """Wait until `accept` takes a VM that exists, which errors call `wanted`; return the VM. Raises as `for_phase`."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + timeout
+    view = View()
+    async with watching(client, VIRTUAL_MACHINES, view, namespace=namespace) as store:
+        attention = Attention(store, clock)
+        while True:
+            vm = store.get(f"{namespace}/{name}")
+            if vm is None:
+                raise NoSuchVMError(f"VM {name} was deleted before it was {wanted}")
+            if accept(vm):
+                return vm
+            if untouched(vm) and attention.left <= 0:
+                raise no_controller(f"VM {name} is {vm.status.phase}, not {wanted}", namespace)
+            if clock() >= ends:
+                raise late(vm, wanted, timeout)
+            await view.change(min(attention.left or timeout, ends - clock()))
+
+
+def late(vm: VirtualMachine, wanted: str, timeout: float) -> TimedOutError:
+    """Say what a VM is instead of what it was to be, and why."""
+    ready = next((found for found in vm.status.conditions if found.type == status.READY), None)
+    why = f": {one_line(f'{ready.reason}: {ready.message}')}" if ready is not None and ready.status != "True" else ""
+    if untouched(vm):
+        why = ": no controller has taken it up; does `vmsim controller` run?"
+    kind = UnschedulableError if ready is not None and ready.reason == "Unschedulable" else TimedOutError
+    return kind(f"after {timeout:g} s VM {vm.metadata.name} is {vm.status.phase}, not {wanted}{why}")
