@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -25,22 +25,28 @@ from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineM
 from controller.engine.events import Recorder
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Reflector
-from controller.engine.store import Store
+from controller.engine.store import HasMetadata, Store
 from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube import credentials
 from controller.kube.client import Client
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.reconcilers.migration import MigrationReconciler
 from controller.reconcilers.sources import Caches, feed, feed_migrations
 from controller.reconcilers.turns import Limits, Turns
 from controller.reconcilers.vm import VMReconciler, no_events
 from controller.telemetry import metrics
+from controller.telemetry.exposition import Source
 from controller.telemetry.health import Health, LoopMonitor
+from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
+from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.server import Server
+from controller.telemetry.transport import ReflectorMetrics, RequestMetrics
+from controller.telemetry.vms import VMMetrics, VMSeries
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T", bound=HasMetadata)
 AnyReflector: TypeAlias = (
     Reflector[VirtualMachine] | Reflector[Pod] | Reflector[Node] | Reflector[VirtualMachineMigration]
 )
@@ -64,6 +70,7 @@ class Settings:
     workers: int
     bind_address: str
     events: bool
+    vm_metrics: bool
     policy: LauncherPolicy
     limits: Limits
 
@@ -77,9 +84,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     source = credentials.find(settings.kubeconfig)
     monitor = LoopMonitor()
     registry = metrics.new_registry()
-    async with await Client.connect(source) as client:
+    metrics.event_loop_lag(registry, lambda: monitor.lag)
+    leadership = metrics.Leadership(registry, names.CONTROLLER_NAME)
+    caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
+    nodes: Store[Node] = Store()
+    series = _series(registry, settings, caches, nodes)
+    async with await Client.connect(source, answered=RequestMetrics(registry).answered) as client:
         health = Health(monitor, client.ready)
-        async with Server(settings.bind_address, registry, health) as server:
+        async with Server(settings.bind_address, registry, health, series) as server:
             _log.info(
                 "starting",
                 version=__version__,
@@ -88,9 +100,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 workers=settings.workers,
                 metrics=f"{server.url}/metrics",
             )
-            caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
-            nodes: Store[Node] = Store()
-            reflectors = _reflectors(client, caches, nodes, rng)
+            reflectors = _reflectors(client, caches, nodes, rng, registry)
             background = [
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
@@ -134,6 +144,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     migrations.begin()
                     for group in workers:
                         group.start()
+                    leadership.acts(True)
                     await _first(stop, background)
                 _log.info("stopping")
             finally:
@@ -142,19 +153,51 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     _log.info("stopped")
 
 
+def _series(
+    registry: CollectorRegistry, settings: Settings, caches: Mapping[str | None, Caches], nodes: Store[Node]
+) -> list[Source]:
+    """Derive metrics from caches that are still empty; return the families that are too large for a registry."""
+    vms = [cache.vms for cache in caches.values()]
+    migrations = [cache.migrations for cache in caches.values()]
+    VMMetrics(registry, vms)
+    MigrationMetrics(registry, migrations)
+    found: list[Source] = [NodeMetrics(nodes, [cache.pods for cache in caches.values()], settings.policy.reference)]
+    if settings.vm_metrics:
+        found += [VMSeries(vms), MigrationSeries(migrations)]
+    return found
+
+
 def _reflectors(
-    client: Client, caches: Mapping[str | None, Caches], nodes: Store[Node], rng: Random
+    client: Client,
+    caches: Mapping[str | None, Caches],
+    nodes: Store[Node],
+    rng: Random,
+    registry: CollectorRegistry,
 ) -> list[tuple[str, AnyReflector]]:
-    found: list[tuple[str, AnyReflector]] = [("nodes", Reflector(client, NODES, nodes, rng=rng))]
+    """Make a reflector of every cache, each with its name for people."""
+    metrics = ReflectorMetrics(registry, asyncio.get_running_loop().time)
+
+    def reflector(
+        resource: Resource[T], store: Store[T], *, namespace: str | None = None, label_selector: str | None = None
+    ) -> Reflector[T]:
+        name = f"{resource.plural}/{namespace}" if namespace else resource.plural
+        return Reflector(
+            client,
+            resource,
+            store,
+            rng=rng,
+            namespace=namespace,
+            label_selector=label_selector,
+            metrics=metrics.reflector(name),
+        )
+
+    found: list[tuple[str, AnyReflector]] = [("nodes", reflector(NODES, nodes))]
     for namespace, cache in caches.items():
         where = f" in {namespace}" if namespace else ""
         found += [
-            (f"VMs{where}", Reflector(client, VIRTUAL_MACHINES, cache.vms, rng=rng, namespace=namespace)),
-            (f"migrations{where}", Reflector(client, MIGRATIONS, cache.migrations, rng=rng, namespace=namespace)),
-            (
-                f"pods{where}",
-                Reflector(client, PODS, cache.pods, rng=rng, namespace=namespace, label_selector=names.VM_LABEL),
-            ),
+            (f"VMs{where}", reflector(VIRTUAL_MACHINES, cache.vms, namespace=namespace)),
+            (f"migrations{where}", reflector(MIGRATIONS, cache.migrations, namespace=namespace)),
+            (f"pods{where}", reflector(PODS, cache.pods, namespace=namespace, label_selector=names.VM_LABEL)),
         ]
     return found
 

@@ -182,6 +182,14 @@ def controller(
     events: Annotated[
         bool, typer.Option("--events/--no-events", envvar="VMSIM_EVENTS", help="Write Kubernetes Events about VMs.")
     ] = True,
+    vm_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--vm-metrics/--no-vm-metrics",
+            envvar="VMSIM_VM_METRICS",
+            help="Expose series of single VMs and migrations. Without them there are as many series as nodes.",
+        ),
+    ] = True,
     parallel_migrations_per_cluster: Annotated[
         int,
         typer.Option(
@@ -231,6 +239,7 @@ def controller(
         workers=workers,
         bind_address=_address(metrics_bind_address),
         events=events,
+        vm_metrics=vm_metrics,
         policy=LauncherPolicy(
             reference=_reference(reference_cpu, reference_memory),
             node_selector=_selector(node_selector),

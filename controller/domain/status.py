@@ -76,6 +76,12 @@ def parse_timestamp(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def seconds_between(earlier: str | None, later: str | None) -> float | None:
+    """Return the time between two Kubernetes times, at least 0: clocks differ; None unless both are readable."""
+    began, ended = parse_timestamp(earlier), parse_timestamp(later)
+    return max(0.0, (ended - began).total_seconds()) if began is not None and ended is not None else None
+
+
 def pod_phase(pod: Pod) -> Phase:
     """Phase of a VM whose launcher this is."""
     if pod.done:
@@ -135,7 +141,7 @@ def extend(
     the cluster's clocks and ours differ by a little.
     """
     recorded = vm.status.conditions
-    history = [condition for condition in recorded if condition.type.startswith(_HISTORY_PREFIX)]
+    history = _history(recorded)
     fresh = list(steps)
     if not history:
         fresh.insert(0, Step(Phase.PENDING, vm.metadata.creation_timestamp or now))
@@ -156,6 +162,10 @@ def extend(
     before = {condition.type: condition for condition in recorded}
     current = tuple(_settle(verdict, before.get(verdict.type), now) for verdict in standing)
     return msgspec.structs.replace(target, conditions=(*current, *history[-history_limit:]))
+
+
+def _history(conditions: Iterable[Condition]) -> list[Condition]:
+    return [condition for condition in conditions if condition.type.startswith(_HISTORY_PREFIX)]
 
 
 def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
@@ -194,3 +204,17 @@ def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float)
         last_failed_pod_uid=pod.metadata.uid,
         retry_after_timestamp=timestamp(datetime.fromtimestamp(math.ceil(now.timestamp() + delay), UTC)),
     )
+
+
+def first_steps(old: VirtualMachine, new: VirtualMachine) -> tuple[Step, ...]:
+    """Return the steps between two states of a VM, as long as it is in the life that its creation began.
+
+    Later lives, and a VM that was made stopped, say nothing about how long a creation takes.
+    """
+    if old.metadata.uid != new.metadata.uid or new.status.incarnation != 0:
+        return ()
+    told, known = _history(new.status.conditions), len(_history(old.status.conditions))
+    steps = tuple(
+        Step(Phase(item.type.removeprefix(_HISTORY_PREFIX)), item.last_transition_time or "") for item in told
+    )
+    return () if any(step.phase is Phase.STOPPED for step in steps) else steps[known:]

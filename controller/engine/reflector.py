@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from enum import StrEnum
 from random import Random
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -41,6 +42,53 @@ FRESH_LIST: Final = 10.0
 """Seconds after a list during which a 410 backs off instead of listing at once."""
 SHORT_WATCH: Final = 1.0
 """A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
+
+
+class Relist(StrEnum):
+    """Why a watch cannot go on from its version."""
+
+    EXPIRED = "expired"
+    """410: the server's memory does not reach back so far."""
+    REFUSED = "refused"
+    """The server would not have it, three times."""
+
+
+class Metrics(Protocol):
+    """What a reflector reports."""
+
+    def listed(self) -> None:
+        """Report a complete list."""
+
+    def watching(self) -> None:
+        """Report a watch that was accepted."""
+
+    def watched_shortly(self) -> None:
+        """Report a watch that ended at once, with no event."""
+
+    def heard(self) -> None:
+        """Report events or a bookmark."""
+
+    def must_list_again(self, cause: Relist) -> None:
+        """Report that the watch cannot go on."""
+
+
+class NoMetrics:
+    """Reports nothing."""
+
+    def listed(self) -> None:
+        """Ignore it."""
+
+    def watching(self) -> None:
+        """Ignore it."""
+
+    def watched_shortly(self) -> None:
+        """Ignore it."""
+
+    def heard(self) -> None:
+        """Ignore it."""
+
+    def must_list_again(self, cause: Relist) -> None:
+        """Ignore it."""
 
 
 class ListWatcher(Protocol):
@@ -83,9 +131,11 @@ class Reflector(Generic[T]):
         rng: Random,
         namespace: str | None = None,
         label_selector: str | None = None,
+        metrics: Metrics | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
+        self._metrics = metrics or NoMetrics()
         self._resource = resource
         self._store = store
         self._namespace = namespace
@@ -117,6 +167,8 @@ class Reflector(Generic[T]):
             except errors.ExpiredError as error:
                 self.connected = False
                 self._log.info("listing again", why=str(error))
+                if listed:
+                    self._metrics.must_list_again(Relist.EXPIRED)
                 # A version grows old while the server is away: that costs one list, now. One that is old as soon as
                 # it was listed must not become a hot loop.
                 if not listed or clock() - listed_at < FRESH_LIST:
@@ -125,7 +177,9 @@ class Reflector(Generic[T]):
             except errors.KubeError as error:
                 self.connected = False
                 refusals += _refuses(error)
-                listed = listed and refusals < MAX_REFUSALS
+                if listed and refusals >= MAX_REFUSALS:
+                    listed = False
+                    self._metrics.must_list_again(Relist.REFUSED)
                 delay = backoff.delay(at_least=_retry_after(error))
                 self._log.warning(
                     "watching again" if listed else "listing again",
@@ -136,6 +190,7 @@ class Reflector(Generic[T]):
             else:
                 refusals = 0
                 if events == 0 and clock() - started < SHORT_WATCH:
+                    self._metrics.watched_shortly()
                     await self._sleep(backoff.delay())
 
     def _explain(self, error: errors.KubeError) -> str:
@@ -169,6 +224,7 @@ class Reflector(Generic[T]):
                 break
         self._store.replace(items, page.resource_version)
         self._log.debug("listed", objects=len(items), resource_version=page.resource_version)
+        self._metrics.listed()
         self.synced.set()
 
     async def _watch(self) -> int:
@@ -184,6 +240,10 @@ class Reflector(Generic[T]):
         async with aclosing(batches):
             async for batch in batches:
                 self.connected = True
+                if not batch:
+                    self._metrics.watching()
+                    continue
+                self._metrics.heard()
                 count += len(batch)
                 for event in batch:
                     self._apply(event)

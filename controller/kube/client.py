@@ -8,10 +8,10 @@ Failures are `KubeError`s. Nothing is retried here: whether to try again is the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import structlog
@@ -51,24 +51,34 @@ class Page(Generic[T]):
     continue_token: str
 
 
+Answered: TypeAlias = Callable[[str, str, str], None]
+"""Told of each request: its method, the server's host, and the status code (`<error>` without an answer)."""
+
+
+def _no_one(method: str, host: str, code: str) -> None:
+    del method, host, code
+
+
 class Client:
     """A connection to one API server. Use as an async context manager."""
 
-    def __init__(self, api: ApiClient, source: credentials.Source) -> None:
+    def __init__(self, api: ApiClient, source: credentials.Source, answered: Answered = _no_one) -> None:
         self._api = api
+        self._answered = answered
         self._configuration: Configuration = api.configuration
+        self._host = str(urlsplit(self._configuration.host).netloc)
         self._source = source
         self._reauthenticated_at = float("-inf")
         self._reauthenticating = asyncio.Lock()
 
     @classmethod
-    async def connect(cls, source: credentials.Source) -> Self:
+    async def connect(cls, source: credentials.Source, *, answered: Answered = _no_one) -> Self:
         """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError."""
         from kubernetes_asyncio.client import ApiClient  # noqa: PLC0415 - see credentials.py
 
         configuration = await credentials.load(source)
         try:
-            return cls(ApiClient(configuration), source)
+            return cls(ApiClient(configuration), source, answered)
         except (OSError, ValueError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
 
@@ -256,17 +266,23 @@ class Client:
         if rest.server_hostname:
             extra["server_hostname"] = rest.server_hostname
         session: aiohttp.ClientSession = rest.pool_manager
-        return await session.request(
-            method,
-            url,
-            data=data,
-            headers=headers,
-            timeout=timeout,
-            proxy=rest.proxy,
-            proxy_headers=rest.proxy_headers,
-            allow_redirects=False,
-            **extra,
-        )
+        code = "<error>"
+        try:
+            response = await session.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                proxy=rest.proxy,
+                proxy_headers=rest.proxy_headers,
+                allow_redirects=False,
+                **extra,
+            )
+            code = str(response.status)
+        finally:  # a deadline ends the request by cancellation
+            self._answered(method, self._host, code)
+        return response
 
     async def _authorization(self) -> dict[str, str]:
         """Return the headers that say who we are; a token file's last newline is not part of the token.

@@ -159,6 +159,31 @@ class UnfinishedWork(Collector):
         yield longest
 
 
+def event_loop_lag(registry: CollectorRegistry, lag: Callable[[], float]) -> None:
+    """Tell the worst lag of the event loop in the last 30 s."""
+    gauge = Gauge(
+        "vmsim_event_loop_lag_seconds", "How late the event loop ran, at worst in the last 30 s", registry=registry
+    )
+    gauge.set_function(lag)
+
+
+class Leadership:
+    """client-go's gauge: whether this process acts. 0 until it is told."""
+
+    def __init__(self, registry: CollectorRegistry, name: str) -> None:
+        family = Gauge(
+            "leader_election_master_status",
+            "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.",
+            ("name",),
+            registry=registry,
+        )
+        self._gauge = family.labels(name)
+
+    def acts(self, value: bool) -> None:  # noqa: FBT001 - a gauge's value
+        """Report that the process acts from now on, or no more."""
+        self._gauge.set(int(value))
+
+
 def dropped_events(registry: CollectorRegistry, dropped: Callable[[], int]) -> None:
     """Count the Kubernetes Events that were not written, of all recorders together."""
 

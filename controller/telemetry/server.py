@@ -6,24 +6,29 @@ problem a line, 200 or 503.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.aiohttp import make_aiohttp_handler
 
+from controller.telemetry import exposition
 from controller.telemetry.address import BindError, parse_address
 from controller.telemetry.health import Health
 
 
 class Server:
-    """Serves one registry and one health. Use as an async context manager."""
+    """Serves one registry, the large families besides it, and one health. Use as an async context manager."""
 
-    def __init__(self, address: str, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(
+        self, address: str, registry: CollectorRegistry, health: Health, sources: Sequence[exposition.Source] = ()
+    ) -> None:
         self._host, self._port = parse_address(address)
+        self._registry = registry
+        self._sources = sources
         self._health = health
         app = web.Application(client_max_size=1024)
-        app.router.add_get("/metrics", make_aiohttp_handler(registry))
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -48,6 +53,15 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        content, headers = await exposition.render(
+            self._registry,
+            self._sources,
+            accept=",".join(request.headers.getall("Accept", ())),
+            accept_encoding=",".join(request.headers.getall("Accept-Encoding", ())),
+        )
+        return web.Response(body=content, headers=headers)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return _answer(self._health.health())

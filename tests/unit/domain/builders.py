@@ -10,6 +10,7 @@ import msgspec
 from controller.domain import decide, launcher, names
 from controller.domain.objects import (
     Condition,
+    Container,
     ObjectMeta,
     OwnerReference,
     Pod,
@@ -102,7 +103,9 @@ def pod(
                 ),
             ),
         ),
-        spec=PodSpec(node_name=node),
+        spec=PodSpec(
+            node_name=node, containers=msgspec.convert(body["spec"]["containers"], tuple[Container, ...], strict=True)
+        ),
         status=PodStatus(phase=phase, conditions=tuple(conditions), reason=reason, message=message),
     )
 

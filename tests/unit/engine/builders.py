@@ -14,7 +14,7 @@ import msgspec
 
 from controller.domain.objects import ObjectMeta, Pod, PodSpec
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
-from controller.engine.reflector import Reflector
+from controller.engine.reflector import Reflector, Relist
 from controller.engine.store import Store
 from controller.engine.workqueue import QueueMetrics, WorkQueue
 from controller.kube import codec
@@ -159,6 +159,8 @@ class ScriptedApi:
         steps = self.watches.pop(0) if self.watches else self.rest
         self.open_watches += 1
         try:
+            if not steps or not isinstance(steps[0], KubeError):
+                yield []
             for step in steps:
                 if isinstance(step, KubeError):
                     raise step
@@ -174,6 +176,33 @@ async def _pause(seconds: float) -> None:
     if seconds == HANG:
         await asyncio.Event().wait()
     await asyncio.sleep(seconds)
+
+
+class ReportedMetrics:
+    """Writes down what a reflector reports: the methods' names, and causes as they are."""
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+
+    def listed(self) -> None:
+        """Write it down."""
+        self.reports.append("listed")
+
+    def watching(self) -> None:
+        """Write it down."""
+        self.reports.append("watching")
+
+    def watched_shortly(self) -> None:
+        """Write it down."""
+        self.reports.append("watched_shortly")
+
+    def heard(self) -> None:
+        """Write it down."""
+        self.reports.append("heard")
+
+    def must_list_again(self, cause: Relist) -> None:
+        """Write the cause down."""
+        self.reports.append(cause)
 
 
 class Scene:
@@ -192,8 +221,15 @@ class Scene:
         self.store: Store[Pod] = Store()
         self.heard: list[str] = []
         self.store.listen(self._hear)
+        self.metrics = ReportedMetrics()
         self.reflector = Reflector(
-            self.api, PODS, self.store, rng=seeded(), namespace=namespace, label_selector=label_selector
+            self.api,
+            PODS,
+            self.store,
+            rng=seeded(),
+            namespace=namespace,
+            label_selector=label_selector,
+            metrics=self.metrics,
         )
 
     def _hear(self, old: Pod | None, new: Pod | None) -> None:

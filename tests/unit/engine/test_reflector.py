@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from controller.engine.reflector import Relist
 from controller.kube import codec, errors
 from tests.unit.engine.builders import HANG, Scene, WatchStep, bookmark, error_event, event, gaps, page, pod
 
@@ -223,7 +224,7 @@ async def test_a_version_that_grew_old_is_listed_anew_at_once() -> None:
 
 async def test_it_says_whether_news_arrives() -> None:
     """Connected from the moment a watch is accepted until one fails."""
-    scene = Scene([page(5)], [[10.0, event("ADDED", pod("a", 6)), 10.0, errors.TransportError("reset")], [HANG]])
+    scene = Scene([10.0, page(5)], [[10.0, errors.TransportError("reset")], [HANG]])
     async with scene.running():
         seen = []
         for seconds in (5, 10, 5.1):
@@ -231,6 +232,40 @@ async def test_it_says_whether_news_arrives() -> None:
             seen.append(scene.reflector.connected)
 
         assert seen == [False, True, False]
+
+
+async def test_it_reports_lists_watches_and_signs_of_life() -> None:
+    """Each list and each accepted watch once; every batch of events is a sign of life."""
+    scene = Scene([page(5)], [[1.0, event("ADDED", pod("a", 6)), bookmark(7)], [HANG]])
+    async with scene.running():
+        await asyncio.sleep(10)
+
+        assert scene.metrics.reports == ["listed", "watching", "heard", "heard", "watching"]
+
+
+async def test_it_reports_a_watch_that_ended_at_once() -> None:
+    """With no event, within a second."""
+    scene = Scene([page(5)], [[], [HANG]])
+    async with scene.running():
+        await asyncio.sleep(10)
+
+        assert scene.metrics.reports == ["listed", "watching", "watched_shortly", "watching"]
+
+
+@pytest.mark.parametrize(
+    ("watches", "cause"),
+    [
+        ([[100.0, expired()]], Relist.EXPIRED),
+        ([[errors.ServerError(500, "", "no")]] * 3, Relist.REFUSED),
+    ],
+)
+async def test_it_reports_why_it_lists_again(watches: list[list[WatchStep]], cause: Relist) -> None:
+    """Once, with the cause."""
+    scene = Scene([page(5), page(50)], [*watches, [HANG]])
+    async with scene.running():
+        await asyncio.sleep(200)
+
+        assert [report for report in scene.metrics.reports if isinstance(report, Relist)] == [cause]
 
 
 async def test_the_store_stays_as_it_is_while_the_new_list_fails() -> None:

@@ -37,6 +37,26 @@ async def test_get_reads_one_object(api: ApiServer, client: Client) -> None:
     assert (seen.method, seen.path, seen.query) == ("GET", "/api/v1/namespaces/default/pods/a", {})
 
 
+async def test_every_request_is_reported_with_what_became_of_it(api: ApiServer, config: Path) -> None:
+    """Its code, or that there was no answer; a watch counts as one request."""
+    heard: list[tuple[str, str, str]] = []
+    host = api.url.removeprefix("http://")
+    async with await Client.connect(Source(str(config)), answered=lambda *request: heard.append(request)) as client:
+        api.handler = reply(pod_body("a", 7))
+        await client.get(PODS, "a", namespace="default")
+        api.handler = reply(status_body(409, "AlreadyExists"), status=409)
+        with pytest.raises(errors.AlreadyExistsError):
+            await client.create(PODS, {}, namespace="default", server_deadline=1)
+        api.handler = hang_up
+        with pytest.raises(errors.TransportError):
+            await client.ready()
+        api.handler = stream()
+        async for _ in client.watch(PODS, resource_version="1", life=1):
+            pass
+
+    assert heard == [("GET", host, "200"), ("POST", host, "409"), ("GET", host, "<error>"), ("GET", host, "200")]
+
+
 async def test_every_request_says_who_and_what(api: ApiServer, client: Client) -> None:
     """Token, user agent and the wish for JSON are on each."""
     await client.ready()

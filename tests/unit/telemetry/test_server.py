@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -98,6 +99,18 @@ async def test_metrics_are_served() -> None:
 
     assert status == 200
     assert "things 3.0" in text
+
+
+async def test_metrics_are_served_as_the_request_asks() -> None:
+    """OpenMetrics, compressed."""
+    wish = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
+    async with (
+        new_server() as server,
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.get(f"{server.url}/metrics", headers=wish) as response,
+    ):
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert gzip.decompress(await response.read()) == b"# EOF\n"
 
 
 async def test_nothing_else_is_served() -> None:

@@ -1,0 +1,121 @@
+"""What goes between this process and the API server: requests, and how well the caches are kept.
+
+Guarantees: client-go's names and labels where it has one; every series of a reflector exists from the start with 0; an
+observation costs no lookup of labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controller.engine.reflector import Relist
+
+
+class RequestMetrics:
+    """client-go's count of what was asked of the API server, and of what it said."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._family = Counter(
+            "rest_client_requests",
+            "Number of HTTP requests, partitioned by status code, method, and host.",
+            ("code", "method", "host"),
+            registry=registry,
+        )
+        self._children: dict[tuple[str, str, str], Counter] = {}
+
+    def answered(self, method: str, host: str, code: str) -> None:
+        """Report a request; the code is `<error>` if there was no answer."""
+        key = (code, method, host)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._family.labels(*key)
+        child.inc()
+
+
+class ReflectorMetrics(Collector):
+    """How well the caches are kept: client-go's names where it has one."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+        self._lists, self._watches, self._short = (
+            Counter(f"reflector_{what}", f"Total number of {text} done by the reflectors", ("name",), registry=registry)
+            for what, text in (
+                ("lists", "API lists"),
+                ("watches", "API watches"),
+                ("short_watches", "short API watches"),
+            )
+        )
+        self._again = Counter(
+            "vmsim_reflector_relists",
+            "Lists that were needed because a watch could not go on: its version had expired, or was refused",
+            ("name", "cause"),
+            registry=registry,
+        )
+        registry.register(self)
+
+    def reflector(self, name: str) -> CacheMetrics:
+        """Return what one reflector reports to; its cache counts as unheard of from now on."""
+        self.heard(name)
+        return CacheMetrics(
+            self,
+            name,
+            self._lists.labels(name),
+            self._watches.labels(name),
+            self._short.labels(name),
+            {cause: self._again.labels(name, cause.value) for cause in Relist},
+        )
+
+    def heard(self, name: str) -> None:
+        """Note that a cache is current now."""
+        self._heard[name] = self._clock()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how long ago each cache heard from the server."""
+        staleness = GaugeMetricFamily(
+            "vmsim_reflector_staleness_seconds",
+            "Seconds since the API server last gave a sign that the cache is current: a list, an event or a bookmark",
+            labels=("name",),
+        )
+        for name, heard in self._heard.items():
+            staleness.add_metric((name,), self._clock() - heard)
+        yield staleness
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMetrics:
+    """What one reflector reports; the metrics of `controller.engine.reflector`."""
+
+    _all: ReflectorMetrics
+    _name: str
+    _lists: Counter
+    _watches: Counter
+    _short: Counter
+    _relists: Mapping[Relist, Counter]
+
+    def heard(self) -> None:
+        """Report a sign that the cache is current."""
+        self._all.heard(self._name)
+
+    def listed(self) -> None:
+        """Report a complete list."""
+        self._lists.inc()
+        self.heard()
+
+    def watching(self) -> None:
+        """Report a watch that was accepted."""
+        self._watches.inc()
+        self.heard()
+
+    def watched_shortly(self) -> None:
+        """Report a watch that ended at once, with no event."""
+        self._short.inc()
+
+    def must_list_again(self, cause: Relist) -> None:
+        """Report that the watch cannot go on."""
+        self._relists[cause].inc()

@@ -1,0 +1,138 @@
+"""What a pod adds to its node, and what the sum means there."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from random import Random
+
+import msgspec
+import pytest
+
+from controller.domain import names, usage
+from controller.domain.capacity import Amount
+from controller.domain.objects import Node, NodeStatus, ObjectMeta, Pod
+from controller.domain.ratio import ReferenceNode
+from controller.domain.usage import Contribution, Load, Usage
+from tests.unit.domain.builders import pod, running, vm
+
+REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
+
+
+def node(cpu: str = "32", memory: str = "256Gi") -> Node:
+    """Return a node of a size."""
+    return Node(metadata=ObjectMeta(name="n"), status=NodeStatus(allocatable={"cpu": cpu, "memory": memory}))
+
+
+def annotated(subject: Pod, **values: str | None) -> Pod:
+    """Change annotations of a pod: `cpu_consumption`, `requested_cpu`; None takes one away."""
+    annotations = subject.metadata.annotations | {
+        f"{names.GROUP}/{key.replace('_', '-')}": value for key, value in values.items() if value is not None
+    }
+    for key, value in values.items():
+        if value is None:
+            del annotations[f"{names.GROUP}/{key.replace('_', '-')}"]
+    metadata = msgspec.structs.replace(subject.metadata, annotations=annotations)
+    return msgspec.structs.replace(subject, metadata=metadata)
+
+
+def test_a_running_pod_adds_what_its_vm_uses_and_what_it_requests() -> None:
+    """The use is the annotation's; the requests are the container's."""
+    machine = vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.75"})
+    assert usage.of(running(machine)) == Contribution(
+        "kwok-node-1", 1, Decimal("0.75"), Decimal("0.25"), Amount(Decimal(16), Decimal(64 * 2**30), 1)
+    )
+
+
+def test_a_pod_that_has_a_node_but_does_not_run_yet_only_holds_room() -> None:
+    """It uses nothing and is no running VM."""
+    part = usage.of(pod(vm(cpu="0.5", memory="0.25"), node="n"))
+    assert part == Contribution("n", 0, Decimal(0), Decimal(0), Amount(Decimal(16), Decimal(64 * 2**30), 1))
+
+
+def test_a_terminating_pod_that_runs_still_counts() -> None:
+    """Its node has it until it is gone."""
+    part = usage.of(pod(vm(), phase="Running", node="n", terminating=True))
+    assert part is not None
+    assert part.running == 1
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [None, pod(vm()), pod(vm(), phase="Failed", node="n"), pod(vm(), phase="Succeeded", node="n")],
+    ids=["no pod", "no node", "failed", "succeeded"],
+)
+def test_a_pod_on_no_node_or_at_its_end_adds_nothing(nothing: Pod | None) -> None:
+    """Whatever its annotations say."""
+    assert usage.of(nothing) is None
+
+
+@pytest.mark.parametrize("spoiled", [None, "", "NaN", "-1", "1e3", "a lot"])
+def test_a_spoiled_annotation_counts_as_what_was_requested(spoiled: str | None) -> None:
+    """Until the controller has put it right."""
+    part = usage.of(annotated(running(vm(cpu="0.5")), cpu_consumption=spoiled))
+    assert part is not None
+    assert part.cpu == Decimal("0.5")
+
+
+def test_a_pod_whose_annotations_are_all_spoiled_uses_nothing() -> None:
+    """Rather than not a number."""
+    part = usage.of(annotated(running(vm(memory="0.5")), memory_consumption="x", requested_memory="y"))
+    assert part is not None
+    assert part.memory == 0
+
+
+def test_a_load_relates_to_the_nodes_own_size() -> None:
+    """Half of the reference node is the whole of one half as big."""
+    load = Load()
+    part = usage.of(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.25"})))
+    assert part is not None
+    load.add(part)
+
+    assert usage.usage(node(), load, REFERENCE) == Usage(1, 0.25, 0.25, 0.5, 0.25)
+    assert usage.usage(node("16", "128Gi"), load, REFERENCE) == Usage(1, 0.5, 0.5, 1.0, 0.5)
+
+
+def test_a_load_beyond_the_nodes_size_shows_as_more_than_one() -> None:
+    """Over-commit is what people look for."""
+    load = Load()
+    for _ in range(3):
+        part = usage.of(running(vm(cpu="0.5")))
+        assert part is not None
+        load.add(part)
+    assert usage.usage(node(), load, REFERENCE).cpu == 1.5
+
+
+@pytest.mark.parametrize("size", ["0", "nonsense"])
+def test_a_node_without_a_size_is_at_0_and_not_not_a_number(size: str) -> None:
+    """Its pods still count."""
+    load = Load()
+    part = usage.of(running(vm()))
+    assert part is not None
+    load.add(part)
+    assert usage.usage(node(size, size), load, REFERENCE) == Usage(1, 0.0, 0.0, 0.0, 0.0)
+
+
+def test_a_million_changes_leave_exactly_nothing() -> None:
+    """No drift: ratios of 14 decimals are added and taken away in any order."""
+    rng = Random(7)  # noqa: S311 - no secret
+    parts = [
+        Contribution(
+            "n", 1, Decimal(f"0.{rng.randrange(10**14):014}"), Decimal(rng.randrange(10**9)).scaleb(-9), Amount(pods=1)
+        )
+        for _ in range(1000)
+    ]
+    load = Load()
+    there: list[Contribution] = []
+    for _ in range(1_000_000):
+        if there and rng.random() < 0.5:
+            last = rng.randrange(len(there))
+            there[last], there[-1] = there[-1], there[last]
+            load.remove(there.pop())
+        else:
+            part = parts[rng.randrange(1000)]
+            there.append(part)
+            load.add(part)
+    assert load.cpu == sum((part.cpu for part in there), Decimal(0))
+    for part in there:
+        load.remove(part)
+    assert load == Load()

@@ -1,0 +1,113 @@
+"""Every node has its series, and they say what is on it."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.domain import names
+from controller.domain.objects import Node, NodeStatus, ObjectMeta, Pod
+from controller.domain.ratio import ReferenceNode
+from controller.engine.store import Store
+from controller.telemetry.nodes import NodeMetrics
+from tests.unit.domain.builders import pod, running, vm
+
+REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
+
+
+def node(name: str, version: int = 1, cpu: str = "32") -> Node:
+    """Return a node."""
+    return Node(
+        metadata=ObjectMeta(name=name, resource_version=str(version)),
+        status=NodeStatus(allocatable={"cpu": cpu, "memory": "256Gi"}),
+    )
+
+
+class Scene:
+    """Two nodes, and what is said of them."""
+
+    def __init__(self) -> None:
+        self.nodes: Store[Node] = Store()
+        self.pods: Store[Pod] = Store()
+        self.others: Store[Pod] = Store()
+        self.metrics = NodeMetrics(self.nodes, [self.pods, self.others], REFERENCE)
+        self.nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
+
+    def series(self, family: str) -> dict[str, float]:
+        """Return a family's values by node."""
+        text = "".join(self.metrics.pieces())
+        [found] = [item for item in text_string_to_metric_families(text) if item.name == family]
+        return {sample.labels["node"]: sample.value for sample in found.samples}
+
+
+def test_an_idle_node_is_at_0_in_every_family() -> None:
+    """Present, since who balances load looks for the idle ones."""
+    scene = Scene()
+    for family in (
+        "vm_count",
+        "cpu_usage_ratio",
+        "memory_usage_ratio",
+        "cpu_requested_ratio",
+        "memory_requested_ratio",
+    ):
+        assert scene.series(f"node_{family}") == {"kwok-node-1": 0, "kwok-node-2": 0}
+
+
+def test_a_running_vm_counts_on_its_node() -> None:
+    """What it uses and what it requested, apart."""
+    scene = Scene()
+    scene.pods.apply(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.75"})), deleted=False)
+
+    assert scene.series("node_vm_count") == {"kwok-node-1": 1, "kwok-node-2": 0}
+    assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.75
+    assert scene.series("node_cpu_requested_ratio")["kwok-node-1"] == 0.5
+    assert scene.series("node_memory_usage_ratio")["kwok-node-1"] == 0.25
+    assert scene.series("node_memory_requested_ratio")["kwok-node-1"] == 0.25
+
+
+def test_a_vm_that_left_no_longer_counts() -> None:
+    """However its pod went: deleted, ended, or missing from a new list."""
+    scene = Scene()
+    one, two, three = (running(vm(name=f"vm-{n}", uid=f"u{n}")) for n in range(3))
+    for item in (one, two, three):
+        scene.pods.apply(item, deleted=False)
+    assert scene.series("node_vm_count")["kwok-node-1"] == 3
+
+    scene.pods.apply(one, deleted=True)
+    assert scene.series("node_vm_count")["kwok-node-1"] == 2
+
+    scene.pods.apply(pod(vm(name="vm-1", uid="u1"), phase="Failed", node="kwok-node-1"), deleted=False)
+    assert scene.series("node_vm_count")["kwok-node-1"] == 1
+
+    scene.pods.replace([], "500")
+    assert scene.series("node_vm_count")["kwok-node-1"] == 0
+    assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0
+
+
+def test_pods_of_all_watched_namespaces_add_up() -> None:
+    """One store each."""
+    scene = Scene()
+    scene.pods.apply(running(vm(name="a", uid="a", cpu="0.1")), deleted=False)
+    scene.others.apply(running(vm(name="b", uid="b", cpu="0.2")), deleted=False)
+
+    assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.3
+
+
+def test_a_deleted_node_loses_its_series() -> None:
+    """Although pods still name it; they count again if it comes back."""
+    scene = Scene()
+    scene.pods.apply(running(vm()), deleted=False)
+
+    scene.nodes.apply(node("kwok-node-1", 20), deleted=True)
+    assert scene.series("node_vm_count") == {"kwok-node-2": 0}
+
+    scene.nodes.apply(node("kwok-node-1", 30), deleted=False)
+    assert scene.series("node_vm_count") == {"kwok-node-2": 0, "kwok-node-1": 1}
+
+
+def test_a_node_that_grew_is_less_loaded() -> None:
+    """The newest allocatable counts."""
+    scene = Scene()
+    scene.pods.apply(running(vm(cpu="0.5")), deleted=False)
+    scene.nodes.apply(node("kwok-node-1", 20, cpu="64"), deleted=False)
+
+    assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.25

@@ -1,0 +1,72 @@
+"""Requests and reflectors, counted."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from controller.engine.reflector import Relist
+from controller.telemetry.transport import ReflectorMetrics, RequestMetrics
+
+
+class Clock:
+    """A clock that stands until it is told."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def test_requests_are_counted_by_code_method_and_host() -> None:
+    """As in client-go."""
+    registry = CollectorRegistry()
+    requests = RequestMetrics(registry)
+    for code in ("200", "200", "<error>"):
+        requests.answered("GET", "10.0.0.1:6443", code)
+
+    def value(code: str) -> float | None:
+        labels = {"code": code, "method": "GET", "host": "10.0.0.1:6443"}
+        return registry.get_sample_value("rest_client_requests_total", labels)
+
+    assert (value("200"), value("<error>"), value("500")) == (2, 1, None)
+
+
+def test_what_a_reflector_does_is_counted_from_0() -> None:
+    """Every series is there before anything happened."""
+    registry = CollectorRegistry()
+    pods = ReflectorMetrics(registry, Clock()).reflector("pods")
+
+    def values() -> list[float | None]:
+        counters = ("reflector_lists", "reflector_watches", "reflector_short_watches")
+        return [registry.get_sample_value(f"{name}_total", {"name": "pods"}) for name in counters] + [
+            registry.get_sample_value("vmsim_reflector_relists_total", {"name": "pods", "cause": cause})
+            for cause in ("expired", "refused")
+        ]
+
+    assert values() == [0, 0, 0, 0, 0]
+    pods.listed()
+    pods.watching()
+    pods.watching()
+    pods.watched_shortly()
+    pods.must_list_again(Relist.REFUSED)
+    assert values() == [1, 2, 1, 0, 1]
+
+
+def test_staleness_is_the_time_since_the_last_sign_of_life() -> None:
+    """A list, an accepted watch or an event; of each cache by itself."""
+    registry, clock = CollectorRegistry(), Clock()
+    metrics = ReflectorMetrics(registry, clock)
+    pods, nodes = metrics.reflector("pods"), metrics.reflector("nodes")
+
+    def stale(name: str) -> float | None:
+        return registry.get_sample_value("vmsim_reflector_staleness_seconds", {"name": name})
+
+    clock.now = 5.0
+    assert (stale("pods"), stale("nodes")) == (5, 5)
+    for sign in (pods.listed, pods.watching, pods.heard):
+        sign()
+        assert stale("pods") == 0
+        clock.now += 2
+    nodes.heard()
+    assert (stale("pods"), stale("nodes")) == (2, 0)

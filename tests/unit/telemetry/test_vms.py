@@ -1,0 +1,169 @@
+"""VMs under KubeVirt's names."""
+
+from __future__ import annotations
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from controller.domain.objects import Condition, VirtualMachine, VMStatus
+from controller.engine.store import Store
+from controller.telemetry.vms import VMMetrics, VMSeries
+from tests.unit.domain.builders import vm
+
+SECONDS = "kubevirt_vmi_phase_transition_time_from_creation_seconds"
+
+
+def at(phase: str, *history: tuple[str, str], name: str = "vm-1", version: int = 1, **status: object) -> VirtualMachine:
+    """Return a VM (made at 10:29:45) in a phase; the history is phases and seconds of that minute."""
+    conditions = tuple(
+        Condition(type=f"Phase{step}", status="True", last_transition_time=f"2026-01-15T10:29:{second}Z")
+        for step, second in history
+    )
+    machine = vm(
+        name=name,
+        uid=f"uid-{name}",
+        status=VMStatus(phase=phase, conditions=conditions, **{"incarnation": 0, **status}),  # type: ignore[arg-type]
+    )
+    return msgspec.structs.replace(
+        machine, metadata=msgspec.structs.replace(machine.metadata, resource_version=str(version))
+    )
+
+
+PENDING = ("Pending", "45")
+SCHEDULING = ("Scheduling", "46")
+RUNNING = ("Running", "49")
+
+
+class Scene:
+    """A store of VMs and what is said of it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.vms: Store[VirtualMachine] = Store()
+        VMMetrics(self.registry, [self.vms])
+
+    def see(self, *states: VirtualMachine) -> None:
+        """Let states arrive, one after another."""
+        for state in states:
+            self.vms.apply(state, deleted=False)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return a sample."""
+        return self.registry.get_sample_value(name, labels)
+
+    def info(self) -> list[Sample]:
+        """Return the series of single VMs."""
+        [family] = text_string_to_metric_families("".join(VMSeries([self.vms]).pieces()))
+        return list(family.samples)
+
+
+def test_vms_are_counted_by_phase_and_every_phase_is_there() -> None:
+    """As they move on and go."""
+    scene = Scene()
+    assert scene.value("vmsim_vms", phase="Running") == 0
+    scene.see(at("Pending"), at("Running", version=2), at("Running", name="vm-2"))
+    assert scene.value("vmsim_vms", phase="Running") == 2
+    assert scene.value("vmsim_vms", phase="Pending") == 0
+
+    scene.vms.apply(at("Running", version=3), deleted=True)
+    assert scene.value("vmsim_vms", phase="Running") == 1
+
+
+def test_transitions_are_timed_from_the_creation() -> None:
+    """Those that arrive together are counted each."""
+    scene = Scene()
+    scene.see(at("Pending"), at("Running", PENDING, SCHEDULING, RUNNING, version=2))
+
+    assert scene.value(f"{SECONDS}_sum", phase="Scheduling") == 1
+    assert scene.value(f"{SECONDS}_sum", phase="Running") == 4
+    assert scene.value(f"{SECONDS}_count", phase="Running") == 1
+    assert scene.value(f"{SECONDS}_count", phase="Failed") == 0
+    assert scene.value(f"{SECONDS}_bucket", phase="Running", le="2.0") == 0
+    assert scene.value(f"{SECONDS}_bucket", phase="Running", le="5.0") == 1
+
+
+def test_a_transition_is_counted_once() -> None:
+    """Though the VM goes on changing."""
+    scene = Scene()
+    done = at("Running", PENDING, SCHEDULING, RUNNING, version=2)
+    scene.see(at("Pending"), done, at("Running", PENDING, SCHEDULING, RUNNING, version=3, cpu_consumption="0.9"))
+
+    assert scene.value(f"{SECONDS}_count", phase="Running") == 1
+
+
+def test_what_was_there_before_us_is_not_counted() -> None:
+    """A restart must not count every VM again."""
+    scene = Scene()
+    scene.vms.replace([at("Running", PENDING, SCHEDULING, RUNNING)], "5")
+
+    assert scene.value(f"{SECONDS}_count", phase="Running") == 0
+
+
+def test_a_later_life_is_no_creation() -> None:
+    """A VM that moves after days did not take days to start."""
+    scene = Scene()
+    before = at("Running", PENDING, SCHEDULING, RUNNING, version=2)
+    after = at("Scheduling", PENDING, SCHEDULING, RUNNING, ("Scheduling", "55"), version=3, incarnation=1)
+    scene.see(before, after)
+
+    assert scene.value(f"{SECONDS}_count", phase="Scheduling") == 0
+
+
+def test_a_vm_that_was_made_stopped_is_not_timed() -> None:
+    """It waited for a person."""
+    scene = Scene()
+    stopped = ("Stopped", "46")
+    scene.see(at("Stopped", PENDING, stopped), at("Running", PENDING, stopped, RUNNING, version=2))
+
+    assert scene.value(f"{SECONDS}_count", phase="Running") == 0
+
+
+def test_a_vm_has_one_series_as_in_kubevirt() -> None:
+    """The phase in small letters; what a simulated guest cannot tell as KubeVirt tells what it does not know."""
+    scene = Scene()
+    scene.see(at("Running", node_name="kwok-node-2", pod_name="virt-launcher-vm-1-abcde"))
+
+    [sample] = scene.info()
+    assert (sample.name, sample.value) == ("kubevirt_vmi_info", 1)
+    assert sample.labels == {
+        "name": "vm-1",
+        "namespace": "default",
+        "node": "kwok-node-2",
+        "phase": "running",
+        "vmi_pod": "virt-launcher-vm-1-abcde",
+        **dict.fromkeys(("os", "workload", "flavor", "instance_type", "preference"), "<none>"),
+        **dict.fromkeys(("guest_os_kernel_release", "guest_os_machine", "guest_os_arch"), ""),
+        **dict.fromkeys(("guest_os_name", "guest_os_version_id"), ""),
+        "evictable": "true",
+        "outdated": "false",
+    }
+
+
+def test_a_vm_that_is_stopped_or_gone_has_none() -> None:
+    """KubeVirt has a VMI only while it runs."""
+    scene = Scene()
+    scene.see(at("Stopped"), at("Pending", name="vm-2"))
+    assert [sample.labels["name"] for sample in scene.info()] == ["vm-2"]
+
+    scene.vms.apply(at("Pending", name="vm-2", version=3), deleted=True)
+    assert scene.info() == []
+
+
+def test_what_somebody_wrote_into_a_status_cannot_break_the_exposition() -> None:
+    """Quotes, backslashes and line ends are escaped."""
+    scene = Scene()
+    scene.see(at("Running", node_name='a"b\\c\nd'))
+
+    assert scene.info()[0].labels["node"] == 'a"b\\c\nd'
+
+
+def test_many_vms_are_written_in_many_pieces() -> None:
+    """So that the event loop gets its turn between them; none is lost."""
+    scene = Scene()
+    scene.vms.replace([at("Running", name=f"vm-{n}") for n in range(1001)], "5")
+
+    pieces = list(VMSeries([scene.vms]).pieces())
+    assert max(piece.count("\n") for piece in pieces) <= 250
+    assert len(scene.info()) == 1001
