@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 from typing import Final
 
 MAX_LENGTH: Final = 16
@@ -53,6 +54,7 @@ def _shorten(value: object) -> str:
     return text if len(text) <= 2 * MAX_LENGTH else f"{text[: 2 * MAX_LENGTH]}…"
 
 
+@lru_cache(maxsize=4096)  # nodes and VMs come in a few sizes
 def parse_quantity(text: str) -> Decimal:
     """Parse a non-negative Kubernetes quantity (`32`, `500m`, `256Gi`) into cores or bytes."""
     match = _QUANTITY.fullmatch(text)
