@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from controller.domain import status
+from controller.domain import names, status
 from controller.domain.objects import Condition, VirtualMachine, VMStatus
 from controller.engine.store import Store
-from controller.kube.resources import VIRTUAL_MACHINES
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.operations import vms
 from controller.operations.api import Api
 from controller.operations.errors import (
@@ -116,11 +116,42 @@ async def until(
             await view.change(min(attention.left or timeout, ends - clock()))
 
 
+async def until_no_pod(
+    client: Api,
+    vm: VirtualMachine,
+    *,
+    timeout: float,  # noqa: ASYNC109 - as above
+) -> None:
+    """Wait until no pod of a VM that was deleted is left. Raises TimedOutError after `timeout` seconds."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + timeout
+    view = View()
+    namespace, selector = vm.metadata.namespace, f"{names.VM_LABEL}={vm.metadata.name}"
+    async with watching(client, PODS, view, namespace=namespace, label_selector=selector) as pods:
+        while left := [pod.metadata.name for pod in pods if pod.owner is not None and pod.owner.uid == vm.metadata.uid]:
+            if clock() >= ends:
+                raise TimedOutError(
+                    f"VM {vm.metadata.name} is deleted, but after {timeout:g} s its pod {left[0]} is not"
+                )
+            await view.change(ends - clock())
+
+
 def late(vm: VirtualMachine, wanted: str, timeout: float) -> TimedOutError:
     """Say what a VM is instead of what it was to be, and why."""
-    ready = next((found for found in vm.status.conditions if found.type == status.READY), None)
-    why = f": {one_line(f'{ready.reason}: {ready.message}')}" if ready is not None and ready.status != "True" else ""
-    if untouched(vm):
-        why = ": no controller has taken it up; does `vmsim controller` run?"
+    ready = _ready(vm)
     kind = UnschedulableError if ready is not None and ready.reason == "Unschedulable" else TimedOutError
-    return kind(f"after {timeout:g} s VM {vm.metadata.name} is {vm.status.phase}, not {wanted}{why}")
+    return kind(f"after {timeout:g} s VM {vm.metadata.name} is {explained(vm)}, not {wanted}")
+
+
+def explained(vm: VirtualMachine) -> str:
+    """Return a VM's phase, and why it is not ready where that is known."""
+    if untouched(vm):
+        return f"{vm.status.phase} (no controller has taken it up; does `vmsim controller` run?)"
+    ready = _ready(vm)
+    if ready is None or ready.status == "True":
+        return vm.status.phase
+    return f"{vm.status.phase} ({one_line(': '.join(filter(None, (ready.reason, ready.message))))})"
+
+
+def _ready(vm: VirtualMachine) -> Condition | None:
+    return next((found for found in vm.status.conditions if found.type == status.READY), None)

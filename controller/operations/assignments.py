@@ -1,0 +1,108 @@
+"""Where VMs are, by the word of their pods: and whether their status says the same.
+
+Guarantees: a VM is settled only once its status agrees with its pod; who disagrees for long is told that nobody
+corrects it. Nothing is written: the status is the controller's, which derives it from the pod again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from controller.domain import names
+from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.status import Phase, pod_phase
+from controller.engine.store import Store
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.operations.api import Api
+from controller.operations.errors import TimedOutError, no_such_vm
+from controller.operations.waiting import Attention, explained, no_controller, untouched
+from controller.operations.watching import View, watching
+
+
+async def settled(
+    client: Api,
+    namespace: str,
+    wanted: Sequence[str],
+    *,
+    timeout: float,  # noqa: ASYNC109 - the way out differs from a cancellation's
+) -> dict[str, VirtualMachine]:
+    """Wait until each of these VMs runs, has failed, is stopped or finds no node, and its status says so.
+
+    Raises NoSuchVMError, also when one is deleted meanwhile; NoControllerError when a status is wrong and nobody has
+    corrected any for 10 s; TimedOutError after `timeout` seconds.
+    """
+    clock = asyncio.get_running_loop().time
+    ends = clock() + timeout
+    view = View()
+    # Asked for first: without our resources there would be nothing to watch.
+    await client.list_page(VIRTUAL_MACHINES, namespace=namespace, limit=1)
+    async with AsyncExitStack() as stack:
+        vms = await stack.enter_async_context(watching(client, VIRTUAL_MACHINES, view, namespace=namespace))
+        pods = await stack.enter_async_context(
+            watching(client, PODS, view, namespace=namespace, label_selector=names.VM_LABEL)
+        )
+        attention = Attention(vms, clock)
+        while True:
+            found = {name: _vm(vms, namespace, name) for name in wanted}
+            current = _current(pods)
+            pairs = [(vm, current.get(vm.metadata.uid)) for vm in found.values()]
+            waiting = [why for vm, pod in pairs if (why := hindrance(vm, pod)) is not None]
+            if not waiting:
+                return found
+            wrong = [vm for vm, pod in pairs if disagrees(vm, pod)]
+            if wrong and attention.left <= 0:
+                raise no_controller(hindrance(wrong[0], current.get(wrong[0].metadata.uid)) or "", namespace)
+            if clock() >= ends:
+                raise TimedOutError(f"after {timeout:g} s: {'; '.join(waiting)}")
+            await view.change(min(attention.left or timeout, ends - clock()))
+
+
+def _vm(store: Store[VirtualMachine], namespace: str, name: str) -> VirtualMachine:
+    vm = store.get(f"{namespace}/{name}")
+    if vm is None:
+        raise no_such_vm(name, namespace)
+    return vm
+
+
+def _current(pods: Store[Pod]) -> dict[str, Pod]:
+    """Return the pod of each VM's present life, by the VM's UID."""
+    latest: dict[str, Pod] = {}
+    for pod in pods:
+        if pod.owner is not None:
+            rival = latest.get(pod.owner.uid)
+            if rival is None or (pod.incarnation or 0) > (rival.incarnation or 0):
+                latest[pod.owner.uid] = pod
+    return latest
+
+
+def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
+    """Whether a VM's status says something else than its pod; what is being deleted may be told either way."""
+    status = vm.status
+    if pod is None:
+        possible = (Phase.PENDING, Phase.FAILED, *(() if vm.spec.running else (Phase.STOPPED,)))
+        return untouched(vm) or status.phase not in possible
+    said = (status.pod_name, status.node_name, status.phase)
+    return not pod.terminating and said != (pod.metadata.name, pod.spec.node_name, str(pod_phase(pod)))
+
+
+def hindrance(vm: VirtualMachine, pod: Pod | None) -> str | None:
+    """Say in one line why a VM is not settled; None if it is."""
+    name, status = vm.metadata.name, vm.status
+    if disagrees(vm, pod):
+        said = f"VM {name} says {status.phase}{_where(status.pod_name, status.node_name)}"
+        if pod is None:
+            return f"{said}, but has no pod"
+        return f"{said}, but its pod says {pod_phase(pod)}{_where(pod.metadata.name, pod.spec.node_name)}"
+    if pod is None:
+        return None if status.phase in (Phase.FAILED, Phase.STOPPED) else f"VM {name} is {explained(vm)}"
+    if pod.terminating:
+        return f"VM {name}: pod {pod.metadata.name} is being deleted"
+    bound = pod.status.condition("PodScheduled")
+    homeless = bound is not None and bound.reason == "Unschedulable"
+    return None if homeless or status.phase in (Phase.RUNNING, Phase.FAILED) else f"VM {name} is {explained(vm)}"
+
+
+def _where(pod: str | None, node: str | None) -> str:
+    return f" ({pod or 'no pod'} on {node or 'no node'})"
