@@ -106,5 +106,5 @@ def test_the_descheduler_s_policy_asks_for_what_the_rules_record_for_it() -> Non
     assert set(balance["thresholds"]) == set(balance["targetThresholds"]) == {"MetricResource"}
     assert balance["thresholds"]["MetricResource"] < balance["targetThresholds"]["MetricResource"]
     assert balance["metricsUtilization"]["source"] == policy["metricsProviders"][0]["source"] == "Prometheus"
-    recorded = {rule["record"] for rule in rules() if rule.get("expr", "").startswith("max by (instance)")}
-    assert balance["metricsUtilization"]["prometheus"]["query"] in recorded
+    by_node = {rule.get("record") for rule in rules() if '"instance", "$1", "node"' in rule["expr"]}
+    assert balance["metricsUtilization"]["prometheus"]["query"] in by_node
