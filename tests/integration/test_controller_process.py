@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -21,7 +20,7 @@ import pytest
 from controller import __version__
 from hack.controlplane.plane import ControlPlane
 from hack.controlplane.sockets import listening_sockets
-from tests.integration.tools import PATIENCE, Controller, Kubectl
+from tests.integration.tools import Controller, Kubectl, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -88,14 +87,6 @@ def vmsim(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         timeout=15,
         check=False,
     )
-
-
-def eventually(until: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait until something holds."""
-    ends = time.monotonic() + patience
-    while not until():
-        assert time.monotonic() < ends, f"not within {patience} s"
-        time.sleep(0.1)
 
 
 # --- help and version ------------------------------------------------------------------------------------------
@@ -260,9 +251,56 @@ def test_the_metrics_have_the_names_that_dashboards_know(shared: Controller) -> 
         'controller_runtime_reconcile_time_seconds_count{controller="virtualmachine"}',
         'controller_runtime_active_workers{controller="virtualmachine"}',
         "process_resident_memory_bytes",
+        'leader_election_master_status{name="vmsim-controller"}',
+        'reflector_lists_total{name="pods/unused"}',
+        'reflector_watches_total{name="virtualmachines/unused"}',
+        'reflector_short_watches_total{name="nodes"}',
+        'vmsim_reflector_relists_total{cause="expired",name="virtualmachinemigrations/unused"}',
+        'vmsim_vms{phase="Running"}',
+        "vmsim_migration_downtime_seconds_count",
+        "kubevirt_vmi_migrations_in_pending_phase",
+        'kubevirt_vmi_phase_transition_time_from_creation_seconds_count{phase="Running"}',
+        'kubevirt_vmi_migration_phase_transition_time_from_creation_seconds_count{phase="Succeeded"}',
     ):
         assert re.search(rf"^{re.escape(series)} 0\.0$|^{re.escape(series)} [1-9]", text, re.MULTILINE), series
     assert 'controller_runtime_max_concurrent_reconciles{controller="virtualmachine"} 3.0' in text
+
+
+def test_what_was_asked_of_the_api_server_is_counted(shared: Controller, plane: ControlPlane) -> None:
+    """Each list and watch of the start at least."""
+    [host] = {sample.labels["host"] for sample in shared.samples("rest_client_requests_total")}
+    assert f"https://{host}" in plane.kubeconfig.read_text()
+    eventually(lambda: shared.samples("rest_client_requests_total", method="GET", code="200")[0].value >= 8)
+
+
+def test_caches_are_kept_current_and_the_event_loop_runs(shared: Controller) -> None:
+    """Bookmarks come about each minute."""
+    stale = {sample.labels["name"]: sample.value for sample in shared.samples("vmsim_reflector_staleness_seconds")}
+    assert stale.keys() == {
+        *("nodes", "pods/unused", "virtualmachines/unused", "virtualmachinemigrations/unused"),
+    }
+    assert max(stale.values()) < 90
+    [lag] = shared.samples("vmsim_event_loop_lag_seconds")
+    assert 0 <= lag.value < 5
+
+
+def test_series_of_single_vms_can_be_switched_off(
+    start: Callable[..., AbstractContextManager[Controller]], kubectl: Kubectl, name: str
+) -> None:
+    """Those of nodes and of the whole fleet stay."""
+    with start("--no-vm-metrics") as without, start() as with_them:
+        kubectl.apply_vm(name)
+        kubectl.wait_phase(name, "Running")
+        for process in (without, with_them):
+            eventually(lambda process=process: sum(s.value for s in process.samples("node_vm_count")) == 1)  # type: ignore[misc]
+            assert [s.value for s in process.samples("vmsim_vms", phase="Running")] == [1]
+        assert without.samples("kubevirt_vmi_info") == []
+        [series] = with_them.samples("kubevirt_vmi_info", name=name)
+        status = json.loads(kubectl("get", "vm", name, "-o", "json"))["status"]
+        assert (series.labels["node"], series.labels["vmi_pod"]) == (status["nodeName"], status["podName"])
+        assert series.labels["phase"] == "running"
+        kubectl("delete", "vm", name)
+        eventually(lambda: not with_them.samples("kubevirt_vmi_info"))
 
 
 @pytest.mark.parametrize("probe", ["/healthz", "/readyz"])

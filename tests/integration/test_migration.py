@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import Controller, Kubectl, LivePods
+from tests.integration.tools import Controller, Kubectl, LivePods, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(90)
@@ -117,6 +117,26 @@ def test_a_migration_is_seen_as_the_description_shows_it(kubectl: Kubectl) -> No
     assert row[1].split()[:6] == ["move", "Succeeded", "my-vm", before["nodeName"], after["nodeName"], "rehearsal"]
     events = kubectl.eventually("describe", "vmm", "move", until=lambda text: "SuccessfulMigration" in text)
     assert f"VM my-vm moved from {before['nodeName']} to {after['nodeName']}" in events
+
+
+def test_a_migration_is_told_to_prometheus_as_kubevirt_tells_it(kubectl: Kubectl, controller: Controller) -> None:
+    """Ended, timed, with its downtime; its series goes with it."""
+    before = controller.metric("vmsim_migration_downtime_seconds_count")
+    running(kubectl, "vm-1")
+    migration(kubectl, "vm-1")
+    status = finished(kubectl)
+
+    # What kubectl sees the controller's own cache sees a moment later.
+    eventually(lambda: controller.metric("vmsim_migration_downtime_seconds_count") == before + 1)
+    [series] = controller.samples("kubevirt_vmi_migration_succeeded")
+    assert (series.labels, series.value) == ({"vmi": "vm-1", "vmim": "move", "namespace": "default"}, 1)
+    assert controller.samples("kubevirt_vmi_migration_failed") == []
+    assert controller.metric("kubevirt_vmi_migrations_in_running_phase") == 0
+    counts = {s.labels["node"]: s.value for s in controller.samples("node_vm_count")}
+    assert counts == {**dict.fromkeys(counts, 0.0), status["targetNode"]: 1.0}
+
+    kubectl("delete", "vmm", "move")
+    eventually(lambda: not controller.samples("kubevirt_vmi_migration_succeeded"))
 
 
 def test_a_named_target_is_where_it_goes(kubectl: Kubectl) -> None:

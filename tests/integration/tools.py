@@ -19,8 +19,19 @@ from typing import IO, Any, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
 PATIENCE = 15.0
 """Seconds within which the cluster must come to what a test waits for."""
+
+
+def eventually(until: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until something holds."""
+    ends = time.monotonic() + patience
+    while not until():
+        assert time.monotonic() < ends, f"not within {patience} s"
+        time.sleep(0.1)
 
 
 class KubectlError(AssertionError):
@@ -315,6 +326,15 @@ class Controller:
         """Return the sum of a metric's series."""
         samples = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines())
         return sum(float(value) for series, _, value in samples if series.partition("{")[0] == name)
+
+    def samples(self, name: str, /, **labels: str) -> list[Sample]:
+        """Return the samples of this name that have these labels, among others."""
+        return [
+            sample
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE) -> int:
         """Send a signal; return the exit code."""
