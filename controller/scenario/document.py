@@ -1,0 +1,210 @@
+"""A YAML document, read field by field; what is wrong with it is collected, with the line it is on.
+
+Guarantees: nothing is constructed from tags, no number goes through a float, a field that nobody asked for and one
+that is there twice are problems; reading ends after a bounded number of steps, whatever aliases do; one problem hides
+no other, save those within the value that could not be read at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import yaml
+
+from controller.scenario.errors import DocumentError, Problem
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+LONGEST: Final = 256 * 1024
+"""Bytes of a scenario file."""
+_MOST_STEPS: Final = 200_000
+"""Values that are looked at: more than a file of that size has without aliases."""
+_STRING: Final = "tag:yaml.org,2002:str"
+_NULL: Final = "tag:yaml.org,2002:null"
+_SCALARS: Final = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "timestamp"))
+
+
+class UnusableError(Exception):
+    """A value could not be read; why has been noted. Caught by whoever reads the field."""
+
+
+class Notes:
+    """The problems of one file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self._steps = 0
+
+    def add(self, line: int, field: str, message: str) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(self.file, line, field, message))
+
+    def step(self) -> None:
+        """Count a value that is looked at. Raises DocumentError for far too many."""
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            message = f"its aliases make more than {_MOST_STEPS} values of it: write less"
+            raise DocumentError([Problem(self.file, 1, "", message)])
+
+    def settle(self) -> None:
+        """Raise DocumentError if there are problems."""
+        if self.problems:
+            raise DocumentError(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A value, and where it is."""
+
+    node: yaml.Node
+    path: str
+    notes: Notes
+
+    @property
+    def line(self) -> int:
+        """Its line, from 1."""
+        return int(self.node.start_mark.line) + 1
+
+    def note(self, message: str) -> None:
+        """Note a problem with this value, which is usable all the same."""
+        self.notes.add(self.line, self.path, message)
+
+    def unusable(self, message: str) -> UnusableError:
+        """Note a problem; return what to raise."""
+        self.note(message)
+        return UnusableError(message)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether nothing was written."""
+        return self.node.tag == _NULL
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it has fields."""
+        return isinstance(self.node, yaml.MappingNode)
+
+    def scalar(self, wanted: str) -> str:
+        """Return what was written for a number, a string and the like, as it was written."""
+        if isinstance(self.node, yaml.ScalarNode) and self.node.tag in _SCALARS:
+            return str(self.node.value)
+        raise self.unusable(f"want {wanted}, not {self.kind}")
+
+    def text(self, wanted: str) -> str:
+        """Return a string. What YAML takes for a number, a truth value or a date has to be quoted."""
+        written = self.scalar(wanted)
+        if self.node.tag != _STRING:
+            raise self.unusable(f'want {wanted}: YAML takes {written} for {self.kind}, write "{written}"')
+        return written
+
+    def items(self, wanted: str, *, at_most: int) -> list[Spot]:
+        """Return the items of a list."""
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.unusable(f"want {wanted}, not {self.kind}")
+        if len(self.node.value) > at_most:
+            raise self.unusable(f"has {len(self.node.value)} items: want at most {at_most}")
+        return [self._inner(item, f"{self.path}[{index}]") for index, item in enumerate(self.node.value)]
+
+    def entries(self, wanted: str) -> Iterator[tuple[Spot, str, Spot]]:
+        """Yield the keys of a mapping (where, and what), and their values. Notes a key that is there twice."""
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.unusable(f"want {wanted}, not {self.kind}")
+        seen: dict[str, int] = {}
+        for key_node, value_node in self.node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._inner(key_node, self.path).note("a field's name must be a word")
+                continue
+            name = str(key_node.value)
+            path = f"{self.path}.{name}" if self.path else name
+            key = self._inner(key_node, path)
+            if name in seen:
+                key.note(f"is there already, in line {seen[name]}")
+                continue
+            seen[name] = key.line
+            yield key, name, self._inner(value_node, path)
+
+    def fields(self, wanted: str, *known: str) -> Fields:
+        """Return the fields of a mapping. Notes those that are not known."""
+        found: dict[str, Spot] = {}
+        for key, name, value in self.entries(wanted):
+            if name in known:
+                found[name] = value
+                continue
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            key.note(f"unknown field: {hint}")
+        return Fields(self, found)
+
+    @property
+    def kind(self) -> str:
+        """Say what it is, for a person."""
+        match self.node:
+            case yaml.MappingNode():
+                return "a mapping"
+            case yaml.SequenceNode():
+                return "a list"
+        kinds = {"int": "a number", "float": "a number", "bool": "a truth value", "null": "nothing", "str": "a string"}
+        tag = str(self.node.tag)
+        return kinds.get(tag.rpartition(":")[2], f"a value tagged {tag}")
+
+    def _inner(self, node: yaml.Node, path: str) -> Spot:
+        self.notes.step()
+        return Spot(node, path, self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The known fields of a mapping that are there. A null counts as not there, as in Kubernetes."""
+
+    spot: Spot
+    found: dict[str, Spot]
+
+    def required(self, name: str, read: Callable[[Spot], T]) -> T | None:
+        """Read a field that must be there; None if it is not, or is unusable: a problem is noted then."""
+        spot = self.found.get(name)
+        if spot is None or spot.is_null:
+            where = self.spot if spot is None else spot
+            path = f"{self.spot.path}.{name}" if self.spot.path else name
+            self.spot.notes.add(where.line, path, "is required")
+            return None
+        return attempt(read, spot)
+
+    def optional(self, name: str, read: Callable[[Spot], T], default: D) -> T | D:
+        """Read a field; the default if it is not there, or if it is unusable, which is noted."""
+        spot = self.found.get(name)
+        if spot is None or spot.is_null:
+            return default
+        value = attempt(read, spot)
+        return default if value is None else value
+
+
+def attempt(read: Callable[[Spot], T], spot: Spot) -> T | None:
+    """Read a value; None if it is unusable, which has been noted."""
+    try:
+        return read(spot)
+    except UnusableError:
+        return None
+
+
+def compose(text: str, notes: Notes) -> Spot:
+    """Return the root of a document. Raises DocumentError for what is no YAML, or is more than one document."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        notes.add(mark.line + 1 if mark is not None else 1, "", f"no YAML: {error.problem or error.context}")
+    except yaml.reader.ReaderError as error:
+        # Its position counts characters of the text, from 0.
+        notes.add(text.count("\n", 0, error.position) + 1, "", f"no YAML: {error.reason}")
+    except RecursionError:
+        notes.add(1, "", "is nested too deeply")
+    else:
+        if root is not None:
+            return Spot(root, "", notes)
+        notes.add(1, "", "is empty")
+    raise DocumentError(notes.problems)

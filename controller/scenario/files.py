@@ -1,0 +1,61 @@
+"""Finding scenarios: a file, or one of those that are shipped, by its bare name.
+
+Guarantees: a file that is there comes before a shipped scenario of that name; nothing larger than a scenario can be is
+read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import controller
+from controller.scenario.document import LONGEST
+from controller.scenario.errors import DocumentError, NoScenarioError, Problem, listed
+from controller.scenario.scenario import Scenario
+from controller.scenario.schema import parse
+
+_SUFFIX: Final = ".yaml"
+
+
+def read(name: str) -> Scenario:
+    """Read a scenario by its path, or a shipped one by its name.
+
+    Raises NoScenarioError if there is none, DocumentError with everything that is wrong with it.
+    """
+    path = find(name)
+    if path is None:
+        raise NoScenarioError(f"there is no file {name}; scenarios that come with vmsim: {listed(shipped())}")
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST + 1)
+    except OSError as error:
+        raise NoScenarioError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(data) > LONGEST:
+        raise DocumentError([Problem(str(path), 1, "", f"is larger than {LONGEST} bytes")])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DocumentError([Problem(str(path), line, "", "is no UTF-8")]) from error
+    return parse(text, str(path), path.parent)
+
+
+def find(name: str) -> Path | None:
+    """Return where a scenario is; None if it is nowhere."""
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    return _directory() / f"{name}{_SUFFIX}" if name in shipped() else None
+
+
+def shipped() -> list[str]:
+    """Return the names of the scenarios that come with vmsim."""
+    return sorted(path.stem for path in _directory().glob(f"*{_SUFFIX}"))
+
+
+def _directory() -> Path:
+    """Return where they are: in the package if it was installed, else beside it in the repository."""
+    package = Path(controller.__file__).parent
+    inside = package / "manifests" / "scenarios"
+    return inside if inside.is_dir() else package.parent / "manifests" / "scenarios"

@@ -1,0 +1,263 @@
+"""Playing: the consumption annotations of VMs follow their profiles.
+
+Guarantees: never more than `rate` patches a second, and no burst after an outage; what is written is the value of the
+moment it is sent, so nothing old ever queues; a value that is already there is not written; each VM has its turn before
+another has its second; a play that ends leaves every VM at its last value. A VM that is deleted, or is another one by
+that name, is played no further and never touched. An API server that is away or overloaded is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, Protocol
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine
+from controller.engine.backoff import Backoff
+from controller.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
+from controller.kube.resources import VIRTUAL_MACHINES, Resource
+from controller.scenario.parallel import each, passing, retry_after
+from controller.scenario.profiles import Part
+
+RATE: Final = 20.0
+"""Patches a second, by default."""
+_AT_A_TIME: Final = 8
+"""Patches under way: enough for the rate when each takes a third of a second."""
+_LOOK: Final = 0.25
+"""Seconds between two looks for something to write when there was nothing."""
+_BREATH: Final = 100
+"""VMs that are looked at before others may run."""
+_AGAIN: Final = 1.0
+"""Seconds after which a VM's refused patch is tried again."""
+
+
+class VMs(Protocol):
+    """The two requests a player needs; `controller.kube.client.Client` has them."""
+
+    async def merge_patch(
+        self,
+        resource: Resource[VirtualMachine],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None,
+    ) -> VirtualMachine:
+        """Patch a VM."""
+        ...
+
+    async def get(self, resource: Resource[VirtualMachine], name: str, *, namespace: str | None) -> VirtualMachine:
+        """Read a VM."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How far a play has come. `seconds` are simulated; `lost` maps VMs that are played no further to the reason.
+
+    `trouble` says why nothing is written at the moment, if so.
+    """
+
+    seconds: float
+    writes: int
+    playing: int
+    lost: Mapping[str, str]
+    trouble: str | None
+
+
+@dataclass(slots=True)
+class _Voice:
+    """One VM that is played: which object it is, and what its annotations say by our own account."""
+
+    part: Part
+    uid: str
+    shown: dict[str, str | None]
+    busy: bool = False
+    rest_until: float = float("-inf")
+
+    def wanted(self, seconds: float) -> dict[str, str]:
+        """Return the annotations that have to change."""
+        cpu, memory = self.part.at(seconds)
+        now = {names.CPU_CONSUMPTION: cpu, names.MEMORY_CONSUMPTION: memory}
+        return {key: value for key, value in now.items() if value is not None and value != self.shown[key]}
+
+
+async def play(
+    client: VMs,
+    parts: Iterable[Part],
+    vms: Mapping[str, VirtualMachine],
+    *,
+    namespace: str,
+    speed: float,
+    report: Callable[[Played], None],
+    rng: Random,
+    rate: float = RATE,
+) -> Played:
+    """Play from the beginning until nothing changes any more, or for ever; return how it ended.
+
+    `vms` are the VMs by name, as they are now: their annotations say what need not be written. `speed` is simulated
+    seconds in a real one, `rate` the patches a second. `report` is called whenever there is news.
+
+    Raises the KubeErrors that waiting will not mend, such as ForbiddenError.
+    """
+    return await _Player(client, parts, vms, namespace=namespace, speed=speed, report=report, rng=rng, rate=rate).run()
+
+
+class _Player:
+    """One play, from its first look to the last value."""
+
+    def __init__(
+        self,
+        client: VMs,
+        parts: Iterable[Part],
+        vms: Mapping[str, VirtualMachine],
+        *,
+        namespace: str,
+        speed: float,
+        report: Callable[[Played], None],
+        rng: Random,
+        rate: float,
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._speed = speed
+        self._report = report
+        self._rng = rng
+        self._interval = 1 / rate
+        self._voices = [_voice(part, vms[part.vm]) for part in parts if part.vm in vms]
+        ends = [voice.part.end for voice in self._voices]
+        finite = [end for end in ends if end is not None]
+        self._end = max(finite, default=0.0) if len(finite) == len(ends) else float("inf")
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+        self._slot = self._began
+        """When the next patch may be sent."""
+        self._backoff = Backoff(self._clock, rng)
+        self._turn = asyncio.Lock()
+        self._at = 0
+        """The voice whose turn it is."""
+        self._writes = 0
+        self._lost: dict[str, str] = {}
+        self._trouble: str | None = None
+        self._troubled_at = float("-inf")
+
+    async def run(self) -> Played:
+        """Play."""
+        await each(range(_AT_A_TIME), lambda _: self._work(), at_a_time=_AT_A_TIME)
+        return self._played()
+
+    async def _work(self) -> None:
+        """Send one patch after the other; several of these take turns."""
+        while (chosen := await self._next()) is not None:
+            await self._write(*chosen)
+
+    async def _next(self) -> tuple[_Voice, dict[str, str]] | None:
+        """Wait for the next patch that may be sent, and is worth it; None when the play is over."""
+        async with self._turn:
+            while True:
+                self._report(self._played())
+                wait = self._slot - self._clock()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                    continue  # trouble may have put it off meanwhile
+                found = await self._look()
+                if found is not None:
+                    self._slot = self._clock() + self._interval
+                    found[0].busy = True
+                    return found
+                if self._over():
+                    return None
+                await asyncio.sleep(_LOOK)
+
+    async def _look(self) -> tuple[_Voice, dict[str, str]] | None:
+        """Return the next VM, in turn, whose annotations are not what they should be now."""
+        for count in range(len(self._voices)):
+            if count % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)
+            index = (self._at + count) % len(self._voices)
+            voice = self._voices[index]
+            if voice.busy or voice.rest_until > self._clock() or voice.part.vm in self._lost:
+                continue
+            wanted = voice.wanted(self._seconds())
+            if wanted:
+                self._at = index + 1
+                return voice, wanted
+        return None
+
+    async def _write(self, voice: _Voice, wanted: dict[str, str]) -> None:
+        body = {"metadata": {"uid": voice.uid, "annotations": wanted}}
+        sent = self._clock()
+        try:
+            await self._client.merge_patch(VIRTUAL_MACHINES, voice.part.vm, body, namespace=self._namespace)
+        except NotFoundError:
+            self._lost[voice.part.vm] = "it was deleted"
+        except ConflictError:
+            await self._ask(voice)
+        except InvalidError as error:
+            self._lost[voice.part.vm] = f"it was refused: {error.message}"
+        except KubeError as error:
+            if not passing(error):
+                raise
+            self._put_off(error, sent)
+        else:
+            voice.shown |= wanted
+            self._writes += 1
+            self._recover()
+        finally:
+            voice.busy = False
+
+    async def _ask(self, voice: _Voice) -> None:
+        """Find out what a conflict means: another VM by that name, or just too many writers at once."""
+        voice.rest_until = self._clock() + _AGAIN
+        try:
+            vm = await self._client.get(VIRTUAL_MACHINES, voice.part.vm, namespace=self._namespace)
+        except NotFoundError:
+            self._lost[voice.part.vm] = "it was deleted"
+        except KubeError as error:
+            if not passing(error):
+                raise
+        else:
+            if vm.metadata.uid != voice.uid:
+                self._lost[voice.part.vm] = "it was deleted and made anew"
+
+    def _put_off(self, error: KubeError, sent: float) -> None:
+        """Wait for better times. Patches that were under way when the trouble began failed of it, and add no more."""
+        self._trouble = str(error)
+        if sent > self._troubled_at:
+            self._troubled_at = self._clock()
+            self._slot = max(self._slot, self._troubled_at + self._backoff.delay(at_least=retry_after(error)))
+        self._report(self._played())
+
+    def _recover(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            self._backoff = Backoff(self._clock, self._rng)
+
+    def _seconds(self) -> float:
+        return (self._clock() - self._began) * self._speed
+
+    def _over(self) -> bool:
+        """Whether nothing is left to write, now or later; asked when there is nothing to write now."""
+        now = self._clock()
+        left = [voice for voice in self._voices if voice.part.vm not in self._lost]
+        if any(voice.busy or voice.rest_until > now for voice in left):
+            return False
+        return not left or self._seconds() >= self._end
+
+    def _played(self) -> Played:
+        return Played(
+            seconds=min(self._seconds(), self._end),
+            writes=self._writes,
+            playing=len(self._voices) - len(self._lost),
+            lost=dict(self._lost),
+            trouble=self._trouble,
+        )
+
+
+def _voice(part: Part, vm: VirtualMachine) -> _Voice:
+    annotations = vm.metadata.annotations
+    return _Voice(
+        part, vm.metadata.uid, {key: annotations.get(key) for key in (names.CPU_CONSUMPTION, names.MEMORY_CONSUMPTION)}
+    )

@@ -1,0 +1,233 @@
+"""What a VM uses as time goes by, as a share of what it requests: 1 is all of it, 2.5 far more.
+
+Guarantees: a value is a pure function of profile, time and the VM's seed, at a cost that does not grow with time, and
+lies within the profile's bounds. Times are in simulated seconds from the beginning of the play.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from controller.scenario import chance
+from controller.scenario.distributions import clamp, plain
+
+
+class Profile(Protocol):
+    """Shares of a request over time."""
+
+    @property
+    def low(self) -> Decimal:
+        """No share is below."""
+        ...
+
+    @property
+    def high(self) -> Decimal:
+        """No share is above."""
+        ...
+
+    @property
+    def end(self) -> float | None:
+        """When it has come to its last value; None if it never does."""
+        ...
+
+    def at(self, seconds: float, seed: int) -> Decimal:
+        """Return the share at a time, for the VM with this seed."""
+        ...
+
+    def describe(self) -> str:
+        """Say in a few words what it does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same share at all times."""
+
+    value: Decimal
+
+    @property
+    def low(self) -> Decimal:
+        """That share."""
+        return self.value
+
+    @property
+    def high(self) -> Decimal:
+        """That share."""
+        return self.value
+
+    @property
+    def end(self) -> float | None:
+        """From the beginning."""
+        return 0.0
+
+    def at(self, seconds: float, seed: int) -> Decimal:
+        """Return it."""
+        del seconds, seed
+        return self.value
+
+    def describe(self) -> str:
+        """Say which."""
+        return _percent(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Shares, each from its time until the next one's; times rise from 0.
+
+    After the last one it begins anew if `period`, in seconds, is given; else the last share stays.
+    """
+
+    times: tuple[float, ...]
+    values: tuple[Decimal, ...]
+    period: float | None = None
+
+    @property
+    def low(self) -> Decimal:
+        """The smallest share."""
+        return min(self.values)
+
+    @property
+    def high(self) -> Decimal:
+        """The largest share."""
+        return max(self.values)
+
+    @property
+    def end(self) -> float | None:
+        """The last time, unless it repeats itself."""
+        return self.times[-1] if self.period is None else None
+
+    def at(self, seconds: float, seed: int) -> Decimal:
+        """Return the share whose time came last."""
+        del seed
+        moment = seconds if self.period is None else seconds % self.period
+        return self.values[max(0, bisect_right(self.times, moment) - 1)]
+
+    def describe(self) -> str:
+        """Say how many, and from where to where."""
+        how = "" if self.period is None else f", again every {brief(self.period)}"
+        return f"{len(self.values)} steps {_range(self.low, self.high)}{how}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sine:
+    """A wave around a mean. `phase` and `spread` are parts of a period: each VM is ahead by a part of `spread`."""
+
+    mean: Decimal
+    amplitude: Decimal
+    period: float
+    phase: float = 0.0
+    spread: float = 0.0
+
+    @property
+    def low(self) -> Decimal:
+        """The trough."""
+        return self.mean - self.amplitude
+
+    @property
+    def high(self) -> Decimal:
+        """The crest."""
+        return self.mean + self.amplitude
+
+    @property
+    def end(self) -> float | None:
+        """It goes on."""
+        return None
+
+    def at(self, seconds: float, seed: int) -> Decimal:
+        """Return where the wave is."""
+        ahead = self.phase + (self.spread * chance.unit(seed, 0) if self.spread else 0.0)
+        wave = math.sin(math.tau * (seconds / self.period + ahead))
+        return clamp(self.mean + self.amplitude * Decimal(wave), self.low, self.high)
+
+    def describe(self) -> str:
+        """Say from where to where, and how fast."""
+        return f"sine {_range(self.low, self.high)} every {brief(self.period)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A random walk from `start`: every so many seconds a change of `step` on average, thrown back by the bounds.
+
+    `step` is the standard deviation of a change.
+    """
+
+    start: Decimal
+    step: Decimal
+    every: float
+    low: Decimal
+    high: Decimal
+
+    @property
+    def end(self) -> float | None:
+        """It goes on."""
+        return None
+
+    def at(self, seconds: float, seed: int) -> Decimal:
+        """Return where the walk is."""
+        gone = self.start + self.step * Decimal(chance.walk(seed, int(seconds / self.every)))
+        span = self.high - self.low
+        if not span:
+            return self.low
+        folded = abs((gone - self.low) % (2 * span))  # Decimal's remainder has the sign of what is divided
+        return clamp(self.low + min(folded, 2 * span - folded), self.low, self.high)
+
+    def describe(self) -> str:
+        """Say from where to where, and how fast."""
+        return f"walk {_range(self.low, self.high)}, a step every {brief(self.every)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One annotation of one VM over time: the profile's share of what the VM requests."""
+
+    profile: Profile
+    request: Decimal
+    seed: int
+
+    def at(self, seconds: float) -> str:
+        """Return the share of the reference node that the VM uses, as the annotation's plain decimal string."""
+        return plain(self.profile.at(seconds, self.seed) * self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a VM plays: None where it uses what it requests."""
+
+    vm: str
+    cpu: Curve | None
+    memory: Curve | None
+
+    def at(self, seconds: float) -> tuple[str | None, str | None]:
+        """Return both annotations, CPU first, at a time."""
+        return (
+            self.cpu.at(seconds) if self.cpu is not None else None,
+            self.memory.at(seconds) if self.memory is not None else None,
+        )
+
+    @property
+    def end(self) -> float | None:
+        """When nothing changes any more; None if that never comes."""
+        ends = [curve.profile.end for curve in (self.cpu, self.memory) if curve is not None]
+        finite = [end for end in ends if end is not None]
+        return max(finite, default=0.0) if len(finite) == len(ends) else None
+
+
+def brief(seconds: float) -> str:
+    """Write a time in the largest units that fit: 1h30m, 24h, 0.5s."""
+    whole = int(seconds)
+    if whole != seconds or not whole:
+        return f"{seconds:g}s"
+    parts = ((whole // 3600, "h"), (whole % 3600 // 60, "m"), (whole % 60, "s"))
+    return "".join(f"{count}{name}" for count, name in parts if count)
+
+
+def _percent(share: Decimal) -> str:
+    return f"{(share * 100).normalize():f}%"
+
+
+def _range(low: Decimal, high: Decimal) -> str:
+    return f"{_percent(low)} to {_percent(high)}" if low != high else _percent(low)

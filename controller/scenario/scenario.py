@@ -1,0 +1,57 @@
+"""A scenario as a value: groups of nodes and of VMs, what they are and what they use over time.
+
+Guarantees: frozen, and complete: nothing in it is drawn later, so two readings of one file are equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.profiles import Part, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Nodes that are alike but for their names."""
+
+    name: str
+    nodes: tuple[NodeWish, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VMGroup:
+    """VMs of one distribution and one behaviour; a profile of None: they use what they request."""
+
+    name: str
+    vms: tuple[VMWish, ...]
+    parts: tuple[Part, ...]
+    """What each of them plays, in the order of `vms`; empty if they have no profile."""
+    cpu: Profile | None
+    memory: Profile | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a file says. `speed` is simulated seconds in a real one; a namespace of None is the kubeconfig's."""
+
+    name: str
+    namespace: str | None
+    speed: float
+    node_groups: tuple[NodeGroup, ...]
+    vm_groups: tuple[VMGroup, ...]
+
+    @property
+    def fleet(self) -> Fleet:
+        """The nodes and VMs to load."""
+        return Fleet(
+            self.name,
+            nodes=tuple(chain.from_iterable(group.nodes for group in self.node_groups)),
+            vms=tuple(chain.from_iterable(group.vms for group in self.vm_groups)),
+        )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the VMs play that play anything."""
+        return tuple(chain.from_iterable(group.parts for group in self.vm_groups))

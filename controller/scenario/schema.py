@@ -1,0 +1,200 @@
+"""From a document to a scenario: the fields of a scenario file.
+
+Guarantees: what is returned can be loaded and played as it is: names are unique and fit, every ratio that will ever be
+written is one that the CRD and the controller accept. Otherwise every problem is told, each with line and field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from controller.domain import names
+from controller.domain.objects import Taint
+from controller.domain.ratio import CPU_MAX, MEMORY_MAX
+from controller.scenario import chance, values
+from controller.scenario.distributions import Distribution, plain
+from controller.scenario.document import Fields, Notes, Spot, UnusableError, attempt, compose
+from controller.scenario.fleet import NodeWish, VMWish
+from controller.scenario.profiles import Curve, Part, Profile
+from controller.scenario.scenario import NodeGroup, Scenario, VMGroup
+from controller.scenario.shapes import distribution, profile
+from controller.scenario.traces import Traces
+
+GroupT = TypeVar("GroupT", NodeGroup, VMGroup)
+
+KIND: Final = "Scenario"
+MOST_NODES: Final = 5_000
+MOST_VMS: Final = 50_000
+FASTEST: Final = Decimal(100_000)
+"""Simulated seconds in a real one."""
+_MOST_GROUPS: Final = 1_000
+_MOST_TAINTS: Final = 50
+_MOST_PODS: Final = 10_000
+_SLOWEST: Final = Decimal("0.01")
+_HIGHEST_SEED: Final = (1 << 63) - 1
+_FIELDS: Final = ("apiVersion", "kind", "name", "namespace", "seed", "speed", "nodes", "vms")
+_NODE_FIELDS: Final = ("name", "count", "cpu", "memory", "pods", "labels", "taints")
+_VM_FIELDS: Final = ("name", "count", "seed", "cpu", "memory", "consumption")
+
+
+def parse(text: str, file: str, directory: Path) -> Scenario:
+    """Read a scenario; `file` is its name in messages, `directory` where its traces are.
+
+    Raises DocumentError with everything that is wrong.
+    """
+    notes = Notes(file)
+    root = compose(text, notes)
+    scenario = attempt(partial(_scenario, Traces(directory)), root)
+    notes.settle()
+    if scenario is None:
+        raise AssertionError(f"{file} is unusable for no reason")
+    return scenario
+
+
+def _scenario(traces: Traces, spot: Spot) -> Scenario:
+    fields = spot.fields("a scenario", *_FIELDS)
+    fields.required("apiVersion", partial(_exactly, names.API_VERSION))
+    fields.required("kind", partial(_exactly, KIND))
+    name = fields.required("name", values.dns_label())
+    namespace = fields.optional("namespace", values.dns_label(), "")
+    seed = fields.optional("seed", values.whole(0, _HIGHEST_SEED), 0)
+    speed = fields.optional("speed", values.decimal(_SLOWEST, FASTEST), Decimal(1))
+    nodes = fields.optional("nodes", partial(_groups, "nodes", _node_group, MOST_NODES), ())
+    vms = fields.optional("vms", partial(_groups, "VMs", partial(_vm_group, seed, traces), MOST_VMS), ())
+    if name is None:
+        raise UnusableError
+    return Scenario(name, namespace or None, float(speed), tuple(nodes), tuple(vms))
+
+
+def _exactly(wanted: str, spot: Spot) -> str:
+    written = spot.text(wanted)
+    if written != wanted:
+        raise spot.unusable(f"want {wanted}, not {written!r}")
+    return written
+
+
+def _groups(what: str, read: Callable[[Spot], GroupT], at_most: int, spot: Spot) -> tuple[GroupT, ...]:
+    """Read groups; note each name that is there twice, and too many members in all."""
+    owners: dict[str, str] = {}
+    found: list[GroupT] = []
+    for item in spot.items(f"a list of groups of {what}", at_most=_MOST_GROUPS):
+        group = attempt(read, item)
+        if group is None:
+            continue
+        found.append(group)
+        members = _members(group)
+        taken = next((name for name in members if name in owners), None)
+        if taken is not None:
+            item.note(f"{taken} is in {owners[taken]} already: names must be unique")
+        owners |= dict.fromkeys(members, item.path)
+        if len(owners) > at_most:
+            raise spot.unusable(f"want at most {at_most} {what} in all")
+    return tuple(found)
+
+
+def _members(group: NodeGroup | VMGroup) -> list[str]:
+    members: tuple[NodeWish, ...] | tuple[VMWish, ...] = group.nodes if isinstance(group, NodeGroup) else group.vms
+    return [member.name for member in members]
+
+
+def _numbered(fields: Fields, name: str | None, at_most: int) -> list[str]:
+    """Return the members' names: name-1, name-2 …, or just the name if there is no count."""
+    if "count" not in fields.found or fields.found["count"].is_null:
+        return [name] if name is not None else []
+    count = fields.required("count", values.whole(0, at_most))
+    return [f"{name}-{number}" for number in range(1, (count or 0) + 1)] if name is not None else []
+
+
+def _node_group(spot: Spot) -> NodeGroup:
+    fields = spot.fields("a group of nodes", *_NODE_FIELDS)
+    name = fields.required("name", values.node_name)
+    members = _numbered(fields, name, MOST_NODES)
+    _fits(fields, members, values.LONGEST_NAME)
+    default = NodeWish("")
+    cpu = fields.optional("cpu", values.quantity, default.cpu)
+    memory = fields.optional("memory", values.quantity, default.memory)
+    pods = fields.optional("pods", values.whole(1, _MOST_PODS), default.pods)
+    labels: Mapping[str, str] = fields.optional("labels", values.labels, default.labels)
+    taints = fields.optional("taints", _taints, ())
+    if name is None:
+        raise UnusableError
+    return NodeGroup(name, tuple(NodeWish(member, cpu, memory, pods, labels, taints) for member in members))
+
+
+def _taints(spot: Spot) -> tuple[Taint, ...]:
+    items = spot.items("a list of taints", at_most=_MOST_TAINTS)
+    return tuple(taint for item in items if (taint := attempt(_taint, item)) is not None)
+
+
+def _taint(spot: Spot) -> Taint:
+    fields = spot.fields("key, value and effect", "key", "value", "effect")
+    key, effect = fields.required("key", values.label_key), fields.required("effect", values.effect)
+    value = fields.optional("value", values.label_value, "")
+    if key is None or effect is None:
+        raise UnusableError
+    return Taint(key=key, value=value, effect=effect)
+
+
+def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
+    fields = spot.fields("a group of VMs", *_VM_FIELDS)
+    name = fields.required("name", values.dns_label(names.MAX_VM_NAME))
+    members = _numbered(fields, name, MOST_VMS)
+    _fits(fields, members, names.MAX_VM_NAME)
+    seed = fields.optional("seed", values.whole(0, _HIGHEST_SEED), scenario_seed)
+    cpu = fields.required("cpu", distribution(CPU_MAX))
+    memory = fields.required("memory", distribution(MEMORY_MAX))
+    uses = fields.found.get("consumption")
+    cpu_profile = memory_profile = None
+    if uses is not None and not uses.is_null:
+        consumption = attempt(lambda found: found.fields("cpu and memory", "cpu", "memory"), uses)
+        if consumption is not None:
+            cpu_profile = _consumption(consumption, "cpu", traces, cpu, CPU_MAX)
+            memory_profile = _consumption(consumption, "memory", traces, memory, MEMORY_MAX)
+    if name is None or cpu is None or memory is None:
+        raise UnusableError
+    made = [_vm(member, seed, (cpu, memory), (cpu_profile, memory_profile)) for member in members]
+    return VMGroup(
+        name,
+        vms=tuple(wish for wish, _ in made),
+        parts=tuple(part for _, part in made) if cpu_profile or memory_profile else (),
+        cpu=cpu_profile,
+        memory=memory_profile,
+    )
+
+
+def _consumption(
+    fields: Fields, column: str, traces: Traces, sizes: Distribution | None, maximum: Decimal
+) -> Profile | None:
+    """Read a profile, if there is one; note it if the largest VM would exceed what an annotation can say."""
+    found = fields.optional(column, profile(column, traces), None)
+    if found is not None and sizes is not None and (most := found.high * sizes.high) > maximum:
+        fields.found[column].note(
+            f"reaches {found.high} of a request of {sizes.high}, {most.normalize():f} of the reference node: "
+            f"want at most {maximum}"
+        )
+    return found
+
+
+def _fits(fields: Fields, members: list[str], longest: int) -> None:
+    """Note it if the longest name of a group is too long."""
+    if members and len(members[-1]) > longest:
+        fields.found["name"].note(f"{members[-1]} has {len(members[-1])} characters: want at most {longest}")
+
+
+def _vm(
+    name: str, seed: int, sizes: tuple[Distribution, Distribution], profiles: tuple[Profile | None, Profile | None]
+) -> tuple[VMWish, Part]:
+    """Draw one VM. Its seeds depend on nothing but the group's seed and its own name."""
+    columns = ("cpu", "memory")
+    cpu, memory = (size.draw(chance.seed(seed, name, column)) for size, column in zip(sizes, columns, strict=True))
+    cpu_curve, memory_curve = (
+        Curve(shape, request, chance.seed(seed, name, column, "consumption")) if shape is not None else None
+        for shape, request, column in zip(profiles, (cpu, memory), columns, strict=True)
+    )
+    part = Part(name, cpu_curve, memory_curve)
+    cpu_now, memory_now = part.at(0.0)
+    return VMWish(name, plain(cpu), plain(memory), cpu_now, memory_now), part

@@ -1,0 +1,175 @@
+"""The single values of a scenario file: numbers, times, names, labels.
+
+Guarantees: each reader returns a value within its bounds, or notes in one line what it wants instead. Numbers are
+exact decimals of at most four places, quoted or not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+from controller.domain import names
+from controller.domain.launcher import FAKE_NODES
+from controller.domain.ratio import QuantityError, parse_quantity
+from controller.scenario.distributions import QUANTUM
+from controller.scenario.document import Spot, UnusableError
+
+LONGEST_TIME: Final = 366 * 86400
+"""Seconds."""
+LONGEST_NAME: Final = 63
+"""Characters of a DNS label, and of a label's value."""
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_DNS_NAME = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_TIME = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d))+", re.ASCII)
+_TIME_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)", re.ASCII)
+_SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_LABEL_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_LONGEST_QUANTITY: Final = 32
+
+
+def decimal(low: Decimal, high: Decimal) -> Callable[[Spot], Decimal]:
+    """Return the reader of a number between two bounds, both included."""
+    wanted = f"a number from {low} to {high} with at most 4 decimal places"
+
+    def read(spot: Spot) -> Decimal:
+        written = spot.scalar(wanted)
+        if _NUMBER.fullmatch(written):
+            value = Decimal(written)
+            if low <= value <= high and value == value.quantize(QUANTUM):
+                return value
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+
+    return read
+
+
+def whole(low: int, high: int) -> Callable[[Spot], int]:
+    """Return the reader of a whole number between two bounds, both included."""
+    wanted = f"a whole number from {low} to {high}"
+
+    def read(spot: Spot) -> int:
+        written = spot.scalar(wanted)
+        if _WHOLE.fullmatch(written) and low <= int(written) <= high:
+            return int(written)
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+
+    return read
+
+
+def parse_time(written: str) -> float | None:
+    """Return the seconds of a time such as 90s, 1h30m or 24h; None if it is none, or more than 366 days."""
+    if not _TIME.fullmatch(written):
+        return None
+    seconds = sum(Decimal(number) * _SECONDS[unit] for number, unit in _TIME_PART.findall(written))
+    return float(seconds) if seconds <= LONGEST_TIME else None
+
+
+def time(spot: Spot) -> float:
+    """Read a time of at most 366 days, in seconds; it may be 0."""
+    wanted = "a time such as 30s, 5m, 1h30m or 24h, at most 366d"
+    written = spot.scalar(wanted)
+    seconds = parse_time(written)
+    if seconds is None:
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+    return seconds
+
+
+def duration(spot: Spot) -> float:
+    """Read a time above 0, in seconds."""
+    seconds = time(spot)
+    if not seconds:
+        raise spot.unusable("want more than no time")
+    return seconds
+
+
+def dns_label(at_most: int = LONGEST_NAME) -> Callable[[Spot], str]:
+    """Return the reader of a DNS label of so many characters."""
+    wanted = f"a name of at most {at_most} lower-case letters, digits and '-'"
+
+    def read(spot: Spot) -> str:
+        written = spot.text(wanted)
+        if len(written) > at_most or not _DNS_LABEL.fullmatch(written):
+            raise spot.unusable(f"want {wanted}, not {_short(written)}")
+        return written
+
+    return read
+
+
+def node_name(spot: Spot) -> str:
+    """Read the name of a node: a DNS name that also fits into the label kubernetes.io/hostname."""
+    wanted = "a name of at most 63 lower-case letters, digits, '-' and '.'"
+    written = spot.text(wanted)
+    if len(written) > LONGEST_NAME or not _DNS_NAME.fullmatch(written):
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+    return written
+
+
+def quantity(spot: Spot) -> str:
+    """Read a Kubernetes quantity above 0; what YAML takes for a number is one."""
+    written = spot.scalar("a quantity such as 32 or 256Gi")
+    try:
+        if len(written) <= _LONGEST_QUANTITY and parse_quantity(written) > 0:
+            return written
+    except QuantityError:
+        pass
+    raise spot.unusable(f"want a quantity above 0, such as 32 or 256Gi, not {_short(written)}")
+
+
+def labels(spot: Spot) -> dict[str, str]:
+    """Read the labels of a node; those that every fake node has are refused."""
+    found: dict[str, str] = {}
+    for key, name, value in spot.entries("labels"):
+        if name in FAKE_NODES or name == names.SCENARIO_LABEL:
+            key.note("is a label that every node of a scenario has: leave it out")
+        elif not is_label_key(name):
+            key.note("is no label: want name or example.com/name")
+        else:
+            try:
+                found[name] = label_value(value)
+            except UnusableError:
+                continue
+    return found
+
+
+def label_key(spot: Spot) -> str:
+    """Read the key of a label or taint."""
+    wanted = "a key such as name or example.com/name"
+    written = spot.text(wanted)
+    if not is_label_key(written):
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+    return written
+
+
+def label_value(spot: Spot) -> str:
+    """Read the value of a label or taint; it may be empty."""
+    wanted = "a value of at most 63 letters, digits, '-', '_' and '.'"
+    written = spot.text(wanted)
+    if written and (len(written) > LONGEST_NAME or not _LABEL_WORD.fullmatch(written)):
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+    return written
+
+
+def effect(spot: Spot) -> str:
+    """Read the effect of a taint."""
+    wanted = f"one of {', '.join(_EFFECTS)}"
+    written = spot.text(wanted)
+    if written not in _EFFECTS:
+        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+    return written
+
+
+def is_label_key(text: str) -> bool:
+    """Whether the API server takes it for the key of a label: an optional DNS prefix, and a word."""
+    prefix, slash, word = text.rpartition("/")
+    right_prefix = not slash or (len(prefix) <= 253 and _DNS_NAME.fullmatch(prefix) is not None)  # noqa: PLR2004
+    return right_prefix and len(word) <= LONGEST_NAME and _LABEL_WORD.fullmatch(word) is not None
+
+
+def _short(written: str) -> str:
+    text = repr(written)
+    return text if len(text) <= 40 else f"{text[:40]}…"  # noqa: PLR2004
