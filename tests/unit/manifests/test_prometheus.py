@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def promtool(*arguments: str | Path) -> str:
     return done.stdout
 
 
+@cache
 def rule_tests() -> list[dict[str, Any]]:
     """Every test of promtool's files."""
     return [test for path in RULE_TESTS for test in load(path)["tests"]]
