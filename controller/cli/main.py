@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from controller import __version__
-from controller.cli import moving
+from controller.cli import moving, scenarios
 from controller.cli.exits import fail
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy, Toleration
 from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
@@ -135,6 +135,8 @@ def _tolerations(text: str) -> tuple[Toleration, ...]:
 app.command()(moving.migrate)
 app.command()(moving.migrations)
 app.command()(moving.drain)
+app.command()(scenarios.load)
+app.command()(scenarios.unload)
 
 
 @app.command()

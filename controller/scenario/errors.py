@@ -13,7 +13,9 @@ from typing import Final
 from controller.operations.errors import SimulatorError
 
 SHOWN: Final = 10
-"""Names that a one-line message lists before it counts the rest."""
+"""Things that a one-line message lists before it counts the rest."""
+_TOGETHER: Final = 3
+"""Names that are listed of those that wait for the same."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,8 +61,7 @@ class NotRunningError(SimulatorError):
 
     def __init__(self, deadline: float, waiting: Mapping[str, str]) -> None:
         self.waiting = dict(waiting)
-        what = listed([f"{name}: {why}" for name, why in self.waiting.items()], separator="; ")
-        super().__init__(f"not all that was loaded runs after {deadline:g} s: {what}")
+        super().__init__(f"not everything runs after {deadline:g} s: {reasons(self.waiting)}")
 
 
 class NotGoneError(SimulatorError):
@@ -71,9 +72,17 @@ class NotGoneError(SimulatorError):
         super().__init__(f"not all is gone after {deadline:g} s, run it again: {listed(self.left)} left")
 
 
-def listed(words: Iterable[str], *, separator: str = ", ") -> str:
+def reasons(waiting: Mapping[str, str]) -> str:
+    """Say in one line what waits, and for what; what waits for the same is told together."""
+    together: dict[str, list[str]] = {}
+    for name, why in waiting.items():
+        together.setdefault(why, []).append(name)
+    return listed((f"{listed(names, at_most=_TOGETHER)}: {why}" for why, names in together.items()), separator="; ")
+
+
+def listed(words: Iterable[str], *, separator: str = ", ", at_most: int = SHOWN) -> str:
     """Join words for one line; many are cut short and counted."""
     everything = list(words)
-    shown = everything[:SHOWN]
+    shown = everything[:at_most]
     more = len(everything) - len(shown)
     return separator.join([*shown, f"and {more} more"] if more else shown)

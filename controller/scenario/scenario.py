@@ -55,3 +55,8 @@ class Scenario:
     def parts(self) -> tuple[Part, ...]:
         """What the VMs play that play anything."""
         return tuple(chain.from_iterable(group.parts for group in self.vm_groups))
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything changes over time."""
+        return any(part.end != 0 for part in self.parts)

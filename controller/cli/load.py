@@ -1,0 +1,232 @@
+"""`vmsim load`: make what a scenario describes, wait until it runs, and play what it uses.
+
+Guarantees: every problem of a file is told at once, each in a line of its own, before any cluster is asked; nothing is
+undone on a way out, but how to undo it is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
+
+from controller.cli import exits, preview, session
+from controller.cli.text import one_line
+from controller.kube.client import Client
+from controller.operations.errors import SimulatorError
+from controller.scenario import files
+from controller.scenario.errors import DocumentError, reasons
+from controller.scenario.loading import Outcome, Progress, load
+from controller.scenario.player import Played, play
+from controller.scenario.profiles import brief
+from controller.scenario.scenario import Scenario
+
+_SPARSE: Final = 10.0
+"""Seconds between two lines about a load where there is no terminal."""
+_SPARSE_PLAY: Final = 60.0
+"""Seconds between two lines about a play."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for."""
+
+    file: str
+    namespace: str | None
+    dry_run: bool
+    play: bool
+    speed: float | None
+    rate: float
+    timeout: float
+
+
+def run(kubeconfig: str | None, request: Request) -> None:
+    """Load and play, and exit."""
+    scenario = read(request.file)
+    speed = request.speed or scenario.speed
+    if request.dry_run:
+        console = session.console()
+        console.print(preview.table(scenario), soft_wrap=False)
+        for line in preview.totals(scenario, speed):
+            console.print(line)
+        raise typer.Exit(0)
+
+    async def work(client: Client, namespace: str) -> int:
+        where = request.namespace or scenario.namespace or namespace
+        await _Loading(client, scenario, where, session.console()).run(request, speed)
+        return 0
+
+    session.run(kubeconfig, work)
+
+
+def read(file: str) -> Scenario:
+    """Read a scenario; tell everything that is wrong with it, and exit with code 1, if anything is."""
+    try:
+        return files.read(file)
+    except DocumentError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{one_line(str(problem))}\n")
+        exits.fail(f"{file} cannot be used: {counted(len(error.problems), 'problem')}")
+    except SimulatorError as error:
+        exits.fail(str(error))
+
+
+def summary(scenario: str, namespace: str, outcome: Outcome) -> str:
+    """Say in one line what a load did."""
+    created = both(len(outcome.created_nodes), len(outcome.created_vms))
+    found = both(len(outcome.found_nodes), len(outcome.found_vms))
+    parts = [f"{created} created" if created else "", f"{found} there already" if found else ""]
+    return f"{scenario} runs in namespace {namespace}: {', '.join(filter(None, parts)) or 'nothing to make'}"
+
+
+def both(nodes: int, vms: int) -> str:
+    """Say how many nodes and VMs; empty if there are none."""
+    return " and ".join(filter(None, (counted(nodes, "node") if nodes else "", counted(vms, "VM") if vms else "")))
+
+
+def counted(number: int, what: str) -> str:
+    """Say how many."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+class _Loading:
+    """One load and its play, as a person sees it."""
+
+    def __init__(self, client: Client, scenario: Scenario, namespace: str, console: Console) -> None:
+        self._client = client
+        self._scenario = scenario
+        self._namespace = namespace
+        self._console = console
+
+    async def run(self, request: Request, speed: float) -> None:
+        """Load, and play if there is anything to play."""
+        name = self._scenario.name
+        try:
+            with _bar(self._console, name) as report:
+                outcome = await load(
+                    self._client,
+                    self._scenario.fleet,
+                    namespace=self._namespace,
+                    report=report,
+                    deadline=request.timeout,
+                )
+        except asyncio.CancelledError:
+            _tell(f"\nWhat was made stays. To remove it:\n\n    vmsim unload {name}\n")
+            raise
+        self._console.print(summary(name, self._namespace, outcome))
+        if request.play and self._scenario.parts:
+            await self._play(outcome, speed, request.rate)
+
+    async def _play(self, outcome: Outcome, speed: float, rate: float) -> None:
+        name = self._scenario.name
+        if self._scenario.changes:
+            self._console.print(f"playing {name} at {speed:g}x; Ctrl-C ends the play, the VMs stay")
+        try:
+            with _line(self._console, name) as report:
+                last = await play(
+                    self._client,
+                    self._scenario.parts,
+                    {vm.metadata.name: vm for vm in outcome.vms},
+                    namespace=self._namespace,
+                    speed=speed,
+                    report=report,
+                    rng=Random(),  # noqa: S311 - spreads retries
+                    rate=rate,
+                )
+        except asyncio.CancelledError:
+            _tell(f"\nThe VMs stay, and use what they use now. To remove them:\n\n    vmsim unload {name}\n")
+            raise
+        if self._scenario.changes or last.writes:
+            self._console.print(f"played {name} to its end: {state(last)}")
+
+
+def state(played: Played) -> str:
+    """Say in one line how far a play has come."""
+    words = [brief(int(played.seconds)), counted(played.writes, "write"), f"{counted(played.playing, 'VM')} playing"]
+    if played.lost:
+        words.append(f"no longer {reasons(played.lost)}")
+    if played.trouble is not None:
+        words.append(f"trying again: {one_line(played.trouble)}")
+    return ", ".join(words)
+
+
+@contextmanager
+def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
+    """Show how a load goes: as a bar on a terminal, else as a line now and then."""
+    if not console.is_terminal:
+        yield _Sparse(console, _SPARSE).load
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[why]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+    )
+    with Bars(*columns, console=console, expand=True, transient=True) as bars:
+        task: TaskID = bars.add_task(f"loading {name}", total=None, why="")
+
+        def report(progress: Progress) -> None:
+            bars.update(
+                task,
+                description=f"{progress.stage} {name}",
+                total=progress.total,
+                completed=progress.done,
+                why=one_line(reasons(dict(progress.waiting))),
+            )
+
+        yield report
+
+
+@contextmanager
+def _line(console: Console, name: str) -> Iterator[Callable[[Played], None]]:
+    """Show how a play goes: as a line that changes on a terminal, else as a line now and then."""
+    if not console.is_terminal:
+        yield _Sparse(console, _SPARSE_PLAY).play
+        return
+    with console.status("") as status:
+        yield lambda played: status.update(f"{name}: {state(played)}")
+
+
+class _Sparse:
+    """Prints a line when the matter changes, and each so many seconds."""
+
+    def __init__(self, console: Console, every: float) -> None:
+        self._console = console
+        self._every = every
+        self._clock = asyncio.get_running_loop().time
+        self._next = self._clock() + every
+        self._matter: object = None
+
+    def load(self, progress: Progress) -> None:
+        """Print how a load goes."""
+        why = f": {one_line(reasons(dict(progress.waiting)))}" if progress.waiting else ""
+        self._print(progress.stage, f"{progress.stage}, {progress.done} of {progress.total}{why}")
+
+    def play(self, played: Played) -> None:
+        """Print how a play goes; its beginning has been told."""
+        if self._matter is None:
+            self._matter = (played.trouble, len(played.lost))
+        self._print((played.trouble, len(played.lost)), state(played))
+
+    def _print(self, matter: object, words: str) -> None:
+        now = self._clock()
+        if matter == self._matter and now < self._next:
+            return
+        self._matter = matter
+        self._next = now + self._every
+        self._console.print(words)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,107 @@
+"""What `vmsim load --dry-run` prints: the groups of a scenario, and how much of its nodes its VMs request.
+
+Guarantees: exact decimals until a number is written for a person; shares are of the controller's default reference
+node, and the text says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from rich.table import Table
+
+from controller.cli.text import cell
+from controller.domain.capacity import NOTHING, Amount
+from controller.domain.ratio import ReferenceNode, parse_quantity
+from controller.scenario.fleet import VMWish
+from controller.scenario.profiles import Profile
+from controller.scenario.scenario import Scenario, VMGroup
+
+REFERENCE: Final = ReferenceNode.of(cpu="32", memory="256Gi")
+_GIB: Final = Decimal(1024) ** 3
+
+
+def table(scenario: Scenario) -> Table:
+    """Draw the groups: what they are, and what they use."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("KIND", "NAME"):
+        drawn.add_column(column, no_wrap=True)
+    drawn.add_column("COUNT", justify="right")
+    for column in ("CPU", "MEMORY", "USES CPU", "USES MEMORY"):
+        drawn.add_column(column)
+    for group in scenario.node_groups:
+        names = [node.name for node in group.nodes]
+        if group.nodes:
+            first = group.nodes[0]
+            drawn.add_row("Node", cell(span(names)), str(len(names)), first.cpu, first.memory, "", "")
+    for vm_group in scenario.vm_groups:
+        names = [vm.name for vm in vm_group.vms]
+        if vm_group.vms:
+            cpu, memory = ([vm.cpu for vm in vm_group.vms], [vm.memory for vm in vm_group.vms])
+            uses = (_uses(vm_group.cpu), _uses(vm_group.memory))
+            drawn.add_row("VM", cell(span(names)), str(len(names)), _sizes(cpu), _sizes(memory), *uses)
+    return drawn
+
+
+def totals(scenario: Scenario, speed: float) -> Iterator[str]:
+    """Say what the VMs request, and use at most, of what the nodes have."""
+    nodes = [node for group in scenario.node_groups for node in group.nodes]
+    room = sum(
+        (Amount(parse_quantity(node.cpu), parse_quantity(node.memory), node.pods) for node in nodes), start=NOTHING
+    )
+    requested = _total(scenario, lambda _, vm: (Decimal(vm.cpu), Decimal(vm.memory)))
+    peak = _total(scenario, _peak)
+    yield ""
+    for what, amount in (("requested", requested), ("used at most", peak)):
+        cpu = _of(amount.cpu, room.cpu, "CPUs")
+        memory = _of(amount.memory / _GIB, room.memory / _GIB, "GiB")
+        yield f"{what + ':':14}{cpu}, {memory}, {amount.pods} of {room.pods} pods"
+    yield (
+        f"CPU and memory of VMs are shares of a reference node, here of {REFERENCE.cpu} CPUs and "
+        f"{REFERENCE.memory / _GIB} GiB, the controller's default; what they use is a share of what they request."
+    )
+    if scenario.changes:
+        yield f"Plays at {speed:g}x."
+    if not requested.fits(room):
+        yield "The VMs request more than these nodes have: without others, some will not run."
+
+
+def span(names: Sequence[str]) -> str:
+    """Write numbered names in short."""
+    first, last = names[0], names[-1]
+    return first if first == last else f"{first} to {last.rpartition('-')[2]}"
+
+
+def _sizes(texts: Iterable[str]) -> str:
+    ordered = sorted(texts, key=Decimal)
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def _uses(profile: Profile | None) -> str:
+    return profile.describe() if profile is not None else "what it requests"
+
+
+def _total(scenario: Scenario, shares: Callable[[VMGroup, VMWish], tuple[Decimal, Decimal]]) -> Amount:
+    both = [shares(group, vm) for group in scenario.vm_groups for vm in group.vms]
+    return Amount(
+        sum((cpu for cpu, _ in both), Decimal(0)) * REFERENCE.cpu,
+        sum((memory for _, memory in both), Decimal(0)) * REFERENCE.memory,
+        len(both),
+    )
+
+
+def _peak(group: VMGroup, vm: VMWish) -> tuple[Decimal, Decimal]:
+    cpu, memory = (profile.high if profile is not None else Decimal(1) for profile in (group.cpu, group.memory))
+    return cpu * Decimal(vm.cpu), memory * Decimal(vm.memory)
+
+
+def _of(amount: Decimal, room: Decimal, unit: str) -> str:
+    share = f" ({amount / room:.0%})" if room else ""
+    return f"{_short(amount)} of {_short(room)} {unit}{share}"
+
+
+def _short(number: Decimal) -> str:
+    rounded = number.quantize(Decimal("0.1"), ROUND_HALF_EVEN)
+    return f"{rounded.to_integral_value() if rounded == rounded.to_integral_value() else rounded:f}"

@@ -1,0 +1,76 @@
+"""The arguments of `vmsim load` and `vmsim unload`; what they do is in modules of those names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from controller.cli.moving import Kubeconfig
+
+# What the commands do is imported by them alone, as in moving.py.
+
+_DEADLINE = 300.0
+
+
+def load(
+    *,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Scenario, or the name of one that is shipped: quickstart, hot-node, diurnal."
+        ),
+    ],
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace", "-n", metavar="NAME", help="Namespace.", show_default="the file's, then the kubeconfig's"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be made, and exit; asks no cluster.")
+    ] = False,
+    play: Annotated[
+        bool, typer.Option("--play/--no-play", help="Let consumption change over time once all VMs run.")
+    ] = True,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FACTOR", min=0.01, max=100_000, help="Simulated seconds in a real one.", show_default="the file's"
+        ),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(metavar="N", min=0.1, max=1000, help="Consumption writes a second, at most.")
+    ] = 20.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long, with exit code 1.")
+    ] = _DEADLINE,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Create the nodes and VMs of a scenario, wait until they run, and play what they use.
+
+    What is there already is left as it is, so loading twice changes nothing. Playing begins anew each time, and goes on
+    until the scenario's end or Ctrl-C; the VMs stay.
+    """
+    from controller.cli import load  # noqa: PLC0415
+
+    request = load.Request(
+        file=file, namespace=namespace, dry_run=dry_run, play=play, speed=speed, rate=rate, timeout=timeout
+    )
+    load.run(kubeconfig, request)
+
+
+def unload(
+    *,
+    scenario: Annotated[
+        str, typer.Argument(metavar="FILE|NAME", help="Scenario, or the name it gives itself.", show_default=False)
+    ],
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long, with exit code 1.")
+    ] = _DEADLINE,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Remove the VMs and nodes that loading a scenario made, in every namespace."""
+    from controller.cli import unload  # noqa: PLC0415
+
+    unload.run(kubeconfig, scenario, timeout)
