@@ -75,9 +75,12 @@ async def get(client: Api, namespace: str, name: str) -> VirtualMachine:
         raise no_such_vm(name, namespace) from error
 
 
-async def list_as_written(client: Api, namespace: str) -> list[dict[str, Any]]:
-    """Return every VM of a namespace as kubectl's JSON shows it."""
-    return await everything(client, AS_WRITTEN, namespace=namespace)
+async def list_as_shown(client: Api, namespace: str) -> list[dict[str, Any]]:
+    """Return every VM of a namespace as kubectl's JSON shows it: without the bookkeeping of who wrote which field."""
+    found = await everything(client, AS_WRITTEN, namespace=namespace)
+    for vm in found:
+        vm["metadata"].pop("managedFields", None)
+    return found
 
 
 async def delete(client: Api, namespace: str, name: str) -> VirtualMachine:

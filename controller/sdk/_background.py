@@ -1,0 +1,137 @@
+"""The thread on which the asynchronous half of the Python API runs, and the connections that it keeps.
+
+Guarantees: one thread, one event loop and one client for each cluster in a process, made when they are first needed;
+calls come from any thread, a REPL or a notebook's own event loop; what interrupts the caller (Ctrl-C) cancels the
+request in flight; connections are closed at exit, and exit does not wait for more than that. A child that was forked
+starts anew with a thread and connections of its own; a call that was under way at the fork is the parent's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from controller.kube import credentials
+from controller.kube.client import Client
+
+T = TypeVar("T")
+
+_GOODBYE: Final = 2.0
+"""Seconds that connections get to close at exit."""
+
+
+class Background:
+    """An event loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._clients: dict[tuple[object, ...], asyncio.Task[Client]] = {}
+        self._process = os.getpid()
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do the work in the background, and wait for it. Raises what it raises."""
+        future = asyncio.run_coroutine_threadsafe(work(), self._started())
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # which ends what is under way if it was the wait that ended, not the work
+
+    async def client(self, source: credentials.Source) -> Client:
+        """Return the one client of a cluster; another one once its kubeconfig has changed. Call it in the background.
+
+        Raises CredentialsError.
+        """
+        key = (source, *_versions(source))
+        task = self._clients.get(key)
+        if task is None:
+            task = self._clients[key] = asyncio.create_task(Client.connect(source))
+        try:
+            return await asyncio.shield(task)  # others may wait for it, too
+        finally:
+            if task.done() and (task.cancelled() or task.exception() is not None):
+                self._clients.pop(key, None)
+
+    def close(self) -> None:
+        """End what is under way, close the connections, end the thread."""
+        with self._starting:
+            loop, thread = self._loop, self._thread
+            if loop is None or thread is None or os.getpid() != self._process:
+                return
+            try:
+                asyncio.run_coroutine_threadsafe(self._end(), loop).result(_GOODBYE)
+            except TimeoutError:
+                return  # the thread is a daemon: it ends with the process
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_GOODBYE)
+            if not thread.is_alive():
+                loop.close()
+            self._loop = self._thread = None
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                _log_like_a_library()
+                loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=loop.run_forever, name="vmsim", daemon=True)
+                self._thread.start()
+                self._loop = loop
+                atexit.register(self.close)
+            return self._loop
+
+    async def _end(self) -> None:
+        clients = [task.result() for task in self._clients.values() if task.done() and task.exception() is None]
+        self._clients.clear()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+
+
+def _versions(source: credentials.Source) -> tuple[object, ...]:
+    """Tell one state of a kubeconfig from another: its cluster may be made anew, or its current context be changed."""
+    found: list[object] = []
+    for path in (source.kubeconfig or "").split(os.pathsep):
+        try:
+            state = Path(path).expanduser().stat()
+        except OSError:
+            continue
+        found += [path, state.st_mtime_ns, state.st_size]
+    return tuple(found)
+
+
+def _log_like_a_library() -> None:
+    """Send log lines through `logging`, where callers expect them, unless they have set up structlog themselves."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+_current = [Background()]
+"""The last one is this process's; those before it belong to the processes it was forked from, and are not touched."""
+
+
+def background() -> Background:
+    """Return this process's."""
+    return _current[-1]
+
+
+if hasattr(os, "register_at_fork"):  # there are no forks on Windows
+    os.register_at_fork(after_in_child=lambda: _current.append(Background()))

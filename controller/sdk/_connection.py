@@ -1,0 +1,46 @@
+"""A namespace of a cluster, to which a manager's calls go.
+
+Guarantees: which cluster that is, is settled when the manager is made; whatever goes wrong on the way is a
+SimulatorError, with its cause chained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from controller.kube import credentials
+from controller.kube.client import Client
+from controller.kube.errors import KubeError
+from controller.operations.errors import translated
+from controller.sdk import _values
+from controller.sdk._background import background
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One namespace of one cluster; nothing is sent before the first call."""
+
+    def __init__(self, namespace: str, kubeconfig: str | None) -> None:
+        self.namespace = _values.namespace(namespace)
+        try:
+            self._source = credentials.find(kubeconfig)
+        except KubeError as error:
+            raise translated(error) from error
+
+    def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Do the work with a client, in the background, and wait for it. Raises SimulatorError."""
+        home = background()
+
+        async def connected() -> T:
+            return await work(await home.client(self._source))
+
+        try:
+            return home.run(connected)
+        except KubeError as error:
+            raise translated(error) from error
+
+    def __repr__(self) -> str:
+        """Name the place for a person."""
+        return f"{self.namespace!r} of {str(self._source)!r}"

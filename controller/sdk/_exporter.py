@@ -1,0 +1,101 @@
+"""Scenarios written down in Python: nodes and VMs, loaded as `vmsim load` loads them from a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Final
+
+from controller.operations.errors import InvalidValueError
+from controller.operations.waiting import no_controller
+from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.loading import NO_CONTROLLER, Progress, load
+from controller.sdk import _fleet, _values
+from controller.sdk._connection import Connection
+from controller.sdk._fleet import VM, Node
+
+FLEET: Final = "python-api"
+"""The label's value by which `vmsim unload` finds what was loaded from Python."""
+_PATIENCE: Final = 3.0
+"""Seconds that all VMs which are waited for must have stayed unnoticed, after the ten that each of them gets."""
+
+
+class ExporterState:
+    """Loads scenarios into one namespace of a cluster. `kubeconfig` is as in VMManager."""
+
+    def __init__(self, namespace: str = "default", kubeconfig: str | None = None) -> None:
+        self._connection = Connection(namespace, kubeconfig)
+
+    def load_scenario(self, nodes: Iterable[Node], *, create_nodes: bool = False, timeout: float = 300.0) -> None:
+        """Create the VMs of these nodes, and wait until all of them run; the real scheduler places them.
+
+        With `create_nodes` the nodes are created, too: fake ones, which KWOK keeps. What an earlier call created is
+        left as it is, so loading twice changes nothing. Each VM's `pod_name` and `node_name` are set. `vmsim unload
+        python-api` removes all that was loaded. `timeout` is in seconds.
+
+        Raises InvalidValueError for a VM or node that is there twice; OccupiedError, with nothing changed, if
+        something else has one of the names; NoControllerError if nobody takes care of any VM for some 13 s;
+        NotRunningError after the timeout, with what each VM waits for.
+        """
+        wanted, namespace = list(nodes), self._connection.namespace
+        vms = {vm.id: vm for node in wanted for vm in node.vms}
+        fleet, within = _fleet_of(wanted, create_nodes=create_nodes), _values.seconds(timeout)
+        outcome = self._connection.run(
+            lambda client: load(
+                client, fleet, namespace=namespace, report=_Watchdog(namespace, monotonic), deadline=within
+            )
+        )
+        for found in outcome.vms:
+            vm = vms[found.metadata.name]
+            vm.pod_name, vm.node_name = found.status.pod_name, found.status.node_name
+
+    def __repr__(self) -> str:
+        """Name the namespace and the cluster."""
+        return f"ExporterState({self._connection!r})"
+
+
+def _fleet_of(nodes: list[Node], *, create_nodes: bool) -> Fleet:
+    vms = [vm for node in nodes for vm in node.vms]
+    _unique("VM", (vm.id for vm in vms))
+    _unique("node", (node.name for node in nodes))
+    return Fleet(
+        name=FLEET,
+        nodes=tuple(_node(node) for node in nodes) if create_nodes else (),
+        vms=tuple(_vm(vm) for vm in vms),
+    )
+
+
+def _unique(what: str, names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InvalidValueError(f"{what} {twice[0]} is there twice: give each a name of its own")
+
+
+def _node(node: Node) -> NodeWish:
+    return NodeWish(
+        name=node.name, cpu=str(node.cpu), memory=str(node.memory), pods=node.pods, labels=dict(node.labels)
+    )
+
+
+def _vm(vm: VM) -> VMWish:
+    wish = _fleet.wish(vm, "default")
+    return VMWish(name=wish.name, cpu=wish.cpu, memory=wish.memory)
+
+
+class _Watchdog:
+    """Ends a load for which nobody does anything: it would wait for its whole timeout, in vain."""
+
+    def __init__(self, namespace: str, clock: Callable[[], float]) -> None:
+        self._namespace = namespace
+        self._clock = clock
+        self._silent = -1
+        self._since = clock()
+
+    def __call__(self, progress: Progress) -> None:
+        """Look at how far the load has come. Raises NoControllerError."""
+        silent = sum(why == NO_CONTROLLER for _, why in progress.waiting)
+        if silent != self._silent or silent < len(progress.waiting):
+            self._silent, self._since = silent, self._clock()
+        elif silent and self._clock() - self._since >= _PATIENCE:
+            raise no_controller(f"{silent} VMs wait for their pods", self._namespace)

@@ -1,0 +1,177 @@
+"""VMs by their launcher pods: create, move and delete them, and learn where they are.
+
+Guarantees: with VM resources a pod is only ever asked for, by its VM, and the controller makes it: there is no second
+way to do what it does. Without them the pods are bare: nobody but the caller knows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from controller.domain.objects import Pod, VirtualMachine
+from controller.kube.client import Client
+from controller.operations import assignments, bare, migrations, vms, waiting
+from controller.sdk import _fleet, _values
+from controller.sdk._connection import Connection
+from controller.sdk._fleet import VM
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationResult:
+    """A VM that has moved."""
+
+    name: str | None
+    """The VirtualMachineMigration; None for a bare pod, which has none."""
+    source_node: str | None
+    source_pod: str | None
+    target_node: str | None
+    target_pod: str | None
+    downtime_seconds: float | None
+    """From the moment the source ran no longer to the moment the target ran."""
+
+
+class PodManager:
+    """Launcher pods of one namespace.
+
+    With `create_vm_crs` (the default) each VM is a VirtualMachine resource, and the controller, which must be running,
+    makes its pod, moves it, and makes another when it is lost. Without, the manager itself makes bare launcher pods:
+    they request the same share of the reference node (32 CPUs, 256Gi), the scheduler places them, and when one is
+    lost it stays lost.
+
+    `kubeconfig` is as in VMManager. Every method raises SimulatorError; times are in seconds.
+    """
+
+    def __init__(
+        self, *, create_vm_crs: bool = True, namespace: str = "default", kubeconfig: str | None = None
+    ) -> None:
+        self._bare = not create_vm_crs
+        self._connection = Connection(namespace, kubeconfig)
+        self._namespace = self._connection.namespace
+
+    def create_pod(self, vm: VM, timeout: float = 60.0) -> None:
+        """Create a VM, and wait until its pod is there: `vm.pod_name` is set, the scheduler has its turn.
+
+        Raises VMExistsError; NoControllerError if nobody takes care of the VM for 10 s, and TimedOutError: in both
+        cases the VM is there, and starts when a controller does.
+        """
+        wish, within = _fleet.wish(vm, self._namespace), _values.seconds(timeout)
+
+        async def work(client: Client) -> None:
+            if self._bare:
+                _found(vm, await bare.create(client, wish, life=str(uuid4())))
+                return
+            await vms.create(client, wish)
+            _placed(
+                vm,
+                await waiting.until(
+                    client,
+                    self._namespace,
+                    wish.name,
+                    lambda found: found.status.pod_name is not None,
+                    wanted="Scheduling",
+                    timeout=within,
+                ),
+            )
+
+        self._connection.run(work)
+
+    def delete_pod(self, vm: VM, timeout: float = 60.0) -> None:
+        """Delete a VM, and wait until its pod is gone: a pod alone would come back.
+
+        Raises NoSuchVMError; TimedOutError when the pod is still being deleted.
+        """
+        name, within = _values.vm_name(vm.id, "id"), _values.seconds(timeout)
+
+        async def work(client: Client) -> None:
+            if self._bare:
+                await bare.delete(client, self._namespace, name, timeout=within)
+            else:
+                await waiting.until_no_pod(client, await vms.delete(client, self._namespace, name), timeout=within)
+
+        self._connection.run(work)
+        vm.pod_name = vm.node_name = None
+
+    def migrate(
+        self, vm: VM, target_node: str | None = None, *, reason: str | None = None, timeout: float = 300.0
+    ) -> MigrationResult:
+        """Move a VM to another node, and wait until it runs there: its pod is deleted and another is made.
+
+        Without a `target_node` the scheduler chooses any node but the present one. `reason`, in a few words of your
+        own, is shown in `kubectl get vmm`; a bare pod has nowhere to keep it.
+
+        Raises NoSuchVMError; MigrationFailedError, after which a VM runs where it fits; NoControllerError if nobody
+        takes the migration up for 10 s; TimedOutError: the migration goes on, and the message says how to cancel it.
+        Ctrl-C does not cancel it either.
+        """
+        wish, within = _fleet.wish(vm, self._namespace), _values.seconds(timeout)
+        node = None if target_node is None else _values.node_name(target_node, "target_node")
+
+        async def work(client: Client) -> MigrationResult:
+            if self._bare:
+                moved = await bare.migrate(client, wish, life=str(uuid4()), to=node, timeout=within)
+                return _moved(moved)
+            order = migrations.Wish(vm=wish.name, namespace=self._namespace, to=node, reason=reason)
+            created = await migrations.create(client, order)
+            status = (await migrations.follow(client, created, timeout=within)).status
+            return MigrationResult(
+                name=created.metadata.name,
+                source_node=status.source_node,
+                source_pod=status.source_pod,
+                target_node=status.target_node,
+                target_pod=status.target_pod,
+                downtime_seconds=float(status.downtime_seconds) if status.downtime_seconds is not None else None,
+            )
+
+        result = self._connection.run(work)
+        vm.pod_name, vm.node_name = result.target_pod, result.target_node
+        return result
+
+    def update_vm_node_assignments(self, vms: Iterable[VM], timeout: float = 30.0) -> None:
+        """Learn from the cluster where VMs are: `pod_name` and `node_name` of each are set.
+
+        Waits until each runs, has failed, is stopped or finds no node (`node_name` is then None), and until its status
+        says the same as its pod. The controller derives the status from the pod again by itself, so this is also how
+        to see a wrong status put right.
+
+        Raises NoSuchVMError; NoControllerError if a status stays wrong for 10 s, with what it says and what is true;
+        TimedOutError.
+        """
+        wanted, within = {_values.vm_name(vm.id, "id"): vm for vm in vms}, _values.seconds(timeout)
+
+        async def work(client: Client) -> None:
+            if self._bare:
+                places = (bare.place(client, self._namespace, name, timeout=within) for name in wanted)
+                for vm, pod in zip(wanted.values(), await asyncio.gather(*places), strict=True):
+                    _found(vm, pod)
+                return
+            found = await assignments.settled(client, self._namespace, tuple(wanted), timeout=within)
+            for name, vm in wanted.items():
+                _placed(vm, found[name])
+
+        self._connection.run(work)
+
+    def __repr__(self) -> str:
+        """Name the namespace and the cluster."""
+        return f"PodManager({self._connection!r}, create_vm_crs={not self._bare})"
+
+
+def _placed(vm: VM, found: VirtualMachine) -> None:
+    vm.pod_name, vm.node_name = found.status.pod_name, found.status.node_name
+
+
+def _found(vm: VM, pod: Pod) -> None:
+    vm.pod_name, vm.node_name = pod.metadata.name, pod.spec.node_name
+
+
+def _moved(move: bare.Move) -> MigrationResult:
+    return MigrationResult(
+        name=None,
+        source_node=move.source.spec.node_name,
+        source_pod=move.source.metadata.name,
+        target_node=move.target.spec.node_name,
+        target_pod=move.target.metadata.name,
+        downtime_seconds=move.downtime,
+    )

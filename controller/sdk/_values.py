@@ -1,0 +1,119 @@
+"""What callers may hand to the Python API, checked, and written as the resources want it.
+
+Guarantees: a value that the API server would refuse is refused here, by an InvalidValueError that names the argument
+and says what is wanted; a float becomes the decimal that a person meant (0.30000000000000004 is "0.3"), a string stays
+as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+from numbers import Real
+from typing import Final, TypeAlias
+
+from controller.domain import names
+from controller.domain.ratio import CPU_MAX, MEMORY_MAX, QuantityError, RatioError, parse_quantity, parse_ratio
+from controller.domain.status import Phase
+from controller.operations.errors import InvalidValueError
+
+Ratio: TypeAlias = float | str | Decimal
+"""A share of one reference node: 0 to 1000 for CPU, 0 to 1 for memory."""
+
+PLACES: Final = 9
+"""Decimal places that are kept of a number: far below a millicore of CPU, some hundred bytes of memory."""
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_LONGEST_LABEL: Final = 63
+_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*", re.ASCII)
+_LONGEST_SUBDOMAIN: Final = 253
+
+
+def ratio(value: object, *, field: str, maximum: Decimal) -> str:
+    """Write a ratio as a plain decimal string. Raises InvalidValueError."""
+    text = value if isinstance(value, str) else _decimal(value, field, maximum)
+    try:
+        parse_ratio(text, field=field, maximum=maximum)
+    except RatioError as error:
+        raise InvalidValueError(str(error)) from None
+    return text
+
+
+def _decimal(value: object, field: str, maximum: Decimal) -> str:
+    wanted = f"{field} is {value!r}: want a number from 0 to {maximum}, such as 0.15"
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        raise InvalidValueError(wanted)
+    # A float's shortest spelling is what a person wrote; numbers of other libraries become floats first.
+    number = Decimal(value) if isinstance(value, int | Decimal) else Decimal(repr(float(value)))
+    if not number.is_finite() or number < 0 or number > maximum:
+        raise InvalidValueError(wanted)
+    text = f"{round(abs(number), PLACES):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def cpu(value: object, field: str = "cpu") -> str:
+    """Write a share of CPU. Raises InvalidValueError."""
+    return ratio(value, field=field, maximum=CPU_MAX)
+
+
+def memory(value: object, field: str = "memory") -> str:
+    """Write a share of memory. Raises InvalidValueError."""
+    return ratio(value, field=field, maximum=MEMORY_MAX)
+
+
+def vm_name(value: object, field: str = "name") -> str:
+    """Return the name of a VM, which becomes part of a host name. Raises InvalidValueError."""
+    return _label(value, field, names.MAX_VM_NAME)
+
+
+def namespace(value: object) -> str:
+    """Return the name of a namespace. Raises InvalidValueError."""
+    return _label(value, "namespace", _LONGEST_LABEL)
+
+
+def _label(value: object, field: str, longest: int) -> str:
+    if not isinstance(value, str) or len(value) > longest or not _LABEL.fullmatch(value):
+        raise InvalidValueError(
+            f"{field} is {value!r}: want 1 to {longest} characters of a-z, 0-9 and -, with no - at either end"
+        )
+    return value
+
+
+def node_name(value: object, field: str = "name") -> str:
+    """Return the name of a node. Raises InvalidValueError."""
+    if not isinstance(value, str) or len(value) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(value):
+        raise InvalidValueError(
+            f"{field} is {value!r}: want at most {_LONGEST_SUBDOMAIN} characters of a-z, 0-9, - and dots"
+        )
+    return value
+
+
+def quantity(value: object, field: str) -> str:
+    """Return a Kubernetes quantity. Raises InvalidValueError."""
+    try:
+        if parse_quantity(str(value)) > 0:
+            return str(value)
+    except QuantityError:
+        pass
+    raise InvalidValueError(f"{field} is {value!r}: want a quantity above 0, such as 32, 500m or 256Gi")
+
+
+def count(value: object, field: str) -> int:
+    """Return a number of things. Raises InvalidValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidValueError(f"{field} is {value!r}: want a whole number from 1 up")
+    return value
+
+
+def phase(value: object) -> str:
+    """Return a phase. Raises InvalidValueError."""
+    if value not in list(Phase):
+        raise InvalidValueError(f"phase is {value!r}: want one of {', '.join(Phase)}")
+    return str(value)
+
+
+def seconds(value: object, field: str = "timeout") -> float:
+    """Return a time in seconds; nothing waits for ever. Raises InvalidValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise InvalidValueError(f"{field} is {value!r}: want a number of seconds from 0 up")
+    return float(value)

@@ -1,0 +1,119 @@
+"""VirtualMachine resources, one call at a time.
+
+Guarantees: a call returns when the cluster has done what it says, or raises; it never waits longer than its timeout
+and the time of its requests, of which each has a deadline of 15 s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+from controller.operations import vms, waiting
+from controller.operations.errors import InvalidValueError
+from controller.sdk import _fleet, _values
+from controller.sdk._connection import Connection
+from controller.sdk._fleet import VM
+from controller.sdk._status import VMStatus, vm_status
+from controller.sdk._values import Ratio
+
+
+class VMManager:
+    """VirtualMachines of one namespace.
+
+    `kubeconfig` is a file's path; None means what kubectl would use: $KUBECONFIG, then ~/.kube/config, then the pod's
+    service account. May be used from several threads.
+
+    Every method raises SimulatorError (see controller.sdk.errors), whose kinds are named where they are special:
+    NoClusterError, CRDMissingError and RefusedError can come from all of them. Making a manager sends nothing, but
+    raises NoClusterError where there are no credentials.
+    """
+
+    def __init__(self, namespace: str = "default", kubeconfig: str | None = None) -> None:
+        self._connection = Connection(namespace, kubeconfig)
+        self._namespace = self._connection.namespace
+
+    def get_vm_status(self, name: str) -> VMStatus:
+        """Return what a VM is now. Raises NoSuchVMError."""
+        _values.vm_name(name)
+        return vm_status(self._connection.run(lambda client: vms.get(client, self._namespace, name)))
+
+    def list_vms(self) -> list[dict[str, Any]]:
+        """Return every VM of the namespace as kubectl's JSON shows it: `vm["metadata"]["name"]`."""
+        return self._connection.run(lambda client: vms.list_as_shown(client, self._namespace))
+
+    @overload
+    def create_vm(self, vm: VM, /) -> VMStatus: ...
+
+    @overload
+    def create_vm(
+        self,
+        name: str,
+        cpu: Ratio,
+        memory: Ratio,
+        *,
+        cpu_consumption: Ratio | None = None,
+        memory_consumption: Ratio | None = None,
+    ) -> VMStatus: ...
+
+    def create_vm(
+        self,
+        name: str | VM,
+        cpu: Ratio | None = None,
+        memory: Ratio | None = None,
+        *,
+        cpu_consumption: Ratio | None = None,
+        memory_consumption: Ratio | None = None,
+    ) -> VMStatus:
+        """Create a VM that should be running; return its status, which is Pending: `wait_for_phase` waits.
+
+        `cpu` (0 to 1000) and `memory` (0 to 1) are the shares of one reference node that the VM requests. The
+        consumptions, within the same bounds, are what it uses; None means as much as it requests. Instead of all that
+        a `VM` may be given.
+
+        Raises InvalidValueError, VMExistsError.
+        """
+        if isinstance(name, VM):
+            if (cpu, memory, cpu_consumption, memory_consumption) != (None,) * 4:
+                raise InvalidValueError("create_vm takes a VM alone, or a name with cpu and memory")
+            wish = _fleet.wish(name, self._namespace)
+        else:
+            wish = vms.Wish(
+                name=_values.vm_name(name),
+                namespace=self._namespace,
+                cpu=_values.cpu(cpu),
+                memory=_values.memory(memory),
+                cpu_consumption=None if cpu_consumption is None else _values.cpu(cpu_consumption, "cpu_consumption"),
+                memory_consumption=(
+                    None if memory_consumption is None else _values.memory(memory_consumption, "memory_consumption")
+                ),
+            )
+        return vm_status(self._connection.run(lambda client: vms.create(client, wish)))
+
+    def delete_vm(self, name: str) -> None:
+        """Delete a VM; its pod follows. Raises NoSuchVMError."""
+        _values.vm_name(name)
+        self._connection.run(lambda client: vms.delete(client, self._namespace, name))
+
+    def wait_for_phase(self, name: str, phase: str = "Running", timeout: float = 60.0) -> VMStatus:
+        """Wait until a VM is in a phase, or has passed it since the call; return its status then.
+
+        `timeout` is in seconds. Scheduling and Scheduled pass within milliseconds: what was passed before the call is
+        in the conditions, and is not waited for again.
+
+        Raises NoSuchVMError, also if the VM is deleted meanwhile; NoControllerError if nobody takes care of the VM for
+        10 s; after the timeout UnschedulableError, with the scheduler's reason, or TimedOutError.
+        """
+        _values.vm_name(name)
+        wanted, within = _values.phase(phase), _values.seconds(timeout)
+        found = self._connection.run(
+            lambda client: waiting.for_phase(client, self._namespace, name, wanted, timeout=within)
+        )
+        return vm_status(found)
+
+    def cleanup_all_vms(self) -> int:
+        """Delete every VM of the namespace; return how many there were. Their pods follow."""
+        return self._connection.run(lambda client: vms.delete_all(client, self._namespace))
+
+    def __repr__(self) -> str:
+        """Name the namespace and the cluster."""
+        return f"VMManager({self._connection!r})"

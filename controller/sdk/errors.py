@@ -1,0 +1,41 @@
+"""Every error of the Python API. `SimulatorError` is the root: whoever catches it has caught all of them.
+
+Guarantees: a message is one line that says what went wrong and, where that is known, what to do next; the cause is
+chained. Ctrl-C is no error of ours: it is KeyboardInterrupt, as everywhere.
+"""
+
+from __future__ import annotations
+
+from controller.operations.errors import (
+    CRDMissingError,
+    InvalidValueError,
+    MigrationFailedError,
+    NoClusterError,
+    NoControllerError,
+    NoSuchVMError,
+    NotListedError,
+    RefusedError,
+    SimulatorError,
+    TimedOutError,
+    UnschedulableError,
+    VMExistsError,
+)
+from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
+
+__all__ = [
+    "CRDMissingError",
+    "InvalidValueError",
+    "MigrationFailedError",
+    "NoClusterError",
+    "NoControllerError",
+    "NoNamespaceError",
+    "NoSuchVMError",
+    "NotListedError",
+    "NotRunningError",
+    "OccupiedError",
+    "RefusedError",
+    "SimulatorError",
+    "TimedOutError",
+    "UnschedulableError",
+    "VMExistsError",
+]

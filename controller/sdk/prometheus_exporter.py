@@ -1,0 +1,17 @@
+"""`ExporterState`, and the simulator itself: `python prometheus_exporter.py` is `vmsim controller`.
+
+Importable as `controller.sdk.prometheus_exporter` and, with this folder on PYTHONPATH, as `prometheus_exporter`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from controller.sdk._exporter import ExporterState
+
+__all__ = ["ExporterState"]
+
+if __name__ == "__main__":
+    from controller.cli.main import main
+
+    main(["controller", *sys.argv[1:]])
