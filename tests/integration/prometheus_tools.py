@@ -81,6 +81,18 @@ class Prometheus:
         _wait(satisfied, lambda: f"{expression} is {found}")
         return found
 
+    def rules_evaluated_anew(self) -> list[Any]:
+        """Wait until every rule has been evaluated again; return the rules, each with its health."""
+        before = {group["file"] + group["name"]: group["lastEvaluation"] for group in self.api("rules")["groups"]}
+        found: list[Any] = []
+
+        def evaluated() -> bool:
+            found[:] = self.api("rules")["groups"]
+            return all(group["lastEvaluation"] != before[group["file"] + group["name"]] for group in found)
+
+        _wait(evaluated, lambda: f"not every group was evaluated since: {before}")
+        return [rule for group in found for rule in group["rules"]]
+
     def api(self, endpoint: str, **parameters: str) -> Any:
         """Ask Prometheus' HTTP API; return the data."""
         status, body = self._request("GET", f"/api/v1/{endpoint}?{urlencode(parameters)}")
