@@ -248,6 +248,23 @@ class VirtualMachineMigration(Value, frozen=True):
         return self.status.phase in ("Succeeded", "Failed")
 
 
+class LeaseSpec(Value, frozen=True):
+    """coordinationv1.LeaseSpec: who holds it, and the word that they still do (RFC 3339, microseconds)."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    acquire_time: str | None = None
+    renew_time: str | None = None
+    lease_transitions: int = 0
+
+
+class Lease(Value, frozen=True):
+    """coordinationv1.Lease."""
+
+    metadata: ObjectMeta
+    spec: LeaseSpec = LeaseSpec()
+
+
 class Taint(Value, frozen=True):
     """corev1.Taint."""
 

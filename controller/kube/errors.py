@@ -20,6 +20,10 @@ class CredentialsError(KubeError):
     """No usable kubeconfig or in-cluster credentials. Raised at start, or when a token cannot be read anew."""
 
 
+class NotLeadingError(KubeError):
+    """This process does not hold the lease, so it did not send the write."""
+
+
 class TransportError(KubeError):
     """No reply: refused, reset, timed out, or cut off before it was whole."""
 

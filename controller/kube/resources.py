@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from controller.domain import names
-from controller.domain.objects import Node, ObjectMeta, Pod, Value, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Lease, Node, ObjectMeta, Pod, Value, VirtualMachine, VirtualMachineMigration
 
 T = TypeVar("T")
 
@@ -40,4 +40,5 @@ VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, Virtual
 PODS = Resource("", "v1", "pods", Pod)
 MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration)
 NODES = Resource("", "v1", "nodes", Node)
+LEASES = Resource("coordination.k8s.io", "v1", "leases", Lease)
 EVENTS = Resource("events.k8s.io", "v1", "events", ObjectOnly)

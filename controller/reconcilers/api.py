@@ -1,10 +1,14 @@
-"""The requests that reconcilers make; `controller.kube.client.Client` has them all."""
+"""The requests that reconcilers make; `controller.kube.client.Client` has them all.
+
+Guarantees: through `Fenced` no write is sent by a process that does not lead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from controller.kube import errors
 from controller.kube.client import Page
 from controller.kube.resources import Resource
 
@@ -60,3 +64,58 @@ class Api(Protocol):
     ) -> str:
         """Delete exactly one object."""
         ...
+
+
+class Fenced:
+    """Another `Api`'s requests; writes only while `leads` says so. Raises NotLeadingError instead of sending one."""
+
+    def __init__(self, api: Api, leads: Callable[[], bool]) -> None:
+        self._api = api
+        self._leads = leads
+        self.get = api.get
+        self.list_page = api.list_page
+
+    async def create(
+        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+    ) -> T:
+        """Create an object."""
+        self._check()
+        return await self._api.create(resource, body, namespace=namespace, server_deadline=server_deadline)
+
+    async def merge_patch(
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> T:
+        """Apply a guarded patch."""
+        self._check()
+        return await self._api.merge_patch(resource, name, body, namespace=namespace, subresource=subresource)
+
+    async def delete(
+        self,
+        resource: Resource[T],
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> str:
+        """Delete exactly one object."""
+        self._check()
+        return await self._api.delete(
+            resource,
+            name,
+            namespace=namespace,
+            uid=uid,
+            resource_version=resource_version,
+            grace_seconds=grace_seconds,
+        )
+
+    def _check(self) -> None:
+        if not self._leads():
+            raise errors.NotLeadingError("this process does not lead now, so it writes nothing")

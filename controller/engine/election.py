@@ -1,0 +1,238 @@
+"""Leader election on a Lease: client-go's algorithm and defaults.
+
+Guarantees:
+
+- Of the processes that take part, one leads. A candidate takes a lease only when it saw it unchanged for the lease's
+  whole duration, by its own monotonic clock; clocks of two machines are never compared.
+- Every attempt ends at a deadline, requests in flight included. A leader that could not renew in time, or sees another
+  holder, has lost: `lead` raises, and the process must end.
+- `held` says whether this process may write, by its own clock, even if no task had its turn for long (a stopped
+  process, a suspended machine). It turns False before another candidate may take the lease.
+- `release` gives the lease away at once; it is called last, when nothing acts any more.
+
+This is no fencing: a request on its way when the lease ends may still be carried out. So writes have guards besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from controller.domain.objects import Lease, LeaseSpec
+from controller.kube import errors
+from controller.kube.resources import LEASES, Resource
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+_JITTER: Final = 1.2
+"""Of the pause between a candidate's attempts: up to so many times itself is added."""
+_RELEASED: Final = 1
+"""Seconds that a lease given away lasts: who comes next need not wait."""
+_RELEASE_DEADLINE: Final = 2.0
+
+
+class LeaseLostError(Exception):
+    """This process leads no longer and must end. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. client-go's defaults, which tolerate clocks that run at rates of 15 to 10."""
+
+    lease: float = 15.0
+    renew: float = 10.0
+    retry: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not self.lease > self.renew > self.retry * _JITTER > 0:
+            raise ValueError(f"want lease > renew > {_JITTER} * retry > 0, not {self}")
+
+
+class Leases(Protocol):
+    """The requests of an election; `controller.kube.client.Client` has them."""
+
+    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
+        """Read."""
+        ...
+
+    async def create(
+        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+    ) -> T:
+        """Create."""
+        ...
+
+    async def merge_patch(
+        self, resource: Resource[T], name: str, body: Mapping[str, Any], *, namespace: str | None = None
+    ) -> T:
+        """Patch, guarded."""
+        ...
+
+
+class Elector:
+    """One candidate for one lease. `clock` is monotonic and counts suspended time, `now` is for others to read."""
+
+    def __init__(
+        self,
+        client: Leases,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        clock: Callable[[], float],
+        rng: Random,
+        timing: Timing = Timing(),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._clock = clock
+        self._rng = rng
+        self._timing = timing
+        self._now = now
+        self._sleep = sleep
+        self._seen: Lease | None = None
+        self._seen_at = float("-inf")
+        self._renewed = float("-inf")
+
+    @property
+    def held(self) -> bool:
+        """Whether this process leads: it renewed recently enough that `lead` need not have given up yet."""
+        return self._clock() < self._renewed + self._timing.renew + self._timing.retry
+
+    async def acquire(self) -> None:
+        """Wait until this process leads."""
+        told = ""
+        while True:
+            try:
+                async with asyncio.timeout(self._timing.renew):
+                    holder = await self._attempt()
+            except (errors.KubeError, TimeoutError) as error:
+                problem = str(error) or "no answer in time"
+                if problem != told:
+                    _log.warning("the lease cannot be had", lease=self._name, error=problem)
+                told = problem
+            else:
+                if holder == self._identity:
+                    _log.info("leading", lease=self._name, identity=self._identity)
+                    return
+                if holder != told:
+                    _log.info("standing by", lease=self._name, leader=holder)
+                told = holder
+            await self._sleep(self._timing.retry * (1 + _JITTER * self._rng.random()))
+
+    async def lead(self) -> None:
+        """Renew until cancelled. Raises LeaseLostError when this process no longer leads."""
+        while True:
+            await self._sleep(self._timing.retry)
+            why = "no answer in time"
+            try:
+                async with asyncio.timeout(self._timing.renew):
+                    while True:
+                        try:
+                            holder = await self._attempt()
+                        except errors.KubeError as error:
+                            why = str(error)
+                            await self._sleep(self._timing.retry)
+                            continue
+                        break
+            except TimeoutError:
+                self._renewed = float("-inf")
+                raise LeaseLostError(
+                    f"lease {self._name} could not be renewed for {self._timing.renew:g} s: {why}"
+                ) from None
+            if holder != self._identity:
+                self._renewed = float("-inf")
+                raise LeaseLostError(f"lease {self._name} was taken by {holder or 'nobody'}")
+
+    async def release(self) -> None:
+        """Give the lease away, if it is ours; what goes wrong is logged only, as it will run out."""
+        seen = self._seen
+        if not self.held or seen is None or seen.spec.holder_identity != self._identity:
+            return
+        self._renewed = float("-inf")
+        spec = msgspec.structs.replace(
+            seen.spec, holder_identity="", lease_duration_seconds=_RELEASED, renew_time=self._time()
+        )
+        try:
+            async with asyncio.timeout(_RELEASE_DEADLINE):
+                await self._write(seen, spec)
+        except (errors.KubeError, TimeoutError) as error:
+            _log.warning("the lease is not released", lease=self._name, error=str(error) or "no answer in time")
+
+    async def _attempt(self) -> str:
+        """Take the lease or renew it, if that may be; return who holds it now, empty if nobody does."""
+        began = self._clock()
+        if not self.held or self._seen is None:
+            await self._look()
+        for _ in range(2):
+            seen = self._seen
+            if seen is not None and self._is_others(seen):
+                return seen.spec.holder_identity or ""
+            try:
+                written = await (self._create() if seen is None else self._write(seen, self._mine(seen.spec)))
+            except (errors.ConflictError, errors.AlreadyExistsError, errors.NotFoundError):
+                await self._look()  # somebody else was there: see who
+                continue
+            self._observe(written)
+            self._renewed = began
+            return self._identity
+        return ""
+
+    async def _look(self) -> None:
+        try:
+            self._observe(await self._client.get(LEASES, self._name, namespace=self._namespace))
+        except errors.NotFoundError:
+            self._seen = None
+
+    def _observe(self, lease: Lease) -> None:
+        if self._seen is None or self._seen.spec != lease.spec:
+            self._seen_at = self._clock()
+        self._seen = lease
+
+    def _is_others(self, seen: Lease) -> bool:
+        """Whether another holds the lease and may still live."""
+        holder, lasts = seen.spec.holder_identity, seen.spec.lease_duration_seconds
+        if not holder or holder == self._identity:
+            return False
+        return self._clock() < self._seen_at + (self._timing.lease if lasts is None else lasts)
+
+    def _mine(self, before: LeaseSpec) -> LeaseSpec:
+        now = self._time()
+        ours = before.holder_identity == self._identity
+        return LeaseSpec(
+            holder_identity=self._identity,
+            lease_duration_seconds=int(self._timing.lease),
+            acquire_time=before.acquire_time if ours else now,
+            renew_time=now,
+            lease_transitions=before.lease_transitions + (not ours),
+        )
+
+    def _time(self) -> str:
+        return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    async def _create(self) -> Lease:
+        spec = msgspec.structs.replace(self._mine(LeaseSpec()), lease_transitions=0)
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": msgspec.to_builtins(spec),
+        }
+        return await self._client.create(LEASES, body, namespace=self._namespace, server_deadline=self._timing.renew)
+
+    async def _write(self, seen: Lease, spec: LeaseSpec) -> Lease:
+        guard = {"uid": seen.metadata.uid, "resourceVersion": seen.metadata.resource_version}
+        body = {"metadata": guard, "spec": {**msgspec.to_builtins(spec), "leaseTransitions": spec.lease_transitions}}
+        return await self._client.merge_patch(LEASES, self._name, body, namespace=self._namespace)

@@ -1,0 +1,384 @@
+"""Of several candidates one leads, whatever the API server, the clocks and the network do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.domain.objects import Lease, LeaseSpec, ObjectMeta
+from controller.engine.election import Elector, LeaseLostError, Timing
+from controller.kube import errors
+from controller.kube.resources import LEASES, Resource
+from tests.unit.engine.builders import seeded
+
+pytestmark = pytest.mark.looptime
+
+
+class LeaseServer:
+    """The API server's rules for one lease: versions, guards; and what is wrong with it or with the way to it."""
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.version = 0
+        self.requests = 0
+        self.down: set[str] = set()
+        """Identities whose requests are refused."""
+        self.hangs: set[str] = set()
+        """Identities whose requests are never answered."""
+        self.loses_replies: set[str] = set()
+        """Identities whose writes are carried out, but not answered."""
+
+    def client(self, identity: str) -> LeaseClient:
+        """Return one candidate's way to the server."""
+        return LeaseClient(self, identity)
+
+    @property
+    def spec(self) -> LeaseSpec:
+        """What the lease says."""
+        assert self.lease is not None
+        return self.lease.spec
+
+    def store(self, body: Mapping[str, Any]) -> Lease:
+        """Take a write."""
+        self.version += 1
+        spec = msgspec.convert(body["spec"], LeaseSpec)
+        self.lease = Lease(ObjectMeta(name="lease", uid="uid", resource_version=str(self.version)), spec)
+        return self.lease
+
+
+class LeaseClient:
+    """The three requests."""
+
+    def __init__(self, server: LeaseServer, identity: str) -> None:
+        self._server = server
+        self._identity = identity
+
+    async def _way(self) -> None:
+        self._server.requests += 1
+        if self._identity in self._server.hangs:
+            await asyncio.Event().wait()
+        if self._identity in self._server.down:
+            raise errors.TransportError("refused")
+
+    def _reply(self, lease: Lease) -> Any:
+        if self._identity in self._server.loses_replies:
+            raise errors.TransportError("reset")
+        return lease
+
+    async def get(self, resource: Resource[Any], name: str, *, namespace: str | None = None) -> Any:
+        """Read."""
+        assert (resource, name, namespace) == (LEASES, "lease", "ns")
+        await self._way()
+        if self._server.lease is None:
+            raise errors.NotFoundError(404, "NotFound", "no lease")
+        return self._server.lease
+
+    async def create(
+        self, resource: Resource[Any], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+    ) -> Any:
+        """Create."""
+        del resource, namespace, server_deadline
+        await self._way()
+        if self._server.lease is not None:
+            raise errors.AlreadyExistsError(409, "AlreadyExists", "lease exists")
+        return self._reply(self._server.store(body))
+
+    async def merge_patch(
+        self, resource: Resource[Any], name: str, body: Mapping[str, Any], *, namespace: str | None = None
+    ) -> Any:
+        """Patch."""
+        del resource, name, namespace
+        await self._way()
+        if self._server.lease is None:
+            raise errors.NotFoundError(404, "NotFound", "no lease")
+        if body["metadata"]["resourceVersion"] != self._server.lease.metadata.resource_version:
+            raise errors.ConflictError(409, "Conflict", "changed")
+        return self._reply(self._server.store(body))
+
+
+def elector(server: LeaseServer, identity: str, *, now: datetime | None = None) -> Elector:
+    """Return a candidate with client-go's timing, on the loop's clock."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    start = now or datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+    return Elector(
+        server.client(identity),
+        namespace="ns",
+        name="lease",
+        identity=identity,
+        clock=clock,
+        rng=seeded(),
+        now=lambda: start + timedelta(seconds=clock() - began),
+    )
+
+
+@asynccontextmanager
+async def leading(subject: Elector) -> AsyncIterator[asyncio.Task[None]]:
+    """Acquire, and lead while the context lasts."""
+    await subject.acquire()
+    task = asyncio.create_task(subject.lead())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, LeaseLostError):
+            await task
+
+
+async def test_the_first_candidate_leads_at_once() -> None:
+    """It makes the lease, which says all that client-go's would."""
+    server = LeaseServer()
+    subject = elector(server, "a")
+    before = subject.held
+    await subject.acquire()
+
+    assert (before, subject.held) == (False, True)
+    assert server.spec == LeaseSpec(
+        holder_identity="a",
+        lease_duration_seconds=15,
+        acquire_time="2026-01-15T10:30:00.000000Z",
+        renew_time="2026-01-15T10:30:00.000000Z",
+        lease_transitions=0,
+    )
+
+
+async def test_times_are_utc_wherever_the_process_runs() -> None:
+    """And have microseconds."""
+    server = LeaseServer()
+    await elector(server, "a", now=datetime(2026, 1, 15, 10, 30, tzinfo=timezone(timedelta(hours=5)))).acquire()
+
+    assert server.spec.renew_time == "2026-01-15T05:30:00.000000Z"
+
+
+async def test_a_leader_renews_every_two_seconds_with_one_request() -> None:
+    """The time it began to lead stays."""
+    server = LeaseServer()
+    subject = elector(server, "a")
+    async with leading(subject):
+        before = server.requests
+        await asyncio.sleep(20.5)
+
+        assert server.requests - before == 10
+        assert subject.held
+        assert server.spec.acquire_time == "2026-01-15T10:30:00.000000Z"
+        assert server.spec.renew_time == "2026-01-15T10:30:20.000000Z"
+        assert server.spec.lease_transitions == 0
+
+
+async def test_a_candidate_waits_as_long_as_another_leads() -> None:
+    """For ever, if need be."""
+    server = LeaseServer()
+    other = elector(server, "b")
+    async with leading(elector(server, "a")):
+        waiting = asyncio.create_task(other.acquire())
+        await asyncio.sleep(1000)
+
+        assert not waiting.done()
+        assert not other.held
+        waiting.cancel()
+
+
+async def test_a_dead_leaders_lease_is_taken_when_it_has_run_out() -> None:
+    """Not before 15 s have passed, and within one more pause; the transition is counted."""
+    server = LeaseServer()
+    clock = asyncio.get_running_loop().time
+    other = elector(server, "b")
+    async with leading(elector(server, "a")):
+        waiting = asyncio.create_task(other.acquire())
+        await asyncio.sleep(10)
+    died = clock()
+    await waiting
+
+    assert 13 <= clock() - died <= 15 + 2 * 2.2
+    assert server.spec.holder_identity == "b"
+    assert server.spec.lease_transitions == 1
+
+
+async def test_a_candidate_does_not_believe_in_the_lease_times() -> None:
+    """A leader whose wall clock is an hour behind leads all the same: only that the lease changes counts."""
+    server = LeaseServer()
+    other = elector(server, "b", now=datetime(2026, 1, 15, 11, 30, tzinfo=UTC))
+    async with leading(elector(server, "a")):
+        waiting = asyncio.create_task(other.acquire())
+        await asyncio.sleep(100)
+
+        assert not waiting.done()
+        waiting.cancel()
+
+
+async def test_a_released_lease_is_taken_at_once() -> None:
+    """Within one pause; nobody waits for it to run out."""
+    server = LeaseServer()
+    clock = asyncio.get_running_loop().time
+    first, other = elector(server, "a"), elector(server, "b")
+    async with leading(first):
+        waiting = asyncio.create_task(other.acquire())
+        await asyncio.sleep(10)
+    await first.release()
+    assert not first.held
+    assert (server.spec.holder_identity, server.spec.lease_duration_seconds) == ("", 1)
+    released = clock()
+    await waiting
+
+    assert clock() - released <= 2 * 2.2
+    assert server.spec.lease_transitions == 1
+
+
+async def test_who_does_not_lead_releases_nothing() -> None:
+    """The leader's lease stays as it is."""
+    server = LeaseServer()
+    other = elector(server, "b")
+    async with leading(elector(server, "a")):
+        waiting = asyncio.create_task(other.acquire())
+        await asyncio.sleep(5)
+        waiting.cancel()
+        await other.release()
+
+        assert server.spec.holder_identity == "a"
+
+
+@pytest.mark.parametrize("fault", ["down", "hangs"])
+async def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(fault: str) -> None:
+    """After 12 s at most, whether requests fail or hang; the other leads after 15."""
+    server = LeaseServer()
+    clock = asyncio.get_running_loop().time
+    first, other = elector(server, "a"), elector(server, "b")
+    async with leading(first) as task:
+        waiting = asyncio.create_task(other.acquire())
+        await asyncio.sleep(10.5)
+        cut_off = clock()
+        getattr(server, fault).add("a")
+        with pytest.raises(LeaseLostError, match="could not be renewed for 10 s"):
+            await task
+
+        assert 10 <= clock() - cut_off <= 12
+        assert not first.held
+        assert not other.held
+        await waiting
+        assert other.held
+
+
+async def test_held_ends_although_no_task_had_its_turn() -> None:
+    """A process that was stopped for a while writes nothing when it wakes up, before anything else has run."""
+    server = LeaseServer()
+    now = 0.0
+    subject = Elector(server.client("a"), namespace="ns", name="lease", identity="a", clock=lambda: now, rng=seeded())
+    await subject.acquire()
+    assert subject.held
+
+    now = 11.9
+    assert subject.held
+    now = 12.0
+    assert not subject.held
+
+
+async def test_a_leader_that_wakes_up_to_another_has_lost() -> None:
+    """It sees the other's name in the lease and ends."""
+    server = LeaseServer()
+    first, other = elector(server, "a"), elector(server, "b")
+    await first.acquire()
+    await other.acquire()  # the first one slept all the time
+    task = asyncio.create_task(first.lead())
+    with pytest.raises(LeaseLostError, match="was taken by b"):
+        await task
+
+    assert not first.held
+
+
+async def test_a_renewal_whose_reply_is_lost_is_no_loss() -> None:
+    """The next attempt finds its own name and goes on."""
+    server = LeaseServer()
+    subject = elector(server, "a")
+    async with leading(subject) as task:
+        server.loses_replies.add("a")
+        await asyncio.sleep(5)
+        server.loses_replies.clear()
+        await asyncio.sleep(60)
+
+        assert not task.done()
+        assert subject.held
+        assert server.spec.lease_transitions == 0
+
+
+async def test_a_deleted_lease_is_made_again() -> None:
+    """By its leader, which goes on."""
+    server = LeaseServer()
+    subject = elector(server, "a")
+    async with leading(subject) as task:
+        server.lease = None
+        await asyncio.sleep(5)
+
+        assert not task.done()
+        assert server.spec.holder_identity == "a"
+
+
+async def test_a_candidate_outlives_an_outage() -> None:
+    """And leads when the server is back."""
+    server = LeaseServer()
+    server.down.add("a")
+    subject = elector(server, "a")
+    waiting = asyncio.create_task(subject.acquire())
+    await asyncio.sleep(100)
+    assert not waiting.done()
+    server.down.clear()
+    await asyncio.sleep(5)
+
+    assert waiting.done()
+    assert subject.held
+
+
+async def test_of_many_candidates_never_two_hold_it() -> None:
+    """Whoever dies, hangs or is cut off, at any moment."""
+    server = LeaseServer()
+    rng = seeded(5)
+    holders: list[int] = []
+
+    async def candidate(number: int) -> None:
+        life = 0
+        while True:
+            life += 1
+            subject = elector(server, f"{number}-{life}")
+            alive[number] = subject
+            with suppress(LeaseLostError):
+                async with asyncio.timeout(rng.uniform(5, 120)):
+                    async with leading(subject) as task:
+                        await task
+            if rng.random() < 0.5:
+                await subject.release()
+
+    async def trouble() -> None:
+        while True:
+            await asyncio.sleep(rng.uniform(1, 30))
+            victims = {subject._identity for subject in alive.values() if rng.random() < 0.4}
+            server.down, server.hangs = (victims, set()) if rng.random() < 0.5 else (set(), victims)
+
+    async def forgiving(number: int) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await candidate(number)
+
+    alive: dict[int, Elector] = {}
+    tasks = [asyncio.create_task(forgiving(number)) for number in range(4)] + [asyncio.create_task(trouble())]
+    for _ in range(3000):
+        await asyncio.sleep(1)
+        holders.append(sum(subject.held for subject in alive.values()))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert max(holders) == 1
+    assert holders.count(1) > len(holders) / 4
+    assert server.spec.lease_transitions > 20
+
+
+@pytest.mark.parametrize(("lease", "renew", "retry"), [(10, 10, 2), (15, 2.4, 2), (15, 10, 0)])
+def test_timing_that_cannot_work_is_refused(lease: float, renew: float, retry: float) -> None:
+    """As client-go refuses it."""
+    with pytest.raises(ValueError, match="lease > renew"):
+        Timing(lease, renew, retry)
