@@ -35,8 +35,9 @@ def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def vms(kubectl: Kubectl, controller: Controller, clean: None) -> VMManager:
-    """Return a manager of a namespace that a controller watches."""
+def vms(kubectl: Kubectl, controller: Controller, request: pytest.FixtureRequest) -> VMManager:
+    """Return a manager of a namespace that a controller watches, and that is left empty."""
+    request.getfixturevalue("clean")
     assert controller.process.poll() is None
     return VMManager(kubeconfig=str(kubectl.kubeconfig))
 
