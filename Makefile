@@ -22,9 +22,13 @@ $(STAMP): requirements-dev.lock pyproject.toml
 .PHONY: setup
 setup: $(STAMP) ## Create .venv with everything development needs
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
 .PHONY: lock
-lock: $(STAMP) ## Renew requirements-dev.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements-dev.lock
+lock: $(STAMP) ## Renew requirements*.lock from pyproject.toml
+	$(COMPILE) --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --constraints requirements-dev.lock pyproject.toml -o requirements.lock
+	$(COMPILE) --constraints requirements-dev.lock --group pyproject.toml:build -o requirements-build.lock
 
 # --- the local control plane --------------------------------------------------------------------------------
 
