@@ -209,7 +209,9 @@ class _Sparse:
         self._matter: object = None
 
     def load(self, progress: Progress) -> None:
-        """Print how a load goes."""
+        """Print how a load goes; its end is told by who ends it."""
+        if progress.done == progress.total:
+            return
         why = f": {one_line(reasons(dict(progress.waiting)))}" if progress.waiting else ""
         self._print(progress.stage, f"{progress.stage}, {progress.done} of {progress.total}{why}")
 

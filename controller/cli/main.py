@@ -184,6 +184,23 @@ def controller(
     events: Annotated[
         bool, typer.Option("--events/--no-events", envvar="VMSIM_EVENTS", help="Write Kubernetes Events about VMs.")
     ] = True,
+    leader_elect: Annotated[
+        bool,
+        typer.Option(
+            "--leader-elect/--no-leader-elect",
+            envvar="VMSIM_LEADER_ELECT",
+            help="Act only while holding a lease, so that several replicas can run. Others stand by.",
+        ),
+    ] = True,
+    leader_elect_namespace: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_LEADER_ELECT_NAMESPACE",
+            metavar="NAME",
+            help="Namespace of the lease.",
+            show_default="the pod's, or the kubeconfig's",
+        ),
+    ] = None,
     vm_metrics: Annotated[
         bool,
         typer.Option(
@@ -230,7 +247,8 @@ def controller(
     """Run the controller until SIGTERM or Ctrl-C."""
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
     from controller import process  # noqa: PLC0415
-    from controller.app import Settings  # noqa: PLC0415
+    from controller.app import LeaderElection, Settings  # noqa: PLC0415
+    from controller.manager import Options  # noqa: PLC0415
     from controller.reconcilers.turns import Limits  # noqa: PLC0415
     from controller.telemetry import logs  # noqa: PLC0415
 
@@ -238,16 +256,19 @@ def controller(
     settings = Settings(
         kubeconfig=kubeconfig,
         namespaces=_namespaces(namespaces),
-        workers=workers,
         bind_address=_address(metrics_bind_address),
-        events=events,
         vm_metrics=vm_metrics,
-        policy=LauncherPolicy(
-            reference=_reference(reference_cpu, reference_memory),
-            node_selector=_selector(node_selector),
-            tolerations=_tolerations(tolerations),
+        leader_election=LeaderElection(leader_elect_namespace) if leader_elect else None,
+        controllers=Options(
+            policy=LauncherPolicy(
+                reference=_reference(reference_cpu, reference_memory),
+                node_selector=_selector(node_selector),
+                tolerations=_tolerations(tolerations),
+            ),
+            limits=Limits(cluster=parallel_migrations_per_cluster, outbound=parallel_outbound_migrations_per_node),
+            workers=workers,
+            events=events,
         ),
-        limits=Limits(cluster=parallel_migrations_per_cluster, outbound=parallel_outbound_migrations_per_node),
     )
     problem = process.run_until_signal(settings)
     if problem is not None:

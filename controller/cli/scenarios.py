@@ -18,7 +18,9 @@ def load(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Scenario, or the name of one that is shipped: quickstart, hot-node, diurnal."
+            metavar="FILE",
+            help="Scenario, or the name of one that is shipped: quickstart, hot-node, diurnal.",
+            show_default=False,
         ),
     ],
     namespace: Annotated[

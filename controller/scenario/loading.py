@@ -30,14 +30,16 @@ from controller.scenario.parallel import each, patiently
 
 UNNOTICED: Final = 10.0
 """Seconds without a sign that anybody cares for a VM or a node, after which we wonder whether anybody does."""
-NO_CONTROLLER: Final = "no controller has taken it up; does `vmsim controller` run, and watch this namespace?"
-NO_KWOK: Final = "nothing makes it ready; does KWOK run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
+NO_CONTROLLER: Final = "no sign of a controller; does `vmsim controller` run, and watch this namespace?"
+NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
 _SERVER_DEADLINE: Final = 10.0
 _TICK: Final = 1.0
 _PACE: Final = 0.1
 """Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
 _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """They keep pods away from a new node until it has been seen Ready."""
+_UNDER_WAY: Final = ("GuestNotRunning", "PodTerminating")
+"""Reasons not to be ready that explain no more than the phase does."""
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
@@ -45,7 +47,7 @@ class Stage(StrEnum):
     """What a load is doing."""
 
     CREATING = "creating"
-    WAITING = "waiting"
+    STARTING = "starting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class _Load:
         self._report = report
         self._rng = Random()  # noqa: S311 - spreads retries
         self._created = 0
-        self.waiting: tuple[tuple[str, str], ...] = (("the API server", "it has not answered"),)
+        self.waiting: tuple[tuple[str, str], ...] = (("the API server", "no answer"),)
 
     async def run(self) -> Outcome:
         """Compare, create, wait."""
@@ -152,9 +154,9 @@ class _Load:
             count()
 
         # Nodes first, so that the scheduler sees all of them when it places the first VM.
-        self.waiting = tuple((f"node {wish.name}", "it is not created") for wish in missing.nodes)
+        self.waiting = tuple((f"node {wish.name}", "not created") for wish in missing.nodes)
         await each(missing.nodes, node)
-        self.waiting = tuple((f"VM {wish.name}", "it is not created") for wish in missing.vms)
+        self.waiting = tuple((f"VM {wish.name}", "not created") for wish in missing.vms)
         await each(missing.vms, vm)
 
     async def _create_node(self, wish: NodeWish) -> None:
@@ -198,7 +200,7 @@ class _Load:
             total = len(self._fleet.nodes) + len(self._fleet.vms)
             while True:
                 self.waiting = tuple(self._missing(nodes, vms, unnoticed=clock() - began >= UNNOTICED))
-                self._report(Progress(Stage.WAITING, total - len(self.waiting), total, self.waiting))
+                self._report(Progress(Stage.STARTING, total - len(self.waiting), total, self.waiting))
                 if not self.waiting:
                     found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
                     return tuple(vm for vm in found if vm is not None)
@@ -218,21 +220,23 @@ class _Load:
 
 def _node_is_not_ready(node: Node | None, *, unnoticed: bool) -> str | None:
     if node is None:
-        return "it was deleted"
+        return "deleted meanwhile"
     if not any(taint.key in _STARTUP_TAINTS for taint in node.spec.taints):
         return None
-    return NO_KWOK if unnoticed else "it is not ready"
+    return NO_KWOK if unnoticed else "not ready"
 
 
 def _vm_does_not_run(vm: VirtualMachine | None, *, unnoticed: bool) -> str | None:
     if vm is None or vm.metadata.deletion_timestamp is not None:
-        return "it was deleted"
+        return "deleted meanwhile"
     if vm.status.phase == Phase.RUNNING or not vm.spec.running:
         return None
     if not vm.status.conditions:
         return NO_CONTROLLER if unnoticed else vm.status.phase
-    reasons = (condition.message for condition in vm.status.conditions if condition.type == READY)
-    return ": ".join(filter(None, (vm.status.phase, next(reasons, ""))))
+    ready = next((condition for condition in vm.status.conditions if condition.type == READY), None)
+    if ready is None or ready.reason in _UNDER_WAY:
+        return vm.status.phase
+    return ": ".join(filter(None, (vm.status.phase, ready.message)))
 
 
 def _without(wishes: Iterable[NodeWish] | Iterable[VMWish], created: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Playing: the consumption annotations of VMs follow their profiles.
 
-Guarantees: never more than `rate` patches a second, and no burst after an outage; what is written is the value of the
-moment it is sent, so nothing old ever queues; a value that is already there is not written; each VM has its turn before
-another has its second; a play that ends leaves every VM at its last value. A VM that is deleted, or is another one by
-that name, is played no further and never touched. An API server that is away or overloaded is waited for.
+Guarantees: never more than `rate` patches a second, nor more than one for a VM, and no burst after an outage; what is
+written is the value of the moment it is sent, so nothing old ever queues; a value that is already there is not written;
+each VM has its turn before another has its second; a play that ends leaves every VM at its last value. A VM that is
+deleted, or is another one by that name, is played no further and never touched. An API server that is away or
+overloaded is waited for.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _LOOK: Final = 0.25
 """Seconds between two looks for something to write when there was nothing."""
 _BREATH: Final = 100
 """VMs that are looked at before others may run."""
-_AGAIN: Final = 1.0
-"""Seconds after which a VM's refused patch is tried again."""
+_EACH: Final = 1.0
+"""Seconds between two patches of one VM: no metric is read more often, and each costs the controller two writes."""
 
 
 class VMs(Protocol):
@@ -206,11 +207,11 @@ class _Player:
             self._writes += 1
             self._recover()
         finally:
+            voice.rest_until = sent + _EACH
             voice.busy = False
 
     async def _ask(self, voice: _Voice) -> None:
         """Find out what a conflict means: another VM by that name, or just too many writers at once."""
-        voice.rest_until = self._clock() + _AGAIN
         try:
             vm = await self._client.get(VIRTUAL_MACHINES, voice.part.vm, namespace=self._namespace)
         except NotFoundError:
