@@ -1,40 +1,37 @@
 """The controller process: what it is made of, and the order in which it starts and stops.
 
-Start: credentials, probes and metrics, reflectors; when the caches are full, workers. Stop: no new keys, keys in
-hand finished or abandoned at the deadline, reflectors, server, connections last. Guarantees: `run` returns when
-asked to stop and raises when a part that must live has died; nothing it started outlives it.
+Start: credentials, probes and metrics, reflectors; when the caches are full, the lease; when it is ours, workers. Stop:
+no new keys, keys in hand finished or abandoned at the deadline, reflectors, the lease, server, connections last.
+Guarantees: `run` returns when asked to stop and raises when a part that must live has died or the lease is lost;
+nothing it started outlives it; who stands by has warm caches, answers probes and scrapes, and does not write.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
+from uuid import uuid4
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from controller import __version__
 from controller.domain import names
-from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
-from controller.engine.events import Recorder
-from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
+from controller.engine.election import Elector, LeaseLostError
 from controller.engine.reflector import Reflector
 from controller.engine.store import HasMetadata, Store
-from controller.engine.workers import Workers
-from controller.engine.workqueue import WorkQueue
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
-from controller.reconcilers.migration import MigrationReconciler
-from controller.reconcilers.sources import Caches, feed, feed_migrations
-from controller.reconcilers.turns import Limits, Turns
-from controller.reconcilers.vm import VMReconciler, no_events
+from controller.manager import Manager, Options
+from controller.reconcilers.api import Fenced
+from controller.reconcilers.sources import Caches
 from controller.telemetry import metrics
 from controller.telemetry.exposition import Source
 from controller.telemetry.health import Health, LoopMonitor
@@ -53,8 +50,6 @@ AnyReflector: TypeAlias = (
 
 STOP_DEADLINE: Final = 10.0
 """Seconds that keys in hand get when the process is asked to stop."""
-_VMS: Final = "virtualmachine"
-_MIGRATIONS: Final = "virtualmachinemigration"
 
 
 class ControllerDiedError(Exception):
@@ -62,17 +57,22 @@ class ControllerDiedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderElection:
+    """Where the lease is; None means the namespace that the credentials name."""
+
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person can choose. `namespaces` empty means all."""
+    """What a person can choose. `namespaces` empty means all; without `leader_election` the process acts at once."""
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
-    workers: int
     bind_address: str
-    events: bool
     vm_metrics: bool
-    policy: LauncherPolicy
-    limits: Limits
+    leader_election: LeaderElection | None
+    controllers: Options
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -85,11 +85,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     monitor = LoopMonitor()
     registry = metrics.new_registry()
     metrics.event_loop_lag(registry, lambda: monitor.lag)
-    leadership = metrics.Leadership(registry, names.CONTROLLER_NAME)
     caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
     nodes: Store[Node] = Store()
     series = _series(registry, settings, caches, nodes)
     async with await Client.connect(source, answered=RequestMetrics(registry).answered) as client:
+        elector = _elector(client, settings.leader_election, source, rng)
         health = Health(monitor, client.ready)
         async with Server(settings.bind_address, registry, health, series) as server:
             _log.info(
@@ -97,7 +97,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 version=__version__,
                 cluster=str(source),
                 namespaces=",".join(settings.namespaces) or "*",
-                workers=settings.workers,
+                workers=settings.controllers.workers,
                 metrics=f"{server.url}/metrics",
             )
             reflectors = _reflectors(client, caches, nodes, rng, registry)
@@ -105,52 +105,52 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
             ]
-            record, record_migration = no_events, no_events
-            if settings.events:
-                recorders = [_recorder(client, kind) for kind in (names.VM_KIND, names.MIGRATION_KIND)]
-                metrics.dropped_events(registry, lambda: sum(recorder.dropped for recorder in recorders))
-                record, record_migration = (recorder.record for recorder in recorders)
-                background += [asyncio.create_task(item.run(), name="event-recorder") for item in recorders]
             health.watch(background, reflectors)
-            queues = {name: _queue(registry, rng, name) for name in (_VMS, _MIGRATIONS)}
-            registry.register(metrics.UnfinishedWork(queues))
-            feed(queues[_VMS].add, caches, nodes)
-            feed_migrations(queues[_MIGRATIONS].add, caches)
-            vms = VMReconciler(client, caches, nodes, settings.policy, record=record, rng=rng)
-            migrations = MigrationReconciler(
-                client,
-                caches,
-                nodes,
-                settings.policy,
-                Turns(settings.limits),
-                record=record_migration,
-                wake=queues[_MIGRATIONS].add,
-            )
-            workers = [
-                Workers(
-                    queues[name],
-                    reconcile,
-                    noun="vm",
-                    count=settings.workers,
-                    metrics=metrics.ReconcileMetrics(registry, name, settings.workers),
-                )
-                for name, reconcile in ((_VMS, vms.reconcile), (_MIGRATIONS, migrations.reconcile))
-            ]
+            leadership = metrics.Leadership(registry, names.CONTROLLER_NAME)
+            manager = Manager(settings.controllers, caches, nodes, rng)
+            manager.instrument(registry)
             try:
-                synced = asyncio.create_task(_all_synced(reflectors), name="sync")
-                if await _first(stop, background, synced):
+                if await _first(stop, background, _all_synced(reflectors)):
                     _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
-                    vms.begin()
-                    migrations.begin()
-                    for group in workers:
-                        group.start()
-                    leadership.acts(True)
-                    await _first(stop, background)
+                    if elector is None or await _first(stop, background, elector.acquire()):
+                        leadership.acts(True)
+                        background += manager.start(
+                            client if elector is None else Fenced(client, lambda: elector.held), events=client
+                        )
+                        if elector is not None:
+                            background.append(asyncio.create_task(elector.lead(), name="leader election"))
+                        await _first(stop, background)
                 _log.info("stopping")
             finally:
-                await asyncio.gather(*(group.stop(STOP_DEADLINE) for group in workers))
+                # Who must end for another reason than being asked to has no time to lose, and may have no lease.
+                await manager.stop(STOP_DEADLINE if stop.is_set() else 0.0)
                 await _cancel(background)
+                if elector is not None:
+                    await elector.release()
     _log.info("stopped")
+
+
+def _elector(
+    client: Client, election: LeaderElection | None, source: credentials.Source, rng: Random
+) -> Elector | None:
+    if election is None:
+        return None
+    return Elector(
+        client,
+        namespace=election.namespace or credentials.namespace(source),
+        name=names.CONTROLLER_NAME,
+        identity=f"{socket.gethostname()}_{uuid4()}",
+        clock=_uptime,
+        rng=rng,
+    )
+
+
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def _uptime() -> float:
+    """Return monotonic seconds; where the system can tell, those it was suspended for count, as they do for others."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 def _series(
@@ -161,7 +161,9 @@ def _series(
     migrations = [cache.migrations for cache in caches.values()]
     VMMetrics(registry, vms)
     MigrationMetrics(registry, migrations)
-    found: list[Source] = [NodeMetrics(nodes, [cache.pods for cache in caches.values()], settings.policy.reference)]
+    found: list[Source] = [
+        NodeMetrics(nodes, [cache.pods for cache in caches.values()], settings.controllers.policy.reference)
+    ]
     if settings.vm_metrics:
         found += [VMSeries(vms), MigrationSeries(migrations)]
     return found
@@ -202,44 +204,31 @@ def _reflectors(
     return found
 
 
-def _recorder(client: Client, kind: str) -> Recorder:
-    return Recorder(
-        client,
-        api_version=names.API_VERSION,
-        kind=kind,
-        instance=f"{socket.gethostname()}-{os.getpid()}",
-        clock=asyncio.get_running_loop().time,
-    )
-
-
-def _queue(registry: CollectorRegistry, rng: Random, name: str) -> WorkQueue[str]:
-    limiter = DefaultLimiter(ItemExponential(rng), Bucket(asyncio.get_running_loop().time))
-    return WorkQueue(limiter, metrics=metrics.QueueMetrics(registry, name))
-
-
 async def _all_synced(reflectors: list[tuple[str, AnyReflector]]) -> None:
     for _, reflector in reflectors:
         await reflector.synced.wait()
 
 
 async def _first(
-    stop: asyncio.Event, background: list[asyncio.Task[None]], wanted: asyncio.Task[None] | None = None
+    stop: asyncio.Event, background: list[asyncio.Task[None]], wanted: Coroutine[Any, Any, None] | None = None
 ) -> bool:
     """Wait for `wanted` (True) or `stop` (False). Raises ControllerDiedError if a background task ends first."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    mine: set[asyncio.Task[None] | asyncio.Task[bool]] = {stopping} if wanted is None else {stopping, wanted}
+    waiting = asyncio.create_task(wanted) if wanted is not None else None
+    mine: set[asyncio.Task[Any]] = {stopping} if waiting is None else {stopping, waiting}
     try:
         await asyncio.wait({*mine, *background}, return_when=asyncio.FIRST_COMPLETED)
         for dead in background:
             if dead.done():
-                raise ControllerDiedError(f"task {dead.get_name()} has ended") from dead.exception()
-        return wanted is not None and wanted.done()
+                why = dead.exception()
+                told = str(why) if isinstance(why, LeaseLostError) else f"task {dead.get_name()} has ended"
+                raise ControllerDiedError(told) from why
+        return waiting is not None and waiting.done()
     finally:
-        for task in mine:
-            task.cancel()
+        await _cancel(mine)
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

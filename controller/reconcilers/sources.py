@@ -36,18 +36,22 @@ class Caches:
 
 
 def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:
-    """Queue the VMs that every later change is about."""
+    """Queue the VMs of which the caches hold anything, and those that every later change is about."""
     for cache in caches.values():
+        for key in {vm.metadata.key for vm in cache.vms} | {key for pod in cache.pods if (key := vm_key(pod))}:
+            add(key, "start")
         cache.vms.listen(partial(_vm_changed, add))
         cache.pods.listen(partial(_pod_changed, add))
         nodes.listen(partial(_node_changed, add, cache.pods))
 
 
 def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
-    """Queue the VMs whose migrations every later change is about; VMs that do not move are left out."""
+    """Queue the VMs that have migrations, and those that every later change is about, unless they do not move."""
     for cache in caches.values():
-        cache.migrations.listen(partial(_migration_changed, add))
         moving = partial(_add_if_moving, add, cache)
+        for key in {vm.metadata.key for vm in cache.vms} | {migration.vm_key for migration in cache.migrations}:
+            moving(key, "start")
+        cache.migrations.listen(partial(_migration_changed, add))
         cache.vms.listen(partial(_vm_changed, moving))
         cache.pods.listen(partial(_pod_changed, moving))
 

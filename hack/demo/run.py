@@ -160,7 +160,7 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the controller while the context lasts; it has a session of its own, so that Ctrl-C reaches us alone."""
-    program = (sys.executable, "-m", "controller", "--kubeconfig", cluster.kubeconfig)
+    program = (sys.executable, "-m", "controller", "--kubeconfig", cluster.kubeconfig, "--no-leader-elect")
     with log.open("w") as sink:
         process = await asyncio.create_subprocess_exec(
             *program, "--metrics-bind-address", "127.0.0.1:0", stdout=sink, stderr=sink, start_new_session=True

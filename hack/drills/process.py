@@ -24,7 +24,7 @@ class Controller:
     def __init__(self, kubeconfig: str, log: Path, *arguments: str) -> None:
         self._command = (
             *(sys.executable, "-m", "controller", "--kubeconfig", kubeconfig),
-            *("--metrics-bind-address", "127.0.0.1:0", *arguments),
+            *("--no-leader-elect", "--metrics-bind-address", "127.0.0.1:0", *arguments),
         )
         self._log = log
         self._process: asyncio.subprocess.Process | None = None

@@ -266,7 +266,7 @@ class Controller:
     def start(cls, kubeconfig: Path, log: Path, *arguments: str) -> Iterator[Self]:
         """Run the controller on a free port while the context lasts; a stop must be clean."""
         common = ("--kubeconfig", str(kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
-        with cls.run(log, *common, *arguments) as running:
+        with cls.run(log, *common, "--no-leader-elect", *arguments) as running:
             running.wait_for("caches filled")
             yield running
 
