@@ -27,6 +27,8 @@ RATE: Final = 20.0
 """Patches a second, by default."""
 _AT_A_TIME: Final = 8
 """Patches under way: enough for the rate when each takes a third of a second."""
+_SOON: Final = 1e-5
+"""Seconds that are not worth a sleep: clocks are not that fine."""
 _LOOK: Final = 0.25
 """Seconds between two looks for something to write when there was nothing."""
 _BREATH: Final = 100
@@ -160,12 +162,12 @@ class _Player:
             while True:
                 self._report(self._played())
                 wait = self._slot - self._clock()
-                if wait > 0:
+                if wait > _SOON:
                     await asyncio.sleep(wait)
                     continue  # trouble may have put it off meanwhile
                 found = await self._look()
                 if found is not None:
-                    self._slot = self._clock() + self._interval
+                    self._slot = max(self._clock(), self._slot) + self._interval
                     found[0].busy = True
                     return found
                 if self._over():
