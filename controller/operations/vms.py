@@ -86,8 +86,7 @@ async def list_as_shown(client: Api, namespace: str) -> list[dict[str, Any]]:
 async def delete(client: Api, namespace: str, name: str) -> VirtualMachine:
     """Delete a VM, and with it its pod; return what it was. Raises NoSuchVMError."""
     vm = await get(client, namespace, name)
-    if not await _delete(client, vm):
-        raise no_such_vm(name, namespace)
+    await _delete(client, vm)
     return vm
 
 

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from controller.operations.migrations import Wish, failure, how_to_cancel, manifest, progress, success
+from controller.domain.objects import VirtualMachineMigration
+from controller.kube.resources import MIGRATIONS
+from controller.operations.errors import MigrationFailedError, NoControllerError, NoSuchVMError, TimedOutError
+from controller.operations.migrations import (
+    Wish,
+    create,
+    failure,
+    follow,
+    how_to_cancel,
+    manifest,
+    progress,
+    success,
+)
 from controller.operations.waiting import UNNOTICED
 from tests.unit.cli.builders import migration
+from tests.unit.operations.cluster import Cluster, later, now
 
 
 def test_the_name_begins_with_the_vms() -> None:
@@ -74,3 +87,85 @@ def test_success_says_from_where_to_where_and_for_how_long() -> None:
 def test_a_failure_says_why_in_one_line() -> None:
     """In one word, then for a person."""
     assert failure(migration(phase="Failed", failure_reason="NoRoom", message="All\nfull")) == "NoRoom: All full"
+
+
+# --- asking for one, and following it ------------------------------------------------------------------------
+
+
+async def begun(cluster: Cluster) -> VirtualMachineMigration:
+    """Return a migration that was asked for a moment ago."""
+    cluster.vm(phase="Running")
+    return await create(cluster, Wish("vm-1", "default", reason="drill"))
+
+
+async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Cluster) -> None:
+    """The error says where one might find it."""
+    with pytest.raises(NoSuchVMError, match="there is no VM vm-1 in namespace default: see kubectl get vm -A"):
+        await create(cluster, Wish("vm-1", "default"))
+    assert cluster.names(MIGRATIONS) == []
+
+
+@pytest.mark.looptime
+async def test_a_migration_is_followed_until_it_has_succeeded(cluster: Cluster) -> None:
+    """Its last state tells all."""
+    created = await begun(cluster)
+    later(1, cluster.migration, "vm-1-abcde", phase="Scheduling", message="no room yet")
+    later(20, cluster.migration, "vm-1-abcde", phase="Succeeded", targetNode="n2")
+    last = await follow(cluster, created, timeout=60)
+    assert (now(), last.status.target_node) == (20, "n2")
+
+
+@pytest.mark.looptime
+async def test_a_migration_that_failed_says_why(cluster: Cluster) -> None:
+    """For a person, and in one word for a program."""
+    created = await begun(cluster)
+    later(1, cluster.migration, "vm-1-abcde", phase="Failed", failureReason="NoRoom", message="All\nfull")
+    with pytest.raises(MigrationFailedError, match="vm-1 did not move: NoRoom: All full") as failed:
+        await follow(cluster, created, timeout=60)
+    assert failed.value.reason == "NoRoom"
+
+
+@pytest.mark.looptime
+async def test_a_migration_that_was_deleted_will_not_succeed(cluster: Cluster) -> None:
+    """Nobody waits for what is not there."""
+    created = await begun(cluster)
+    later(1, cluster.remove, MIGRATIONS.plural, "vm-1-abcde")
+    with pytest.raises(MigrationFailedError, match="migration vm-1-abcde was deleted"):
+        await follow(cluster, created, timeout=60)
+    assert now() == 1
+
+
+@pytest.mark.looptime
+async def test_a_migration_that_takes_too_long_goes_on(cluster: Cluster) -> None:
+    """The error says how to cancel it."""
+    created = await begun(cluster)
+    cluster.migration("vm-1-abcde", phase="Pending", message="No node has room")
+    with pytest.raises(
+        TimedOutError, match=r"after 30 s the migration is Pending: No node .* kubectl patch vmm -n default"
+    ):
+        await follow(cluster, created, timeout=30)
+    assert now() == 30
+
+
+@pytest.mark.looptime
+async def test_a_migration_that_nobody_takes_up_is_an_error_where_nobody_watches(cluster: Cluster) -> None:
+    """After ten seconds."""
+    created = await begun(cluster)
+    with pytest.raises(NoControllerError, match="no controller has taken it up"):
+        await follow(cluster, created, timeout=60)
+    assert now() == UNNOTICED
+
+
+@pytest.mark.looptime
+async def test_a_person_hears_each_change_once_and_decides_for_themselves(cluster: Cluster) -> None:
+    """That nobody takes it up is one of the things they hear."""
+    created = await begun(cluster)
+    later(15, cluster.migration, "vm-1-abcde", phase="Starting", message="Slowly")
+    later(25, cluster.migration, "vm-1-abcde", phase="Succeeded")
+    heard: list[str] = []
+    await follow(cluster, created, timeout=None, tell=heard.append)
+    assert [words.partition(";")[0] for words in heard] == [
+        "Pending",
+        "Pending: no controller has taken it up",
+        "Starting: Slowly",
+    ]

@@ -1,0 +1,24 @@
+"""Settings of this folder's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.unit.operations.cluster import Cluster
+
+
+@pytest.fixture(autouse=True)
+def _no_logs() -> Iterator[None]:
+    """Keep the reflectors' log out of the tests' output."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Return an empty cluster."""
+    return Cluster()

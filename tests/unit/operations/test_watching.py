@@ -1,0 +1,66 @@
+"""Watching while something is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controller.kube import errors as kube
+from controller.kube.resources import VIRTUAL_MACHINES
+from controller.operations.errors import NotListedError
+from controller.operations.watching import View, watching
+from tests.unit.operations.cluster import Cluster
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_a_store_is_full_from_the_start(cluster: Cluster) -> None:
+    """Nobody sees it empty first."""
+    cluster.vm()
+    async with watching(cluster, VIRTUAL_MACHINES, View()) as store:
+        assert [vm.metadata.name for vm in store] == ["vm-1"]
+
+
+async def test_a_change_wakes_who_waits_for_one(cluster: Cluster) -> None:
+    """At once, and the store shows it."""
+    view = View()
+    async with watching(cluster, VIRTUAL_MACHINES, view) as store:
+        await view.change(0)
+        asyncio.get_running_loop().call_later(2, cluster.vm)
+        await view.change(60)
+        assert asyncio.get_running_loop().time() == 2
+        assert store.get("default/vm-1") is not None
+
+
+async def test_no_change_is_waited_for_no_longer_than_said(cluster: Cluster) -> None:
+    """Whoever waits looks at the clock then."""
+    view = View()
+    async with watching(cluster, VIRTUAL_MACHINES, view):
+        await view.change(0)
+        await view.change(5)
+        assert asyncio.get_running_loop().time() == 5
+
+
+async def test_a_list_that_never_comes_is_an_error(cluster: Cluster) -> None:
+    """After half a minute of tries."""
+    cluster.failures["list virtualmachines"] = kube.ServerError(500, "InternalError", "oops")
+    with pytest.raises(NotListedError, match="the API server lists no virtualmachines"):
+        async with watching(cluster, VIRTUAL_MACHINES, View()):
+            pytest.fail("nothing was listed")
+    assert asyncio.get_running_loop().time() == 30
+
+
+async def test_the_watch_ends_with_its_context(cluster: Cluster) -> None:
+    """Here: by cancellation."""
+
+    async def look() -> None:
+        async with watching(cluster, VIRTUAL_MACHINES, View()):
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(look())
+    await asyncio.sleep(1)
+    assert len(cluster._watches) == 1
+    task.cancel()
+    await asyncio.wait({task})
+    assert cluster._watches == []
