@@ -1,0 +1,142 @@
+"""The thread behind the synchronous calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.kube.client import Client
+from controller.kube.credentials import Source
+from controller.kube.errors import CredentialsError
+from controller.sdk import _background
+from controller.sdk._background import Background
+from tests.unit.kube.builders import kubeconfig
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    """Return a background of the test's own."""
+    made = Background()
+    yield made
+    made.close()
+
+
+async def where() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:
+    """Return where this runs."""
+    return threading.current_thread(), asyncio.get_running_loop()
+
+
+def test_every_call_runs_on_one_loop_in_one_thread(background: Background) -> None:
+    """Another one than the caller's."""
+    first = background.run(where)
+    assert background.run(where) == first
+    assert first[0] is not threading.current_thread()
+
+
+def test_callers_on_several_threads_share_it(background: Background) -> None:
+    """The first calls of all do not start two."""
+    found: list[object] = []
+    threads = [threading.Thread(target=lambda: found.append(background.run(where))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [background.run(where)] * 8
+
+
+def test_an_error_is_raised_where_the_call_was_made(background: Background) -> None:
+    """As itself."""
+
+    async def fail() -> None:
+        raise KeyError("so it is")
+
+    with pytest.raises(KeyError, match="so it is"):
+        background.run(fail)
+
+
+def test_a_caller_with_a_running_loop_of_its_own_is_served(background: Background) -> None:
+    """As in a notebook."""
+
+    async def notebook() -> bool:
+        return background.run(where)[1] is not asyncio.get_running_loop()
+
+    assert asyncio.run(notebook())
+
+
+def test_ctrl_c_cancels_what_is_under_way(background: Background) -> None:
+    """And the background goes on for the next call."""
+    cancelled = threading.Event()
+
+    async def wait() -> None:
+        asyncio.get_running_loop().call_later(0.1, os.kill, os.getpid(), signal.SIGINT)  # the caller waits by then
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        background.run(wait)
+    assert cancelled.wait(5)
+    assert background.run(where)
+
+
+def test_the_end_is_the_end_of_thread_and_loop(background: Background) -> None:
+    """And of what was left running on it."""
+    ended = threading.Event()
+
+    async def leave() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:
+        async def linger() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        background.lingering = asyncio.create_task(linger())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        return await where()
+
+    thread, loop = background.run(leave)
+    background.close()
+    assert ended.is_set()
+    assert not thread.is_alive()
+    assert loop.is_closed()
+
+
+def test_a_cluster_has_one_client(background: Background, tmp_path: Path) -> None:
+    """Whoever asks, and how many at once."""
+    source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
+
+    async def both() -> bool:
+        first, second = await asyncio.gather(background.client(source), background.client(source))
+        return first is second is await background.client(source)
+
+    assert background.run(both)
+
+
+def test_a_kubeconfig_that_was_written_anew_leads_to_another_client(background: Background, tmp_path: Path) -> None:
+    """Its cluster may be another one."""
+    source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
+    before = background.run(lambda: background.client(source))
+    kubeconfig(tmp_path / "config", "http://127.0.0.1:12")
+    assert background.run(lambda: background.client(source)) is not before
+
+
+def test_a_failed_connection_is_tried_again(background: Background, tmp_path: Path) -> None:
+    """The error is not kept."""
+    source = Source(str(tmp_path / "config"))
+    with pytest.raises(CredentialsError, match="it does not exist"):
+        background.run(lambda: background.client(source))
+    kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
+    assert isinstance(background.run(lambda: background.client(source)), Client)
+
+
+def test_a_process_has_one_background() -> None:
+    """So its managers share their connections."""
+    assert _background.background() is _background.background()

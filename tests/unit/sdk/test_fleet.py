@@ -1,0 +1,126 @@
+"""VMs and nodes as callers write them, and the scenario that becomes of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from controller.operations.errors import InvalidValueError, NoControllerError
+from controller.scenario.fleet import NodeWish, VMWish
+from controller.scenario.loading import NO_CONTROLLER, Progress, Stage
+from controller.sdk import node
+from controller.sdk._exporter import _fleet_of, _Watchdog
+from controller.sdk._fleet import VM, Node, wish
+
+NOBODY = ("VM vm-1", NO_CONTROLLER)
+
+
+def test_a_vm_is_what_the_description_writes() -> None:
+    """Its fields, by these names and in this order."""
+    vm = VM(id="my-vm", cpu_consumption=0.1, memory_consumption=0.15, pod_name="virt-launcher-my-vm-x7k9m")
+    assert [field.name for field in fields(vm)][:4] == ["id", "cpu_consumption", "memory_consumption", "pod_name"]
+    assert vm.node_name is None
+
+
+def test_a_vm_requests_what_it_consumes() -> None:
+    """In exact decimals."""
+    asked = wish(VM("vm-1", 0.1 + 0.2, "0.20"), "default")
+    assert (asked.cpu, asked.memory, asked.cpu_consumption) == ("0.3", "0.20", None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"id": "my_vm"}, "id"),
+        ({"cpu_consumption": float("nan")}, "cpu_consumption"),
+        ({"memory_consumption": 1.1}, "memory_consumption"),
+    ],
+    ids=["id", "cpu", "memory"],
+)
+def test_a_vm_that_cannot_be_is_refused_by_field(wrong: dict[str, Any], field: str) -> None:
+    """When it is written down, not when it is created."""
+    with pytest.raises(InvalidValueError, match=f"^{field} is "):
+        VM(**{"id": "vm-1", "cpu_consumption": 0.1, "memory_consumption": 0.1, **wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "a/b"}, {"cpu": "0"}, {"memory": "lots"}, {"pods": 0}, {"pods": 1.5}], ids=str
+)
+def test_a_node_that_cannot_be_is_refused_by_field(wrong: dict[str, Any]) -> None:
+    """As a VM is."""
+    with pytest.raises(InvalidValueError, match=f"^{next(iter(wrong))} is "):
+        Node(**{"name": "n1", **wrong})
+
+
+def test_a_scenario_has_the_vms_of_all_nodes_and_no_node_unless_asked() -> None:
+    """Where the VMs are listed is not where they run."""
+    nodes = [Node("n1", vms=[VM("a", 0.1, 0.1)], cpu=16, labels={"rack": "x"}), Node("n2", vms=[VM("b", 0.2, 0.2)])]
+    assert _fleet_of(nodes, create_nodes=False).nodes == ()
+    fleet = _fleet_of(nodes, create_nodes=True)
+    assert fleet.nodes == (NodeWish("n1", cpu="16", labels={"rack": "x"}), NodeWish("n2"))
+    assert fleet.vms == (VMWish("a", "0.1", "0.1"), VMWish("b", "0.2", "0.2"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([Node("n1", vms=[VM("a", 0.1, 0.1)]), Node("n2", vms=[VM("a", 0.2, 0.2)])], "VM a is there twice"),
+        ([Node("n1"), Node("n1")], "node n1 is there twice"),
+    ],
+    ids=["vm", "node"],
+)
+def test_a_name_that_is_there_twice_is_refused(nodes: list[Node], words: str) -> None:
+    """Before anything is created."""
+    with pytest.raises(InvalidValueError, match=words):
+        _fleet_of(nodes, create_nodes=False)
+
+
+def test_the_public_module_offers_these_very_classes() -> None:
+    """Under whatever name it is imported."""
+    assert (node.VM, node.Node) == (VM, Node)
+
+
+# --- a load for which nobody does anything -------------------------------------------------------------------
+
+
+class Clock:
+    """A clock in the test's hands."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def progress(*waiting: tuple[str, str]) -> Progress:
+    """Return how far a load of three VMs has come."""
+    return Progress(Stage.STARTING, 3 - len(waiting), 3, waiting)
+
+
+def test_a_load_that_nobody_takes_up_is_ended() -> None:
+    """Once that has lasted."""
+    clock = Clock()
+    watchdog = _Watchdog("default", clock)
+    watchdog(progress(NOBODY, NOBODY))
+    clock.now = 2.9
+    watchdog(progress(NOBODY, NOBODY))
+    clock.now = 3.0
+    with pytest.raises(NoControllerError, match=r"2 VMs wait for their pods, and no controller .* namespace default"):
+        watchdog(progress(NOBODY, NOBODY))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [progress(NOBODY), progress(NOBODY, ("VM vm-2", "Scheduling")), progress()],
+    ids=["fewer", "moving", "none"],
+)
+def test_a_load_that_goes_on_is_not_ended(other: Progress) -> None:
+    """A busy controller has not come to every VM yet."""
+    clock = Clock()
+    watchdog = _Watchdog("default", clock)
+    for second in range(20):
+        clock.now = float(second)
+        watchdog(other if second % 3 == 0 else progress(NOBODY, NOBODY))
