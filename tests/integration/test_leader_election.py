@@ -1,0 +1,156 @@
+"""Several controllers on one cluster: one acts, and another takes over when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+from tests.integration.tools import Controller, Kubectl, LivePods, eventually
+
+pytestmark = pytest.mark.timeout(90)
+
+STATUS = "leader_election_master_status"
+LEASE = "vmsim-controller"
+
+
+@pytest.fixture
+def start(plane: ControlPlane, tmp_path: Path) -> Callable[[str], AbstractContextManager[Controller]]:
+    """Return a function that starts a replica with a name for its log."""
+
+    def start(name: str) -> AbstractContextManager[Controller]:
+        return Controller.start(plane.kubeconfig, tmp_path / f"{name}.log", "--leader-elect")
+
+    return start
+
+
+@pytest.fixture(autouse=True)
+def _no_lease(kubectl: Kubectl) -> Iterator[None]:
+    """Begin without a lease; a test that killed its holder would make the next one wait."""
+    kubectl("delete", "lease", LEASE, "--ignore-not-found")
+    yield
+    kubectl("delete", "lease", LEASE, "--ignore-not-found")
+
+
+def leads(process: Controller) -> bool:
+    """Whether a process says that it leads."""
+    return process.metric(STATUS) == 1
+
+
+def lease(kubectl: Kubectl) -> Any:
+    """Return the lease's spec."""
+    return json.loads(kubectl("get", "lease", LEASE, "-o", "json"))["spec"]
+
+
+def tidy(kubectl: Kubectl) -> None:
+    """Delete every VM while a controller is there to delete its pod."""
+    kubectl("delete", "vm", "--all", "--wait=true")
+    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+
+
+def test_one_of_three_acts_and_the_others_are_ready_to(
+    start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
+) -> None:
+    """Standbys have warm caches, serve metrics and probes, and write nothing."""
+    with ExitStack() as stack:
+        first = stack.enter_context(start("first"))
+        eventually(lambda: leads(first))
+        others = [stack.enter_context(start(name)) for name in ("second", "third")]
+        kubectl.apply_vm("vm-1")
+        kubectl.wait_phase("vm-1", "Running")
+
+        for other in others:
+            other.wait_for("standing by")
+            eventually(lambda other=other: other.metric("node_vm_count") == 1)  # type: ignore[misc]
+            assert not leads(other)
+            assert other.get("/healthz") == (200, "ok")
+            assert other.get("/readyz") == (200, "ok")
+            assert other.metric("controller_runtime_reconcile_total") == 0
+            assert other.metric("workqueue_depth") == 0
+            # Reads alone: the standing by itself is a read, too.
+            methods = {sample.labels["method"] for sample in other.samples("rest_client_requests_total")}
+            assert methods == {"GET"}
+        assert leads(first)
+        tidy(kubectl)
+
+
+def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
+    start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
+) -> None:
+    """Within 15 s and a pause; the VM that was asked for meanwhile runs, and none got a second pod."""
+    watch = LivePods()
+    with kubectl.running(*LivePods.COMMAND, sink=watch.read), start("first") as first:
+        eventually(lambda: leads(first))
+        with start("second") as second:
+            second.wait_for("standing by")
+            kubectl.apply_vm("before")
+            kubectl.wait_phase("before", "Running")
+            first.process.kill()
+            first.process.wait()
+            died = time.monotonic()
+            kubectl.apply_vm("after")
+            eventually(lambda: leads(second), patience=30)
+            taken = time.monotonic() - died
+            kubectl.wait_phase("after", "Running")
+
+            assert 10 < taken < 15 + 2 * 2.2 + 2
+            assert lease(kubectl)["leaseTransitions"] == 1
+            assert "Traceback" not in second.log.read_text()
+            tidy(kubectl)
+    assert watch.violations == []
+
+
+def test_a_leader_that_stops_hands_over_at_once(
+    start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
+) -> None:
+    """Its lease is released last; the next one does not wait for it to run out."""
+    with start("first") as first:
+        eventually(lambda: leads(first))
+        with start("second") as second:
+            second.wait_for("standing by")
+            assert first.stop() == 0
+            stopped = time.monotonic()
+            eventually(lambda: leads(second))
+            taken = time.monotonic() - stopped
+
+            assert taken < 2 * 2.2 + 2
+            found = lease(kubectl)
+            assert found["leaseTransitions"] == 1
+            assert found["leaseDurationSeconds"] == 15
+            for moment in (found["acquireTime"], found["renewTime"]):
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", moment)
+    assert lease(kubectl).get("holderIdentity", "") == ""
+
+
+def test_a_leader_that_slept_too_long_ends_without_having_written(
+    start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl, plane: ControlPlane, tmp_path: Path
+) -> None:
+    """It wakes up to another leader: exit code 1, and why."""
+    flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
+    with Controller.run(tmp_path / "first.log", *flags) as first:
+        eventually(lambda: leads(first))
+        with start("second") as second:
+            second.wait_for("standing by")
+            os.kill(first.process.pid, signal.SIGSTOP)
+            try:
+                eventually(lambda: leads(second), patience=30)
+                kubectl.apply_vm("vm-1")
+                kubectl.wait_phase("vm-1", "Running")
+                kubectl("patch", "vm", "vm-1", "--type=merge", "-p", '{"spec":{"running":false}}')
+                kubectl.wait_phase("vm-1", "Stopped")
+            finally:
+                os.kill(first.process.pid, signal.SIGCONT)
+            assert first.process.wait(20) == 1
+            assert f"lease {LEASE}" in first.log.read_text().splitlines()[-1]
+            assert leads(second)
+            assert json.loads(kubectl("get", "vm", "vm-1", "-o", "json"))["status"]["phase"] == "Stopped"
+            tidy(kubectl)
