@@ -21,8 +21,8 @@ D = TypeVar("D")
 
 LONGEST: Final = 256 * 1024
 """Bytes of a scenario file."""
-_MOST_STEPS: Final = 200_000
-"""Values that are looked at: more than a file of that size has without aliases."""
+_MOST_STEPS: Final = 100_000
+"""Values that are looked at: more than anybody writes into a file of that size without aliases."""
 _STRING: Final = "tag:yaml.org,2002:str"
 _NULL: Final = "tag:yaml.org,2002:null"
 _SCALARS: Final = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "timestamp"))

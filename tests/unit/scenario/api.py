@@ -20,6 +20,11 @@ Document = dict[str, Any]
 RUNNING = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "reason": "GuestRunning"}]}
 
 
+def _waiting(why: str) -> Document:
+    ready = {"type": "Ready", "status": "False", "reason": "Unschedulable", "message": why}
+    return {"phase": "Scheduling", "conditions": [ready]}
+
+
 class Api:
     """Objects by plural, namespace and name. `writes` are the requests that changed something, or tried to."""
 
@@ -31,9 +36,11 @@ class Api:
         self.watchers: list[tuple[str, asyncio.Queue[bytes]]] = []
         self.faults: dict[str, list[Exception]] = {}
         """What the next requests like `POST web-1` fail with; a fault whose outcome is unknown took effect."""
-        self.before: Callable[[str], None] = lambda _: None
+        self.before: Callable[[str], object] = lambda _: None
         """Called with every write before it takes effect."""
-        self.after: Callable[[str], None] = lambda _: None
+        self.after: Callable[[str], object] = lambda _: None
+        self.unfit: dict[str, str] = {}
+        """VMs that no node takes, and why the scheduler says so."""
         self.latency = 0.0
         self.busy = self.busiest = 0
         self.put("namespaces", "", "default")
@@ -65,7 +72,7 @@ class Api:
         for plural, namespace, name in list(self.objects):
             document = self.objects[plural, namespace, name]
             if plural == VIRTUAL_MACHINES.plural and document.get("status", {}).get("phase") != "Running":
-                self.put(plural, namespace, name, status=RUNNING)
+                self.put(plural, namespace, name, status=_waiting(self.unfit[name]) if name in self.unfit else RUNNING)
             taints = document.get("spec", {}).get("taints", [])
             if plural == NODES.plural and any(taint["key"].endswith("/not-ready") for taint in taints):
                 ready = [taint for taint in taints if not taint["key"].endswith("/not-ready")]

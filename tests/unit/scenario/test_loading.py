@@ -1,0 +1,292 @@
+"""What a load creates, what keeps it from creating anything, and what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controller.domain import names
+from controller.domain.objects import Taint
+from controller.kube import errors
+from controller.kube.resources import NODES, VIRTUAL_MACHINES
+from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
+from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.loading import NO_CONTROLLER, NO_KWOK, Outcome, Progress, Stage, load
+from tests.unit.scenario.api import Api
+
+pytestmark = pytest.mark.looptime
+
+NODE = NodeWish("n-1", labels={"zone": "a"}, taints=(Taint(key="gpu", value="", effect="NoSchedule"),))
+VM = VMWish("vm-1", "0.10", "0.20", "0.05", None)
+FLEET = Fleet("demo", (NODE, NodeWish("n-2", cpu="64")), (VM, VMWish("vm-2", "0.2", "0.3")))
+OURS = {"labels": {names.SCENARIO_LABEL: "demo"}}
+
+
+async def loaded(
+    api: Api, fleet: Fleet = FLEET, *, deadline: float = 60.0, reports: list[Progress] | None = None
+) -> Outcome:
+    """Load a fleet into the namespace default."""
+    told = reports if reports is not None else []
+    return await load(api.client, fleet, namespace="default", report=told.append, deadline=deadline)
+
+
+def working() -> Api:
+    """An API server with a controller and KWOK, which take a while."""
+    api = Api()
+    api.after = lambda _: asyncio.get_running_loop().call_later(1.0, api.run_all)
+    return api
+
+
+async def test_what_is_missing_is_created_and_waited_for() -> None:
+    """All of it here."""
+    api = working()
+    outcome = await loaded(api)
+    assert api.names(NODES.plural) == ["n-1", "n-2"]
+    assert outcome.created_vms == ("vm-1", "vm-2")
+    assert [vm.status.phase for vm in outcome.vms] == ["Running", "Running"]
+
+
+async def test_all_nodes_are_there_before_the_first_vm() -> None:
+    """So that the scheduler can choose among all of them."""
+    api = working()
+    await loaded(api)
+    assert sorted(api.writes[:2]) == ["POST n-1", "POST n-2"]
+
+
+async def test_a_second_load_writes_nothing() -> None:
+    """And says that all was there."""
+    api = working()
+    await loaded(api)
+    api.writes.clear()
+    outcome = await loaded(api)
+    assert api.writes == []
+    assert (outcome.created_nodes, outcome.created_vms) == ((), ())
+    assert (outcome.found_nodes, outcome.found_vms) == (("n-1", "n-2"), ("vm-1", "vm-2"))
+
+
+async def test_only_what_is_missing_is_created() -> None:
+    """A VM that somebody deleted comes back."""
+    api = working()
+    await loaded(api)
+    api.remove(VIRTUAL_MACHINES.plural, "default", "vm-2")
+    api.writes.clear()
+    outcome = await loaded(api)
+    assert api.writes == ["POST vm-2"]
+    assert outcome.created_vms == ("vm-2",)
+
+
+async def test_what_a_vm_uses_now_is_left_alone() -> None:
+    """Consumption moves while a scenario plays; that is no difference."""
+    api = working()
+    await loaded(api)
+    api.put(VIRTUAL_MACHINES.plural, "default", "vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.99"}})
+    api.writes.clear()
+    await loaded(api)
+    assert api.writes == []
+
+
+@pytest.mark.parametrize(
+    ("plural", "namespace", "name", "parts", "complaint"),
+    [
+        ("virtualmachines", "default", "vm-1", {}, "VM default/vm-1 is there already and demo did not make it"),
+        (
+            "virtualmachines",
+            "default",
+            "vm-1",
+            {"metadata": {"labels": {names.SCENARIO_LABEL: "other"}}},
+            "VM default/vm-1 is there already and it belongs to other",
+        ),
+        (
+            "virtualmachines",
+            "default",
+            "vm-1",
+            {"metadata": OURS, "spec": {"resources": {"cpu": "0.11", "memory": "0.20"}}},
+            "VM default/vm-1 has cpu 0.11, not 0.10: first `vmsim unload demo`",
+        ),
+        (
+            "virtualmachines",
+            "default",
+            "vm-1",
+            {"metadata": {**OURS, "deletionTimestamp": "2026-01-15T10:29:50Z"}},
+            "VM default/vm-1 is being deleted",
+        ),
+        ("nodes", "", "n-1", {}, "node n-1 is there already and demo did not make it"),
+        (
+            "nodes",
+            "",
+            "n-1",
+            {"metadata": OURS, "status": {"allocatable": {"cpu": "16", "memory": "256Gi", "pods": "110"}}},
+            "node n-1 has cpu 16, not 32",
+        ),
+    ],
+)
+async def test_what_is_in_the_way_is_an_error_before_anything_is_changed(
+    plural: str, namespace: str, name: str, parts: dict[str, object], complaint: str
+) -> None:
+    """Even if most of the fleet could be created."""
+    api = Api()
+    api.put(plural, namespace, name, **parts)
+    with pytest.raises(OccupiedError) as error:
+        await loaded(api)
+    assert api.writes == []
+    [conflict] = error.value.conflicts
+    assert conflict.startswith(complaint)
+
+
+async def test_every_conflict_is_told() -> None:
+    """Not only the first."""
+    api = Api()
+    api.put(NODES.plural, "", "n-2")
+    for name in ("vm-1", "vm-2"):
+        api.put(VIRTUAL_MACHINES.plural, "default", name)
+    with pytest.raises(OccupiedError) as error:
+        await loaded(api)
+    assert [conflict.split(" is ")[0] for conflict in error.value.conflicts] == [
+        "node n-2",
+        "VM default/vm-1",
+        "VM default/vm-2",
+    ]
+
+
+async def test_a_vm_of_another_namespace_is_in_nobodys_way() -> None:
+    """Names are the namespace's."""
+    api = working()
+    api.put("namespaces", "", "other")
+    api.put(VIRTUAL_MACHINES.plural, "other", "vm-1")
+    assert (await loaded(api)).created_vms == ("vm-1", "vm-2")
+
+
+async def test_equal_quantities_and_ratios_are_no_difference() -> None:
+    """However they are written."""
+    api = working()
+    await loaded(api)
+    again = Fleet("demo", (NODE, NodeWish("n-2", cpu="64000m", memory="274877906944")), (VMWish("vm-1", "0.1", "0.2"),))
+    assert (await loaded(api, again)).found_vms == ("vm-1",)
+
+
+async def test_a_cordon_and_a_new_label_are_no_difference() -> None:
+    """People do that with a loaded scenario."""
+    api = working()
+    await loaded(api)
+    node = api.objects[NODES.plural, "", "n-1"]
+    api.put(NODES.plural, "", "n-1", spec={**node["spec"], "unschedulable": True})
+    api.put(NODES.plural, "", "n-1", metadata={"labels": {**node["metadata"]["labels"], "mine": "1"}})
+    assert (await loaded(api)).created_nodes == ()
+
+
+async def test_a_stopped_vm_is_not_waited_for() -> None:
+    """Somebody wanted it so."""
+    api = working()
+    await loaded(api)
+    vm = api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"]
+    api.put(
+        VIRTUAL_MACHINES.plural, "default", "vm-1", spec={**vm["spec"], "running": False}, status={"phase": "Stopped"}
+    )
+    outcome = await loaded(api)
+    assert [found.status.phase for found in outcome.vms] == ["Stopped", "Running"]
+
+
+@pytest.mark.parametrize("name", ["n-1", "vm-1"])
+async def test_a_create_whose_reply_was_lost_is_not_an_error(name: str) -> None:
+    """The second try finds the name taken, by what was wanted."""
+    api = working()
+    api.faults[f"POST {name}"] = [errors.TransportError("reset")]
+    outcome = await loaded(api)
+    assert name in outcome.created_nodes + outcome.created_vms
+    assert api.writes.count(f"POST {name}") == 2
+
+
+async def test_a_stranger_who_was_faster_is_an_error() -> None:
+    """It came after the comparison; its VM is left as it is."""
+    api = working()
+    api.before = lambda request: [api.put(VIRTUAL_MACHINES.plural, "default", "vm-1")] if request == "POST vm-1" else []
+    with pytest.raises(OccupiedError, match="VM default/vm-1 is there already and demo did not make it"):
+        await loaded(api)
+
+
+async def test_an_overloaded_server_is_waited_for() -> None:
+    """For as long as it asks."""
+    api = working()
+    began = asyncio.get_running_loop().time()
+    api.faults["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=20)]
+    assert (await loaded(api)).created_vms == ("vm-1", "vm-2")
+    assert asyncio.get_running_loop().time() - began >= 20
+
+
+async def test_a_bounded_number_of_creates_is_under_way() -> None:
+    """Sixteen of a hundred."""
+    api = working()
+    api.latency = 0.5
+    await loaded(api, Fleet("demo", (), tuple(VMWish(f"vm-{number}", "0.1", "0.1") for number in range(100))))
+    assert api.busiest == 16
+
+
+async def test_without_our_resources_no_node_is_left_behind() -> None:
+    """They are asked for first."""
+    api = Api()
+
+    def unknown(request: str) -> None:
+        if request == "LIST virtualmachines":
+            raise errors.NotFoundError(404, "", "404 page not found")
+
+    api.before = unknown
+    with pytest.raises(errors.NotFoundError):
+        await loaded(api)
+    assert api.writes == []
+
+
+async def test_a_namespace_that_is_not_there_is_an_error_before_anything_is_changed() -> None:
+    """With the command that makes it."""
+    api = Api()
+    with pytest.raises(NoNamespaceError, match="kubectl create namespace nowhere"):
+        await load(api.client, FLEET, namespace="nowhere", report=lambda _: None, deadline=60)
+    assert api.writes == []
+
+
+async def test_without_a_controller_it_says_so_and_ends_at_the_deadline() -> None:
+    """After ten seconds of nothing; nodes are not its matter."""
+    api = Api()
+    reports: list[Progress] = []
+    asyncio.get_running_loop().call_later(5, _only_nodes, api)
+    with pytest.raises(NotRunningError) as error:
+        await loaded(api, deadline=30, reports=reports)
+    assert error.value.waiting == {"VM vm-1": NO_CONTROLLER, "VM vm-2": NO_CONTROLLER}
+    assert asyncio.get_running_loop().time() == pytest.approx(30, abs=0.1)
+    early = next(step for step in reports if step.stage == Stage.STARTING)
+    assert ("VM vm-1", "Pending") in early.waiting
+
+
+def _only_nodes(api: Api) -> None:
+    for name in ("n-1", "n-2"):
+        api.put(NODES.plural, "", name, spec=api.objects[NODES.plural, "", name]["spec"] | {"taints": []})
+
+
+async def test_without_kwok_it_says_so() -> None:
+    """A node that nobody makes ready."""
+    api = Api()
+    with pytest.raises(NotRunningError) as error:
+        await loaded(api, Fleet("demo", (NodeWish("n-1"),), ()), deadline=30)
+    assert error.value.waiting == {"node n-1": NO_KWOK}
+
+
+async def test_the_schedulers_reason_is_told() -> None:
+    """For each VM that waits for a node."""
+    api = working()
+    api.unfit["vm-2"] = "0/2 nodes are available"
+    with pytest.raises(NotRunningError, match="VM vm-2: Scheduling: 0/2 nodes are available"):
+        await loaded(api, deadline=30)
+
+
+async def test_progress_ends_with_everything() -> None:
+    """Created, then running."""
+    api = working()
+    reports: list[Progress] = []
+    await loaded(api, reports=reports)
+    assert reports[0] == Progress(Stage.CREATING, 0, 4)
+    assert reports[-1] == Progress(Stage.STARTING, 4, 4)
+
+
+async def test_an_empty_fleet_is_loaded_at_once() -> None:
+    """There is nothing to wait for."""
+    assert (await loaded(Api(), Fleet("demo", (), ()))).vms == ()

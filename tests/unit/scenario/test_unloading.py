@@ -1,0 +1,133 @@
+"""What an unload removes, in which order, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controller.domain import names
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.scenario.errors import NotGoneError
+from controller.scenario.unloading import Removal, Removed, unload
+from tests.unit.scenario.api import Api, pod_of
+
+pytestmark = pytest.mark.looptime
+
+OURS = {"labels": {names.SCENARIO_LABEL: "demo"}}
+
+
+def loaded() -> Api:
+    """An API server with one node and two VMs of demo, one of each of others."""
+    api = Api()
+    api.put(NODES.plural, "", "n-1", metadata=OURS)
+    api.put(NODES.plural, "", "strange-node")
+    for namespace, name in (("default", "vm-1"), ("other", "vm-2")):
+        api.put(VIRTUAL_MACHINES.plural, namespace, name, metadata=OURS)
+    api.put(VIRTUAL_MACHINES.plural, "default", "strange-vm", metadata={"labels": {names.SCENARIO_LABEL: "other"}})
+    return api
+
+
+async def unloaded(api: Api, *, deadline: float = 60.0, reports: list[Removal] | None = None) -> Removed:
+    """Unload demo."""
+    told = reports if reports is not None else []
+    return await unload(api.client, "demo", report=told.append, deadline=deadline)
+
+
+async def test_exactly_what_carries_the_label_is_removed() -> None:
+    """In every namespace."""
+    api = loaded()
+    removed = await unloaded(api)
+    assert removed == Removed(vms=("default/vm-1", "other/vm-2"), nodes=("n-1",))
+    assert api.names(VIRTUAL_MACHINES.plural) == ["strange-vm"]
+    assert api.names(NODES.plural) == ["strange-node"]
+
+
+async def test_a_second_unload_does_nothing() -> None:
+    """And is no error."""
+    api = loaded()
+    await unloaded(api)
+    api.writes.clear()
+    assert await unloaded(api) == Removed((), ())
+    assert api.writes == []
+
+
+async def test_nodes_go_when_the_vms_pods_are_gone() -> None:
+    """KWOK ends no pod on a node that it does not know."""
+    api = loaded()
+    vm = api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"]
+    pod_of(api, vm)
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    gone: list[float] = []
+    api.before = lambda request: gone.append(clock()) if request == "DELETE n-1" else None
+    asyncio.get_running_loop().call_later(20, api.remove, PODS.plural, "default", "virt-launcher-vm-1")
+    await unloaded(api)
+    assert gone[0] - began >= 20
+
+
+async def test_pods_of_others_are_not_waited_for() -> None:
+    """They have another owner."""
+    api = loaded()
+    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default", "strange-vm"])
+    await unloaded(api)
+    assert api.names(PODS.plural) == ["virt-launcher-strange-vm"]
+
+
+async def test_an_object_that_took_the_name_meanwhile_is_left_alone() -> None:
+    """A delete is for the very object that was seen."""
+    api = loaded()
+
+    def anew(request: str) -> None:
+        if request == "DELETE vm-1":
+            api.remove(VIRTUAL_MACHINES.plural, "default", "vm-1")
+            api.put(VIRTUAL_MACHINES.plural, "default", "vm-1")
+
+    api.before = anew
+    await unloaded(api)
+    assert "vm-1" in api.names(VIRTUAL_MACHINES.plural)
+
+
+async def test_what_somebody_else_deleted_meanwhile_is_no_error() -> None:
+    """It is gone, as wanted."""
+    api = loaded()
+    api.before = lambda request: (
+        api.remove(VIRTUAL_MACHINES.plural, "default", "vm-1") if request == "DELETE vm-1" else None
+    )
+    await unloaded(api)
+    assert api.names(VIRTUAL_MACHINES.plural) == ["strange-vm"]
+
+
+async def test_a_lost_reply_is_tried_again() -> None:
+    """The second try finds it gone."""
+    api = loaded()
+    api.faults["DELETE vm-1"] = [errors.TransportError("reset")]
+    await unloaded(api)
+    assert api.writes.count("DELETE vm-1") == 2
+
+
+async def test_what_is_left_at_the_deadline_is_named() -> None:
+    """And nodes with it are left, too."""
+    api = loaded()
+    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"])
+    with pytest.raises(NotGoneError) as error:
+        await unloaded(api, deadline=30)
+    assert error.value.left == ("VM default/vm-1",)
+    assert "n-1" in api.names(NODES.plural)
+
+
+async def test_progress_counts_what_is_gone() -> None:
+    """Up to everything."""
+    reports: list[Removal] = []
+    await unloaded(loaded(), reports=reports)
+    assert reports[-1] == Removal(3, 3)
+    assert all(report.total == 3 for report in reports)
+
+
+async def test_a_refused_delete_ends_it() -> None:
+    """A person has to know."""
+    api = loaded()
+    api.faults["DELETE vm-1"] = [errors.ForbiddenError(403, "Forbidden", "may not delete")]
+    with pytest.raises(errors.ForbiddenError, match="may not delete"):
+        await unloaded(api)
