@@ -36,8 +36,6 @@ async def settled(
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
     view = View()
-    # Asked for first: without our resources there would be nothing to watch.
-    await client.list_page(VIRTUAL_MACHINES, namespace=namespace, limit=1)
     async with AsyncExitStack() as stack:
         vms = await stack.enter_async_context(watching(client, VIRTUAL_MACHINES, view, namespace=namespace))
         pods = await stack.enter_async_context(

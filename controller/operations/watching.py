@@ -12,13 +12,17 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Final, TypeVar
 
+import structlog
+
 from controller.engine.reflector import Reflector
 from controller.engine.store import HasMetadata, Store
+from controller.kube.errors import ForbiddenError, KubeError, NotFoundError
 from controller.kube.resources import Resource
 from controller.operations.api import Api
 from controller.operations.errors import NotListedError
 
 T = TypeVar("T", bound=HasMetadata)
+_log = structlog.get_logger(__name__)
 
 _SYNC_DEADLINE: Final = 30.0
 """Seconds until a first list must have arrived."""
@@ -53,7 +57,17 @@ async def watching(
     namespace: str | None = None,
     label_selector: str | None = None,
 ) -> AsyncIterator[Store[T]]:
-    """Keep a store, full from the start, equal to the cluster. Raises NotListedError if it does not fill in 30 s."""
+    """Keep a store, full from the start, equal to the cluster.
+
+    Raises NotListedError if it does not fill in 30 s, and at once the NotFoundError or ForbiddenError of a resource
+    that is not there or not ours to read: a reflector would try again for ever.
+    """
+    try:
+        await client.list_page(resource, namespace=namespace, label_selector=label_selector, limit=1)
+    except (NotFoundError, ForbiddenError):
+        raise
+    except KubeError as error:
+        _log.debug("not listed at the first try", resource=resource.plural, error=str(error))
     store: Store[T] = Store()
     store.listen(view.touch)
     reflector = Reflector(

@@ -51,6 +51,29 @@ async def test_a_list_that_never_comes_is_an_error(cluster: Cluster) -> None:
     assert asyncio.get_running_loop().time() == 30
 
 
+@pytest.mark.parametrize(
+    "error",
+    [kube.NotFoundError(404, "", "404 page not found"), kube.ForbiddenError(403, "Forbidden", "you may not list")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_waiting_does_not_cure_is_an_error_at_once(cluster: Cluster, error: kube.StatusError) -> None:
+    """As itself."""
+    cluster.failures["list virtualmachines"] = error
+    with pytest.raises(type(error), match=error.message):
+        async with watching(cluster, VIRTUAL_MACHINES, View()):
+            pytest.fail("nothing was listed")
+    assert asyncio.get_running_loop().time() == 0
+
+
+async def test_a_server_that_stumbles_is_asked_again(cluster: Cluster) -> None:
+    """Until it lists."""
+    cluster.failures["list virtualmachines"] = kube.ServerError(500, "InternalError", "oops")
+    asyncio.get_running_loop().call_later(3, cluster.failures.clear)
+    cluster.vm()
+    async with watching(cluster, VIRTUAL_MACHINES, View()) as store:
+        assert len(store) == 1
+
+
 async def test_the_watch_ends_with_its_context(cluster: Cluster) -> None:
     """Here: by cancellation."""
 
