@@ -58,9 +58,9 @@ class Prometheus:
                 process.terminate()
                 process.wait(PATIENCE)
 
-    def aim(self, targets: Sequence[str]) -> None:
-        """Scrape these targets instead."""
-        _aim(self.configuration, targets)
+    def aim(self, targets: Sequence[str], **labels: str) -> None:
+        """Scrape these targets instead; they get the labels, as service discovery would give them."""
+        _aim(self.configuration, targets, **labels)
         status, body = self._request("POST", "/-/reload")
         assert status == 200, body
 
@@ -117,11 +117,11 @@ class Prometheus:
             connection.close()
 
 
-def _aim(configuration: Path, targets: Sequence[str]) -> None:
+def _aim(configuration: Path, targets: Sequence[str], **labels: str) -> None:
     """Change the targets and the intervals in a configuration file, and nothing else."""
     content = yaml.safe_load(configuration.read_text())
     (job,) = content["scrape_configs"]
-    job["static_configs"] = [{"targets": list(targets)}]
+    job["static_configs"] = [{"targets": list(targets), "labels": labels}]
     content["global"] = {**content["global"], **_QUICK}
     configuration.write_text(yaml.safe_dump(content))
 

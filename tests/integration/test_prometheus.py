@@ -15,7 +15,7 @@ import pytest
 from tests.integration.prometheus_tools import Prometheus, Sample
 from tests.integration.tools import Controller, Kubectl
 from tests.unit.manifests.promql import metric_names
-from tests.unit.manifests.shipped import DESCHEDULER_POLICY, expressions, load, rules
+from tests.unit.manifests.shipped import DESCHEDULER_POLICY, REPOSITORY, expressions, load, rules
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
@@ -109,9 +109,12 @@ def test_an_over_committed_node_is_an_alert(prometheus: Prometheus, fleet: Fleet
 
 
 def test_two_replicas_are_one_sample_a_node(prometheus: Prometheus, controller: Controller, fleet: Fleet) -> None:
-    """The same controller under two names stands for two; the rules make one of them, and go on evaluating."""
+    """The same controller under two names stands for two, in pods of which service discovery tells node and namespace.
+
+    The rules make one of them, and the names of simulated nodes win over that of the pods'.
+    """
     port = urlsplit(controller.url).port
-    prometheus.aim([f"127.0.0.1:{port}", f"localhost:{port}"])
+    prometheus.aim([f"127.0.0.1:{port}", f"localhost:{port}"], node="real", namespace="monitoring")
     try:
         prometheus.eventually(
             "count by (node) (node_cpu_usage_ratio)", until=lambda found: [value for _, value in found] == [2] * 3
@@ -141,6 +144,16 @@ def test_a_deleted_node_disappears_for_the_descheduler_too(
         kubectl("delete", "node", "passing")
     for query in ('node_vm_count{node="passing"}', *(f'{query}{{instance="passing"}}' for query in QUERIES)):
         prometheus.eventually(query, until=lambda found: not found)
+
+
+def test_the_documentation_tells_of_every_metric_and_of_no_other(controller: Controller) -> None:
+    """By the first column of its tables. The process's own are named by two examples."""
+    text = (REPOSITORY / "docs" / "metrics.md").read_text().partition("## Prometheus")[0]
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    families = set(re.findall(r"^# TYPE (\S+)", controller.get("/metrics")[1], re.MULTILINE))
+    assert documented <= families
+    assert {name for name in families - documented if not name.startswith("process_")} == set()
 
 
 def test_every_metric_that_is_shipped_in_a_rule_panel_or_document_is_exposed(controller: Controller) -> None:
