@@ -36,9 +36,9 @@ _MOST_TAINTS: Final = 50
 _MOST_PODS: Final = 10_000
 _SLOWEST: Final = Decimal("0.01")
 _HIGHEST_SEED: Final = (1 << 63) - 1
-_FIELDS: Final = ("apiVersion", "kind", "name", "namespace", "seed", "speed", "nodes", "vms")
-_NODE_FIELDS: Final = ("name", "count", "cpu", "memory", "pods", "labels", "taints")
-_VM_FIELDS: Final = ("name", "count", "seed", "cpu", "memory", "consumption")
+FIELDS: Final = ("apiVersion", "kind", "name", "namespace", "seed", "speed", "nodes", "vms")
+NODE_FIELDS: Final = ("name", "count", "cpu", "memory", "pods", "labels", "taints")
+VM_FIELDS: Final = ("name", "count", "seed", "cpu", "memory", "consumption")
 
 
 def parse(text: str, file: str, directory: Path) -> Scenario:
@@ -56,7 +56,7 @@ def parse(text: str, file: str, directory: Path) -> Scenario:
 
 
 def _scenario(traces: Traces, spot: Spot) -> Scenario:
-    fields = spot.fields("a scenario", *_FIELDS)
+    fields = spot.fields("a scenario", *FIELDS)
     fields.required("apiVersion", partial(_exactly, names.API_VERSION))
     fields.required("kind", partial(_exactly, KIND))
     name = fields.required("name", values.dns_label())
@@ -110,7 +110,7 @@ def _numbered(fields: Fields, name: str | None, at_most: int) -> list[str]:
 
 
 def _node_group(spot: Spot) -> NodeGroup:
-    fields = spot.fields("a group of nodes", *_NODE_FIELDS)
+    fields = spot.fields("a group of nodes", *NODE_FIELDS)
     name = fields.required("name", values.node_name)
     members = _numbered(fields, name, MOST_NODES)
     _fits(fields, members, values.LONGEST_NAME)
@@ -140,7 +140,7 @@ def _taint(spot: Spot) -> Taint:
 
 
 def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
-    fields = spot.fields("a group of VMs", *_VM_FIELDS)
+    fields = spot.fields("a group of VMs", *VM_FIELDS)
     name = fields.required("name", values.dns_label(names.MAX_VM_NAME))
     members = _numbered(fields, name, MOST_VMS)
     _fits(fields, members, names.MAX_VM_NAME)
