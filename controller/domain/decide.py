@@ -96,10 +96,10 @@ class ConfirmPodGone:
 
 @dataclass(frozen=True, slots=True)
 class PatchPod:
-    """Set metadata on this pod (UID and resourceVersion guarded)."""
+    """Set metadata on this pod (UID and resourceVersion guarded); a label that is None goes."""
 
     pod: Pod
-    labels: dict[str, str]
+    labels: dict[str, str | None]
     annotations: dict[str, str]
 
 
@@ -354,9 +354,8 @@ class _Life:
         """Bring a pod's labels and usage annotations up to date, in one patch, if any differs."""
         if self.used is None or pod.terminating:
             return ()
-        wanted_labels = launcher.labels(self.vm)
         wanted_annotations = launcher.usage_annotations(self.used.shares, self.policy.reference)
-        stale_labels = {k: v for k, v in wanted_labels.items() if pod.metadata.labels.get(k) != v}
+        stale_labels = launcher.label_changes(self.vm, pod)
         stale_annotations = {k: v for k, v in wanted_annotations.items() if pod.metadata.annotations.get(k) != v}
         return (PatchPod(pod, stale_labels, stale_annotations),) if stale_labels or stale_annotations else ()
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from controller.domain import names
-from controller.domain.objects import VirtualMachine
+from controller.domain.objects import Pod, VirtualMachine
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
@@ -146,13 +146,21 @@ def consumption(vm: VirtualMachine, spec: Shares) -> Consumption:
 
 
 def labels(vm: VirtualMachine) -> dict[str, str]:
-    """Labels a launcher pod always has; the pod watch depends on the first."""
-    return {
+    """Labels a launcher pod always has; the pod watch depends on the first, and on the VM's class."""
+    found = {
         names.VM_LABEL: vm.metadata.name,
         names.KUBEVIRT_APP_LABEL: names.KUBEVIRT_APP,
         names.KUBEVIRT_CREATED_BY: vm.metadata.uid,
         names.KUBEVIRT_VM_NAME: vm.metadata.name,
     }
+    of_class = vm.metadata.labels.get(names.CONTROLLER_CLASS)
+    return found if of_class is None else {**found, names.CONTROLLER_CLASS: of_class}
+
+
+def label_changes(vm: VirtualMachine, pod: Pod) -> dict[str, str | None]:
+    """Return the labels that a pod has to get, and as None the one it has to lose."""
+    wanted: dict[str, str | None] = {names.CONTROLLER_CLASS: None, **labels(vm)}
+    return {key: value for key, value in wanted.items() if pod.metadata.labels.get(key) != value}
 
 
 def usage_annotations(used: Shares, reference: ReferenceNode) -> dict[str, str]:

@@ -24,6 +24,9 @@ CONTROLLER_NAME: Final = "vmsim-controller"
 CPU_CONSUMPTION: Final = f"{GROUP}/cpu-consumption"
 MEMORY_CONSUMPTION: Final = f"{GROUP}/memory-consumption"
 
+CONTROLLER_CLASS: Final = f"{GROUP}/controller-class"
+"""Names the installation that a VM belongs to; without it, the default one. Its pods carry it, too."""
+
 # --- On the migration, written by the command line -------------------------------------------------------
 DRAIN_LABEL: Final = f"{GROUP}/drain"
 """Names the node that is drained, so that one command can cancel what a drain still has waiting."""

@@ -69,6 +69,11 @@ class Store(Generic[T]):
         bucket = self._index.get(value)
         return tuple(bucket.values()) if bucket else ()
 
+    @property
+    def filled(self) -> bool:
+        """Whether the store ever took a list: before that it knows nothing, not even that nothing is there."""
+        return self.resource_version != ""
+
     def has_reached(self, resource_version: str) -> bool:
         """Whether the store shows the cluster as of this version or later.
 

@@ -86,11 +86,31 @@ class MigrationReconciler:
         caches = self._caches.get(namespace) or self._caches[None]
         vm, pods = caches.vms.get(key), caches.pods.by_index(key)
         known = caches.migrations.by_index(key)
+        if vm is None and any(not item.finished for item in known):
+            foreign = await self._is_foreign(key, caches)
+            if foreign is not False:
+                return Result(retry=foreign is None)
         claim = vm.status.migration if vm is not None else None
         if claim is None:
             self._end_turn(key)
         elif vm is not None and all(item.metadata.uid != claim.uid for item in known):
             return await self._release_orphan(key, vm, pods, claim, caches)
+        again = await self._decide_each(key, known, vm, pods, caches)
+        if again is None:
+            return Result(retry=True)
+        if vm is not None:
+            await self._prune(known)
+        return Result(requeue_after=min(again, default=None))
+
+    async def _decide_each(
+        self,
+        key: str,
+        known: tuple[VirtualMachineMigration, ...],
+        vm: VirtualMachine | None,
+        pods: tuple[Pod, ...],
+        caches: Caches,
+    ) -> list[float] | None:
+        """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
         again: list[float] = []
         waiting = False
         for item in sorted(known, key=migration.rank):
@@ -98,15 +118,23 @@ class MigrationReconciler:
             view = await self._view(key, item, vm, pods, known)
             plan = migration.decide_migration(view)
             if not await self._carry_out(plan, key, item, vm, caches):
-                return Result(retry=True)
+                return None
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
             if any(isinstance(action, ClaimVM) for action in plan.actions):
                 break  # the others are decided when the cache shows the claim, or its end
         if not waiting:
             self._turns.forget(key)
-        await self._prune(known)
-        return Result(requeue_after=min(again, default=None))
+        return again
+
+    async def _is_foreign(self, key: str, caches: Caches) -> bool | None:
+        """Say of a VM that the cache lacks whether it exists outside of what we watch; None if the cache is late."""
+        namespace, _, name = key.partition("/")
+        try:
+            vm = await self._client.get(VIRTUAL_MACHINES, name, namespace=namespace)
+        except errors.NotFoundError:
+            return False
+        return True if caches.vms.has_reached(vm.metadata.resource_version) else None
 
     async def _release_orphan(
         self, key: str, vm: VirtualMachine, pods: tuple[Pod, ...], claim: Claim, caches: Caches
@@ -135,7 +163,8 @@ class MigrationReconciler:
         if vm is None or not migration.wants_preflight(item, vm):
             return MigrationView(item, vm, pods, now)
         backoff = migration.backoff(known, now)
-        refused = await self._preflight(item, vm) if backoff <= 0 else None
+        # Who may not know the nodes leaves all to the scheduler.
+        refused = await self._preflight(item, vm) if backoff <= 0 and self._nodes.filled else None
         if refused is None and backoff <= 0:
             waits = self._turns.ask(key, migration.rank(item), vm.status.node_name or "")
             refused = Refused(Reason.LIMIT, waits, for_good=False) if waits is not None else None
@@ -188,14 +217,17 @@ class MigrationReconciler:
         return self._room
 
     async def _assigned_pods(self) -> list[Pod]:
+        """Read the pods of every namespace that we watch."""
         pods: list[Pod] = []
-        token = ""
-        while True:
-            page = await self._client.list_page(PODS, limit=_PAGE, continue_token=token)
-            pods += page.items
-            token = page.continue_token
-            if not token:
-                return pods
+        for namespace in self._caches:
+            token = ""
+            while True:
+                page = await self._client.list_page(PODS, namespace=namespace, limit=_PAGE, continue_token=token)
+                pods += page.items
+                token = page.continue_token
+                if not token:
+                    break
+        return pods
 
     async def _carry_out(
         self,

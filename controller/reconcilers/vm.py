@@ -73,10 +73,21 @@ class VMReconciler:
         self._refusals: dict[str, str] = {}
         # Until when (monotonic) a create whose outcome nobody knows may still take effect.
         self._uncertain: dict[str, float] = {}
+        # VMs that exist but are not ours: another class's, or outside of our selection.
+        self._foreign: set[str] = set()
         # Pods that were evicted and went before they were looked at, by VM: they are still to be recorded.
         self._evicted: dict[str, Pod] = {}
         for cache in caches.values():
+            cache.vms.listen(self._vm_changed)
             cache.pods.listen(self._pod_changed)
+
+    def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        """Take a VM over that comes with a past: another installation may have sent a create moments ago."""
+        if new is None:
+            return
+        self._foreign.discard(new.metadata.key)
+        if old is None and new.status.incarnation is not None and _younger(new, self._horizon()):
+            self._uncertain[new.metadata.key] = self._monotonic() + SETTLED
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is None and records.disruption(old) is not None:
@@ -91,9 +102,13 @@ class VMReconciler:
         until such a create has settled.
         """
         until = self._monotonic() + SETTLED
-        horizon = self._now() - timedelta(seconds=SETTLED) - CLOCK_SKEW
+        horizon = self._horizon()
         for caches in self._caches.values():
             self._uncertain |= {vm.metadata.key: until for vm in caches.vms if _younger(vm, horizon)}
+
+    def _horizon(self) -> datetime:
+        """Return the time since which a create that was sent may not have settled yet."""
+        return self._now() - timedelta(seconds=SETTLED) - CLOCK_SKEW
 
     async def reconcile(self, key: str) -> Result:
         """Bring one VM a step closer to its spec."""
@@ -107,13 +122,17 @@ class VMReconciler:
         if view.vm is None and not view.pods:
             self._forget(key)
             return Result()
+        if key in self._foreign:
+            return Result()
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
         for action in plan.actions:
             if not await self._carry_out(action, key, view.vm, namespace, caches):
-                return Result(retry=True)
+                return Result(retry=key not in self._foreign)
         return Result(requeue_after=plan.requeue_after)
 
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
+        if not self._nodes.filled:
+            return frozenset()
         names_of = (pod.spec.node_name for pod in pods)
         return frozenset(name for name in names_of if name is not None and self._nodes.get(f"/{name}") is None)
 
@@ -121,6 +140,7 @@ class VMReconciler:
         return self._caches.get(namespace) or self._caches[None]
 
     def _forget(self, key: str) -> None:
+        self._foreign.discard(key)
         self._refusals.pop(key, None)
         self._uncertain.pop(key, None)
         self._evicted.pop(key, None)
@@ -178,7 +198,7 @@ class VMReconciler:
         """Do one action; return False if its guard ended the plan."""
         match action:
             case domain.ConfirmVMGone():
-                return await self._vm_gone(action, namespace)
+                return await self._vm_gone(action, key, namespace, caches)
             case domain.ConfirmNodeGone():
                 return await self._node_gone(action.name)
             case domain.DeletePod():
@@ -198,12 +218,17 @@ class VMReconciler:
                 await self._write_status(action, key, vm, caches)
                 return True
 
-    async def _vm_gone(self, action: domain.ConfirmVMGone, namespace: str) -> bool:
+    async def _vm_gone(self, action: domain.ConfirmVMGone, key: str, namespace: str, caches: Caches) -> bool:
         try:
             vm = await self._client.get(VIRTUAL_MACHINES, action.name, namespace=namespace)
         except errors.NotFoundError:
             return True
-        return vm.metadata.uid != action.uid
+        if vm.metadata.uid != action.uid:
+            return True
+        if caches.vms.get(key) is None and caches.vms.has_reached(vm.metadata.resource_version):
+            # The cache is not late: this VM is outside of what we watch, and so are its pods, to us.
+            self._foreign.add(key)
+        return False
 
     async def _node_gone(self, name: str) -> bool:
         try:
@@ -225,9 +250,10 @@ class VMReconciler:
 
     async def _reveal(self, vm: VirtualMachine, pod: Pod) -> None:
         """Give a pod of ours the labels back without which the watch does not see it."""
-        if names.VM_LABEL not in pod.metadata.labels:
+        hidden = {names.VM_LABEL, names.CONTROLLER_CLASS} & (changes := launcher.label_changes(vm, pod)).keys()
+        if hidden:
             _log.info("giving a pod its labels back", pod=pod.metadata.name)
-            await self._patch(pod, labels=launcher.labels(vm), annotations={})
+            await self._patch(pod, labels=changes, annotations={})
 
     async def _create(self, action: domain.CreatePod, key: str, vm: VirtualMachine, caches: Caches) -> bool:
         if action.predecessor is not None and not await self._pod_gone(action.predecessor, vm):
@@ -291,7 +317,7 @@ class VMReconciler:
         if vm is not None:
             self._record(vm.metadata, events.deleted(metadata.name, action.why))
 
-    async def _patch(self, pod: Pod, *, labels: dict[str, str], annotations: dict[str, str]) -> Pod:
+    async def _patch(self, pod: Pod, *, labels: dict[str, str | None], annotations: dict[str, str]) -> Pod:
         guard = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}
         body = {"metadata": {**guard, "labels": labels, "annotations": annotations}}
         return await self._client.merge_patch(PODS, pod.metadata.name, body, namespace=pod.metadata.namespace)

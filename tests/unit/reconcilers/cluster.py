@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from controller.domain import names
 from controller.domain.events import Event
 from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine, VirtualMachineMigration
@@ -349,8 +350,9 @@ class Cluster:
 class Process:
     """One controller process: its caches, its queue, its reconciler. A new one knows nothing of the one before."""
 
-    def __init__(self, cluster: Cluster, *, limits: Limits | None = None) -> None:
+    def __init__(self, cluster: Cluster, *, limits: Limits | None = None, of_class: str | None = None) -> None:
         self.cluster = cluster
+        self.of_class = of_class
         self.caches = Caches()
         self.nodes: Store[Node] = Store()
         self.pending: dict[str, None] = {}
@@ -368,8 +370,6 @@ class Process:
             NODES.plural: Node,
             MIGRATIONS.plural: VirtualMachineMigration,
         }
-        feed(lambda key, _: self.pending.setdefault(key), {None: self.caches}, self.nodes)
-        feed_migrations(lambda key, _: self.moving.setdefault(key), {None: self.caches})
         self._read = len(cluster.log)
         for plural, store in self._stores.items():
             items = [
@@ -401,12 +401,23 @@ class Process:
             monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
         )
         self.migrations.begin()
+        feed(lambda key, _: self.pending.setdefault(key), {None: self.caches}, self.nodes)
+        feed_migrations(lambda key, _: self.moving.setdefault(key), {None: self.caches})
 
     def _record(self, _: ObjectMeta, event: Event) -> None:
         self.events.append(event)
 
     def _selected(self, plural: str, document: Document) -> bool:
-        return plural != PODS.plural or "simulation.node-classifier.io/vm" in document["metadata"].get("labels", {})
+        """Whether a watch with our label selectors shows an object."""
+        labels = document["metadata"].get("labels", {})
+        of_our_class = bool(labels.get(names.CONTROLLER_CLASS) == self.of_class)
+        match plural:
+            case PODS.plural:
+                return names.VM_LABEL in labels and of_our_class
+            case VIRTUAL_MACHINES.plural:
+                return of_our_class
+            case _:
+                return True
 
     def deliver(self, *, withhold: str | None = None) -> None:
         """Let the watches catch up; those of one resource may be late."""

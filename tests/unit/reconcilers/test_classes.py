@@ -1,0 +1,166 @@
+"""Two installations share a cluster: each handles its own VMs, and a VM changes hands with one pod."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import chain
+
+import pytest
+
+from controller.domain import names
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from tests.unit.reconcilers.cluster import Cluster, Process
+
+BLUE = "blue"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Two nodes, and one VM of no class."""
+    made = Cluster()
+    made.add_node("node-1")
+    made.add_node("node-2")
+    made.apply_vm()
+    return made
+
+
+def hand_over(cluster: Cluster, to: str | None) -> None:
+    """Change a VM's class."""
+    cluster.edit(VIRTUAL_MACHINES, "default/vm-1", labels={} if to is None else {names.CONTROLLER_CLASS: to})
+
+
+async def settle(*processes: Process) -> None:
+    """Play all processes, the scheduler and the kubelet until nobody has anything left to do."""
+    cluster = processes[0].cluster
+    for _ in range(60):
+        before = cluster.revision
+        for process in processes:
+            process.deliver()
+        again = [await process.step() for process in processes]
+        cluster.run_pods()
+        cluster.finish_deletions()
+        if cluster.revision == before:
+            if not any(again):
+                return
+            cluster.pass_time(1.0)
+    raise AssertionError(f"not settled: {cluster.objects}")
+
+
+async def test_each_class_handles_its_own_vms(cluster: Cluster) -> None:
+    """Who is not meant does nothing."""
+    blue = Process(cluster, of_class=BLUE)
+    await settle(blue)
+    assert cluster.writes == []
+
+    await settle(blue, Process(cluster))
+    assert cluster.status()["phase"] == "Running"
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, BLUE), (BLUE, None), (BLUE, "green")])
+async def test_a_vm_changes_hands_with_its_pod(cluster: Cluster, first: str | None, second: str | None) -> None:
+    """The pod that runs goes on; it gets the new class's label, and the old class forgets it."""
+    hand_over(cluster, first)
+    old, new = Process(cluster, of_class=first), Process(cluster, of_class=second)
+    await settle(old, new)
+    [pod] = cluster.live()
+    cluster.pass_time(3600)
+
+    hand_over(cluster, second)
+    await settle(old, new)
+
+    [after] = cluster.live()
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert after["metadata"]["labels"].get(names.CONTROLLER_CLASS) == second
+    assert cluster.status()["phase"] == "Running"
+    assert len(old.caches.pods) == 0
+    assert cluster.violations == []
+
+    # The new class is in charge: what happens now is its doing.
+    cluster.remove(PODS, f"default/{after['metadata']['name']}")
+    await settle(old, new)
+    assert cluster.status()["phase"] == "Running"
+    assert cluster.live()[0]["metadata"]["labels"].get(names.CONTROLLER_CLASS) == second
+
+
+async def test_who_loses_a_vm_does_not_take_it_for_deleted(cluster: Cluster) -> None:
+    """With nobody else there its pod goes on, and is asked about once."""
+    old = Process(cluster)
+    await settle(old)
+    [pod] = cluster.live()
+    hand_over(cluster, BLUE)
+    await settle(old)
+    asked = len(cluster.requests)
+    cluster.edit(PODS, f"default/{pod['metadata']['name']}", annotations={"touched": "yes"})
+    await settle(old)
+
+    assert [item["metadata"]["uid"] for item in cluster.live()] == [pod["metadata"]["uid"]]
+    assert len(cluster.requests) == asked
+
+
+async def test_a_vm_that_comes_back_is_handled_again(cluster: Cluster) -> None:
+    """As if it had never been away."""
+    old = Process(cluster)
+    await settle(old)
+    hand_over(cluster, BLUE)
+    await settle(old)
+    hand_over(cluster, None)
+    await settle(old)
+    cluster.pass_time(3600)
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    await settle(old)
+
+    assert cluster.status()["phase"] == "Running"
+    assert cluster.status()["incarnation"] == 1
+
+
+async def test_a_vm_that_is_deleted_by_the_other_class_loses_its_pod_there(cluster: Cluster) -> None:
+    """Not here, where it is not known."""
+    hand_over(cluster, BLUE)
+    blue, other = Process(cluster, of_class=BLUE), Process(cluster)
+    await settle(blue, other)
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    await settle(other)
+    assert len(cluster.live()) == 1
+    await settle(blue, other)
+    assert cluster.live() == []
+
+
+async def test_a_migration_is_carried_out_by_the_class_of_its_vm(cluster: Cluster) -> None:
+    """The other one neither fails it nor prunes what it left."""
+    hand_over(cluster, BLUE)
+    blue, other = Process(cluster, of_class=BLUE), Process(cluster)
+    await settle(blue, other)
+    cluster.pass_time(3600)
+    cluster.migrate()
+    await settle(other)
+    assert cluster.migration()["phase"] == "Pending"
+
+    await settle(blue, other)
+    assert cluster.migration()["phase"] == "Succeeded"
+
+
+async def test_a_migration_of_a_vm_that_is_nobodys_fails(cluster: Cluster) -> None:
+    """Once, whoever says it."""
+    cluster.migrate(vm="missing")
+    await settle(Process(cluster), Process(cluster, of_class=BLUE))
+
+    assert cluster.migration()["phase"] == "Failed"
+
+
+@pytest.mark.parametrize("moment", range(12))
+async def test_a_vm_may_change_hands_at_any_moment_of_its_start(cluster: Cluster, moment: int) -> None:
+    """Never two pods, and it runs in the end."""
+    old, new = Process(cluster), Process(cluster, of_class=BLUE)
+    steps = chain(*((old.deliver, old.step, new.deliver, new.step, cluster.run_pods) for _ in range(6)))
+    for _, step in zip(range(moment * 2), steps, strict=False):
+        result = step()
+        if asyncio.iscoroutine(result):
+            await result
+    hand_over(cluster, BLUE)
+    await settle(new, old)
+    await settle(old, new)
+
+    assert cluster.violations == []
+    assert len(cluster.live()) == 1
+    assert cluster.status()["phase"] == "Running"
+    assert cluster.live()[0]["metadata"]["labels"][names.CONTROLLER_CLASS] == BLUE
