@@ -78,9 +78,11 @@ def _current(pods: Store[Pod]) -> dict[str, Pod]:
 def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
     """Whether a VM's status says something else than its pod; what is being deleted may be told either way."""
     status = vm.status
+    if untouched(vm):
+        return True
     if pod is None:
         possible = (Phase.PENDING, Phase.FAILED, *(() if vm.spec.running else (Phase.STOPPED,)))
-        return untouched(vm) or status.phase not in possible
+        return status.phase not in possible
     said = (status.pod_name, status.node_name, status.phase)
     return not pod.terminating and said != (pod.metadata.name, pod.spec.node_name, str(pod_phase(pod)))
 
@@ -88,6 +90,8 @@ def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
 def hindrance(vm: VirtualMachine, pod: Pod | None) -> str | None:
     """Say in one line why a VM is not settled; None if it is."""
     name, status = vm.metadata.name, vm.status
+    if untouched(vm):
+        return f"VM {name} is {status.phase}, and its status was never written"
     if disagrees(vm, pod):
         said = f"VM {name} says {status.phase}{_where(status.pod_name, status.node_name)}"
         if pod is None:

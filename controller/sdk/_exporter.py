@@ -98,4 +98,4 @@ class _Watchdog:
         if silent != self._silent or silent < len(progress.waiting):
             self._silent, self._since = silent, self._clock()
         elif silent and self._clock() - self._since >= _PATIENCE:
-            raise no_controller(f"{silent} VMs wait for their pods", self._namespace)
+            raise no_controller(f"VMs waiting for their pods: {silent}", self._namespace)

@@ -53,6 +53,7 @@ def test_a_vm_that_runs_without_a_pod_is_a_disagreement() -> None:
 def test_a_status_that_nobody_wrote_is_a_disagreement() -> None:
     """Pending is only what the API server puts there."""
     assert disagrees(builders.vm(), None)
+    assert hindrance(builders.vm(), None) == "VM vm-1 is Pending, and its status was never written"
 
 
 def test_a_vm_that_finds_no_node_is_settled() -> None:

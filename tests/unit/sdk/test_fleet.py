@@ -108,7 +108,9 @@ def test_a_load_that_nobody_takes_up_is_ended() -> None:
     clock.now = 2.9
     watchdog(progress(NOBODY, NOBODY))
     clock.now = 3.0
-    with pytest.raises(NoControllerError, match=r"2 VMs wait for their pods, and no controller .* namespace default"):
+    with pytest.raises(
+        NoControllerError, match=r"VMs waiting for their pods: 2, and no controller .* namespace default"
+    ):
         watchdog(progress(NOBODY, NOBODY))
 
 
