@@ -81,9 +81,18 @@ def test_the_variables_that_queries_use_are_defined() -> None:
     assert defined == {"datasource", "job", "node"}
     for panel in panels():
         for target in panel["targets"]:
-            rest = re.sub(r'"\$(job|node)"|\[\$__(rate_interval|range)\]', "", target["expr"])
+            rest = re.sub(r'"\$(job|node)"|\[\$__(rate_interval|interval|range)\]', "", target["expr"])
             assert "$" not in rest, target["expr"]
             assert 'job=~"$job"' in target["expr"], target["expr"]
+
+
+def test_a_count_over_a_step_is_taken_over_the_step_and_that_holds_several_scrapes() -> None:
+    """Over anything longer an event is counted in several steps; over less than two scrapes none is seen."""
+    for panel in panels():
+        counts = ["increase(" in target["expr"] for target in panel["targets"]]
+        assert any(counts) == (panel.get("interval") == "1m"), panel["title"]
+        for target in panel["targets"]:
+            assert ("[$__interval]" in target["expr"]) == ("increase(" in target["expr"]), target["expr"]
 
 
 def test_the_provisioned_data_source_is_the_dashboard_s_first_choice() -> None:
