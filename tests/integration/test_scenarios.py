@@ -1,0 +1,275 @@
+"""`vmsim load` and `unload` as a person runs them, on a real control plane with the real controller."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+from tests.integration.conftest import REPOSITORY
+from tests.integration.tools import PATIENCE, Controller, Kubectl, Output
+
+pytestmark = pytest.mark.timeout(60)  # the first test starts a control plane
+
+BIN = Path(sys.executable).parent
+WRITES_OF_OBJECTS = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    verbs: [create, update, patch, delete]
+    resources:
+      - {group: "", resources: [nodes]}
+      - {group: simulation.node-classifier.io, resources: [virtualmachines]}
+  - level: None
+"""
+NODES = ["quickstart-node-1", "quickstart-node-2", "quickstart-node-3"]
+VMS = ["db-1", "db-2", "web-1", "web-2", "web-3", "web-4"]
+ONE_VM = """
+apiVersion: simulation.node-classifier.io/v1alpha1
+kind: Scenario
+name: one
+vms:
+  - {name: large, cpu: 900, memory: 0.1}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Vmsim:
+    """The installed program, bound to a cluster."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, with no terminal."""
+        return subprocess.run(
+            [BIN / "vmsim", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Output]]:
+        """Run it while the context lasts, with both outputs in one."""
+        with subprocess.Popen(
+            [BIN / "vmsim", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            output = Output(process.stdout)
+            try:
+                yield process, output
+            finally:
+                process.kill()
+                output.join()
+
+    def on_terminal(self, *arguments: str) -> tuple[int, str]:
+        """Run it to its end on a terminal; return exit code and all that was drawn."""
+        ours, its = pty.openpty()
+        environment = {**self.environment, "TERM": "xterm", "COLUMNS": "120"}
+        with subprocess.Popen(
+            [BIN / "vmsim", *arguments], env=environment, stdin=its, stdout=its, stderr=its
+        ) as process:
+            os.close(its)
+            drawn = b"".join(iter(lambda: _read(ours), b""))
+            os.close(ours)
+            return process.wait(PATIENCE), drawn.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # Linux says so when the last process has closed the other end
+        return b""
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Make a control plane of this module's own, with no nodes; our resources come later."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(WRITES_OF_OBJECTS)
+    with ControlPlane(tmp_path_factory.mktemp("scenarios") / "state", nodes=0, audit_policy=policy) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def vmsim(plane: ControlPlane) -> Vmsim:
+    """Return the program against this module's control plane."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("VMSIM_")}
+    return Vmsim({**environment, "KUBECONFIG": str(plane.kubeconfig)})
+
+
+@pytest.fixture(scope="module")
+def without_resources(vmsim: Vmsim, plane: ControlPlane) -> tuple[int, str, str]:
+    """Keep what a load said before our resources were installed, and the nodes that there were after it."""
+    done = vmsim("load", "quickstart")
+    return done.returncode, done.stderr, Kubectl(plane.kubectl, plane.kubeconfig)("get", "nodes", "-o", "name")
+
+
+@pytest.fixture(scope="module")
+def kubectl(plane: ControlPlane, without_resources: tuple[int, str, str]) -> Kubectl:
+    """Install our resources; return kubectl."""
+    assert without_resources
+    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
+    subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
+    return Kubectl(plane.kubectl, plane.kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    """Run the controller."""
+    assert kubectl.namespace == "default"
+    with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
+        yield process
+
+
+@pytest.fixture
+def cluster(kubectl: Kubectl, controller: Controller) -> Iterator[Kubectl]:
+    """Return kubectl with a controller that runs; leave no VM and no node behind."""
+    assert controller.process.poll() is None
+    yield kubectl
+    kubectl("delete", "vm", "--all", "--wait=true")
+    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+    kubectl("delete", "nodes", "--all")
+
+
+@pytest.fixture
+def quickstart(cluster: Kubectl, vmsim: Vmsim) -> subprocess.CompletedProcess[str]:
+    """Load quickstart, and leave; return how that ended."""
+    assert cluster("get", "nodes", "-o", "name") == ""
+    return vmsim("load", "quickstart", "--no-play")
+
+
+def there(kubectl: Kubectl, kind: str) -> list[str]:
+    """Name what there is of a kind."""
+    return kubectl("get", kind, "-o", "jsonpath={.items[*].metadata.name}").split()
+
+
+def test_without_our_resources_it_says_how_to_install_them(without_resources: tuple[int, str, str]) -> None:
+    """And leaves no node behind."""
+    code, said, nodes = without_resources
+    assert (code, nodes) == (1, "")
+    assert "hack/setup_vm_crd.sh" in said
+
+
+def test_loading_makes_everything_run(quickstart: subprocess.CompletedProcess[str], cluster: Kubectl) -> None:
+    """When it returns, all of it does."""
+    assert quickstart.returncode == 0, quickstart.stderr
+    assert quickstart.stdout.endswith("quickstart runs in namespace default: 3 nodes and 6 VMs created\n")
+    assert there(cluster, "nodes") == NODES
+    phases = cluster("get", "vm", "-o", "jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}").split()
+    assert phases == [f"{name}=Running" for name in VMS]
+
+
+def test_loading_again_writes_nothing(
+    quickstart: subprocess.CompletedProcess[str], plane: ControlPlane, vmsim: Vmsim
+) -> None:
+    """The API server's audit log says so."""
+    assert quickstart.returncode == 0
+    assert sum(_writes(plane.audit_log).values()) >= len(NODES + VMS), "the log sees the first load"
+    began = datetime.now(UTC)
+    again = vmsim("load", "quickstart", "--no-play")
+    assert again.stdout == "quickstart runs in namespace default: 3 nodes and 6 VMs there already\n"
+    assert _writes(plane.audit_log, since=began) == {}
+
+
+def _writes(log: Path, *, since: datetime | None = None) -> dict[str, int]:
+    """Count the writes to nodes and VMs that a load could have made: all of ours but those of a VM's status."""
+    counts: dict[str, int] = {}
+    for line in log.read_text().splitlines():
+        entry = json.loads(line)
+        received = datetime.fromisoformat(entry["requestReceivedTimestamp"])
+        ours = entry.get("userAgent", "").startswith("vmsim/") and "subresource" not in entry["objectRef"]
+        if ours and (since is None or received > since):
+            what = f"{entry['verb']} {entry['requestURI']}"
+            counts[what] = counts.get(what, 0) + 1
+    return counts
+
+
+def test_what_vms_use_moves_and_reaches_their_status(
+    quickstart: subprocess.CompletedProcess[str], cluster: Kubectl, vmsim: Vmsim
+) -> None:
+    """While it plays; Ctrl-C ends that, and leaves the VMs."""
+    assert quickstart.returncode == 0
+    seen: set[str] = set()
+
+    def moved(text: str) -> bool:
+        seen.add(text)
+        return len(seen) > 3
+
+    with vmsim.running("load", "quickstart", "--speed", "10") as (process, output):
+        output.wait_for(lambda lines: any("playing quickstart at 10x" in line for line in lines))
+        cluster.eventually("get", "vm", "web-1", "-o", "jsonpath={.status.cpuConsumption}", until=moved)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        output.join()
+        said = output.wait_for(lambda _: True)
+    assert "    vmsim unload quickstart" in said
+    assert there(cluster, "vm") == VMS
+
+
+def test_unloading_removes_what_loading_made_and_nothing_else(
+    quickstart: subprocess.CompletedProcess[str], cluster: Kubectl, vmsim: Vmsim
+) -> None:
+    """When it returns, all of it is gone; a VM of somebody else's is not."""
+    assert quickstart.returncode == 0
+    cluster.apply_vm("mine", running=False)
+    done = vmsim("unload", "quickstart")
+    assert (done.returncode, done.stdout) == (0, "quickstart is unloaded: 3 nodes and 6 VMs removed\n")
+    assert [there(cluster, kind) for kind in ("nodes", "vm", "pods")] == [[], ["mine"], []]
+    assert vmsim("unload", "quickstart").stdout == "quickstart is unloaded: nothing of it was there\n"
+
+
+def test_a_strangers_vm_is_in_the_way(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """Nothing is made, and it stays as it is."""
+    cluster.apply_vm("web-1", running=False)
+    before = cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}")
+    done = vmsim("load", "quickstart")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: nothing was changed: VM default/web-1 is there already and quickstart did not"
+    )
+    assert (there(cluster, "nodes"), there(cluster, "vm")) == ([], ["web-1"])
+    assert cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}") == before
+
+
+def test_a_vm_that_fits_nowhere_is_told_with_the_schedulers_reason(
+    cluster: Kubectl, vmsim: Vmsim, tmp_path: Path
+) -> None:
+    """At the deadline."""
+    path = tmp_path / "one.yaml"
+    path.write_text(ONE_VM)
+    done = vmsim("load", str(path), "--timeout", "2")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not everything runs after 2 s: VM large: Scheduling: no nodes available")
+    assert there(cluster, "vm") == ["large"]
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """For both commands."""
+    code, drawn = vmsim.on_terminal("load", "quickstart", "--no-play")
+    assert code == 0
+    assert "9/9" in drawn
+    assert "━" in drawn
+    code, drawn = vmsim.on_terminal("unload", "quickstart")
+    assert code == 0
+    assert "9/9" in drawn
+    assert there(cluster, "vm") == []

@@ -1,0 +1,185 @@
+"""`vmsim load` and `unload`: flags, the dry run, and what a person is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from controller.cli.load import state, summary
+from controller.cli.main import main
+from controller.cli.preview import span
+from controller.cli.unload import name_of
+from controller.domain.objects import VirtualMachine
+from controller.scenario.errors import reasons
+from controller.scenario.loading import Outcome
+from controller.scenario.player import Played
+
+HEAD = """\
+apiVersion: simulation.node-classifier.io/v1alpha1
+kind: Scenario
+name: demo
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Let no command leave its logging to the tests after it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    """Run the command line; return exit code, standard output and standard error."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return exit_.value.code, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("load",), "Missing argument"),
+        (("load", "quickstart", "--speed", "0"), "Invalid value for '--speed'"),
+        (("load", "quickstart", "--speed", "nan"), "Invalid value for '--speed'"),
+        (("load", "quickstart", "--rate", "0"), "Invalid value for '--rate'"),
+        (("load", "quickstart", "--rate", "inf"), "Invalid value for '--rate'"),
+        (("load", "quickstart", "--timeout", "-1"), "Invalid value for '--timeout'"),
+        (("unload",), "Missing argument"),
+        (("unload", "quickstart", "--timeout", "nan"), "Invalid value for '--timeout'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_bad_argument_is_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    """It is refused before any cluster is asked."""
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert complaint in " ".join(err.split())
+
+
+@pytest.mark.parametrize("command", ["load", "unload"])
+def test_every_problem_of_a_file_is_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
+    """Then one line says that nothing was done; no cluster is asked."""
+    path = tmp_path / "s.yaml"
+    path.write_text(HEAD + "speed: fast\nseed: -1\n")
+    code, out, err = run(capsys, command, str(path), "--kubeconfig", "/nowhere/config")
+    assert (code, out) == (1, "")
+    lines = err.splitlines()
+    assert lines[0].startswith(f"{path}:4: speed: want a number")
+    assert lines[1].startswith(f"{path}:5: seed: want a whole number")
+    assert lines[2:] == [f"error: {path} cannot be used: 2 problems"]
+
+
+@pytest.mark.parametrize("command", ["load", "unload"])
+def test_a_kubeconfig_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """And exit code 1, no traceback."""
+    code, out, err = run(capsys, command, "quickstart", "--kubeconfig", "/nowhere/config")
+    assert (code, out, err) == (1, "", "error: cannot use /nowhere/config: it does not exist\n")
+
+
+def test_a_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    """It tells what would be made, and how much of the nodes that is."""
+    code, out, err = run(capsys, "load", "quickstart", "--dry-run", "--kubeconfig", "/nowhere/config")
+    assert (code, err) == (0, "")
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert lines[0].split() == ["KIND", "NAME", "COUNT", "CPU", "MEMORY", "USES", "CPU", "USES", "MEMORY"]
+    assert lines[1] == "Node  quickstart-node-1 to 3      3  32               256Gi"
+    assert "requested:    33.2 of 96 CPUs (35%), 256 of 768 GiB (33%), 6 of 330 pods" in lines
+    assert "Plays at 1x." in lines
+
+
+def test_a_dry_run_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """More requested than there is."""
+    path = tmp_path / "s.yaml"
+    path.write_text(HEAD + "nodes: [{name: n}]\nvms: [{name: v, count: 3, cpu: 0.4, memory: 0.1}]\n")
+    _, out, _ = run(capsys, "load", str(path), "--dry-run")
+    assert "requested:    38.4 of 32 CPUs (120%), 76.8 of 256 GiB (30%), 3 of 110 pods" in out
+    assert "The VMs request more than these nodes have" in out
+    assert "Plays" not in out
+
+
+def test_a_dry_run_without_nodes_divides_by_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The nodes may be there already."""
+    path = tmp_path / "s.yaml"
+    path.write_text(HEAD + "vms: [{name: v, cpu: 0.5, memory: 0.5}]\n")
+    code, out, _ = run(capsys, "load", str(path), "--dry-run")
+    assert code == 0
+    assert "requested:    16 of 0 CPUs, 128 of 0 GiB, 1 of 0 pods" in out
+
+
+def test_speed_of_the_command_line_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the file's."""
+    assert "Plays at 7x." in run(capsys, "load", "diurnal", "--dry-run", "--speed", "7")[1]
+    assert "Plays at 144x." in run(capsys, "load", "diurnal", "--dry-run")[1]
+
+
+@pytest.mark.parametrize(
+    ("created", "found", "words"),
+    [
+        ((1, 2), (0, 0), "1 node and 2 VMs created"),
+        ((0, 0), (3, 1), "3 nodes and 1 VM there already"),
+        ((0, 1), (2, 4), "1 VM created, 2 nodes and 4 VMs there already"),
+        ((0, 0), (0, 0), "nothing to make"),
+    ],
+)
+def test_a_load_is_summed_up_in_one_line(created: tuple[int, int], found: tuple[int, int], words: str) -> None:
+    """What was made, and what had been there."""
+
+    def named(count: int) -> tuple[str, ...]:
+        return tuple(str(number) for number in range(count))
+
+    vms: tuple[VirtualMachine, ...] = ()
+    outcome = Outcome(named(created[0]), named(created[1]), named(found[0]), named(found[1]), vms)
+    assert summary("demo", "default", outcome) == f"demo runs in namespace default: {words}"
+
+
+def test_a_play_is_told_in_one_line() -> None:
+    """With what went wrong, if anything."""
+    assert state(Played(3725.9, 1, 6, {}, None)) == "1h2m5s, 1 write, 6 VMs playing"
+    lost = {"a": "it was deleted", "b": "it was deleted"}
+    assert state(Played(1.0, 20, 1, lost, "PATCH /x:\nrefused")) == (
+        "1s, 20 writes, 1 VM playing, no longer a, b: it was deleted, trying again: PATCH /x: refused"
+    )
+
+
+def test_what_waits_for_the_same_is_told_together() -> None:
+    """Three names, and how many more; ten reasons, and how many more."""
+    waiting = {f"VM {number}": "no node" for number in range(5)} | {"node n": "not ready"}
+    assert reasons(waiting) == "VM 0, VM 1, VM 2, and 2 more: no node; node n: not ready"
+    many = {f"VM {number}": f"reason {number}" for number in range(12)}
+    assert reasons(many).endswith("VM 9: reason 9; and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("diurnal", "diurnal"), ("something-else", "something-else"), ("FILE", "demo")]
+)
+def test_a_scenario_is_unloaded_by_file_or_name(tmp_path: Path, given: str, name: str) -> None:
+    """Also by a name of which there is no file any more."""
+    path = tmp_path / "whatever.yaml"
+    path.write_text(HEAD)
+    assert name_of(str(path) if given == "FILE" else given) == name
+
+
+def test_a_file_that_is_not_there_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or a slip of the pen would find nothing to unload, and call that a success."""
+    code, _, err = run(capsys, "unload", "scenarios/demo.yaml", "--kubeconfig", "/nowhere/config")
+    assert code == 1
+    assert err.startswith("error: there is no file scenarios/demo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [(["web-1", "web-2", "web-3"], "web-1 to 3"), (["db"], "db"), (["db-1"], "db-1")]
+)
+def test_numbered_names_are_told_in_short(names: list[str], text: str) -> None:
+    """The first, and the last number."""
+    assert span(names) == text
