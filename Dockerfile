@@ -12,6 +12,7 @@ RUN python -m venv --without-pip /opt/vmsim \
     && pip install --only-binary :all: --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY manifests/crds manifests/crds
+COPY manifests/scenarios manifests/scenarios
 COPY controller controller
 RUN python -m hatchling build -t wheel -d dist \
     && pip --python /opt/vmsim/bin/python install --no-deps --no-index dist/*.whl
