@@ -110,6 +110,7 @@ class Cluster:
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read one object."""
+        await asyncio.sleep(0)
         self._fail("get", resource.plural, name)
         return msgspec.convert(self._find(resource.plural, namespace, name), resource.type)
 
@@ -123,6 +124,7 @@ class Cluster:
         continue_token: str = "",
     ) -> Page[T]:
         """Read one page; a limit of 0 is all."""
+        await asyncio.sleep(0)
         self._fail("list", resource.plural, "")
         if continue_token and self.expire:
             self.expire = False
@@ -159,6 +161,7 @@ class Cluster:
         self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
     ) -> T:
         """Create, unless the name is taken; a generateName gets five characters."""
+        await asyncio.sleep(0)
         assert server_deadline > 0
         metadata = dict(body["metadata"])
         name = metadata.get("name") or f"{metadata.pop('generateName')}abcde"
@@ -191,6 +194,7 @@ class Cluster:
         grace_seconds: int | None = None,
     ) -> str:
         """Delete, if the guard holds; a pod with a node terminates, until the test removes it."""
+        await asyncio.sleep(0)
         assert (resource_version, grace_seconds) == (None, None)
         self._fail("delete", resource.plural, name)
         document = self._find(resource.plural, namespace, name)

@@ -75,8 +75,9 @@ def test_a_stopped_vm_that_was_started_is_a_disagreement() -> None:
 def test_a_pod_that_is_being_deleted_is_waited_for() -> None:
     """What the status says of it meanwhile is nobody's mistake."""
     going = builders.pod(VM, phase="Running", node="kwok-node-1", terminating=True)
-    assert not disagrees(VM, going)
-    assert hindrance(VM, going) == f"VM vm-1: pod {POD.metadata.name} is being deleted"
+    behind = msgspec.structs.replace(VM, status=msgspec.structs.replace(VM.status, phase="Scheduled"))
+    assert not disagrees(behind, going)
+    assert hindrance(behind, going) == f"VM vm-1: pod {POD.metadata.name} is being deleted"
 
 
 def test_a_pod_that_has_not_been_scheduled_yet_is_waited_for() -> None:

@@ -126,3 +126,12 @@ def test_a_load_that_goes_on_is_not_ended(other: Progress) -> None:
     for second in range(20):
         clock.now = float(second)
         watchdog(other if second % 3 == 0 else progress(NOBODY, NOBODY))
+
+
+def test_a_load_of_which_one_vm_moves_is_not_ended() -> None:
+    """Somebody takes care of it."""
+    clock = Clock()
+    watchdog = _Watchdog("default", clock)
+    for second in range(20):
+        clock.now = float(second)
+        watchdog(progress(NOBODY, ("VM vm-2", "Scheduling")))
