@@ -29,7 +29,7 @@ from controller.scenario.paging import every
 from controller.scenario.parallel import each, patiently
 
 UNNOTICED: Final = 10.0
-"""Seconds without a sign that anybody cares for a VM or a node, after which we wonder whether anybody does."""
+"""Seconds without a sign that anybody cares for the VMs or nodes that wait, after which we wonder if anybody does."""
 NO_CONTROLLER: Final = "no sign of a controller; does `vmsim controller` run, and watch this namespace?"
 NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
 _SERVER_DEADLINE: Final = 10.0
@@ -40,6 +40,7 @@ _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/un
 """They keep pods away from a new node until it has been seen Ready."""
 _UNDER_WAY: Final = ("GuestNotRunning", "PodTerminating")
 """Reasons not to be ready that explain no more than the phase does."""
+_DELETED: Final = "deleted meanwhile"
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
@@ -196,10 +197,14 @@ class _Load:
             vms = await watch(
                 watching(self._client, VIRTUAL_MACHINES, view, namespace=self._namespace, label_selector=label)
             )
-            began = clock()
             total = len(self._fleet.nodes) + len(self._fleet.vms)
+            silence = _Silence(clock())
             while True:
-                self.waiting = tuple(self._missing(nodes, vms, unnoticed=clock() - began >= UNNOTICED))
+                lacking = list(self._lacking(nodes, vms))
+                unnoticed = silence.lasts(sum(lack.silent for lack in lacking), clock())
+                self.waiting = tuple(
+                    (lack.name, lack.suspicion if lack.silent and unnoticed else lack.why) for lack in lacking
+                )
                 self._report(Progress(Stage.STARTING, total - len(self.waiting), total, self.waiting))
                 if not self.waiting:
                     found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
@@ -207,32 +212,51 @@ class _Load:
                 await view.change(_TICK)
                 await asyncio.sleep(_PACE)
 
-    def _missing(self, nodes: Store[Node], vms: Store[VirtualMachine], *, unnoticed: bool) -> Iterator[tuple[str, str]]:
+    def _lacking(self, nodes: Store[Node], vms: Store[VirtualMachine]) -> Iterator[_Lack]:
         for wish in self._fleet.nodes:
-            why = _node_is_not_ready(nodes.get(f"/{wish.name}"), unnoticed=unnoticed)
-            if why is not None:
-                yield f"node {wish.name}", why
+            node = nodes.get(f"/{wish.name}")
+            if node is None:
+                yield _Lack(f"node {wish.name}", _DELETED)
+            elif any(taint.key in _STARTUP_TAINTS for taint in node.spec.taints):
+                yield _Lack(f"node {wish.name}", "not ready", silent=True, suspicion=NO_KWOK)
         for vm_wish in self._fleet.vms:
-            why = _vm_does_not_run(vms.get(f"{self._namespace}/{vm_wish.name}"), unnoticed=unnoticed)
-            if why is not None:
-                yield f"VM {vm_wish.name}", why
+            vm = vms.get(f"{self._namespace}/{vm_wish.name}")
+            name = f"VM {vm_wish.name}"
+            if vm is None or vm.metadata.deletion_timestamp is not None:
+                yield _Lack(name, _DELETED)
+            elif vm.status.phase == Phase.RUNNING or not vm.spec.running:
+                continue
+            elif not vm.status.conditions:
+                yield _Lack(name, vm.status.phase, silent=True, suspicion=NO_CONTROLLER)
+            else:
+                yield _Lack(name, _reason(vm))
 
 
-def _node_is_not_ready(node: Node | None, *, unnoticed: bool) -> str | None:
-    if node is None:
-        return "deleted meanwhile"
-    if not any(taint.key in _STARTUP_TAINTS for taint in node.spec.taints):
-        return None
-    return NO_KWOK if unnoticed else "not ready"
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """What is not there yet, and why. Nobody has taken up what is silent; `suspicion` is why that may be."""
+
+    name: str
+    why: str
+    silent: bool = False
+    suspicion: str = ""
 
 
-def _vm_does_not_run(vm: VirtualMachine | None, *, unnoticed: bool) -> str | None:
-    if vm is None or vm.metadata.deletion_timestamp is not None:
-        return "deleted meanwhile"
-    if vm.status.phase == Phase.RUNNING or not vm.spec.running:
-        return None
-    if not vm.status.conditions:
-        return NO_CONTROLLER if unnoticed else vm.status.phase
+class _Silence:
+    """How long nobody has taken up anything of what is waited for."""
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._silent = -1
+
+    def lasts(self, silent: int, now: float) -> bool:
+        """Take how many are silent now; whether that has been so for as long as makes one wonder."""
+        if silent != self._silent:
+            self._silent, self._since = silent, now
+        return now - self._since >= UNNOTICED
+
+
+def _reason(vm: VirtualMachine) -> str:
     ready = next((condition for condition in vm.status.conditions if condition.type == READY), None)
     if ready is None or ready.reason in _UNDER_WAY:
         return vm.status.phase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 from controller.scenario.loading import NO_CONTROLLER, NO_KWOK, Outcome, Progress, Stage, load
-from tests.unit.scenario.api import Api
+from tests.unit.scenario.api import RUNNING, Api
 
 pytestmark = pytest.mark.looptime
 
@@ -260,6 +261,18 @@ async def test_without_a_controller_it_says_so_and_ends_at_the_deadline() -> Non
 def _only_nodes(api: Api) -> None:
     for name in ("n-1", "n-2"):
         api.put(NODES.plural, "", name, spec=api.objects[NODES.plural, "", name]["spec"] | {"taints": []})
+
+
+async def test_a_controller_that_is_slow_is_not_doubted() -> None:
+    """It takes up a VM every five seconds; others wait for a minute."""
+    api = Api()
+    reports: list[Progress] = []
+    fleet = Fleet("demo", (), tuple(VMWish(f"vm-{number}", "0.1", "0.1") for number in range(1, 13)))
+    for number in range(1, 13):
+        run = partial(api.put, VIRTUAL_MACHINES.plural, "default", f"vm-{number}", status=RUNNING)
+        asyncio.get_running_loop().call_later(5 * number, run)
+    await loaded(api, fleet, deadline=70, reports=reports)
+    assert {why for step in reports for _, why in step.waiting} == {"Pending"}
 
 
 async def test_without_kwok_it_says_so() -> None:
