@@ -99,7 +99,8 @@ class PodManager:
     ) -> MigrationResult:
         """Move a VM to another node, and wait until it runs there: its pod is deleted and another is made.
 
-        Without a `target_node` the scheduler chooses any node but the present one. `reason`, in a few words of your
+        Without a `target_node` the scheduler chooses any node but the present one. When the limits make migrations
+        wait it goes before what has no priority, as `vmsim migrate` does. `reason`, in a few words of your
         own, is shown in `kubectl get vmm`; a bare pod has nowhere to keep it.
 
         Raises NoSuchVMError; MigrationFailedError, after which a VM runs where it fits; NoControllerError if nobody
@@ -113,7 +114,7 @@ class PodManager:
             if self._bare:
                 moved = await bare.migrate(client, wish, life=str(uuid4()), to=node, timeout=within)
                 return _moved(moved)
-            order = migrations.Wish(vm=wish.name, namespace=self._namespace, to=node, reason=reason)
+            order = migrations.Wish(wish.name, self._namespace, to=node, reason=reason, priority="user-triggered")
             created = await migrations.create(client, order)
             status = (await migrations.follow(client, created, timeout=within)).status
             return MigrationResult(

@@ -139,7 +139,9 @@ def test_a_pod_is_created_moved_and_deleted(kubectl: Kubectl, pods: PodManager) 
     assert (status["phase"], vm.node_name, vm.pod_name) == ("Running", status["nodeName"], status["podName"])
     source = (vm.node_name, vm.pod_name)
     moved = pods.migrate(vm, reason="rehearsal")
-    status = kubectl.json("get", "vmm", str(moved.name))["status"]
+    migration = kubectl.json("get", "vmm", str(moved.name))
+    assert (migration["spec"]["reason"], migration["spec"]["priority"]) == ("rehearsal", "user-triggered")
+    status = migration["status"]
     assert (moved.source_node, moved.source_pod) == source
     assert (moved.target_node, moved.target_pod) == (vm.node_name, vm.pod_name)
     assert (moved.target_node, str(moved.downtime_seconds)) == (
