@@ -18,21 +18,20 @@ from typing import Final
 from controller.domain.objects import Node, VirtualMachine
 from controller.domain.status import READY, Phase
 from controller.engine.store import Store
-from controller.kube.client import Client
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.listing import everything
 from controller.operations.watching import View, watching
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
-from controller.scenario.paging import every
 from controller.scenario.parallel import each, patiently
 
 UNNOTICED: Final = 10.0
 """Seconds without a sign that anybody cares for the VMs or nodes that wait, after which we wonder if anybody does."""
 NO_CONTROLLER: Final = "no sign of a controller; does `vmsim controller` run, and watch this namespace?"
 NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
-_SERVER_DEADLINE: Final = 10.0
 _TICK: Final = 1.0
 _PACE: Final = 0.1
 """Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
@@ -77,7 +76,7 @@ class Outcome:
 
 
 async def load(
-    client: Client, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
+    client: Api, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
 ) -> Outcome:
     """Make a fleet be there and run, within `deadline` seconds.
 
@@ -97,7 +96,7 @@ async def load(
 class _Load:
     """One load, from the comparison to the last VM that runs."""
 
-    def __init__(self, client: Client, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
+    def __init__(self, client: Api, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
         self._client = client
         self._fleet = fleet
         self._namespace = namespace
@@ -123,14 +122,14 @@ class _Load:
 
     async def _compare(self) -> Comparison:
         """Look at what is there. The VMs first: a cluster without our resources must not be left with nodes."""
-        vms = await every(self._client, VIRTUAL_MACHINES, namespace=self._namespace)
+        vms = await everything(self._client, VIRTUAL_MACHINES, namespace=self._namespace)
         try:
             await self._client.get(_NAMESPACES, self._namespace)
         except NotFoundError as error:
             raise NoNamespaceError(
                 f"there is no namespace {self._namespace}: kubectl create namespace {self._namespace}"
             ) from error
-        nodes = await every(self._client, NODES)
+        nodes = await everything(self._client, NODES)
         compared = compare(self._fleet, self._namespace, nodes=nodes, vms=vms)
         if compared.conflicts:
             raise OccupiedError(compared.conflicts)
@@ -163,7 +162,7 @@ class _Load:
     async def _create_node(self, wish: NodeWish) -> None:
         body = node_manifest(wish, self._fleet.name)
         try:
-            await patiently(lambda: self._client.create(NODES, body, server_deadline=_SERVER_DEADLINE), rng=self._rng)
+            await patiently(lambda: self._client.create(NODES, body, server_deadline=SERVER_DEADLINE), rng=self._rng)
         except AlreadyExistsError:
             there = await patiently(lambda: self._client.get(NODES, wish.name), rng=self._rng)
             if (why := node_conflict(wish, there, self._fleet.name)) is not None:
@@ -175,7 +174,7 @@ class _Load:
         try:
             await patiently(
                 lambda: self._client.create(
-                    VIRTUAL_MACHINES, body, namespace=namespace, server_deadline=_SERVER_DEADLINE
+                    VIRTUAL_MACHINES, body, namespace=namespace, server_deadline=SERVER_DEADLINE
                 ),
                 rng=self._rng,
             )

@@ -13,13 +13,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Final
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.engine.backoff import Backoff
 from controller.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
-from controller.kube.resources import VIRTUAL_MACHINES, Resource
+from controller.kube.resources import VIRTUAL_MACHINES
+from controller.operations.api import Api
 from controller.scenario.parallel import each, passing, retry_after
 from controller.scenario.profiles import Part
 
@@ -35,25 +36,6 @@ _BREATH: Final = 100
 """VMs that are looked at before others may run."""
 _EACH: Final = 1.0
 """Seconds between two patches of one VM: no metric is read more often, and each costs the controller two writes."""
-
-
-class VMs(Protocol):
-    """The two requests a player needs; `controller.kube.client.Client` has them."""
-
-    async def merge_patch(
-        self,
-        resource: Resource[VirtualMachine],
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None,
-    ) -> VirtualMachine:
-        """Patch a VM."""
-        ...
-
-    async def get(self, resource: Resource[VirtualMachine], name: str, *, namespace: str | None) -> VirtualMachine:
-        """Read a VM."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +70,7 @@ class _Voice:
 
 
 async def play(
-    client: VMs,
+    client: Api,
     parts: Iterable[Part],
     vms: Mapping[str, VirtualMachine],
     *,
@@ -113,7 +95,7 @@ class _Player:
 
     def __init__(
         self,
-        client: VMs,
+        client: Api,
         parts: Iterable[Part],
         vms: Mapping[str, VirtualMachine],
         *,

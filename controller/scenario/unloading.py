@@ -17,13 +17,13 @@ from typing import Final, TypeVar
 from controller.domain import names
 from controller.domain.objects import Node, VirtualMachine
 from controller.engine.store import HasMetadata
-from controller.kube.client import Client
 from controller.kube.errors import ConflictError, NotFoundError
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.operations.api import Api
+from controller.operations.listing import everything
 from controller.operations.watching import View, watching
 from controller.scenario.errors import NotGoneError
 from controller.scenario.fleet import selector
-from controller.scenario.paging import every
 from controller.scenario.parallel import each, patiently
 
 T = TypeVar("T", bound=HasMetadata)
@@ -48,7 +48,7 @@ class Removed:
     nodes: tuple[str, ...]
 
 
-async def unload(client: Client, fleet: str, *, report: Callable[[Removal], None], deadline: float) -> Removed:
+async def unload(client: Api, fleet: str, *, report: Callable[[Removal], None], deadline: float) -> Removed:
     """Remove everything that carries the label of a fleet, in every namespace, within `deadline` seconds.
 
     `report` is called as things go. VMs of others that run on the fleet's nodes are moved by the controller when
@@ -67,7 +67,7 @@ async def unload(client: Client, fleet: str, *, report: Callable[[Removal], None
 class _Unload:
     """One unload, from the lists to the last node that is gone."""
 
-    def __init__(self, client: Client, fleet: str, report: Callable[[Removal], None]) -> None:
+    def __init__(self, client: Api, fleet: str, report: Callable[[Removal], None]) -> None:
         self._client = client
         self._label = selector(fleet)
         self._report = report
@@ -77,8 +77,8 @@ class _Unload:
 
     async def run(self) -> Removed:
         """Remove VMs, then nodes."""
-        vms = await every(self._client, VIRTUAL_MACHINES, label_selector=self._label)
-        nodes = await every(self._client, NODES, label_selector=self._label)
+        vms = await everything(self._client, VIRTUAL_MACHINES, label_selector=self._label)
+        nodes = await everything(self._client, NODES, label_selector=self._label)
         self._total = len(vms) + len(nodes)
         if vms:
             await self._remove_vms(vms, len(nodes))

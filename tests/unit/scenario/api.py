@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
 from controller.domain.objects import VirtualMachine
 from controller.kube import codec, errors
-from controller.kube.client import Client, Page
+from controller.kube.client import Page
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 
 T = TypeVar("T")
@@ -44,11 +44,6 @@ class Api:
         self.latency = 0.0
         self.busy = self.busiest = 0
         self.put("namespaces", "", "default")
-
-    @property
-    def client(self) -> Client:
-        """The client that leads here."""
-        return cast("Client", self)
 
     # --- what a test does ------------------------------------------------------------------------------------
 
@@ -150,9 +145,16 @@ class Api:
             return self._decoded(resource, made)
 
     async def merge_patch(
-        self, resource: Resource[T], name: str, body: Mapping[str, Any], *, namespace: str | None = None
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
     ) -> T:
         """Change annotations, if the UID is right."""
+        assert subresource is None
         async with _Busy(self):
             await self._arrive(f"PATCH {name}")
             document = self._find(resource, name, namespace)
@@ -163,8 +165,18 @@ class Api:
             self._leave(f"PATCH {name}")
             return self._decoded(resource, changed)
 
-    async def delete(self, resource: Resource[T], name: str, *, namespace: str | None = None, uid: str) -> str:
+    async def delete(
+        self,
+        resource: Resource[T],
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str,
+        resource_version: str | None = None,
+        grace_seconds: int | None = None,
+    ) -> str:
         """Delete the object with this UID."""
+        assert (resource_version, grace_seconds) == (None, None)
         async with _Busy(self):
             await self._arrive(f"DELETE {name}")
             if self._find(resource, name, namespace)["metadata"]["uid"] != uid:

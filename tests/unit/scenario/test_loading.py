@@ -29,7 +29,7 @@ async def loaded(
 ) -> Outcome:
     """Load a fleet into the namespace default."""
     told = reports if reports is not None else []
-    return await load(api.client, fleet, namespace="default", report=told.append, deadline=deadline)
+    return await load(api, fleet, namespace="default", report=told.append, deadline=deadline)
 
 
 def working() -> Api:
@@ -241,7 +241,7 @@ async def test_a_namespace_that_is_not_there_is_an_error_before_anything_is_chan
     """With the command that makes it."""
     api = Api()
     with pytest.raises(NoNamespaceError, match="kubectl create namespace nowhere"):
-        await load(api.client, FLEET, namespace="nowhere", report=lambda _: None, deadline=60)
+        await load(api, FLEET, namespace="nowhere", report=lambda _: None, deadline=60)
     assert api.writes == []
 
 

@@ -32,7 +32,7 @@ def loaded() -> Api:
 async def unloaded(api: Api, *, deadline: float = 60.0, reports: list[Removal] | None = None) -> Removed:
     """Unload demo."""
     told = reports if reports is not None else []
-    return await unload(api.client, "demo", report=told.append, deadline=deadline)
+    return await unload(api, "demo", report=told.append, deadline=deadline)
 
 
 async def test_exactly_what_carries_the_label_is_removed() -> None:
