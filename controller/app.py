@@ -65,10 +65,16 @@ class LeaderElection:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person can choose. `namespaces` empty means all; without `leader_election` the process acts at once."""
+    """What a person can choose.
+
+    `namespaces` empty means all, `controller_class` None the default class, `selector` empty every VM of the class;
+    without `leader_election` the process acts at once.
+    """
 
     kubeconfig: str | None
     namespaces: tuple[str, ...]
+    controller_class: str | None
+    selector: str
     bind_address: str
     vm_metrics: bool
     leader_election: LeaderElection | None
@@ -89,7 +95,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     nodes: Store[Node] = Store()
     series = _series(registry, settings, caches, nodes)
     async with await Client.connect(source, answered=RequestMetrics(registry).answered) as client:
-        elector = _elector(client, settings.leader_election, source, rng)
+        elector = _elector(client, settings, source, rng)
         health = Health(monitor, client.ready)
         async with Server(settings.bind_address, registry, health, series) as server:
             _log.info(
@@ -100,13 +106,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 workers=settings.controllers.workers,
                 metrics=f"{server.url}/metrics",
             )
-            reflectors = _reflectors(client, caches, nodes, rng, registry)
+            reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
             background = [
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
             ]
             health.watch(background, reflectors)
-            leadership = metrics.Leadership(registry, names.CONTROLLER_NAME)
+            leadership = metrics.Leadership(registry, _lease_name(settings))
             manager = Manager(settings.controllers, caches, nodes, rng)
             manager.instrument(registry)
             try:
@@ -130,15 +136,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     _log.info("stopped")
 
 
-def _elector(
-    client: Client, election: LeaderElection | None, source: credentials.Source, rng: Random
-) -> Elector | None:
+def _lease_name(settings: Settings) -> str:
+    """Return the lease's name: each class has one."""
+    return "-".join(filter(None, (names.CONTROLLER_NAME, settings.controller_class)))
+
+
+def _elector(client: Client, settings: Settings, source: credentials.Source, rng: Random) -> Elector | None:
+    election = settings.leader_election
     if election is None:
         return None
     return Elector(
         client,
         namespace=election.namespace or credentials.namespace(source),
-        name=names.CONTROLLER_NAME,
+        name=_lease_name(settings),
         identity=f"{socket.gethostname()}_{uuid4()}",
         clock=_uptime,
         rng=rng,
@@ -171,8 +181,10 @@ def _series(
 
 def _reflectors(
     client: Client,
+    settings: Settings,
     caches: Mapping[str | None, Caches],
     nodes: Store[Node],
+    *,
     rng: Random,
     registry: CollectorRegistry,
 ) -> list[tuple[str, AnyReflector]]:
@@ -180,7 +192,12 @@ def _reflectors(
     metrics = ReflectorMetrics(registry, asyncio.get_running_loop().time)
 
     def reflector(
-        resource: Resource[T], store: Store[T], *, namespace: str | None = None, label_selector: str | None = None
+        resource: Resource[T],
+        store: Store[T],
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        optional: bool = False,
     ) -> Reflector[T]:
         name = f"{resource.plural}/{namespace}" if namespace else resource.plural
         return Reflector(
@@ -190,23 +207,29 @@ def _reflectors(
             rng=rng,
             namespace=namespace,
             label_selector=label_selector,
+            optional=optional,
             metrics=metrics.reflector(name),
         )
 
-    found: list[tuple[str, AnyReflector]] = [("nodes", reflector(NODES, nodes))]
+    wanted = settings.controller_class
+    of_class = f"!{names.CONTROLLER_CLASS}" if wanted is None else f"{names.CONTROLLER_CLASS}={wanted}"
+    vms = ",".join(filter(None, (of_class, settings.selector)))
+    pods = f"{names.VM_LABEL},{of_class}"
+    # Who was given some namespaces may have been given no more; then what needs nodes is off.
+    found: list[tuple[str, AnyReflector]] = [("nodes", reflector(NODES, nodes, optional=bool(settings.namespaces)))]
     for namespace, cache in caches.items():
         where = f" in {namespace}" if namespace else ""
         found += [
-            (f"VMs{where}", reflector(VIRTUAL_MACHINES, cache.vms, namespace=namespace)),
+            (f"VMs{where}", reflector(VIRTUAL_MACHINES, cache.vms, namespace=namespace, label_selector=vms)),
             (f"migrations{where}", reflector(MIGRATIONS, cache.migrations, namespace=namespace)),
-            (f"pods{where}", reflector(PODS, cache.pods, namespace=namespace, label_selector=names.VM_LABEL)),
+            (f"pods{where}", reflector(PODS, cache.pods, namespace=namespace, label_selector=pods)),
         ]
     return found
 
 
 async def _all_synced(reflectors: list[tuple[str, AnyReflector]]) -> None:
     for _, reflector in reflectors:
-        await reflector.synced.wait()
+        await reflector.answered.wait()
 
 
 async def _first(

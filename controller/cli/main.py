@@ -7,7 +7,6 @@ one line that says what to do, with exit code 1 (2 for a bad flag), never a trac
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +15,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from controller import __version__
-from controller.cli import moving, scenarios
+from controller.cli import flags, moving, scenarios
 from controller.cli.exits import fail
-from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy, Toleration
-from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
-from controller.telemetry.address import BindError, parse_address
+from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
+from controller.domain.names import CONTROLLER_CLASS
 from controller.telemetry.logs import LogFormat, LogLevel
 
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-_LONGEST_LABEL = 63
 PLUGIN = "kubectl vmsim"
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 app = typer.Typer(
     name="vmsim",
@@ -81,57 +76,6 @@ def _options(
     del version
 
 
-def _reference(cpu: str, memory: str) -> ReferenceNode:
-    for flag, text in (("--reference-cpu", cpu), ("--reference-memory", memory)):
-        try:
-            if parse_quantity(text) <= 0:
-                raise typer.BadParameter(f"{text!r} is nothing to take a share of: want more than 0", param_hint=flag)
-        except QuantityError as error:
-            raise typer.BadParameter(str(error), param_hint=flag) from error
-    return ReferenceNode.of(cpu=cpu, memory=memory)
-
-
-def _address(text: str) -> str:
-    try:
-        parse_address(text)
-    except BindError as error:
-        raise typer.BadParameter(str(error), param_hint="--metrics-bind-address") from error
-    return text
-
-
-def _namespaces(text: str) -> tuple[str, ...]:
-    """Parse `a,b`; empty means all of them."""
-    found = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
-    for name in found:
-        if len(name) > _LONGEST_LABEL or not _DNS_LABEL.fullmatch(name):
-            raise typer.BadParameter(f"{name!r} cannot be the name of a namespace", param_hint="--namespaces")
-    return found
-
-
-def _selector(text: str) -> dict[str, str]:
-    """Parse `key=value,key=value`; empty means any node."""
-    selector: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = part.partition("=")
-        if not key or not equals:
-            raise typer.BadParameter(f"{part!r} is not of the form key=value", param_hint="--node-selector")
-        selector[key] = value
-    return selector
-
-
-def _tolerations(text: str) -> tuple[Toleration, ...]:
-    """Parse `key[=value][:effect],…`; empty means none."""
-    found = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        taint, colon, effect = part.partition(":")
-        key, equals, value = taint.partition("=")
-        if not key or (colon and effect not in _EFFECTS):
-            wanted = f"want KEY[=VALUE][:EFFECT], with an effect of {', '.join(_EFFECTS)}"
-            raise typer.BadParameter(f"{part!r} is no taint: {wanted}", param_hint="--tolerations")
-        found.append(Toleration(key=key, value=value if equals else None, effect=effect or None))
-    return tuple(found)
-
-
 app.command()(moving.migrate)
 app.command()(moving.migrations)
 app.command()(moving.drain)
@@ -154,6 +98,26 @@ def controller(
     namespaces: Annotated[
         str,
         typer.Option(envvar="VMSIM_NAMESPACES", metavar="A,B", help="Namespaces to watch.", show_default="all"),
+    ] = "",
+    controller_class: Annotated[
+        str,
+        typer.Option(
+            envvar="VMSIM_CONTROLLER_CLASS",
+            metavar="NAME",
+            help=f"Handle the VMs whose label {CONTROLLER_CLASS} has this value.",
+            show_default="those without the label",
+        ),
+    ] = "",
+    selector: Annotated[
+        str,
+        typer.Option(
+            "--selector",
+            "-l",
+            envvar="VMSIM_SELECTOR",
+            metavar="LABELS",
+            help="Handle only VMs with these labels, written as for kubectl get -l.",
+            show_default="all",
+        ),
     ] = "",
     workers: Annotated[
         int, typer.Option(envvar="VMSIM_WORKERS", metavar="N", min=1, max=256, help="VMs reconciled at the same time.")
@@ -255,15 +219,17 @@ def controller(
     logs.configure(log_format, log_level)
     settings = Settings(
         kubeconfig=kubeconfig,
-        namespaces=_namespaces(namespaces),
-        bind_address=_address(metrics_bind_address),
+        namespaces=flags.namespaces(namespaces),
+        controller_class=flags.controller_class(controller_class),
+        selector=flags.label_selector(selector),
+        bind_address=flags.address(metrics_bind_address),
         vm_metrics=vm_metrics,
         leader_election=LeaderElection(leader_elect_namespace) if leader_elect else None,
         controllers=Options(
             policy=LauncherPolicy(
-                reference=_reference(reference_cpu, reference_memory),
-                node_selector=_selector(node_selector),
-                tolerations=_tolerations(tolerations),
+                reference=flags.reference(reference_cpu, reference_memory),
+                node_selector=flags.node_selector(node_selector),
+                tolerations=flags.tolerations(tolerations),
             ),
             limits=Limits(cluster=parallel_migrations_per_cluster, outbound=parallel_outbound_migrations_per_node),
             workers=workers,

@@ -7,6 +7,7 @@ Guarantees:
 - 410, as an HTTP status or as an ERROR event, leads to a new list, whose differences (deletions too) reach the
   listeners. Every other failure keeps the version and watches on, but the third refusal in a row leads to a new list
   too: the version may be one that this server never had (etcd restored from a backup).
+- An optional resource that may not be read is done without: that is told once, and asked again now and then.
 - An object that does not decode is left out and logged; it never keeps the others from arriving.
 - It never gives up and never stops silently: failures back off (0.8 s to 30 s, Retry-After honoured) and are
   logged; the only way out of `run` is cancellation.
@@ -40,6 +41,8 @@ MAX_REFUSALS: Final = 3
 """Watches refused in a row before a new list."""
 FRESH_LIST: Final = 10.0
 """Seconds after a list during which a 410 backs off instead of listing at once."""
+FORBIDDEN_PAUSE: Final = 300.0
+"""Seconds until an optional resource that may not be read is asked for again."""
 SHORT_WATCH: Final = 1.0
 """A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
 
@@ -131,10 +134,12 @@ class Reflector(Generic[T]):
         rng: Random,
         namespace: str | None = None,
         label_selector: str | None = None,
+        optional: bool = False,
         metrics: Metrics | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
+        self._optional = optional
         self._metrics = metrics or NoMetrics()
         self._resource = resource
         self._store = store
@@ -145,11 +150,18 @@ class Reflector(Generic[T]):
         self._log = _log.bind(resource=resource.plural, namespace=namespace or "*")
         self.synced = asyncio.Event()
         """Set once the store holds a first complete list; never cleared."""
+        self.answered = asyncio.Event()
+        """Set once that is so, or the first list of an optional resource was forbidden."""
         self.connected = False
         """Whether the last watch was accepted and has not failed: news arrives."""
 
     async def run(self) -> None:
         """Keep the store up to date until cancelled."""
+        if self._optional:
+            await self._wait_until_allowed()
+        await self._list_and_watch()
+
+    async def _list_and_watch(self) -> None:
         clock = asyncio.get_running_loop().time
         backoff = Backoff(clock, self._rng)
         listed = False
@@ -193,6 +205,27 @@ class Reflector(Generic[T]):
                     self._metrics.watched_shortly()
                     await self._sleep(backoff.delay())
 
+    async def _wait_until_allowed(self) -> None:
+        """Go on without the resource for as long as it may not be read."""
+        while True:
+            try:
+                await self._client.list_page(
+                    self._resource,
+                    namespace=self._namespace,
+                    label_selector=self._label_selector,
+                    limit=1,
+                    continue_token="",
+                )
+            except errors.ForbiddenError as error:
+                if not self.answered.is_set():
+                    self._log.warning("going on without it", error=str(error))
+                self.answered.set()
+                await self._sleep(FORBIDDEN_PAUSE)
+            except errors.KubeError:
+                return  # nothing is known yet, and whoever lists will see
+            else:
+                return
+
     def _explain(self, error: errors.KubeError) -> str:
         if isinstance(error, errors.NotFoundError) and self._resource.group:
             return f"{error}; is the resource {self._resource.plural}.{self._resource.group} installed?"
@@ -226,6 +259,7 @@ class Reflector(Generic[T]):
         self._log.debug("listed", objects=len(items), resource_version=page.resource_version)
         self._metrics.listed()
         self.synced.set()
+        self.answered.set()
 
     async def _watch(self) -> int:
         """Watch once; return the number of events when the server ended it in good order."""

@@ -43,13 +43,16 @@ class LoopMonitor:
 class Source(Protocol):
     """What fills a cache; `controller.engine.reflector.Reflector` is one."""
 
+    answered: asyncio.Event
     synced: asyncio.Event
     connected: bool
 
 
 def _behind(name: str, source: Source) -> str | None:
-    if not source.synced.is_set():
+    if not source.answered.is_set():
         return f"cache of {name} is not filled yet"
+    if not source.synced.is_set():
+        return None  # it may not be read, and is done without
     return None if source.connected else f"watch of {name} is down"
 
 

@@ -216,6 +216,7 @@ class Scene:
         rest: Sequence[WatchStep] = (HANG,),
         namespace: str | None = None,
         label_selector: str | None = None,
+        optional: bool = False,
     ) -> None:
         self.api = ScriptedApi(list(lists), list(watches), rest)
         self.store: Store[Pod] = Store()
@@ -229,6 +230,7 @@ class Scene:
             rng=seeded(),
             namespace=namespace,
             label_selector=label_selector,
+            optional=optional,
             metrics=self.metrics,
         )
 

@@ -19,6 +19,43 @@ def expired() -> errors.ExpiredError:
     return errors.ExpiredError(410, "Expired", "too old resource version")
 
 
+# --- what may not be read --------------------------------------------------------------------------------
+
+
+def forbidden() -> errors.ForbiddenError:
+    """Return what RBAC says."""
+    return errors.ForbiddenError(403, "Forbidden", "pods is forbidden")
+
+
+async def test_an_optional_resource_that_is_forbidden_is_done_without() -> None:
+    """That is known at once; it is asked for again now and then, and taken in when it is allowed."""
+    scene = Scene([forbidden(), forbidden(), page(5, pod("a", 1)), page(5, pod("a", 1))], optional=True)
+    async with scene.running():
+        await asyncio.sleep(1)
+        assert (scene.reflector.answered.is_set(), scene.reflector.synced.is_set()) == (True, False)
+        assert not scene.store.filled
+
+        await asyncio.sleep(700)
+        assert (scene.names, scene.reflector.synced.is_set(), scene.reflector.connected) == (["a"], True, True)
+        assert gaps([request.at for request in scene.api.list_requests]) == [300, 300, 0]
+
+
+async def test_an_optional_resource_is_no_less_waited_for_when_the_server_is_away() -> None:
+    """No answer is not a no."""
+    scene = Scene([errors.TransportError("refused"), errors.TransportError("refused"), 3600.0, page(5)], optional=True)
+    async with scene.running():
+        await asyncio.sleep(100)
+        assert not scene.reflector.answered.is_set()
+
+
+async def test_a_resource_that_is_needed_is_waited_for_although_it_is_forbidden() -> None:
+    """Whoever runs us is to grant it."""
+    scene = Scene([forbidden(), 3600.0, page(5)])
+    async with scene.running():
+        await asyncio.sleep(100)
+        assert not scene.reflector.answered.is_set()
+
+
 # --- listing ---------------------------------------------------------------------------------------------
 
 

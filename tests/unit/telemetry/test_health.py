@@ -137,14 +137,31 @@ class FakeSource:
     """What fills a cache."""
 
     def __init__(self, *, connected: bool) -> None:
+        self.answered = asyncio.Event()
         self.synced = asyncio.Event()
         self.connected = connected
+
+    def fill(self) -> None:
+        """Take a first list."""
+        self.answered.set()
+        self.synced.set()
+
+
+async def test_what_may_not_be_read_is_done_without() -> None:
+    """A cache that will stay empty keeps nobody from being ready, once that is known."""
+    nodes = FakeSource(connected=False)
+    subject = health()
+    subject.watch([], [("nodes", nodes)])
+    assert await subject.readiness() == ["cache of nodes is not filled yet"]
+
+    nodes.answered.set()
+    assert await subject.readiness() == []
 
 
 async def test_a_watch_that_is_down_makes_unready() -> None:
     """A full cache that gets no news is not up to date."""
     pods = FakeSource(connected=False)
-    pods.synced.set()
+    pods.fill()
     subject = health()
     subject.watch([], [("pods", pods)])
 
@@ -160,9 +177,9 @@ async def test_unfilled_caches_are_named_until_they_are_filled() -> None:
     subject.watch([], [("pods", pods), ("VMs", vms)])
 
     assert await subject.readiness() == ["cache of pods is not filled yet", "cache of VMs is not filled yet"]
-    pods.synced.set()
+    pods.fill()
     assert await subject.readiness() == ["cache of VMs is not filled yet"]
-    vms.synced.set()
+    vms.fill()
     assert await subject.readiness() == []
 
 

@@ -30,6 +30,7 @@ class FakeSource:
     """What fills a cache, and is connected."""
 
     def __init__(self) -> None:
+        self.answered = asyncio.Event()
         self.synced = asyncio.Event()
         self.connected = True
 
@@ -46,6 +47,7 @@ def new_server(
     subject = Health(LoopMonitor(), reach_api)
     cache = FakeSource()
     if synced:
+        cache.answered.set()
         cache.synced.set()
     task: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0 if not alive else 3600), name="reflector")
     subject.watch([task], [("pods", cache)])

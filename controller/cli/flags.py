@@ -1,0 +1,103 @@
+"""What the values of `vmsim controller`'s flags may be.
+
+Guarantees: a value that cannot be used is refused before anything is connected to, by a message that quotes it, names
+its flag and says what is wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import typer
+
+from controller.domain.launcher import Toleration
+from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
+from controller.telemetry.address import BindError, parse_address
+
+_DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+_LONGEST_LABEL: Final = 63
+_LONGEST_CLASS: Final = 40
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_KEY: Final = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
+_VALUE: Final = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?"
+_REQUIREMENT: Final = re.compile(
+    rf"\s*(!\s*{_KEY}|{_KEY}(\s*(=|==|!=)\s*{_VALUE}|\s+(in|notin)\s*\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\))?)\s*",
+    re.ASCII,
+)
+
+
+def reference(cpu: str, memory: str) -> ReferenceNode:
+    """Parse the size of the reference node."""
+    for flag, text in (("--reference-cpu", cpu), ("--reference-memory", memory)):
+        try:
+            if parse_quantity(text) <= 0:
+                raise typer.BadParameter(f"{text!r} is nothing to take a share of: want more than 0", param_hint=flag)
+        except QuantityError as error:
+            raise typer.BadParameter(str(error), param_hint=flag) from error
+    return ReferenceNode.of(cpu=cpu, memory=memory)
+
+
+def address(text: str) -> str:
+    """Check an address to listen on."""
+    try:
+        parse_address(text)
+    except BindError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics-bind-address") from error
+    return text
+
+
+def namespaces(text: str) -> tuple[str, ...]:
+    """Parse `a,b`; empty means all of them."""
+    found = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
+    for name in found:
+        if len(name) > _LONGEST_LABEL or not _DNS_LABEL.fullmatch(name):
+            raise typer.BadParameter(f"{name!r} cannot be the name of a namespace", param_hint="--namespaces")
+    return found
+
+
+def node_selector(text: str) -> dict[str, str]:
+    """Parse `key=value,key=value`; empty means any node."""
+    selector: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{part!r} is not of the form key=value", param_hint="--node-selector")
+        selector[key] = value
+    return selector
+
+
+def tolerations(text: str) -> tuple[Toleration, ...]:
+    """Parse `key[=value][:effect],…`; empty means none."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        taint, colon, effect = part.partition(":")
+        key, equals, value = taint.partition("=")
+        if not key or (colon and effect not in _EFFECTS):
+            wanted = f"want KEY[=VALUE][:EFFECT], with an effect of {', '.join(_EFFECTS)}"
+            raise typer.BadParameter(f"{part!r} is no taint: {wanted}", param_hint="--tolerations")
+        found.append(Toleration(key=key, value=value if equals else None, effect=effect or None))
+    return tuple(found)
+
+
+def controller_class(text: str) -> str | None:
+    """Check a class's name, which becomes a label and part of the lease's name; None means the default class."""
+    if not text:
+        return None
+    if len(text) > _LONGEST_CLASS or not _DNS_LABEL.fullmatch(text):
+        wanted = f"want at most {_LONGEST_CLASS} small letters, digits and dashes, such as blue"
+        raise typer.BadParameter(f"{text!r} cannot be a class: {wanted}", param_hint="--controller-class")
+    return text
+
+
+def label_selector(text: str) -> str:
+    """Check a label selector: `a=b,c!=d,e in (f,g),!h`. The API server would refuse a wrong one again and again."""
+    rest = text
+    while rest:
+        match = _REQUIREMENT.match(rest)
+        end = match.end() if match else 0
+        if match is None or rest[end : end + 1] not in ("", ",") or rest[end:] == ",":
+            wanted = "want labels such as env=test,tier in (a,b),!legacy"
+            raise typer.BadParameter(f"{text!r} is no label selector: {wanted}", param_hint="--selector")
+        rest = rest[end + 1 :]
+    return text
