@@ -1,7 +1,8 @@
 """How loaded each node is: `node_vm_count` and the ratios.
 
 Guarantees: a change of a pod costs O(1) and a scrape O(nodes), whatever the number of VMs; every node of the cluster
-has a sample, 0 when it is idle, and loses it when it is deleted; sums are exact, so they do not drift.
+has a sample, 0 when it is idle, and loses it when it is deleted; none has one while a cache is still empty, or a
+loaded node would be taken for an idle one; sums are exact, so they do not drift.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ class NodeMetrics:
 
     def __init__(self, nodes: Store[Node], pods: Iterable[Store[Pod]], reference: ReferenceNode) -> None:
         self._nodes = nodes
+        self._pods = tuple(pods)
         self._reference = reference
         self._loads: dict[str, Load] = {}
-        for store in pods:
+        for store in self._pods:
             store.listen(self._changed)
 
     def usage(self) -> Iterator[tuple[str, Usage]]:
-        """Yield how loaded each node is now."""
+        """Yield how loaded each node is now; nothing until that is known."""
+        if not all(store.filled for store in self._pods):
+            return
         for node in list(self._nodes):
             name = node.metadata.name
             yield name, usage.usage(node, self._loads.get(name, _IDLE), self._reference)

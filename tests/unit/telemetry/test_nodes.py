@@ -31,6 +31,8 @@ class Scene:
         self.others: Store[Pod] = Store()
         self.metrics = NodeMetrics(self.nodes, [self.pods, self.others], REFERENCE)
         self.nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
+        self.pods.replace([], "10")
+        self.others.replace([], "10")
 
     def series(self, family: str) -> dict[str, float]:
         """Return a family's values by node."""
@@ -50,6 +52,20 @@ def test_an_idle_node_is_at_0_in_every_family() -> None:
         "memory_requested_ratio",
     ):
         assert scene.series(f"node_{family}") == {"kwok-node-1": 0, "kwok-node-2": 0}
+
+
+def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
+    """A loaded node would be taken for an idle one, and who balances load would fill it."""
+    nodes: Store[Node] = Store()
+    nodes.replace([node("kwok-node-1")], "10")
+    full: Store[Pod] = Store()
+    empty: Store[Pod] = Store()
+    metrics = NodeMetrics(nodes, [full, empty], REFERENCE)
+    full.replace([running(vm())], "10")
+    assert list(metrics.usage()) == []
+
+    empty.replace([], "10")
+    assert [(name, usage.vms) for name, usage in metrics.usage()] == [("kwok-node-1", 1)]
 
 
 def test_a_running_vm_counts_on_its_node() -> None:
