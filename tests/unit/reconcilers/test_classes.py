@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from itertools import chain
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -151,10 +150,12 @@ async def test_a_migration_of_a_vm_that_is_nobodys_fails(cluster: Cluster) -> No
 async def test_a_vm_may_change_hands_at_any_moment_of_its_start(cluster: Cluster, moment: int) -> None:
     """Never two pods, and it runs in the end."""
     old, new = Process(cluster), Process(cluster, of_class=BLUE)
-    steps = chain(*((old.deliver, old.step, new.deliver, new.step, cluster.run_pods) for _ in range(6)))
-    for _, step in zip(range(moment * 2), steps, strict=False):
+    one_round: list[Callable[[], Awaitable[object] | None]] = [
+        *(old.deliver, old.step, new.deliver, new.step, cluster.run_pods)
+    ]
+    for step in (one_round * 6)[: moment * 2]:
         result = step()
-        if asyncio.iscoroutine(result):
+        if result is not None:
             await result
     hand_over(cluster, BLUE)
     await settle(new, old)
