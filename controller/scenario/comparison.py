@@ -26,10 +26,10 @@ class Comparison:
     conflicts: tuple[str, ...]
 
 
-def compare(fleet: Fleet, namespace: str, *, nodes: Iterable[Node], vms: Iterable[VirtualMachine]) -> Comparison:
-    """Compare a fleet with all nodes of the cluster, and all VMs of the namespace or more."""
+def compare(fleet: Fleet, *, nodes: Iterable[Node], vms: Iterable[VirtualMachine]) -> Comparison:
+    """Compare a fleet with all nodes of the cluster, and all VMs of its namespace."""
     nodes_there = {node.metadata.name: node for node in nodes}
-    vms_there = {vm.metadata.name: vm for vm in vms if vm.metadata.namespace == namespace}
+    vms_there = {vm.metadata.name: vm for vm in vms}
     return Comparison(
         nodes=tuple(wish for wish in fleet.nodes if wish.name not in nodes_there),
         vms=tuple(wish for wish in fleet.vms if wish.name not in vms_there),

@@ -130,7 +130,7 @@ class _Load:
                 f"there is no namespace {self._namespace}: kubectl create namespace {self._namespace}"
             ) from error
         nodes = await everything(self._client, NODES)
-        compared = compare(self._fleet, self._namespace, nodes=nodes, vms=vms)
+        compared = compare(self._fleet, nodes=nodes, vms=vms)
         if compared.conflicts:
             raise OccupiedError(compared.conflicts)
         return compared

@@ -95,6 +95,17 @@ async def test_no_second_sees_more_patches_than_the_rate(rate: float) -> None:
     assert len(times) == pytest.approx(20 * rate, rel=0.05)
 
 
+async def test_a_quiet_time_saves_up_no_burst() -> None:
+    """All of them change at once, after ten minutes in which nothing was written."""
+    api = Api()
+    found = await vms(api, 60)
+    times = clocked(api)
+    steps = Samples((0.0, 600.0), (Decimal("0.1"), Decimal("0.2")))
+    await played(api, [part(name, steps) for name in found])
+    assert len(times) == 120
+    assert min(later - sooner for sooner, later in pairwise(times)) >= 0.05 - 1e-4
+
+
 async def test_slow_replies_do_not_slow_the_rate() -> None:
     """Several patches are under way at once."""
     api = Api()
@@ -260,6 +271,19 @@ async def test_an_outage_is_waited_for_and_caught_up_without_a_burst(error: erro
     assert any(step.trouble is not None for step in seen)
     assert last is not None
     assert last.trouble is None
+
+
+async def test_patches_that_fail_together_are_one_trouble() -> None:
+    """Eight were under way; they are tried again as soon as if it had been one."""
+    api = Api()
+    api.latency = 0.5
+    found = await vms(api, 8)
+    for name in found:
+        api.faults[f"PATCH {name}"] = [errors.TransportError("reset")]
+    began = asyncio.get_running_loop().time()
+    await played(api, [part(name, Constant(Decimal("0.6"))) for name in found])
+    assert {cpu(api, name) for name in found} == {"0.30"}
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_retry_after_is_honoured() -> None:
