@@ -44,12 +44,17 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What neither the VM nor its pods show. `hold`: seconds during which the incarnation must not move."""
+    """What neither the VM nor its pods show.
+
+    `hold`: seconds during which the incarnation must not move. `seen`: UID of this incarnation's pod if it was seen,
+    but its status is not published yet.
+    """
 
     now: datetime
     jitter: float = 0.0
     hold: float = 0.0
     create_refusal: str | None = None
+    seen: str | None = None
     migrations: tuple[VirtualMachineMigration, ...] = ()
 
 
@@ -115,10 +120,14 @@ Action: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | Co
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Actions in order, and when to look again although nothing happened (seconds)."""
+    """Actions in order, and when to look again although nothing happened (seconds).
+
+    `progressing`: the pod is on its way to Running, so that what its status says now will soon be past.
+    """
 
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
+    progressing: bool = False
 
 
 NOTHING: Final = Plan()
@@ -241,7 +250,9 @@ class _Life:
         if self._ends_here(pod):
             return self._replace("The VM migrates", confirm=False)
         if not pod.done or pod.terminating:
-            return Plan((*housekeeping, *self._refresh(pod), *self._publish_pod(pod)))
+            return Plan(
+                (*housekeeping, *self._refresh(pod), *self._publish_pod(pod)), progressing=status.progressing(pod)
+            )
         failure = self._failure(pod)
         if failure != self.vm.status.start_failure:
             # The write comes back as an event, and with it the wait.
@@ -344,10 +355,11 @@ class _Life:
     @property
     def _used_up(self) -> bool:
         """Whether this incarnation's pod was seen, so that its name must never be used again."""
-        return self.vm.status.incarnation == self.incarnation and self.vm.status.pod_uid is not None
+        recorded = self.vm.status.incarnation == self.incarnation and self.vm.status.pod_uid is not None
+        return recorded or self.circumstances.seen is not None
 
     def _confirm_recorded(self) -> tuple[ConfirmPodGone, ...]:
-        recorded = self.vm.status.pod_name
+        recorded = self.vm.status.pod_name or (self._name(self.incarnation) if self.circumstances.seen else None)
         return (ConfirmPodGone(recorded),) if recorded is not None else ()
 
     def _refresh(self, pod: Pod) -> tuple[PatchPod, ...]:

@@ -91,6 +91,13 @@ def pod_phase(pod: Pod) -> Phase:
     return Phase.SCHEDULED if pod.spec.node_name else Phase.SCHEDULING
 
 
+def progressing(pod: Pod) -> bool:
+    """Whether a pod is on its way to Running, with nothing to tell a person about."""
+    bound = pod.status.condition("PodScheduled")
+    stuck = bound is not None and bound.status == "False"
+    return pod_phase(pod) in (Phase.SCHEDULING, Phase.SCHEDULED) and not pod.terminating and not stuck
+
+
 def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
     """Every phase this pod is known to have passed, with the times the cluster recorded."""
     created = pod.metadata.creation_timestamp or now

@@ -34,6 +34,12 @@ SETTLED: Final = 2 * CREATE_DEADLINE
 """Seconds after which a create whose outcome is unknown has taken effect or never will."""
 CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far the cluster's clock and ours may differ without harm."""
+UNHURRIED: Final = 16
+"""VMs that may be on their way to Running at the same time with every phase published at once."""
+PUBLISH_PACE: Final = 0.02
+"""Seconds by which each VM beyond puts off the publication of what will soon be past."""
+PUBLISH_PATIENCE: Final = 10.0
+"""Seconds by which it is put off at most."""
 CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
 
@@ -75,6 +81,9 @@ class VMReconciler:
         self._uncertain: dict[str, float] = {}
         # VMs that exist but are not ours: another class's, or outside of our selection.
         self._foreign: set[str] = set()
+        # VMs on their way to Running, since when; and, while their status waits, the pod that was seen.
+        self._progressing: dict[str, float] = {}
+        self._seen: dict[str, str] = {}
         # Pods that were evicted and went before they were looked at, by VM: they are still to be recorded.
         self._evicted: dict[str, Pod] = {}
         for cache in caches.values():
@@ -125,10 +134,27 @@ class VMReconciler:
         if key in self._foreign:
             return Result()
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
+        wait = self._put_off(key, plan)
         for action in plan.actions:
+            if wait > 0 and isinstance(action, domain.WriteStatus) and action.status.pod_uid is not None:
+                self._seen[key] = action.status.pod_uid
+                return Result(requeue_after=wait)
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
         return Result(requeue_after=plan.requeue_after)
+
+    def _put_off(self, key: str, plan: domain.Plan) -> float:
+        """Return the seconds for which the status may wait.
+
+        Under a burst most pods run by then, and one write tells all phases; a few VMs at a time are told of at once.
+        """
+        if not plan.progressing:
+            self._progressing.pop(key, None)
+            return 0.0
+        now = self._monotonic()
+        since = self._progressing.setdefault(key, now)
+        crowd = len(self._progressing) - UNHURRIED
+        return since + min(PUBLISH_PATIENCE, crowd * PUBLISH_PACE) - now if crowd > 0 else 0.0
 
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
         if not self._nodes.filled:
@@ -141,6 +167,8 @@ class VMReconciler:
 
     def _forget(self, key: str) -> None:
         self._foreign.discard(key)
+        self._progressing.pop(key, None)
+        self._seen.pop(key, None)
         self._refusals.pop(key, None)
         self._uncertain.pop(key, None)
         self._evicted.pop(key, None)
@@ -179,6 +207,7 @@ class VMReconciler:
             jitter=self._rng.random(),
             hold=self._hold(key),
             create_refusal=self._refusals.get(key),
+            seen=self._seen.get(key),
             migrations=caches.migrations.by_index(key),
         )
 
@@ -331,6 +360,7 @@ class VMReconciler:
             )
         except errors.NotFoundError:
             return  # deleted meanwhile; its pods are collected when the watch says so
+        self._seen.pop(key, None)
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
         for event in events.transitions(vm.status, action.status):
             self._record(vm.metadata, event)

@@ -8,6 +8,7 @@ caches only when the test says so; replies can be lost after the write took effe
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -343,7 +344,7 @@ class Cluster:
 
     def _check(self) -> None:
         owners = [owner["uid"] for pod in self.live() for owner in pod["metadata"].get("ownerReferences", ())]
-        for uid in {uid for uid in owners if owners.count(uid) > 1}:
+        for uid in {uid for uid, pods in Counter(owners).items() if pods > 1}:
             self.violations.append(f"revision {self.revision}: {owners.count(uid)} live pods of VM {uid}")
 
 

@@ -1,0 +1,135 @@
+"""Under a burst one status write tells all phases of a VM's start; a few VMs are told of phase by phase."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.kube.resources import PODS
+from controller.reconcilers.vm import PUBLISH_PATIENCE, UNHURRIED
+from tests.unit.reconcilers.cluster import Cluster, Process
+
+STATUS_WRITE = "patch virtualmachines/status"
+CROWD = 100
+
+
+def cluster_of(count: int) -> Cluster:
+    """Return one with a node and so many new VMs."""
+    cluster = Cluster()
+    cluster.add_node()
+    for number in range(count):
+        cluster.apply_vm(f"vm-{number}", cpu="0.001")
+    return cluster
+
+
+async def act(process: Process, *, rounds: int = 3) -> None:
+    """Let the controller work, and its own writes come back; pods stay as they are."""
+    for _ in range(rounds):
+        process.deliver()
+        await process.step()
+
+
+def phases(cluster: Cluster, name: str = "vm-0") -> list[str]:
+    """Return the phases that a VM's history tells."""
+    conditions = cluster.status(name)["conditions"]
+    return [item["type"].removeprefix("Phase") for item in conditions if item["type"].startswith("Phase")]
+
+
+def status_writes(cluster: Cluster) -> int:
+    """Count the writes of VM statuses."""
+    return sum(write.endswith("virtualmachines/status") for write in cluster.writes)
+
+
+async def test_a_few_vms_are_told_of_phase_by_phase() -> None:
+    """Scheduling is published as soon as the pod is there."""
+    cluster = cluster_of(UNHURRIED)
+    await act(Process(cluster))
+
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(UNHURRIED)} == {"Scheduling"}
+
+
+async def test_of_many_vms_each_costs_one_status_write_and_no_phase_is_lost() -> None:
+    """Beyond the first few."""
+    cluster = cluster_of(CROWD)
+    process = Process(cluster)
+    await act(process)
+    cluster.pass_time(1)
+    cluster.run_pods()
+    await act(process)
+
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Running"}
+    assert status_writes(cluster) <= CROWD + UNHURRIED
+    assert all(phases(cluster, f"vm-{n}") == ["Pending", "Scheduling", "Scheduled", "Running"] for n in range(CROWD))
+
+
+async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
+    """After the patience, whatever the crowd."""
+    cluster = cluster_of(600)
+    process = Process(cluster)
+    await act(process)
+    cluster.pass_time(PUBLISH_PATIENCE - 0.1)
+    await act(process)
+    early = status_writes(cluster)
+    cluster.pass_time(0.2)
+    await act(process)
+
+    assert early <= UNHURRIED
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(600)} == {"Scheduling"}
+
+
+async def test_a_pod_that_finds_no_node_is_told_of_at_once() -> None:
+    """With the scheduler's reason, in the thick of a crowd."""
+    cluster = cluster_of(CROWD)
+    process = Process(cluster)
+    await act(process)
+    cluster.unfit.add("node-1")
+    cluster.run_pods()
+    await act(process)
+
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Scheduling"}
+    assert cluster.status("vm-99")["conditions"][0]["reason"] == "Unschedulable"
+
+
+async def test_a_pod_that_goes_before_it_was_told_of_is_not_made_again_under_its_name() -> None:
+    """The process remembers what it saw and has not written yet."""
+    cluster = cluster_of(CROWD)
+    process = Process(cluster)
+    await act(process)
+    untold = f"vm-{CROWD - 1}"
+    assert cluster.status(untold).get("podName") is None
+    [pod] = [item["metadata"] for item in cluster.pods() if item["metadata"]["labels"]["vm.kubevirt.io/name"] == untold]
+    cluster.remove(PODS, f"default/{pod['name']}")
+    cluster.pass_time(3600)  # beyond what a create may take
+    await process.settle()
+
+    assert cluster.status(untold)["phase"] == "Running"
+    assert cluster.status(untold)["incarnation"] == 1
+    assert pod["name"] not in {item["metadata"]["name"] for item in cluster.pods()}
+    assert cluster.violations == []
+
+
+@pytest.mark.parametrize("moment", range(4))
+async def test_a_crash_in_the_middle_of_a_burst_changes_nothing_in_the_end(moment: int) -> None:
+    """What was not written is seen again."""
+    cluster = cluster_of(CROWD)
+    process = Process(cluster)
+    await act(process, rounds=moment)
+    if moment == 3:
+        cluster.run_pods()
+    again = Process(cluster)
+    await again.settle()
+
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Running"}
+    assert len(cluster.live()) == CROWD
+    assert cluster.violations == []
+
+
+async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
+    """A fleet that runs puts off nothing."""
+    cluster = cluster_of(CROWD)
+    process = Process(cluster)
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.apply_vm("late", cpu="0.001")
+    await act(process)
+
+    assert cluster.status("late")["phase"] == "Scheduling"
