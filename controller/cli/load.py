@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
+from rich.text import Text
 
 from controller.cli import exits, preview, session
 from controller.cli.text import one_line
@@ -195,7 +196,7 @@ def _line(console: Console, name: str) -> Iterator[Callable[[Played], None]]:
         yield _Sparse(console, _SPARSE_PLAY).play
         return
     with console.status("") as status:
-        yield lambda played: status.update(f"{name}: {state(played)}")
+        yield lambda played: status.update(Text(f"{name}: {state(played)}", no_wrap=True, overflow="ellipsis"))
 
 
 class _Sparse:

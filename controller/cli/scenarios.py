@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,12 +14,29 @@ from controller.cli.moving import Kubeconfig
 _DEADLINE = 300.0
 
 
+def complete(incomplete: str) -> list[str]:
+    """Return what FILE may be: shipped scenarios, YAML files, and directories on the way to them."""
+    from controller.scenario import files  # noqa: PLC0415
+
+    directory, slash, begin = incomplete.rpartition("/")
+    folder = Path(directory or ("/" if slash else "."))
+    try:
+        beside = sorted(path for path in folder.iterdir() if path.name.startswith(begin))
+    except OSError:
+        beside = []
+    shown = [path for path in beside if begin or not path.name.startswith(".")]
+    paths = [f"{directory}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
+    shipped = [name for name in files.shipped() if name.startswith(incomplete)]
+    return [*shipped, *(path for path in paths if path.endswith(("/", ".yaml", ".yml")))]
+
+
 def load(
     *,
     file: Annotated[
         str,
         typer.Argument(
             metavar="FILE",
+            autocompletion=complete,
             help="Scenario, or the name of one that is shipped: quickstart, hot-node, diurnal.",
             show_default=False,
         ),
@@ -49,10 +67,11 @@ def load(
     ] = _DEADLINE,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Create the nodes and VMs of a scenario, wait until they run, and play what they use.
+    """Make a scenario's nodes and VMs, and play it.
 
-    What is there already is left as it is, so loading twice changes nothing. Playing begins anew each time, and goes on
-    until the scenario's end or Ctrl-C; the VMs stay.
+    Waits until all of them run, then lets what the VMs use change over time. What is there already is left as it is, so
+    loading twice changes nothing. Playing begins anew each time, and goes on until the scenario's end or Ctrl-C; the
+    VMs stay.
     """
     from controller.cli import load  # noqa: PLC0415
 
@@ -72,7 +91,10 @@ def unload(
     ] = _DEADLINE,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Remove the VMs and nodes that loading a scenario made, in every namespace."""
+    """Remove what loading a scenario made.
+
+    Exactly the VMs and nodes that carry its name, in every namespace; returns when they and the VMs' pods are gone.
+    """
     from controller.cli import unload  # noqa: PLC0415
 
     unload.run(kubeconfig, scenario, timeout)

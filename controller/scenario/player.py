@@ -18,7 +18,7 @@ from typing import Final
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.engine.backoff import Backoff
-from controller.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError
+from controller.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError, TransportError
 from controller.kube.resources import VIRTUAL_MACHINES
 from controller.operations.api import Api
 from controller.scenario.parallel import each, passing, retry_after
@@ -209,7 +209,7 @@ class _Player:
 
     def _put_off(self, error: KubeError, sent: float) -> None:
         """Wait for better times. Patches that were under way when the trouble began failed of it, and add no more."""
-        self._trouble = str(error)
+        self._trouble = "the API server does not answer" if isinstance(error, TransportError) else str(error)
         if sent > self._troubled_at:
             self._troubled_at = self._clock()
             self._slot = max(self._slot, self._troubled_at + self._backoff.delay(at_least=retry_after(error)))

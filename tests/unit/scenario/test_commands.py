@@ -12,6 +12,7 @@ import structlog
 from controller.cli.load import state, summary
 from controller.cli.main import main
 from controller.cli.preview import span
+from controller.cli.scenarios import complete
 from controller.cli.unload import name_of
 from controller.domain.objects import VirtualMachine
 from controller.scenario.errors import reasons
@@ -175,6 +176,29 @@ def test_a_file_that_is_not_there_is_no_name(capsys: pytest.CaptureFixture[str])
     code, _, err = run(capsys, "unload", "scenarios/demo.yaml", "--kubeconfig", "/nowhere/config")
     assert code == 1
     assert err.startswith("error: there is no file scenarios/demo.yaml")
+
+
+@pytest.mark.parametrize(
+    ("begun", "offered"),
+    [
+        ("qu", ["quickstart"]),
+        ("", ["diurnal", "hot-node", "quickstart", "mine/", "other.yml"]),
+        ("mi", ["mine/"]),
+        ("mine/", ["mine/a.yaml", "mine/b.yaml"]),
+        ("mine/a", ["mine/a.yaml"]),
+        (".", [".hidden.yaml"]),
+        ("nowhere/", []),
+    ],
+)
+def test_a_shell_is_told_what_may_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str, offered: list[str]
+) -> None:
+    """Shipped scenarios, and files that may be one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for name in ("other.yml", "notes.txt", ".hidden.yaml", "mine/a.yaml", "mine/b.yaml", "mine/b.csv"):
+        (tmp_path / name).touch()
+    assert complete(begun) == offered
 
 
 @pytest.mark.parametrize(
