@@ -81,6 +81,7 @@ def _groups(what: str, read: Callable[[Spot], GroupT], at_most: int, spot: Spot)
     """Read groups; note each name that is there twice, and too many members in all."""
     owners: dict[str, str] = {}
     found: list[GroupT] = []
+    total = 0
     for item in spot.items(f"a list of groups of {what}", at_most=_MOST_GROUPS):
         group = attempt(read, item)
         if group is None:
@@ -91,7 +92,8 @@ def _groups(what: str, read: Callable[[Spot], GroupT], at_most: int, spot: Spot)
         if taken is not None:
             item.note(f"{taken} is in {owners[taken]} already: names must be unique")
         owners |= dict.fromkeys(members, item.path)
-        if len(owners) > at_most:
+        total += len(members)
+        if total > at_most:
             raise spot.unusable(f"want at most {at_most} {what} in all")
     return tuple(found)
 

@@ -228,6 +228,15 @@ def test_aliases_cannot_make_a_small_file_large() -> None:
     assert problems(text) == ["s.yaml:1: its aliases make more than 100000 values of it: write less"]
 
 
+def test_aliases_cannot_make_many_nodes_of_one_group() -> None:
+    """Those of the same names count, too, and the third group is not looked at."""
+    found = problems(HEAD + "nodes:\n  - &g {name: n, count: 4000}\n" + "  - *g\n" * 900)
+    assert found == [
+        "s.yaml:5: nodes: want at most 5000 nodes in all",
+        "s.yaml:5: nodes[1]: n-1 is in nodes[0] already: names must be unique",
+    ]
+
+
 def test_an_alias_that_contains_itself_is_refused() -> None:
     """It is read as deep as the schema goes, and no deeper."""
     assert problems(HEAD + "vms: &v [*v]") == ["s.yaml:4: vms[0]: want a group of VMs, not a list"]
