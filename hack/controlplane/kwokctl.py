@@ -27,8 +27,8 @@ ComponentArgs = Mapping[str, Mapping[str, str]]
 # There is one instance of each: electing a leader would only make a restarted one idle until the lease of its
 # predecessor ends.
 _NO_ELECTION = {"leader-elect": "false"}
-# Its controllers act as service accounts of their own, as on other clusters: rules that exempt the garbage collector, say,
-# can tell it from a person.
+# Its controllers act as service accounts of their own, as on other clusters: rules that exempt the garbage collector,
+# say, can tell it from a person.
 _OUR_ARGS: ComponentArgs = {
     "kube-controller-manager": {**_NO_ELECTION, "use-service-account-credentials": "true"},
     "kube-scheduler": _NO_ELECTION,

@@ -65,7 +65,13 @@ def test_component_arguments_come_after_our_own() -> None:
 
     assert patches == [
         {"name": "kube-apiserver", "extraArgs": [{"key": "max-requests-inflight", "value": "400"}]},
-        {"name": "kube-controller-manager", "extraArgs": [{"key": "leader-elect", "value": "false"}]},
+        {
+            "name": "kube-controller-manager",
+            "extraArgs": [
+                {"key": "leader-elect", "value": "false"},
+                {"key": "use-service-account-credentials", "value": "true"},
+            ],
+        },
         {
             "name": "kube-scheduler",
             "extraArgs": [{"key": "leader-elect", "value": "false"}, {"key": "v", "value": "4"}],
