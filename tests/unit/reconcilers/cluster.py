@@ -2,16 +2,19 @@
 
 It keeps what the promises rest on: resource versions and UIDs, guards and their conflicts, names that are taken,
 graceful deletion on nodes, and it records every moment at which a VM had more than one live pod. Events reach the
-caches only when the test says so; replies can be lost after the write took effect, or the write can take effect late.
+caches only when the test says so, of each resource as many as it says; replies can be lost after the write took effect,
+or the write can take effect late. A test that must decide which request goes first sets `turn`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -36,6 +39,8 @@ from controller.reconcilers.vm import VMReconciler
 T = TypeVar("T")
 POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
 Document = dict[str, Any]
+LONGEST_REQUEST = 60.0
+"""Seconds after which the API server gives up any request (`--request-timeout`)."""
 
 
 @dataclass(slots=True)
@@ -60,13 +65,17 @@ class Cluster:
     requests: list[str] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
-    late: list[tuple[datetime, Document]] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
+    """Writes of a controller to a pod that no VM controls."""
+    late: list[tuple[datetime, Callable[[], object]]] = field(default_factory=list)
     log: list[tuple[str, Document, bool]] = field(default_factory=list)
     uids: int = 0
     unfit: set[str] = field(default_factory=set)
     """Nodes that the scheduler refuses for reasons of its own."""
     intercept: Callable[[str, str], Fault | None] | None = None
     """Asked at every write; may answer with a fault."""
+    turn: Callable[[str], Awaitable[None]] = field(default=lambda _: asyncio.sleep(0))
+    """Awaited by every request, told as its method and resource, before the server looks at it."""
 
     # --- what a user, the scheduler and the kubelet do -------------------------------------------------------
 
@@ -164,11 +173,12 @@ class Cluster:
     def pass_time(self, seconds: float) -> None:
         """Move the clock; late writes take effect on the way."""
         self.now += timedelta(seconds=seconds)
-        due = [document for at, document in self.late if at <= self.now]
-        self.late = [(at, document) for at, document in self.late if at > self.now]
-        for document in due:
-            if (PODS.plural, _key(document)) not in self.objects:
-                self._add(PODS.plural, document)
+        due = [write for at, write in self.late if at <= self.now]
+        self.late = [(at, write) for at, write in self.late if at > self.now]
+        for write in due:
+            # Nobody is there any more who would be told that it was refused.
+            with suppress(errors.StatusError):
+                write()
 
     # --- what a test looks at --------------------------------------------------------------------------------
 
@@ -198,7 +208,7 @@ class Cluster:
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read the newest state."""
-        await asyncio.sleep(0)
+        await self.turn(f"get {resource.plural}")
         self.requests.append(f"get {resource.plural}")
         return _decode(self._find(resource.plural, f"{namespace or ''}/{name}"), resource.type)
 
@@ -212,7 +222,7 @@ class Cluster:
         continue_token: str = "",
     ) -> Page[T]:
         """Read all of one kind, in one page."""
-        await asyncio.sleep(0)
+        await self.turn(f"list {resource.plural}")
         assert (namespace, label_selector, continue_token) == (None, None, "")
         assert limit > 0
         self.requests.append(f"list {resource.plural}")
@@ -225,22 +235,10 @@ class Cluster:
         self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
     ) -> T:
         """Create, unless the name is taken."""
-        await asyncio.sleep(0)
+        await self.turn(f"create {resource.plural}")
         document = {**body, "metadata": {**body["metadata"], "namespace": namespace}, "status": {"phase": "Pending"}}
-        fault = self._fault("create", resource.plural)
-        if fault is not None and fault.late:
-            assert fault.late <= server_deadline, "the server gives up at its deadline"
-            self.late.append((self.now + timedelta(seconds=fault.late), document))
-            raise fault.error
-        if fault is not None and not fault.commit:
-            raise fault.error
-        if (resource.plural, _key(document)) in self.objects:
-            raise errors.AlreadyExistsError(409, "AlreadyExists", f"{_key(document)} already exists")
-        self.writes.append(f"create {resource.plural}")
-        made = self._add(resource.plural, document)
-        if fault is not None:
-            raise fault.error
-        return _decode(made, resource.type)
+        write = partial(self._create, resource.plural, document)
+        return _decode(self._write("create", resource.plural, write, deadline=server_deadline), resource.type)
 
     async def merge_patch(
         self,
@@ -252,24 +250,9 @@ class Cluster:
         subresource: str | None = None,
     ) -> T:
         """Patch, if the guards hold; a patch that changes nothing writes nothing."""
-        await asyncio.sleep(0)
-        fault = self._fault("patch", resource.plural)
-        if fault is not None and not fault.commit:
-            raise fault.error
-        document = self._find(resource.plural, f"{namespace or ''}/{name}")
-        guard = body["metadata"]
-        self._guard(document, guard.get("uid"), guard.get("resourceVersion"))
-        parts = ("status",) if subresource == "status" else ("metadata", "spec")
-        change = {part: body[part] for part in parts if part in body}
-        if "metadata" in change:
-            change["metadata"] = {k: v for k, v in guard.items() if k not in ("uid", "resourceVersion")}
-        patched = _merge(document, change)
-        if patched != document:
-            self.writes.append(f"patch {resource.plural}")
-            document = self._store(resource.plural, patched)
-        if fault is not None:
-            raise fault.error
-        return _decode(document, resource.type)
+        await self.turn(f"patch {resource.plural}")
+        write = partial(self._patch, resource.plural, f"{namespace or ''}/{name}", body, subresource)
+        return _decode(self._write("patch", resource.plural, write), resource.type)
 
     async def delete(
         self,
@@ -282,24 +265,65 @@ class Cluster:
         grace_seconds: int | None = None,
     ) -> str:
         """Delete, if the guards hold; a bound pod terminates first unless it gets no grace."""
-        await asyncio.sleep(0)
-        fault = self._fault("delete", resource.plural)
-        if fault is not None and not fault.commit:
-            raise fault.error
-        document = self._find(resource.plural, f"{namespace or ''}/{name}")
-        self._guard(document, uid, resource_version)
-        self.writes.append(f"delete {resource.plural}")
-        if document.get("spec", {}).get("nodeName") and grace_seconds != 0:
-            metadata = {**document["metadata"], "deletionTimestamp": timestamp(self.now)}
-            document = self._store(resource.plural, {**document, "metadata": metadata})
-        else:
-            self._remove(resource.plural, document)
-        if fault is not None:
-            raise fault.error
-        version: str = document["metadata"]["resourceVersion"]
+        await self.turn(f"delete {resource.plural}")
+        key = f"{namespace or ''}/{name}"
+        write = partial(self._delete, resource.plural, key, uid, resource_version, grace_seconds)
+        version: str = self._write("delete", resource.plural, write)["metadata"]["resourceVersion"]
         return version
 
     # --- inside ----------------------------------------------------------------------------------------------
+
+    def _write(
+        self, method: str, plural: str, write: Callable[[], Document], *, deadline: float = LONGEST_REQUEST
+    ) -> Document:
+        """Carry a write out, unless a fault has it otherwise."""
+        fault = self._fault(method, plural)
+        if fault is None:
+            return write()
+        if fault.late:
+            assert fault.late <= deadline, "the server gives up at its deadline"
+            self.late.append((self.now + timedelta(seconds=fault.late), write))
+        elif fault.commit:
+            write()
+        raise fault.error
+
+    def _create(self, plural: str, document: Document) -> Document:
+        if (plural, _key(document)) in self.objects:
+            raise errors.AlreadyExistsError(409, "AlreadyExists", f"{_key(document)} already exists")
+        self.writes.append(f"create {plural}")
+        return self._add(plural, document)
+
+    def _patch(self, plural: str, key: str, body: Mapping[str, Any], subresource: str | None) -> Document:
+        document = self._find(plural, key)
+        guard = body["metadata"]
+        self._guard(document, guard.get("uid"), guard.get("resourceVersion"))
+        parts = ("status",) if subresource == "status" else ("metadata", "spec")
+        change = {part: body[part] for part in parts if part in body}
+        if "metadata" in change:
+            change["metadata"] = {k: v for k, v in guard.items() if k not in ("uid", "resourceVersion")}
+        patched = _merge(document, change)
+        if patched != document:
+            self._written("patch", plural, document)
+            document = self._store(plural, patched)
+        return document
+
+    def _delete(
+        self, plural: str, key: str, uid: str, resource_version: str | None, grace_seconds: int | None
+    ) -> Document:
+        document = self._find(plural, key)
+        self._guard(document, uid, resource_version)
+        self._written("delete", plural, document)
+        if document.get("spec", {}).get("nodeName") and grace_seconds != 0:
+            metadata = {**document["metadata"], "deletionTimestamp": timestamp(self.now)}
+            return self._store(plural, {**document, "metadata": metadata})
+        self._remove(plural, document)
+        return document
+
+    def _written(self, method: str, plural: str, document: Document) -> None:
+        """Note a write of a controller, and whether it had any business there."""
+        self.writes.append(f"{method} {plural}")
+        if plural == PODS.plural and _decode(document, Pod).owner is None:
+            self.touched.append(f"{method} pods {_key(document)}")
 
     def _fault(self, method: str, plural: str) -> Fault | None:
         self.requests.append(f"{method} {plural}")
@@ -359,6 +383,7 @@ class Process:
         self.pending: dict[str, None] = {}
         self.moving: dict[str, None] = {}
         self.events: list[Event] = []
+        self._queues = {"vms": self.pending, "migrations": self.moving}
         self._stores: dict[str, Store[Any]] = {
             VIRTUAL_MACHINES.plural: self.caches.vms,
             PODS.plural: self.caches.pods,
@@ -371,7 +396,7 @@ class Process:
             NODES.plural: Node,
             MIGRATIONS.plural: VirtualMachineMigration,
         }
-        self._read = len(cluster.log)
+        self._read = dict.fromkeys(self._stores, len(cluster.log))
         for plural, store in self._stores.items():
             items = [
                 _decode(document, self._types[plural])
@@ -422,14 +447,40 @@ class Process:
 
     def deliver(self, *, withhold: str | None = None) -> None:
         """Let the watches catch up; those of one resource may be late."""
-        for plural, document, deleted in self.cluster.log[self._read :]:
-            if plural == withhold:
+        for plural in self._stores:
+            if plural != withhold:
+                self.deliver_some(plural, len(self.cluster.log))
+
+    def deliver_some(self, plural: str, count: int) -> None:
+        """Let the watch of one resource show its next `count` events."""
+        for at in range(self._read[plural], len(self.cluster.log)):
+            kind, document, deleted = self.cluster.log[at]
+            if kind != plural:
                 continue
+            if not count:
+                return
+            count -= 1
+            self._read[plural] = at + 1
             item = _decode(document, self._types[plural])
             # An object that leaves the selection reaches its watcher as deleted.
             self._stores[plural].apply(item, deleted=deleted or not self._selected(plural, document))
-        if withhold is None:
-            self._read = len(self.cluster.log)
+        self._read[plural] = len(self.cluster.log)
+
+    def queued(self) -> list[tuple[str, str]]:
+        """Return what waits for a worker: the queue's name, and the key."""
+        return [(name, key) for name, queue in self._queues.items() for key in queue]
+
+    async def work(self, name: str, key: str) -> None:
+        """Do what a worker does with a key of the queue `vms` or `migrations`."""
+        queue = self._queues[name]
+        queue.pop(key, None)
+        reconcile = self.reconciler.reconcile if name == "vms" else self.migrations.reconcile
+        try:
+            result = await reconcile(key)
+        except errors.KubeError:
+            result = Result(retry=True)
+        if result.retry or result.requeue_after is not None:
+            queue[key] = None
 
     async def reconcile(self, key: str = "default/vm-1") -> Result | errors.KubeError:
         """Reconcile once, whatever the queue says; return the error where a worker would back off."""
