@@ -77,7 +77,7 @@ class _Unload:
 
     async def run(self) -> Removed:
         """Remove VMs, then nodes."""
-        vms = await everything(self._client, VIRTUAL_MACHINES, label_selector=self._label)
+        vms = await self._vms()
         nodes = await everything(self._client, NODES, label_selector=self._label)
         self._total = len(vms) + len(nodes)
         if vms:
@@ -87,6 +87,12 @@ class _Unload:
         return Removed(
             vms=tuple(sorted(vm.metadata.key for vm in vms)), nodes=tuple(sorted(node.metadata.name for node in nodes))
         )
+
+    async def _vms(self) -> list[VirtualMachine]:
+        try:
+            return await everything(self._client, VIRTUAL_MACHINES, label_selector=self._label)
+        except NotFoundError:  # our resources were taken away, and all VMs with them; nodes may be left
+            return []
 
     async def _remove_vms(self, vms: list[VirtualMachine], nodes: int) -> None:
         view = View()

@@ -125,6 +125,18 @@ async def test_progress_counts_what_is_gone() -> None:
     assert all(report.total == 3 for report in reports)
 
 
+async def test_without_our_resources_the_nodes_go() -> None:
+    """The VMs went with the resource."""
+    api = loaded()
+
+    def unknown(request: str) -> None:
+        if request == "LIST virtualmachines":
+            raise errors.NotFoundError(404, "", "404 page not found")
+
+    api.before = unknown
+    assert await unloaded(api) == Removed((), ("n-1",))
+
+
 async def test_a_refused_delete_ends_it() -> None:
     """A person has to know."""
     api = loaded()
