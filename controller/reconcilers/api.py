@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from controller.domain.objects import ObjectMeta
 from controller.kube import errors
 from controller.kube.client import Page
 from controller.kube.resources import Resource
@@ -64,6 +65,24 @@ class Api(Protocol):
     ) -> str:
         """Delete exactly one object."""
         ...
+
+
+async def patch_status(api: Api, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T | None:
+    """Merge `status` into an object that is still as the cache shows it; return it, or None if it is gone.
+
+    Raises ConflictError if it changed meanwhile.
+    """
+    guard = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+    try:
+        return await api.merge_patch(
+            resource,
+            metadata.name,
+            {"metadata": guard, "status": status},
+            namespace=metadata.namespace,
+            subresource="status",
+        )
+    except errors.NotFoundError:
+        return None
 
 
 class Fenced:

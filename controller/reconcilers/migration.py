@@ -31,7 +31,7 @@ from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.api import Api
+from controller.reconcilers.api import Api, patch_status
 from controller.reconcilers.sources import Caches
 from controller.reconcilers.turns import Turns
 from controller.reconcilers.vm import CACHE_PATIENCE, Record
@@ -249,33 +249,18 @@ class MigrationReconciler:
         return True
 
     async def _write(self, status: MigrationStatus, key: str, item: VirtualMachineMigration, caches: Caches) -> bool:
-        metadata = item.metadata
-        body = {
-            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
-            "status": codec.merge_patch_of(status),
-        }
-        try:
-            written = await self._client.merge_patch(
-                MIGRATIONS, metadata.name, body, namespace=metadata.namespace, subresource="status"
-            )
-        except errors.NotFoundError:
-            return False  # deleted meanwhile: its claim, if it has one, is released by the next reconcile
+        written = await patch_status(self._client, MIGRATIONS, item.metadata, codec.merge_patch_of(status))
+        if written is None:
+            return False  # its claim, if it has one, is released by the next reconcile
         self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
         for event in events.migration_transitions(item, status):
-            self._record(metadata, event)
+            self._record(item.metadata, event)
         return True
 
     async def _claim(self, claim: Claim | None, key: str, vm: VirtualMachine, caches: Caches) -> None:
-        metadata = vm.metadata
-        body = {
-            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
-            "status": {"migration": msgspec.to_builtins(claim)},
-        }
-        try:
-            written = await self._client.merge_patch(
-                VIRTUAL_MACHINES, metadata.name, body, namespace=metadata.namespace, subresource="status"
-            )
-        except errors.NotFoundError:
+        body = {"migration": msgspec.to_builtins(claim)}
+        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, body)
+        if written is None:
             self._end_turn(key)
             return
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)

@@ -23,7 +23,7 @@ from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.api import Api
+from controller.reconcilers.api import Api, patch_status
 from controller.reconcilers.sources import Caches, vm_key
 
 _log = structlog.get_logger(__name__)
@@ -352,14 +352,10 @@ class VMReconciler:
         return await self._client.merge_patch(PODS, pod.metadata.name, body, namespace=pod.metadata.namespace)
 
     async def _write_status(self, action: domain.WriteStatus, key: str, vm: VirtualMachine, caches: Caches) -> None:
-        guard = {"uid": vm.metadata.uid, "resourceVersion": vm.metadata.resource_version}
-        body = {"metadata": guard, "status": codec.merge_patch_of(action.status)}
-        try:
-            written = await self._client.merge_patch(
-                VIRTUAL_MACHINES, vm.metadata.name, body, namespace=vm.metadata.namespace, subresource="status"
-            )
-        except errors.NotFoundError:
-            return  # deleted meanwhile; its pods are collected when the watch says so
+        body = codec.merge_patch_of(action.status)
+        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, body)
+        if written is None:
+            return  # its pods are collected when the watch says so
         self._seen.pop(key, None)
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
         for event in events.transitions(vm.status, action.status):
