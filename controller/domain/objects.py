@@ -265,6 +265,41 @@ class Lease(Value, frozen=True):
     spec: LeaseSpec = LeaseSpec()
 
 
+class UserInfo(Value, frozen=True):
+    """authenticationv1.UserInfo: whom a token speaks for."""
+
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = {}
+
+
+class TokenReviewStatus(Value, frozen=True):
+    """What the API server makes of a token."""
+
+    authenticated: bool = False
+    user: UserInfo = UserInfo()
+
+
+class TokenReview(Value, frozen=True):
+    """authenticationv1.TokenReview, without the token."""
+
+    status: TokenReviewStatus = TokenReviewStatus()
+
+
+class SubjectAccessReviewStatus(Value, frozen=True):
+    """Whether a user may do something; neither means no."""
+
+    allowed: bool = False
+    denied: bool = False
+
+
+class SubjectAccessReview(Value, frozen=True):
+    """authorizationv1.SubjectAccessReview, without the question."""
+
+    status: SubjectAccessReviewStatus = SubjectAccessReviewStatus()
+
+
 class Taint(Value, frozen=True):
     """corev1.Taint."""
 

@@ -24,6 +24,10 @@ class NotLeadingError(KubeError):
     """This process does not hold the lease, so it did not send the write."""
 
 
+class InvalidNameError(KubeError):
+    """A name that no object can have. It would lead to another URL, so nothing was sent."""
+
+
 class TransportError(KubeError):
     """No reply: refused, reset, timed out, or cut off before it was whole."""
 

@@ -1,14 +1,31 @@
-"""Resources as typed constants: where a kind lives, and the value it decodes into."""
+"""Resources as typed constants: where a kind lives, and the value it decodes into.
+
+Guarantees: a name, wherever it comes from, is one segment of a URL's path, or refused.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+from urllib.parse import quote
 
 from controller.domain import names
-from controller.domain.objects import Lease, Node, ObjectMeta, Pod, Value, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import (
+    Lease,
+    Node,
+    ObjectMeta,
+    Pod,
+    SubjectAccessReview,
+    TokenReview,
+    Value,
+    VirtualMachine,
+    VirtualMachineMigration,
+)
+from controller.kube.errors import InvalidNameError
 
 T = TypeVar("T")
+
+_NO_NAMES: Final = frozenset(("", ".", ".."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +38,20 @@ class Resource(Generic[T]):
     type: type[T]
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """URL path of a collection, an object or a subresource."""
+        """URL path of a collection, an object or a subresource. Raises InvalidNameError."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace is not None:
-            parts += ["namespaces", namespace]
+            parts += ["namespaces", _segment(namespace)]
         parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part is not None]
+        parts += [_segment(part) for part in (name, subresource) if part is not None]
         return "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    """Return a name as a path's segment. The API server forbids what is refused here in every kind's names."""
+    if name in _NO_NAMES or "/" in name or "%" in name:
+        raise InvalidNameError(f"{name!r} cannot be a name: it must not be empty, . or .., nor contain / or %")
+    return quote(name, safe="")
 
 
 class ObjectOnly(Value, frozen=True):
@@ -41,4 +65,6 @@ PODS = Resource("", "v1", "pods", Pod)
 MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration)
 NODES = Resource("", "v1", "nodes", Node)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", Lease)
+TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", TokenReview)
+SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", SubjectAccessReview)
 EVENTS = Resource("events.k8s.io", "v1", "events", ObjectOnly)

@@ -82,5 +82,7 @@ def translated(error: errors.KubeError) -> SimulatorError:
             return CRDMissingError("the cluster does not know our resources: install them with hack/setup_vm_crd.sh")
         case errors.StatusError():
             return RefusedError(one_line(error.message), code=error.code, reason=error.reason)
+        case errors.InvalidNameError():
+            return InvalidValueError(str(error))
         case _:  # no credentials, or a reply that is none of an API server's
             return NoClusterError(one_line(str(error)))

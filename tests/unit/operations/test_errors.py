@@ -7,6 +7,7 @@ import pytest
 from controller.kube import errors as kube
 from controller.operations.errors import (
     CRDMissingError,
+    InvalidValueError,
     NoClusterError,
     RefusedError,
     SimulatorError,
@@ -25,6 +26,7 @@ from controller.operations.errors import (
         (kube.NotFoundError(404, "NotFound", 'namespaces "x" not found'), RefusedError),
         (kube.ForbiddenError(403, "Forbidden", "no"), RefusedError),
         (kube.ServerError(500, "InternalError", "oops"), RefusedError),
+        (kube.InvalidNameError("'..' cannot be a name"), InvalidValueError),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

@@ -1,0 +1,72 @@
+"""What the code must not contain: ways by which a name from outside would run, or be read as something else."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCES = [path for folder in ("controller", "hack") for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+
+FORBIDDEN_CALLS = {
+    *("eval", "exec", "compile", "__import__"),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("asyncio.create_subprocess_shell", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
+    *("tempfile.mktemp", "ssl._create_unverified_context"),
+}
+FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "telnetlib", "commands"}
+LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+
+
+def literal(node: ast.expr) -> bool:
+    """Whether an expression is a literal, or one of two."""
+    return isinstance(node, ast.Constant) or (
+        isinstance(node, ast.IfExp) and literal(node.body) and literal(node.orelse)
+    )
+
+
+def problems(tree: ast.AST) -> Iterator[str]:
+    """Yield what is wrong with a module, each with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (f"{node.lineno}: imports {name}" for name in modules if name in FORBIDDEN_MODULES)
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if name in FORBIDDEN_CALLS:
+            yield f"{node.lineno}: calls {name}"
+        for keyword in node.keywords:
+            constant = keyword.value.value if isinstance(keyword.value, ast.Constant) else True
+            if keyword.arg == "shell" and constant is not False:
+                yield f"{node.lineno}: starts a shell"
+        logger, _, method = name.rpartition(".")
+        if logger.endswith("_log") and method in LOG_METHODS and not literal(node.args[0]):
+            yield f"{node.lineno}: logs an event that is not a literal"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_nothing_from_outside_is_run_or_unpacked_or_becomes_a_log_format(path: Path) -> None:
+    """No shell, no evaluation, no loader that makes objects; what a log line is about goes into its fields."""
+    assert list(problems(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("subprocess.run('x', shell=True)", "1: starts a shell"),
+        ("subprocess.run('x', shell=wanted)", "1: starts a shell"),
+        ("import pickle", "1: imports pickle"),
+        ("from pickle import loads", "1: imports pickle"),
+        ("yaml.load(text, Loader=yaml.Loader)", "1: calls yaml.load"),
+        ("eval(text)", "1: calls eval"),
+        ("_log.info(f'VM {name}')", "1: logs an event that is not a literal"),
+        ("self._log.warning('VM %s' % name)", "1: logs an event that is not a literal"),
+    ],
+)
+def test_the_check_finds_what_it_is_for(source: str, problem: str) -> None:
+    """A check that finds nothing anywhere would pass, too."""
+    assert list(problems(ast.parse(source))) == [problem]
