@@ -38,7 +38,7 @@ UNHURRIED: Final = 16
 """VMs that may be on their way to Running at the same time with every phase published at once."""
 PUBLISH_PACE: Final = 0.02
 """Seconds by which each VM beyond puts off the publication of what will soon be past."""
-PUBLISH_PATIENCE: Final = 10.0
+PUBLISH_PATIENCE: Final = 5.0
 """Seconds by which it is put off at most."""
 CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
