@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane.plane import ControlPlane
+from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,7 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane with three fake nodes and our CRDs."""
-    with ControlPlane(tmp_path_factory.mktemp("plane") / "state", nodes=3) as plane:
+    directory = tmp_path_factory.mktemp("plane")
+    with ControlPlane(directory / "state", nodes=3, audit_policy=accounts.audit_policy(directory)) as plane:
         environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
         subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
         yield plane

@@ -16,6 +16,7 @@ from controller.domain import names
 from controller.sdk.errors import RefusedError
 from controller.sdk.vm_manager import VMManager
 from hack.controlplane.plane import ControlPlane
+from tests.integration import accounts
 from tests.integration.tools import PATIENCE, Controller, Kubectl, KubectlError, eventually, vm_manifest
 
 POLICIES = Path(__file__).resolve().parents[2] / "manifests" / "admission"
@@ -48,8 +49,9 @@ MERGE = ("--type=merge", "-p")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of this module's own: policies hold in all of it. Its controllers have accounts, as elsewhere."""
     arguments = {"kube-controller-manager": {"use-service-account-credentials": "true"}}
-    directory = tmp_path_factory.mktemp("admission-plane") / "state"
-    with ControlPlane(directory, nodes=2, component_args=arguments) as plane:
+    directory = tmp_path_factory.mktemp("admission-plane")
+    policy = accounts.audit_policy(directory)
+    with ControlPlane(directory / "state", nodes=2, component_args=arguments, audit_policy=policy) as plane:
         Kubectl(plane.kubectl, plane.kubeconfig)("apply", "--server-side", "-f", str(POLICIES.parent / "crds"))
         yield plane
 

@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from hack.controlplane.plane import ControlPlane
+from tests.integration import accounts
 from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import PATIENCE, Controller, Kubectl, Output
 
@@ -96,7 +97,8 @@ def _read(terminal: int) -> bytes:
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Make a control plane of this module's own, since drains cordon nodes; our resources come later."""
-    with ControlPlane(tmp_path_factory.mktemp("cli-plane") / "state", nodes=len(NODES)) as plane:
+    directory = tmp_path_factory.mktemp("cli-plane")
+    with ControlPlane(directory / "state", nodes=len(NODES), audit_policy=accounts.audit_policy(directory)) as plane:
         yield plane
 
 

@@ -20,6 +20,7 @@ import pytest
 from controller import __version__
 from hack.controlplane.plane import ControlPlane
 from hack.controlplane.sockets import listening_sockets
+from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,7 +29,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Make a control plane of this module's own: its API server may fail, and no other controller acts in it."""
-    with ControlPlane(tmp_path_factory.mktemp("own-plane") / "state", nodes=2) as plane:
+    directory = tmp_path_factory.mktemp("own-plane")
+    with ControlPlane(directory / "state", nodes=2, audit_policy=accounts.audit_policy(directory)) as plane:
         Kubectl(plane.kubectl, plane.kubeconfig)("apply", "-f", str(REPOSITORY / "manifests" / "crds"))
         yield plane
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hack.controlplane.plane import ControlPlane
+from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, LivePods, eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of this module's own: nodes are cordoned, tainted and deleted in it, and its scheduler stops."""
-    with ControlPlane(tmp_path_factory.mktemp("migration-plane") / "state", nodes=3) as plane:
+    directory = tmp_path_factory.mktemp("migration-plane")
+    with ControlPlane(directory / "state", nodes=3, audit_policy=accounts.audit_policy(directory)) as plane:
         Kubectl(plane.kubectl, plane.kubeconfig)("apply", "--server-side", "-f", str(REPOSITORY / "manifests" / "crds"))
         yield plane
 

@@ -22,6 +22,8 @@ from uuid import uuid4
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.integration import accounts
+
 PATIENCE = 15.0
 """Seconds within which the cluster must come to what a test waits for."""
 
@@ -264,11 +266,17 @@ class Controller:
     @classmethod
     @contextmanager
     def start(cls, kubeconfig: Path, log: Path, *arguments: str) -> Iterator[Self]:
-        """Run the controller on a free port while the context lasts; a stop must be clean."""
-        common = ("--kubeconfig", str(kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
+        """Run the controller on a free port while the context lasts; a stop must be clean.
+
+        `kubeconfig` is the administrator's. The controller acts under its own account, with the rights that
+        manifests/base gives it, and must ask for nothing beyond them.
+        """
+        own = accounts.acting(kubeconfig, log.parent)
+        common = ("--kubeconfig", str(own), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
         with cls.run(log, *common, "--no-leader-elect", *arguments) as running:
             running.wait_for("caches filled")
             yield running
+        assert accounts.forbidden(kubeconfig, log) == []
 
     @classmethod
     @contextmanager

@@ -1,0 +1,113 @@
+"""The controller's own account: what the tests' controllers may do is what the manifests let them, and no more.
+
+Guarantees: `acting` gives a controller exactly the rights of manifests/base, its token from the TokenRequest API;
+`forbidden` tells of each request that went beyond them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hack.controlplane.binaries import find_kubectl
+from hack.controlplane.layout import Layout
+from hack.controlplane.plane import default_sources
+
+MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
+ACCOUNT = "vmsim-controller"
+HOME = "default"
+"""Namespace of the tests' accounts and leases, since it is the one that the administrator's kubeconfig means."""
+
+_RIGHTS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+_DENIED = '"authorization.k8s.io/decision":"forbid"'
+_TOLD = re.compile(r'[^"]*User \\*"system:serviceaccount:[^"]*" cannot .*')
+
+
+def user(namespace: str = HOME) -> str:
+    """Return the name under which the API server knows the account."""
+    return f"system:serviceaccount:{namespace}:{ACCOUNT}"
+
+
+def audit_policy(directory: Path, *users: str) -> Path:
+    """Write a policy by which the API server notes what accounts ask for (the tests' one, unless others are named)."""
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": list(users or (user(),))}],
+    }
+    path = directory / "audit-policy.json"
+    path.write_text(json.dumps(policy))
+    return path
+
+
+def acting(administrator: Path, directory: Path) -> Path:
+    """Return a kubeconfig of the controller's account in the administrator's cluster; make the account if need be.
+
+    A cluster that asks nobody for credentials cannot tell accounts apart: its kubeconfig is returned as it is.
+    """
+    config = administrator.read_text()
+    if not any(entry["user"] for entry in yaml.safe_load(config).get("users") or ()):
+        return administrator
+    return write_kubeconfig(administrator, directory / "controller.kubeconfig", _installed(administrator, config))
+
+
+@lru_cache(maxsize=8)
+def _installed(administrator: Path, config: str) -> str:
+    """Install the rights of manifests/base, once for each cluster; return a token that lives an hour."""
+    assert config
+    kubectl = find_kubectl(default_sources().search_path, default_sources().beside)
+    documents = yaml.safe_load_all(_run(kubectl, "kustomize", str(MANIFESTS / "base")))
+    rights = [document for document in documents if document["kind"] in _RIGHTS]
+    for document in rights:
+        for item in (document["metadata"], *document.get("subjects", ())):
+            if "namespace" in item:
+                item["namespace"] = HOME
+    flag = f"--kubeconfig={administrator}"
+    _run(kubectl, flag, "apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
+    return _run(kubectl, flag, "create", "token", ACCOUNT, f"--namespace={HOME}").strip()
+
+
+def write_kubeconfig(administrator: Path, path: Path, token: str, namespace: str = HOME) -> Path:
+    """Write a kubeconfig for the administrator's cluster with somebody else's token."""
+    config = yaml.safe_load(administrator.read_text())
+    context = next(entry for entry in config["contexts"] if entry["name"] == config["current-context"])["context"]
+    config["users"] = [{"name": ACCOUNT, "user": {"token": token}}]
+    config["contexts"] = [
+        {
+            "name": config["current-context"],
+            "context": {"cluster": context["cluster"], "user": ACCOUNT, "namespace": namespace},
+        }
+    ]
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def forbidden(administrator: Path, log: Path) -> list[str]:
+    """Return what the account was forbidden: by the API server's audit log, if there is one, and by a controller's."""
+    audit = Layout.of(administrator.parent).audit_log
+    lines = audit.read_text().splitlines() if audit.exists() else []
+    denied = [json.loads(line) for line in lines if _DENIED in line and f'"username":"{user()}"' in line]
+    return [*map(described, denied), *_TOLD.findall(log.read_text())]
+
+
+def described(entry: dict[str, Any]) -> str:
+    """Name a request of the audit log in short."""
+    return f"{entry['verb']} {entry['requestURI']}"
+
+
+def asked(log: Path, username: str) -> list[dict[str, Any]]:
+    """Return the audit log's entries about a user."""
+    entries: Iterable[dict[str, Any]] = map(json.loads, log.read_text().splitlines())
+    return [entry for entry in entries if entry["user"]["username"] == username]
+
+
+def _run(*command: str | Path, stdin: str | None = None) -> str:
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=60).stdout
