@@ -24,6 +24,8 @@ MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 ACCOUNT = "vmsim-controller"
 HOME = "default"
 """Namespace of the tests' accounts and leases, since it is the one that the administrator's kubeconfig means."""
+SHIPPED_HOME = "vmsim-system"
+"""Namespace of the account and the lease as the manifests have it."""
 
 _RIGHTS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 _DENIED = '"authorization.k8s.io/decision":"forbid"'
@@ -88,6 +90,14 @@ def write_kubeconfig(administrator: Path, path: Path, token: str, namespace: str
     ]
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def acting_as_shipped(administrator: Path, directory: Path) -> Path:
+    """Return a kubeconfig of the account that manifests/base, applied before, has made in its own namespace."""
+    kubectl = find_kubectl(default_sources().search_path, default_sources().beside)
+    flag = f"--kubeconfig={administrator}"
+    token = _run(kubectl, flag, "create", "token", ACCOUNT, f"--namespace={SHIPPED_HOME}").strip()
+    return write_kubeconfig(administrator, directory / "controller.kubeconfig", token, SHIPPED_HOME)
 
 
 def forbidden(administrator: Path, log: Path) -> list[str]:
