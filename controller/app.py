@@ -9,6 +9,7 @@ nothing it started outlives it; who stands by has warm caches, answers probes an
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import time
 from collections.abc import Collection, Coroutine, Mapping
@@ -33,11 +34,14 @@ from controller.manager import Manager, Options
 from controller.reconcilers.api import Fenced
 from controller.reconcilers.sources import Caches
 from controller.telemetry import metrics
+from controller.telemetry.address import is_loopback, parse_address
+from controller.telemetry.auth import ScrapeGuard
 from controller.telemetry.exposition import Source
 from controller.telemetry.health import Health, LoopMonitor
 from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
 from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.server import Server
+from controller.telemetry.tls import Certificates, Files
 from controller.telemetry.transport import ReflectorMetrics, RequestMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
 
@@ -68,7 +72,8 @@ class Settings:
     """What a person can choose.
 
     `namespaces` empty means all, `controller_class` None the default class, `selector` empty every VM of the class;
-    without `leader_election` the process acts at once.
+    without a `certificate` the server speaks no TLS, with `metrics_auth` scrapes need a token; without
+    `leader_election` the process acts at once.
     """
 
     kubeconfig: str | None
@@ -76,6 +81,8 @@ class Settings:
     controller_class: str | None
     selector: str
     bind_address: str
+    certificate: Files | None
+    metrics_auth: bool
     vm_metrics: bool
     leader_election: LeaderElection | None
     controllers: Options
@@ -84,9 +91,11 @@ class Settings:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the controller until `stop` is set.
 
-    Raises CredentialsError or BindError when it cannot start, ControllerDiedError when it cannot go on.
+    Raises CredentialsError, CertificateError or BindError when it cannot start, ControllerDiedError when it cannot go
+    on.
     """
     rng = Random()  # noqa: S311 - jitter, no secret
+    certificates = Certificates(settings.certificate) if settings.certificate is not None else None
     source = credentials.find(settings.kubeconfig)
     monitor = LoopMonitor()
     registry = metrics.new_registry()
@@ -97,7 +106,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with await Client.connect(source, answered=RequestMetrics(registry).answered) as client:
         elector = _elector(client, settings, source, rng)
         health = Health(monitor, client.ready)
-        async with Server(settings.bind_address, registry, health, series) as server:
+        async with Server(
+            settings.bind_address,
+            registry,
+            health,
+            series,
+            tls=certificates.context if certificates is not None else None,
+            guard=_guard(client) if settings.metrics_auth else None,
+        ) as server:
             _log.info(
                 "starting",
                 version=__version__,
@@ -106,11 +122,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 workers=settings.controllers.workers,
                 metrics=f"{server.url}/metrics",
             )
+            _tell_exposure(settings)
             reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
             background = [
                 asyncio.create_task(monitor.run(), name="loop-monitor"),
                 *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
             ]
+            if certificates is not None:
+                background.append(asyncio.create_task(certificates.run(), name="certificates"))
             health.watch(background, reflectors)
             leadership = metrics.Leadership(registry, _lease_name(settings))
             manager = Manager(settings.controllers, caches, nodes, rng)
@@ -134,6 +153,21 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 if elector is not None:
                     await elector.release()
     _log.info("stopped")
+
+
+def _guard(client: Client) -> ScrapeGuard:
+    return ScrapeGuard(client, secret=secrets.token_bytes(32), clock=asyncio.get_running_loop().time)
+
+
+def _tell_exposure(settings: Settings) -> None:
+    """Say what others than this machine can see of the server, where that may be more than somebody meant."""
+    host, _ = parse_address(settings.bind_address)
+    if is_loopback(host):
+        return
+    if not settings.metrics_auth:
+        _log.info("anybody who reaches the address may scrape; --metrics-auth lets the API server decide who may")
+    elif settings.certificate is None:
+        _log.warning("tokens of scrapes travel unencrypted; set --metrics-cert-file and --metrics-key-file")
 
 
 def _lease_name(settings: Settings) -> str:

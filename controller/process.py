@@ -14,6 +14,7 @@ import sys
 from controller import app
 from controller.kube.errors import CredentialsError
 from controller.telemetry.address import BindError
+from controller.telemetry.tls import CertificateError
 
 
 def run_until_signal(settings: app.Settings) -> str | None:
@@ -21,7 +22,7 @@ def run_until_signal(settings: app.Settings) -> str | None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_main(settings))
-    except (CredentialsError, BindError, app.ControllerDiedError) as error:
+    except (CredentialsError, CertificateError, BindError, app.ControllerDiedError) as error:
         return str(error)
     return None
 

@@ -7,6 +7,7 @@ its flag and says what is wanted.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -45,6 +46,16 @@ def address(text: str) -> str:
     except BindError as error:
         raise typer.BadParameter(str(error), param_hint="--metrics-bind-address") from error
     return text
+
+
+def certificate_files(certificate: str | None, key: str | None) -> tuple[Path, Path] | None:
+    """Check that a certificate comes with its key; None means no TLS."""
+    if certificate and key:
+        return Path(certificate), Path(key)
+    if certificate or key:
+        given, missing = ("--metrics-cert-file", "--metrics-key-file")[:: 1 if certificate else -1]
+        raise typer.BadParameter(f"TLS takes both files: {missing} is not set", param_hint=given)
+    return None
 
 
 def namespaces(text: str) -> tuple[str, ...]:

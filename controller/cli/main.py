@@ -130,6 +130,32 @@ def controller(
             help="Where /metrics, /healthz and /readyz listen. Port 0 takes a free one and logs it.",
         ),
     ] = "127.0.0.1:8080",
+    metrics_cert_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_METRICS_CERT_FILE",
+            metavar="FILE",
+            help="Certificate, with its chain, for TLS on that address, probes included. Read again when it changes.",
+            show_default="no TLS",
+        ),
+    ] = None,
+    metrics_key_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_METRICS_KEY_FILE",
+            metavar="FILE",
+            help="Private key of that certificate.",
+            show_default="no TLS",
+        ),
+    ] = None,
+    metrics_auth: Annotated[
+        bool,
+        typer.Option(
+            "--metrics-auth/--no-metrics-auth",
+            envvar="VMSIM_METRICS_AUTH",
+            help="Answer /metrics only with a bearer token whose user the API server lets get the path /metrics.",
+        ),
+    ] = False,
     log_format: Annotated[
         LogFormat,
         typer.Option(envvar="VMSIM_LOG_FORMAT", help="auto: console on a terminal, JSON lines elsewhere."),
@@ -214,15 +240,18 @@ def controller(
     from controller.app import LeaderElection, Settings  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
     from controller.reconcilers.turns import Limits  # noqa: PLC0415
-    from controller.telemetry import logs  # noqa: PLC0415
+    from controller.telemetry import logs, tls  # noqa: PLC0415
 
     logs.configure(log_format, log_level)
+    certificate = flags.certificate_files(metrics_cert_file, metrics_key_file)
     settings = Settings(
         kubeconfig=kubeconfig,
         namespaces=flags.namespaces(namespaces),
         controller_class=flags.controller_class(controller_class),
         selector=flags.label_selector(selector),
         bind_address=flags.address(metrics_bind_address),
+        certificate=tls.Files(*certificate) if certificate is not None else None,
+        metrics_auth=metrics_auth,
         vm_metrics=vm_metrics,
         leader_election=LeaderElection(leader_elect_namespace) if leader_elect else None,
         controllers=Options(

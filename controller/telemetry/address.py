@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 
 class BindError(Exception):
     """The address cannot be listened on. The message names it and says why."""
@@ -15,3 +17,11 @@ def parse_address(text: str) -> tuple[str, int]:
             f"{text!r} is no address: want host:port, such as 127.0.0.1:8080, or 127.0.0.1:0 for a free port"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host; a name other than localhost counts as reachable by others."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

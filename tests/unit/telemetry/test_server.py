@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from controller.kube import errors
-from controller.telemetry.address import BindError, parse_address
+from controller.telemetry.address import BindError, is_loopback, parse_address
+from controller.telemetry.auth import Refusal
+from controller.telemetry.connections import Connections
 from controller.telemetry.health import Health, LoopMonitor
-from controller.telemetry.server import Server
+from controller.telemetry.server import Guard, Server
+from controller.telemetry.tls import Certificates
+from tests.certificates import self_signed
 
 
 async def reachable() -> None:
@@ -42,6 +49,9 @@ def new_server(
     registry: CollectorRegistry | None = None,
     synced: bool = True,
     alive: bool = True,
+    tls: ssl.SSLContext | None = None,
+    guard: Guard | None = None,
+    connections: Connections | None = None,
 ) -> Server:
     """Return a server of a process in a given state. Needs a running loop."""
     subject = Health(LoopMonitor(), reach_api)
@@ -51,7 +61,14 @@ def new_server(
         cache.synced.set()
     task: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0 if not alive else 3600), name="reflector")
     subject.watch([task], [("pods", cache)])
-    return Server(address, registry or CollectorRegistry(), subject)
+    return Server(
+        address,
+        registry or CollectorRegistry(),
+        subject,
+        tls=tls,
+        guard=guard,
+        connections=connections or Connections(),
+    )
 
 
 async def ask(server: Server, path: str) -> tuple[int, str]:
@@ -160,6 +177,225 @@ async def test_an_address_that_is_not_ours_is_a_bind_error(address: str) -> None
     with pytest.raises(BindError, match="--metrics-bind-address"):
         async with new_server(address):
             pass
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A pair for this machine."""
+    return Certificates(self_signed(tmp_path_factory.mktemp("pair"), "server"))
+
+
+@pytest.fixture
+def trusting(certificates: Certificates) -> ssl.SSLContext:
+    """What a client trusts that trusts our certificate alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificates.files.certificate)
+    return context
+
+
+async def test_with_a_certificate_everything_is_served_by_tls(
+    certificates: Certificates, trusting: ssl.SSLContext
+) -> None:
+    """And the URL says so."""
+    async with new_server(tls=certificates.context) as server, aiohttp.ClientSession() as session:
+        assert server.url.startswith("https://127.0.0.1:")
+        for path in ("/metrics", "/healthz", "/readyz"):
+            async with session.get(f"{server.url}{path}", ssl=trusting) as response:
+                assert response.status == 200
+
+
+async def test_with_a_certificate_nothing_is_served_without_tls(certificates: Certificates) -> None:
+    """The connection ends."""
+    async with new_server(tls=certificates.context) as server, aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(server.url.replace("https", "http") + "/healthz")
+
+
+# --- who may scrape --------------------------------------------------------------------------------------------
+
+
+class FakeGuard:
+    """Lets in whoever has the one header, and refuses others in one way."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+
+    async def refusal(self, authorization: str | None) -> Refusal | None:
+        """Decide."""
+        return None if authorization == "Bearer good" else self._refusal
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics?x=1", "/%6Detrics"])
+async def test_a_refused_scrape_gets_the_reason_and_nothing_else(path: str) -> None:
+    """However the path is written."""
+    registry = CollectorRegistry()
+    Gauge("things", "Number of things", registry=registry).set(3)
+    async with new_server(registry=registry, guard=FakeGuard(Refusal(403, "not you"))) as server:
+        assert await ask(server, path) == (403, "not you")
+
+
+@pytest.mark.parametrize(("status", "challenge"), [(401, "Bearer"), (403, None), (429, None), (500, None)])
+async def test_only_who_has_no_token_is_told_to_bring_one(status: int, challenge: str | None) -> None:
+    """As HTTP has it."""
+    async with (
+        new_server(guard=FakeGuard(Refusal(status, ""))) as server,
+        aiohttp.ClientSession() as session,
+        session.get(f"{server.url}/metrics") as response,
+    ):
+        assert (response.status, response.headers.get("WWW-Authenticate")) == (status, challenge)
+
+
+async def test_whom_the_guard_lets_in_gets_the_metrics() -> None:
+    """By the header as it was sent."""
+    async with (
+        new_server(guard=FakeGuard(Refusal(401, ""))) as server,
+        aiohttp.ClientSession(headers={"Authorization": "Bearer good"}) as session,
+        session.get(f"{server.url}/metrics") as response,
+    ):
+        assert response.status == 200
+
+
+async def test_probes_need_no_token() -> None:
+    """A kubelet has none of ours."""
+    async with new_server(guard=FakeGuard(Refusal(401, ""))) as server:
+        assert await ask(server, "/healthz") == (200, "ok")
+        assert await ask(server, "/readyz") == (200, "ok")
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect as a client that may write anything."""
+    where = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def status_of(server: Server, request: bytes) -> int | None:
+    """Send bytes; return the status of the answer, None if the connection was cut."""
+    async with connected(server) as (reader, writer):
+        try:
+            writer.write(request)
+            line = await reader.readline()
+        except ConnectionError:
+            return None
+        return int(line.split()[1]) if line else None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * (1024 * 1024) + b"\r\n\r\n",
+        b"GET /healthz?" + b"a" * (1024 * 1024) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X-Many: a\r\n" * 10_000 + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["header", "line", "headers", "TLS", "nonsense"],
+)
+async def test_a_request_that_is_too_large_or_none_is_refused_and_the_server_lives(request_: bytes) -> None:
+    """It is not even read to its end."""
+    async with new_server() as server:
+        status = await status_of(server, request_)
+        assert status is None or 400 <= status < 500
+        assert await ask(server, "/healthz") == (200, "ok")
+
+
+async def test_a_large_token_is_still_a_token() -> None:
+    """Some identity providers put all of one's groups into it."""
+    async with new_server() as server:
+        token = b"a" * 12 * 1024
+        request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+        assert await status_of(server, request) == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+async def test_only_reads_are_answered(method: str, path: str) -> None:
+    """Nothing that looks like a change is."""
+    async with new_server() as server:
+        status = await status_of(server, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert status is not None
+        assert 400 <= status < 500
+
+
+async def test_head_is_answered_without_a_body() -> None:
+    """By the same rules as GET."""
+    async with (
+        new_server() as server,
+        aiohttp.ClientSession() as session,
+        session.head(f"{server.url}/healthz") as response,
+    ):
+        assert (response.status, await response.text()) == (200, "")
+
+
+async def test_a_body_that_never_ends_is_cut_off() -> None:
+    """Its request is answered, and its connection closed."""
+    async with new_server() as server, connected(server) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "half"])
+async def test_a_client_that_sends_no_whole_request_is_cut_off(sent: bytes) -> None:
+    """In the real server after ten seconds."""
+    async with new_server(connections=Connections(first=0.2)) as server, connected(server) as (reader, writer):
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_a_client_that_sends_no_second_request_whole_is_cut_off() -> None:
+    """The first one buys it no more than the time between two."""
+    async with new_server(connections=Connections(following=0.2)) as server, connected(server) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /hea")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
+    """It would hold the answer, and its connection, for ever."""
+    registry = CollectorRegistry()
+    Gauge("things", "x" * 32 * 1024 * 1024, registry=registry)
+    connections = Connections(following=0.2)
+    async with new_server(registry=registry, connections=connections) as server, connected(server) as (_, writer):
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not connections.count:  # noqa: ASYNC110 - what has no event
+            await asyncio.sleep(0.01)
+        while connections.count:  # noqa: ASYNC110 - likewise; the limit of the test bounds it
+            await asyncio.sleep(0.01)
+
+
+async def test_whoever_holds_all_connections_shuts_out_nobody() -> None:
+    """The newest gets its answer."""
+    async with new_server(connections=Connections(most=5)) as server:
+        held = [await asyncio.open_connection(*server.url.removeprefix("http://").split(":")) for _ in range(20)]
+        assert await ask(server, "/healthz") == (200, "ok")
+        for _, writer in held:
+            writer.close()
+
+
+# --- addresses -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *[("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("localhost", True)],
+        *[("", False), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("vmsim.example", False)],  # noqa: S104
+    ],
+)
+def test_only_this_machine_s_own_addresses_are_loopback(host: str, expected: bool) -> None:  # noqa: FBT001 - a parameter
+    """Nothing that might be reached by others."""
+    assert is_loopback(host) is expected
 
 
 @pytest.mark.parametrize(

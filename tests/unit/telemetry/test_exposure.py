@@ -1,0 +1,79 @@
+"""What is logged about who can reach the server, and how files are named on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from structlog.testing import capture_logs
+
+from controller import app
+from controller.cli import flags
+from controller.domain.launcher import LauncherPolicy
+from controller.manager import Options
+from controller.reconcilers.turns import Limits
+from controller.telemetry.tls import Files
+
+
+def settings(address: str, *, tls: bool, auth: bool) -> app.Settings:
+    """Return settings that differ in these alone."""
+    return app.Settings(
+        kubeconfig=None,
+        namespaces=(),
+        controller_class=None,
+        selector="",
+        bind_address=address,
+        certificate=Files(Path("tls.crt"), Path("tls.key")) if tls else None,
+        metrics_auth=auth,
+        vm_metrics=True,
+        leader_election=None,
+        controllers=Options(
+            policy=LauncherPolicy(
+                reference=flags.reference("32", "256Gi"), node_selector={}, tolerations=flags.tolerations("")
+            ),
+            limits=Limits(cluster=5, outbound=2),
+            workers=1,
+            events=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "tls", "auth", "levels"),
+    [
+        ("127.0.0.1:0", False, False, []),
+        ("127.0.0.1:0", False, True, []),
+        ("[::1]:0", False, True, []),
+        ("0.0.0.0:8080", False, False, ["info"]),
+        (":8080", True, False, ["info"]),
+        (":8080", False, True, ["warning"]),
+        ("10.0.0.1:8080", False, True, ["warning"]),
+        (":8443", True, True, []),
+    ],
+)
+def test_what_others_can_see_is_said(address: str, tls: bool, auth: bool, levels: list[str]) -> None:  # noqa: FBT001 - parameters
+    """Tokens in the clear are a warning, open metrics a remark, and this machine's own affairs nothing."""
+    with capture_logs() as logs:
+        app._tell_exposure(settings(address, tls=tls, auth=auth))
+    assert [line["log_level"] for line in logs] == levels
+
+
+def test_a_certificate_comes_with_its_key() -> None:
+    """Both, or none of them; an empty variable is as good as none."""
+    assert flags.certificate_files("a.crt", "a.key") == (Path("a.crt"), Path("a.key"))
+    assert flags.certificate_files(None, "") is None
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "given", "missing"),
+    [
+        ("a.crt", None, "--metrics-cert-file", "--metrics-key-file"),
+        ("", "a.key", "--metrics-key-file", "--metrics-cert-file"),
+    ],
+)
+def test_one_file_alone_is_refused(certificate: str | None, key: str | None, given: str, missing: str) -> None:
+    """With the name of the other."""
+    with pytest.raises(typer.BadParameter) as caught:
+        flags.certificate_files(certificate, key)
+    assert (caught.value.param_hint, caught.value.message) == (given, f"TLS takes both files: {missing} is not set")

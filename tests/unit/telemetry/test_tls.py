@@ -1,0 +1,183 @@
+"""The certificate in service is the newest usable one."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from controller.telemetry.tls import LOOK_EVERY, CertificateError, Certificates, Files
+from tests.certificates import copy, self_signed, with_passphrase
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Files]:
+    """Two pairs, made once."""
+    directory = tmp_path_factory.mktemp("made")
+    return self_signed(directory, "one"), self_signed(directory, "two")
+
+
+@pytest.fixture
+def files(made: tuple[Files, Files], tmp_path: Path) -> Files:
+    """A copy of the first pair, to be changed."""
+    own = Files(tmp_path / "tls.crt", tmp_path / "tls.key")
+    copy(made[0], own)
+    return own
+
+
+def served(certificates: Certificates, *, name: str | None = "localhost", newest: ssl.TLSVersion | None = None) -> str:
+    """Shake hands in memory; return the common name of the certificate that the client was shown."""
+    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client_context.check_hostname = False
+    client_context.verify_mode = ssl.CERT_NONE
+    if newest is not None:
+        client_context.maximum_version = newest
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=name)
+    server = certificates.context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server) * 3:
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    der = client.getpeercert(binary_form=True)
+    assert der is not None
+    return next(name for name in ("one", "two") if name.encode() in der)
+
+
+@pytest.mark.parametrize("name", ["localhost", None], ids=["named", "unnamed"])
+def test_a_client_gets_the_certificate(files: Files, name: str | None) -> None:
+    """Whether or not it says which server it means."""
+    assert served(Certificates(files), name=name) == "one"
+
+
+def test_tls_1_2_is_spoken(files: Files) -> None:
+    """By clients that know nothing newer."""
+    assert served(Certificates(files), newest=ssl.TLSVersion.TLSv1_2) == "one"
+
+
+def test_nothing_older_than_tls_1_2_is_spoken(files: Files) -> None:
+    """By us; many clients still would."""
+    assert Certificates(files).context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("name", ["localhost", None], ids=["named", "unnamed"])
+def test_a_new_pair_is_taken_into_service(made: tuple[Files, Files], files: Files, name: str | None) -> None:
+    """Without a restart, and told of."""
+    certificates = Certificates(files)
+    copy(made[1], files)
+    with capture_logs() as logs:
+        certificates.look()
+    assert served(certificates, name=name) == "two"
+    assert [(line["log_level"], line["event"]) for line in logs] == [("info", "the certificate was renewed")]
+
+
+@pytest.mark.looptime
+async def test_the_files_are_looked_at_again_and_again(made: tuple[Files, Files], files: Files) -> None:
+    """Also after a look that found something wrong."""
+    certificates = Certificates(files)
+    running = asyncio.create_task(certificates.run())
+    files.key.write_bytes(made[1].key.read_bytes())
+    await asyncio.sleep(LOOK_EVERY * 3)
+    copy(made[1], files)
+    # A look takes real time, on a thread of its own; the limit of the test bounds it.
+    while served(certificates) != "two":  # noqa: ASYNC110 - a file has no event
+        await asyncio.sleep(LOOK_EVERY)
+    running.cancel()
+
+
+def test_an_unchanged_pair_is_no_news(files: Files) -> None:
+    """Nor is one that was written again as it was."""
+    certificates = Certificates(files)
+    copy(files, files)
+    with capture_logs() as logs:
+        certificates.look()
+    assert logs == []
+
+
+@pytest.mark.parametrize("half", ["certificate", "key"])
+def test_half_a_new_pair_leaves_the_old_one_in_service(made: tuple[Files, Files], files: Files, half: str) -> None:
+    """Whichever half; that is told once, and the second half completes it."""
+    certificates = Certificates(files)
+    if half == "certificate":
+        files.certificate.write_bytes(made[1].certificate.read_bytes())
+    else:
+        files.key.write_bytes(made[1].key.read_bytes())
+    with capture_logs() as logs:
+        certificates.look()
+        certificates.look()
+    assert served(certificates) == "one"
+    assert [line["log_level"] for line in logs] == ["warning"]
+    assert logs[0]["error"] == f"cannot use {files.key}: it is not the key of {files.certificate}"
+
+    copy(made[1], files)
+    certificates.look()
+    assert served(certificates) == "two"
+
+
+def test_a_pair_that_vanishes_leaves_the_old_one_in_service(files: Files) -> None:
+    """Told once, and no error when it comes back as it was."""
+    certificates = Certificates(files)
+    before = files.key.read_bytes()
+    files.key.unlink()
+    with capture_logs() as logs:
+        certificates.look()
+        certificates.look()
+        files.key.write_bytes(before)
+        certificates.look()
+    assert served(certificates) == "one"
+    assert [line["log_level"] for line in logs] == ["warning", "info"]
+    assert logs[0]["error"] == f"cannot read {files.key}: No such file or directory"
+
+
+@pytest.mark.parametrize("which", ["certificate", "key"])
+def test_a_file_that_cannot_be_read_is_named(files: Files, which: str) -> None:
+    """With the system's reason."""
+    path: Path = getattr(files, which)
+    path.unlink()
+    with pytest.raises(CertificateError) as caught:
+        Certificates(files)
+    assert str(caught.value) == f"cannot read {path}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "junk", "\xff", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_certificate_that_is_none_is_named(files: Files, content: str) -> None:
+    """Not the key, of which OpenSSL's own message might as well speak."""
+    files.certificate.write_text(content, encoding="latin-1")
+    with pytest.raises(CertificateError) as caught:
+        Certificates(files)
+    assert str(caught.value) == f"cannot use {files.certificate}: there is no certificate in PEM in it"
+
+
+@pytest.mark.parametrize("content", ["", "junk", "\xff"], ids=["empty", "junk", "not ASCII"])
+def test_a_key_that_is_none_is_named(files: Files, content: str) -> None:
+    """Likewise."""
+    files.key.write_text(content, encoding="latin-1")
+    with pytest.raises(CertificateError) as caught:
+        Certificates(files)
+    assert str(caught.value) == f"cannot use {files.key}: there is no private key in PEM without a passphrase in it"
+
+
+def test_a_key_with_a_passphrase_is_refused_and_asks_nobody(files: Files) -> None:
+    """OpenSSL would ask at the terminal, and wait."""
+    with_passphrase(files, "secret")
+    with pytest.raises(CertificateError, match="without a passphrase"):
+        Certificates(files)
+
+
+def test_another_certificates_key_is_refused(made: tuple[Files, Files]) -> None:
+    """With both names."""
+    with pytest.raises(CertificateError) as caught:
+        Certificates(Files(made[0].certificate, made[1].key))
+    assert str(caught.value) == f"cannot use {made[1].key}: it is not the key of {made[0].certificate}"
+
+
+def test_certificate_and_key_may_be_one_file(made: tuple[Files, Files], tmp_path: Path) -> None:
+    """As some tools write them."""
+    both = tmp_path / "both.pem"
+    both.write_bytes(made[0].key.read_bytes() + made[0].certificate.read_bytes())
+    assert served(Certificates(Files(both, both))) == "one"
