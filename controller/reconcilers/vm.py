@@ -95,7 +95,7 @@ class VMReconciler:
         if new is None:
             return
         self._foreign.discard(new.metadata.key)
-        if old is None and new.status.incarnation is not None and _younger(new, self._horizon()):
+        if old is None and new.status.incarnation is not None and _unsettled(new, self._horizon()):
             self._uncertain[new.metadata.key] = self._monotonic() + SETTLED
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
@@ -107,13 +107,13 @@ class VMReconciler:
     def begin(self) -> None:
         """Take over from the process before, once the caches are full and before the first reconcile.
 
-        That process may have sent creates moments before it died: VMs young enough for that keep their incarnation
-        until such a create has settled.
+        That process may have sent creates moments before it died: VMs to which that may have happened keep their
+        incarnation until such a create has settled.
         """
         until = self._monotonic() + SETTLED
         horizon = self._horizon()
         for caches in self._caches.values():
-            self._uncertain |= {vm.metadata.key: until for vm in caches.vms if _younger(vm, horizon)}
+            self._uncertain |= {vm.metadata.key: until for vm in caches.vms if _unsettled(vm, horizon)}
 
     def _horizon(self) -> datetime:
         """Return the time since which a create that was sent may not have settled yet."""
@@ -362,9 +362,12 @@ class VMReconciler:
             self._record(vm.metadata, event)
 
 
-def _younger(vm: VirtualMachine, horizon: datetime) -> bool:
-    """Whether the VM's last transition is later than `horizon`, or not known."""
-    history = vm.status.conditions
+def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
+    """Whether somebody may be creating the VM's pod: it was not seen yet, has no node, or was on its way lately."""
+    recorded = vm.status
+    if recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
+        return True
+    history = recorded.conditions
     last = status.parse_timestamp(history[-1].last_transition_time) if history else None
     return last is None or last > horizon
 

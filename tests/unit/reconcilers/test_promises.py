@@ -148,6 +148,41 @@ async def test_a_create_that_the_process_before_left_behind_never_meets_a_succes
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
 
+@pytest.mark.parametrize("waited", ["stopped", "refused", "unplaced"])
+async def test_a_create_left_behind_for_a_vm_that_waited_long_never_meets_a_successor(
+    cluster: Cluster, waited: str
+) -> None:
+    """Its last transition is an hour old: it was stopped, its pod was refused, or seen and not placed."""
+    process = await running(cluster)
+    if waited == "stopped":
+        cluster.apply_vm(running=False)
+        await process.settle()
+    else:
+        cluster.remove(PODS, "default/" + cluster.status()["podName"])
+        process.deliver()
+        await process.reconcile()
+    cluster.pass_time(3600)
+    cluster.apply_vm(running=True)
+    process.deliver()
+    outcome = LOST if waited == "unplaced" else asyncio.CancelledError()
+    cluster.faults.append(Fault("create", "pods", outcome, late=CREATE_DEADLINE))
+    with suppress(asyncio.CancelledError):
+        await process.reconcile()
+    for _ in range(2 if waited == "unplaced" else 0):
+        await process.reconcile()
+        process.deliver()
+    process = Process(cluster)
+    for _ in range(2):
+        await process.reconcile()
+        process.deliver()
+    cluster.remove(PODS, "default/" + cluster.pods()[0]["metadata"]["name"])
+    await process.settle()
+    cluster.pass_time(CREATE_DEADLINE)
+    await process.settle()
+    assert cluster.violations == []
+    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
+
+
 async def test_a_restart_holds_back_no_vm_that_was_settled_long_ago(cluster: Cluster) -> None:
     """Its pod that vanished while nobody looked is replaced at once."""
     await running(cluster)
