@@ -57,6 +57,10 @@ lint: $(STAMP) ## Style, import layers, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+.PHONY: audit
+audit: $(STAMP) ## Look the image's packages up in the database of known vulnerabilities
+	@$(BIN)/python -m hack.audit
+
 .PHONY: unit
 unit: $(STAMP) ## Unit tests: no cluster, under 20 s
 	$(PYTEST) tests/unit
