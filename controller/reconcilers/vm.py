@@ -187,6 +187,8 @@ class VMReconciler:
                 continue
             if not _controls(vm, pod):
                 continue
+            if reason == records.NODE_LOST and not await self._node_gone(pod.spec.node_name or ""):
+                continue  # the cache of nodes is late: a new node was used before it was seen
             try:
                 written = await self._client.create(
                     MIGRATIONS,

@@ -468,6 +468,14 @@ async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) 
     assert "deletionTimestamp" not in cluster.live()[0]["metadata"]
 
 
+async def test_a_node_that_only_the_cache_misses_is_not_told_as_lost(cluster: Cluster) -> None:
+    """A pod may be seen on a new node before the node is: nobody was evicted, so no record says so."""
+    process = await running(cluster)
+    process.nodes.replace([], "1")
+    await process.reconcile()
+    assert [plural for plural, _ in cluster.objects if plural == MIGRATIONS.plural] == []
+
+
 # --- 6. bad input ----------------------------------------------------------------------------------------------
 
 
