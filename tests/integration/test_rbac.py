@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -219,6 +222,28 @@ def play_everything(kubectl: Kubectl) -> None:
     kubectl.wait_vm("vm", lambda vm: vm["status"].get("podName") not in (None, pod, status["podName"]), patience=30)
     kubectl("delete", "vm", "vm")
     kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+
+
+def test_the_rights_to_review_are_those_that_secure_metrics_need(
+    kubectl: Kubectl, plane: ControlPlane, start: Start, cluster_wide: None
+) -> None:
+    """The component gives the account both, and a scrape makes use of both."""
+    del cluster_wide
+    before = granted(kubectl)
+    kubectl("apply", "-f", str(accounts.MANIFESTS / "components" / "secure-metrics" / "roles.yaml"))
+    added = granted(kubectl) - before
+    asked = len(accounts.asked(plane.audit_log, USER))
+    token = kubectl("create", "token", accounts.ACCOUNT, "-n", HOME).strip()
+    with start("--metrics-auth") as process:
+        # Who it is is known; it may do much, but not scrape.
+        request = Request(f"{process.url}/metrics", headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - ours
+        with pytest.raises(HTTPError) as denied:
+            urlopen(request, timeout=10)  # noqa: S310 - ours
+        assert denied.value.code == HTTPStatus.FORBIDDEN
+        denied.value.close()
+    entries = accounts.asked(plane.audit_log, USER)[asked:]
+    assert refused(entries) == []
+    assert added == {right for right in used(entries) if right[1].endswith("reviews")}
 
 
 @pytest.mark.parametrize(("role", "verbs"), [("view", READ), ("edit", READ | WRITE), ("admin", READ | WRITE)])
