@@ -270,10 +270,12 @@ class _Move:
             return self._fail(Reason.VM_STOPPED, "The VM was stopped after its pod was evicted")
         annotations = self.migration.metadata.annotations
         claim = Claim(source_node=annotations.get(names.SOURCE_NODE, ""), source_incarnation=incarnation)
-        source = _pod_of(self.view.pods, incarnation)
         now = self.vm.status.incarnation or 0
-        target = _pod_of(self.view.pods, now) if now > incarnation else None
-        if target is None or target.done:
+        evicted = self.migration.spec.record_of
+        source = next((pod for pod in self.view.pods if pod.metadata.uid == evicted), None)
+        # A pod that went before the VM's status told of it has its successor in the same life.
+        target = _pod_of(self.view.pods, now) if now >= incarnation else None
+        if target is None or target is source or target.done:
             phase = MigrationPhase.TERMINATING if now <= incarnation else MigrationPhase.SCHEDULING
             return self._progress(phase, claim, source, None)
         if target.status.phase == "Running":

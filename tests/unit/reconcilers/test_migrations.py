@@ -346,6 +346,17 @@ async def test_a_deleted_node_is_told_as_lost(cluster: Cluster) -> None:
     assert cluster.status()["nodeName"] == "node-2"
 
 
+async def test_an_eviction_before_the_pod_was_ever_published_is_told_to_its_end(cluster: Cluster) -> None:
+    """The VM never said that it had this pod, so its next one belongs to the same life: that ends the record."""
+    process = Process(cluster)
+    await process.reconcile()
+    cluster.evict(cluster.pods()[0]["metadata"]["name"])
+    cluster.finish_deletions()
+    await process.settle()
+    assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
+    assert cluster.status()["phase"] == "Running"
+
+
 async def test_a_pod_deleted_by_hand_is_no_eviction(cluster: Cluster) -> None:
     """It is replaced, and nothing is recorded."""
     process = await running(cluster)
