@@ -112,6 +112,7 @@ def test_a_node_without_a_size_is_at_0_and_not_not_a_number(size: str) -> None:
     assert usage.usage(node(size, size), load, REFERENCE) == Usage(1, 0.0, 0.0, 0.0, 0.0)
 
 
+@pytest.mark.timeout(90)
 def test_a_million_changes_leave_exactly_nothing() -> None:
     """No drift: ratios of 14 decimals are added and taken away in any order."""
     rng = Random(7)  # noqa: S311 - no secret

@@ -333,6 +333,7 @@ async def test_a_candidate_outlives_an_outage() -> None:
     assert subject.held
 
 
+@pytest.mark.timeout(90)
 async def test_of_many_candidates_never_two_hold_it() -> None:
     """Whoever dies, hangs or is cut off, at any moment."""
     server = LeaseServer()
@@ -365,7 +366,7 @@ async def test_of_many_candidates_never_two_hold_it() -> None:
 
     alive: dict[int, Elector] = {}
     tasks = [asyncio.create_task(forgiving(number)) for number in range(4)] + [asyncio.create_task(trouble())]
-    for _ in range(3000):
+    for _ in range(2000):
         await asyncio.sleep(1)
         holders.append(sum(subject.held for subject in alive.values()))
     for task in tasks:
@@ -374,7 +375,7 @@ async def test_of_many_candidates_never_two_hold_it() -> None:
 
     assert max(holders) == 1
     assert holders.count(1) > len(holders) / 4
-    assert server.spec.lease_transitions > 20
+    assert server.spec.lease_transitions > 15
 
 
 @pytest.mark.parametrize(("lease", "renew", "retry"), [(10, 10, 2), (15, 2.4, 2), (15, 10, 0)])

@@ -61,6 +61,7 @@ async def test_of_many_vms_each_costs_one_status_write_and_no_phase_is_lost() ->
     assert all(phases(cluster, f"vm-{n}") == ["Pending", "Scheduling", "Scheduled", "Running"] for n in range(CROWD))
 
 
+@pytest.mark.timeout(90)
 async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
     """After the patience, whatever the crowd."""
     cluster = cluster_of(600)
