@@ -243,9 +243,10 @@ def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubec
     assert kubectl.json("get", "pod", vms["runs"]["podName"])["metadata"]["uid"] == vms["runs"]["podUID"]
     assert kubectl.json("get", "vmm", "move")["status"] == {"phase": "Pending"}
     with acting(plane, tmp_path):
-        kubectl.wait_phase("new", "Running", patience=40)
-        kubectl.wait_vm("loses-its-pod", lambda vm: vm["status"].get("podUID") != vms["loses-its-pod"]["podUID"])
+        # What changed moments before a controller went waits 20 s for its successor: a create might be on its way.
         kubectl("wait", "vmm/move", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=40s")
+        lost = vms["loses-its-pod"]["podName"]
+        kubectl.wait_vm("loses-its-pod", lambda vm: vm["status"].get("podName") not in (None, lost), patience=40)
         kubectl("wait", "vm", "--all", "--for=condition=Ready", "--timeout=40s")
         assert uids(kubectl)["VirtualMachine/runs"] == before["VirtualMachine/runs"]
         kubectl("delete", "vmm,vm", "--all")
