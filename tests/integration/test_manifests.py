@@ -233,7 +233,8 @@ def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubec
         "spec": {"vmName": "runs"},
     }
     kubectl("create", "-f", "-", stdin=json.dumps(migration))
-    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: text.count("virt-launcher-") == 1)
+    # The garbage collector looks for kinds that are new to it every 30 s.
+    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: text.count("virt-launcher-") == 1, patience=45)
     vms = {vm["metadata"]["name"]: vm["status"] for vm in kubectl.json("get", "vm")["items"]}
     assert {name: status["phase"] for name, status in vms.items()} == {
         "runs": "Running",
