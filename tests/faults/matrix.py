@@ -1,0 +1,148 @@
+"""Every fault at every place of every scenario: which runs there are, and how they are carried out side by side.
+
+Guarantees: the places are those of an undisturbed run of the same scenario (its writes, and the events it is told);
+which cells there are depends on nothing else, so the same command tries the same faults. A run in which the fault never
+struck is counted by itself: it shows nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controller.kube import credentials
+from controller.kube.client import Client
+from tests.faults.oracles import judge
+from tests.faults.proxy import Fault
+from tests.faults.requests import CRASHES, REQUEST_FAULTS, Act, AtWrite
+from tests.faults.run import BOUND, Lab, Ran
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.stage import Stage
+from tests.faults.streams import SILENCE, WATCH_FAULTS, Kind, Silence
+from tests.faults.wire import STATE, Upstream
+from tests.faults.zygote import Zygote
+
+IDLE_LIMIT: Final = 120.0
+"""Seconds after which the controller's client takes a silent watch for dead."""
+WRITE: Final = "write"
+_EVERY: Final = 1000
+_OF_WRITES: Final[Mapping[str, Act]] = {**CRASHES, **REQUEST_FAULTS}
+_OF_WATCHES: Final[Mapping[str, Kind]] = {**WATCH_FAULTS, SILENCE: Silence}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A fault at one place of a scenario: at its n-th write, or at the n-th event of a resource."""
+
+    scenario: str
+    fault: str
+    at: str
+    nth: int
+
+    def make(self) -> Fault:
+        """Make the fault."""
+        if self.at == WRITE:
+            return AtWrite(self.nth, _OF_WRITES[self.fault])
+        return _OF_WATCHES[self.fault](self.at, self.nth)
+
+    @property
+    def bound(self) -> float:
+        """Seconds within which it must settle."""
+        return BOUND + IDLE_LIMIT if self.fault == SILENCE else BOUND
+
+    def __str__(self) -> str:
+        """Name it for a person."""
+        return f"{self.scenario} / {self.fault} / {self.at} {self.nth}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a cell: good if there are no complaints and the fault struck."""
+
+    cell: Cell
+    struck: bool
+    seconds: float
+    complaints: tuple[str, ...]
+    explained: tuple[str, ...] = ()
+
+
+def cells(reference: Ran) -> Iterator[Cell]:
+    """Return every cell of a scenario, given its undisturbed run."""
+    for fault in _OF_WRITES:
+        for nth in range(1, len(reference.writes) + 1):
+            yield Cell(reference.scenario, fault, WRITE, nth)
+    for fault, kind in _OF_WATCHES.items():
+        for resource in STATE:
+            for nth in range(1, min(reference.events[resource], 1 if kind.lasting else _EVERY) + 1):
+                yield Cell(reference.scenario, fault, resource, nth)
+
+
+@asynccontextmanager
+async def laboratory(kubeconfig: Path, directory: Path) -> AsyncIterator[Lab]:
+    """Prepare what runs need on a control plane with our CRDs; nothing is left running."""
+    async with (
+        await Client.connect(credentials.find(str(kubeconfig))) as client,
+        Upstream.connect(kubeconfig) as upstream,
+        Zygote.start() as zygote,
+    ):
+        yield Lab(zygote, upstream, client, directory)
+
+
+class Matrix:
+    """Carries out runs, so many at once, each on a stage of its own. Use `build`."""
+
+    def __init__(self, lab: Lab, stages: Sequence[Stage]) -> None:
+        self._lab = lab
+        self._free: asyncio.Queue[Stage] = asyncio.Queue()
+        self._references: dict[str, Ran] = {}
+        for stage in stages:
+            self._free.put_nowait(stage)
+
+    @classmethod
+    async def build(cls, lab: Lab, stages: int) -> Matrix:
+        """Build the stages."""
+        built = [Stage(lab.client, f"faults-{number}") for number in range(1, stages + 1)]
+        await asyncio.gather(*(stage.build() for stage in built))
+        return cls(lab, built)
+
+    async def references(self, scenarios: Iterable[str]) -> list[Ran]:
+        """Play scenarios undisturbed; every other run of them is compared with this one."""
+        ran = await asyncio.gather(*(self._play(name, Fault(), BOUND) for name in scenarios))
+        for reference in ran:
+            if reference.problem or reference.evidence is None:
+                raise AssertionError(f"{reference.scenario}, undisturbed: {reference.problem}")
+            if complaints := judge(reference.evidence, reference.evidence):
+                raise AssertionError(f"{reference.scenario}, undisturbed: {complaints}")
+            self._references[reference.scenario] = reference
+        return ran
+
+    async def verdicts(self, wanted: Iterable[Cell], told: Callable[[Verdict], None]) -> list[Verdict]:
+        """Try cells whose scenarios have their references; `told` hears of each as it ends."""
+
+        async def one(cell: Cell) -> Verdict:
+            ran = await self._play(cell.scenario, cell.make(), cell.bound)
+            verdict = Verdict(cell, ran.struck, ran.seconds, tuple(self._complaints(ran)))
+            told(verdict)
+            return verdict
+
+        async with asyncio.TaskGroup() as runs:
+            tasks = [runs.create_task(one(cell)) for cell in wanted]
+        return [task.result() for task in tasks]
+
+    def _complaints(self, ran: Ran) -> Iterator[str]:
+        if ran.problem:
+            yield ran.problem
+        undisturbed = self._references[ran.scenario].evidence
+        if ran.evidence is not None and undisturbed is not None:
+            yield from judge(ran.evidence, undisturbed)
+
+    async def _play(self, scenario: str, fault: Fault, bound: float) -> Ran:
+        stage = await self._free.get()
+        try:
+            return await self._lab.run(SCENARIOS[scenario], fault, stage, bound=bound)
+        finally:
+            self._free.put_nowait(stage)

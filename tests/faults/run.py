@@ -1,0 +1,150 @@
+"""One run: a scenario on a stage, a controller behind a proxy, at most one fault, and what came of it.
+
+Guarantees: every wait ends; no process outlives the run; a run that could not be carried out says so and is never taken
+for a good one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from controller.kube.client import Client
+from controller.kube.errors import KubeError
+from tests.faults.oracles import Evidence
+from tests.faults.proxy import Fault, Proxy
+from tests.faults.scenarios import Scenario
+from tests.faults.stage import Scene, Stage, StuckError
+from tests.faults.streams import TimeTravel
+from tests.faults.subject import Subject
+from tests.faults.wire import Upstream
+from tests.faults.witness import Picture, Seen, Witness, WitnessError
+from tests.faults.zygote import Zygote
+
+BOUND: Final = 60.0
+"""Seconds within which a scenario has to settle, whatever the fault. It is what must come together at the worst: a
+request's deadline (15 s), the hold after a create of unknown outcome (20 s), a failed pod's backoff (10 to 16 s)."""
+_PREPARED: Final = 0.3
+_QUIET: Final = 1.5
+"""Seconds without a change after which a run that has reached its end counts as settled."""
+_WATCHED: Final = 3.0
+"""Seconds for which a settled run is watched: nothing may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a run. Without `evidence` it did not settle, or was not carried out; `problem` says why.
+
+    `writes` are those that the controller sent after the fault was set, in order, and `events` how many it was told of
+    each resource.
+    """
+
+    scenario: str
+    evidence: Evidence | None
+    seconds: float
+    struck: bool
+    writes: tuple[str, ...] = ()
+    events: Counter[str] = field(default_factory=Counter)
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What runs have in common."""
+
+    zygote: Zygote
+    upstream: Upstream
+    client: Client
+    directory: Path
+
+    async def run(self, scenario: Scenario, fault: Fault, stage: Stage, *, bound: float = BOUND) -> Ran:
+        """Play a scenario with a fault. What goes wrong with the run itself is its problem, and never raised."""
+        began = asyncio.get_running_loop().time()
+        directory = self.directory / stage.name
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            await stage.reset()
+            async with (
+                Subject.run(self.zygote, self.upstream, stage, directory) as (subject, proxy),
+                Witness(self.client, stage.name) as witness,
+            ):
+                scene = Scene(stage, witness)
+                await scenario.prepare(scene)
+                await witness.settled(lambda _: True, quiet=_PREPARED, seconds=bound)
+                if isinstance(fault, TimeTravel):
+                    fault.remember(await self.upstream.ask("GET", proxy.listed[fault.resource], None, b""))
+                return await _Play(scenario, fault, subject, proxy, scene, bound).run()
+        except (TimeoutError, KubeError, StuckError, WitnessError) as error:
+            seconds = asyncio.get_running_loop().time() - began
+            why = f"could not be carried out: {str(error) or type(error).__name__}"
+            return Ran(scenario.name, None, seconds, fault.struck, problem=why)
+
+
+class _Play:
+    """The part of a run in which the fault is set. Lives for one call."""
+
+    def __init__(  # noqa: PLR0917 - made in one place
+        self, scenario: Scenario, fault: Fault, subject: Subject, proxy: Proxy, scene: Scene, bound: float
+    ) -> None:
+        self._scenario = scenario
+        self._fault = fault
+        self._subject = subject
+        self._proxy = proxy
+        self._scene = scene
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._ends = self._began + bound
+        self._writes = len(proxy.writes)
+        self._events = Counter(proxy.events)
+        self._before = tuple(scene.witness.history)
+
+    async def run(self) -> Ran:
+        """Set the fault, act, wait for the end, and see whether it lasts."""
+        witness = self._scene.witness
+        self._proxy.fault = self._fault
+        try:
+            await self._scenario.act(self._scene)
+            left = self._ends - self._loop.time()
+            at = await witness.settled(self._scenario.ended, quiet=_QUIET, seconds=left)
+        except (StuckError, WitnessError) as error:
+            return self._ran(f"{error}: {_state(witness.picture)}")
+        if at is None:
+            return self._ran(f"not settled in time: {_state(witness.picture)}")
+        settled, quiet = len(witness.history), len(self._proxy.writes)
+        await asyncio.sleep(_WATCHED)
+        late = self._proxy.writes[quiet:]
+        problem = f"{late[0]} was sent after all had settled" if late else ""
+        return self._ran(problem, at=at, evidence=self._evidence(settled))
+
+    def _evidence(self, settled: int) -> Evidence:
+        """Tell what was there when the fault was set as there from the start, and what came of it."""
+        last = {seen.item.metadata.uid: seen for seen in self._before}
+        standing = tuple(replace(seen, first=True) for seen in last.values() if not seen.deleted)
+        since = len(self._before)
+        fresh: Sequence[Seen] = self._scene.witness.history[since:]
+        return Evidence((*standing, *fresh), len(standing) + settled - since)
+
+    def _ran(self, problem: str, *, at: float | None = None, evidence: Evidence | None = None) -> Ran:
+        return Ran(
+            self._scenario.name,
+            evidence,
+            (self._loop.time() if at is None else at) - self._began,
+            self._fault.struck,
+            tuple(map(str, self._proxy.writes[self._writes :])),
+            self._proxy.events - self._events,
+            problem or self._subject.problem(),
+        )
+
+
+def _state(seen: Picture) -> str:
+    """Say what there is, in a few words."""
+    vms = [f"{vm.metadata.name} {vm.status.phase} in life {vm.status.incarnation}" for vm in seen.vms.values()]
+    pods = [
+        f"{pod.metadata.name} {'terminating' if pod.terminating else pod.status.phase}" for pod in seen.pods.values()
+    ]
+    migrations = [f"{found.metadata.name} {found.status.phase}" for found in seen.migrations.values()]
+    return "; ".join((*vms, *pods, *migrations))

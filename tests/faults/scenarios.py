@@ -1,0 +1,210 @@
+"""What is done to a VM while something goes wrong, and how it must end.
+
+Guarantees: a scenario has one possible end. Where a fault could change the order of things (a migration that ends
+before the VM is deleted), a held pod keeps it: the next step is taken only when the one before has been seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tests.faults.stage import VM, Scene, runs
+from tests.faults.witness import Picture
+
+Play: TypeAlias = Callable[[Scene], Awaitable[None]]
+End: TypeAlias = Callable[[Picture], bool]
+
+_SECOND: Final = "vm-2"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`prepare` comes before the fault is set, `act` after; `ended` is what has to come true."""
+
+    name: str
+    prepare: Play
+    act: Play
+    ended: End
+
+
+def _migrated(seen: Picture, vm: str = VM) -> bool:
+    migration = seen.migration(vm)
+    return migration is not None and migration.finished and runs(seen, vm)
+
+
+def _gone(seen: Picture) -> bool:
+    return seen.vm(VM) is None and not any(pod.owner and pod.owner.name == VM for pod in seen.pods.values())
+
+
+def _later(seen: Picture, than: int) -> bool:
+    """Whether the VM runs in a later life."""
+    vm = seen.vm(VM)
+    return runs(seen) and vm is not None and (vm.status.incarnation or 0) > than
+
+
+async def _nothing(scene: Scene) -> None:
+    del scene
+
+
+async def _have_running(scene: Scene) -> None:
+    await scene.stage.create_vm()
+    await scene.running()
+
+
+async def _have_stopped(scene: Scene) -> None:
+    await _have_running(scene)
+    await scene.stage.run_vm(running=False)
+    await scene.until(_stopped, "the VM is stopped")
+
+
+def _stopped(seen: Picture) -> bool:
+    vm = seen.vm(VM)
+    return vm is not None and vm.status.phase == "Stopped" and not seen.pods_of(vm)
+
+
+async def _create(scene: Scene) -> None:
+    await scene.stage.create_vm()
+
+
+async def _stop(scene: Scene) -> None:
+    await scene.stage.run_vm(running=False)
+
+
+async def _start(scene: Scene) -> None:
+    await scene.stage.run_vm(running=True)
+
+
+async def _delete(scene: Scene) -> None:
+    await scene.stage.delete_vm()
+
+
+async def _recreate(scene: Scene) -> None:
+    await scene.stage.delete_vm()
+    await scene.stage.create_vm()
+
+
+async def _delete_pod(scene: Scene) -> None:
+    await scene.stage.delete_pod(scene.pod())
+
+
+async def _evict(scene: Scene) -> None:
+    await scene.stage.close(scene.stage.node_b, closed=False)
+    await scene.stage.evict(scene.pod())
+
+
+async def _fail(scene: Scene) -> None:
+    await scene.stage.fail(scene.pod())
+
+
+async def _lose_node(scene: Scene) -> None:
+    await scene.stage.close(scene.stage.node_b, closed=False)
+    await scene.stage.delete_node(scene.stage.node_a)
+
+
+async def _open_and_have_running(scene: Scene) -> None:
+    await _have_running(scene)
+    await scene.stage.close(scene.stage.node_b, closed=False)
+
+
+async def _migrate(scene: Scene) -> None:
+    await scene.stage.migrate()
+
+
+async def _have_running_held(scene: Scene) -> None:
+    await _open_and_have_running(scene)
+    await scene.stage.hold(scene.pod())
+    await scene.until(lambda seen: any(pod.metadata.finalizers for pod in seen.pods.values()), "the pod is held")
+
+
+def _terminates(seen: Picture) -> bool:
+    """Whether the migration has begun, and says so, and the held source terminates."""
+    vm, migration = seen.vm(VM), seen.migration(VM)
+    return (
+        vm is not None
+        and any(pod.terminating for pod in seen.pods_of(vm))
+        and migration is not None
+        and migration.status.phase == "Terminating"
+    )
+
+
+async def _migrate_and_delete(scene: Scene) -> None:
+    source = scene.pod()
+    await scene.stage.migrate()
+    await scene.until(_terminates, "the source terminates")
+    await scene.stage.delete_vm()
+    await scene.until(lambda seen: seen.vm(VM) is None, "the VM is deleted")
+    await scene.stage.release(source)
+
+
+def _migration_failed_and_gone(seen: Picture) -> bool:
+    migration = seen.migration(VM)
+    return migration is not None and migration.finished and _gone(seen)
+
+
+async def _migrate_and_lose_target(scene: Scene) -> None:
+    source = scene.pod()
+    await scene.stage.migrate()
+    await scene.until(_terminates, "the source terminates")
+    await scene.stage.close(scene.stage.node_b)  # the target has nowhere to go, so it waits to be lost
+    await scene.stage.release(source)
+    await scene.until(_target_waits, "the target waits for a node")
+    await scene.stage.delete_pod(scene.pod())
+    await scene.stage.close(scene.stage.node_b, closed=False)
+
+
+def _target_waits(seen: Picture) -> bool:
+    """Whether the VM's second life has its pod, its status says so, and the migration knows its target."""
+    vm, migration = seen.vm(VM), seen.migration(VM)
+    if vm is None or migration is None:
+        return False
+    pods = seen.pods_of(vm)
+    return (
+        len(pods) == 1
+        and pods[0].incarnation == 1
+        and vm.status.pod_uid == pods[0].metadata.uid
+        and migration.status.target_pod == pods[0].metadata.name
+    )
+
+
+async def _have_two_running(scene: Scene) -> None:
+    await scene.stage.create_vm()
+    await scene.stage.create_vm(_SECOND)
+    await scene.running(VM, _SECOND)
+    await scene.stage.close(scene.stage.node_b, closed=False)
+
+
+async def _drain(scene: Scene) -> None:
+    await scene.stage.close(scene.stage.node_a)
+    await scene.stage.migrate(VM)
+    await scene.stage.migrate(_SECOND)
+
+
+def _drained(seen: Picture) -> bool:
+    return _migrated(seen, VM) and _migrated(seen, _SECOND)
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("create", _nothing, _create, runs),
+        Scenario("stop", _have_running, _stop, _stopped),
+        Scenario("start", _have_stopped, _start, runs),
+        Scenario("delete", _have_running, _delete, _gone),
+        Scenario("recreate", _have_running, _recreate, runs),
+        Scenario("pod deleted", _have_running, _delete_pod, lambda seen: _later(seen, 0)),
+        Scenario("pod evicted", _have_running, _evict, lambda seen: _later(seen, 0) and _recorded(seen)),
+        Scenario("pod failed", _have_running, _fail, lambda seen: _later(seen, 0)),
+        Scenario("node lost", _have_running, _lose_node, lambda seen: _later(seen, 0) and _recorded(seen)),
+        Scenario("migrate", _open_and_have_running, _migrate, _migrated),
+        Scenario("migrate, VM deleted", _have_running_held, _migrate_and_delete, _migration_failed_and_gone),
+        Scenario("migrate, target lost", _have_running_held, _migrate_and_lose_target, _migrated),
+        Scenario("drain", _have_two_running, _drain, _drained),
+    )
+}
+
+
+def _recorded(seen: Picture) -> bool:
+    """Whether the eviction's record, if there is one, has come to its end."""
+    return all(found.finished for found in seen.migrations.values())

@@ -1,0 +1,296 @@
+"""The proxy changes nothing but what its fault is, and each fault does what its name says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from controller.kube import credentials
+from controller.kube.client import Client
+from controller.kube.errors import (
+    ConflictError,
+    ExpiredError,
+    ForbiddenError,
+    KubeError,
+    MalformedReplyError,
+    ServerError,
+    TooManyRequestsError,
+    TransportError,
+    UnauthorizedError,
+)
+from controller.kube.resources import PODS
+from tests.faults import requests, streams
+from tests.faults.proxy import Fault, Proxy
+from tests.faults.wire import Answer, Upstream
+
+LIST = b'{"metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"p","uid":"u","resourceVersion":"4"}}]}'
+POD = b'{"metadata":{"name":"p","uid":"u","resourceVersion":"4"}}'
+
+
+def event(number: int) -> bytes:
+    """One line of a watch."""
+    return b'{"type":"MODIFIED","object":{"metadata":{"name":"p","uid":"u","resourceVersion":"%d"}}}\n' % number
+
+
+BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n'
+
+
+@dataclass(slots=True)
+class Server:
+    """An API server of one pod, which tells three events and a bookmark and ends the watch."""
+
+    asked: list[tuple[str, URL, bytes]] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer anything."""
+        self.asked.append((request.method, request.rel_url, await request.read()))
+        if "watch" not in request.query:
+            body = LIST if request.method == "GET" and request.path.endswith("/pods") else POD
+            return web.Response(body=body, content_type="application/json")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in (event(6), event(7), BOOKMARK, event(8)):
+            await response.write(line)
+        return response
+
+    @property
+    def writes(self) -> int:
+        """How many writes arrived."""
+        return sum(method != "GET" for method, _, _ in self.asked)
+
+
+@dataclass(slots=True)
+class Wired:
+    """A client, the proxy it goes through, and the server behind."""
+
+    client: Client
+    proxy: Proxy
+    server: Server
+    kills: list[None]
+
+    async def patch(self) -> None:
+        """Send a write."""
+        await self.client.merge_patch(PODS, "p", {"metadata": {"labels": {}}}, namespace="ns")
+
+    async def watch(self) -> list[str]:
+        """Watch to the end; return the types of what came."""
+        told: list[str] = []
+        async for batch in self.client.watch(PODS, resource_version="5", life=60, namespace="ns"):
+            told += [found.type for found in batch]
+        return told
+
+
+@pytest.fixture
+async def wired(tmp_path: Path) -> AsyncIterator[Wired]:
+    """All of it, on loopback."""
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    kills: list[None] = []
+    async with (
+        aiohttp.ClientSession() as session,
+        Proxy.serve(
+            Upstream(session, URL(f"http://127.0.0.1:{runner.addresses[0][1]}")), lambda: kills.append(None)
+        ) as proxy,
+        await Client.connect(credentials.find(str(proxy.kubeconfig(tmp_path / "kubeconfig", "ns")))) as client,
+    ):
+        yield Wired(client, proxy, server, kills)
+    await runner.cleanup()
+
+
+# --- without a fault -------------------------------------------------------------------------------------------
+
+
+async def test_requests_pass_as_they_are(wired: Wired) -> None:
+    """Path, query and body arrive; the reply comes back; who asked what is counted."""
+    page = await wired.client.list_page(PODS, namespace="ns", label_selector="a=b,!c", limit=7)
+    await wired.patch()
+    assert [pod.metadata.name for pod in page.items] == ["p"]
+    [(_, listed, _), (method, patched, body)] = wired.server.asked
+    assert (listed.path, dict(listed.query)) == (
+        "/api/v1/namespaces/ns/pods",
+        {"limit": "7", "labelSelector": "a=b,!c"},
+    )
+    assert (method, patched.path, body) == ("PATCH", "/api/v1/namespaces/ns/pods/p", b'{"metadata":{"labels":{}}}')
+    assert [str(call) for call in wired.proxy.calls] == ["GET pods", "PATCH pods/p"]
+    assert [str(call) for call in wired.proxy.writes] == ["PATCH pods/p"]
+    assert wired.proxy.listed["pods"] == listed
+
+
+async def test_watches_pass_line_by_line(wired: Wired) -> None:
+    """Bookmarks too, which are no events."""
+    assert await wired.watch() == ["MODIFIED", "MODIFIED", "BOOKMARK", "MODIFIED"]
+    assert wired.proxy.events == {"pods": 3}
+
+
+# --- faults of writes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "arrived"),
+    [
+        ("dropped before the server", TransportError, 0),
+        ("reply lost after commit", TransportError, 1),
+        ("401", UnauthorizedError, 0),
+        ("403", ForbiddenError, 0),
+        ("409", ConflictError, 0),
+        ("429, Retry-After 2", TooManyRequestsError, 0),
+        ("500", ServerError, 0),
+        ("503, an HTML page", ServerError, 0),
+        ("504", ServerError, 0),
+    ],
+)
+async def test_a_fault_strikes_the_write_it_was_set_for(
+    wired: Wired, fault: str, error: type[KubeError], arrived: int
+) -> None:
+    """The second: the first and the third pass."""
+    struck = wired.proxy.fault = requests.AtWrite(2, requests.REQUEST_FAULTS[fault])
+    await wired.patch()
+    before = wired.server.writes
+    with pytest.raises(error):
+        await wired.patch()
+    assert wired.server.writes == before + arrived
+    assert struck.struck
+    await wired.patch()
+
+
+async def test_the_wish_of_a_busy_server_to_wait_is_passed_on(wired: Wired) -> None:
+    """Retry-After is part of what a 429 says."""
+    wired.proxy.fault = requests.AtWrite(1, requests.REQUEST_FAULTS["429, Retry-After 2"])
+    with pytest.raises(TooManyRequestsError) as refused:
+        await wired.patch()
+    assert refused.value.retry_after == 2
+
+
+@pytest.mark.parametrize(("crash", "arrived"), [("killed before commit", 0), ("killed after commit", 1)])
+async def test_a_crash_kills_once_and_loses_the_reply(wired: Wired, crash: str, arrived: int) -> None:
+    """Before or after the server has carried the write out."""
+    wired.proxy.fault = requests.AtWrite(1, requests.CRASHES[crash])
+    with pytest.raises(TransportError):
+        await wired.patch()
+    assert (len(wired.kills), wired.server.writes) == (1, arrived)
+
+
+async def test_a_late_write_arrives_although_its_sender_has_given_up(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks at once."""
+    monkeypatch.setattr(requests, "_LATE", 0.2)
+    wired.proxy.fault = requests.AtWrite(1, requests.commit_late)
+    with pytest.raises(TransportError):
+        await wired.patch()
+    assert wired.server.writes == 0
+    async with asyncio.timeout(5):
+        while not wired.server.writes:  # noqa: ASYNC110 - a server's list has no event
+            await asyncio.sleep(0.02)
+
+
+async def test_reads_and_events_are_no_writes(wired: Wired) -> None:
+    """Events are told behind the work."""
+    wired.proxy.fault = fault = requests.AtWrite(1, requests.drop)
+    await wired.client.get(PODS, "p", namespace="ns")
+    async with aiohttp.ClientSession() as session:
+        await session.post(f"{wired.proxy.url}/apis/events.k8s.io/v1/namespaces/ns/events", data=b"{}")
+    assert not fault.struck
+
+
+# --- faults of watches -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (streams.Closed, ["MODIFIED"]),
+        (streams.Duplicates, ["MODIFIED", "MODIFIED", "MODIFIED", "BOOKMARK", "BOOKMARK", "MODIFIED", "MODIFIED"]),
+        (streams.NoBookmarks, ["MODIFIED"]),
+    ],
+)
+async def test_a_watch_that_ends_or_repeats(wired: Wired, fault: type[streams.AtEvent], told: list[str]) -> None:
+    """From its second event on."""
+    wired.proxy.fault = fault("pods", 2)
+    assert await wired.watch() == told
+
+
+async def test_bookmarks_are_withheld_from_later_watches(wired: Wired) -> None:
+    """For good."""
+    wired.proxy.fault = streams.NoBookmarks("pods", 1)
+    await wired.watch()
+    assert await wired.watch() == ["MODIFIED", "MODIFIED", "MODIFIED"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [(streams.CutInLine, TransportError), (streams.Garbage, MalformedReplyError)]
+)
+async def test_a_watch_that_breaks(wired: Wired, fault: type[streams.AtEvent], error: type[KubeError]) -> None:
+    """In the middle of an event, or with what is none."""
+    wired.proxy.fault = fault("pods", 2)
+    with pytest.raises(error):
+        await wired.watch()
+
+
+async def test_expiry_as_a_status_refuses_the_next_watch_and_no_more(wired: Wired) -> None:
+    """The one that was open ends."""
+    wired.proxy.fault = streams.ExpiredStatus("pods", 2)
+    assert await wired.watch() == ["MODIFIED"]
+    with pytest.raises(ExpiredError):
+        await wired.watch()
+    assert len(await wired.watch()) == 4
+
+
+async def test_expiry_as_an_event(wired: Wired) -> None:
+    """In place of the event."""
+    wired.proxy.fault = streams.ExpiredEvent("pods", 2)
+    assert await wired.watch() == ["MODIFIED", "ERROR"]
+
+
+async def test_a_fault_of_one_resource_leaves_the_others_alone(wired: Wired) -> None:
+    """The watch of pods knows nothing of the VMs' fault."""
+    wired.proxy.fault = fault = streams.Closed("virtualmachines", 1)
+    assert len(await wired.watch()) == 4
+    assert not fault.struck
+
+
+async def test_a_page_expires_and_the_whole_list_does_not(wired: Wired) -> None:
+    """The first page is small, the next is refused; a list without a limit passes."""
+    wired.proxy.fault = streams.ExpiredPage("pods", 1)
+    await wired.watch()
+    await wired.client.list_page(PODS, namespace="ns", limit=500)
+    assert wired.server.asked[-1][1].query["limit"] == "1"
+    with pytest.raises(ExpiredError):
+        await wired.client.list_page(PODS, namespace="ns", limit=500, continue_token="token")  # noqa: S106 - of a list
+    await wired.client.list_page(PODS, namespace="ns", limit=0)
+    assert wired.server.asked[-1][1].query["limit"] == "0"
+
+
+async def test_an_old_list_is_told_once(wired: Wired) -> None:
+    """The next one is as new as the server."""
+    fault = streams.TimeTravel("pods", 1)
+    fault.remember(Answer(200, b'{"metadata":{"resourceVersion":"1"},"items":[]}'))
+    wired.proxy.fault = fault
+    await wired.watch()
+    old = await wired.client.list_page(PODS, namespace="ns", limit=500)
+    new = await wired.client.list_page(PODS, namespace="ns", limit=500)
+    assert (old.resource_version, new.resource_version) == ("1", "5")
+
+
+@pytest.mark.parametrize("fault", [streams.Silence("pods", 1), requests.AtWrite(1, requests.hang)])
+async def test_silence_lasts_until_the_client_has_had_enough(wired: Wired, fault: Fault) -> None:
+    """The connection stays open and nothing comes."""
+    wired.proxy.fault = fault
+    asked: Coroutine[Any, Any, object] = wired.watch() if isinstance(fault, streams.Silence) else wired.patch()
+    work = asyncio.create_task(asked)
+    done, _ = await asyncio.wait([work], timeout=0.3)
+    assert (done, fault.struck) == (set(), True)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)

@@ -1,0 +1,184 @@
+"""Sees what happens in one namespace with watches of its own, past the proxy and without asking the controller.
+
+Guarantees: every event that the API server sends is in `history`, in the order of its resource's versions, with its
+time of arrival (seconds on the loop's clock); a watch that breaks goes on from the version that it saw last, and where
+that is impossible the witness fails instead of having a hole in its testimony.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, TypeAlias, TypeVar
+
+from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.kube import codec, errors
+from controller.kube.client import Client
+from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+
+T = TypeVar("T", VirtualMachine, Pod, VirtualMachineMigration)
+Object: TypeAlias = VirtualMachine | Pod | VirtualMachineMigration
+
+_LIFE: Final = 3600.0
+_RETRY: Final = 0.5
+_PATIENCE: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One event: what an object was at a time. `first` marks what was there when the witness came."""
+
+    at: float
+    item: Object
+    deleted: bool = False
+    first: bool = False
+
+
+@dataclass(slots=True)
+class Picture:
+    """What exists, by UID."""
+
+    vms: dict[str, VirtualMachine] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    migrations: dict[str, VirtualMachineMigration] = field(default_factory=dict)
+
+    def take(self, seen: Seen) -> None:
+        """Take one event."""
+        match seen.item:
+            case VirtualMachine():
+                _put(self.vms, seen.item, deleted=seen.deleted)
+            case Pod():
+                _put(self.pods, seen.item, deleted=seen.deleted)
+            case VirtualMachineMigration():
+                _put(self.migrations, seen.item, deleted=seen.deleted)
+
+    def vm(self, name: str) -> VirtualMachine | None:
+        """Return a VM by its name."""
+        return next((vm for vm in self.vms.values() if vm.metadata.name == name), None)
+
+    def pods_of(self, vm: VirtualMachine) -> list[Pod]:
+        """Return the pods that a VM controls."""
+        return [pod for pod in self.pods.values() if pod.owner is not None and pod.owner.uid == vm.metadata.uid]
+
+    def migration(self, name: str) -> VirtualMachineMigration | None:
+        """Return a migration by its name."""
+        return next((found for found in self.migrations.values() if found.metadata.name == name), None)
+
+
+def _put(into: dict[str, T], item: T, *, deleted: bool) -> None:
+    if deleted:
+        into.pop(item.metadata.uid, None)
+    else:
+        into[item.metadata.uid] = item
+
+
+class WitnessError(Exception):
+    """The witness has missed something, so nothing can be said."""
+
+
+class Witness:
+    """Watches one namespace. Use as an async context manager."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._loop = asyncio.get_running_loop()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Condition()
+        self._problem: str | None = None
+        self.history: list[Seen] = []
+        self.picture = Picture()
+
+    async def __aenter__(self) -> Self:
+        resources: tuple[Resource[Any], ...] = (VIRTUAL_MACHINES, PODS, MIGRATIONS)
+        for resource in resources:
+            page = await self._client.list_page(resource, namespace=self._namespace, limit=0)
+            for item in page.items:
+                self._take(Seen(self._loop.time(), item, first=True))
+            self._tasks.append(asyncio.create_task(self._follow(resource, page.resource_version)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def until(self, wanted: Callable[[Picture], bool], *, seconds: float) -> bool:
+        """Wait until the picture is the wanted one; False if it is not in time. Raises WitnessError."""
+        try:
+            async with asyncio.timeout(seconds), self._news:
+                while not wanted(self.picture):
+                    self._check()
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        self._check()
+        return True
+
+    async def settled(self, wanted: Callable[[Picture], bool], *, quiet: float, seconds: float) -> float | None:
+        """Wait until the picture is the wanted one and nothing has changed for `quiet` seconds.
+
+        Return the time of the last change before that, or None if it does not come in time. Raises WitnessError.
+        """
+        ends = self._loop.time() + seconds
+        while await self.until(wanted, seconds=ends - self._loop.time()):
+            changes, last = len(self.history), self.changed_at
+            wait = last + quiet - self._loop.time()
+            if wait > 0:
+                await self.until(lambda _, known=changes: len(self.history) > known, seconds=wait)  # type: ignore[misc]
+            if len(self.history) == changes and wanted(self.picture):
+                return last
+            if self._loop.time() > ends:
+                break
+        return None
+
+    @property
+    def changed_at(self) -> float:
+        """When the last event came."""
+        return self.history[-1].at if self.history else self._loop.time()
+
+    def _check(self) -> None:
+        if self._problem is not None:
+            raise WitnessError(self._problem)
+
+    async def _follow(self, resource: Resource[Any], version: str) -> None:
+        failing_since: float | None = None
+        while True:
+            try:
+                batches = self._client.watch(resource, resource_version=version, life=_LIFE, namespace=self._namespace)
+                async with aclosing(batches):
+                    async for batch in batches:
+                        failing_since = None
+                        for event in batch:
+                            version = self._apply(event, resource)
+                        async with self._news:
+                            self._news.notify_all()
+            except (errors.ExpiredError, errors.MalformedReplyError) as error:
+                return await self._fail(f"what happened to {resource.plural} was missed: {error}")
+            except errors.KubeError as error:
+                # The server may be away for a while: whatever it says when it comes back, it still has our version.
+                failing_since = failing_since or self._loop.time()
+                if self._loop.time() - failing_since > _PATIENCE:
+                    return await self._fail(f"watching {resource.plural} fails: {error}")
+                await asyncio.sleep(_RETRY)
+
+    async def _fail(self, why: str) -> None:
+        self._problem = why
+        async with self._news:
+            self._news.notify_all()
+
+    def _apply(self, event: codec.WatchEnvelope, resource: Resource[Any]) -> str:
+        if event.type == "ERROR":
+            status = codec.decode_status(bytes(event.object))
+            raise errors.from_status(status.code, status.reason, status.message)
+        if event.type == "BOOKMARK":
+            return codec.decode(event.object, ObjectOnly).metadata.resource_version
+        item = codec.decode(event.object, resource.type)
+        self._take(Seen(self._loop.time(), item, deleted=event.type == "DELETED"))
+        return str(item.metadata.resource_version)
+
+    def _take(self, seen: Seen) -> None:
+        self.history.append(seen)
+        self.picture.take(seen)
