@@ -1,0 +1,113 @@
+"""Large fleets, made once and started from as often as wanted.
+
+A fleet is the whole directory of a control plane, copied while nothing of it ran. Each grows out of the next smaller
+one, by our own controller: so a contestant that had anything to write when it starts on one would show in its
+counters. Guarantees: a fleet is complete or not there; one that was made for other resources or by other decisions
+of ours is not used.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from hack.bench import bursts, contestants, objects, stage
+from hack.bench.contestants import OURS, REPOSITORY, STATE
+from hack.bench.process import started
+from hack.controlplane import kwokctl
+from hack.controlplane.plane import ControlPlane
+from hack.controlplane.report import Reporter
+from hack.controlplane.versions import DISTRIBUTIONS
+
+_HOME: Final = STATE / "fleets"
+_LIVE: Final = _HOME / "live"
+_MADE_FROM: Final = ("manifests/crds", "controller/domain")
+_STEP: Final = 2000
+"""VMs created at a time while a fleet is made."""
+
+
+def nodes_of(sizes: list[int]) -> int:
+    """Return the number of nodes that all of these fleets have: the largest one's."""
+    return objects.nodes_for(max(sizes))
+
+
+async def make(sizes: list[int], report: Reporter) -> None:
+    """Make the fleets that are not there yet, the small ones first."""
+    nodes = nodes_of(sizes)
+    before = 0
+    for size in sorted(sizes):
+        if not _saved(size, nodes).exists():
+            report.say(f"making a fleet of {size} VMs on {nodes} nodes, once")
+            async with _grown(before, nodes, report) as place:
+                launch = contestants.prepare(OURS, report)
+                assert launch is not None  # noqa: S101 - ours is a process
+                async with started(launch, place.plane.kubeconfig, place.log) as process:
+                    await process.ready()
+                    for first in range(before, size, _STEP):
+                        names = [f"fleet-{number}" for number in range(first, min(size, first + _STEP))]
+                        await bursts.create_vms(place, names, process, deadline=600.0)
+                await place.quiet()
+                _stop(place.plane)
+                _save(size, nodes)
+        before = size
+
+
+@asynccontextmanager
+async def restored(size: int, nodes: int, report: Reporter) -> AsyncIterator[stage.Stage]:
+    """Bring a fleet back to life as it was saved."""
+    plane = ControlPlane(_LIVE, nodes=nodes, report=report, wait=300.0)
+    plane.down()
+    shutil.rmtree(_LIVE, ignore_errors=True)
+    shutil.copytree(_saved(size, nodes), _LIVE, symlinks=True)
+    try:
+        plane.up()
+        async with stage.on(plane, _LIVE) as place:
+            yield place
+    finally:
+        plane.down()
+
+
+@asynccontextmanager
+async def _grown(size: int, nodes: int, report: Reporter) -> AsyncIterator[stage.Stage]:
+    """Start from a fleet, or from nothing."""
+    if size:
+        async with restored(size, nodes, report) as place:
+            yield place
+        return
+    plane = ControlPlane(_LIVE, nodes=nodes, report=report, wait=300.0)
+    plane.down()
+    shutil.rmtree(_LIVE, ignore_errors=True)
+    try:
+        plane.up()
+        await stage.install(plane)
+        async with stage.on(plane, _LIVE) as place:
+            yield place
+    finally:
+        plane.down()
+
+
+def _stop(plane: ControlPlane) -> None:
+    """End every component, etcd last, and leave the data."""
+    for name in reversed(kwokctl.COMPONENTS):
+        plane.stop_component(name)
+
+
+def _save(size: int, nodes: int) -> None:
+    saved = _saved(size, nodes)
+    partial = saved.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(_LIVE, partial, symlinks=True, ignore=shutil.ignore_patterns("*.log", "*.log.1"))
+    partial.rename(saved)
+
+
+def _saved(size: int, nodes: int) -> Path:
+    told = sha256("".join(f"{one.name}{one.version}" for one in DISTRIBUTIONS).encode())
+    for folder in _MADE_FROM:
+        for path in sorted((REPOSITORY / folder).iterdir()):
+            if path.suffix in (".py", ".yaml"):
+                told.update(path.read_bytes())
+    return _HOME / f"{size}-on-{nodes}-{told.hexdigest()[:10]}"

@@ -1,0 +1,140 @@
+"""Every VM moves at the same time: migrations of ours, beside a bare delete and create of as many pods.
+
+Guarantees: downtimes are measured by the pods alone, the same way for both: from the moment in which a VM has no
+running pod that is not being deleted to the moment in which it has one again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+from controller.domain import names
+from controller.kube.resources import PODS
+from hack.bench import bursts, objects
+from hack.bench.contestants import Launch
+from hack.bench.errors import BenchError
+from hack.bench.figures import percentile
+from hack.bench.objects import NAMESPACE, Brief
+from hack.bench.process import Running, started
+from hack.bench.stage import Stage, each
+from hack.bench.watching import until, watching
+
+_DEADLINE: Final = 300.0
+_SERVER_DEADLINE: Final = 30.0
+
+
+@dataclass(slots=True)
+class _Pods:
+    """The pods of all VMs, by the label that names their VM."""
+
+    moving: int
+    running: dict[str, set[str]] = field(default_factory=dict)
+    """UIDs of running pods by VM."""
+    down: dict[str, float] = field(default_factory=dict)
+    downtimes: dict[str, float] = field(default_factory=dict)
+    gone: dict[str, asyncio.Event] = field(default_factory=dict)
+    ended: float = 0.0
+    all_moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def seen(self, item: Brief, deleted: bool, at: float) -> None:  # noqa: FBT001 - a callback's signature
+        vm = item.metadata.labels.get(names.VM_LABEL, "")
+        running = self.running.setdefault(vm, set())
+        before = bool(running)
+        if item.running and not deleted:
+            running.add(item.metadata.uid)
+        else:
+            running.discard(item.metadata.uid)
+        if before and not running:
+            self.down[vm] = at
+        elif running and not before and vm in self.down:
+            self.downtimes.setdefault(vm, at - self.down.pop(vm))
+            self.ended = at
+            if len(self.downtimes) == self.moving:
+                self.all_moved.set()
+        if deleted and item.metadata.name in self.gone:
+            self.gone[item.metadata.name].set()
+
+
+async def move(stage: Stage, launch: Launch | None, vms: int) -> dict[str, float]:
+    """Let VMs run, then move all of them; without a program to launch, bare pods by hand."""
+    vm_names = [f"vm-{number}" for number in range(vms)]
+    if launch is None:
+        await bursts.burst(stage, None, vms, deadline=_DEADLINE)
+        return await _move(stage, vm_names, None)
+    async with started(launch, stage.plane.kubeconfig, stage.log) as process:
+        await process.ready()
+        await bursts.create_vms(stage, vm_names, process, deadline=_DEADLINE)
+        return await _move(stage, vm_names, process)
+
+
+async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> dict[str, float]:
+    clock = asyncio.get_running_loop().time
+    pods = _Pods(moving=len(vm_names))
+    page = await stage.client.list_page(objects.PODS, namespace=NAMESPACE, limit=0)
+    cpu = process.cpu if process else 0.0
+    before = stage.writes()
+    async with watching(stage.client, objects.PODS, pods.seen) as watch:
+        for item in page.items:
+            pods.seen(item, deleted=False, at=clock())
+        began = clock()
+        if process is None:
+            asking = asyncio.create_task(_by_hand(stage, page.items, pods))
+        else:
+            asking = asyncio.create_task(_by_migrations(stage, vm_names))
+        try:
+            what = f"all of {len(vm_names)} had moved, {len(pods.downtimes)} have"
+            await until(pods.all_moved.wait(), watch, deadline=_DEADLINE, what=what)
+            await asking
+        finally:
+            asking.cancel()
+    figures = {}
+    if process is not None:
+        await _all_succeeded(stage)
+        figures["cpu_ms"] = 1000 * (process.cpu - cpu) / len(vm_names)
+        figures["writes"] = (stage.writes().since(before).total - len(vm_names)) / len(vm_names)
+    downtimes = sorted(pods.downtimes.values())
+    return {
+        **figures,
+        "vms": len(vm_names),
+        "per_second": len(vm_names) / (pods.ended - began),
+        "downtime_p50": percentile(downtimes, 0.5),
+        "downtime_p95": percentile(downtimes, 0.95),
+    }
+
+
+async def _by_migrations(stage: Stage, vm_names: list[str]) -> None:
+    await stage.create(objects.MIGRATIONS, (objects.migration(f"move-{name}", name) for name in vm_names))
+
+
+async def _by_hand(stage: Stage, items: list[Brief], pods: _Pods) -> None:
+    """Delete every pod at once; make each anew as soon as it is gone."""
+    pods.gone |= {item.metadata.name: asyncio.Event() for item in items}
+
+    async def delete(item: Brief) -> None:
+        await stage.client.delete(PODS, item.metadata.name, namespace=NAMESPACE, uid=item.metadata.uid)
+
+    async def make_anew(item: Brief) -> None:
+        await pods.gone[item.metadata.name].wait()
+        body = objects.bare_pod(item.metadata.labels[names.VM_LABEL], life=1)
+        await stage.client.create(objects.PODS, body, namespace=NAMESPACE, server_deadline=_SERVER_DEADLINE)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(each(items, delete))
+        for item in items:
+            group.create_task(make_anew(item))
+
+
+async def _all_succeeded(stage: Stage) -> None:
+    """Wait until every migration says that it succeeded."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + _DEADLINE
+    while True:
+        page = await stage.client.list_page(objects.MIGRATIONS, namespace=NAMESPACE, limit=0)
+        phases = [item.status.phase for item in page.items]
+        if all(phase == "Succeeded" for phase in phases):
+            return
+        if "Failed" in phases or clock() > ends:
+            raise BenchError(f"of {len(phases)} migrations {phases.count('Succeeded')} succeeded")
+        await asyncio.sleep(1.0)

@@ -1,0 +1,1 @@
+"""The controllers that ours is measured beside."""

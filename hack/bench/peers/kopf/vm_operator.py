@@ -1,0 +1,189 @@
+"""The job of the measured controller, done with Kopf as its users do it: handlers of changes, an index, pod events.
+
+A VM's creation makes its pod, an update carries its consumption over, and each event of the pod is published in the
+VM's status. What a pod looks like and what its state means is told by the measured controller's own pure functions,
+so both do the same. Guarantees: the last event of a pod decides what its VM's status says, since Kopf handles the
+events of one object one after another and nobody else writes that status; a handler that fails is tried again by
+Kopf, a status write by itself.
+
+It leaves out what the benchmark does not measure: migrations, start backoff, nodes that are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+import kopf
+import msgspec
+from aiohttp import ClientError
+from kubernetes_asyncio import client, config
+
+from controller.domain import launcher, names, status
+from controller.domain.decide import HISTORY_LIMIT
+from controller.domain.objects import Pod, VirtualMachine, VMStatus
+from controller.domain.ratio import ReferenceNode
+
+_VMS: Final = (names.GROUP, names.VERSION, names.VM_PLURAL)
+_POLICY: Final = launcher.LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+_MERGE_PATCH: Final = "application/merge-patch+json"
+_ATTEMPTS: Final = 5
+
+
+@kopf.on.login()
+def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """Use the kubeconfig."""
+    return kopf.login_with_kubeconfig(**kwargs)
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    """Write no events, and open the connections that handlers use."""
+    settings.posting.enabled = False
+    await config.load_kube_config()
+    memo.api = client.ApiClient()
+
+
+@kopf.on.cleanup()
+async def stop(memo: kopf.Memo, **_: Any) -> None:
+    """Close them."""
+    await memo.api.close()
+
+
+@kopf.index(*_VMS)
+async def machines(namespace: str, name: str, body: kopf.Body, **_: Any) -> dict[tuple[str, str], Any]:
+    """Keep every VM at hand for the events of its pod."""
+    return {(namespace, name): body}
+
+
+@kopf.index("pods", labels={names.VM_LABEL: kopf.PRESENT})
+async def launchers(namespace: str, labels: kopf.Labels, body: kopf.Body, **_: Any) -> dict[tuple[str, str], Any]:
+    """Keep every launcher pod at hand for the changes of its VM."""
+    return {(namespace, labels[names.VM_LABEL]): body}
+
+
+@kopf.on.create(*_VMS)
+@kopf.on.resume(*_VMS)
+async def ensure_pod(body: kopf.Body, launchers: kopf.Index, memo: kopf.Memo, **_: Any) -> None:
+    """Make the VM's pod, unless it is there."""
+    vm = msgspec.convert(dict(body), VirtualMachine)
+    if vm.spec.running and not launchers.get((vm.metadata.namespace, vm.metadata.name)):
+        await _create(memo.api, vm, vm.status.incarnation or 0)
+
+
+@kopf.on.update(*_VMS)
+async def carry_consumption(body: kopf.Body, launchers: kopf.Index, memo: kopf.Memo, **_: Any) -> None:
+    """Copy the VM's consumption to its pod, whose event then publishes it; delete the pod of a VM that is stopped."""
+    vm = msgspec.convert(dict(body), VirtualMachine)
+    api = client.CoreV1Api(memo.api)
+    for found in launchers.get((vm.metadata.namespace, vm.metadata.name), ()):
+        pod = msgspec.convert(dict(found), Pod)
+        if not vm.spec.running:
+            delete = api.delete_namespaced_pod
+            await _answered(
+                delete(pod.metadata.name, pod.metadata.namespace, _preload_content=False), HTTPStatus.NOT_FOUND
+            )
+            continue
+        used = launcher.consumption(vm, launcher.requested(vm)).shares
+        wanted = launcher.usage_annotations(used, _POLICY.reference)
+        if any(pod.metadata.annotations.get(key) != value for key, value in wanted.items()):
+            change = {"metadata": {"uid": pod.metadata.uid, "annotations": wanted}}
+            await _answered(
+                api.patch_namespaced_pod(
+                    *(pod.metadata.name, pod.metadata.namespace, change),
+                    _content_type=_MERGE_PATCH,
+                    _preload_content=False,
+                ),
+                HTTPStatus.NOT_FOUND,
+            )
+
+
+@kopf.on.event("pods", labels={names.VM_LABEL: kopf.PRESENT})
+async def follow(
+    body: kopf.Body,
+    machines: kopf.Index,
+    memo: kopf.Memo,
+    *,
+    type: str | None,  # noqa: A002 - Kopf's name
+    **_: Any,
+) -> None:
+    """Publish what a pod says; replace one that is gone."""
+    pod = msgspec.convert(dict(body), Pod)
+    found = machines.get((pod.metadata.namespace, pod.metadata.labels[names.VM_LABEL]), ())
+    vm = next((msgspec.convert(dict(vm), VirtualMachine) for vm in found), None)
+    if vm is None or vm.metadata.deletion_timestamp is not None or pod.owner is None:
+        return
+    if pod.owner.uid != vm.metadata.uid:
+        return
+    # The index may not show our last write yet, but this pod's memo does.
+    vm = msgspec.structs.replace(vm, status=memo.get("status", vm.status))
+    incarnation = pod.incarnation or 0
+    if type != "DELETED":
+        memo.status = await _publish(memo.api, vm, _told(vm, pod, incarnation))
+    elif vm.spec.running:
+        await _create(memo.api, vm, incarnation + 1)
+
+
+def _told(vm: VirtualMachine, pod: Pod, incarnation: int) -> VMStatus:
+    now = status.timestamp(datetime.now(UTC))
+    used = launcher.consumption(vm, launcher.requested(vm)).shares
+    target = VMStatus(
+        phase=str(status.pod_phase(pod)),
+        node_name=pod.spec.node_name,
+        pod_name=pod.metadata.name,
+        pod_uid=pod.metadata.uid,
+        incarnation=incarnation,
+        created_at=vm.status.created_at or vm.metadata.creation_timestamp,
+        cpu_consumption=used.cpu_text,
+        memory_consumption=used.memory_text,
+    )
+    return status.extend(
+        vm,
+        target,
+        steps=status.new_steps(vm.status, incarnation, pod, now),
+        standing=(status.pod_readiness(pod),),
+        now=now,
+        history_limit=HISTORY_LIMIT,
+    )
+
+
+async def _publish(api: client.ApiClient, vm: VirtualMachine, wanted: VMStatus) -> VMStatus:
+    """Write a status; Kopf does not repeat the handlers of events, so what fails is repeated here."""
+    if wanted == vm.status:
+        return wanted
+    change = {"metadata": {"uid": vm.metadata.uid}, "status": msgspec.to_builtins(wanted)}
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            await _answered(
+                client.CustomObjectsApi(api).patch_namespaced_custom_object_status(
+                    *(names.GROUP, names.VERSION, vm.metadata.namespace, names.VM_PLURAL, vm.metadata.name, change),
+                    _content_type=_MERGE_PATCH,
+                    _preload_content=False,
+                ),
+                HTTPStatus.NOT_FOUND,
+            )
+        except (kopf.TemporaryError, ClientError):
+            if attempt == _ATTEMPTS:
+                raise
+            await asyncio.sleep(attempt)
+        else:
+            break
+    return wanted
+
+
+async def _create(api: client.ApiClient, vm: VirtualMachine, incarnation: int) -> None:
+    spec = launcher.requested(vm)
+    body = launcher.manifest(vm, incarnation, spec, launcher.consumption(vm, spec).shares, _POLICY)
+    create = client.CoreV1Api(api).create_namespaced_pod
+    await _answered(create(vm.metadata.namespace, body, _preload_content=False), HTTPStatus.CONFLICT)
+
+
+async def _answered(request: Awaitable[Any], *fine: HTTPStatus) -> None:
+    """Await a reply that is left undecoded. Raises TemporaryError for one that is an error, unless it is fine."""
+    response = await request
+    text = await response.text()
+    if response.status >= HTTPStatus.BAD_REQUEST and response.status not in fine:
+        raise kopf.TemporaryError(text, delay=1)
