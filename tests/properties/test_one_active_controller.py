@@ -1,0 +1,326 @@
+"""Whatever happens in whatever order, one controller for each class keeps the promises.
+
+A machine of small rules plays users, the scheduler, kubelets, the network, crashes and stale watches against the
+controllers, whose requests go one by one in any order. After every step: never two live pods of one VM, no incarnation
+goes back, no stranger is touched. In the end faults stop, and everything is as the specs ask, for good.
+
+`make test` plays the same few hundred steps each time. `HYPOTHESIS_PROFILE=long` plays new ones for some minutes, and
+keeps what it finds in `.hypothesis`, so that the next run begins with it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from controller.domain import names
+from controller.kube import errors
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from tests.properties.world import World
+from tests.unit.reconcilers.cluster import Document, Fault
+
+LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+BLUE: Final = "blue"
+VM: Final = st.sampled_from(["vm-1", "vm-2"])
+NODE: Final = st.sampled_from(["node-1", "node-2", "node-3"])
+MIGRATION: Final = st.sampled_from(["m-1", "m-2", "m-3"])
+PROCESS: Final = st.integers(0, 1)
+KIND: Final = st.sampled_from([VIRTUAL_MACHINES.plural, PODS.plural, NODES.plural, MIGRATIONS.plural])
+ANY: Final = st.integers(0, 5)
+"""Which of those that are there, counted round."""
+CPU: Final = st.sampled_from(["0.10", "0.20", "0.60", "plenty"])
+CLASS: Final = st.sampled_from([None, BLUE])
+RATIO: Final = st.sampled_from([None, "0.30", "0.40", "a lot"])
+
+REFUSALS: Final = st.sampled_from(
+    [
+        errors.TransportError("the connection was reset"),
+        errors.ServerError(500, "InternalError", "etcdserver: request timed out"),
+        errors.ForbiddenError(403, "Forbidden", "exceeded quota"),
+        errors.ConflictError(409, "Conflict", "the object has been modified"),
+        errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=1.0),
+    ]
+)
+LOST: Final = errors.TransportError("the reply was lost")
+
+
+def a_vm(machine: Machine) -> bool:
+    """Whether there is a VM."""
+    return bool(machine.world.keys(VIRTUAL_MACHINES.plural))
+
+
+def a_pod(machine: Machine) -> bool:
+    """Whether there is a pod."""
+    return bool(machine.world.keys(PODS.plural))
+
+
+class Machine(RuleBasedStateMachine):
+    """Two VMs, three nodes, and a controller for VMs of no class and one for blue ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(None, BLUE)
+        self.cluster = self.world.cluster
+        self.read = 0
+        self.incarnations: dict[str, int] = {}
+        self.cluster.add_node("node-1")
+
+    @initialize(running=st.sampled_from([None, False, True]))
+    def begin(self, running: bool | None) -> None:  # noqa: FBT001 - hypothesis names it
+        """Begin with nothing, or with a VM that was made an hour ago."""
+        if running is not None:
+            self.cluster.apply_vm("vm-1", running=running)
+            self.world.settle()
+            self.cluster.pass_time(3600)
+            self.cluster.add_node("node-2")
+
+    def teardown(self) -> None:
+        """Settle, judge, and end the loop."""
+        try:
+            self.world.settle()
+            self.world.judge()
+            self.check()
+        finally:
+            self.world.close()
+
+    # --- users -----------------------------------------------------------------------------------------------
+
+    @rule(name=VM, running=st.booleans(), cpu=CPU)
+    def apply(self, name: str, running: bool, cpu: str) -> None:  # noqa: FBT001 - hypothesis names it
+        """Create, start, stop or change a VM."""
+        self.cluster.apply_vm(name, running=running, cpu=cpu)
+
+    @precondition(a_vm)
+    @rule(which=ANY)
+    def delete_vm(self, which: int) -> None:
+        """Delete a VM."""
+        self.cluster.remove(VIRTUAL_MACHINES, f"default/{self._vm(which)}")
+
+    @precondition(a_vm)
+    @rule(which=ANY, finalizer=st.sampled_from(["foregroundDeletion", "orphan"]))
+    def begin_to_delete_vm(self, which: int, finalizer: str) -> None:
+        """Delete a VM after its pods, or without them."""
+        name = self._vm(which)
+        if "deletionTimestamp" not in self.cluster.vm(name)["metadata"]:
+            going = {"deletionTimestamp": "2026-01-15T10:00:00Z", "finalizers": [finalizer]}
+            self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", **going)
+
+    @precondition(a_vm)
+    @rule(which=ANY, of_class=CLASS)
+    def hand_over(self, which: int, of_class: str | None) -> None:
+        """Change a VM's class."""
+        labels = {} if of_class is None else {names.CONTROLLER_CLASS: of_class}
+        self.cluster.edit(VIRTUAL_MACHINES, f"default/{self._vm(which)}", labels=labels)
+
+    @precondition(a_vm)
+    @rule(which=ANY, ratio=RATIO)
+    def annotate_vm(self, which: int, ratio: str | None) -> None:
+        """Change what a VM uses."""
+        annotations = {} if ratio is None else {names.CPU_CONSUMPTION: ratio}
+        self.cluster.edit(VIRTUAL_MACHINES, f"default/{self._vm(which)}", annotations=annotations)
+
+    @precondition(a_vm)
+    @rule(which=ANY, change=st.sampled_from(["wiped", "phase", "podUID", "migration"]))
+    def edit_status(self, which: int, change: str) -> None:
+        """Spoil a VM's status by hand."""
+        name = self._vm(which)
+        found = {key: value for key, value in self.cluster.status(name).items() if key != change}
+        if change == "wiped":
+            found = {"phase": "Pending"}
+        elif change == "phase":
+            found["phase"] = "Running"
+        self.cluster.set_status(VIRTUAL_MACHINES, f"default/{name}", found)
+        self.check()
+        # Who takes the count away by hand gets another one.
+        self.incarnations.pop(self.cluster.vm(name)["metadata"]["uid"], None)
+
+    @rule(name=MIGRATION, vm=VM, node=st.none() | NODE)
+    def migrate(self, name: str, vm: str, node: str | None) -> None:
+        """Ask for a migration."""
+        if (MIGRATIONS.plural, f"default/{name}") not in self.cluster.objects:
+            wish = {} if node is None else {"targetNode": node}
+            self.cluster.migrate(name, vm=vm, unschedulableTimeoutSeconds=20, completionTimeoutSeconds=60, **wish)
+
+    @rule(name=MIGRATION)
+    def cancel(self, name: str) -> None:
+        """Cancel a migration."""
+        if (MIGRATIONS.plural, f"default/{name}") in self.cluster.objects:
+            document = self.cluster.objects[MIGRATIONS.plural, f"default/{name}"]
+            self.cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+
+    @rule(name=MIGRATION)
+    def delete_migration(self, name: str) -> None:
+        """Delete a migration."""
+        self._drop(MIGRATIONS, f"default/{name}")
+
+    @precondition(a_pod)
+    @rule(which=ANY, edit=st.sampled_from(["labels", "ownerReferences", "annotations"]))
+    def edit_pod(self, which: int, edit: str) -> None:
+        """Take a part of a pod's metadata away by hand."""
+        self.cluster.edit(PODS, f"default/{self._pod(which)}", **{edit: [] if edit == "ownerReferences" else {}})
+
+    # --- nodes, the scheduler and kubelets -------------------------------------------------------------------
+
+    @rule(name=NODE)
+    def add_node(self, name: str) -> None:
+        """Add a node."""
+        if (NODES.plural, f"/{name}") not in self.cluster.objects:
+            self.cluster.add_node(name)
+
+    @rule(name=NODE, unschedulable=st.booleans())
+    def cordon(self, name: str, unschedulable: bool) -> None:  # noqa: FBT001 - hypothesis names it
+        """Cordon or uncordon a node."""
+        if (NODES.plural, f"/{name}") in self.cluster.objects:
+            self.cluster.cordon(name, unschedulable=unschedulable)
+
+    @rule(name=NODE)
+    def delete_node(self, name: str) -> None:
+        """Delete a node."""
+        self._drop(NODES, f"/{name}")
+
+    @rule()
+    def schedule(self) -> None:
+        """Bind and run what waits."""
+        self.cluster.run_pods()
+
+    @rule()
+    def finish_deletions(self) -> None:
+        """Finish what terminates."""
+        self.cluster.finish_deletions()
+        self.world.collect_garbage()
+
+    @precondition(a_pod)
+    @rule(which=ANY)
+    def delete_pod(self, which: int) -> None:
+        """Delete a pod."""
+        self.cluster.edit(PODS, f"default/{self._pod(which)}", deletionTimestamp="2026-01-15T10:00:00Z")
+
+    @precondition(a_pod)
+    @rule(which=ANY)
+    def remove_pod(self, which: int) -> None:
+        """Delete a pod at once."""
+        self.cluster.remove(PODS, f"default/{self._pod(which)}")
+
+    @precondition(a_pod)
+    @rule(which=ANY)
+    def evict(self, which: int) -> None:
+        """Evict a pod."""
+        self.cluster.evict(self._pod(which))
+
+    @precondition(a_pod)
+    @rule(which=ANY, phase=st.sampled_from(["Failed", "Succeeded"]))
+    def end_pod(self, which: int, phase: str) -> None:
+        """Let a pod end."""
+        self.cluster.set_status(PODS, f"default/{self._pod(which)}", {"phase": phase})
+
+    # --- time, the network, processes ------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([1, 5, 10, 60, 600]))
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass."""
+        self.cluster.pass_time(seconds)
+
+    @rule(method=st.sampled_from(["create", "patch", "delete"]), kind=KIND, error=REFUSALS)
+    def refuse_a_write(self, method: str, kind: str, error: errors.KubeError) -> None:
+        """Refuse the next write of a kind."""
+        self.cluster.faults.append(Fault(method, kind, error, commit=False))
+
+    @rule(method=st.sampled_from(["create", "patch", "delete"]), kind=KIND)
+    def lose_a_reply(self, method: str, kind: str) -> None:
+        """Carry the next write of a kind out, and lose the reply."""
+        self.cluster.faults.append(Fault(method, kind, LOST))
+
+    @rule(method=st.sampled_from(["create", "patch", "delete"]), kind=KIND, late=st.sampled_from([1, 5, 10]))
+    def delay_a_write(self, method: str, kind: str, late: int) -> None:
+        """Carry the next write of a kind out seconds after its sender gave up."""
+        self.cluster.faults.append(Fault(method, kind, LOST, late=late))
+
+    @rule(number=PROCESS, kind=KIND, count=st.integers(1, 3))
+    def show(self, number: int, kind: str, count: int) -> None:
+        """Let one watch of one process show its next events, and no other."""
+        self.world.processes[number].deliver_some(kind, count)
+
+    @rule(number=PROCESS, withhold=st.none() | KIND)
+    def show_all(self, number: int, withhold: str | None) -> None:
+        """Let all watches of a process catch up, perhaps but for one."""
+        self.world.processes[number].deliver(withhold=withhold)
+
+    @rule(number=PROCESS, name=VM, queue=st.sampled_from(["vms", "migrations"]))
+    def work(self, number: int, name: str, queue: str) -> None:
+        """Let a worker begin with a key, queued or not."""
+        self.world.work(number, queue, f"default/{name}")
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(which=ANY)
+    def let_in(self, which: int) -> None:
+        """Let one request in."""
+        self.world.let_in(which % len(self.world.waiting))
+
+    @rule(number=PROCESS)
+    def round(self, number: int) -> None:
+        """Let a process see everything and do all it wants."""
+        self.world.round(number)
+
+    @rule(number=PROCESS)
+    def settle_down(self, number: int) -> None:
+        """Let a process and the cluster play some rounds: most of life is calm."""
+        for _ in range(4):
+            self.world.round(number)
+            self.cluster.run_pods()
+            self.cluster.finish_deletions()
+
+    @rule(number=PROCESS, fate=st.sampled_from(["dropped", "carried out", "late"]))
+    def crash(self, number: int, fate: str) -> None:
+        """Kill a process and start another."""
+        self.world.crash(number, fate)
+
+    # --- what must hold --------------------------------------------------------------------------------------
+
+    @invariant()
+    def check(self) -> None:
+        """See the promises that hold at every moment."""
+        assert self.cluster.violations == []
+        assert self.cluster.touched == []
+        for plural, document, _ in self.cluster.log[self.read :]:
+            if plural == VIRTUAL_MACHINES.plural:
+                self._see(document)
+        self.read = len(self.cluster.log)
+
+    def _see(self, vm: Document) -> None:
+        uid = vm["metadata"]["uid"]
+        incarnation = vm["status"].get("incarnation")
+        before = self.incarnations.get(uid, 0)
+        if incarnation is not None:
+            assert incarnation >= before
+            self.incarnations[uid] = incarnation
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _drop(self, resource: Any, key: str) -> None:
+        if (resource.plural, key) in self.cluster.objects:
+            self.cluster.remove(resource, key)
+
+    def _vm(self, which: int) -> str:
+        found = self.world.keys(VIRTUAL_MACHINES.plural)
+        return found[which % len(found)]
+
+    def _pod(self, which: int) -> str:
+        found = self.world.keys(PODS.plural)
+        return found[which % len(found)]
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(
+    max_examples=int(os.environ.get("EX", "1000")) if LONG else 60,
+    stateful_step_count=60 if LONG else 40,
+    deadline=None,
+    report_multiple_bugs=False,
+    derandomize=not LONG,
+    database=DirectoryBasedExampleDatabase(".hypothesis/examples") if LONG else None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,290 @@
+"""A cluster in memory, controllers whose requests go one by one as a test has it, and a judge.
+
+Guarantees: nothing happens but by a method of `World`; each request of a controller waits at the API server's door
+until it is let in, so two reconciles interleave at every request, and one that waited past its deadline is lost;
+`settle` plays everybody fairly until nobody has anything left to do, and `judge` says whether what is left is what was
+asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+
+from controller.domain import launcher, names, status
+from controller.domain.decide import HISTORY_LIMIT
+from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.ratio import RatioError
+from controller.kube import errors
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.vm import CREATE_DEADLINE
+from tests.unit.reconcilers.cluster import LONGEST_REQUEST, Cluster, Document, Fault, Process
+
+LONGEST_PATIENCE: Final = 256.0
+"""Seconds that pass at most while nobody does anything."""
+IDLE: Final = 16
+"""Rounds of that patience, an hour in all, in which nothing changes although somebody tries again and again."""
+ROUNDS: Final = 400
+
+
+@dataclass(slots=True)
+class Request:
+    """A request at the door, and the reconcile that made it."""
+
+    what: str
+    task: asyncio.Task[None]
+    door: asyncio.Future[None]
+    since: datetime
+
+
+class World:
+    """The cluster and its controllers, one or more for each class of VMs."""
+
+    def __init__(self, *classes: str | None) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.cluster = Cluster()
+        self.waiting: list[Request] = []
+        self._tasks: dict[asyncio.Task[None], tuple[int, str, str]] = {}
+        self.processes = [Process(self.cluster, of_class=of_class) for of_class in classes]
+        self.cluster.turn = self._turn
+
+    def close(self) -> None:
+        """End what is under way, and the loop."""
+        for number in range(len(self.processes)):
+            self._cancel(number)
+        self.loop.close()
+
+    # --- requests one by one ---------------------------------------------------------------------------------
+
+    async def _turn(self, what: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        request = Request(what, task, self.loop.create_future(), self.cluster.now)
+        self.waiting.append(request)
+        await request.door
+
+    def work(self, number: int, queue: str, key: str) -> None:
+        """Let a worker of a process take a key, up to its first request; no key is with two workers."""
+        if (number, queue, key) in self._tasks.values():
+            return
+        task = self.loop.create_task(self.processes[number].work(queue, key))
+        self._tasks[task] = (number, queue, key)
+        self._run()
+
+    def let_in(self, index: int) -> None:
+        """Let one request in, and its reconcile go on to the next one."""
+        request = self.waiting.pop(index)
+        deadline = CREATE_DEADLINE if request.what.startswith("create") else LONGEST_REQUEST
+        if (self.cluster.now - request.since).total_seconds() > deadline:
+            request.door.set_exception(errors.TransportError("no reply in time"))
+        else:
+            request.door.set_result(None)
+        self._run()
+
+    def requests_of(self, number: int) -> list[int]:
+        """Return where a process's requests stand at the door."""
+        return [at for at, request in enumerate(self.waiting) if self._tasks[request.task][0] == number]
+
+    def finish(self) -> None:
+        """Let everybody in who comes."""
+        while self.waiting:
+            self.let_in(0)
+
+    def round(self, number: int) -> None:
+        """Let a process see everything and work off its queues, all keys at once."""
+        process = self.processes[number]
+        process.deliver()
+        for queue, key in process.queued():
+            self.work(number, queue, key)
+        self.finish()
+
+    def crash(self, number: int, fate: str) -> None:
+        """End a process, whose requests at the door are `dropped`, `carried out` or `late`, and start another."""
+        for request in [self.waiting[at] for at in self.requests_of(number)]:
+            if fate == "carried out":
+                self.let_in(self.waiting.index(request))
+            elif fate == "late" and request.what == "create pods":
+                late = Fault("create", PODS.plural, asyncio.CancelledError(), late=CREATE_DEADLINE)
+                self.cluster.faults.insert(0, late)
+                self.let_in(self.waiting.index(request))
+        self._cancel(number)
+        self.processes[number] = Process(self.cluster, of_class=self.processes[number].of_class)
+
+    def _cancel(self, number: int) -> None:
+        mine = [task for task, (of, _, _) in self._tasks.items() if of == number]
+        self.waiting = [request for request in self.waiting if request.task not in mine]
+        for task in mine:
+            task.cancel()
+        self._run()
+
+    def _run(self) -> None:
+        """Run the loop until every reconcile waits at the door or has ended."""
+        while self.loop._ready:  # type: ignore[attr-defined]
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+        for task in [task for task in self._tasks if task.done()]:
+            del self._tasks[task]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    def await_(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine of a test's own to its end."""
+        self.loop.run_until_complete(work)
+
+    # --- what the rest of the cluster does -------------------------------------------------------------------
+
+    def doubles(self) -> set[str]:
+        """Return the UIDs of the VMs that have more than one live pod now."""
+        owners = [uid for pod in self.cluster.live() for uid in _owners(pod)]
+        return {uid for uid in owners if owners.count(uid) > 1}
+
+    def keys(self, plural: str) -> list[str]:
+        """Return the names of one resource's objects, in the order of their creation."""
+        return [key.partition("/")[2] for kind, key in self.cluster.objects if kind == plural]
+
+    def _vm_uids(self) -> set[str]:
+        """Return the UIDs of the VMs that exist."""
+        return {self.cluster.vm(name)["metadata"]["uid"] for name in self.keys(VIRTUAL_MACHINES.plural)}
+
+    def collect_garbage(self) -> None:
+        """Finish the deletion of VMs that have a finalizer, and delete what owned pods no controller can see."""
+        for pod in self.cluster.pods():
+            if names.VM_LABEL not in pod["metadata"].get("labels", {}) and _owners(pod) - self._vm_uids():
+                self._delete_pod(pod)
+        for name in self.keys(VIRTUAL_MACHINES.plural):
+            vm = self.cluster.vm(name)
+            if "deletionTimestamp" not in vm["metadata"]:
+                continue
+            owned = [pod for pod in self.cluster.pods() if vm["metadata"]["uid"] in _owners(pod)]
+            if "orphan" in vm["metadata"]["finalizers"]:
+                for pod in owned:
+                    self.cluster.edit(PODS, f"default/{pod['metadata']['name']}", ownerReferences=[])
+            elif owned:
+                for pod in owned:
+                    self._delete_pod(pod)
+                continue
+            self.cluster.remove(VIRTUAL_MACHINES, f"default/{name}")
+
+    def _delete_pod(self, pod: Document) -> None:
+        if "deletionTimestamp" not in pod["metadata"]:
+            going = status.timestamp(self.cluster.now)
+            self.cluster.edit(PODS, f"default/{pod['metadata']['name']}", deletionTimestamp=going)
+
+    def settle(self) -> None:
+        """End all faults and let everybody play until nobody has anything left to do."""
+        self.finish()
+        self.cluster.faults.clear()
+        patience, idle = 1.0, 0
+        for _ in range(ROUNDS):
+            before = (self.cluster.revision, len(self.cluster.late))
+            for number in range(len(self.processes)):
+                self.round(number)
+            again = any(process.queued() for process in self.processes)
+            self.cluster.run_pods()
+            self.cluster.finish_deletions()
+            self.collect_garbage()
+            if (self.cluster.revision, len(self.cluster.late)) != before:
+                patience, idle = 1.0, 0
+                continue
+            idle += patience == LONGEST_PATIENCE
+            if not self.cluster.late and (not again or idle > IDLE):
+                return
+            self.cluster.pass_time(patience)
+            patience = min(2 * patience, LONGEST_PATIENCE)
+        raise AssertionError(f"not settled: {self.cluster.objects}")
+
+    # --- the judge -------------------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """See that everything is as it was asked for, and stays so without a write."""
+        assert self.cluster.touched == []
+        for name in self.keys(VIRTUAL_MACHINES.plural):
+            self._judge_vm(name)
+        alive = self._vm_uids()
+        assert [pod for pod in self.cluster.live() if not _owners(pod) <= alive] == [], "a pod has outlived its VM"
+        for name in self.keys(MIGRATIONS.plural):
+            migration = self.cluster.objects[MIGRATIONS.plural, f"default/{name}"]
+            phase = migration["status"]["phase"]
+            vm = self.cluster.objects.get((VIRTUAL_MACHINES.plural, f"default/{migration['spec']['vmName']}"))
+            # The record of an eviction waits with its VM; whatever was asked for has an end.
+            waits = vm is not None and vm["status"]["phase"] in ("Pending", "Scheduling", "Failed")
+            told = "recordOf" in migration["spec"] and waits
+            assert told or phase in ("Succeeded", "Failed"), f"migration {name} is {phase}"
+        self._judge_rest()
+
+    def _judge_vm(self, name: str) -> None:
+        vm = msgspec.convert(self.cluster.vm(name), VirtualMachine)
+        pods = [msgspec.convert(pod, Pod) for pod in self.cluster.live(vm.metadata.uid)]
+        found = vm.status
+        assert found.migration is None, f"{name} is claimed"
+        judge_history(vm)
+        if not vm.spec.running:
+            assert (found.phase, found.node_name, found.pod_name, pods) == ("Stopped", None, None, []), name
+            return
+        try:
+            spec = launcher.requested(vm)
+        except RatioError:
+            if not pods:
+                assert found.phase == "Failed", name
+                return
+            spec = None
+        if not pods and self._is_taken(vm):
+            assert (found.phase, found.conditions[0].reason) == ("Pending", "FailedCreate"), name
+            return
+        assert len(pods) == 1, f"{name} has {len(pods)} pods"
+        [pod] = pods
+        assert found.phase == status.pod_phase(pod), name
+        assert found.phase == "Running" or self._nowhere(), f"{name} is {found.phase}"
+        shown = (found.pod_name, found.pod_uid, found.node_name, found.incarnation)
+        assert shown == (pod.metadata.name, pod.metadata.uid, pod.spec.node_name, pod.incarnation), name
+        assert pod.metadata.labels.get(names.CONTROLLER_CLASS) == vm.metadata.labels.get(names.CONTROLLER_CLASS), name
+        if spec is not None:
+            used = launcher.consumption(vm, spec).shares
+            assert (found.cpu_consumption, found.memory_consumption) == (used.cpu_text, used.memory_text), name
+            assert pod.metadata.annotations[names.CPU_CONSUMPTION] == used.cpu_text, name
+
+    def _is_taken(self, vm: VirtualMachine) -> bool:
+        """Whether a stranger has the name that the VM's pod must have, which only a person can mend."""
+        name = names.pod_name(vm.metadata.name, vm.metadata.uid, vm.status.incarnation or 0)
+        return (PODS.plural, f"default/{name}") in self.cluster.objects
+
+    def _nowhere(self) -> bool:
+        """Whether no node takes pods."""
+        nodes = [node for (plural, _), node in self.cluster.objects.items() if plural == NODES.plural]
+        return all(node["spec"].get("unschedulable") for node in nodes)
+
+    def _judge_rest(self) -> None:
+        """See that no write follows: not in time, not by looking again, not by the next processes."""
+        before = list(self.cluster.writes)
+        self.cluster.pass_time(3600)
+        for number, process in enumerate(self.processes):
+            for name in self.keys(VIRTUAL_MACHINES.plural):
+                self.work(number, "vms", f"default/{name}")
+                self.work(number, "migrations", f"default/{name}")
+            self.finish()
+            self.processes[number] = Process(self.cluster, of_class=process.of_class)
+        self.settle()
+        assert self.cluster.writes[len(before) :] == [], "a settled cluster costs no write"
+
+
+def judge_history(vm: VirtualMachine) -> None:
+    """See that `Ready` is first, and the history last, bounded, in order and without stutter."""
+    conditions = vm.status.conditions
+    assert conditions[0].type == "Ready", vm.metadata.name
+    history = [condition for condition in conditions if condition.type.startswith("Phase")]
+    assert conditions[-len(history) :] == tuple(history), vm.metadata.name
+    assert 1 <= len(history) <= HISTORY_LIMIT, vm.metadata.name
+    for one, next_one in pairwise(history):
+        assert one.type != next_one.type, vm.metadata.name
+        assert (one.last_transition_time or "") <= (next_one.last_transition_time or ""), vm.metadata.name
+    assert history[-1].type == f"Phase{vm.status.phase}", vm.metadata.name
+
+
+def _owners(pod: Document) -> set[str]:
+    return {owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())}
