@@ -190,8 +190,11 @@ def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
 def new_steps(status: VMStatus, incarnation: int, pod: Pod, now: str) -> tuple[Step, ...]:
     """Return the steps of this pod that the status does not tell yet."""
     steps = pod_steps(pod, now)
-    same_life = status.incarnation == incarnation and not (status.phase == Phase.FAILED and not pod.done)
-    reached = _PROGRESS.get(status.phase, 0) if same_life else 0
+    history = _history(status.conditions)
+    # Not the recorded phase: somebody may have edited it.
+    told = history[-1].type.removeprefix(_HISTORY_PREFIX) if history else ""
+    same_life = status.incarnation == incarnation and not (told == Phase.FAILED and not pod.done)
+    reached = _PROGRESS.get(told, 0) if same_life else 0
     return tuple(step for step in steps if _PROGRESS[step.phase] > reached)
 
 

@@ -406,6 +406,30 @@ def _outline(cluster: Cluster) -> dict[str, object]:
     return {"vms": vms, "pods": sorted(pod["status"]["phase"] for pod in cluster.pods()), "migrations": migrations}
 
 
+# --- 4. derived status -----------------------------------------------------------------------------------------
+
+
+async def test_a_phase_edited_before_its_pod_exists_takes_no_transition_out_of_the_history(cluster: Cluster) -> None:
+    """The history goes by what it tells, not by what the phase says."""
+    cluster.apply_vm(running=False)
+    process = Process(cluster)
+    await process.settle()
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "phase": "Running"})
+    cluster.apply_vm(running=True)
+    await process.settle()
+    types = [found["type"] for found in cluster.status()["conditions"]]
+    assert types == ["Ready", *("Phase" + it for it in ("Pending", "Stopped", "Scheduling", "Scheduled", "Running"))]
+
+
+async def test_a_phase_edited_while_its_pod_runs_is_put_right_and_was_never_passed(cluster: Cluster) -> None:
+    """What no pod did is not told."""
+    process = await running(cluster)
+    before = cluster.status()
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**before, "phase": "Scheduling"})
+    await process.settle()
+    assert cluster.status() == before
+
+
 # --- 5. strangers ----------------------------------------------------------------------------------------------
 
 
