@@ -84,8 +84,8 @@ class VMReconciler:
         # VMs on their way to Running, since when; and, while their status waits, the pod that was seen.
         self._progressing: dict[str, float] = {}
         self._seen: dict[str, str] = {}
-        # Pods that were evicted and went before they were looked at, by VM: they are still to be recorded.
-        self._evicted: dict[str, Pod] = {}
+        # Pods whose eviction is still to be recorded, with its reason, by VM and UID; they may be gone by now.
+        self._evicted: dict[str, dict[str, tuple[Pod, str]]] = {}
         for cache in caches.values():
             cache.vms.listen(self._vm_changed)
             cache.pods.listen(self._pod_changed)
@@ -99,10 +99,9 @@ class VMReconciler:
             self._uncertain[new.metadata.key] = self._monotonic() + SETTLED
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        if old is not None and new is None and records.disruption(old) is not None:
-            key = vm_key(old)
-            if key is not None:
-                self._evicted[key] = old
+        reason = records.disruption(old) if old is not None and new is None else None
+        if old is not None and reason is not None and (key := vm_key(old)) is not None:
+            self._evicted.setdefault(key, {})[old.metadata.uid] = (old, reason)
 
     def begin(self) -> None:
         """Take over from the process before, once the caches are full and before the first reconcile.
@@ -141,7 +140,7 @@ class VMReconciler:
                 return Result(requeue_after=wait)
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
-        return Result(requeue_after=plan.requeue_after)
+        return Result(retry=True) if key in self._evicted else Result(requeue_after=plan.requeue_after)
 
     def _put_off(self, key: str, plan: domain.Plan) -> float:
         """Return the seconds for which the status may wait.
@@ -174,34 +173,46 @@ class VMReconciler:
         self._evicted.pop(key, None)
 
     async def _record_evictions(self, key: str, view: domain.View, caches: Caches) -> None:
-        """Tell every eviction of this VM's pods as a migration, once; what cannot be told is not."""
-        gone = self._evicted.pop(key, None)
+        """Tell every eviction of this VM's pods as a migration, once; what cannot be told now is kept."""
         vm = view.vm
         if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
+            self._evicted.pop(key, None)
             return
-        going = [(pod, records.disruption(pod)) for pod in (*view.pods, *((gone,) if gone else ())) if pod is not None]
-        lost = [(pod, records.NODE_LOST) for pod in view.pods if pod.spec.node_name in view.lost_nodes]
-        for pod, reason in (*going, *lost):
-            known = caches.migrations.by_index(key)
-            if reason is None or any(migration.spec.record_of == pod.metadata.uid for migration in known):
-                continue
-            if not _controls(vm, pod):
-                continue
-            if reason == records.NODE_LOST and not await self._node_gone(pod.spec.node_name or ""):
-                continue  # the cache of nodes is late: a new node was used before it was seen
-            try:
-                written = await self._client.create(
-                    MIGRATIONS,
-                    records.record(vm, pod, reason),
-                    namespace=vm.metadata.namespace,
-                    server_deadline=CREATE_DEADLINE,
-                )
-            except errors.AlreadyExistsError:
-                continue
-            except errors.KubeError as error:
-                _log.warning("an eviction is not recorded", pod=pod.metadata.name, error=str(error))
-                continue
-            self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
+        untold = self._evicted.setdefault(key, {})
+        for pod in view.pods:
+            lost = records.NODE_LOST if pod.spec.node_name in view.lost_nodes else None
+            if (reason := records.disruption(pod) or lost) is not None:
+                untold[pod.metadata.uid] = (pod, reason)
+        for uid, (pod, reason) in tuple(untold.items()):
+            if await self._record_eviction(key, vm, pod, reason, caches):
+                untold.pop(uid, None)
+        if not untold:
+            self._evicted.pop(key, None)
+
+    async def _record_eviction(self, key: str, vm: VirtualMachine, pod: Pod, reason: str, caches: Caches) -> bool:
+        """Record one eviction, unless that is done; return False if it is still to be done.
+
+        A record never holds its VM up: what the API server will not have now is tried again beside the VM's own way.
+        """
+        known = caches.migrations.by_index(key)
+        if any(migration.spec.record_of == pod.metadata.uid for migration in known) or not _controls(vm, pod):
+            return True
+        if reason == records.NODE_LOST and not await self._node_gone(pod.spec.node_name or ""):
+            return True  # the cache of nodes is late: a new node was used before it was seen
+        try:
+            written = await self._client.create(
+                MIGRATIONS,
+                records.record(vm, pod, reason),
+                namespace=vm.metadata.namespace,
+                server_deadline=CREATE_DEADLINE,
+            )
+        except errors.AlreadyExistsError:
+            return True
+        except errors.KubeError as error:
+            _log.warning("an eviction is not recorded", pod=pod.metadata.name, error=str(error))
+            return isinstance(error, errors.ForbiddenError | errors.InvalidError | errors.NotFoundError)
+        self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
+        return True
 
     def _circumstances(self, key: str, caches: Caches) -> domain.Circumstances:
         return domain.Circumstances(

@@ -1,0 +1,86 @@
+"""Records of evictions when the API server will not have them at once; found by tests/faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.kube import errors
+from controller.kube.resources import MIGRATIONS, NODES
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+
+LOST = errors.TransportError("the connection broke")
+BUSY = errors.TooManyRequestsError(429, "TooManyRequests", "slow down")
+FORBIDDEN = errors.ForbiddenError(403, "Forbidden", "you may not")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One VM, which will run on node-1."""
+    made = Cluster()
+    made.add_node("node-1")
+    made.apply_vm()
+    return made
+
+
+async def running(cluster: Cluster) -> Process:
+    """A process whose VM runs on node-1, and a free node-2."""
+    process = Process(cluster)
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.add_node("node-2")
+    return process
+
+
+def told(cluster: Cluster) -> list[tuple[Any, Any]]:
+    """The reason and the phase of each record."""
+    return [
+        (document["spec"]["reason"], document["status"]["phase"])
+        for (plural, _), document in cluster.objects.items()
+        if plural == MIGRATIONS.plural
+    ]
+
+
+@pytest.mark.parametrize("error", [LOST, BUSY])
+async def test_a_lost_node_is_told_although_the_first_try_fails(cluster: Cluster, error: errors.KubeError) -> None:
+    """The pod is freed meanwhile: the record does not hold the VM up, and is made when its pod is gone."""
+    process = await running(cluster)
+    cluster.faults.append(Fault("create", MIGRATIONS.plural, error, commit=False))
+    cluster.remove(NODES, "/node-1")
+    await process.settle()
+    assert told(cluster) == [("NodeLost", "Succeeded")]
+    assert cluster.status()["nodeName"] == "node-2"
+
+
+async def test_an_eviction_is_told_although_the_pod_went_and_the_first_try_failed(cluster: Cluster) -> None:
+    """The watch's last word of the pod is kept until it has been told."""
+    process = await running(cluster)
+    cluster.faults.append(Fault("create", MIGRATIONS.plural, LOST, commit=False))
+    cluster.evict(cluster.status()["podName"])
+    cluster.finish_deletions()
+    await process.settle()
+    assert told(cluster) == [("Evicted", "Succeeded")]
+    assert cluster.status()["incarnation"] == 1
+
+
+async def test_a_record_that_was_made_although_its_reply_was_lost_is_not_made_again(cluster: Cluster) -> None:
+    """Its name is the pod's."""
+    process = await running(cluster)
+    cluster.faults.append(Fault("create", MIGRATIONS.plural, LOST))
+    cluster.remove(NODES, "/node-1")
+    await process.settle()
+    assert told(cluster) == [("NodeLost", "Succeeded")]
+
+
+async def test_who_may_not_record_does_not_try_for_ever(cluster: Cluster) -> None:
+    """The VM moves without a record, and everything comes to rest."""
+    process = await running(cluster)
+    cluster.intercept = lambda method, plural: (
+        Fault(method, plural, FORBIDDEN, commit=False) if (method, plural) == ("create", MIGRATIONS.plural) else None
+    )
+    cluster.remove(NODES, "/node-1")
+    await process.settle()
+    assert told(cluster) == []
+    assert (cluster.status()["nodeName"], cluster.status()["phase"]) == ("node-2", "Running")
+    assert not process.pending
