@@ -16,6 +16,7 @@ from typing import Final
 
 from controller.kube import credentials
 from controller.kube.client import Client
+from tests.faults.explanations import explain
 from tests.faults.oracles import judge
 from tests.faults.proxy import Fault
 from tests.faults.requests import CRASHES, REQUEST_FAULTS, Act, AtWrite
@@ -61,13 +62,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a cell: good if there are no complaints and the fault struck."""
+    """What came of a cell: good if there are no complaints and the fault struck.
+
+    `explained` says why it may differ from the undisturbed run as it does.
+    """
 
     cell: Cell
     struck: bool
     seconds: float
     complaints: tuple[str, ...]
-    explained: tuple[str, ...] = ()
+    explained: str | None = None
 
 
 def cells(reference: Ran) -> Iterator[Cell]:
@@ -124,8 +128,7 @@ class Matrix:
         """Try cells whose scenarios have their references; `told` hears of each as it ends."""
 
         async def one(cell: Cell) -> Verdict:
-            ran = await self._play(cell.scenario, cell.make(), cell.bound)
-            verdict = Verdict(cell, ran.struck, ran.seconds, tuple(self._complaints(ran)))
+            verdict = self._judge(cell, await self._play(cell.scenario, cell.make(), cell.bound))
             told(verdict)
             return verdict
 
@@ -133,12 +136,13 @@ class Matrix:
             tasks = [runs.create_task(one(cell)) for cell in wanted]
         return [task.result() for task in tasks]
 
-    def _complaints(self, ran: Ran) -> Iterator[str]:
-        if ran.problem:
-            yield ran.problem
-        undisturbed = self._references[ran.scenario].evidence
-        if ran.evidence is not None and undisturbed is not None:
-            yield from judge(ran.evidence, undisturbed)
+    def _judge(self, cell: Cell, ran: Ran) -> Verdict:
+        undisturbed = self._references[cell.scenario].evidence
+        if ran.problem or ran.evidence is None or undisturbed is None:
+            return Verdict(cell, ran.struck, ran.seconds, (ran.problem,))
+        complaints = tuple(judge(ran.evidence, undisturbed))
+        reason = explain(cell.scenario, cell.fault, ran.evidence, undisturbed) if complaints else None
+        return Verdict(cell, ran.struck, ran.seconds, () if reason else complaints, reason)
 
     async def _play(self, scenario: str, fault: Fault, bound: float) -> Ran:
         stage = await self._free.get()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from controller.domain.migration import MigrationPhase
 from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
 from tests.faults.stage import stranger
 from tests.faults.witness import Object, Picture, Seen
@@ -144,7 +145,11 @@ def _migration_line(migration: VirtualMachineMigration) -> str:
     status = migration.status
     name = "record" if migration.spec.record_of is not None else migration.metadata.name
     passed = [step.phase for step in status.phase_transition_timestamps]
-    return f"migration {name}: {status.phase} {status.failure_reason or ''} by {passed}"
+    if status.phase == MigrationPhase.FAILED:
+        # How far it had come by then is a race between what two watches tell.
+        passed = [phase for phase in passed if phase in (MigrationPhase.PENDING, MigrationPhase.FAILED)]
+    order = [phase for phase in MigrationPhase if phase in passed]
+    return f"migration {name}: {status.phase} {status.failure_reason or ''} by {passed}, in order: {order == passed}"
 
 
 def _lost_phases(run: Evidence, undisturbed: Evidence) -> Iterator[str]:

@@ -90,7 +90,6 @@ async def _delete_pod(scene: Scene) -> None:
 
 
 async def _evict(scene: Scene) -> None:
-    await scene.stage.close(scene.stage.node_b, closed=False)
     await scene.stage.evict(scene.pod())
 
 
@@ -99,13 +98,12 @@ async def _fail(scene: Scene) -> None:
 
 
 async def _lose_node(scene: Scene) -> None:
-    await scene.stage.close(scene.stage.node_b, closed=False)
     await scene.stage.delete_node(scene.stage.node_a)
 
 
 async def _open_and_have_running(scene: Scene) -> None:
     await _have_running(scene)
-    await scene.stage.close(scene.stage.node_b, closed=False)
+    await scene.stage.open(scene.stage.node_b)
 
 
 async def _migrate(scene: Scene) -> None:
@@ -151,7 +149,7 @@ async def _migrate_and_lose_target(scene: Scene) -> None:
     await scene.stage.release(source)
     await scene.until(_target_waits, "the target waits for a node")
     await scene.stage.delete_pod(scene.pod())
-    await scene.stage.close(scene.stage.node_b, closed=False)
+    await scene.stage.open(scene.stage.node_b)
 
 
 def _target_waits(seen: Picture) -> bool:
@@ -172,7 +170,7 @@ async def _have_two_running(scene: Scene) -> None:
     await scene.stage.create_vm()
     await scene.stage.create_vm(_SECOND)
     await scene.running(VM, _SECOND)
-    await scene.stage.close(scene.stage.node_b, closed=False)
+    await scene.stage.open(scene.stage.node_b)
 
 
 async def _drain(scene: Scene) -> None:
@@ -194,9 +192,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("delete", _have_running, _delete, _gone),
         Scenario("recreate", _have_running, _recreate, runs),
         Scenario("pod deleted", _have_running, _delete_pod, lambda seen: _later(seen, 0)),
-        Scenario("pod evicted", _have_running, _evict, lambda seen: _later(seen, 0) and _recorded(seen)),
+        Scenario("pod evicted", _open_and_have_running, _evict, lambda seen: _later(seen, 0) and _recorded(seen)),
         Scenario("pod failed", _have_running, _fail, lambda seen: _later(seen, 0)),
-        Scenario("node lost", _have_running, _lose_node, lambda seen: _later(seen, 0) and _recorded(seen)),
+        Scenario("node lost", _open_and_have_running, _lose_node, lambda seen: _later(seen, 0) and _recorded(seen)),
         Scenario("migrate", _open_and_have_running, _migrate, _migrated),
         Scenario("migrate, VM deleted", _have_running_held, _migrate_and_delete, _migration_failed_and_gone),
         Scenario("migrate, target lost", _have_running_held, _migrate_and_lose_target, _migrated),

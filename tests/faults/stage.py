@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.domain import names
+from controller.domain.launcher import FAKE_TAINT
 from controller.domain.objects import ObjectMeta, Pod, VirtualMachine
 from controller.kube import errors
 from controller.kube.client import Client
@@ -90,16 +91,13 @@ class Stage:
             manifest["spec"]["unschedulable"] = closed
             with suppress(errors.AlreadyExistsError):
                 await self.client.create(NODES, manifest, server_deadline=_DEADLINE)
-            await self.close(name, closed=closed)
-        await self._eventually(self._nodes_ready)
+        await self.open(self.node_a)
+        await self.close(self.node_b)
 
-    async def _nodes_ready(self) -> bool:
-        for name in (self.node_a, self.node_b):
-            node = await self.client.get(NODES, name)
-            taints = {taint.key for taint in node.spec.taints}
-            if any(key.startswith("node.kubernetes.io/not-ready") for key in taints) or not node.status.allocatable:
-                return False
-        return True
+    async def _free(self, name: str) -> bool:
+        """Whether pods can land on a node."""
+        node = await self.client.get(NODES, name)
+        return bool(node.status.allocatable) and {taint.key for taint in node.spec.taints} == {FAKE_TAINT.key}
 
     async def _has_account(self) -> bool:
         try:
@@ -222,9 +220,14 @@ class Stage:
         """Let a held pod go."""
         await self._patch(pod, {"metadata": {"finalizers": None}})
 
-    async def close(self, node: str, *, closed: bool = True) -> None:
-        """Cordon a node, or open it."""
-        await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": True if closed else None}})
+    async def close(self, node: str) -> None:
+        """Cordon a node."""
+        await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": True}})
+
+    async def open(self, node: str) -> None:
+        """Take a node's cordon away, and wait until its taint, which is another's work, has followed."""
+        await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": None}})
+        await self._eventually(lambda: self._free(node))
 
     async def delete_node(self, name: str) -> None:
         """Delete a node."""

@@ -1,0 +1,43 @@
+"""The differences from an undisturbed run that are no defect, each with its reason.
+
+Guarantees: an explanation covers exactly what it is about: without that, the run has to be as good as any other.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from controller.domain.objects import VirtualMachineMigration
+from tests.faults.oracles import Evidence, judge
+from tests.faults.requests import CRASHES
+
+_UNSEEN: Final = "the pod was gone before its eviction was seen, so there is no record of it"
+_REFUSED: Final = "who is forbidden to write a record writes none"
+_BLIND: Final = (
+    *CRASHES,
+    "410 as a status",
+    "410 as an event",
+    "continue token expires in a list",
+    "old list after a reconnect",
+)
+
+
+def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> str | None:
+    """Return why a run may differ as it does; None if there is no such reason."""
+    reason = None
+    if scenario == "pod evicted" and fault in _BLIND:
+        reason = _UNSEEN
+    elif scenario in ("pod evicted", "node lost") and fault == "403":
+        reason = _REFUSED
+    if reason is None or judge(_without_records(run), _without_records(undisturbed)):
+        return None
+    return reason
+
+
+def _without_records(evidence: Evidence) -> Evidence:
+    kept = [
+        (number, seen)
+        for number, seen in enumerate(evidence.history)
+        if not (isinstance(seen.item, VirtualMachineMigration) and seen.item.spec.record_of is not None)
+    ]
+    return Evidence(tuple(seen for _, seen in kept), sum(number < evidence.settled for number, _ in kept))
