@@ -79,3 +79,11 @@ WORKERS ?= 3
 .PHONY: test
 test: lint controlplane ## Everything: style, types, unit and end-to-end tests, coverage
 	$(PYTEST) -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered tests
+
+.PHONY: bench
+bench: $(STAMP) controlplane ## Measure beside bare pods, controller-runtime and Kopf: an hour (ARGS="--quick")
+	$(BIN)/python -m hack.bench $(ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: $(STAMP) controlplane ## Count what does not depend on the machine; part of make test
+	$(PYTEST) tests/bench

@@ -2,8 +2,7 @@
 
 A fleet is the whole directory of a control plane, copied while nothing of it ran. Each grows out of the next smaller
 one, by our own controller: so a contestant that had anything to write when it starts on one would show in its
-counters. Guarantees: a fleet is complete or not there; one that was made for other resources or by other decisions
-of ours is not used.
+counters. Guarantees: a fleet is complete or not there; one that was made for other resources is not used.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from hack.controlplane.versions import DISTRIBUTIONS
 
 _HOME: Final = STATE / "fleets"
 _LIVE: Final = _HOME / "live"
-_MADE_FROM: Final = ("manifests/crds", "controller/domain")
+_CRDS: Final = REPOSITORY / "manifests" / "crds"
 _STEP: Final = 2000
 """VMs created at a time while a fleet is made."""
 
@@ -106,8 +105,6 @@ def _save(size: int, nodes: int) -> None:
 
 def _saved(size: int, nodes: int) -> Path:
     told = sha256("".join(f"{one.name}{one.version}" for one in DISTRIBUTIONS).encode())
-    for folder in _MADE_FROM:
-        for path in sorted((REPOSITORY / folder).iterdir()):
-            if path.suffix in (".py", ".yaml"):
-                told.update(path.read_bytes())
+    for path in sorted(_CRDS.glob("*.yaml")):
+        told.update(path.read_bytes())
     return _HOME / f"{size}-on-{nodes}-{told.hexdigest()[:10]}"

@@ -1,6 +1,7 @@
 """Looks on from outside: a watch whose every event is handed over with the time at which it arrived.
 
-Guarantees: nothing that happens after `watching` was entered is missed; a watch that breaks ends the measurement.
+Guarantees: nothing that happens after `watching` was entered is missed: a watch that the server ends goes on where it
+was, and one that breaks ends the measurement.
 """
 
 from __future__ import annotations
@@ -53,16 +54,21 @@ async def until(wanted: Coroutine[Any, Any, object], *tasks: asyncio.Task[None],
 
 
 async def _follow(client: Client, resource: Resource[Brief], version: str, seen: Seen, accepted: asyncio.Event) -> None:
+    """Watch for good: a watch that the server ends goes on from the last version it told."""
     clock = asyncio.get_running_loop().time
-    try:
-        batches = client.watch(resource, resource_version=version, life=_LIFE, namespace=NAMESPACE)
-        async with aclosing(batches):
-            async for batch in batches:
-                accepted.set()
-                at = clock()
-                for event in batch:
-                    if event.type in ("ADDED", "MODIFIED", "DELETED"):
-                        seen(codec.decode(event.object, Brief), event.type == "DELETED", at)
-    except KubeError as error:
-        raise BenchError(f"watching {resource.plural}: {error}") from error
-    raise BenchError(f"the watch of {resource.plural} has ended")
+    while True:
+        try:
+            batches = client.watch(resource, resource_version=version, life=_LIFE, namespace=NAMESPACE)
+            async with aclosing(batches):
+                async for batch in batches:
+                    accepted.set()
+                    at = clock()
+                    for event in batch:
+                        item = codec.decode(event.object, Brief)
+                        version = item.metadata.resource_version or version
+                        if event.type in ("ADDED", "MODIFIED", "DELETED"):
+                            seen(item, event.type == "DELETED", at)
+                        elif event.type == "ERROR":
+                            raise BenchError(f"watching {resource.plural}: {codec.decode_status(event.object).message}")
+        except KubeError as error:
+            raise BenchError(f"watching {resource.plural}: {error}") from error

@@ -1,0 +1,132 @@
+"""The benchmark's own arithmetic, and one small run of it on real control planes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from math import isnan
+from pathlib import Path
+
+import pytest
+
+from hack.bench import counters, verdicts
+from hack.bench.figures import Results, Sample, Spread, percentile
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def sample(verb: str, resource: str, value: int, *, subresource: str = "", code: int = 200) -> str:
+    """Return a line of the API server's metrics."""
+    labels = {"code": code, "dry_run": "", "resource": resource, "subresource": subresource, "verb": verb}
+    told = ",".join(f'{key}="{text}"' for key, text in labels.items())
+    return f"apiserver_request_total{{{told}}} {value}\n"
+
+
+METRICS = "# HELP apiserver_request_total Counter of apiserver requests\n" + "".join(
+    (
+        sample("POST", "pods", 7, code=201),
+        sample("POST", "pods", 2, code=409),
+        sample("PATCH", "virtualmachines", 5, subresource="status"),
+        sample("PUT", "virtualmachines", 3, subresource="status"),
+        sample("LIST", "virtualmachines", 4),
+        sample("PUT", "leases", 99),
+    )
+)
+
+
+def results_of(**per_second: float) -> Results:
+    """Return a burst's results, one round, by contestant; `_` stands for `-`."""
+    samples = [
+        Sample("burst", name.replace("_", "-"), 0, {"per_second": rate}, 0.0, "") for name, rate in per_second.items()
+    ]
+    return Results({}, samples)
+
+
+def test_writes_count_by_kind_refused_ones_too_and_reads_and_leases_do_not() -> None:
+    """Whether a status is put or patched is the writer's taste."""
+    writes = counters.parse(METRICS)
+
+    assert writes.counts == Counter({"POST pods": 9, "write virtualmachines/status": 8})
+    assert (writes.status, writes.total) == (8, 17)
+
+
+def test_what_was_counted_before_does_not_count_again() -> None:
+    """Counters only ever grow."""
+    before = counters.Writes(Counter({"POST pods": 4}))
+
+    assert counters.parse(METRICS).since(before).of("POST pods") == 5
+
+
+def test_a_ratio_is_taken_within_a_round() -> None:
+    """A machine that was slow in one round was slow for both."""
+    results = results_of(ours=50, bare=100)
+    results.samples += [
+        Sample("burst", "ours", 1, {"per_second": 10}, 0.0, ""),
+        Sample("burst", "bare", 1, {"per_second": 20}, 0.0, ""),
+    ]
+
+    assert results.ratio("burst", "ours", "bare", "per_second") == Spread(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(49.0, [False]), (51.0, [True])])
+def test_a_target_is_met_or_missed(rate: float, verdict: list[bool]) -> None:
+    """Half of what bare pods reach is wanted."""
+    assert [one.met for one in verdicts.judge(results_of(ours=rate, bare=100))] == verdict
+
+
+def test_a_cost_that_grows_with_the_fleet_misses_its_target() -> None:
+    """More than a tenth is growth."""
+    results = Results(
+        {}, [Sample(f"growth {size}", "ours", 0, {"cpu_ms": cost}, 0.0, "") for size, cost in ((1, 1.0), (2, 1.2))]
+    )
+
+    assert [one.met for one in verdicts.judge(results)] == [False]
+
+
+def test_a_measure_that_runs_again_replaces_what_it_showed(tmp_path: Path) -> None:
+    """And keeps what the others did."""
+    results = results_of(ours=50)
+    results.samples.append(Sample("idle", "ours", 0, {"writes": 0}, 0.0, ""))
+    results.write(tmp_path / "results.json")
+    again = Results.read(tmp_path / "results.json")
+    assert again is not None
+    again.forget("burst")
+
+    assert [sample.measure for sample in again.samples] == ["idle"]
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "found"), [([1, 2, 3, 4], 0.5, 2), ([1, 2, 3, 4], 1, 4), (list(range(1, 101)), 0.99, 99)]
+)
+def test_a_percentile_is_a_value_that_occurred(values: list[float], share: float, found: float) -> None:
+    """The nearest rank."""
+    assert percentile(values, share) == found
+
+
+def test_a_percentile_of_nothing_is_no_number() -> None:
+    """And no zero, which would look like a good result."""
+    assert isnan(percentile([], 0.5))
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(180)
+def test_a_small_run_measures_ours_beside_bare_pods(tmp_path: Path) -> None:
+    """Each on its own control plane; one pod a VM, by the API server's counters."""
+    report = tmp_path / "results.json"
+    command = ("-m", "hack.bench", "--quick", "--only", "burst", "--contestants", "bare,ours", "--vms", "60")
+    subprocess.run(
+        (sys.executable, *command, "--report", str(report)),
+        cwd=REPOSITORY,
+        capture_output=True,
+        timeout=170,
+        check=False,
+    )
+    results = Results.read(report)
+
+    assert results is not None
+    assert results.failures == []
+    assert results.values("burst", "ours", "pod_posts") == {0: 1.0}
+    assert 1.0 <= results.values("burst", "ours", "status_writes")[0] <= 3.0
+    assert results.values("burst", "bare", "vms") == {0: 60.0}
+    assert report.with_suffix(".png").stat().st_size > 0
