@@ -80,6 +80,17 @@ WORKERS ?= 3
 test: lint controlplane ## Everything: style, types, unit and end-to-end tests, coverage
 	$(PYTEST) -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered tests
 
+.PHONY: faults
+faults: $(STAMP) controlplane ## Every fault at every write and event, on a real API server: an hour (ARGS="--scenario stop")
+	$(BIN)/python -m tests.faults $(ARGS)
+
+MINUTES ?= 30
+VMS ?= 300
+
+.PHONY: soak
+soak: $(STAMP) controlplane ## Churn, faults and outages (MINUTES=30 VMS=300)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --vms $(VMS)
+
 .PHONY: bench
 bench: $(STAMP) controlplane ## Measure beside bare pods, controller-runtime and Kopf: an hour (ARGS="--quick")
 	$(BIN)/python -m hack.bench $(ARGS)

@@ -33,6 +33,8 @@ _QUIET: Final = 1.5
 """Seconds without a change after which a run that has reached its end counts as settled."""
 _WATCHED: Final = 3.0
 """Seconds for which a settled run is watched: nothing may be written."""
+_FUTILE: Final = 3
+"""Writes that the server may have to refuse meanwhile: whose watch is silent cannot know that all is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ class _Play:
         settled, quiet = len(witness.history), len(self._proxy.writes)
         await asyncio.sleep(_WATCHED)
         late = self._proxy.writes[quiet:]
-        problem = f"{late[0]} was sent after all had settled" if late else ""
+        problem = "".join(f"{call} was carried out after all had settled; " for call in late if call.committed)
+        if len(late) > _FUTILE:
+            problem += f"{len(late)} writes were sent in vain after all had settled"
         return self._ran(problem, at=at, evidence=self._evidence(settled))
 
     def _evidence(self, settled: int) -> Evidence:

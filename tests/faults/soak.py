@@ -74,7 +74,7 @@ async def carry_out(plane: ControlPlane, directory: Path, wish: Wish) -> Soaked:
         await lab.client.create(_NAMESPACES, {"metadata": {"name": _NAMESPACE}}, server_deadline=_DEADLINE)
         async with (
             _controller(lab) as (process, proxy, log),
-            Witness(lab.client, _NAMESPACE) as witness,
+            Witness(lab.client, _NAMESPACE, gaps=True) as witness,
         ):
             return await _Soak(lab, plane, wish, process, proxy, log, witness).run()
 

@@ -2,7 +2,8 @@
 
 Guarantees: every event that the API server sends is in `history`, in the order of its resource's versions, with its
 time of arrival (seconds on the loop's clock); a watch that breaks goes on from the version that it saw last, and where
-that is impossible the witness fails instead of having a hole in its testimony.
+that is impossible the witness fails instead of having a hole in its testimony. Only one that is told to bear `gaps`
+lists again: a restarted API server has forgotten what was before.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Picture:
             case VirtualMachineMigration():
                 _put(self.migrations, seen.item, deleted=seen.deleted)
 
+    def of(self, kind: type[Object]) -> list[Object]:
+        """Return all of a kind."""
+        everything: tuple[Object, ...] = (*self.vms.values(), *self.pods.values(), *self.migrations.values())
+        return [item for item in everything if isinstance(item, kind)]
+
     def vm(self, name: str) -> VirtualMachine | None:
         """Return a VM by its name."""
         return next((vm for vm in self.vms.values() if vm.metadata.name == name), None)
@@ -81,9 +87,10 @@ class WitnessError(Exception):
 class Witness:
     """Watches one namespace. Use as an async context manager."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: Client, namespace: str, *, gaps: bool = False) -> None:
         self._client = client
         self._namespace = namespace
+        self._gaps = gaps
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Condition()
@@ -155,7 +162,11 @@ class Witness:
                             version = self._apply(event, resource)
                         async with self._news:
                             self._news.notify_all()
-            except (errors.ExpiredError, errors.MalformedReplyError) as error:
+            except errors.ExpiredError as error:
+                if not self._gaps:
+                    return await self._fail(f"what happened to {resource.plural} was missed: {error}")
+                version = await self._catch_up(resource)
+            except errors.MalformedReplyError as error:
                 return await self._fail(f"what happened to {resource.plural} was missed: {error}")
             except errors.KubeError as error:
                 # The server may be away for a while: whatever it says when it comes back, it still has our version.
@@ -163,6 +174,22 @@ class Witness:
                 if self._loop.time() - failing_since > _PATIENCE:
                     return await self._fail(f"watching {resource.plural} fails: {error}")
                 await asyncio.sleep(_RETRY)
+
+    async def _catch_up(self, resource: Resource[Any]) -> str:
+        """List again, and tell what became of everything meanwhile."""
+        page = None
+        while page is None:
+            try:
+                page = await self._client.list_page(resource, namespace=self._namespace, limit=0)
+            except errors.KubeError:
+                await asyncio.sleep(_RETRY)
+        there = {item.metadata.uid for item in page.items}
+        for item in self.picture.of(resource.type):
+            if item.metadata.uid not in there:
+                self._take(Seen(self._loop.time(), item, deleted=True))
+        for item in page.items:
+            self._take(Seen(self._loop.time(), item))
+        return page.resource_version
 
     async def _fail(self, why: str) -> None:
         self._problem = why

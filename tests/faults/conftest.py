@@ -1,0 +1,18 @@
+"""A control plane with our CRDs and no nodes: every stage has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hack.controlplane.plane import ControlPlane
+from tests.faults.plane import install
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One for all runs of a file."""
+    with ControlPlane(tmp_path_factory.mktemp("plane") / "state", nodes=0) as plane:
+        install(plane)
+        yield plane
