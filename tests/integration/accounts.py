@@ -28,7 +28,6 @@ SHIPPED_HOME = "vmsim-system"
 """Namespace of the account and the lease as the manifests have it."""
 
 _RIGHTS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-_DENIED = '"authorization.k8s.io/decision":"forbid"'
 _TOLD = re.compile(r'[^"]*User \\*"system:serviceaccount:[^"]*" cannot .*')
 
 
@@ -101,11 +100,27 @@ def acting_as_shipped(administrator: Path, directory: Path) -> Path:
 
 
 def forbidden(administrator: Path, log: Path) -> list[str]:
-    """Return what the account was forbidden: by the API server's audit log, if there is one, and by a controller's."""
+    """Return what the account has no right to and asked for: by the API server's audit log, or else a controller's log.
+
+    What was allowed another time is no lack of a right: an API server that has just started does not know them all.
+    """
     audit = Layout.of(administrator.parent).audit_log
-    lines = audit.read_text().splitlines() if audit.exists() else []
-    denied = [json.loads(line) for line in lines if _DENIED in line and f'"username":"{user()}"' in line]
-    return [*map(described, denied), *_TOLD.findall(log.read_text())]
+    if not audit.exists():
+        return _TOLD.findall(log.read_text())
+    allowed, denied = set(), {}
+    for entry in asked(audit, user()):
+        about = entry.get("objectRef", {})
+        right = (entry["verb"], about.get("resource", entry["requestURI"]), about.get("subresource"))
+        if is_denied(entry):
+            denied[right] = described(entry)
+        else:
+            allowed.add(right)
+    return [request for right, request in denied.items() if right not in allowed]
+
+
+def is_denied(entry: dict[str, Any]) -> bool:
+    """Whether an entry of the audit log is about a request that its user had no right to make."""
+    return bool(entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid")
 
 
 def described(entry: dict[str, Any]) -> str:
@@ -115,7 +130,8 @@ def described(entry: dict[str, Any]) -> str:
 
 def asked(log: Path, username: str) -> list[dict[str, Any]]:
     """Return the audit log's entries about a user."""
-    entries: Iterable[dict[str, Any]] = map(json.loads, log.read_text().splitlines())
+    lines = (line for line in log.read_text().splitlines() if f'"{username}"' in line)
+    entries: Iterable[dict[str, Any]] = map(json.loads, lines)
     return [entry for entry in entries if entry["user"]["username"] == username]
 
 

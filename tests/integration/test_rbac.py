@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from hack.controlplane.layout import Layout
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually
@@ -143,8 +144,7 @@ def used(entries: list[Any]) -> set[Right]:
 
 def refused(entries: list[Any]) -> list[str]:
     """Return the requests that the account had no right to make."""
-    decision = "authorization.k8s.io/decision"
-    return [accounts.described(entry) for entry in entries if entry["annotations"][decision] != "allow"]
+    return [accounts.described(entry) for entry in entries if accounts.is_denied(entry)]
 
 
 def migrate(kubectl: Kubectl, name: str, vm: str, namespace: str = "default", **spec: Any) -> None:
@@ -259,6 +259,29 @@ def test_kubernetes_own_roles_get_our_kinds(
 
     eventually(lambda: bool(ours()))
     eventually(lambda: ours() == wanted)
+
+
+def test_a_request_beyond_the_rights_would_be_seen(tmp_path: Path) -> None:
+    """By the check that ends every controller of the tests; an API server that has just started is no reason to worry."""
+    entries = [
+        {
+            "verb": verb,
+            "requestURI": f"/api/v1/{resource}",
+            "user": {"username": username},
+            "objectRef": {"resource": resource},
+            "annotations": {"authorization.k8s.io/decision": decision},
+        }
+        for verb, resource, decision, username in (
+            ("list", "pods", "forbid", accounts.user()),
+            ("list", "pods", "allow", accounts.user()),
+            ("watch", "pods", "forbid", accounts.user()),
+            ("list", "nodes", "forbid", "somebody"),
+        )
+    ]
+    audit = Layout.of(tmp_path).audit_log
+    audit.parent.mkdir(parents=True)
+    audit.write_text("".join(f"{json.dumps(entry, separators=(',', ':'))}\n" for entry in entries))
+    assert accounts.forbidden(tmp_path / "kubeconfig", tmp_path / "log") == ["watch /api/v1/pods"]
 
 
 # --- in some namespaces ------------------------------------------------------------------------------------------

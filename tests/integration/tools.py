@@ -276,7 +276,8 @@ class Controller:
         with cls.run(log, *common, "--no-leader-elect", *arguments) as running:
             running.wait_for("caches filled")
             yield running
-        assert accounts.forbidden(kubeconfig, log) == []
+        beyond = accounts.forbidden(kubeconfig, log)
+        assert not beyond, f"the controller has no right to: {beyond}"
 
     @classmethod
     @contextmanager
