@@ -262,7 +262,7 @@ def test_kubernetes_own_roles_get_our_kinds(
 
 
 def test_a_request_beyond_the_rights_would_be_seen(tmp_path: Path) -> None:
-    """By the check that ends every controller of the tests; an API server that has just started is no reason to worry."""
+    """By the check that ends every controller of the tests; what was allowed another time is not among it."""
     entries = [
         {
             "verb": verb,
