@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 import tempfile
 import time
@@ -36,6 +37,9 @@ def main() -> None:
     parser.add_argument("--nth", type=int, metavar="N", help="only at the N-th place")
     parser.add_argument("--at-once", type=int, default=32, metavar="N", help="runs side by side (default: 32)")
     parser.add_argument(
+        "--minutes", type=float, default=math.inf, metavar="N", help="begin no run after N minutes (default: all runs)"
+    )
+    parser.add_argument(
         "--report", type=Path, default=REPOSITORY / ".vmsim" / "faults", metavar="DIR", help="(default: .vmsim/faults)"
     )
     wanted = parser.parse_args()
@@ -48,11 +52,11 @@ def main() -> None:
             ControlPlane(Path(directory) / "plane", nodes=0) as plane,
         ):
             install(plane)
-            verdicts = asyncio.run(_try(wanted, plane.kubeconfig))
+            chosen, verdicts = asyncio.run(_try(wanted, plane.kubeconfig))
     except ControlPlaneError as error:
         _say(f"error: {error}\nhint: {error.hint}")
         sys.exit(_NOT_CARRIED_OUT)
-    text = f"{report.table(verdicts)}\n\n{report.summary(verdicts, seconds=time.monotonic() - began)}\n"
+    text = f"{report.table(verdicts)}\n\n{report.summary(verdicts, wanted=chosen, seconds=time.monotonic() - began)}\n"
     sys.stdout.write(text)
     (wanted.report / "table.md").write_text(text)
     (wanted.report / "complaints.txt").write_text("".join(f"{line}\n" for line in report.complaints(verdicts)))
@@ -60,7 +64,7 @@ def main() -> None:
     sys.exit(_FAILED if any(verdict.complaints for verdict in verdicts) else 0)
 
 
-async def _try(wanted: argparse.Namespace, kubeconfig: Path) -> list[Verdict]:
+async def _try(wanted: argparse.Namespace, kubeconfig: Path) -> tuple[int, list[Verdict]]:
     async with laboratory(kubeconfig, wanted.report / "runs") as lab:
         matrix = await Matrix.build(lab, wanted.at_once)
         references = await matrix.references([wanted.scenario] if wanted.scenario else list(SCENARIOS))
@@ -82,7 +86,7 @@ async def _try(wanted: argparse.Namespace, kubeconfig: Path) -> list[Verdict]:
             if ended % 100 == 0:
                 _say(f"{ended} of {len(chosen)}")
 
-        return await matrix.verdicts(chosen, told)
+        return len(chosen), await matrix.verdicts(chosen, told, seconds=wanted.minutes * 60)
 
 
 def _say(message: str) -> None:

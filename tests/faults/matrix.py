@@ -8,6 +8,7 @@ struck is counted by itself: it shows nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -115,7 +116,12 @@ class Matrix:
 
     async def references(self, scenarios: Iterable[str]) -> list[Ran]:
         """Play scenarios undisturbed; every other run of them is compared with this one."""
-        ran = await asyncio.gather(*(self._play(name, Fault(), BOUND) for name in scenarios))
+
+        async def one(name: str) -> Ran:
+            async with self._stage() as stage:
+                return await self._lab.run(SCENARIOS[name], Fault(), stage)
+
+        ran = await asyncio.gather(*map(one, scenarios))
         for reference in ran:
             if reference.problem or reference.evidence is None:
                 raise AssertionError(f"{reference.scenario}, undisturbed: {reference.problem}")
@@ -124,17 +130,28 @@ class Matrix:
             self._references[reference.scenario] = reference
         return ran
 
-    async def verdicts(self, wanted: Iterable[Cell], told: Callable[[Verdict], None]) -> list[Verdict]:
-        """Try cells whose scenarios have their references; `told` hears of each as it ends."""
+    async def verdicts(
+        self, wanted: Iterable[Cell], told: Callable[[Verdict], None], *, seconds: float = math.inf
+    ) -> list[Verdict]:
+        """Try cells whose scenarios have their references, in their order; `told` hears of each as it ends.
 
-        async def one(cell: Cell) -> Verdict:
-            verdict = self._judge(cell, await self._play(cell.scenario, cell.make(), cell.bound))
+        After so many seconds no further run begins.
+        """
+        clock = asyncio.get_running_loop().time
+        ends = clock() + seconds
+
+        async def one(cell: Cell) -> Verdict | None:
+            async with self._stage() as stage:
+                if clock() > ends:
+                    return None
+                ran = await self._lab.run(SCENARIOS[cell.scenario], cell.make(), stage, bound=cell.bound)
+            verdict = self._judge(cell, ran)
             told(verdict)
             return verdict
 
         async with asyncio.TaskGroup() as runs:
             tasks = [runs.create_task(one(cell)) for cell in wanted]
-        return [task.result() for task in tasks]
+        return [verdict for task in tasks if (verdict := task.result()) is not None]
 
     def _judge(self, cell: Cell, ran: Ran) -> Verdict:
         undisturbed = self._references[cell.scenario].evidence
@@ -144,9 +161,11 @@ class Matrix:
         reason = explain(cell.scenario, cell.fault, ran.evidence, undisturbed) if complaints else None
         return Verdict(cell, ran.struck, ran.seconds, () if reason else complaints, reason)
 
-    async def _play(self, scenario: str, fault: Fault, bound: float) -> Ran:
+    @asynccontextmanager
+    async def _stage(self) -> AsyncIterator[Stage]:
+        """Have a stage for oneself, as soon as one is free."""
         stage = await self._free.get()
         try:
-            return await self._lab.run(SCENARIOS[scenario], fault, stage, bound=bound)
+            yield stage
         finally:
             self._free.put_nowait(stage)

@@ -36,14 +36,15 @@ def table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def summary(verdicts: Sequence[Verdict], *, seconds: float) -> str:
-    """Return how many runs there were and how they ended, in a sentence."""
+def summary(verdicts: Sequence[Verdict], *, wanted: int, seconds: float) -> str:
+    """Return how many runs there were of those wanted, and how they ended, in a sentence."""
     struck = [verdict for verdict in verdicts if verdict.struck]
     good = sum(not verdict.complaints for verdict in struck)
     explained = sum(bool(verdict.explained) for verdict in struck)
+    untried = f"; no time for {wanted - len(verdicts)} more" if len(verdicts) < wanted else ""
     return (
         f"{good} of {len(struck)} runs good, {explained} of them with an explained difference; in "
-        f"{len(verdicts) - len(struck)} more the fault found nothing to strike; {seconds / 60:.0f} minutes"
+        f"{len(verdicts) - len(struck)} more the fault found nothing to strike{untried}; {seconds / 60:.0f} minutes"
     )
 
 

@@ -74,7 +74,7 @@ class Lab:
                 Subject.run(self.zygote, self.upstream, stage, directory) as (subject, proxy),
                 Witness(self.client, stage.name) as witness,
             ):
-                scene = Scene(stage, witness)
+                scene = Scene(stage, witness, bound)
                 await scenario.prepare(scene)
                 await witness.settled(lambda _: True, quiet=_PREPARED, seconds=bound)
                 if isinstance(fault, TimeTravel):

@@ -248,6 +248,8 @@ class Scene:
 
     stage: Stage
     witness: Witness
+    patience: float = _PATIENCE
+    """Seconds that a step may wait for the one before."""
 
     def vm(self, name: str = VM) -> VirtualMachine:
         """Return the VM as it was seen last."""
@@ -265,8 +267,8 @@ class Scene:
 
     async def until(self, wanted: Any, what: str) -> None:
         """Wait for something before the next step."""
-        if not await self.witness.until(wanted, seconds=_PATIENCE):
-            raise StuckError(f"not within {_PATIENCE:.0f} s: {what}")
+        if not await self.witness.until(wanted, seconds=self.patience):
+            raise StuckError(f"not within {self.patience:.0f} s: {what}")
 
     async def running(self, *vms: str) -> None:
         """Wait until VMs run and nothing more is to be told of them."""

@@ -35,10 +35,11 @@ def test_the_table_counts_good_runs_and_shows_those_that_were_not() -> None:
 
 def test_the_summary_says_how_many_of_each_there_were() -> None:
     """Good, explained, and those that found nothing to strike."""
-    assert summary(VERDICTS, seconds=120) == (
+    assert summary(VERDICTS, wanted=5, seconds=120) == (
         "3 of 4 runs good, 1 of them with an explained difference; "
         "in 1 more the fault found nothing to strike; 2 minutes"
     )
+    assert summary(VERDICTS, wanted=7, seconds=120).endswith("; no time for 2 more; 2 minutes")
 
 
 def test_a_complaint_names_its_cell() -> None:
