@@ -119,9 +119,9 @@ def machines(kubectl: Kubectl) -> Iterator[None]:
         }
         kubectl("apply", "-f", "-", stdin=json.dumps(node))
     yield
-    kubectl("delete", "-k", str(MANIFESTS / "overlays" / "ha"), "-l", "app.kubernetes.io/name=vmsim")
+    kubectl("delete", "pdb", "vmsim-controller", "-n", SHIPPED_HOME)
+    kubectl("apply", "-k", BASE)
     kubectl("delete", "node", *MACHINES)
-    install(kubectl)
 
 
 def nodes_of_replicas(kubectl: Kubectl) -> list[str]:
