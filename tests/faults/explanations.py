@@ -5,6 +5,7 @@ Guarantees: an explanation covers exactly what it is about: without that, the ru
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from controller.domain.objects import VirtualMachineMigration
@@ -13,6 +14,7 @@ from tests.faults.requests import CRASHES
 
 _UNSEEN: Final = "the pod was gone before its eviction was seen, so there is no record of it"
 _REFUSED: Final = "who is forbidden to write a record writes none"
+_LATE: Final = "the create that came late made the pod that its life lacked, so there was no need for another life"
 _BLIND: Final = (
     *CRASHES,
     "410 as a status",
@@ -20,18 +22,22 @@ _BLIND: Final = (
     "continue token expires in a list",
     "old list after a reconnect",
 )
+_LIFE: Final = re.compile(r"life \d+")
 
 
 def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> str | None:
     """Return why a run may differ as it does; None if there is no such reason."""
-    reason = None
     if scenario == "pod evicted" and fault in _BLIND:
-        reason = _UNSEEN
-    elif scenario in ("pod evicted", "node lost") and fault == "403":
-        reason = _REFUSED
-    if reason is None or judge(_without_records(run), _without_records(undisturbed)):
-        return None
-    return reason
+        return _UNSEEN if _good_without_records(run, undisturbed) else None
+    if scenario in ("pod evicted", "node lost") and fault == "403":
+        return _REFUSED if _good_without_records(run, undisturbed) else None
+    if scenario == "pod deleted twice" and "8 s" in fault:
+        return _LATE if not judge(run, undisturbed, without=_LIFE) else None
+    return None
+
+
+def _good_without_records(run: Evidence, undisturbed: Evidence) -> bool:
+    return not judge(_without_records(run), _without_records(undisturbed))
 
 
 def _without_records(evidence: Evidence) -> Evidence:

@@ -89,6 +89,13 @@ async def _delete_pod(scene: Scene) -> None:
     await scene.stage.delete_pod(scene.pod())
 
 
+async def _delete_pod_twice(scene: Scene) -> None:
+    first = scene.pod()
+    await scene.stage.delete_pod(first)
+    await scene.until(lambda seen: _later(seen, 0), "the VM runs in another pod")
+    await scene.stage.delete_pod(scene.pod())
+
+
 async def _evict(scene: Scene) -> None:
     await scene.stage.evict(scene.pod())
 
@@ -192,6 +199,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("delete", _have_running, _delete, _gone),
         Scenario("recreate", _have_running, _recreate, runs),
         Scenario("pod deleted", _have_running, _delete_pod, lambda seen: _later(seen, 0)),
+        Scenario("pod deleted twice", _have_running, _delete_pod_twice, lambda seen: _later(seen, 0)),
         Scenario("pod evicted", _open_and_have_running, _evict, lambda seen: _later(seen, 0) and _recorded(seen)),
         Scenario("pod failed", _have_running, _fail, lambda seen: _later(seen, 0)),
         Scenario("node lost", _open_and_have_running, _lose_node, lambda seen: _later(seen, 0) and _recorded(seen)),

@@ -125,15 +125,17 @@ class Machine(RuleBasedStateMachine):
         self.cluster.edit(VIRTUAL_MACHINES, f"default/{self._vm(which)}", annotations=annotations)
 
     @precondition(a_vm)
-    @rule(which=ANY, change=st.sampled_from(["wiped", "phase", "podUID", "migration"]))
+    @rule(which=ANY, change=st.sampled_from(["wiped", "Running", "Stopped", "Failed", "podUID", "migration"]))
     def edit_status(self, which: int, change: str) -> None:
         """Spoil a VM's status by hand."""
         name = self._vm(which)
+        if change in ("wiped", "podUID") and self._hides_a_pod(name):
+            return  # who hides a pod *and* takes the memory of it away has made it nobody's
         found = {key: value for key, value in self.cluster.status(name).items() if key != change}
         if change == "wiped":
             found = {"phase": "Pending"}
-        elif change == "phase":
-            found["phase"] = "Running"
+        elif change in ("Running", "Stopped", "Failed"):
+            found["phase"] = change
         self.cluster.set_status(VIRTUAL_MACHINES, f"default/{name}", found)
         self.check()
         # Who takes the count away by hand gets another one.
@@ -161,7 +163,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(a_pod)
     @rule(which=ANY, edit=st.sampled_from(["labels", "ownerReferences", "annotations"]))
     def edit_pod(self, which: int, edit: str) -> None:
-        """Take a part of a pod's metadata away by hand."""
+        """Take a part of a pod's metadata away by hand; hide only what some status tells of."""
+        if edit == "labels" and self._pod(which) not in self._recorded():
+            return
         self.cluster.edit(PODS, f"default/{self._pod(which)}", **{edit: [] if edit == "ownerReferences" else {}})
 
     # --- nodes, the scheduler and kubelets -------------------------------------------------------------------
@@ -308,6 +312,16 @@ class Machine(RuleBasedStateMachine):
     def _vm(self, which: int) -> str:
         found = self.world.keys(VIRTUAL_MACHINES.plural)
         return found[which % len(found)]
+
+    def _recorded(self) -> set[str]:
+        """Return the pods that VMs' statuses name."""
+        vms = [self.cluster.vm(name) for name in self.world.keys(VIRTUAL_MACHINES.plural)]
+        return {vm["status"]["podName"] for vm in vms if "podUID" in vm["status"]}
+
+    def _hides_a_pod(self, name: str) -> bool:
+        """Whether a VM has a pod that no watch shows."""
+        owned = self.cluster.live(self.cluster.vm(name)["metadata"]["uid"])
+        return any(names.VM_LABEL not in pod["metadata"].get("labels", {}) for pod in owned)
 
     def _pod(self, which: int) -> str:
         found = self.world.keys(PODS.plural)
