@@ -155,11 +155,12 @@ class Matrix:
 
     def _judge(self, cell: Cell, ran: Ran) -> Verdict:
         undisturbed = self._references[cell.scenario].evidence
-        if ran.problem or ran.evidence is None or undisturbed is None:
-            return Verdict(cell, ran.struck, ran.seconds, (ran.problem,))
+        problems = (ran.problem,) if ran.problem else ()
+        if ran.evidence is None or undisturbed is None:
+            return Verdict(cell, ran.struck, ran.seconds, problems)
         complaints = tuple(judge(ran.evidence, undisturbed))
         reason = explain(cell.scenario, cell.fault, ran.evidence, undisturbed) if complaints else None
-        return Verdict(cell, ran.struck, ran.seconds, () if reason else complaints, reason)
+        return Verdict(cell, ran.struck, ran.seconds, problems if reason else (*problems, *complaints), reason)
 
     @asynccontextmanager
     async def _stage(self) -> AsyncIterator[Stage]:

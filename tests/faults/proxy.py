@@ -182,6 +182,10 @@ class Proxy:
         """Whether a watch of this resource is open."""
         return self._watches.get(resource, 0) > 0
 
+    async def delivered(self) -> None:
+        """Return when no write is on its way that its sender has given up."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Do some work that outlives the request it came from."""
         task = asyncio.create_task(work)

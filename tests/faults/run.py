@@ -110,6 +110,7 @@ class _Play:
         self._proxy.fault = self._fault
         try:
             await self._scenario.act(self._scene)
+            await self._proxy.delivered()  # what comes late is a part of the run
             left = self._ends - self._loop.time()
             at = await witness.settled(self._scenario.ended, quiet=_QUIET, seconds=left)
         except (StuckError, WitnessError) as error:
