@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +14,11 @@ import pytest
 
 from hack.controlplane.plane import ControlPlane
 from tests.integration.conftest import REPOSITORY
-from tests.integration.tools import PATIENCE, Controller, Kubectl, Output
+from tests.integration.tools import PATIENCE, Controller, Kubectl
+from tests.integration.vmsim import Vmsim
 
 pytestmark = pytest.mark.timeout(60)  # the first test starts a control plane
 
-BIN = Path(sys.executable).parent
 WRITES_OF_OBJECTS = """
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -46,61 +42,6 @@ vms:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Vmsim:
-    """The installed program, bound to a cluster."""
-
-    environment: dict[str, str]
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, with no terminal."""
-        return subprocess.run(
-            [BIN / "vmsim", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Output]]:
-        """Run it while the context lasts, with both outputs in one."""
-        with subprocess.Popen(
-            [BIN / "vmsim", *arguments],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            output = Output(process.stdout)
-            try:
-                yield process, output
-            finally:
-                process.kill()
-                output.join()
-
-    def on_terminal(self, *arguments: str) -> tuple[int, str]:
-        """Run it to its end on a terminal; return exit code and all that was drawn."""
-        ours, its = pty.openpty()
-        environment = {**self.environment, "TERM": "xterm", "COLUMNS": "120"}
-        with subprocess.Popen(
-            [BIN / "vmsim", *arguments], env=environment, stdin=its, stdout=its, stderr=its
-        ) as process:
-            os.close(its)
-            drawn = b"".join(iter(lambda: _read(ours), b""))
-            os.close(ours)
-            return process.wait(PATIENCE), drawn.decode()
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # Linux says so when the last process has closed the other end
-        return b""
-
-
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Make a control plane of this module's own, with no nodes; our resources come later."""
@@ -113,8 +54,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 @pytest.fixture(scope="module")
 def vmsim(plane: ControlPlane) -> Vmsim:
     """Return the program against this module's control plane."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("VMSIM_")}
-    return Vmsim({**environment, "KUBECONFIG": str(plane.kubeconfig)})
+    return Vmsim.against(plane.kubeconfig)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from prometheus_client.samples import Sample
 
 from tests.integration import accounts
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds within which the cluster must come to what a test waits for."""
 
 
