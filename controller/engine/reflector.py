@@ -41,8 +41,9 @@ MAX_REFUSALS: Final = 3
 """Watches refused in a row before a new list."""
 FRESH_LIST: Final = 10.0
 """Seconds after a list during which a 410 backs off instead of listing at once."""
-FORBIDDEN_PAUSE: Final = 300.0
-"""Seconds until an optional resource that may not be read is asked for again."""
+FORBIDDEN_PAUSE: Final = 60.0
+"""Seconds until an optional resource that may not be read is asked for again: a server that has just started forbids
+what it allows a moment later."""
 SHORT_WATCH: Final = 1.0
 """A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
 

@@ -41,9 +41,9 @@ def kubectl(plane: ControlPlane) -> Kubectl:
     return Kubectl(plane.kubectl, plane.kubeconfig)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    """A controller that runs through the session."""
+    """A controller for one module: the next may want none, or others."""
     with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
         yield process
 

@@ -35,9 +35,9 @@ async def test_an_optional_resource_that_is_forbidden_is_done_without() -> None:
         assert (scene.reflector.answered.is_set(), scene.reflector.synced.is_set()) == (True, False)
         assert not scene.store.filled
 
-        await asyncio.sleep(700)
+        await asyncio.sleep(200)
         assert (scene.names, scene.reflector.synced.is_set(), scene.reflector.connected) == (["a"], True, True)
-        assert gaps([request.at for request in scene.api.list_requests]) == [300, 300, 0]
+        assert gaps([request.at for request in scene.api.list_requests]) == [60, 60, 0]
 
 
 async def test_an_optional_resource_is_no_less_waited_for_when_the_server_is_away() -> None:
