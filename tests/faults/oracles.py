@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Final
 
 from controller.domain.migration import MigrationPhase
@@ -170,8 +170,9 @@ def _told(history: Iterable[Seen]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _without_holds(phases: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out a Pending that only says that the next pod has to wait."""
-    return tuple(phase for number, phase in enumerate(phases) if phase != _HELD or number == 0)
+    """Leave out a Pending that only says that the next pod has to wait; without it, no phase is passed twice in a row."""
+    kept = [phase for number, phase in enumerate(phases) if phase != _HELD or number == 0]
+    return tuple(phase for phase, _ in groupby(kept))
 
 
 def _differences(ours: Counter[str], theirs: Counter[str], verb: str) -> Iterator[str]:

@@ -104,6 +104,8 @@ def test_a_lost_phase_is_seen_and_a_wait_for_a_create_is_not_held_against_it() -
     lives = ("Pending", "Scheduling", "Running", "Scheduling", "Running")
     held = ("Pending", "Scheduling", "Running", "Pending", "Scheduling", "Running")
     assert judge(evidence(seen(vm(*held))), evidence(seen(vm(*lives)))) == []
+    waits = ("Pending", "Scheduling", "Pending", "Scheduling", "Running")
+    assert judge(evidence(seen(vm(*waits))), evidence(seen(vm("Pending", "Scheduling", "Running")))) == []
 
 
 def test_a_migration_that_is_missing_is_seen() -> None:
