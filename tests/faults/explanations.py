@@ -22,7 +22,8 @@ _BLIND: Final = (
     "continue token expires in a list",
     "old list after a reconnect",
 )
-_LIFE: Final = re.compile(r"life \d+")
+_SAVED: Final = re.compile(r"life \d+|migration vm: .*")
+"""With the life that is saved a lost target comes back, and the migration succeeds with it."""
 
 
 def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> str | None:
@@ -31,8 +32,8 @@ def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> 
         return _UNSEEN if _good_without_records(run, undisturbed) else None
     if scenario in ("pod evicted", "node lost") and fault == "403":
         return _REFUSED if _good_without_records(run, undisturbed) else None
-    if scenario == "pod deleted twice" and "8 s" in fault:
-        return _LATE if not judge(run, undisturbed, without=_LIFE) else None
+    if scenario in ("pod deleted twice", "migrate, target lost") and "8 s" in fault:
+        return _LATE if not judge(run, undisturbed, without=_SAVED) else None
     return None
 
 

@@ -170,7 +170,7 @@ def _told(history: Iterable[Seen]) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _without_holds(phases: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out a Pending that only says that the next pod has to wait; without it, no phase is passed twice in a row."""
+    """Leave out a Pending that only says that the next pod has to wait, and what then stands twice."""
     kept = [phase for number, phase in enumerate(phases) if phase != _HELD or number == 0]
     return tuple(phase for phase, _ in groupby(kept))
 
