@@ -32,7 +32,9 @@ def main() -> None:
     """Run the benchmark and exit."""
     order = _parse()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
-    # A polite kill is an interrupt: everything is stopped on the way out.
+    # A polite kill is an interrupt: everything is stopped on the way out. Who runs in the background ignores
+    # interrupts otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         plan.run(order)

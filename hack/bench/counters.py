@@ -66,6 +66,7 @@ def parse(metrics: str) -> Writes:
     for labels, value in _SAMPLE.findall(metrics):
         told = dict(_LABEL.findall(labels))
         verb, kind = _WRITES.get(told["verb"]), told["resource"]
-        if verb is not None and kind in _KINDS:
+        # Pods' status and binding are KWOK's and the scheduler's.
+        if verb is not None and kind in _KINDS and not (kind == "pods" and told["subresource"]):
             counts["/".join(filter(None, (f"{verb} {kind}", told["subresource"])))] += int(float(value))
     return Writes(counts)

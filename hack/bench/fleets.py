@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from controller.kube.resources import LEASES
 from hack.bench import bursts, contestants, objects, stage
 from hack.bench.contestants import OURS, REPOSITORY, STATE
 from hack.bench.process import started
@@ -25,13 +26,16 @@ from hack.controlplane.versions import DISTRIBUTIONS
 _HOME: Final = STATE / "fleets"
 _LIVE: Final = _HOME / "live"
 _CRDS: Final = REPOSITORY / "manifests" / "crds"
+_NODE_LEASES: Final = "kube-node-lease"
+_USUAL: Final = 10_000
+"""VMs for which every fleet has nodes at least, so that smaller ones made earlier serve larger runs later."""
 _STEP: Final = 2000
 """VMs created at a time while a fleet is made."""
 
 
 def nodes_of(sizes: list[int]) -> int:
-    """Return the number of nodes that all of these fleets have: the largest one's."""
-    return objects.nodes_for(max(sizes))
+    """Return the number of nodes that all of these fleets have, so that only VMs differ between them."""
+    return objects.nodes_for(max(_USUAL, *sizes))
 
 
 async def make(sizes: list[int], report: Reporter) -> None:
@@ -50,7 +54,7 @@ async def make(sizes: list[int], report: Reporter) -> None:
                         names = [f"fleet-{number}" for number in range(first, min(size, first + _STEP))]
                         await bursts.create_vms(place, names, process, deadline=600.0)
                 await place.quiet()
-                _stop(place.plane)
+                await _stop(place)
                 _save(size, nodes)
         before = size
 
@@ -89,10 +93,19 @@ async def _grown(size: int, nodes: int, report: Reporter) -> AsyncIterator[stage
         plane.down()
 
 
-def _stop(plane: ControlPlane) -> None:
-    """End every component, etcd last, and leave the data."""
-    for name in reversed(kwokctl.COMPONENTS):
-        plane.stop_component(name)
+async def _stop(place: stage.Stage) -> None:
+    """End every component, etcd last, and leave the data, without the leases that KWOK has on nodes.
+
+    The KWOK that is started later is another holder to them, and would leave the nodes alone until they expire.
+    """
+    *others, kwok = kwokctl.COMPONENTS
+    place.plane.stop_component(kwok)
+    leases = await place.client.list_page(LEASES, namespace=_NODE_LEASES, limit=0)
+    for lease in leases.items:
+        metadata = lease.metadata
+        await place.client.delete(LEASES, metadata.name, namespace=_NODE_LEASES, uid=metadata.uid)
+    for name in reversed(others):
+        place.plane.stop_component(name)
 
 
 def _save(size: int, nodes: int) -> None:

@@ -93,7 +93,9 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
     if process is not None:
         await _all_succeeded(stage)
         figures["cpu_ms"] = 1000 * (process.cpu - cpu) / len(vm_names)
-        figures["writes"] = (stage.writes().since(before).total - len(vm_names)) / len(vm_names)
+        writes = stage.writes().since(before)
+        figures["vm_writes"] = writes.status / len(vm_names)
+        figures["migration_writes"] = writes.of("write virtualmachinemigrations/status") / len(vm_names)
     downtimes = sorted(pods.downtimes.values())
     return {
         **figures,

@@ -37,7 +37,8 @@ _ROWS: Final[dict[str, dict[str, str]]] = {
         "downtime_p50": "downtime p50, s",
         "downtime_p95": "downtime p95, s",
         "cpu_ms": "controller CPU each, ms",
-        "writes": "writes each",
+        "vm_writes": "VM status writes each",
+        "migration_writes": "its own status writes each",
     },
 }
 _GROWTH: Final = {"cpu_ms": "controller CPU a VM, ms", "per_second": "VM/s", "cold_rss_mib": "memory at the start, MiB"}

@@ -31,6 +31,8 @@ METRICS = "# HELP apiserver_request_total Counter of apiserver requests\n" + "".
         sample("PUT", "virtualmachines", 3, subresource="status"),
         sample("LIST", "virtualmachines", 4),
         sample("PUT", "leases", 99),
+        sample("POST", "pods", 99, subresource="binding"),
+        sample("PATCH", "pods", 99, subresource="status"),
     )
 )
 
@@ -43,7 +45,7 @@ def results_of(**per_second: float) -> Results:
     return Results({}, samples)
 
 
-def test_writes_count_by_kind_refused_ones_too_and_reads_and_leases_do_not() -> None:
+def test_writes_count_by_kind_refused_ones_too_and_those_of_others_do_not() -> None:
     """Whether a status is put or patched is the writer's taste."""
     writes = counters.parse(METRICS)
 

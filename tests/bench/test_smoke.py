@@ -82,3 +82,13 @@ def test_no_more_of_an_object_is_kept_than_was(name: str, noun: str) -> None:
 def test_an_object_takes_no_more_memory_than_it_did(name: str, noun: str) -> None:
     """It is what a large fleet costs at rest."""
     compare(f"memory of a {noun}", counting.memory_of(name))
+
+
+def test_a_regression_is_told_with_the_old_figure_and_the_new() -> None:
+    """And the room for small differences is a tenth."""
+    what = "calls of a look at a VM at its goal"
+    before = json.loads(RECORDED.read_text())[what]
+    compare(what, before * 1.09)
+
+    with pytest.raises(AssertionError, match=rf"{before * 2}, it was {before} \(\+100%\)"):
+        compare(what, before * 2)
