@@ -236,7 +236,7 @@ class _Life:
             kept = self._publish_pod(self.current) if self.current is not None else ()
             return Plan((*_deletions(pods, "the VM is stopped"), *kept))
         if self.vm.status.phase == Phase.STOPPED:
-            return Plan(self._publish(Phase.STOPPED, verdict))
+            return Plan(self._publish(Phase.STOPPED, verdict, steps=(Step(Phase.STOPPED, self.now),)))
         if self._used_up and self.circumstances.hold > 0:
             return Plan(requeue_after=self.circumstances.hold)
         # The next life gets the next number now, so that starting again needs no further write.
@@ -315,7 +315,7 @@ class _Life:
         if refusal is not None:
             verdict = Verdict(status.READY, status=False, reason="FailedCreate", message=refusal)
             phase = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
-            published = self._publish(phase, verdict)
+            published = self._publish(phase, verdict, steps=(Step(phase, self.now),))
             if published:
                 return Plan(published)
         return Plan(

@@ -421,6 +421,27 @@ async def test_a_phase_edited_before_its_pod_exists_takes_no_transition_out_of_t
     assert types == ["Ready", *("Phase" + it for it in ("Pending", "Stopped", "Scheduling", "Scheduled", "Running"))]
 
 
+async def test_a_start_that_is_refused_is_told_as_a_transition_to_pending(cluster: Cluster) -> None:
+    """No phase is published that the history does not end with."""
+    cluster.apply_vm(running=False)
+    process = Process(cluster)
+    await process.settle()
+    cluster.apply_vm(running=True)
+    cluster.faults += [Fault("create", "pods", errors.ForbiddenError(403, "Forbidden", "quota"), commit=False)] * 4
+    for _ in range(4):
+        process.deliver()
+        await process.reconcile()
+    assert (cluster.status()["phase"], cluster.status()["conditions"][-1]["type"]) == ("Pending", "PhasePending")
+
+
+async def test_a_stop_edited_into_the_status_is_told_in_the_history(cluster: Cluster) -> None:
+    """The phase is right by chance, and its transition is missing."""
+    cluster.apply_vm(running=False)
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {"phase": "Stopped"})
+    await Process(cluster).settle()
+    assert cluster.status()["conditions"][-1]["type"] == "PhaseStopped"
+
+
 async def test_a_phase_edited_while_its_pod_runs_is_put_right_and_was_never_passed(cluster: Cluster) -> None:
     """What no pod did is not told."""
     process = await running(cluster)
