@@ -264,11 +264,11 @@ class _Move:
         incarnation = records.source_incarnation(self.migration)
         if incarnation is None:
             return self._fail(Reason.INVALID_RECORD, "spec.recordOf is for the controller's own records of evictions")
-        if self.vm is None or self.vm.metadata.deletion_timestamp is not None:
+        annotations = self.migration.metadata.annotations
+        if self.vm is None or self.vm.metadata.deletion_timestamp is not None or self._renewed(self.vm):
             return self._fail(Reason.VM_DELETED, "The VM was deleted after its pod was evicted")
         if not self.vm.spec.running:
             return self._fail(Reason.VM_STOPPED, "The VM was stopped after its pod was evicted")
-        annotations = self.migration.metadata.annotations
         claim = Claim(source_node=annotations.get(names.SOURCE_NODE, ""), source_incarnation=incarnation)
         now = self.vm.status.incarnation or 0
         evicted = self.migration.spec.record_of
@@ -282,6 +282,11 @@ class _Move:
             return MigrationPlan(self._succeed(claim, source, target).actions[:1])
         phase = MigrationPhase.STARTING if target.spec.node_name is not None else MigrationPhase.SCHEDULING
         return self._progress(phase, claim, source, target)
+
+    def _renewed(self, vm: VirtualMachine) -> bool:
+        """Whether this is not the VM whose pod was evicted, but one that was made anew under its name."""
+        uid = vm.metadata.uid
+        return self.migration.metadata.annotations.get(names.SOURCE_VM, uid) != uid
 
     # --- before the claim: the VM is untouched -----------------------------------------------------------
 

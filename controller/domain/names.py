@@ -48,6 +48,8 @@ REQUESTED_MEMORY: Final = f"{GROUP}/requested-memory"
 SOURCE_NODE: Final = f"{GROUP}/source-node"
 SOURCE_POD: Final = f"{GROUP}/source-pod"
 SOURCE_INCARNATION: Final = f"{GROUP}/source-incarnation"
+SOURCE_VM: Final = f"{GROUP}/source-vm"
+"""The VM's UID: another VM may have its name by the time the record is told to its end."""
 
 # KWOK's resource usage from annotations (kustomize/metrics/usage/usage-from-annotation.yaml).
 KWOK_USAGE_CPU: Final = "kwok.x-k8s.io/usage-cpu"

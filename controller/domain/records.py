@@ -37,6 +37,7 @@ def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:
                 names.SOURCE_NODE: pod.spec.node_name or "",
                 names.SOURCE_POD: pod.metadata.name,
                 names.SOURCE_INCARNATION: str(pod.incarnation or 0),
+                names.SOURCE_VM: vm.metadata.uid,
             },
         },
         "spec": {"vmName": vm.metadata.name, "reason": reason, "recordOf": pod.metadata.uid},

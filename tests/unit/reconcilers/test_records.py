@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 LOST = errors.TransportError("the connection broke")
@@ -84,3 +84,20 @@ async def test_who_may_not_record_does_not_try_for_ever(cluster: Cluster) -> Non
     assert told(cluster) == []
     assert (cluster.status()["nodeName"], cluster.status()["phase"]) == ("node-2", "Running")
     assert not process.pending
+
+
+@pytest.mark.parametrize("lives", [0, 1])
+async def test_the_record_of_a_vm_that_was_made_anew_under_its_name_ends(cluster: Cluster, lives: int) -> None:
+    """The VM that has the name now was never evicted, whatever life it is in."""
+    process = await running(cluster)
+    for _ in range(lives):
+        cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+        await process.settle()
+    cluster.evict(cluster.status()["podName"])
+    process.deliver()
+    await process.reconcile()
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    cluster.apply_vm()
+    await process.settle()
+    assert told(cluster) == [("Evicted", "Failed")]
+    assert cluster.status()["phase"] == "Running"
