@@ -58,15 +58,20 @@ async def _run(
     cpu = process.cpu if process else 0.0
     async with watching(stage.client, resource, seen) as watch:
         began = clock()
-        creating = asyncio.create_task(stage.create(resource, bodies))
+        dead = [asyncio.create_task(process.ended())] if process else []
         try:
-            await asyncio.wait({creating, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if creating.done():
-                creating.result()
+            await stage.create(resource, bodies)
             created = clock()
-            await until(all_run.wait(), watch, deadline=deadline, what=f"all of {len(bodies)} ran, {len(ran)} did")
+            await until(
+                all_run.wait(),
+                watch,
+                *dead,
+                deadline=deadline,
+                what=lambda: f"all of {len(bodies)} ran, {len(ran)} did",
+            )
         finally:
-            creating.cancel()
+            for task in dead:
+                task.cancel()
     await asyncio.sleep(_SETTLE)
     writes = stage.writes().since(before)
     seconds = max(ran.values()) - began

@@ -84,8 +84,12 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
         else:
             asking = asyncio.create_task(_by_migrations(stage, vm_names))
         try:
-            what = f"all of {len(vm_names)} had moved, {len(pods.downtimes)} have"
-            await until(pods.all_moved.wait(), watch, deadline=_DEADLINE, what=what)
+            await until(
+                pods.all_moved.wait(),
+                watch,
+                deadline=_DEADLINE,
+                what=lambda: f"all of {len(vm_names)} moved, {len(pods.downtimes)} did",
+            )
             await asking
         finally:
             asking.cancel()

@@ -70,6 +70,11 @@ class Running:
         async with aiohttp.ClientSession() as session, session.get(self.metrics_url) as response:
             return sum(float(value) for value in _RECONCILED.findall(await response.text()))
 
+    async def ended(self) -> None:
+        """Return never, but raise BenchError once it has ended."""
+        await self.process.wait()
+        self.check()
+
     def check(self) -> None:
         """Raise BenchError if it has ended."""
         if self.process.returncode is not None:

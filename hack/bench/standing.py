@@ -127,8 +127,12 @@ async def _change(stage: Stage, vms: Sequence[str], *, pause: float) -> list[flo
             for number, name in enumerate(vms):
                 await asyncio.sleep(max(0.0, began + number * pause - clock()))
                 group.create_task(ask(name))
-        what = f"all of {len(wanted)} changes showed in a status"
-        await until(all_seen.wait(), watch, deadline=_CHANGE_DEADLINE, what=what)
+        await until(
+            all_seen.wait(),
+            watch,
+            deadline=_CHANGE_DEADLINE,
+            what=lambda: f"all of {len(wanted)} changes showed in a status, {len(took)} did",
+        )
     return sorted(took.values())
 
 

@@ -31,15 +31,17 @@ async def watching(client: Client, resource: Resource[Brief], seen: Seen) -> Asy
     accepted = asyncio.Event()
     task = asyncio.create_task(_follow(client, resource, page.resource_version, seen, accepted))
     try:
-        await until(accepted.wait(), task, deadline=30.0, what="the watch was accepted")
+        await until(accepted.wait(), task, deadline=30.0, what=lambda: "the watch was accepted")
         yield task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(wanted: Coroutine[Any, Any, object], *tasks: asyncio.Task[None], deadline: float, what: str) -> None:
-    """Wait until `wanted` is done. Raises BenchError if a task ends first, or after `deadline` seconds."""
+async def until(
+    wanted: Coroutine[Any, Any, object], *tasks: asyncio.Task[None], deadline: float, what: Callable[[], str]
+) -> None:
+    """Wait until `wanted` is done. Raises BenchError after `deadline` seconds, telling what, or if a task ends."""
     waiting = asyncio.create_task(wanted)
     try:
         done, _ = await asyncio.wait({waiting, *tasks}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
@@ -48,7 +50,7 @@ async def until(wanted: Coroutine[Any, Any, object], *tasks: asyncio.Task[None],
             return
         for task in done:
             await task
-        raise BenchError(f"not within {deadline:.0f} s: {what}")
+        raise BenchError(f"not within {deadline:.0f} s: {what()}")
     finally:
         waiting.cancel()
 
