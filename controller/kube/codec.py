@@ -64,9 +64,9 @@ def encode(body: Any) -> bytes:
 
 def merge_patch_of(wanted: msgspec.Struct) -> dict[str, Any]:
     """Return the merge patch that makes an object exactly `wanted`: what it lacks is null."""
-    return {
-        part.encode_name: msgspec.to_builtins(getattr(wanted, part.name)) for part in msgspec.structs.fields(wanted)
-    }
+    # The class's own attributes: msgspec.structs.fields evaluates every annotation anew.
+    names = zip(wanted.__struct_fields__, wanted.__struct_encode_fields__, strict=True)
+    return {encoded: msgspec.to_builtins(getattr(wanted, name)) for name, encoded in names}
 
 
 def decode(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
