@@ -81,8 +81,10 @@ async def _delete(scene: Scene) -> None:
 
 
 async def _recreate(scene: Scene) -> None:
+    first = scene.vm().metadata.uid
     await scene.stage.delete_vm()
     await scene.stage.create_vm()
+    await scene.until(lambda seen: (vm := seen.vm(VM)) is not None and vm.metadata.uid != first, "the VM is another")
 
 
 async def _delete_pod(scene: Scene) -> None:
