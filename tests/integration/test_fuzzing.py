@@ -1,12 +1,14 @@
 """Random specs and annotations, valid and not, derived from the CRDs' own schemas, against the real API server.
 
 Whatever is asked for is reached, or refused with a message that names the field. Nothing ends the controller, and a VM
-that has nothing to do with it goes on. The same requests each time; `FUZZ_EXAMPLES=500` sends more, and other ones.
+that has nothing to do with it goes on. The same requests each time; `FUZZ_EXAMPLES=500` sends more, and other ones, and
+`--log-cli-level=INFO` counts them.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import time
@@ -27,6 +29,8 @@ from hypothesis import strategies as st
 from controller.domain import names
 from controller.domain.ratio import RatioError, parse_ratio
 from tests.integration.tools import Controller, Kubectl, vm_manifest
+
+_log = logging.getLogger(__name__)
 
 CRDS: Final = Path(__file__).resolve().parents[2] / "manifests" / "crds"
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "25"))
@@ -307,8 +311,9 @@ def test_what_is_declared_is_reached_or_refused_by_the_name_of_its_field(
                 door.play(story)
 
         play()
-    assert len(door.refused) > EXAMPLES / 2, "the requests are too tame"
-    assert len(door.admitted) > EXAMPLES / 2, "the requests are too wild"
+    _log.info("%d objects admitted, %d requests refused", len(door.admitted), len(door.refused))
+    assert len(door.refused) > EXAMPLES / 4, "the requests are too tame"
+    assert len(door.admitted) > EXAMPLES / 4, "the requests are too wild"
     wait_for_all(kubectl, "vm", reached)
     wait_for_all(kubectl, "vmm", explained)
     after = kubectl.json("get", "vm", "bystander")
