@@ -239,6 +239,9 @@ class MigrationReconciler:
     ) -> bool:
         for action in plan.actions:
             match action:
+                case WriteMigration() if action.status.failure_reason == Reason.CLAIM_LOST and vm is not None:
+                    if await self._still_claimed(item, vm) or not await self._write(action.status, key, item, caches):
+                        return False
                 case WriteMigration():
                     if not await self._write(action.status, key, item, caches):
                         return False
@@ -247,6 +250,14 @@ class MigrationReconciler:
                 case ClaimVM():
                     raise AssertionError("a claim needs a VM")
         return True
+
+    async def _still_claimed(self, item: VirtualMachineMigration, vm: VirtualMachine) -> bool:
+        """Look past the cache, which may show a VM from before the claim."""
+        try:
+            found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            return False
+        return found.status.migration is not None and found.status.migration.uid == item.metadata.uid
 
     async def _write(self, status: MigrationStatus, key: str, item: VirtualMachineMigration, caches: Caches) -> bool:
         written = await patch_status(self._client, MIGRATIONS, item.metadata, codec.merge_patch_of(status))

@@ -81,6 +81,8 @@ class VMReconciler:
         self._uncertain: dict[str, float] = {}
         # VMs that exist but are not ours: another class's, or outside of our selection.
         self._foreign: set[str] = set()
+        # UIDs of VMs that a write found gone, until the cache shows it, too.
+        self._gone: dict[str, str] = {}
         # VMs on their way to Running, since when; and, while their status waits, the pod that was seen.
         self._progressing: dict[str, float] = {}
         self._seen: dict[str, str] = {}
@@ -125,7 +127,7 @@ class VMReconciler:
         namespace, _, _ = key.partition("/")
         caches = self._caches_of(namespace)
         pods = caches.pods.by_index(key)
-        view = domain.View(caches.vms.get(key), pods, self._lost_nodes(pods))
+        view = domain.View(self._vm(key, caches), pods, self._lost_nodes(pods))
         await self._record_evictions(key, view, caches)
         if view.vm is None and not view.pods:
             self._forget(key)
@@ -141,6 +143,14 @@ class VMReconciler:
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
         return Result(retry=True) if key in self._evicted else Result(requeue_after=plan.requeue_after)
+
+    def _vm(self, key: str, caches: Caches) -> VirtualMachine | None:
+        """Return the VM as the cache shows it, unless we know better."""
+        vm = caches.vms.get(key)
+        if vm is not None and vm.metadata.uid == self._gone.get(key):
+            return None
+        self._gone.pop(key, None)
+        return vm
 
     def _put_off(self, key: str, plan: domain.Plan) -> float:
         """Return the seconds for which the status may wait.
@@ -368,7 +378,8 @@ class VMReconciler:
         body = codec.merge_patch_of(action.status)
         written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, body)
         if written is None:
-            return  # its pods are collected when the watch says so
+            self._gone[key] = vm.metadata.uid
+            return
         self._seen.pop(key, None)
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
         for event in events.transitions(vm.status, action.status):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
+from controller.domain.objects import VirtualMachine
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.turns import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process
@@ -386,3 +388,23 @@ async def test_a_record_that_a_user_made_is_refused_and_moves_nothing(cluster: C
     await process.settle()
     assert cluster.migration()["failureReason"] == "InvalidRecord"
     assert cluster.status()["incarnation"] == 0
+
+
+async def test_a_claim_that_only_the_cache_lacks_is_not_lost(cluster: Cluster) -> None:
+    """A VM from before the claim is shown once more: a live read tells, and the migration goes on."""
+    process = await running(cluster)
+    process.deliver()
+    before = process.caches.vms.get("default/vm-1")
+    assert before is not None
+    cluster.migrate()
+    while cluster.migration()["phase"] == "Pending":
+        process.deliver()
+        await process.step()
+    process.deliver()
+    process.caches.vms.replace([before], str(cluster.revision))
+    await process.step()
+    assert cluster.migration()["phase"] != "Failed"
+
+    process.caches.vms.replace([msgspec.convert(cluster.vm(), VirtualMachine)], str(cluster.revision))
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"

@@ -504,6 +504,29 @@ async def test_a_vm_that_only_the_cache_misses_keeps_its_pod(cluster: Cluster) -
     assert "deletionTimestamp" not in cluster.live()[0]["metadata"]
 
 
+async def test_a_vm_whose_deletion_the_cache_has_not_heard_of_gets_one_pod_at_most(cluster: Cluster) -> None:
+    """The write that finds it gone is heeded: no pod after pod is made for the garbage collector."""
+    process = await running(cluster)
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    process.deliver()
+    await process.reconcile()
+    process.deliver()
+    assert cluster.status()["incarnation"] == 1
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    before = cluster.writes.count("create pods")
+    for _ in range(10):
+        await process.reconcile()
+        cluster.run_pods()
+        process.deliver(withhold=VIRTUAL_MACHINES.plural)
+        await process.reconcile()
+        for pod in cluster.pods():
+            cluster.remove(PODS, f"default/{pod['metadata']['name']}")
+        process.deliver(withhold=VIRTUAL_MACHINES.plural)
+        cluster.pass_time(30)
+
+    assert cluster.writes.count("create pods") - before == 1
+
+
 async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) -> None:
     """While the node exists nothing is force-deleted."""
     process = await running(cluster)
