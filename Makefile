@@ -62,7 +62,7 @@ audit: $(STAMP) ## Look the image's packages up in the database of known vulnera
 	@$(BIN)/python -m hack.audit
 
 .PHONY: unit
-unit: $(STAMP) ## Unit tests: no cluster, under 20 s
+unit: $(STAMP) ## Unit tests: no cluster, about a minute
 	$(PYTEST) tests/unit
 
 .PHONY: integration
