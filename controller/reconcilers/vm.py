@@ -280,10 +280,6 @@ class VMReconciler:
         if caches.vms.get(key) is None and caches.vms.has_reached(vm.metadata.resource_version):
             # The cache is not late: this VM is outside of what we watch, and so are its pods, to us.
             self._foreign.add(key)
-            for pod in caches.pods.by_index(key):
-                if _controls(vm, pod):
-                    # Its class has changed since the pod was made: whether it counts is for the other one to say.
-                    await self._reveal(vm, pod)
         return False
 
     async def _node_gone(self, name: str) -> bool:

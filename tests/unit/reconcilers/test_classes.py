@@ -112,26 +112,6 @@ async def test_a_vm_that_comes_back_is_handled_again(cluster: Cluster) -> None:
     assert cluster.status()["incarnation"] == 1
 
 
-async def test_a_pod_that_the_old_class_made_too_late_is_handed_over_and_goes(cluster: Cluster) -> None:
-    """Nothing fences who was not told yet: the second pod is shown to the new class, which deletes it."""
-    cluster.apply_vm(running=False)
-    old, new = Process(cluster), Process(cluster, of_class=BLUE)
-    await settle(old, new)
-    cluster.pass_time(3600)
-    cluster.apply_vm(running=True)
-    old.deliver()  # its watches show the start, and then nothing for long
-    hand_over(cluster, BLUE)
-    await settle(new)
-    cluster.pass_time(60)
-    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
-    await settle(new)
-    await old.reconcile()
-    assert len(cluster.live()) == 2
-
-    await settle(old, new)
-    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
-
-
 async def test_a_vm_that_is_deleted_by_the_other_class_loses_its_pod_there(cluster: Cluster) -> None:
     """Not here, where it is not known."""
     hand_over(cluster, BLUE)
