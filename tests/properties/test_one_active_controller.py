@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from controller.domain import names
+from controller.domain import launcher, names
+from controller.domain.objects import Pod, VirtualMachine
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from tests.properties.world import World
@@ -26,7 +28,7 @@ from tests.unit.reconcilers.cluster import Document, Fault
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 BLUE: Final = "blue"
-VM: Final = st.sampled_from(["vm-1", "vm-2"])
+VM: Final = st.sampled_from(["vm-1", "vm-1", "vm-1", "vm-2"])
 NODE: Final = st.sampled_from(["node-1", "node-2", "node-3"])
 MIGRATION: Final = st.sampled_from(["m-1", "m-2", "m-3"])
 PROCESS: Final = st.integers(0, 1)
@@ -60,19 +62,21 @@ def a_pod(machine: Machine) -> bool:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two VMs, three nodes, and a controller for VMs of no class and one for blue ones."""
+    """Two VMs, of which one is busier, three nodes, and a controller, in some runs with another for blue VMs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(None, BLUE)
+        self.world = World(None)
         self.cluster = self.world.cluster
         self.read = 0
         self.incarnations: dict[str, int] = {}
         self.cluster.add_node("node-1")
 
-    @initialize(running=st.sampled_from([None, False, True]))
-    def begin(self, running: bool | None) -> None:  # noqa: FBT001 - hypothesis names it
+    @initialize(running=st.sampled_from([None, False, True]), blue=st.sampled_from([False, False, True]))
+    def begin(self, running: bool | None, blue: bool) -> None:  # noqa: FBT001 - hypothesis names it
         """Begin with nothing, or with a VM that was made an hour ago."""
+        if blue:
+            self.world.add(BLUE)
         if running is not None:
             self.cluster.apply_vm("vm-1", running=running)
             self.world.settle()
@@ -110,12 +114,17 @@ class Machine(RuleBasedStateMachine):
             going = {"deletionTimestamp": "2026-01-15T10:00:00Z", "finalizers": [finalizer]}
             self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", **going)
 
-    @precondition(a_vm)
+    @precondition(lambda self: a_vm(self) and len(self.world.processes) > 1)
     @rule(which=ANY, of_class=CLASS)
     def hand_over(self, which: int, of_class: str | None) -> None:
         """Change a VM's class."""
+        name = self._vm(which)
+        if self.cluster.live(self.cluster.vm(name)["metadata"]["uid"]) and "incarnation" not in self.cluster.status(
+            name
+        ):
+            return  # the new class would look at an empty status, and for pods of its own
         labels = {} if of_class is None else {names.CONTROLLER_CLASS: of_class}
-        self.cluster.edit(VIRTUAL_MACHINES, f"default/{self._vm(which)}", labels=labels)
+        self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", labels=labels)
 
     @precondition(a_vm)
     @rule(which=ANY, ratio=RATIO)
@@ -247,17 +256,17 @@ class Machine(RuleBasedStateMachine):
     @rule(number=PROCESS, kind=KIND, count=st.integers(1, 3))
     def show(self, number: int, kind: str, count: int) -> None:
         """Let one watch of one process show its next events, and no other."""
-        self.world.processes[number].deliver_some(kind, count)
+        self.world.processes[self._of(number)].deliver_some(kind, count)
 
     @rule(number=PROCESS, withhold=st.none() | KIND)
     def show_all(self, number: int, withhold: str | None) -> None:
         """Let all watches of a process catch up, perhaps but for one."""
-        self.world.processes[number].deliver(withhold=withhold)
+        self.world.processes[self._of(number)].deliver(withhold=withhold)
 
     @rule(number=PROCESS, name=VM, queue=st.sampled_from(["vms", "migrations"]))
     def work(self, number: int, name: str, queue: str) -> None:
         """Let a worker begin with a key, queued or not."""
-        self.world.work(number, queue, f"default/{name}")
+        self.world.work(self._of(number), queue, f"default/{name}")
 
     @precondition(lambda self: self.world.waiting)
     @rule(which=ANY)
@@ -268,20 +277,40 @@ class Machine(RuleBasedStateMachine):
     @rule(number=PROCESS)
     def round(self, number: int) -> None:
         """Let a process see everything and do all it wants."""
-        self.world.round(number)
+        self.world.round(self._of(number))
 
     @rule(number=PROCESS)
     def settle_down(self, number: int) -> None:
         """Let a process and the cluster play some rounds: most of life is calm."""
         for _ in range(4):
-            self.world.round(number)
+            self.world.round(self._of(number))
             self.cluster.run_pods()
             self.cluster.finish_deletions()
+
+    @precondition(lambda self: self.world.waiting)
+    @rule(which=ANY)
+    def let_in_and_go_on(self, which: int) -> None:
+        """Let one request in, and what its controller wants after it."""
+        self.world.let_in(which % len(self.world.waiting))
+        self.world.finish()
+
+    @rule(number=PROCESS, name=VM)
+    def look(self, number: int, name: str) -> None:
+        """Let a process see everything, and begin with a VM."""
+        self.world.processes[self._of(number)].deliver()
+        self.world.work(self._of(number), "vms", f"default/{name}")
+
+    @precondition(a_pod)
+    @rule(which=ANY, number=PROCESS)
+    def lose_a_pod(self, which: int, number: int) -> None:
+        """Delete a pod at once, and let a process act on it."""
+        self.cluster.remove(PODS, f"default/{self._pod(which)}")
+        self.world.round(self._of(number))
 
     @rule(number=PROCESS, fate=st.sampled_from(["dropped", "carried out", "late"]))
     def crash(self, number: int, fate: str) -> None:
         """Kill a process and start another."""
-        self.world.crash(number, fate)
+        self.world.crash(self._of(number), fate)
 
     # --- what must hold --------------------------------------------------------------------------------------
 
@@ -305,6 +334,9 @@ class Machine(RuleBasedStateMachine):
 
     # --- inside ----------------------------------------------------------------------------------------------
 
+    def _of(self, number: int) -> int:
+        return number % len(self.world.processes)
+
     def _drop(self, resource: Any, key: str) -> None:
         if (resource.plural, key) in self.cluster.objects:
             self.cluster.remove(resource, key)
@@ -319,9 +351,11 @@ class Machine(RuleBasedStateMachine):
         return {vm["status"]["podName"] for vm in vms if "podUID" in vm["status"]}
 
     def _hides_a_pod(self, name: str) -> bool:
-        """Whether a VM has a pod that no watch shows."""
-        owned = self.cluster.live(self.cluster.vm(name)["metadata"]["uid"])
-        return any(names.VM_LABEL not in pod["metadata"].get("labels", {}) for pod in owned)
+        """Whether a VM has a pod that its controller's watch does not show."""
+        vm = msgspec.convert(self.cluster.vm(name), VirtualMachine)
+        owned = [msgspec.convert(pod, Pod) for pod in self.cluster.live(vm.metadata.uid)]
+        selecting = {names.VM_LABEL, names.CONTROLLER_CLASS}
+        return any(selecting & launcher.label_changes(vm, pod).keys() for pod in owned)
 
     def _pod(self, which: int) -> str:
         found = self.world.keys(PODS.plural)
@@ -330,8 +364,8 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(os.environ.get("EX", "1000")) if LONG else 60,
-    stateful_step_count=60 if LONG else 40,
+    max_examples=5000 if LONG else 150,
+    stateful_step_count=80 if LONG else 50,
     deadline=None,
     report_multiple_bugs=False,
     derandomize=not LONG,

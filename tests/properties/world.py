@@ -54,6 +54,10 @@ class World:
         self.processes = [Process(self.cluster, of_class=of_class) for of_class in classes]
         self.cluster.turn = self._turn
 
+    def add(self, of_class: str | None) -> None:
+        """Start one more controller."""
+        self.processes.append(Process(self.cluster, of_class=of_class))
+
     def close(self) -> None:
         """End what is under way, and the loop."""
         for number in range(len(self.processes)):
