@@ -70,7 +70,7 @@ def test_one_of_three_acts_and_the_others_are_ready_to(
 
         for other in others:
             other.wait_for("standing by")
-            eventually(lambda other=other: other.metric("node_vm_count") == 1)  # type: ignore[misc]
+            eventually(lambda other=other: other.metric("node_vm_count") >= 1)  # type: ignore[misc]
             assert not leads(other)
             assert other.get("/healthz") == (200, "ok")
             assert other.get("/readyz") == (200, "ok")

@@ -109,6 +109,7 @@ def _disturb(world: World, rng: Random, name: str) -> None:
             cluster.migrate(f"m-{cluster.revision}", vm=name, unschedulableTimeoutSeconds=20)
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("controllers", [2, 3])
 def test_of_several_active_controllers_the_status_says_which_pod_counts(controllers: int) -> None:
     """Whatever they see and whoever is first; more than one pod happens, and passes."""
