@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from hack.bench import bursts, contestants, objects, stage
 from hack.bench.contestants import OURS, REPOSITORY, STATE
 from hack.bench.process import started
 from hack.controlplane import kwokctl
+from hack.controlplane.lock import Lock, locked
 from hack.controlplane.plane import ControlPlane
 from hack.controlplane.report import Reporter
 from hack.controlplane.versions import DISTRIBUTIONS
@@ -29,6 +30,7 @@ _CRDS: Final = REPOSITORY / "manifests" / "crds"
 _NODE_LEASES: Final = "kube-node-lease"
 _USUAL: Final = 10_000
 """VMs for which every fleet has nodes at least, so that smaller ones made earlier serve larger runs later."""
+_LOCK_TIMEOUT: Final = 3600.0
 _STEP: Final = 2000
 """VMs created at a time while a fleet is made."""
 
@@ -36,6 +38,11 @@ _STEP: Final = 2000
 def nodes_of(sizes: list[int]) -> int:
     """Return the number of nodes that all of these fleets have, so that only VMs differ between them."""
     return objects.nodes_for(max(_USUAL, *sizes))
+
+
+def held(report: Reporter) -> AbstractContextManager[Lock]:
+    """Have the fleets for oneself: two runs would end each other's control planes."""
+    return locked(_HOME / "lock", waiting_for="measuring fleets", timeout=_LOCK_TIMEOUT, report=report)
 
 
 async def make(sizes: list[int], report: Reporter) -> None:

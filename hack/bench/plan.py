@@ -79,7 +79,8 @@ class Run:
         if MIGRATIONS in self.measures:
             await self._migrations(launches)
         if self.measures & {*FLEET, GROWTH}:
-            await self._fleets(launches)
+            with fleets.held(self.report):
+                await self._fleets(launches)
 
     async def _bursts(self, launches: dict[str, Launch | None]) -> None:
         for number in range(self.sizes.rounds):

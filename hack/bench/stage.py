@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +18,7 @@ from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.resources import Resource
 from hack.bench import counters, machine
-from hack.bench.contestants import REPOSITORY, STATE
+from hack.bench.contestants import REPOSITORY
 from hack.bench.objects import NAMESPACE
 from hack.command import run
 from hack.controlplane.plane import ControlPlane
@@ -89,11 +89,12 @@ async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:
 @asynccontextmanager
 async def fresh(nodes: int, report: Reporter) -> AsyncIterator[Stage]:
     """Make a plane that is empty but for nodes and our resources."""
-    directory = STATE / "plane"
-    with _plane(directory, nodes, report) as plane:
-        await install(plane)
-        async with on(plane, directory) as stage:
-            yield stage
+    with tempfile.TemporaryDirectory(prefix="vmsim-bench-") as parent:
+        directory = Path(parent) / "plane"
+        with ControlPlane(directory, nodes=nodes, report=report) as plane:
+            await install(plane)
+            async with on(plane, directory) as stage:
+                yield stage
 
 
 @asynccontextmanager
@@ -109,15 +110,3 @@ async def install(plane: ControlPlane) -> None:
     """Install our resources."""
     environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
     await run(str(REPOSITORY / "hack" / "setup_vm_crd.sh"), environment=environment, deadline=_COMMAND_DEADLINE)
-
-
-@contextmanager
-def _plane(directory: Path, nodes: int, report: Reporter) -> Iterator[ControlPlane]:
-    plane = ControlPlane(directory, nodes=nodes, report=report)
-    plane.down()
-    shutil.rmtree(directory, ignore_errors=True)
-    try:
-        plane.up()
-        yield plane
-    finally:
-        plane.down()

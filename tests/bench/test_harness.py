@@ -117,13 +117,15 @@ def test_a_small_run_measures_ours_beside_bare_pods(tmp_path: Path) -> None:
     """Each on its own control plane; one pod a VM, by the API server's counters."""
     report = tmp_path / "results.json"
     command = ("-m", "hack.bench", "--quick", "--only", "burst", "--contestants", "bare,ours", "--vms", "60")
-    subprocess.run(
+    done = subprocess.run(
         (sys.executable, *command, "--report", str(report)),
         cwd=REPOSITORY,
         capture_output=True,
+        text=True,
         timeout=170,
         check=False,
     )
+    assert done.returncode in (0, 1), done.stderr  # whether targets are met is the machine's business
     results = Results.read(report)
 
     assert results is not None
