@@ -239,8 +239,7 @@ class World:
                 return
             spec = None
         if not pods and self._is_taken(vm):
-            assert found.conditions[0].reason == "FailedCreate", name
-            assert found.phase in ("Pending", "Scheduling"), name
+            assert (found.phase, found.conditions[0].reason) == ("Pending", "FailedCreate"), name
             return
         assert len(pods) == 1, f"{name} has {len(pods)} pods"
         [pod] = pods
