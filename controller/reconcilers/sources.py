@@ -38,7 +38,9 @@ class Caches:
 def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:
     """Queue the VMs of which the caches hold anything, and those that every later change is about."""
     for cache in caches.values():
-        for key in {vm.metadata.key for vm in cache.vms} | {key for pod in cache.pods if (key := vm_key(pod))}:
+        # In the caches' order, so that every run begins alike.
+        pods = (key for pod in cache.pods if (key := vm_key(pod)))
+        for key in dict.fromkeys((*(vm.metadata.key for vm in cache.vms), *pods)):
             add(key, "start")
         cache.vms.listen(partial(_vm_changed, add))
         cache.pods.listen(partial(_pod_changed, add))
@@ -49,7 +51,8 @@ def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
     """Queue the VMs that have migrations, and those that every later change is about, unless they do not move."""
     for cache in caches.values():
         moving = partial(_add_if_moving, add, cache)
-        for key in {vm.metadata.key for vm in cache.vms} | {migration.vm_key for migration in cache.migrations}:
+        migrations = (migration.vm_key for migration in cache.migrations)
+        for key in dict.fromkeys((*(vm.metadata.key for vm in cache.vms), *migrations)):
             moving(key, "start")
         cache.migrations.listen(partial(_migration_changed, add))
         cache.vms.listen(partial(_vm_changed, moving))
