@@ -77,10 +77,24 @@ class Bucket:
 
     def reserve(self) -> float:
         """Take one token, now or in the future; return the seconds until it is there."""
+        delay = self._wait()
+        self._tokens -= 1
+        return delay
+
+    def reserve_within(self, longest: float) -> float | None:
+        """Take one token as `reserve` does; take none, and return None, if it is more than `longest` seconds away."""
+        delay = self._wait()
+        if delay > longest:
+            return None
+        self._tokens -= 1
+        return delay
+
+    def _wait(self) -> float:
+        """Add the tokens that came meanwhile; return the seconds until one is there."""
         now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        return max(0.0, -self._tokens / self._rate)
+        return max(0.0, (1 - self._tokens) / self._rate)
 
 
 class DefaultLimiter:

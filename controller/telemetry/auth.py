@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from controller.domain.objects import UserInfo
+from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 
@@ -76,26 +77,6 @@ def bearer(authorization: str | None) -> str | None:
     return token if scheme.lower() == "bearer" and _TOKEN.fullmatch(token) else None
 
 
-class Pace:
-    """Turns at a steady rate beyond a burst. Nobody queues for longer than `longest` seconds, so no debt piles up."""
-
-    def __init__(self, clock: Callable[[], float], *, rate: float, burst: int, longest: float) -> None:
-        self._clock = clock
-        self._each = 1 / rate
-        self._ahead = (burst - 1) / rate
-        self._longest = longest
-        self._due = clock()
-
-    def reserve(self) -> float | None:
-        """Take the next turn, and return the seconds until it comes; None, with none taken, if that is too long."""
-        now = self._clock()
-        delay = max(0.0, self._due - self._ahead - now)
-        if delay > self._longest:
-            return None
-        self._due = max(self._due, now) + self._each
-        return delay
-
-
 class Memory(Generic[V]):
     """What was decided, for a time, by the digest of what it was decided about."""
 
@@ -143,7 +124,7 @@ class ScrapeGuard:
     def __init__(self, reviews: Reviews, *, secret: bytes, clock: Callable[[], float]) -> None:
         self._reviews = reviews
         self._secret = secret
-        self._pace = Pace(clock, rate=REVIEWS_PER_SECOND, burst=REVIEW_BURST, longest=LONGEST_TURN)
+        self._bucket = Bucket(clock, rate=REVIEWS_PER_SECOND, burst=REVIEW_BURST)
         self._speakers: Memory[_Speaker] = Memory(clock)
         self._allowed: Memory[bool] = Memory(clock)
         self._told: str | None = None
@@ -191,7 +172,7 @@ class ScrapeGuard:
         return await self._allowed.recall(self._digest(codec.encode(question)), review, life.__getitem__)
 
     async def _ask(self, resource: Resource[T], kind: str, spec: Mapping[str, Any]) -> T:
-        delay = self._pace.reserve()
+        delay = self._bucket.reserve_within(LONGEST_TURN)
         if delay is None:
             raise _TooManyError
         await asyncio.sleep(delay)

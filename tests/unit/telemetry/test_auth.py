@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
-from controller.telemetry.auth import DEADLINE, REMEMBERED, Memory, Pace, Refusal, ScrapeGuard, bearer
+from controller.telemetry.auth import DEADLINE, REMEMBERED, Memory, Refusal, ScrapeGuard, bearer
 
 pytestmark = pytest.mark.looptime
 
@@ -325,10 +326,10 @@ async def test_nothing_that_waits_is_left_behind() -> None:
 def test_a_pace_has_a_burst_and_no_debt(asked: int, delays: list[float | None]) -> None:
     """Turns that are too far away are not given, and so not owed."""
     now = 0.0
-    pace = Pace(lambda: now, rate=2, burst=3, longest=1)
-    assert [pace.reserve() for _ in range(asked)] == delays
+    bucket = Bucket(lambda: now, rate=2, burst=3)
+    assert [bucket.reserve_within(1) for _ in range(asked)] == delays
     now = 10.0
-    assert [pace.reserve() for _ in range(asked)] == delays
+    assert [bucket.reserve_within(1) for _ in range(asked)] == delays
 
 
 # --- what must not be told -------------------------------------------------------------------------------------
