@@ -29,7 +29,6 @@ from controller.operations.api import SERVER_DEADLINE
 from controller.operations.watching import View, watching
 
 PRIORITY: Final = "system-critical"
-_LONGEST_LABEL: Final = 63
 _TICK: Final = 1.0
 
 
@@ -109,7 +108,7 @@ def hindrance(migration: VirtualMachineMigration) -> str | None:
 
 def label(node: str) -> str:
     """Return the label's value by which the migrations of a drain are found: node names may be longer than labels."""
-    return node[:_LONGEST_LABEL].rstrip("-.")
+    return node[: names.LONGEST_LABEL].rstrip("-.")
 
 
 def aftermath(node: str, *, waiting: bool) -> str:

@@ -7,6 +7,7 @@ twice collides at the API server instead of making two.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 GROUP: Final = "simulation.node-classifier.io"
@@ -61,6 +62,13 @@ KUBEVIRT_APP: Final = "virt-launcher"
 KUBEVIRT_CREATED_BY: Final = "kubevirt.io/created-by"
 KUBEVIRT_VM_NAME: Final = "vm.kubevirt.io/name"
 KUBEVIRT_DOMAIN: Final = "kubevirt.io/domain"
+
+# --- What Kubernetes takes for a name (apimachinery's util/validation) ---------------------------------------
+DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+LONGEST_LABEL: Final = 63
+"""Characters of a DNS label, and of a label's value."""
+DNS_SUBDOMAIN: Final = re.compile(rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*", re.ASCII)
+LONGEST_SUBDOMAIN: Final = 253
 
 POD_PREFIX: Final = "virt-launcher-"
 SUFFIX_LENGTH: Final = 5

@@ -115,7 +115,7 @@ def _node_group(spot: Spot) -> NodeGroup:
     fields = spot.fields("a group of nodes", *NODE_FIELDS)
     name = fields.required("name", values.node_name)
     members = _numbered(fields, name, MOST_NODES)
-    _fits(fields, members, values.LONGEST_NAME)
+    _fits(fields, members, names.LONGEST_LABEL)
     default = NodeWish("")
     cpu = fields.optional("cpu", values.quantity, default.cpu)
     memory = fields.optional("memory", values.quantity, default.memory)

@@ -19,10 +19,6 @@ from controller.scenario.document import Spot, UnusableError
 
 LONGEST_TIME: Final = 366 * 86400
 """Seconds."""
-LONGEST_NAME: Final = 63
-"""Characters of a DNS label, and of a label's value."""
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-_DNS_NAME = re.compile(rf"{_DNS_LABEL.pattern}(\.{_DNS_LABEL.pattern})*", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _TIME = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d))+", re.ASCII)
@@ -87,13 +83,13 @@ def duration(spot: Spot) -> float:
     return seconds
 
 
-def dns_label(at_most: int = LONGEST_NAME) -> Callable[[Spot], str]:
+def dns_label(at_most: int = names.LONGEST_LABEL) -> Callable[[Spot], str]:
     """Return the reader of a DNS label of so many characters."""
     wanted = f"a name of at most {at_most} lower-case letters, digits and '-'"
 
     def read(spot: Spot) -> str:
         written = spot.text(wanted)
-        if len(written) > at_most or not _DNS_LABEL.fullmatch(written):
+        if len(written) > at_most or not names.DNS_LABEL.fullmatch(written):
             raise spot.unusable(f"want {wanted}, not {_short(written)}")
         return written
 
@@ -104,7 +100,7 @@ def node_name(spot: Spot) -> str:
     """Read the name of a node: a DNS name that also fits into the label kubernetes.io/hostname."""
     wanted = "a name of at most 63 lower-case letters, digits, '-' and '.'"
     written = spot.text(wanted)
-    if len(written) > LONGEST_NAME or not _DNS_NAME.fullmatch(written):
+    if len(written) > names.LONGEST_LABEL or not names.DNS_SUBDOMAIN.fullmatch(written):
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
 
@@ -149,7 +145,7 @@ def label_value(spot: Spot) -> str:
     """Read the value of a label or taint; it may be empty."""
     wanted = "a value of at most 63 letters, digits, '-', '_' and '.'"
     written = spot.text(wanted)
-    if written and (len(written) > LONGEST_NAME or not _LABEL_WORD.fullmatch(written)):
+    if written and (len(written) > names.LONGEST_LABEL or not _LABEL_WORD.fullmatch(written)):
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
 
@@ -166,8 +162,10 @@ def effect(spot: Spot) -> str:
 def is_label_key(text: str) -> bool:
     """Whether the API server takes it for the key of a label: an optional DNS prefix, and a word."""
     prefix, slash, word = text.rpartition("/")
-    right_prefix = not slash or (len(prefix) <= 253 and _DNS_NAME.fullmatch(prefix) is not None)  # noqa: PLR2004
-    return right_prefix and len(word) <= LONGEST_NAME and _LABEL_WORD.fullmatch(word) is not None
+    right_prefix = not slash or (
+        len(prefix) <= names.LONGEST_SUBDOMAIN and names.DNS_SUBDOMAIN.fullmatch(prefix) is not None
+    )
+    return right_prefix and len(word) <= names.LONGEST_LABEL and _LABEL_WORD.fullmatch(word) is not None
 
 
 def _short(written: str) -> str:

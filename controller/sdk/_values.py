@@ -8,7 +8,6 @@ as it is.
 from __future__ import annotations
 
 import math
-import re
 from decimal import Decimal
 from numbers import Real
 from typing import Final, TypeAlias
@@ -23,10 +22,6 @@ Ratio: TypeAlias = float | str | Decimal
 
 PLACES: Final = 9
 """Decimal places that are kept of a number: far below a millicore of CPU, some hundred bytes of memory."""
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-_LONGEST_LABEL: Final = 63
-_SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*", re.ASCII)
-_LONGEST_SUBDOMAIN: Final = 253
 
 
 def ratio(value: object, *, field: str, maximum: Decimal) -> str:
@@ -68,11 +63,11 @@ def vm_name(value: object, field: str = "name") -> str:
 
 def namespace(value: object) -> str:
     """Return the name of a namespace. Raises InvalidValueError."""
-    return _label(value, "namespace", _LONGEST_LABEL)
+    return _label(value, "namespace", names.LONGEST_LABEL)
 
 
 def _label(value: object, field: str, longest: int) -> str:
-    if not isinstance(value, str) or len(value) > longest or not _LABEL.fullmatch(value):
+    if not isinstance(value, str) or len(value) > longest or not names.DNS_LABEL.fullmatch(value):
         raise InvalidValueError(
             f"{field} is {value!r}: want 1 to {longest} characters of a-z, 0-9 and -, with no - at either end"
         )
@@ -81,9 +76,9 @@ def _label(value: object, field: str, longest: int) -> str:
 
 def node_name(value: object, field: str = "name") -> str:
     """Return the name of a node. Raises InvalidValueError."""
-    if not isinstance(value, str) or len(value) > _LONGEST_SUBDOMAIN or not _SUBDOMAIN.fullmatch(value):
+    if not isinstance(value, str) or len(value) > names.LONGEST_SUBDOMAIN or not names.DNS_SUBDOMAIN.fullmatch(value):
         raise InvalidValueError(
-            f"{field} is {value!r}: want at most {_LONGEST_SUBDOMAIN} characters of a-z, 0-9, - and dots"
+            f"{field} is {value!r}: want at most {names.LONGEST_SUBDOMAIN} characters of a-z, 0-9, - and dots"
         )
     return value
 
