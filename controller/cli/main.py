@@ -19,6 +19,7 @@ from controller.cli import flags, moving, scenarios
 from controller.cli.exits import fail
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.domain.names import CONTROLLER_CLASS
+from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.telemetry.logs import LogFormat, LogLevel
 
 PLUGIN = "kubectl vmsim"
@@ -166,11 +167,11 @@ def controller(
     reference_cpu: Annotated[
         str,
         typer.Option(envvar="VMSIM_REFERENCE_CPU", metavar="QUANTITY", help="CPU that the ratio 1.0 stands for."),
-    ] = "32",
+    ] = DEFAULT_CPU,
     reference_memory: Annotated[
         str,
         typer.Option(envvar="VMSIM_REFERENCE_MEMORY", metavar="QUANTITY", help="Memory that the ratio 1.0 stands for."),
-    ] = "256Gi",
+    ] = DEFAULT_MEMORY,
     events: Annotated[
         bool, typer.Option("--events/--no-events", envvar="VMSIM_EVENTS", help="Write Kubernetes Events about VMs.")
     ] = True,

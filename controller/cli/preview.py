@@ -14,12 +14,12 @@ from rich.table import Table
 
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.ratio import ReferenceNode, parse_quantity
+from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
+from controller.domain.ratio import parse_quantity
 from controller.scenario.fleet import VMWish
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
 
-REFERENCE: Final = ReferenceNode.of(cpu="32", memory="256Gi")
 _GIB: Final = Decimal(1024) ** 3
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.domain.objects import Pod, VirtualMachine
-from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+from controller.domain.ratio import CPU_MAX, DEFAULT_REFERENCE, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
 """Does nothing, and a real node could pull it."""
@@ -47,7 +47,7 @@ FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", effect="NoSchedule")
 class LauncherPolicy:
     """What every launcher pod has in common."""
 
-    reference: ReferenceNode
+    reference: ReferenceNode = DEFAULT_REFERENCE
     node_selector: Mapping[str, str] = field(default_factory=lambda: FAKE_NODES)
     tolerations: tuple[Toleration, ...] = (FAKE_TAINT,)
 
@@ -143,6 +143,12 @@ def consumption(vm: VirtualMachine, spec: Shares) -> Consumption:
     cpu, cpu_text = read(names.CPU_CONSUMPTION, CPU_MAX, spec.cpu, spec.cpu_text)
     memory, memory_text = read(names.MEMORY_CONSUMPTION, MEMORY_MAX, spec.memory, spec.memory_text)
     return Consumption(Shares(cpu, memory, cpu_text, memory_text), tuple(problems))
+
+
+def consumption_annotations(cpu: str | None, memory: str | None) -> dict[str, str]:
+    """Annotations of a VM that say what it uses; None leaves one out: it uses what it requests."""
+    wanted = {names.CPU_CONSUMPTION: cpu, names.MEMORY_CONSUMPTION: memory}
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
 def labels(vm: VirtualMachine) -> dict[str, str]:

@@ -14,6 +14,9 @@ from typing import Final
 
 MAX_LENGTH: Final = 16
 """Longest ratio string: bounds the work before any arithmetic, here and in the CRD."""
+DEFAULT_CPU: Final = "32"
+DEFAULT_MEMORY: Final = "256Gi"
+"""The size of a fake node, and of the reference node, unless somebody says otherwise."""
 CPU_MAX: Final = Decimal(1000)
 MEMORY_MAX: Final = Decimal(1)
 
@@ -90,3 +93,6 @@ class ReferenceNode:
     def memory_quantity(self, ratio: Decimal) -> str:
         """`ratio` of the reference memory, in whole bytes, rounded down."""
         return str((ratio * self.memory).to_integral_value(ROUND_FLOOR))
+
+
+DEFAULT_REFERENCE: Final = ReferenceNode.of(cpu=DEFAULT_CPU, memory=DEFAULT_MEMORY)

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 
 from controller.domain import launcher, names
 from controller.domain.objects import ObjectMeta, Pod, VirtualMachine, VMResources, VMSpec
-from controller.domain.ratio import ReferenceNode
 from controller.engine.store import Store
 from controller.kube.errors import ConflictError, NotFoundError
 from controller.kube.resources import PODS
@@ -33,7 +32,7 @@ from controller.operations.watching import View, watching
 
 T = TypeVar("T")
 
-POLICY: Final = launcher.LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+POLICY: Final = launcher.LauncherPolicy()
 """As the controller's by default."""
 
 
@@ -48,13 +47,12 @@ class Move:
 
 def manifest(wish: Wish, life: str, placement: launcher.Placement = launcher.ANYWHERE) -> dict[str, Any]:
     """Return the pod to create; its name is a function of the VM's name and of `life`, which is drawn by the caller."""
-    used = {names.CPU_CONSUMPTION: wish.cpu_consumption, names.MEMORY_CONSUMPTION: wish.memory_consumption}
     vm = VirtualMachine(
         metadata=ObjectMeta(
             name=wish.name,
             namespace=wish.namespace,
             uid=life,
-            annotations={key: value for key, value in used.items() if value is not None},
+            annotations=launcher.consumption_annotations(wish.cpu_consumption, wish.memory_consumption),
         ),
         spec=VMSpec(resources=VMResources(cpu=wish.cpu, memory=wish.memory)),
     )

@@ -7,11 +7,11 @@ already, or is not there, is an error of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from controller.domain import names
+from controller.domain import launcher, names
 from controller.domain.objects import VirtualMachine
 from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from controller.kube.resources import VIRTUAL_MACHINES, Resource
@@ -37,16 +37,16 @@ class Wish:
     memory_consumption: str | None = None
 
 
-def manifest(wish: Wish) -> dict[str, Any]:
+def manifest(wish: Wish, *, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the VM to create."""
-    used = {names.CPU_CONSUMPTION: wish.cpu_consumption, names.MEMORY_CONSUMPTION: wish.memory_consumption}
-    annotations = {key: value for key, value in used.items() if value is not None}
+    annotations = launcher.consumption_annotations(wish.cpu_consumption, wish.memory_consumption)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.VM_KIND,
         "metadata": {
             "name": wish.name,
             "namespace": wish.namespace,
+            **({"labels": dict(labels)} if labels else {}),
             **({"annotations": annotations} if annotations else {}),
         },
         "spec": {"resources": {"cpu": wish.cpu, "memory": wish.memory}, "running": True},

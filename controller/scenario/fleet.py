@@ -14,6 +14,8 @@ from typing import Any, Final
 from controller.domain import names
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT
 from controller.domain.objects import Taint
+from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
+from controller.operations import vms
 
 FAKE_ANNOTATION: Final = FAKE_TAINT.key
 """KWOK keeps the nodes that have this annotation; its taint has the same key."""
@@ -26,8 +28,8 @@ class NodeWish:
     """A fake node: its capacity as Kubernetes quantities, and labels and taints beyond those of every fake node."""
 
     name: str
-    cpu: str = "32"
-    memory: str = "256Gi"
+    cpu: str = DEFAULT_CPU
+    memory: str = DEFAULT_MEMORY
     pods: int = 110
     labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     taints: tuple[Taint, ...] = ()
@@ -50,12 +52,6 @@ class VMWish:
     memory: str
     cpu_consumption: str | None = None
     memory_consumption: str | None = None
-
-    @property
-    def annotations(self) -> dict[str, str]:
-        """The consumption annotations it is made with."""
-        wanted = {names.CPU_CONSUMPTION: self.cpu_consumption, names.MEMORY_CONSUMPTION: self.memory_consumption}
-        return {key: value for key, value in wanted.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +96,5 @@ def node_manifest(wish: NodeWish, fleet: str) -> dict[str, Any]:
 
 def vm_manifest(wish: VMWish, fleet: str, namespace: str) -> dict[str, Any]:
     """Return the VM to create."""
-    metadata: dict[str, Any] = {
-        "name": wish.name,
-        "namespace": namespace,
-        "labels": {names.SCENARIO_LABEL: fleet},
-    }
-    if wish.annotations:
-        metadata["annotations"] = wish.annotations
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": names.VM_KIND,
-        "metadata": metadata,
-        "spec": {"resources": {"cpu": wish.cpu, "memory": wish.memory}, "running": True},
-    }
+    alone = vms.Wish(wish.name, namespace, wish.cpu, wish.memory, wish.cpu_consumption, wish.memory_consumption)
+    return vms.manifest(alone, labels={names.SCENARIO_LABEL: fleet})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.operations import vms
 from controller.sdk import _values
 from controller.sdk._values import Ratio
@@ -48,8 +49,8 @@ class Node:
 
     name: str
     vms: list[VM] = field(default_factory=list)
-    cpu: str | int = "32"
-    memory: str | int = "256Gi"
+    cpu: str | int = DEFAULT_CPU
+    memory: str | int = DEFAULT_MEMORY
     pods: int = 110
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from controller.domain import launcher, names
 from controller.domain.objects import ObjectMeta, Value, VirtualMachine, VMResources, VMSpec
-from controller.domain.ratio import ReferenceNode
 from controller.kube.resources import Resource
 
 NAMESPACE: Final = "default"
@@ -14,7 +13,7 @@ _SHARE: Final = "0.005"
 """Of a node, that each VM asks for: 100 of them fill half of one, and no burst ends at a full node."""
 VMS_PER_NODE: Final = 80
 """Of the 110 that a node takes: there is room for what a measurement adds, and for migrations."""
-_POLICY: Final = launcher.LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+_POLICY: Final = launcher.LauncherPolicy()
 
 
 class Told(Value, frozen=True):

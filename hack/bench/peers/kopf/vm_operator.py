@@ -25,10 +25,9 @@ from kubernetes_asyncio import client, config
 from controller.domain import launcher, names, status
 from controller.domain.decide import HISTORY_LIMIT
 from controller.domain.objects import Pod, VirtualMachine, VMStatus
-from controller.domain.ratio import ReferenceNode
 
 _VMS: Final = (names.GROUP, names.VERSION, names.VM_PLURAL)
-_POLICY: Final = launcher.LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+_POLICY: Final = launcher.LauncherPolicy()
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _ATTEMPTS: Final = 5
 
