@@ -10,11 +10,12 @@ from typing import Final
 from rich.table import Table
 
 from controller.cli import session
-from controller.cli.text import age, cell, one_line
+from controller.cli.text import age, cell
 from controller.domain.objects import VirtualMachineMigration
+from controller.engine.listing import everything
 from controller.kube.client import Client
 from controller.kube.resources import MIGRATIONS
-from controller.operations.listing import everything
+from controller.operations.text import one_line
 
 _COLOURS: Final = {
     "Pending": "yellow",

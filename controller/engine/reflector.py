@@ -26,15 +26,14 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 
 from controller.engine.backoff import Backoff
+from controller.engine.listing import Lister, read_whole
 from controller.engine.store import HasMetadata, Store
 from controller.kube import codec, errors
-from controller.kube.client import Page
 from controller.kube.resources import ObjectOnly, Resource
 
 T = TypeVar("T", bound=HasMetadata)
 _log = structlog.get_logger(__name__)
 
-PAGE_SIZE: Final = 500
 WATCH_LIFE: Final = (300.0, 600.0)
 """Seconds a watch lives, drawn at random: bounded, so that tokens rotate and load balancers rebalance."""
 MAX_REFUSALS: Final = 3
@@ -95,20 +94,8 @@ class NoMetrics:
         """Ignore it."""
 
 
-class ListWatcher(Protocol):
+class ListWatcher(Lister, Protocol):
     """The two requests a reflector needs; `controller.kube.client.Client` has them."""
-
-    async def list_page(
-        self,
-        resource: Resource[T],
-        *,
-        namespace: str | None,
-        label_selector: str | None,
-        limit: int,
-        continue_token: str,
-    ) -> Page[T]:
-        """Read one page."""
-        ...
 
     def watch(
         self,
@@ -234,30 +221,11 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> None:
         """Read all pages, then hand them to the store at once."""
-        items: list[T] = []
-        token = ""
-        limit = PAGE_SIZE
-        while True:
-            try:
-                page = await self._client.list_page(
-                    self._resource,
-                    namespace=self._namespace,
-                    label_selector=self._label_selector,
-                    limit=limit,
-                    continue_token=token,
-                )
-            except errors.ExpiredError:
-                if not token:
-                    raise
-                # Too many pages for the server's memory of the past: read it in one piece, as client-go does.
-                items, token, limit = [], "", 0
-                continue
-            items += page.items
-            token = page.continue_token
-            if not token:
-                break
-        self._store.replace(items, page.resource_version)
-        self._log.debug("listed", objects=len(items), resource_version=page.resource_version)
+        whole = await read_whole(
+            self._client, self._resource, namespace=self._namespace, label_selector=self._label_selector
+        )
+        self._store.replace(whole.items, whole.resource_version)
+        self._log.debug("listed", objects=len(whole.items), resource_version=whole.resource_version)
         self._metrics.listed()
         self.synced.set()
         self.answered.set()

@@ -80,7 +80,7 @@ class Store(Generic[T]):
         True when either version is no number and so cannot be compared; False before the first list.
         """
         shown = revision(self.resource_version)
-        return shown >= revision(resource_version) or (shown < 0 and self.resource_version != "")
+        return shown >= revision(resource_version) or (shown < 0 and self.filled)
 
     def replace(self, objects: Iterable[T], resource_version: str) -> None:
         """Take a complete list: what it lacks is deleted."""

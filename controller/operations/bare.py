@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from controller.domain import launcher, names
 from controller.domain.objects import ObjectMeta, Pod, VirtualMachine, VMResources, VMSpec
+from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import ConflictError, NotFoundError
 from controller.kube.resources import PODS
@@ -25,7 +26,6 @@ from controller.operations.errors import (
     UnschedulableError,
     VMExistsError,
 )
-from controller.operations.listing import everything
 from controller.operations.text import one_line
 from controller.operations.vms import Wish
 from controller.operations.watching import View, watching

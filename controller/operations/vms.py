@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from controller.domain import launcher, names
 from controller.domain.objects import VirtualMachine
+from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from controller.kube.resources import VIRTUAL_MACHINES, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.errors import VMExistsError, no_such_vm
-from controller.operations.listing import everything
 
 AS_WRITTEN: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
 """VMs as plain dicts, with every field that the API server has."""

@@ -27,6 +27,7 @@ from controller.domain.objects import (
 )
 from controller.domain.ratio import RatioError
 from controller.engine.consistency import ConsistencyStore
+from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
@@ -40,7 +41,6 @@ _log = structlog.get_logger(__name__)
 
 ROOM_AGE: Final = 2.0
 """Seconds for which one reading of what pods hold on nodes is used."""
-_PAGE: Final = 500
 
 
 class MigrationReconciler:
@@ -218,16 +218,8 @@ class MigrationReconciler:
 
     async def _assigned_pods(self) -> list[Pod]:
         """Read the pods of every namespace that we watch."""
-        pods: list[Pod] = []
-        for namespace in self._caches:
-            token = ""
-            while True:
-                page = await self._client.list_page(PODS, namespace=namespace, limit=_PAGE, continue_token=token)
-                pods += page.items
-                token = page.continue_token
-                if not token:
-                    break
-        return pods
+        found = [await everything(self._client, PODS, namespace=namespace) for namespace in self._caches]
+        return [pod for pods in found for pod in pods]
 
     async def _carry_out(
         self,

@@ -17,11 +17,11 @@ from typing import Final
 
 from controller.domain.objects import Node, VirtualMachine
 from controller.domain.status import READY, Phase
+from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES, ObjectOnly, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
-from controller.operations.listing import everything
 from controller.operations.watching import View, watching
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError

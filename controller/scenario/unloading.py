@@ -16,11 +16,11 @@ from typing import Final, TypeVar
 
 from controller.domain import names
 from controller.domain.objects import Node, VirtualMachine
+from controller.engine.listing import everything
 from controller.engine.store import HasMetadata
 from controller.kube.errors import ConflictError, NotFoundError
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.operations.api import Api
-from controller.operations.listing import everything
 from controller.operations.watching import View, watching
 from controller.scenario.errors import NotGoneError
 from controller.scenario.fleet import selector

@@ -1,0 +1,62 @@
+"""Whole lists, read page by page.
+
+Guarantees: the pages of one list show one state of the cluster; where there are too many for the server's memory of the
+past, the list is read in one piece, as client-go does.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, TypeVar
+
+from controller.kube.client import Page
+from controller.kube.errors import ExpiredError
+from controller.kube.resources import Resource
+
+T = TypeVar("T")
+
+PAGE_SIZE: Final = 500
+
+
+class Lister(Protocol):
+    """The request that a list needs; `controller.kube.client.Client` has it."""
+
+    async def list_page(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str | None,
+        label_selector: str | None,
+        limit: int,
+        continue_token: str,
+    ) -> Page[T]:
+        """Read one page."""
+        ...
+
+
+async def read_whole(
+    client: Lister, resource: Resource[T], *, namespace: str | None = None, label_selector: str | None = None
+) -> Page[T]:
+    """Return every object of a resource in a namespace, or in all of them, as one page."""
+    items: list[T] = []
+    token, limit = "", PAGE_SIZE
+    while True:
+        try:
+            page = await client.list_page(
+                resource, namespace=namespace, label_selector=label_selector, limit=limit, continue_token=token
+            )
+        except ExpiredError:
+            if not token:
+                raise
+            items, token, limit = [], "", 0
+            continue
+        items += page.items
+        token = page.continue_token
+        if not token:
+            return Page(items, page.resource_version, "")
+
+
+async def everything(
+    client: Lister, resource: Resource[T], *, namespace: str | None = None, label_selector: str | None = None
+) -> list[T]:
+    """Return every object of a resource in a namespace, or in all of them."""
+    return (await read_whole(client, resource, namespace=namespace, label_selector=label_selector)).items
