@@ -22,9 +22,9 @@ from rich.table import Column
 from rich.text import Text
 
 from controller.cli import exits, preview, session
-from controller.cli.text import one_line
 from controller.kube.client import Client
 from controller.operations.errors import SimulatorError
+from controller.operations.text import one_line
 from controller.scenario import files
 from controller.scenario.errors import DocumentError, reasons
 from controller.scenario.loading import Outcome, Progress, load

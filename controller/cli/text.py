@@ -9,8 +9,6 @@ from rich.text import Text
 from controller.domain.status import parse_timestamp
 from controller.operations.text import one_line
 
-__all__ = ["age", "cell", "one_line"]
-
 
 def age(created: str | None, now: datetime) -> str:
     """Say how long ago, as kubectl does in short: 12s, 3m4s, 2h5m, 4d."""

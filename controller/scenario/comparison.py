@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from controller.domain import names
-from controller.domain.objects import Node, VirtualMachine
+from controller.domain.objects import Node, ObjectMeta, VirtualMachine
 from controller.domain.ratio import QuantityError, parse_quantity
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 
@@ -49,10 +49,8 @@ def _conflicts(fleet: Fleet, nodes: Mapping[str, Node], vms: Mapping[str, Virtua
 def node_conflict(wish: NodeWish, node: Node, fleet: str) -> str | None:
     """Say why a node cannot be the one that is wanted; None if it is."""
     name = f"node {wish.name}"
-    if (strange := _strange(name, node.metadata.labels, fleet)) is not None:
+    if (strange := _strange(name, node.metadata, fleet)) is not None:
         return strange
-    if node.metadata.deletion_timestamp is not None:
-        return f"{name} is being deleted: try again when it is gone"
     given = node.status.allocatable
     for resource, wanted in (("cpu", wish.cpu), ("memory", wish.memory), ("pods", str(wish.pods))):
         if not _same_quantity(given.get(resource), wanted):
@@ -69,10 +67,8 @@ def node_conflict(wish: NodeWish, node: Node, fleet: str) -> str | None:
 def vm_conflict(wish: VMWish, vm: VirtualMachine, fleet: str) -> str | None:
     """Say why a VM cannot be the one that is wanted; None if it is."""
     name = f"VM {vm.metadata.key}"
-    if (strange := _strange(name, vm.metadata.labels, fleet)) is not None:
+    if (strange := _strange(name, vm.metadata, fleet)) is not None:
         return strange
-    if vm.metadata.deletion_timestamp is not None:
-        return f"{name} is being deleted: try again when it is gone"
     given = vm.spec.resources
     for resource, has, wanted in (("cpu", given.cpu, wish.cpu), ("memory", given.memory, wish.memory)):
         if not _same_ratio(has, wanted):
@@ -80,10 +76,12 @@ def vm_conflict(wish: VMWish, vm: VirtualMachine, fleet: str) -> str | None:
     return None
 
 
-def _strange(name: str, labels: Mapping[str, str], fleet: str) -> str | None:
-    owner = labels.get(names.SCENARIO_LABEL)
+def _strange(name: str, metadata: ObjectMeta, fleet: str) -> str | None:
+    """Say why an object is not the fleet's, or not for long; None if it is."""
+    owner = metadata.labels.get(names.SCENARIO_LABEL)
     if owner == fleet:
-        return None
+        gone = metadata.deletion_timestamp is not None
+        return f"{name} is being deleted: try again when it is gone" if gone else None
     whose = f"it belongs to {owner}" if owner is not None else f"{fleet} did not make it"
     return f"{name} is there already and {whose}: rename one of them, or delete it"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli.text import cell, one_line
+from controller.cli.text import cell
+from controller.operations.text import one_line
 
 
 @pytest.mark.parametrize(
