@@ -1,6 +1,7 @@
 """Runs a command on the way to something else: quietly, within a deadline, leaving nothing behind.
 
-Guarantees: on a time-out and on Ctrl-C the command is ended before the event loop ends, its pipes closed.
+Guarantees: on a time-out and on Ctrl-C the command is ended before the event loop ends, its pipes closed; what
+`end` was given has ended when it returns.
 """
 
 from __future__ import annotations
@@ -32,3 +33,15 @@ async def run(*command: str, environment: Mapping[str, str], deadline: float) ->
     if process.returncode:
         raise CommandError(f"{name} failed:\n{output.decode().strip()}")
     return output.decode()
+
+
+async def end(process: asyncio.subprocess.Process, patience: float) -> None:
+    """Ask a process to end, if it has not yet; after `patience` seconds make it."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), patience)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

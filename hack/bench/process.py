@@ -20,6 +20,7 @@ import aiohttp
 from hack.bench import machine
 from hack.bench.contestants import REPOSITORY, Launch
 from hack.bench.errors import BenchError
+from hack.command import end
 
 _START_DEADLINE: Final = 180.0
 _STOP_DEADLINE: Final = 30.0
@@ -99,13 +100,7 @@ async def started(launch: Launch, kubeconfig: Path, log: Path) -> AsyncIterator[
     try:
         yield Running(process, log, begun, launch.ready.format_map(known), f"http://127.0.0.1:{metrics}/metrics")
     finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), _STOP_DEADLINE)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await end(process, _STOP_DEADLINE)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -168,13 +168,7 @@ async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subp
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), _STOP_DEADLINE)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await command.end(process, _STOP_DEADLINE)
 
 
 async def _show(

@@ -20,8 +20,8 @@ from hack.controlplane.errors import ControlPlaneError
 from hack.controlplane.plane import ControlPlane
 from tests.faults import report
 from tests.faults.matrix import Matrix, Verdict, cells, laboratory
-from tests.faults.plane import REPOSITORY, install
 from tests.faults.scenarios import SCENARIOS
+from tests.plane import REPOSITORY, install
 
 _FAILED, _NOT_CARRIED_OUT = 1, 3
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.faults.plane import install
+from tests.plane import install
 
 
 @pytest.fixture(scope="module")

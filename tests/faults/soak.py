@@ -31,7 +31,6 @@ from hack.controlplane.plane import ControlPlane
 from tests.faults.churn import Churn
 from tests.faults.matrix import laboratory
 from tests.faults.oracles import broken_histories, two_live_pods
-from tests.faults.plane import install
 from tests.faults.proxy import Proxy
 from tests.faults.run import Lab
 from tests.faults.soaked import Sample, Soaked, Wish, unfinished
@@ -39,6 +38,7 @@ from tests.faults.stage import runs
 from tests.faults.weather import Weather
 from tests.faults.witness import Witness
 from tests.faults.zygote import TASKS, Process
+from tests.plane import install
 
 NODES: Final = 10
 _NAMESPACE: Final = "soak"

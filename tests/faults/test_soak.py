@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.faults.plane import install
 from tests.faults.soak import NODES, carry_out
 from tests.faults.soaked import Wish
+from tests.plane import install
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 

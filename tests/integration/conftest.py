@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl
+from tests.plane import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -30,8 +29,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane with three fake nodes and our CRDs."""
     directory = tmp_path_factory.mktemp("plane")
     with ControlPlane(directory / "state", nodes=3, audit_policy=accounts.audit_policy(directory)) as plane:
-        environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
-        subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
+        install(plane)
         yield plane
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
-from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import PATIENCE, Controller, Kubectl
 from tests.integration.vmsim import Vmsim
+from tests.plane import install
 
 pytestmark = pytest.mark.timeout(60)  # the first test starts a control plane
 
@@ -51,8 +50,7 @@ def without_resources(vmsim: Vmsim, plane: ControlPlane) -> dict[str, tuple[int,
 def kubectl(plane: ControlPlane, without_resources: dict[str, tuple[int, str, str]]) -> Kubectl:
     """Install our resources; return kubectl."""
     assert without_resources
-    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
-    subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
+    install(plane)
     return Kubectl(plane.kubectl, plane.kubeconfig)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ import pytest
 
 from hack.controlplane.plane import ControlPlane
 from tests.integration.tools import Controller, Kubectl
+from tests.plane import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AUDIT_EVERYTHING = """
@@ -32,10 +31,7 @@ def audited(tmp_path: Path) -> Iterator[ControlPlane]:
     policy = tmp_path / "policy.yaml"
     policy.write_text(AUDIT_EVERYTHING)
     with ControlPlane(tmp_path / "state", nodes=2, audit_policy=policy) as plane:
-        environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
-        subprocess.run(
-            [REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90, capture_output=True
-        )
+        install(plane)
         yield plane
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -12,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import Kubectl
+from tests.plane import install
 
 pytestmark = pytest.mark.timeout(60)  # the first test starts a control plane
 
@@ -49,8 +47,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """Bind kubectl to an API server of this module's own, on which nobody writes a status but the tests."""
     with ControlPlane(tmp_path_factory.mktemp("schema") / "state", nodes=0) as plane:
         own = Kubectl(plane.kubectl, plane.kubeconfig)
-        environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
-        subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=90)
+        install(plane)
         yield own
 
 

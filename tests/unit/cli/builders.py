@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from controller.cli.main import main
 from controller.domain import names
 from controller.domain.objects import (
     MigrationSpec,
@@ -64,3 +66,11 @@ def drawn(renderable: Any, width: int = 200) -> list[str]:
     with console.capture() as capture:
         console.print(renderable)
     return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    """Run the command line; return exit code, standard output and standard error."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return exit_.value.code, out, err

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
 import pytest
-import structlog
 
-from controller.cli.main import complete_for_kubectl, main, program
+from controller.cli.main import complete_for_kubectl, program
 from controller.cli.session import explain
 from controller.kube import errors
+from tests.unit.cli.builders import run
 
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Let no command leave its logging, which writes to this test's standard error, to the tests after it."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    root.handlers = []
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
-    """Run the command line; return exit code, standard output and standard error."""
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    out, err = capsys.readouterr()
-    return exit_.value.code, out, err
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 @pytest.mark.parametrize(

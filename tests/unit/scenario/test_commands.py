@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from controller.cli.load import state, summary
-from controller.cli.main import main
 from controller.cli.preview import span
 from controller.cli.scenarios import complete
 from controller.cli.unload import name_of
@@ -18,6 +14,7 @@ from controller.domain.objects import VirtualMachine
 from controller.scenario.errors import reasons
 from controller.scenario.loading import Outcome
 from controller.scenario.player import Played
+from tests.unit.cli.builders import run
 
 HEAD = """\
 apiVersion: simulation.node-classifier.io/v1alpha1
@@ -25,24 +22,7 @@ kind: Scenario
 name: demo
 """
 
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Let no command leave its logging to the tests after it."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    root.handlers = []
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
-    """Run the command line; return exit code, standard output and standard error."""
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    out, err = capsys.readouterr()
-    return exit_.value.code, out, err
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 @pytest.mark.parametrize(

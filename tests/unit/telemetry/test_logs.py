@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,16 +12,7 @@ import structlog
 
 from controller.telemetry.logs import LogFormat, LogLevel, configure
 
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Give every test the process's logging anew, and pytest its own back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    root.handlers = []
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("own_logging")
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A control plane that is ready for faults: our CRDs are installed."""
+"""A control plane with our resources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from hack.controlplane.plane import ControlPlane
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
+REPOSITORY: Final = Path(__file__).resolve().parents[1]
 _DEADLINE: Final = 90.0
 
 
