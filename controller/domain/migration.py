@@ -120,7 +120,12 @@ class ClaimVM:
     claim: Claim | None
 
 
-MigrationAction: TypeAlias = WriteMigration | ClaimVM
+@dataclass(frozen=True, slots=True)
+class ConfirmClaimLost:
+    """Go on only if a live read of the VM, too, shows no claim of this migration."""
+
+
+MigrationAction: TypeAlias = WriteMigration | ClaimVM | ConfirmClaimLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +260,8 @@ class _Move:
             return self._pending(claim)
         if self.vm is None:
             return self._fail(Reason.VM_DELETED, "The VM was deleted during its migration")
-        return self._fail(Reason.CLAIM_LOST, "The VM's status does not name this migration any more")
+        lost = self._fail(Reason.CLAIM_LOST, "The VM's status does not name this migration any more")
+        return MigrationPlan((ConfirmClaimLost(), *lost.actions))
 
     # --- records: tell what somebody else ordered ---------------------------------------------------------
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from controller.domain import capacity, events, launcher, migration
-from controller.domain.migration import ClaimVM, MigrationView, Reason, Refused, WriteMigration
+from controller.domain.migration import ClaimVM, ConfirmClaimLost, MigrationView, Reason, Refused, WriteMigration
 from controller.domain.objects import (
     Claim,
     MigrationStatus,
@@ -231,8 +231,8 @@ class MigrationReconciler:
     ) -> bool:
         for action in plan.actions:
             match action:
-                case WriteMigration() if action.status.failure_reason == Reason.CLAIM_LOST and vm is not None:
-                    if await self._still_claimed(item, vm) or not await self._write(action.status, key, item, caches):
+                case ConfirmClaimLost():
+                    if await self._still_claimed(item):
                         return False
                 case WriteMigration():
                     if not await self._write(action.status, key, item, caches):
@@ -243,10 +243,10 @@ class MigrationReconciler:
                     raise AssertionError("a claim needs a VM")
         return True
 
-    async def _still_claimed(self, item: VirtualMachineMigration, vm: VirtualMachine) -> bool:
+    async def _still_claimed(self, item: VirtualMachineMigration) -> bool:
         """Look past the cache, which may show a VM from before the claim."""
         try:
-            found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
+            found = await self._client.get(VIRTUAL_MACHINES, item.spec.vm_name, namespace=item.metadata.namespace)
         except errors.NotFoundError:
             return False
         return found.status.migration is not None and found.status.migration.uid == item.metadata.uid
