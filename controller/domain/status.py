@@ -98,6 +98,17 @@ def progressing(pod: Pod) -> bool:
     return pod_phase(pod) in (Phase.SCHEDULING, Phase.SCHEDULED) and not pod.terminating and not stuck
 
 
+def unschedulable(pod: Pod) -> str | None:
+    """Return the scheduler's reason to give a pod no node; None if it has not said so."""
+    bound = pod.status.condition("PodScheduled")
+    return bound.message if bound is not None and bound.reason == "Unschedulable" else None
+
+
+def ready(vm: VirtualMachine) -> Condition | None:
+    """Return a VM's condition Ready, which stands before any other of its type."""
+    return next((condition for condition in vm.status.conditions if condition.type == READY), None)
+
+
 def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
     """Every phase this pod is known to have passed, with the times the cluster recorded."""
     created = pod.metadata.creation_timestamp or now

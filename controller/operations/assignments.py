@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 
 from controller.domain import names
 from controller.domain.objects import Pod, VirtualMachine
-from controller.domain.status import Phase, pod_phase
+from controller.domain.status import Phase, pod_phase, unschedulable
 from controller.engine.store import Store
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.operations.api import Api
@@ -101,8 +101,7 @@ def hindrance(vm: VirtualMachine, pod: Pod | None) -> str | None:
         return None if status.phase in (Phase.FAILED, Phase.STOPPED) else f"VM {name} is {explained(vm)}"
     if pod.terminating:
         return f"VM {name}: pod {pod.metadata.name} is being deleted"
-    bound = pod.status.condition("PodScheduled")
-    homeless = bound is not None and bound.reason == "Unschedulable"
+    homeless = unschedulable(pod) is not None
     return None if homeless or status.phase in (Phase.RUNNING, Phase.FAILED) else f"VM {name} is {explained(vm)}"
 
 

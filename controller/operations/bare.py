@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from controller.domain import launcher, names
+from controller.domain import launcher, names, status
 from controller.domain.objects import ObjectMeta, Pod, VirtualMachine, VMResources, VMSpec
 from controller.engine.listing import everything
 from controller.engine.store import Store
@@ -206,5 +206,5 @@ def _gone(pods: Store[Pod], pod: Pod) -> bool | None:
 
 def _unschedulable(pod: Pod) -> str | None:
     """Return the scheduler's reason to give a pod no node."""
-    bound = pod.status.condition("PodScheduled")
-    return one_line(bound.message) if bound is not None and bound.reason == "Unschedulable" else None
+    why = status.unschedulable(pod)
+    return one_line(why) if why is not None else None

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from controller.domain import names, status
+from controller.domain import names
 from controller.domain.objects import Condition, VirtualMachine, VMStatus
+from controller.domain.status import ready
 from controller.engine.store import Store
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.operations import vms
@@ -138,8 +139,8 @@ async def until_no_pod(
 
 def late(vm: VirtualMachine, wanted: str, timeout: float) -> TimedOutError:
     """Say what a VM is instead of what it was to be, and why."""
-    ready = _ready(vm)
-    kind = UnschedulableError if ready is not None and ready.reason == "Unschedulable" else TimedOutError
+    told = ready(vm)
+    kind = UnschedulableError if told is not None and told.reason == "Unschedulable" else TimedOutError
     return kind(f"after {timeout:g} s VM {vm.metadata.name} is {explained(vm)}, not {wanted}")
 
 
@@ -147,11 +148,7 @@ def explained(vm: VirtualMachine) -> str:
     """Return a VM's phase, and why it is not ready where that is known."""
     if untouched(vm):
         return f"{vm.status.phase} (no controller has taken it up; does `vmsim controller` run?)"
-    ready = _ready(vm)
-    if ready is None or ready.status == "True":
+    told = ready(vm)
+    if told is None or told.status == "True":
         return vm.status.phase
-    return f"{vm.status.phase} ({one_line(': '.join(filter(None, (ready.reason, ready.message))))})"
-
-
-def _ready(vm: VirtualMachine) -> Condition | None:
-    return next((found for found in vm.status.conditions if found.type == status.READY), None)
+    return f"{vm.status.phase} ({one_line(': '.join(filter(None, (told.reason, told.message))))})"

@@ -16,7 +16,7 @@ from random import Random
 from typing import Final
 
 from controller.domain.objects import Node, VirtualMachine
-from controller.domain.status import READY, Phase
+from controller.domain.status import Phase, ready
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError
@@ -197,7 +197,7 @@ class _Load:
                 watching(self._client, VIRTUAL_MACHINES, view, namespace=self._namespace, label_selector=label)
             )
             total = len(self._fleet.nodes) + len(self._fleet.vms)
-            silence = _Silence(clock())
+            silence = Silence(clock(), UNNOTICED)
             while True:
                 lacking = list(self._lacking(nodes, vms))
                 unnoticed = silence.lasts(sum(lack.silent for lack in lacking), clock())
@@ -241,25 +241,26 @@ class _Lack:
     suspicion: str = ""
 
 
-class _Silence:
-    """How long nobody has taken up anything of what is waited for."""
+class Silence:
+    """How long nobody has taken up anything of what is waited for; `patience` seconds of it are too long."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, patience: float) -> None:
         self._since = now
+        self._patience = patience
         self._silent = -1
 
     def lasts(self, silent: int, now: float) -> bool:
         """Take how many are silent now; whether that has been so for as long as makes one wonder."""
         if silent != self._silent:
             self._silent, self._since = silent, now
-        return now - self._since >= UNNOTICED
+        return now - self._since >= self._patience
 
 
 def _reason(vm: VirtualMachine) -> str:
-    ready = next((condition for condition in vm.status.conditions if condition.type == READY), None)
-    if ready is None or ready.reason in _UNDER_WAY:
+    told = ready(vm)
+    if told is None or told.reason in _UNDER_WAY:
         return vm.status.phase
-    return ": ".join(filter(None, (vm.status.phase, ready.message)))
+    return ": ".join(filter(None, (vm.status.phase, told.message)))
 
 
 def _without(wishes: Iterable[NodeWish] | Iterable[VMWish], created: tuple[str, ...]) -> tuple[str, ...]:

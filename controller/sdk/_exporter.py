@@ -10,7 +10,7 @@ from typing import Final
 from controller.operations.errors import InvalidValueError
 from controller.operations.waiting import no_controller
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
-from controller.scenario.loading import NO_CONTROLLER, Progress, load
+from controller.scenario.loading import NO_CONTROLLER, Progress, Silence, load
 from controller.sdk import _fleet, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM, Node
@@ -89,13 +89,11 @@ class _Watchdog:
     def __init__(self, namespace: str, clock: Callable[[], float]) -> None:
         self._namespace = namespace
         self._clock = clock
-        self._silent = -1
-        self._since = clock()
+        self._silence = Silence(clock(), _PATIENCE)
 
     def __call__(self, progress: Progress) -> None:
         """Look at how far the load has come. Raises NoControllerError."""
         silent = sum(why == NO_CONTROLLER for _, why in progress.waiting)
-        if silent != self._silent or silent < len(progress.waiting):
-            self._silent, self._since = silent, self._clock()
-        elif silent and self._clock() - self._since >= _PATIENCE:
+        all_are = silent == len(progress.waiting)
+        if self._silence.lasts(silent if all_are else -1, self._clock()) and all_are and silent:
             raise no_controller(f"VMs waiting for their pods: {silent}", self._namespace)
