@@ -87,15 +87,7 @@ app.command()(scenarios.unload)
 @app.command()
 def controller(
     *,
-    kubeconfig: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VMSIM_KUBECONFIG",
-            metavar="FILE",
-            help="Credentials of the cluster.",
-            show_default="$KUBECONFIG, then ~/.kube/config, then the pod's service account",
-        ),
-    ] = None,
+    kubeconfig: moving.Kubeconfig = None,
     namespaces: Annotated[
         str,
         typer.Option(envvar="VMSIM_NAMESPACES", metavar="A,B", help="Namespaces to watch.", show_default="all"),
