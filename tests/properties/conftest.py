@@ -1,0 +1,24 @@
+"""What property tests have in common: thousands of reconciles, of which nobody reads the logs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Render no log line, which would take most of the time."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give them the time that a busy machine takes: many examples are one test."""
+    for item in items:
+        if "properties" in item.path.parts:
+            item.add_marker(pytest.mark.timeout(120))
