@@ -279,8 +279,9 @@ class _Move:
         now = self.vm.status.incarnation or 0
         evicted = self.migration.spec.record_of
         source = next((pod for pod in self.view.pods if pod.metadata.uid == evicted), None)
-        # A pod that went before the VM's status told of it has its successor in the same life.
-        target = _pod_of(self.view.pods, now) if now >= incarnation else None
+        # A pod that went before the VM's status told of it has its successor in the same life, and a count that
+        # somebody took away begins anew: what is not the evicted pod came after it.
+        target = _pod_of(self.view.pods, now)
         if target is None or target is source or target.done:
             phase = MigrationPhase.TERMINATING if now <= incarnation else MigrationPhase.SCHEDULING
             return self._progress(phase, claim, source, None)
@@ -349,8 +350,7 @@ class _Move:
                 return self._fail(Reason.ROLLED_BACK, self._unplaced())
             return self._fail(Reason.TARGET_LOST, "The target pod was lost; the VM comes back wherever it fits")
         if target is None:
-            phase = MigrationPhase.TERMINATING if source is not None else MigrationPhase.SCHEDULING
-            return self._progress(phase, claim, source, None)
+            return self._awaiting(claim, source)
         if target.done:
             return self._fail(Reason.TARGET_FAILED, f"Target pod {target.metadata.name} ended as {target.status.phase}")
         if target.status.phase == "Running":
@@ -358,6 +358,15 @@ class _Move:
         if target.spec.node_name is not None:
             return self._starting(claim, source, target)
         return self._scheduling(claim, source, target)
+
+    def _awaiting(self, claim: Claim, source: Pod | None) -> MigrationPlan:
+        """Wait for the target pod to be made; a source that does not go, or a quota, may forbid it for ever."""
+        left = self._left(self._began(MigrationPhase.TERMINATING), self.migration.spec.completion_timeout_seconds)
+        if left <= 0:
+            why = "The target pod could not be made in time; the VM comes back wherever it fits"
+            return self._fail(Reason.COMPLETION_TIMEOUT, why)
+        phase = MigrationPhase.TERMINATING if source is not None else MigrationPhase.SCHEDULING
+        return MigrationPlan(self._progress(phase, claim, source, None).actions, requeue_after=left)
 
     def _scheduling(self, claim: Claim, source: Pod | None, target: Pod) -> MigrationPlan:
         progress = self._progress(MigrationPhase.SCHEDULING, claim, source, target)

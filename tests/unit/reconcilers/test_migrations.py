@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from controller.domain.objects import VirtualMachine
+from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.turns import Limits
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 
 @pytest.fixture
@@ -293,6 +294,30 @@ async def test_two_migrations_of_one_vm_in_one_instant_move_it_once(cluster: Clu
     assert cluster.status()["incarnation"] == 1
 
 
+@pytest.mark.parametrize("why", ["invalid", "refused"])
+async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: Cluster, why: str) -> None:
+    """The VM is not held, nor a turn kept from others, for as long as a quota or a spec says no."""
+    process = await running(cluster)
+    cluster.migrate(completionTimeoutSeconds=60)
+    process.deliver()
+    await process.step()
+    if why == "invalid":
+        cluster.apply_vm(cpu="plenty")
+    quota = errors.ForbiddenError(403, "Forbidden", "exceeded quota")
+    cluster.intercept = lambda method, _: Fault(method, "pods", quota, commit=False) if method == "create" else None
+    for _ in range(90):
+        process.deliver()
+        await process.step()
+        cluster.finish_deletions()
+        cluster.pass_time(1)
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "CompletionTimeout")
+    assert "migration" not in cluster.status()
+    cluster.intercept = None
+    cluster.apply_vm()
+    await process.settle()
+    assert cluster.status()["phase"] == "Running"
+
+
 # --- evictions ---------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +382,19 @@ async def test_an_eviction_before_the_pod_was_ever_published_is_told_to_its_end(
     await process.settle()
     assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
     assert cluster.status()["phase"] == "Running"
+
+
+async def test_a_record_ends_although_the_count_of_lives_was_taken_away(cluster: Cluster) -> None:
+    """A status wiped after an eviction in a later life: what follows is the successor all the same."""
+    process = await running(cluster)
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.evict(cluster.status()["podName"])
+    cluster.finish_deletions()
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {"phase": "Pending"})
+    await process.settle()
+    assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
 
 
 async def test_a_pod_deleted_by_hand_is_no_eviction(cluster: Cluster) -> None:
