@@ -14,6 +14,7 @@ Actions of a plan run in order; a guard that does not hold ends the plan, and a 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -210,15 +211,33 @@ class _Life:
     # --- branches ----------------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
+        plan = self._next()
+        # Last, since a live read that does not agree ends the plan. None is there but for moments.
+        swept = self._sweep()
+        return dataclasses.replace(plan, actions=(*plan.actions, *swept)) if swept else plan
+
+    def _sweep(self) -> tuple[Action, ...]:
+        """Delete what a VM that had this name before left behind, whatever this one is about."""
+        return tuple(
+            action
+            for pod in self.strangers
+            if not pod.done and not pod.terminating and pod.owner is not None
+            for action in (
+                ConfirmVMGone(pod.owner.name, pod.owner.uid),
+                DeletePod(pod, "its VM was replaced"),
+            )
+        )
+
+    def _next(self) -> Plan:
         if not self.vm.spec.running:
             return self._stop()
         if self.current is not None:
             return self._follow(self.current)
+        if self.older:
+            return Plan(_deletions(self.older, f"incarnation {self.incarnation} replaces it"))
         if self.spec_problem is not None:
             verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=self.spec_problem)
             return Plan(self._publish(Phase.FAILED, verdict, steps=(Step(Phase.FAILED, self.now),)))
-        if self.older:
-            return Plan(_deletions(self.older, f"incarnation {self.incarnation} replaces it"))
         if self._used_up:
             return self._replace("Pod was deleted", confirm=True)
         return self._start()
@@ -296,18 +315,8 @@ class _Life:
 
     def _start(self) -> Plan:
         """No pod of this incarnation yet: wait until a namesake's pods are gone, then create."""
-        blocking = tuple(pod for pod in self.strangers if not pod.done)
-        if blocking:
-            waiting = tuple(
-                action
-                for pod in blocking
-                if not pod.terminating and pod.owner is not None
-                for action in (
-                    ConfirmVMGone(pod.owner.name, pod.owner.uid),
-                    DeletePod(pod, "its VM was replaced"),
-                )
-            )
-            return Plan(waiting)
+        if any(not pod.done for pod in self.strangers):
+            return NOTHING
         if self.spec is None or self.used is None:  # pragma: no cover - plan() has answered this before
             return NOTHING
         refusal = self.circumstances.create_refusal
@@ -350,7 +359,7 @@ class _Life:
         )
 
     def _name(self, incarnation: int) -> str:
-        return names.pod_name(self.vm.metadata.name, self.vm.metadata.uid, incarnation)
+        return launcher.name(self.vm, incarnation)
 
     @property
     def _used_up(self) -> bool:

@@ -151,6 +151,11 @@ def consumption_annotations(cpu: str | None, memory: str | None) -> dict[str, st
     return {key: value for key, value in wanted.items() if value is not None}
 
 
+def name(vm: VirtualMachine, incarnation: int) -> str:
+    """Name of the pod of one incarnation, which no other VM's pod ever has."""
+    return names.pod_name(vm.metadata.name, vm.metadata.uid, incarnation)
+
+
 def labels(vm: VirtualMachine) -> dict[str, str]:
     """Labels a launcher pod always has; the pod watch depends on the first, and on the VM's class."""
     found = {
@@ -189,12 +194,11 @@ def manifest(
     placement: Placement = ANYWHERE,
 ) -> dict[str, Any]:
     """Build the pod of one incarnation of a VM."""
-    name = names.pod_name(vm.metadata.name, vm.metadata.uid, incarnation)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name,
+            "name": name(vm, incarnation),
             "namespace": vm.metadata.namespace,
             "labels": labels(vm),
             "annotations": {

@@ -138,7 +138,7 @@ class Machine(RuleBasedStateMachine):
     def edit_status(self, which: int, change: str) -> None:
         """Spoil a VM's status by hand."""
         name = self._vm(which)
-        if change in ("wiped", "podUID") and self._hides_a_pod(name):
+        if change in ("wiped", "podUID") and (self._hides_a_pod(name) or self._on_its_way()):
             return  # who hides a pod *and* takes the memory of it away has made it nobody's
         found = {key: value for key, value in self.cluster.status(name).items() if key != change}
         if change == "wiped":
@@ -349,6 +349,10 @@ class Machine(RuleBasedStateMachine):
         """Return the pods that VMs' statuses name."""
         vms = [self.cluster.vm(name) for name in self.world.keys(VIRTUAL_MACHINES.plural)]
         return {vm["status"]["podName"] for vm in vms if "podUID" in vm["status"]}
+
+    def _on_its_way(self) -> bool:
+        """Whether a pod may still be created by a request that was sent."""
+        return bool(self.cluster.late) or any(request.what == "create pods" for request in self.world.waiting)
 
     def _hides_a_pod(self, name: str) -> bool:
         """Whether a VM has a pod that its controller's watch does not show."""

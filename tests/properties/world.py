@@ -239,7 +239,8 @@ class World:
                 return
             spec = None
         if not pods and self._is_taken(vm):
-            assert (found.phase, found.conditions[0].reason) == ("Pending", "FailedCreate"), name
+            assert found.conditions[0].reason == "FailedCreate", name
+            assert found.phase in ("Pending", "Scheduling"), name
             return
         assert len(pods) == 1, f"{name} has {len(pods)} pods"
         [pod] = pods
@@ -255,7 +256,7 @@ class World:
 
     def _is_taken(self, vm: VirtualMachine) -> bool:
         """Whether a stranger has the name that the VM's pod must have, which only a person can mend."""
-        name = names.pod_name(vm.metadata.name, vm.metadata.uid, vm.status.incarnation or 0)
+        name = launcher.name(vm, vm.status.incarnation or 0)
         return (PODS.plural, f"default/{name}") in self.cluster.objects
 
     def _nowhere(self) -> bool:

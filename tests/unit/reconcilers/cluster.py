@@ -467,8 +467,8 @@ class Process:
         self._read[plural] = len(self.cluster.log)
 
     def queued(self) -> list[tuple[str, str]]:
-        """Return what waits for a worker: the queue's name, and the key."""
-        return [(name, key) for name, queue in self._queues.items() for key in queue]
+        """Return what waits for a worker, the queue's name and the key, in an order that is the same in every run."""
+        return sorted((name, key) for name, queue in self._queues.items() for key in queue)
 
     async def work(self, name: str, key: str) -> None:
         """Do what a worker does with a key of the queue `vms` or `migrations`."""

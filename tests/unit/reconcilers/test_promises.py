@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -98,11 +99,13 @@ async def test_nothing_is_decided_until_the_pod_cache_shows_our_own_write(cluste
     """Not a request is made for a VM whose last write is still on its way back."""
     process = Process(cluster)
     await process.reconcile()
+    made = tuple(cluster.requests)
+    assert made[-1] == "create pods"
     cluster.run_pods()
     process.deliver(withhold="pods")
     for _ in range(5):
         await process.reconcile()
-    assert cluster.requests == ["create pods"]
+    assert tuple(cluster.requests) == made
 
 
 async def test_a_predecessor_that_no_cache_shows_is_found_before_the_create(cluster: Cluster) -> None:
@@ -267,6 +270,35 @@ async def test_a_vm_recreated_in_one_breath_waits_for_its_predecessors_pod(clust
     await process.settle()
     assert cluster.live(old_uid) == []
     assert len(cluster.live(cluster.vm()["metadata"]["uid"])) == 1
+
+
+@pytest.mark.parametrize("spec", [{"running": True}, {"running": False}, {"cpu": "plenty"}], ids=str)
+async def test_a_predecessors_pod_that_comes_late_goes_whatever_its_successor_does(
+    cluster: Cluster, spec: dict[str, Any]
+) -> None:
+    """A create for the VM that had the name before commits when the next one is there already."""
+    cluster.faults.append(Fault("create", "pods", LOST, late=CREATE_DEADLINE))
+    process = Process(cluster)
+    await process.reconcile()
+    old_uid = cluster.vm()["metadata"]["uid"]
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    cluster.apply_vm(**spec)
+    process.deliver()
+    for _ in range(4):
+        await process.reconcile()
+        process.deliver()
+    cluster.pass_time(CREATE_DEADLINE)
+    await process.settle()
+    assert cluster.live(old_uid) == []
+
+
+async def test_a_pod_of_no_life_goes_although_the_spec_is_invalid(cluster: Cluster) -> None:
+    """A Failed VM has the pod that counts, or none."""
+    process = await running(cluster)
+    cluster.edit(PODS, "default/" + cluster.status()["podName"], annotations={})
+    cluster.apply_vm(cpu="plenty")
+    await process.settle()
+    assert (cluster.status()["phase"], cluster.live()) == ("Failed", [])
 
 
 async def test_of_two_processes_acting_at_once_one_pod_counts(cluster: Cluster) -> None:
