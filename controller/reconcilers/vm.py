@@ -77,6 +77,8 @@ class VMReconciler:
         self._monotonic = monotonic
         self._consistency = ConsistencyStore()
         self._refusals: dict[str, str] = {}
+        # VMs whose create was sent and has not succeeded.
+        self._tried: set[str] = set()
         # Until when (monotonic) a create whose outcome nobody knows may still take effect.
         self._uncertain: dict[str, float] = {}
         # VMs that exist but are not ours: another class's, or outside of our selection.
@@ -97,10 +99,17 @@ class VMReconciler:
         if new is None:
             return
         self._foreign.discard(new.metadata.key)
-        if old is None and new.status.incarnation is not None and _unsettled(new, self._horizon()):
+        if old is None and self._has_a_past(new) and _unsettled(new, self._horizon()):
             self._uncertain[new.metadata.key] = self._monotonic() + SETTLED
 
+    def _has_a_past(self, vm: VirtualMachine) -> bool:
+        """Whether a VM that we have not seen before may have been another's: it has a status, or is not new."""
+        created = status.parse_timestamp(vm.metadata.creation_timestamp)
+        return vm.status.incarnation is not None or (created is not None and created < self._now() - CLOCK_SKEW)
+
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        if old is None and new is not None and (key := vm_key(new)) is not None:
+            self._foreign.discard(key)  # whose it is has to be asked again
         reason = records.disruption(old) if old is not None and new is None else None
         if old is not None and reason is not None and (key := vm_key(old)) is not None:
             self._evicted.setdefault(key, {})[old.metadata.uid] = (old, reason)
@@ -179,6 +188,7 @@ class VMReconciler:
         self._progressing.pop(key, None)
         self._seen.pop(key, None)
         self._refusals.pop(key, None)
+        self._tried.discard(key)
         self._uncertain.pop(key, None)
         self._evicted.pop(key, None)
 
@@ -280,6 +290,10 @@ class VMReconciler:
         if caches.vms.get(key) is None and caches.vms.has_reached(vm.metadata.resource_version):
             # The cache is not late: this VM is outside of what we watch, and so are its pods, to us.
             self._foreign.add(key)
+            # Except what we made for it before we knew: whether that counts is for its new class to say.
+            for pod in caches.pods.by_index(key):
+                if _made_for(vm, pod):
+                    await self._reveal(vm, pod)
         return False
 
     async def _node_gone(self, name: str) -> bool:
@@ -300,6 +314,21 @@ class VMReconciler:
         await self._reveal(vm, pod)
         return False
 
+    def _is_late(self, key: str, vm: VirtualMachine) -> bool:
+        """Whether neither a guarded write nor the first sight of the VM came just before this create.
+
+        Only then may what we know of it be old, and another class's controller have it by now.
+        """
+        return vm.status.phase == status.Phase.STOPPED or key in self._tried
+
+    async def _unchanged(self, vm: VirtualMachine) -> bool:
+        """Look past the cache: whether the VM is as we know it, our class's among the rest."""
+        try:
+            found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            return False
+        return found.metadata.uid == vm.metadata.uid and found.metadata.resource_version == vm.metadata.resource_version
+
     async def _reveal(self, vm: VirtualMachine, pod: Pod) -> None:
         """Give a pod of ours the labels back without which the watch does not see it."""
         hidden = {names.VM_LABEL, names.CONTROLLER_CLASS} & (changes := launcher.label_changes(vm, pod)).keys()
@@ -310,6 +339,9 @@ class VMReconciler:
     async def _create(self, action: domain.CreatePod, key: str, vm: VirtualMachine, caches: Caches) -> bool:
         if action.predecessor is not None and not await self._pod_gone(action.predecessor, vm):
             return False
+        if self._is_late(key, vm) and not await self._unchanged(vm):
+            return False
+        self._tried.add(key)
         try:
             pod = await self._client.create(
                 PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
@@ -325,6 +357,7 @@ class VMReconciler:
             raise
         _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
         self._refusals.pop(key, None)
+        self._tried.discard(key)
         self._consistency.wrote(key, caches.pods, pod.metadata.resource_version)
         self._record(vm.metadata, events.created(action.name))
         return True
@@ -347,6 +380,7 @@ class VMReconciler:
             self._refuse(key, vm, action.name, why)
             return False
         self._refusals.pop(key, None)
+        self._tried.discard(key)
         await self._reveal(vm, pod)
         # The watch shows it in a moment; what it is worth is decided then.
         return pod.incarnation == action.incarnation and not pod.terminating and not pod.done
@@ -398,3 +432,9 @@ def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
 
 def _controls(vm: VirtualMachine, pod: Pod) -> bool:
     return pod.owner is not None and pod.owner.uid == vm.metadata.uid
+
+
+def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
+    """Whether a controller made the pod for this VM, and not somebody who wants it to look so."""
+    life = pod.incarnation
+    return _controls(vm, pod) and life is not None and pod.metadata.name == launcher.name(vm, life)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
-from controller.domain import names
+from controller.domain import launcher, names
+from controller.domain.launcher import LauncherPolicy
+from controller.domain.objects import VirtualMachine
+from controller.kube import errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
-from tests.unit.reconcilers.cluster import Cluster, Process
+from controller.reconcilers.vm import CREATE_DEADLINE
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 BLUE = "blue"
 
@@ -165,3 +170,76 @@ async def test_a_vm_may_change_hands_at_any_moment_of_its_start(cluster: Cluster
     assert len(cluster.live()) == 1
     assert cluster.status()["phase"] == "Running"
     assert cluster.live()[0]["metadata"]["labels"][names.CONTROLLER_CLASS] == BLUE
+
+
+async def started_unseen(cluster: Cluster) -> tuple[Process, Process]:
+    """Return the old class's process, which saw a start and then nothing, and the new one's, on the life after it."""
+    cluster.apply_vm(running=False)
+    old, new = Process(cluster), Process(cluster, of_class=BLUE)
+    await settle(old, new)
+    cluster.pass_time(3600)
+    cluster.apply_vm(running=True)
+    old.deliver()
+    hand_over(cluster, BLUE)
+    await settle(new)
+    cluster.pass_time(60)
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    await settle(new)
+    return old, new
+
+
+async def test_who_was_not_told_of_the_new_class_makes_no_second_pod(cluster: Cluster) -> None:
+    """What the watches have not shown, a live read before the create does."""
+    old, new = await started_unseen(cluster)
+    await old.reconcile()
+    await settle(old, new)
+    assert cluster.violations == []
+    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
+
+
+async def test_a_refused_create_is_not_tried_again_for_a_vm_of_another_class(cluster: Cluster) -> None:
+    """A quota that yields after the change of class must not give the VM a second pod."""
+    old, new = Process(cluster), Process(cluster, of_class=BLUE)
+    quota = errors.ForbiddenError(403, "Forbidden", "exceeded quota")
+    cluster.faults.append(Fault("create", PODS.plural, quota, commit=False))
+    old.deliver()
+    await old.reconcile()
+    hand_over(cluster, BLUE)
+    await settle(new)
+    cluster.pass_time(60)
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    await settle(new)
+    await old.reconcile()
+    assert cluster.violations == []
+
+
+async def test_a_pod_that_the_old_class_made_too_late_is_handed_over_and_goes(cluster: Cluster) -> None:
+    """A create that passed every check long ago: its pod is shown to the new class, which deletes it."""
+    old, new = await started_unseen(cluster)
+    life = cluster.status()["incarnation"] - 1
+    vm = msgspec.convert(cluster.vm(), VirtualMachine)
+    before = msgspec.structs.replace(vm, metadata=msgspec.structs.replace(vm.metadata, labels={}))
+    shares = launcher.requested(before)
+    late = launcher.manifest(before, life, shares, shares, LauncherPolicy())
+    await cluster.create(PODS, late, namespace="default", server_deadline=CREATE_DEADLINE)
+    assert len(cluster.live()) == 2
+
+    await settle(old, new)
+    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
+
+
+async def test_a_pod_that_only_looks_like_the_old_classs_is_left_alone(cluster: Cluster) -> None:
+    """Its name gives it away."""
+    hand_over(cluster, BLUE)
+    uid = cluster.vm()["metadata"]["uid"]
+    owner = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": "vm-1", "uid": uid, "controller": True}
+    metadata = {
+        "name": "virt-launcher-vm-1-abcde",
+        "labels": {names.VM_LABEL: "vm-1"},
+        "annotations": {names.INCARNATION: "0"},
+        "ownerReferences": [owner],
+    }
+    await cluster.create(PODS, {"metadata": metadata, "spec": {}}, namespace="default", server_deadline=CREATE_DEADLINE)
+    before = len(cluster.writes)
+    await settle(Process(cluster))
+    assert len(cluster.writes) == before
