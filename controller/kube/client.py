@@ -18,7 +18,7 @@ import structlog
 
 from controller import __version__
 from controller.domain import names
-from controller.kube import codec, credentials, errors
+from controller.kube import codec, credentials, errors, session
 from controller.kube.resources import ObjectOnly, Resource
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ class Client:
 
     def __init__(self, api: ApiClient, source: credentials.Source, answered: Answered = _no_one) -> None:
         self._api = api
+        self._session = session.take_over(api)
         self._answered = answered
         self._configuration: Configuration = api.configuration
+        self._proxy = api.rest_client.proxy or session.environment_proxy(self._configuration.host)
         self._host = str(urlsplit(self._configuration.host).netloc)
         self._source = source
         self._reauthenticated_at = float("-inf")
@@ -90,7 +92,7 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection, open watches included."""
-        await self._api.close()
+        await self._session.close()
 
     # --- reads -------------------------------------------------------------------------------------------
 
@@ -265,16 +267,15 @@ class Client:
         extra: dict[str, Any] = {}
         if rest.server_hostname:
             extra["server_hostname"] = rest.server_hostname
-        session: aiohttp.ClientSession = rest.pool_manager
         code = "<error>"
         try:
-            response = await session.request(
+            response = await self._session.request(
                 method,
                 url,
                 data=data,
                 headers=headers,
                 timeout=timeout,
-                proxy=rest.proxy,
+                proxy=self._proxy,
                 proxy_headers=rest.proxy_headers,
                 allow_redirects=False,
                 **extra,
