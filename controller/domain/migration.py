@@ -343,6 +343,8 @@ class _Move:
         incarnation = vm.status.incarnation or 0
         source = _pod_of(self.view.pods, claim.source_incarnation)
         if incarnation <= claim.source_incarnation:
+            if source is None and any(found.type == status.INVALID_SPEC for found in vm.status.conditions):
+                return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
             return MigrationPlan()  # the VM reconciler has its turn
         target = _pod_of(self.view.pods, claim.source_incarnation + 1)
         if incarnation > claim.source_incarnation + 1:

@@ -318,6 +318,20 @@ async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: 
     assert cluster.status()["phase"] == "Running"
 
 
+async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(cluster: Cluster) -> None:
+    """Nothing can be made of it, so nothing holds the VM for the time when it can."""
+    process = await running(cluster)
+    cluster.migrate()
+    process.deliver()
+    await process.migrations.reconcile("default/vm-1")
+    assert "migration" in cluster.status()
+    cluster.apply_vm(cpu="plenty")
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    await process.settle()
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMNotRunning")
+    assert "migration" not in cluster.status()
+
+
 # --- evictions ---------------------------------------------------------------------------------------------------
 
 
