@@ -144,7 +144,7 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
     evacuation = _evacuate(view)
     if vm is None:
         return Plan(evacuation) if evacuation else _collect(view.pods)
-    own = tuple(pod for pod in view.pods if pod.owner is not None and pod.owner.uid == vm.metadata.uid)
+    own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
     if leaving:
         return Plan(evacuation or _deletions(own, "its VM is being deleted"))
     life = _Life(vm, own, view.pods, policy, circumstances)
@@ -198,7 +198,7 @@ class _Life:
         self.incarnation = max(vm.status.incarnation or 0, *seen, 0)
         self.current = next((pod for pod in own if pod.incarnation == self.incarnation), None)
         self.older = tuple(pod for pod in own if pod is not self.current)
-        self.strangers = tuple(pod for pod in pods if pod.owner is not None and pod.owner.uid != vm.metadata.uid)
+        self.strangers = tuple(pod for pod in pods if pod.owner is not None and not pod.belongs_to(vm))
         self.spec_problem: str | None = None
         self.spec: Shares | None = None
         self.used: launcher.Consumption | None = None

@@ -175,6 +175,10 @@ class Pod(Value, frozen=True):
                 return reference
         return None
 
+    def belongs_to(self, vm: VirtualMachine) -> bool:
+        """Whether exactly this VM controls it, not a namesake."""
+        return self.owner is not None and self.owner.uid == vm.metadata.uid
+
     @property
     def incarnation(self) -> int | None:
         """The VM's life this pod belongs to; None when the annotation is missing or no number."""

@@ -129,7 +129,7 @@ async def until_no_pod(
     view = View()
     namespace, selector = vm.metadata.namespace, f"{names.VM_LABEL}={vm.metadata.name}"
     async with watching(client, PODS, view, namespace=namespace, label_selector=selector) as pods:
-        while left := [pod.metadata.name for pod in pods if pod.owner is not None and pod.owner.uid == vm.metadata.uid]:
+        while left := [pod.metadata.name for pod in pods if pod.belongs_to(vm)]:
             if clock() >= ends:
                 raise TimedOutError(
                     f"VM {vm.metadata.name} is deleted, but after {timeout:g} s its pod {left[0]} is not"

@@ -6,14 +6,17 @@ Guarantees: through `Fenced` no write is sent by a process that does not lead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from controller.domain.objects import ObjectMeta
 from controller.kube import errors
 from controller.kube.client import Page
-from controller.kube.resources import Resource
+from controller.kube.resources import NODES, Resource
 
 T = TypeVar("T")
+
+CREATE_DEADLINE: Final = 10.0
+"""Seconds after which the API server gives up a create (`?timeout=`)."""
 
 
 class Api(Protocol):
@@ -83,6 +86,15 @@ async def patch_status(api: Api, resource: Resource[T], metadata: ObjectMeta, st
         )
     except errors.NotFoundError:
         return None
+
+
+async def node_gone(api: Api, name: str) -> bool:
+    """Look past the cache of nodes, which may be late."""
+    try:
+        await api.get(NODES, name)
+    except errors.NotFoundError:
+        return True
+    return False
 
 
 class Fenced:

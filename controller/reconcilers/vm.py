@@ -16,20 +16,19 @@ from typing import Final, TypeAlias
 import structlog
 
 from controller.domain import decide as domain
-from controller.domain import events, launcher, names, records, status
+from controller.domain import events, launcher, names, status
 from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.api import Api, patch_status
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
+from controller.reconcilers.evictions import Evictions
 from controller.reconcilers.sources import Caches, vm_key
 
 _log = structlog.get_logger(__name__)
 
-CREATE_DEADLINE: Final = 10.0
-"""Seconds after which the API server gives up a create (`?timeout=`)."""
 SETTLED: Final = 2 * CREATE_DEADLINE
 """Seconds after which a create whose outcome is unknown has taken effect or never will."""
 CLOCK_SKEW: Final = timedelta(seconds=5)
@@ -88,8 +87,7 @@ class VMReconciler:
         # VMs on their way to Running, since when; and, while their status waits, the pod that was seen.
         self._progressing: dict[str, float] = {}
         self._seen: dict[str, str] = {}
-        # Pods whose eviction is still to be recorded, with its reason, by VM and UID; they may be gone by now.
-        self._evicted: dict[str, dict[str, tuple[Pod, str]]] = {}
+        self._evictions = Evictions(client, self._consistency)
         for cache in caches.values():
             cache.vms.listen(self._vm_changed)
             cache.pods.listen(self._pod_changed)
@@ -110,9 +108,8 @@ class VMReconciler:
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is None and new is not None and (key := vm_key(new)) is not None:
             self._foreign.discard(key)  # whose it is has to be asked again
-        reason = records.disruption(old) if old is not None and new is None else None
-        if old is not None and reason is not None and (key := vm_key(old)) is not None:
-            self._evicted.setdefault(key, {})[old.metadata.uid] = (old, reason)
+        if old is not None and new is None:
+            self._evictions.gone(old)
 
     def begin(self) -> None:
         """Take over from the process before, once the caches are full and before the first reconcile.
@@ -137,7 +134,7 @@ class VMReconciler:
         caches = self._caches_of(namespace)
         pods = caches.pods.by_index(key)
         view = domain.View(self._vm(key, caches), pods, self._lost_nodes(pods))
-        await self._record_evictions(key, view, caches)
+        await self._evictions.record(key, view, caches.migrations)
         if view.vm is None and not view.pods:
             self._forget(key)
             return Result()
@@ -151,7 +148,7 @@ class VMReconciler:
                 return Result(requeue_after=wait)
             if not await self._carry_out(action, key, view.vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
-        return Result(retry=True) if key in self._evicted else Result(requeue_after=plan.requeue_after)
+        return Result(retry=True) if self._evictions.untold(key) else Result(requeue_after=plan.requeue_after)
 
     def _vm(self, key: str, caches: Caches) -> VirtualMachine | None:
         """Return the VM as the cache shows it, unless we know better."""
@@ -190,49 +187,7 @@ class VMReconciler:
         self._refusals.pop(key, None)
         self._tried.discard(key)
         self._uncertain.pop(key, None)
-        self._evicted.pop(key, None)
-
-    async def _record_evictions(self, key: str, view: domain.View, caches: Caches) -> None:
-        """Tell every eviction of this VM's pods as a migration, once; what cannot be told now is kept."""
-        vm = view.vm
-        if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
-            self._evicted.pop(key, None)
-            return
-        untold = self._evicted.setdefault(key, {})
-        for pod in view.pods:
-            lost = records.NODE_LOST if pod.spec.node_name in view.lost_nodes else None
-            if (reason := records.disruption(pod) or lost) is not None:
-                untold[pod.metadata.uid] = (pod, reason)
-        for uid, (pod, reason) in tuple(untold.items()):
-            if await self._record_eviction(key, vm, pod, reason, caches):
-                untold.pop(uid, None)
-        if not untold:
-            self._evicted.pop(key, None)
-
-    async def _record_eviction(self, key: str, vm: VirtualMachine, pod: Pod, reason: str, caches: Caches) -> bool:
-        """Record one eviction, unless that is done; return False if it is still to be done.
-
-        A record never holds its VM up: what the API server will not have now is tried again beside the VM's own way.
-        """
-        known = caches.migrations.by_index(key)
-        if any(migration.spec.record_of == pod.metadata.uid for migration in known) or not _controls(vm, pod):
-            return True
-        if reason == records.NODE_LOST and not await self._node_gone(pod.spec.node_name or ""):
-            return True  # the cache of nodes is late: a new node was used before it was seen
-        try:
-            written = await self._client.create(
-                MIGRATIONS,
-                records.record(vm, pod, reason),
-                namespace=vm.metadata.namespace,
-                server_deadline=CREATE_DEADLINE,
-            )
-        except errors.AlreadyExistsError:
-            return True
-        except errors.KubeError as error:
-            _log.warning("an eviction is not recorded", pod=pod.metadata.name, error=str(error))
-            return isinstance(error, errors.ForbiddenError | errors.InvalidError | errors.NotFoundError)
-        self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
-        return True
+        self._evictions.forget(key)
 
     def _circumstances(self, key: str, caches: Caches) -> domain.Circumstances:
         return domain.Circumstances(
@@ -262,7 +217,7 @@ class VMReconciler:
             case domain.ConfirmVMGone():
                 return await self._vm_gone(action, key, namespace, caches)
             case domain.ConfirmNodeGone():
-                return await self._node_gone(action.name)
+                return await node_gone(self._client, action.name)
             case domain.DeletePod():
                 await self._delete(action, key, vm, caches)
                 return True
@@ -296,20 +251,13 @@ class VMReconciler:
                     await self._reveal(vm, pod)
         return False
 
-    async def _node_gone(self, name: str) -> bool:
-        try:
-            await self._client.get(NODES, name)
-        except errors.NotFoundError:
-            return True
-        return False
-
     async def _pod_gone(self, name: str, vm: VirtualMachine) -> bool:
         """Look past the cache: a pod of ours whose label was edited away lives on unseen."""
         try:
             pod = await self._client.get(PODS, name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
             return True
-        if not _controls(vm, pod):
+        if not pod.belongs_to(vm):
             return True
         await self._reveal(vm, pod)
         return False
@@ -375,7 +323,7 @@ class VMReconciler:
             pod = await self._client.get(PODS, action.name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
             return False
-        if not _controls(vm, pod):
+        if not pod.belongs_to(vm):
             why = f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
             self._refuse(key, vm, action.name, why)
             return False
@@ -430,11 +378,7 @@ def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
     return last is None or last > horizon
 
 
-def _controls(vm: VirtualMachine, pod: Pod) -> bool:
-    return pod.owner is not None and pod.owner.uid == vm.metadata.uid
-
-
 def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
     """Whether a controller made the pod for this VM, and not somebody who wants it to look so."""
     life = pod.incarnation
-    return _controls(vm, pod) and life is not None and pod.metadata.name == launcher.name(vm, life)
+    return pod.belongs_to(vm) and life is not None and pod.metadata.name == launcher.name(vm, life)

@@ -23,7 +23,7 @@ from controller.domain.objects import Pod, VirtualMachine
 from controller.domain.ratio import RatioError
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.vm import CREATE_DEADLINE
+from controller.reconcilers.api import CREATE_DEADLINE
 from tests.unit.reconcilers.cluster import LONGEST_REQUEST, Cluster, Document, Fault, Process
 
 LONGEST_PATIENCE: Final = 256.0

@@ -12,7 +12,7 @@ from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import VirtualMachine
 from controller.kube import errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
-from controller.reconcilers.vm import CREATE_DEADLINE
+from controller.reconcilers.api import CREATE_DEADLINE
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 BLUE = "blue"

@@ -11,7 +11,8 @@ import pytest
 from controller.domain import names
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.vm import CREATE_DEADLINE, SETTLED
+from controller.reconcilers.api import CREATE_DEADLINE
+from controller.reconcilers.vm import SETTLED
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 LOST = errors.TransportError("the reply was lost")

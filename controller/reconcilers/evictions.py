@@ -1,0 +1,89 @@
+"""Tells evictions as migrations: a record for each pod of a VM that somebody else took away.
+
+Guarantees: each eviction that was seen is recorded once, by a name that derives from the pod's UID; a record never
+holds its VM up, and what the API server will not have now is kept and tried again beside the VM's own way.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from controller.domain import decide, records
+from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.engine.consistency import ConsistencyStore
+from controller.engine.store import Store
+from controller.kube import errors
+from controller.kube.resources import MIGRATIONS
+from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone
+from controller.reconcilers.sources import vm_key
+
+_log = structlog.get_logger(__name__)
+
+
+class Evictions:
+    """Evictions that are still to be told. Bounded by the pods of the VMs that exist."""
+
+    def __init__(self, client: Api, consistency: ConsistencyStore) -> None:
+        self._client = client
+        self._consistency = consistency
+        # Pods with the reason of their eviction, by VM and UID; they may be gone by now.
+        self._untold: dict[str, dict[str, tuple[Pod, str]]] = {}
+
+    def gone(self, pod: Pod) -> None:
+        """Remember a pod that the cache has just lost, if it was evicted."""
+        reason, key = records.disruption(pod), vm_key(pod)
+        if reason is not None and key is not None:
+            self._untold.setdefault(key, {})[pod.metadata.uid] = (pod, reason)
+
+    def untold(self, key: str) -> bool:
+        """Whether an eviction of this VM's pods could not be told yet."""
+        return key in self._untold
+
+    def forget(self, key: str) -> None:
+        """Tell nothing of a VM that is gone."""
+        self._untold.pop(key, None)
+
+    async def record(self, key: str, view: decide.View, known: Store[VirtualMachineMigration]) -> None:
+        """Tell every eviction of this VM's pods, once; what cannot be told now is kept."""
+        vm = view.vm
+        if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
+            self.forget(key)
+            return
+        untold = self._untold.pop(key, {})
+        for pod in view.pods:
+            lost = records.NODE_LOST if pod.spec.node_name in view.lost_nodes else None
+            if (reason := records.disruption(pod) or lost) is not None:
+                untold[pod.metadata.uid] = (pod, reason)
+        if not untold:
+            return
+        # Kept while requests are under way: what the cache loses meanwhile is added.
+        self._untold[key] = untold
+        for uid, (pod, reason) in tuple(untold.items()):
+            if await self._record(key, vm, pod, reason, known):
+                untold.pop(uid, None)
+        if not untold:
+            self.forget(key)
+
+    async def _record(
+        self, key: str, vm: VirtualMachine, pod: Pod, reason: str, known: Store[VirtualMachineMigration]
+    ) -> bool:
+        """Record one eviction, unless that is done; return False if it is still to be done."""
+        recorded = any(migration.spec.record_of == pod.metadata.uid for migration in known.by_index(key))
+        if recorded or not pod.belongs_to(vm):
+            return True
+        if reason == records.NODE_LOST and not await node_gone(self._client, pod.spec.node_name or ""):
+            return True  # the cache of nodes is late: a new node was used before it was seen
+        try:
+            written = await self._client.create(
+                MIGRATIONS,
+                records.record(vm, pod, reason),
+                namespace=vm.metadata.namespace,
+                server_deadline=CREATE_DEADLINE,
+            )
+        except errors.AlreadyExistsError:
+            return True
+        except errors.KubeError as error:
+            _log.warning("an eviction is not recorded", pod=pod.metadata.name, error=str(error))
+            return isinstance(error, errors.ForbiddenError | errors.InvalidError | errors.NotFoundError)
+        self._consistency.wrote(key, known, written.metadata.resource_version)
+        return True
