@@ -379,6 +379,8 @@ def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
 
 
 def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
-    """Whether a controller made the pod for this VM, and not somebody who wants it to look so."""
-    life = pod.incarnation
-    return pod.belongs_to(vm) and life is not None and pod.metadata.name == launcher.name(vm, life)
+    """Whether a controller made the pod for this VM, and not somebody who wants it to look so: its name tells."""
+    lives = (pod.incarnation, vm.status.incarnation or 0)  # the first is an annotation, which may have been taken away
+    return pod.belongs_to(vm) and any(
+        life is not None and pod.metadata.name == launcher.name(vm, life) for life in lives
+    )

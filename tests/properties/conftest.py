@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -21,4 +22,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give them the time that a busy machine takes: many examples are one test."""
     for item in items:
         if "properties" in item.path.parts:
-            item.add_marker(pytest.mark.timeout(120))
+            item.add_marker(pytest.mark.timeout(3600 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 120))

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-import pytest
-
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from tests.properties.test_one_active_controller import BLUE, Machine, a_pod, a_vm
@@ -133,7 +131,6 @@ def walk(seed: int) -> None:
     machine.teardown()
 
 
-@pytest.mark.timeout(3600 if LONG else 60)
 def test_wherever_a_walk_leads_the_promises_hold() -> None:
     """The seed of a walk that breaks one is told."""
     for seed in range(WALKS):
