@@ -22,7 +22,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 .PHONY: setup
 setup: $(STAMP) ## Create .venv with everything development needs
 
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --custom-compile-command 'make lock'
 
 .PHONY: lock
 lock: $(STAMP) ## Renew requirements*.lock from pyproject.toml

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCKS = sorted(path.name for path in REPOSITORY.glob("requirements*.lock"))
@@ -27,5 +29,20 @@ def test_every_requirement_is_pinned_and_has_hashes(lock: str) -> None:
     """And nothing else is in it: neither an address nor an index, which pip would follow."""
     found = requirements(lock)
     assert found
-    pinned = re.compile(r"[a-z0-9][a-z0-9._-]*==\S+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+")
+    pinned = re.compile(r"[a-z0-9][a-z0-9._-]*(\[[a-z0-9,-]+\])?==\S+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+")
     assert [line for line in found if not pinned.fullmatch(line)] == []
+
+
+def test_an_extra_that_is_asked_for_is_pinned_with_it() -> None:
+    """Else pip looks for the package with its extra anew, finds a newer version, and refuses it for want of a hash."""
+    locked = {re.split(r"==|\[", line)[0]: line for line in requirements("requirements-dev.lock")}
+    asked = {
+        (requirement.name.lower(), extra)
+        for distribution in distributions()
+        if distribution.metadata["Name"].lower() in locked
+        for requirement in map(Requirement, distribution.requires or ())
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        for extra in requirement.extras
+    }
+    assert ("coverage", "toml") in asked
+    assert [(name, extra) for name, extra in asked if extra not in locked[name].partition("==")[0]] == []
