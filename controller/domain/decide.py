@@ -237,7 +237,8 @@ class _Life:
             return Plan(_deletions(self.older, f"incarnation {self.incarnation} replaces it"))
         if self.spec_problem is not None:
             verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=self.spec_problem)
-            return Plan(self._publish(Phase.FAILED, verdict, steps=(Step(Phase.FAILED, self.now),)))
+            write = self._publish(Phase.FAILED, verdict, steps=(Step(Phase.FAILED, self.now),))
+            return Plan((*self._confirm_recorded(), *write) if write else ())
         if self._used_up:
             return self._replace("Pod was deleted", confirm=True)
         return self._start()

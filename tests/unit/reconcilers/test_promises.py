@@ -302,6 +302,15 @@ async def test_a_pod_of_no_life_goes_although_the_spec_is_invalid(cluster: Clust
     assert (cluster.status()["phase"], cluster.live()) == ("Failed", [])
 
 
+async def test_a_hidden_pod_is_found_although_the_spec_is_invalid(cluster: Cluster) -> None:
+    """A VM whose pod runs is not told to have none."""
+    process = await running(cluster)
+    cluster.apply_vm(cpu="plenty")
+    cluster.edit(PODS, "default/" + cluster.status()["podName"], labels={})
+    await process.settle()
+    assert (cluster.status()["phase"], len(cluster.live())) == ("Running", 1)
+
+
 async def test_of_two_processes_acting_at_once_one_pod_counts(cluster: Cluster) -> None:
     """The guarded status names it; any other is deleted by the next reconcile."""
     one, other = Process(cluster), Process(cluster)
