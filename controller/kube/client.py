@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from controller import __version__
 from controller.domain import names
@@ -33,6 +35,7 @@ CONNECT_DEADLINE: Final = 5.0
 """Seconds to open a connection."""
 WATCH_IDLE_LIMIT: Final = 120.0
 """Seconds without a byte after which a watch counts as dead. The API server sends bookmarks about each minute."""
+_NO_OTHER_LIMIT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE)
 _MAX_LINE: Final = 8 * 1024 * 1024
 """Longest watch line in bytes; etcd refuses objects above 1.5 MiB."""
 _REAUTHENTICATE_EVERY: Final = 10.0
@@ -230,14 +233,13 @@ class Client:
         content_type: str | None = None,
         deadline: float = REQUEST_DEADLINE,
     ) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=deadline, sock_connect=CONNECT_DEADLINE)
         data = codec.encode(body) if body is not None else None
         try:
-            # aiohttp's own limit does not count what comes before the request: credential plugins, say.
+            # aiohttp's own limit would not count what comes before the request: credential plugins, say.
             async with (
                 asyncio.timeout(deadline),
                 await self._open(
-                    method, path, query=query, data=data, content_type=content_type, timeout=timeout
+                    method, path, query=query, data=data, content_type=content_type, timeout=_NO_OTHER_LIMIT
                 ) as response,
             ):
                 await self._check(response)
@@ -260,9 +262,8 @@ class Client:
             headers["Content-Type"] = content_type
         headers |= await self._authorization()
         url = f"{self._configuration.host}{path}"
-        arguments = urlencode({key: value for key, value in (query or {}).items() if value})
-        if arguments:
-            url = f"{url}?{arguments}"
+        if query:
+            url = f"{url}?{_arguments(tuple(query.items()))}"
         rest = self._api.rest_client
         extra: dict[str, Any] = {}
         if rest.server_hostname:
@@ -271,7 +272,7 @@ class Client:
         try:
             response = await self._session.request(
                 method,
-                url,
+                URL(url, encoded=True),
                 data=data,
                 headers=headers,
                 timeout=timeout,
@@ -326,6 +327,12 @@ class Client:
                 return
             self._configuration.api_key = fresh.api_key
             self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+
+
+@lru_cache(maxsize=64)
+def _arguments(query: tuple[tuple[str, str | None], ...]) -> str:
+    """Write a query down, without what is empty; the same few are sent again and again."""
+    return urlencode({key: value for key, value in query if value})
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[list[bytes], None]:

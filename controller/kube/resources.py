@@ -5,6 +5,7 @@ Guarantees: a name, wherever it comes from, is one segment of a URL's path, or r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
@@ -26,6 +27,8 @@ from controller.kube.errors import InvalidNameError
 T = TypeVar("T")
 
 _NO_NAMES: Final = frozenset(("", ".", ".."))
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+"""What stands in a URL as it is: nearly every name there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Resource(Generic[T]):
 
 def _segment(name: str) -> str:
     """Return a name as a path's segment. The API server forbids what is refused here in every kind's names."""
+    if _PLAIN.fullmatch(name):
+        return name
     if name in _NO_NAMES or "/" in name or "%" in name:
         raise InvalidNameError(f"{name!r} cannot be a name: it must not be empty, . or .., nor contain / or %")
     return quote(name, safe="")
