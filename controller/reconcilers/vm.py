@@ -24,6 +24,7 @@ from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
+from controller.reconcilers.crowd import Crowd
 from controller.reconcilers.evictions import Evictions
 from controller.reconcilers.sources import Caches, vm_key
 
@@ -33,12 +34,6 @@ SETTLED: Final = 2 * CREATE_DEADLINE
 """Seconds after which a create whose outcome is unknown has taken effect or never will."""
 CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far the cluster's clock and ours may differ without harm."""
-UNHURRIED: Final = 16
-"""VMs that may be on their way to Running at the same time with every phase published at once."""
-PUBLISH_PACE: Final = 0.02
-"""Seconds by which each VM beyond puts off the publication of what will soon be past."""
-PUBLISH_PATIENCE: Final = 5.0
-"""Seconds by which it is put off at most."""
 CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
 
@@ -84,8 +79,8 @@ class VMReconciler:
         self._foreign: set[str] = set()
         # UIDs of VMs that a write found gone, until the cache shows it, too.
         self._gone: dict[str, str] = {}
-        # VMs on their way to Running, since when; and, while their status waits, the pod that was seen.
-        self._progressing: dict[str, float] = {}
+        self._crowd = Crowd(monotonic)
+        # The pods that were seen, while the status that tells of them waits.
         self._seen: dict[str, str] = {}
         self._evictions = Evictions(client, self._consistency)
         for cache in caches.values():
@@ -159,17 +154,11 @@ class VMReconciler:
         return vm
 
     def _put_off(self, key: str, plan: domain.Plan) -> float:
-        """Return the seconds for which the status may wait.
-
-        Under a burst most pods run by then, and one write tells all phases; a few VMs at a time are told of at once.
-        """
-        if not plan.progressing:
-            self._progressing.pop(key, None)
-            return 0.0
-        now = self._monotonic()
-        since = self._progressing.setdefault(key, now)
-        crowd = len(self._progressing) - UNHURRIED
-        return since + min(PUBLISH_PATIENCE, crowd * PUBLISH_PACE) - now if crowd > 0 else 0.0
+        """Return the seconds for which the status may wait."""
+        if plan.progressing:
+            return self._crowd.wait(key)
+        self._crowd.arrived(key)
+        return 0.0
 
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
         if not self._nodes.filled:
@@ -182,7 +171,7 @@ class VMReconciler:
 
     def _forget(self, key: str) -> None:
         self._foreign.discard(key)
-        self._progressing.pop(key, None)
+        self._crowd.forget(key)
         self._seen.pop(key, None)
         self._refusals.pop(key, None)
         self._tried.discard(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.kube.resources import PODS
-from controller.reconcilers.vm import PUBLISH_PATIENCE, UNHURRIED
+from controller.reconcilers.crowd import PATIENCE, UNHURRIED, USUAL_PACE, Crowd
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 STATUS_WRITE = "patch virtualmachines/status"
@@ -61,20 +61,20 @@ async def test_of_many_vms_each_costs_one_status_write_and_no_phase_is_lost() ->
     assert all(phases(cluster, f"vm-{n}") == ["Pending", "Scheduling", "Scheduled", "Running"] for n in range(CROWD))
 
 
-@pytest.mark.timeout(90)
 async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
-    """After the patience, whatever the crowd."""
-    cluster = cluster_of(600)
+    """Once the crowd has had its time."""
+    cluster = cluster_of(CROWD)
     process = Process(cluster)
     await act(process)
-    cluster.pass_time(PUBLISH_PATIENCE - 0.1)
+    time = USUAL_PACE * (CROWD - UNHURRIED)
+    cluster.pass_time(time - 0.1)
     await act(process)
     early = status_writes(cluster)
     cluster.pass_time(0.2)
     await act(process)
 
     assert early <= UNHURRIED
-    assert {cluster.status(f"vm-{n}")["phase"] for n in range(600)} == {"Scheduling"}
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Scheduling"}
 
 
 async def test_a_pod_that_finds_no_node_is_told_of_at_once() -> None:
@@ -134,3 +134,59 @@ async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
     await act(process)
 
     assert cluster.status("late")["phase"] == "Scheduling"
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now
+
+
+def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
+    """Twenty VMs arrive, four a second: the last of a hundred behind them has 25 s."""
+    clock = Clock()
+    crowd = Crowd(clock)
+    for number in range(20):
+        crowd.wait(f"first-{number}")
+    for number in range(100 + UNHURRIED):
+        crowd.wait(f"vm-{number}")
+    for number in range(20):
+        clock.now += 0.25
+        crowd.arrived(f"first-{number}")
+    assert crowd.wait("new") == pytest.approx(101 * 0.25)
+
+
+def test_a_status_waits_no_longer_than_the_patience() -> None:
+    """Whatever the crowd."""
+    crowd = Crowd(Clock())
+    for number in range(10_000):
+        crowd.wait(f"vm-{number}")
+    assert crowd.wait("vm-9999") == PATIENCE
+
+
+def test_a_crowd_that_shrinks_takes_nobodys_time_away() -> None:
+    """Who is near the end of the line gets the time that the line took when it was longest."""
+    clock = Clock()
+    crowd = Crowd(clock)
+    for number in range(100 + UNHURRIED):
+        crowd.wait(f"vm-{number}")
+    last = f"vm-{99 + UNHURRIED}"
+    before = crowd.wait(last)
+    for number in range(90):
+        crowd.arrived(f"vm-{number}")
+    assert crowd.wait(last) == before
+
+
+def test_who_is_left_of_a_crowd_is_told_of_at_once() -> None:
+    """A few VMs are unhurried again."""
+    crowd = Crowd(Clock())
+    for number in range(100 + UNHURRIED):
+        crowd.wait(f"vm-{number}")
+    for number in range(100):
+        crowd.arrived(f"vm-{number}")
+    assert crowd.wait(f"vm-{99 + UNHURRIED}") == 0.0

@@ -88,9 +88,9 @@ func run() error {
 		Owns(&corev1.Pod{}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: *workers}).
 		Complete(&Reconciler{
-			Client:      manager.GetClient(),
-			Coalesce:    *coalesce,
-			progressing: map[types.NamespacedName]time.Time{},
+			Client:   manager.GetClient(),
+			Coalesce: *coalesce,
+			waits:    map[types.NamespacedName]wait{},
 		})
 	if err != nil {
 		return err

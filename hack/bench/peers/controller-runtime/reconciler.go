@@ -17,10 +17,15 @@ const (
 	ownerIndex = "vm"
 
 	// The rule by which the measured controller puts off what will soon be past, for the coalescing variant.
-	unhurried       = 16
-	publishPace     = 20 * time.Millisecond
-	publishPatience = 10 * time.Second
+	unhurried = 16
+	patience  = 30 * time.Second
+	usualPace = 20 * time.Millisecond
+	measured  = 32
+	tooFew    = 8
 )
+
+// wait tells since when a VM is on its way to Running, and until when its status may wait.
+type wait struct{ since, until time.Time }
 
 // Reconciler has every VM executed by one pod, and publishes how that pod fares.
 type Reconciler struct {
@@ -29,8 +34,9 @@ type Reconciler struct {
 	// Coalesce puts off the publication of phases that will soon be past, so that one write tells all of them.
 	Coalesce bool
 
-	mutex       sync.Mutex
-	progressing map[types.NamespacedName]time.Time
+	mutex    sync.Mutex
+	waits    map[types.NamespacedName]wait
+	arrivals []time.Time
 }
 
 // Reconcile brings one VM a step closer to its spec.
@@ -186,22 +192,39 @@ func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Dura
 	}
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	since, known := r.progressing[key]
+	now := time.Now()
+	its, known := r.waits[key]
 	if !known {
-		since = time.Now()
-		r.progressing[key] = since
+		its = wait{now, now}
 	}
-	crowd := len(r.progressing) - unhurried
+	r.waits[key] = its
+	crowd := len(r.waits) - unhurried
 	if crowd <= 0 {
+		r.arrivals = r.arrivals[:0]
 		return 0
 	}
-	return time.Until(since.Add(min(publishPatience, time.Duration(crowd)*publishPace)))
+	if until := its.since.Add(min(patience, time.Duration(crowd)*r.pace())); until.After(its.until) {
+		its.until = until
+		r.waits[key] = its
+	}
+	return its.until.Sub(now)
+}
+
+// pace is the time from one VM's arrival to the next one's, by the latest ones of this burst.
+func (r *Reconciler) pace() time.Duration {
+	if len(r.arrivals) < tooFew {
+		return usualPace
+	}
+	return r.arrivals[len(r.arrivals)-1].Sub(r.arrivals[0]) / time.Duration(len(r.arrivals)-1)
 }
 
 func (r *Reconciler) arrived(key types.NamespacedName) {
 	if r.Coalesce {
 		r.mutex.Lock()
 		defer r.mutex.Unlock()
-		delete(r.progressing, key)
+		if _, known := r.waits[key]; known {
+			delete(r.waits, key)
+			r.arrivals = append(r.arrivals[max(0, len(r.arrivals)-measured+1):], time.Now())
+		}
 	}
 }
