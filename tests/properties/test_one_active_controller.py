@@ -140,6 +140,8 @@ class Machine(RuleBasedStateMachine):
         name = self._vm(which)
         if change in ("wiped", "podUID") and (self._hides_a_pod(name) or self._on_its_way()):
             return  # who hides a pod, or is quicker than it, *and* takes the memory of it away has made it nobody's
+        if change in ("wiped", "migration") and self._binds_a_pod(name):
+            return  # a target that finds no node stays bound by the claim that somebody took away
         found = {key: value for key, value in self.cluster.status(name).items() if key != change}
         if change == "wiped":
             found = {"phase": "Pending"}
@@ -360,6 +362,11 @@ class Machine(RuleBasedStateMachine):
         owned = [msgspec.convert(pod, Pod) for pod in self.cluster.live(vm.metadata.uid)]
         selecting = {names.VM_LABEL, names.CONTROLLER_CLASS}
         return any(selecting & launcher.label_changes(vm, pod).keys() for pod in owned)
+
+    def _binds_a_pod(self, name: str) -> bool:
+        """Whether a migration has narrowed where a VM's pod may go, and it has not found a node yet."""
+        pods = self.cluster.live(self.cluster.vm(name)["metadata"]["uid"])
+        return "migration" in self.cluster.status(name) and any("nodeName" not in pod["spec"] for pod in pods)
 
     def _pod(self, which: int) -> str:
         found = self.world.keys(PODS.plural)
