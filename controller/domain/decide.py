@@ -144,12 +144,18 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
     evacuation = _evacuate(view)
     if vm is None:
         return Plan(evacuation) if evacuation else _collect(view.pods)
-    own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
+    own, strangers = _divided(vm, view.pods)
     if leaving:
         return Plan(evacuation or _deletions(own, "its VM is being deleted"))
-    life = _Life(vm, own, view.pods, policy, circumstances)
+    life = _Life(vm, own, strangers, policy, circumstances)
     # What is taken away without grace must be known to have been there, or its name would be used again.
     return Plan(life.acknowledge() or evacuation) if evacuation else life.plan()
+
+
+def _divided(vm: VirtualMachine, pods: tuple[Pod, ...]) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
+    """Return the VM's own pods, and those of others that had its name."""
+    strangers = tuple(pod for pod in pods if not pod.belongs_to(vm))
+    return (tuple(pod for pod in pods if pod not in strangers), strangers) if strangers else (pods, ())
 
 
 def _collect(pods: tuple[Pod, ...]) -> Plan:
@@ -185,7 +191,7 @@ class _Life:
         self,
         vm: VirtualMachine,
         own: tuple[Pod, ...],
-        pods: tuple[Pod, ...],
+        strangers: tuple[Pod, ...],
         policy: LauncherPolicy,
         circumstances: Circumstances,
     ) -> None:
@@ -193,12 +199,12 @@ class _Life:
         self.policy = policy
         self.circumstances = circumstances
         self.now = status.timestamp(circumstances.now)
+        self.strangers = strangers
+        lives = [pod.incarnation for pod in own]
         # A wiped status must not restart the count below a pod that exists.
-        seen = (pod.incarnation for pod in own if pod.incarnation is not None)
-        self.incarnation = max(vm.status.incarnation or 0, *seen, 0)
-        self.current = next((pod for pod in own if pod.incarnation == self.incarnation), None)
+        self.incarnation = max((vm.status.incarnation or 0, *(life for life in lives if life is not None)))
+        self.current = own[lives.index(self.incarnation)] if self.incarnation in lives else None
         self.older = tuple(pod for pod in own if pod is not self.current)
-        self.strangers = tuple(pod for pod in pods if pod.owner is not None and not pod.belongs_to(vm))
         self.spec_problem: str | None = None
         self.spec: Shares | None = None
         self.used: launcher.Consumption | None = None
@@ -212,9 +218,8 @@ class _Life:
 
     def plan(self) -> Plan:
         plan = self._next()
-        # Last, since a live read that does not agree ends the plan. None is there but for moments.
-        swept = self._sweep()
-        return dataclasses.replace(plan, actions=(*plan.actions, *swept)) if swept else plan
+        # Last, since a live read that does not agree ends the plan.
+        return dataclasses.replace(plan, actions=(*plan.actions, *self._sweep())) if self.strangers else plan
 
     def _sweep(self) -> tuple[Action, ...]:
         """Delete what a VM that had this name before left behind, whatever this one is about."""

@@ -177,7 +177,8 @@ class Pod(Value, frozen=True):
 
     def belongs_to(self, vm: VirtualMachine) -> bool:
         """Whether exactly this VM controls it, not a namesake."""
-        return self.owner is not None and self.owner.uid == vm.metadata.uid
+        owner = self.owner
+        return owner is not None and owner.uid == vm.metadata.uid
 
     @property
     def incarnation(self) -> int | None:

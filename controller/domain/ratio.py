@@ -43,13 +43,16 @@ def parse_ratio(value: object, *, field: str, maximum: Decimal) -> Decimal:
 
     Raises RatioError for anything that is not a plain decimal string (`NaN`, `1e3`, `-1`, `.5`, a number).
     """
-    wanted = f"want a plain decimal string from 0 to {maximum}, such as '0.15'"
-    if not isinstance(value, str) or len(value) > MAX_LENGTH or not _PLAIN_DECIMAL.fullmatch(value):
-        raise RatioError(f"{field} is {_shorten(value)}: {wanted}")
-    ratio = Decimal(value)
-    if ratio > maximum:
+    ratio = _plain_decimal(value) if isinstance(value, str) else None
+    if ratio is None or ratio > maximum:
+        wanted = f"want a plain decimal string from 0 to {maximum}, such as '0.15'"
         raise RatioError(f"{field} is {_shorten(value)}: {wanted}")
     return ratio
+
+
+@lru_cache(maxsize=4096)  # VMs come in a few sizes
+def _plain_decimal(text: str) -> Decimal | None:
+    return Decimal(text) if len(text) <= MAX_LENGTH and _PLAIN_DECIMAL.fullmatch(text) else None
 
 
 def _shorten(value: object) -> str:

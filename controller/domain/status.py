@@ -62,7 +62,7 @@ class Verdict(NamedTuple):
 
 def timestamp(moment: datetime) -> str:
     """Write a moment as Kubernetes does: UTC, whole seconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
@@ -200,13 +200,19 @@ def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
 
 def new_steps(status: VMStatus, incarnation: int, pod: Pod, now: str) -> tuple[Step, ...]:
     """Return the steps of this pod that the status does not tell yet."""
-    steps = pod_steps(pod, now)
-    history = _history(status.conditions)
     # Not the recorded phase: somebody may have edited it.
-    told = history[-1].type.removeprefix(_HISTORY_PREFIX) if history else ""
+    told = _told(status.conditions)
     same_life = status.incarnation == incarnation and not (told == Phase.FAILED and not pod.done)
+    if same_life and told == pod_phase(pod):
+        return ()
     reached = _PROGRESS.get(told, 0) if same_life else 0
-    return tuple(step for step in steps if _PROGRESS[step.phase] > reached)
+    return tuple(step for step in pod_steps(pod, now) if _PROGRESS[step.phase] > reached)
+
+
+def _told(conditions: tuple[Condition, ...]) -> str:
+    """Return the last phase of the history, which stands last."""
+    last = conditions[-1].type if conditions else ""
+    return last.removeprefix(_HISTORY_PREFIX) if last.startswith(_HISTORY_PREFIX) else ""
 
 
 def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float) -> StartFailure:
