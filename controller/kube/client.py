@@ -20,7 +20,7 @@ from yarl import URL
 
 from controller import __version__
 from controller.domain import names
-from controller.kube import codec, credentials, errors, session
+from controller.kube import codec, credentials, errors, library, session
 from controller.kube.resources import ObjectOnly, Resource
 
 if TYPE_CHECKING:
@@ -79,11 +79,9 @@ class Client:
     @classmethod
     async def connect(cls, source: credentials.Source, *, answered: Answered = _no_one) -> Self:
         """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError."""
-        from kubernetes_asyncio.client import ApiClient  # noqa: PLC0415 - see credentials.py
-
         configuration = await credentials.load(source)
         try:
-            return cls(ApiClient(configuration), source, answered)
+            return cls(library.load().api_client(configuration), source, answered)
         except (OSError, ValueError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
 

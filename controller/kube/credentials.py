@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from controller.kube import library
 from controller.kube.errors import CredentialsError
 
 if TYPE_CHECKING:
-    # Importing kubernetes-asyncio costs most of a second, so it is done by those who connect, not by --help.
     from kubernetes_asyncio.client import Configuration
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -60,15 +60,13 @@ async def load(source: Source) -> Configuration:
 
     Raises CredentialsError.
     """
-    from kubernetes_asyncio import config  # noqa: PLC0415 - see above
-    from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
-
     if source.kubeconfig is not None and not _exists(source.kubeconfig):
         raise CredentialsError(f"cannot use {source}: it does not exist")
-    configuration = Configuration()
+    kubernetes = library.load()
+    config, configuration = kubernetes.config, kubernetes.configuration()
     try:
         if source.kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(
                 config_file=source.kubeconfig, client_configuration=configuration, persist_config=False
@@ -83,8 +81,7 @@ def namespace(source: Source) -> str:
 
     Raises CredentialsError.
     """
-    from kubernetes_asyncio import config  # noqa: PLC0415 - see above
-
+    config = library.load().config
     try:
         if source.kubeconfig is None:
             return _IN_CLUSTER.with_name("namespace").read_text().strip() or _DEFAULT_NAMESPACE

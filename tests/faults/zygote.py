@@ -101,14 +101,14 @@ class Zygote:
 
 def _main() -> None:
     # Whatever a controller imports, lazily or not, is imported here once.
-    import kubernetes_asyncio.client  # noqa: PLC0415
-    import kubernetes_asyncio.config  # noqa: PLC0415
     import uvloop  # noqa: PLC0415
 
     from controller import process  # noqa: PLC0415
     from controller.cli import main as command_line  # noqa: PLC0415
+    from controller.kube import library  # noqa: PLC0415
 
-    del kubernetes_asyncio, uvloop, process
+    library.load()
+    del uvloop, process
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: they must leave no zombies
     gc.freeze()
     for line in sys.stdin:
