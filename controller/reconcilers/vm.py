@@ -251,18 +251,20 @@ class VMReconciler:
         await self._reveal(vm, pod)
         return False
 
-    def _is_late(self, key: str, vm: VirtualMachine) -> bool:
-        """Whether neither a guarded write nor the first sight of the VM came just before this create.
+    def _may_be_old(self, action: domain.CreatePod, key: str, vm: VirtualMachine) -> bool:
+        """Whether what we know of the VM may be old, so that it may be gone or another class's by now.
 
-        Only then may what we know of it be old, and another class's controller have it by now.
+        It is not when the VM was just seen for the first time. Later lives wait for their predecessor's end, and a start
+        or another try may come at any time.
         """
-        return vm.status.phase == status.Phase.STOPPED or key in self._tried
+        return action.incarnation > 0 or vm.status.phase == status.Phase.STOPPED or key in self._tried
 
-    async def _unchanged(self, vm: VirtualMachine) -> bool:
+    async def _unchanged(self, key: str, vm: VirtualMachine) -> bool:
         """Look past the cache: whether the VM is as we know it, our class's among the rest."""
         try:
             found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
+            self._gone[key] = vm.metadata.uid
             return False
         return found.metadata.uid == vm.metadata.uid and found.metadata.resource_version == vm.metadata.resource_version
 
@@ -276,7 +278,7 @@ class VMReconciler:
     async def _create(self, action: domain.CreatePod, key: str, vm: VirtualMachine, caches: Caches) -> bool:
         if action.predecessor is not None and not await self._pod_gone(action.predecessor, vm):
             return False
-        if self._is_late(key, vm) and not await self._unchanged(vm):
+        if self._may_be_old(action, key, vm) and not await self._unchanged(key, vm):
             return False
         self._tried.add(key)
         try:

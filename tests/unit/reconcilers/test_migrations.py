@@ -332,6 +332,26 @@ async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(c
     assert "migration" not in cluster.status()
 
 
+async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Cluster) -> None:
+    """The source took its time to go, and the VM went meanwhile; the watch of VMs is late."""
+    process = await running(cluster)
+    cluster.migrate()
+    for _ in range(4):
+        process.deliver()
+        await process.step()
+    [source] = cluster.live()
+    assert "deletionTimestamp" in source["metadata"]
+    process.deliver()
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    cluster.finish_deletions()
+    for _ in range(4):
+        process.deliver(withhold=VIRTUAL_MACHINES.plural)
+        await process.step()
+    assert cluster.pods() == []
+    await process.settle()
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMDeleted")
+
+
 # --- evictions ---------------------------------------------------------------------------------------------------
 
 
