@@ -254,8 +254,8 @@ class VMReconciler:
     def _may_be_old(self, action: domain.CreatePod, key: str, vm: VirtualMachine) -> bool:
         """Whether what we know of the VM may be old, so that it may be gone or another class's by now.
 
-        It is not when the VM was just seen for the first time. Later lives wait for their predecessor's end, and a start
-        or another try may come at any time.
+        It is not when the VM was just seen for the first time. Later lives wait for their predecessor to end, and a
+        start or another try may come at any time.
         """
         return action.incarnation > 0 or vm.status.phase == status.Phase.STOPPED or key in self._tried
 
