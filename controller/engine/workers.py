@@ -23,6 +23,8 @@ _log = structlog.get_logger(__name__)
 
 
 _CANCEL_DEADLINE: Final = 1.0
+CONFLICT_PATIENCE: Final = 1.0
+"""Seconds before a key is tried again whose write met a newer object, should the watch not bring that before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,9 @@ class Workers:
             result = await self._reconcile(key)
         except errors.ConflictError as error:
             # Somebody wrote first. The watch brings the news; this is the ordinary course of optimistic writes.
+            # Until then another try would meet the same.
             _log.debug("conflict", error=str(error))
-            self._queue.add_rate_limited(key)
+            self._queue.add_rate_limited(key, at_least=CONFLICT_PATIENCE)
         except errors.KubeError as error:
             _log.warning("reconcile failed", error=str(error))
             self._queue.add_rate_limited(key, at_least=_retry_after(error))

@@ -232,7 +232,7 @@ class MigrationReconciler:
         for action in plan.actions:
             match action:
                 case ConfirmClaimLost():
-                    if await self._still_claimed(item):
+                    if not await self._claim_is_lost(item):
                         return False
                 case WriteMigration():
                     if not await self._write(action.status, key, item, caches):
@@ -243,13 +243,13 @@ class MigrationReconciler:
                     raise AssertionError("a claim needs a VM")
         return True
 
-    async def _still_claimed(self, item: VirtualMachineMigration) -> bool:
-        """Look past the cache, which may show a VM from before the claim."""
+    async def _claim_is_lost(self, item: VirtualMachineMigration) -> bool:
+        """Look past the cache, which may show a VM from before the claim, or one that is gone by now."""
         try:
             found = await self._client.get(VIRTUAL_MACHINES, item.spec.vm_name, namespace=item.metadata.namespace)
         except errors.NotFoundError:
-            return False
-        return found.status.migration is not None and found.status.migration.uid == item.metadata.uid
+            return False  # that is what has to be told, once the cache shows it
+        return found.status.migration is None or found.status.migration.uid != item.metadata.uid
 
     async def _write(self, status: MigrationStatus, key: str, item: VirtualMachineMigration, caches: Caches) -> bool:
         written = await patch_status(self._client, MIGRATIONS, item.metadata, codec.merge_patch_of(status))

@@ -34,7 +34,7 @@ _QUIET: Final = 1.5
 _WATCHED: Final = 3.0
 """Seconds for which a settled run is watched: nothing may be written."""
 _FUTILE: Final = 3
-"""Writes that the server may have to refuse meanwhile: whose watch is silent cannot know that all is done."""
+"""Writes of one object that the server may have to refuse meanwhile: a silent watch does not tell that all is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,9 @@ class _Play:
         await asyncio.sleep(_WATCHED)
         late = self._proxy.writes[quiet:]
         problem = "".join(f"{call} was carried out after all had settled; " for call in late if call.committed)
-        if len(late) > _FUTILE:
-            problem += f"{len(late)} writes were sent in vain after all had settled"
+        for name, futile in Counter(call.name for call in late).items():
+            if futile > _FUTILE:
+                problem += f"{futile} writes of {name} were sent in vain after all had settled; "
         return self._ran(problem, at=at, evidence=self._evidence(settled))
 
     def _evidence(self, settled: int) -> Evidence:

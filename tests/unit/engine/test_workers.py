@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import structlog
 
-from controller.engine.workers import Outcome, Result, Workers
+from controller.engine.workers import CONFLICT_PATIENCE, Outcome, Result, Workers
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
 from tests.unit.engine.builders import new_queue, settle
@@ -77,14 +77,13 @@ def conflict() -> errors.ConflictError:
 
 
 FAILURES: list[Callable[[], Exception]] = [
-    conflict,
     lambda: errors.TransportError("reset"),
     lambda: errors.ServerError(500, "InternalError", "no"),
     lambda: ZeroDivisionError("a defect"),
 ]
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=["conflict", "transport", "server", "defect"])
+@pytest.mark.parametrize("failure", FAILURES, ids=["transport", "server", "defect"])
 async def test_a_key_whose_reconcile_fails_comes_back_with_backoff(failure: Callable[[], Exception]) -> None:
     """After 5, 10 and 20 ms, whatever was raised; success then ends it and clears the count."""
     shop = Shop(a=[failure(), failure(), failure()])
@@ -109,12 +108,24 @@ async def test_a_server_that_asks_for_time_gets_it_within_reason(wanted: float |
     await shop.close()
 
 
+async def test_after_a_conflict_a_key_waits_for_news() -> None:
+    """Another try before the watch has brought what was written first would meet it again."""
+    shop = Shop(a=[conflict(), conflict()])
+    shop.queue.add("a")
+    await asyncio.sleep(0.2)
+    shop.queue.add("a", "VM changed")
+    await asyncio.sleep(3600)
+
+    assert shop.begun[:3] == [("a", 0), ("a", 0.2), ("a", CONFLICT_PATIENCE)]
+    await shop.close()
+
+
 async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     """It is logged for debugging only; another failure is a warning, and a defect has its traceback."""
     shop = Shop(a=[conflict()], b=[errors.TransportError("reset")], c=[ZeroDivisionError("a defect")])
     for key in "abc":
         shop.queue.add(key)
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.5)
     conflict_line, failure_line, defect_line = capsys.readouterr().out.splitlines()
 
     assert "level=debug" in conflict_line

@@ -352,6 +352,22 @@ async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Clust
     assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMDeleted")
 
 
+async def test_a_vm_that_is_gone_has_not_lost_its_claim(cluster: Cluster) -> None:
+    """A process whose list of VMs is from before the claim says what became of the VM, not of the claim."""
+    process = await running(cluster)
+    late = Process(cluster)
+    cluster.migrate()
+    for _ in range(4):
+        process.deliver()
+        await process.step()
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    cluster.finish_deletions()
+    late.deliver(withhold=VIRTUAL_MACHINES.plural)
+    await late.step()
+    await late.settle()
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMDeleted")
+
+
 # --- evictions ---------------------------------------------------------------------------------------------------
 
 
