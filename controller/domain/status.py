@@ -206,6 +206,8 @@ def new_steps(status: VMStatus, incarnation: int, pod: Pod, now: str) -> tuple[S
     if same_life and told == pod_phase(pod):
         return ()
     reached = _PROGRESS.get(told, 0) if same_life else 0
+    if _PROGRESS[pod_phase(pod)] < reached:
+        reached = 0  # no pod goes back: the one that was told of is gone, and somebody took the memory of it away
     return tuple(step for step in pod_steps(pod, now) if _PROGRESS[step.phase] > reached)
 
 

@@ -311,6 +311,18 @@ async def test_a_hidden_pod_is_found_although_the_spec_is_invalid(cluster: Clust
     assert (cluster.status()["phase"], len(cluster.live())) == ("Running", 1)
 
 
+async def test_a_pod_whose_memory_was_taken_away_has_a_history_of_its_own(cluster: Cluster) -> None:
+    """The next one in the same life begins where pods begin."""
+    process = await running(cluster)
+    known = {key: value for key, value in cluster.status().items() if key != "podUID"}
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", known)
+    cluster.cordon("node-1")
+    await process.settle()
+    phase, history = cluster.status()["phase"], cluster.status()["conditions"]
+    assert (phase, history[-1]["type"]) == ("Scheduling", "PhaseScheduling")
+
+
 async def test_of_two_processes_acting_at_once_one_pod_counts(cluster: Cluster) -> None:
     """The guarded status names it; any other is deleted by the next reconcile."""
     one, other = Process(cluster), Process(cluster)
