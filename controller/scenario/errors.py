@@ -72,6 +72,14 @@ class NotGoneError(SimulatorError):
         super().__init__(f"not all is gone after {deadline:g} s, run it again: {listed(self.left)} left")
 
 
+class KeptError(SimulatorError):
+    """What the API server would not delete is left, and the nodes with it; `kept` maps each object to the reason."""
+
+    def __init__(self, kept: Mapping[str, str]) -> None:
+        self.kept = dict(kept)
+        super().__init__(f"not everything may be deleted, run it again when it may: {reasons(self.kept)}")
+
+
 def reasons(waiting: Mapping[str, str]) -> str:
     """Say in one line what waits, and for what; what waits for the same is told together."""
     together: dict[str, list[str]] = {}

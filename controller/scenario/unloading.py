@@ -1,8 +1,8 @@
 """Unloading: remove the VMs and nodes that carry a fleet's label, and wait until they and the VMs' pods are gone.
 
 Guarantees: idempotent; nothing without the label is touched, and every delete is for the very object that was seen
-(UID); nodes go last, since KWOK finishes no deletion of a pod on a node it does not know; no wait outlasts the
-deadline, and what is left then is named.
+(UID); what may not be deleted stops nothing else; nodes go last, if no VM is left, since KWOK finishes no deletion of a
+pod on a node it does not know; no wait outlasts the deadline, and what is left then is named.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from controller.domain import names
 from controller.domain.objects import Node, VirtualMachine
 from controller.engine.listing import everything
 from controller.engine.store import HasMetadata
-from controller.kube.errors import ConflictError, NotFoundError
+from controller.kube.errors import ConflictError, NotFoundError, StatusError
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.operations.api import Api
 from controller.operations.watching import View, watching
-from controller.scenario.errors import NotGoneError
+from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.fleet import selector
 from controller.scenario.parallel import each, patiently
 
@@ -54,7 +54,8 @@ async def unload(client: Api, fleet: str, *, report: Callable[[Removal], None], 
     `report` is called as things go. VMs of others that run on the fleet's nodes are moved by the controller when
     these nodes go.
 
-    Raises NotGoneError after the deadline, and the KubeErrors of requests that will not succeed by waiting.
+    Raises NotGoneError after the deadline, KeptError if the API server would not delete some and the rest is gone, and
+    the KubeErrors of reads that will not succeed by waiting.
     """
     unloading = _Unload(client, fleet, report)
     try:
@@ -73,6 +74,8 @@ class _Unload:
         self._report = report
         self._rng = Random()  # noqa: S311 - spreads retries
         self._total = 0
+        # What the API server would not delete, by UID.
+        self._kept: dict[str, StatusError] = {}
         self.left: tuple[str, ...] = ("what the API server has not told",)
 
     async def run(self) -> Removed:
@@ -130,16 +133,18 @@ class _Unload:
             while True:
                 if deleting.done():
                     deleting.result()  # raises what ended it
-                uids = there()
+                uids = there() - self._kept.keys()
                 self.left = tuple(name for uid, name in ours.items() if uid in uids)
                 self._report(Removal(self._total - len(self.left) - later, self._total))
                 if not self.left and deleting.done():
-                    return
+                    break
                 await view.change(_TICK)
                 await asyncio.sleep(_PACE)
         finally:
             deleting.cancel()
             await asyncio.gather(deleting, return_exceptions=True)
+        if self._kept:
+            raise KeptError({ours[uid]: str(error) for uid, error in self._kept.items()})
 
     async def _delete(self, resource: Resource[T], item: T) -> None:
         metadata = item.metadata
@@ -151,6 +156,8 @@ class _Unload:
             await patiently(request, rng=self._rng)
         except (NotFoundError, ConflictError):  # gone, or another object's name now
             return
+        except StatusError as error:
+            self._kept[metadata.uid] = error
 
 
 def _uids(objects: Iterable[HasMetadata]) -> set[str]:

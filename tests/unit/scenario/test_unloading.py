@@ -9,7 +9,7 @@ import pytest
 from controller.domain import names
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
-from controller.scenario.errors import NotGoneError
+from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.unloading import Removal, Removed, unload
 from tests.unit.scenario.api import Api, pod_of
 
@@ -137,9 +137,12 @@ async def test_without_our_resources_the_nodes_go() -> None:
     assert await unloaded(api) == Removed((), ("n-1",))
 
 
-async def test_a_refused_delete_ends_it() -> None:
-    """A person has to know."""
+async def test_what_may_not_be_deleted_is_named_and_stops_nothing_else() -> None:
+    """But nodes stay, on which it may run."""
     api = loaded()
-    api.faults["DELETE vm-1"] = [errors.ForbiddenError(403, "Forbidden", "may not delete")]
-    with pytest.raises(errors.ForbiddenError, match="may not delete"):
+    api.faults["DELETE vm-1"] = [errors.ForbiddenError(403, "Forbidden", "it is protected")]
+    with pytest.raises(KeptError, match="VM default/vm-1: it is protected") as error:
         await unloaded(api)
+    assert list(error.value.kept) == ["VM default/vm-1"]
+    assert api.names(VIRTUAL_MACHINES.plural) == ["strange-vm", "vm-1"]
+    assert "n-1" in api.names(NODES.plural)
