@@ -37,6 +37,8 @@ KEPT: Final = 5
 """Finished migrations kept for each VM, as KubeVirt keeps them."""
 FIRST_BACKOFF: Final = 20.0
 LONGEST_BACKOFF: Final = 3600.0
+_NODE_PATIENCE: Final = 10.0
+"""Seconds after which a lost node is looked for again: its return is no news of the VM."""
 _PRIORITIES: Final = {"system-critical": 0, "user-triggered": 1, "system-maintenance": 2}
 
 
@@ -95,7 +97,7 @@ class MigrationView:
     """What the caches show of one VM and one of its migrations.
 
     `preflight` is the answer for a pending migration whose VM could move (None: yes); it is asked for lazily, since it
-    costs most. `backoff` is in seconds.
+    costs most. `backoff` is in seconds. `node_back`: the node whose loss a record tells of is there again.
     """
 
     migration: VirtualMachineMigration
@@ -104,6 +106,7 @@ class MigrationView:
     now: datetime
     preflight: Refused | None = None
     backoff: float = 0.0
+    node_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +287,20 @@ class _Move:
         target = _pod_of(self.view.pods, now)
         if target is None or target is source or target.done:
             phase = MigrationPhase.TERMINATING if now <= incarnation else MigrationPhase.SCHEDULING
-            return self._progress(phase, claim, source, None)
+            progress = self._progress(phase, claim, source, None)
+            return self._unless_spared(progress, source) if source is not None else progress
         if target.status.phase == "Running":
             return MigrationPlan(self._succeed(claim, source, target).actions[:1])
         phase = MigrationPhase.STARTING if target.spec.node_name is not None else MigrationPhase.SCHEDULING
         return self._progress(phase, claim, source, target)
+
+    def _unless_spared(self, progress: MigrationPlan, source: Pod) -> MigrationPlan:
+        """Follow a pod on its way out, unless its node came back first, so that nobody removes it."""
+        if self.migration.spec.reason != records.NODE_LOST or source.terminating:
+            return progress
+        if self.view.node_back:
+            return self._fail(Reason.CANCELLED, "The node came back before its pod was removed")
+        return MigrationPlan(progress.actions, requeue_after=_NODE_PATIENCE)
 
     def _renewed(self, vm: VirtualMachine) -> bool:
         """Whether this is not the VM whose pod was evicted, but one that was made anew under its name."""

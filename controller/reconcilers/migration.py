@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from controller.domain import capacity, events, launcher, migration
+from controller.domain import capacity, events, launcher, migration, names
 from controller.domain.migration import ClaimVM, ConfirmClaimLost, MigrationView, Reason, Refused, WriteMigration
 from controller.domain.objects import (
     Claim,
@@ -161,7 +161,8 @@ class MigrationReconciler:
     ) -> MigrationView:
         now = self._now()
         if vm is None or not migration.wants_preflight(item, vm):
-            return MigrationView(item, vm, pods, now)
+            lost = item.metadata.annotations.get(names.SOURCE_NODE) if item.spec.record_of is not None else None
+            return MigrationView(item, vm, pods, now, node_back=self._nodes.get(f"/{lost}") is not None)
         backoff = migration.backoff(known, now)
         # Who may not know the nodes leaves all to the scheduler.
         refused = await self._preflight(item, vm) if backoff <= 0 and self._nodes.filled else None

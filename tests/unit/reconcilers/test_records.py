@@ -101,3 +101,17 @@ async def test_the_record_of_a_vm_that_was_made_anew_under_its_name_ends(cluster
     await process.settle()
     assert told(cluster) == [("Evicted", "Failed")]
     assert cluster.status()["phase"] == "Running"
+
+
+async def test_a_node_that_comes_back_in_time_ends_the_record_of_its_loss(cluster: Cluster) -> None:
+    """The pod was told to be lost and is not: it stays, and nothing waits for its end."""
+    process = await running(cluster)
+    cluster.remove(NODES, "/node-1")
+    process.deliver()
+    cluster.faults.append(Fault("delete", PODS.plural, LOST, commit=False))
+    await process.step()
+    assert [reason for reason, _ in told(cluster)] == ["NodeLost"]
+    cluster.add_node("node-1")
+    await process.settle(patience=5)
+    assert told(cluster) == [("NodeLost", "Failed")]
+    assert (cluster.status()["nodeName"], cluster.status()["incarnation"]) == ("node-1", 0)
