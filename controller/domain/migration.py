@@ -191,9 +191,9 @@ def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
     claim = vm.status.migration
     if claim is None:
         return MigrationPlan()
-    if not vm.spec.running:
-        return MigrationPlan((ClaimVM(None),))
     target = _pod_of(pods, claim.source_incarnation + 1)
+    if not vm.spec.running or (target is None and _is_spoiled(vm)):
+        return MigrationPlan((ClaimVM(None),))
     unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
         target is None or target.spec.node_name is None
     )
@@ -229,6 +229,11 @@ def _movable(vm: VirtualMachine) -> bool:
         and vm.status.incarnation is not None
         and vm.status.node_name is not None
     )
+
+
+def _is_spoiled(vm: VirtualMachine) -> bool:
+    """Whether nothing can be made of the VM's spec, so that no pod is to come."""
+    return any(found.type == status.INVALID_SPEC for found in vm.status.conditions)
 
 
 def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
@@ -355,7 +360,7 @@ class _Move:
         incarnation = vm.status.incarnation or 0
         source = _pod_of(self.view.pods, claim.source_incarnation)
         if incarnation <= claim.source_incarnation:
-            if source is None and any(found.type == status.INVALID_SPEC for found in vm.status.conditions):
+            if source is None and _is_spoiled(vm):
                 return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
             return MigrationPlan()  # the VM reconciler has its turn
         target = _pod_of(self.view.pods, claim.source_incarnation + 1)

@@ -332,6 +332,21 @@ async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(c
     assert "migration" not in cluster.status()
 
 
+async def test_a_deleted_migration_frees_a_vm_whose_spec_turned_invalid(cluster: Cluster) -> None:
+    """The target can never be made, so its rollback is not waited for."""
+    process = await running(cluster)
+    cluster.migrate()
+    for _ in range(4):
+        process.deliver()
+        await process.step()
+    assert cluster.status()["incarnation"] == 1
+    cluster.apply_vm(cpu="plenty")
+    cluster.remove(MIGRATIONS, "default/m-1")
+    await process.settle()
+    assert cluster.status()["phase"] == "Failed"
+    assert "migration" not in cluster.status()
+
+
 async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Cluster) -> None:
     """The source took its time to go, and the VM went meanwhile; the watch of VMs is late."""
     process = await running(cluster)
