@@ -82,6 +82,8 @@ class VMReconciler:
         self._crowd = Crowd(monotonic)
         # The pods that were seen, while the status that tells of them waits.
         self._seen: dict[str, str] = {}
+        # The VMs whose status waits, as they were when that was decided.
+        self._parked: dict[str, VirtualMachine] = {}
         self._evictions = Evictions(client, self._consistency)
         for cache in caches.values():
             cache.vms.listen(self._vm_changed)
@@ -128,20 +130,30 @@ class VMReconciler:
         namespace, _, _ = key.partition("/")
         caches = self._caches_of(namespace)
         pods = caches.pods.by_index(key)
-        view = domain.View(self._vm(key, caches), pods, self._lost_nodes(pods))
+        vm = self._vm(key, caches)
+        view = domain.View(vm, pods, self._lost_nodes(pods))
         await self._evictions.record(key, view, caches.migrations)
-        if view.vm is None and not view.pods:
+        if vm is None and not pods:
             self._forget(key)
             return Result()
         if key in self._foreign:
             return Result()
+        if (wait := self._still_waits(key, view)) > 0:
+            return Result(requeue_after=wait)
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
+        return await self._carry_out(plan, key, vm, namespace, caches)
+
+    async def _carry_out(
+        self, plan: domain.Plan, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
+    ) -> Result:
+        """Do a plan's actions in order, up to a status that may wait or a guard that says no."""
         wait = self._put_off(key, plan)
         for action in plan.actions:
-            if wait > 0 and isinstance(action, domain.WriteStatus) and action.status.pod_uid is not None:
+            if wait > 0 and vm is not None and isinstance(action, domain.WriteStatus) and action.status.pod_uid:
                 self._seen[key] = action.status.pod_uid
+                self._parked[key] = vm
                 return Result(requeue_after=wait)
-            if not await self._carry_out(action, key, view.vm, namespace, caches):
+            if not await self._act(action, key, vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
         return Result(retry=True) if self._evictions.untold(key) else Result(requeue_after=plan.requeue_after)
 
@@ -152,6 +164,14 @@ class VMReconciler:
             return None
         self._gone.pop(key, None)
         return vm
+
+    def _still_waits(self, key: str, view: domain.View) -> float:
+        """Return for how long there is nothing to decide: the same VM's same pod is still on its way."""
+        if view.vm is None or view.vm is not self._parked.get(key) or len(view.pods) != 1 or view.lost_nodes:
+            return 0.0
+        [pod] = view.pods
+        same = pod.metadata.uid == self._seen.get(key)
+        return self._crowd.wait(key) if same and status.progressing(pod) else 0.0
 
     def _put_off(self, key: str, plan: domain.Plan) -> float:
         """Return the seconds for which the status may wait."""
@@ -173,6 +193,7 @@ class VMReconciler:
         self._foreign.discard(key)
         self._crowd.forget(key)
         self._seen.pop(key, None)
+        self._parked.pop(key, None)
         self._refusals.pop(key, None)
         self._tried.discard(key)
         self._uncertain.pop(key, None)
@@ -198,7 +219,7 @@ class VMReconciler:
             del self._uncertain[key]
         return max(0.0, remaining)
 
-    async def _carry_out(  # noqa: PLR0911 - one way out per kind of action
+    async def _act(  # noqa: PLR0911 - one way out per kind of action
         self, action: domain.Action, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
     ) -> bool:
         """Do one action; return False if its guard ended the plan."""
@@ -354,6 +375,7 @@ class VMReconciler:
             self._gone[key] = vm.metadata.uid
             return
         self._seen.pop(key, None)
+        self._parked.pop(key, None)
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
         for event in events.transitions(vm.status, action.status):
             self._record(vm.metadata, event)
