@@ -15,6 +15,7 @@ from controller.domain.launcher import LauncherPolicy, Placement, Shares
 from controller.domain.objects import Node, Pod, Taint
 from controller.domain.ratio import QuantityError, parse_quantity
 
+_ZERO: Final = Decimal(0)
 _REPELLING: Final = ("NoSchedule", "NoExecute")
 
 
@@ -47,12 +48,12 @@ def of_vm(spec: Shares, policy: LauncherPolicy) -> Amount:
 
 def of_pod(pod: Pod) -> Amount:
     """Return what any pod requests."""
-    requests = [container.resources.requests for container in pod.spec.containers]
-    return Amount(
-        sum((_quantity(request.cpu) for request in requests), Decimal(0)),
-        sum((_quantity(request.memory) for request in requests), Decimal(0)),
-        1,
-    )
+    cpu = memory = _ZERO
+    for container in pod.spec.containers:
+        requests = container.resources.requests
+        cpu += _quantity(requests.cpu)
+        memory += _quantity(requests.memory)
+    return Amount(cpu, memory, 1)
 
 
 def allocatable(node: Node) -> Amount:
@@ -72,9 +73,9 @@ def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
 
 def _quantity(text: str | None) -> Decimal:
     try:
-        return parse_quantity(text) if text is not None else Decimal(0)
+        return parse_quantity(text) if text is not None else _ZERO
     except QuantityError:
-        return Decimal(0)
+        return _ZERO
 
 
 def eligible(node: Node, policy: LauncherPolicy, placement: Placement) -> bool:

@@ -46,6 +46,15 @@ def of(pod: Pod | None) -> Contribution | None:
     )
 
 
+def same(old: Pod, new: Pod) -> bool:
+    """Whether what a pod adds is the same for sure, told without reading either."""
+    return (
+        old.status.phase == new.status.phase
+        and old.spec == new.spec
+        and old.metadata.annotations == new.metadata.annotations
+    )
+
+
 def _used(pod: Pod, annotation: str, requested: str, maximum: Decimal) -> Decimal:
     """Return what the annotation says, else what was requested; 0 if somebody spoiled both."""
     annotations = pod.metadata.annotations

@@ -78,8 +78,11 @@ def _vm_changed(add: Add, old: VirtualMachine | None, new: VirtualMachine | None
 
 
 def _pod_changed(add: Add, old: Pod | None, new: Pod | None) -> None:
-    for key in {vm_key(pod) for pod in (old, new) if pod is not None}:
-        if key is not None:
+    pods = [pod for pod in (new, old) if pod is not None]
+    if len(pods) > 1 and pods[0].metadata.owner_references == pods[1].metadata.owner_references:
+        pods.pop()  # as nearly always: its VM is the same
+    for pod in pods:
+        if (key := vm_key(pod)) is not None:
             add(key, f"pod {_what(old, new)}")
 
 

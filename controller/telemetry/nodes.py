@@ -65,6 +65,8 @@ class NodeMetrics:
             yield "".join(lines)
 
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
+        if old is not None and new is not None and usage.same(old, new):
+            return
         before, after = usage.of(old), usage.of(new)
         if before == after:
             return
