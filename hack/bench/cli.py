@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from controller.telemetry import logs
+from hack import signals
 from hack.bench import chart, contestants, machine, plan, table, verdicts
 from hack.bench.errors import BenchError
 from hack.bench.figures import Results
@@ -32,10 +32,7 @@ def main() -> None:
     """Run the benchmark and exit."""
     order = _parse()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
-    # A polite kill is an interrupt: everything is stopped on the way out. Who runs in the background ignores
-    # interrupts otherwise.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signals.end_as_interrupted()
     try:
         plan.run(order)
     except ControlPlaneError as error:

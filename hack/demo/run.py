@@ -29,7 +29,7 @@ from controller.kube.client import Client
 from controller.kube.errors import KubeError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.telemetry import logs
-from hack import command
+from hack import command, signals
 from hack.controlplane.binaries import find_kubectl
 from hack.controlplane.errors import ControlPlaneError
 from hack.controlplane.plane import ControlPlane, default_sources
@@ -62,8 +62,7 @@ def main() -> None:
     """Run the demonstration and exit."""
     arguments = _parse()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
-    # A polite kill is an interrupt: everything is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signals.end_as_interrupted()
     try:
         with _cluster(arguments) as cluster:
             code = asyncio.run(_demonstrate(cluster, arguments))

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from controller.kube.errors import KubeError
 from controller.telemetry import logs
+from hack import signals
 from hack.controlplane.errors import ControlPlaneError
 from hack.drills import chart, cluster
 from hack.drills.errors import DrillError
@@ -39,8 +40,7 @@ def main() -> None:
     """Run a drill and exit."""
     order = _parse()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
-    # A polite kill is an interrupt: everything is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signals.end_as_interrupted()
     try:
         order.reports.mkdir(parents=True, exist_ok=True)
         with _cluster(order) as where:
