@@ -253,12 +253,12 @@ class VMReconciler:
         if vm.metadata.uid != action.uid:
             return True
         if caches.vms.get(key) is None and caches.vms.has_reached(vm.metadata.resource_version):
-            # The cache is not late: this VM is outside of what we watch, and so are its pods, to us.
-            self._foreign.add(key)
-            # Except what we made for it before we knew: whether that counts is for its new class to say.
+            # The cache is not late: this VM is outside of what we watch, and so are its pods, to us, except what we
+            # made for it before we knew: whether that counts is for its new class to say.
             for pod in caches.pods.by_index(key):
                 if _made_for(vm, pod):
                     await self._reveal(vm, pod)
+            self._foreign.add(key)
         return False
 
     async def _pod_gone(self, name: str, vm: VirtualMachine) -> bool:

@@ -188,6 +188,16 @@ async def started_unseen(cluster: Cluster) -> tuple[Process, Process]:
     return old, new
 
 
+async def create_late(cluster: Cluster) -> None:
+    """Carry out what the old class's process sent for the life before this one, long ago."""
+    life = cluster.status()["incarnation"] - 1
+    vm = msgspec.convert(cluster.vm(), VirtualMachine)
+    before = msgspec.structs.replace(vm, metadata=msgspec.structs.replace(vm.metadata, labels={}))
+    shares = launcher.requested(before)
+    late = launcher.manifest(before, life, shares, shares, LauncherPolicy())
+    await cluster.create(PODS, late, namespace="default", server_deadline=CREATE_DEADLINE)
+
+
 async def test_who_was_not_told_of_the_new_class_makes_no_second_pod(cluster: Cluster) -> None:
     """What the watches have not shown, a live read before the create does."""
     old, new = await started_unseen(cluster)
@@ -216,14 +226,18 @@ async def test_a_refused_create_is_not_tried_again_for_a_vm_of_another_class(clu
 async def test_a_pod_that_the_old_class_made_too_late_is_handed_over_and_goes(cluster: Cluster) -> None:
     """A create that passed every check long ago: its pod is shown to the new class, which deletes it."""
     old, new = await started_unseen(cluster)
-    life = cluster.status()["incarnation"] - 1
-    vm = msgspec.convert(cluster.vm(), VirtualMachine)
-    before = msgspec.structs.replace(vm, metadata=msgspec.structs.replace(vm.metadata, labels={}))
-    shares = launcher.requested(before)
-    late = launcher.manifest(before, life, shares, shares, LauncherPolicy())
-    await cluster.create(PODS, late, namespace="default", server_deadline=CREATE_DEADLINE)
+    await create_late(cluster)
     assert len(cluster.live()) == 2
 
+    await settle(old, new)
+    assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
+
+
+async def test_a_hand_over_that_fails_is_tried_again(cluster: Cluster) -> None:
+    """Who knows that a VM is another's is not done before its pod is."""
+    old, new = await started_unseen(cluster)
+    await create_late(cluster)
+    cluster.faults.append(Fault("patch", PODS.plural, errors.ServerError(500, "InternalError", "no"), commit=False))
     await settle(old, new)
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
