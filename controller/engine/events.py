@@ -113,9 +113,10 @@ class Recorder:
             waiting = False
             stamp = int(now.timestamp() * 1_000_000)
             name = f"{regarding.name}.{stamp:x}{next(self._serial) % 4096:03x}"
-            self._series[key] = series = _Series(event, regarding, name, now)
-            if len(self._series) > self._max_series:
-                self._series.popitem(last=False)
+            # Of the object only its identity is kept: the rest of it would live for as long as the series.
+            subject = ObjectMeta(name=regarding.name, namespace=regarding.namespace, uid=regarding.uid)
+            self._series[key] = series = _Series(event, subject, name, now)
+            self._forget(now)
         if waiting:
             return
         if len(self._pending) >= MAX_PENDING:
@@ -124,6 +125,15 @@ class Recorder:
             return
         self._pending.append(key)
         self._wake.set()
+
+    def _forget(self, now: datetime) -> None:
+        """Forget the series that nothing can be added to any more, and the oldest beyond what is kept."""
+        while self._series:
+            key, oldest = next(iter(self._series.items()))
+            over = now - oldest.last > SERIES_MEMORY and oldest.seen == oldest.written
+            if not over and len(self._series) <= self._max_series:
+                return
+            del self._series[key]
 
     async def run(self) -> None:
         """Write what was recorded until cancelled."""

@@ -173,6 +173,17 @@ async def test_memory_of_series_is_bounded() -> None:
         assert [uid for uid, _ in recorder._series] == [f"uid-vm-{n}" for n in range(10, 30)]
 
 
+async def test_a_series_that_is_over_is_forgotten() -> None:
+    """Who makes and deletes VMs all day does not fill the memory with what was once said of them."""
+    server = Server()
+    async with recording(server) as recorder:
+        for n in range(30):
+            recorder.record(vm(f"vm-{n}"), STARTED)
+        await asyncio.sleep(361)
+        recorder.record(vm("late"), STARTED)
+        assert [uid for uid, _ in recorder._series] == ["uid-late"]
+
+
 async def test_a_refused_event_is_dropped_and_the_next_one_written() -> None:
     """A namespace that is being deleted takes no events; that is nobody's problem."""
     server = Server()
