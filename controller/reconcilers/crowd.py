@@ -1,8 +1,8 @@
 """Who is on the way to Running, and for how long what is told of them may wait.
 
 Guarantees: a few VMs at a time are told of at once, phase by phase; under a burst, in which most pods run by the time
-somebody looks, a status waits for as long as the crowd takes at the pace at which VMs arrived lately, so that one write
-tells all phases; it never waits longer than `PATIENCE`.
+somebody looks, a status waits for twice as long as the crowd takes at the pace at which VMs arrived lately, so that one
+write tells all phases; it never waits longer than `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ PATIENCE: Final = 30.0
 """Seconds for which a status waits at most."""
 USUAL_PACE: Final = 0.02
 """Seconds from one VM's arrival to the next one's, until that is measured."""
+ALLOWANCE: Final = 2
+"""How much longer than the crowd takes by that pace: pods do not arrive in the order in which they were made."""
 _MEASURED: Final = 32
 """Arrivals by which the pace is measured, at most."""
 _TOO_FEW: Final = 8
@@ -41,7 +43,7 @@ class Crowd:
             self._arrivals.clear()
             return 0.0
         # Those ahead of this VM arrive, and the crowd shrinks; its own time is what the crowd was to take.
-        until = max(until, since + min(PATIENCE, crowd * self._pace()))
+        until = max(until, since + min(PATIENCE, ALLOWANCE * crowd * self._pace()))
         self._waits[key] = (since, until)
         return until - now
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.kube.resources import PODS
-from controller.reconcilers.crowd import PATIENCE, UNHURRIED, USUAL_PACE, Crowd
+from controller.reconcilers.crowd import ALLOWANCE, PATIENCE, UNHURRIED, USUAL_PACE, Crowd
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 STATUS_WRITE = "patch virtualmachines/status"
@@ -66,7 +66,7 @@ async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
     cluster = cluster_of(CROWD)
     process = Process(cluster)
     await act(process)
-    time = USUAL_PACE * (CROWD - UNHURRIED)
+    time = ALLOWANCE * USUAL_PACE * (CROWD - UNHURRIED)
     cluster.pass_time(time - 0.1)
     await act(process)
     early = status_writes(cluster)
@@ -148,7 +148,7 @@ class Clock:
 
 
 def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
-    """Twenty VMs arrive, four a second: the last of a hundred behind them has 25 s."""
+    """Twenty VMs arrive, eight a second: the last of a hundred behind them has twice 12.5 s."""
     clock = Clock()
     crowd = Crowd(clock)
     for number in range(20):
@@ -156,9 +156,9 @@ def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
     for number in range(100 + UNHURRIED):
         crowd.wait(f"vm-{number}")
     for number in range(20):
-        clock.now += 0.25
+        clock.now += 0.125
         crowd.arrived(f"first-{number}")
-    assert crowd.wait("new") == pytest.approx(101 * 0.25)
+    assert crowd.wait("new") == pytest.approx(ALLOWANCE * 101 * 0.125)
 
 
 def test_a_status_waits_no_longer_than_the_patience() -> None:

@@ -20,6 +20,7 @@ const (
 	unhurried = 16
 	patience  = 30 * time.Second
 	usualPace = 20 * time.Millisecond
+	allowance = 2
 	measured  = 32
 	tooFew    = 8
 )
@@ -203,7 +204,7 @@ func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Dura
 		r.arrivals = r.arrivals[:0]
 		return 0
 	}
-	if until := its.since.Add(min(patience, time.Duration(crowd)*r.pace())); until.After(its.until) {
+	if until := its.since.Add(min(patience, allowance*time.Duration(crowd)*r.pace())); until.After(its.until) {
 		its.until = until
 		r.waits[key] = its
 	}
