@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Any
+
+import structlog
 
 # Plugins call `get_event_loop` before synchronous tests, of any folder; without this it makes a loop that nobody
 # closes, and a later test fails of the warning. So it is done when tests are collected, before any of them runs.
@@ -13,3 +16,14 @@ asyncio.set_event_loop(None)
 # would inherit that: their Ctrl-C would be lost.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A logger that is cached on its first use keeps the standard error of the test in which that was, which is closed by
+# the next one: whoever logs then, a reflector say, dies of it.
+_configure = structlog.configure
+
+
+def _configure_uncached(**wanted: Any) -> None:
+    _configure(**{**wanted, "cache_logger_on_first_use": False})
+
+
+setattr(structlog, "configure", _configure_uncached)  # noqa: B010 - for every module that looks it up
