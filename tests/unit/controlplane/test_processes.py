@@ -78,6 +78,10 @@ def start(layout: Layout) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
         program.symlink_to("/bin/sleep")
         process = subprocess.Popen([program, "600"])
         started.append(process)
+        # Popen returns when a pipe closes in the exec, which is a moment before the kernel shows the new arguments.
+        arguments = Path(f"/proc/{process.pid}/cmdline")
+        while arguments.exists() and not arguments.read_bytes():
+            time.sleep(0.001)
         return process
 
     yield start_component
