@@ -15,6 +15,7 @@ Actions of a plan run in order; a guard that does not hold ends the plan, and a 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -143,28 +144,24 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
         return NOTHING
     evacuation = _evacuate(view)
     if vm is None:
-        return Plan(evacuation) if evacuation else _collect(view.pods)
-    own, strangers = _divided(vm, view.pods)
+        return Plan(evacuation or _leftovers(view.pods, "its VM is gone"))
+    own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
     if leaving:
         return Plan(evacuation or _deletions(own, "its VM is being deleted"))
+    strangers = tuple(pod for pod in view.pods if not pod.belongs_to(vm)) if len(own) < len(view.pods) else ()
     life = _Life(vm, own, strangers, policy, circumstances)
     # What is taken away without grace must be known to have been there, or its name would be used again.
     return Plan(life.acknowledge() or evacuation) if evacuation else life.plan()
 
 
-def _divided(vm: VirtualMachine, pods: tuple[Pod, ...]) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
-    """Return the VM's own pods, and those of others that had its name."""
-    strangers = tuple(pod for pod in pods if not pod.belongs_to(vm))
-    return (tuple(pod for pod in pods if pod not in strangers), strangers) if strangers else (pods, ())
-
-
-def _collect(pods: tuple[Pod, ...]) -> Plan:
-    """No VM: what it left behind goes, once a live read agrees that it is gone."""
-    actions: list[Action] = []
-    for pod in pods:
-        if pod.owner is not None and not pod.terminating:
-            actions += [ConfirmVMGone(pod.owner.name, pod.owner.uid), DeletePod(pod, "its VM is gone")]
-    return Plan(tuple(actions))
+def _leftovers(pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
+    """Delete what VMs left behind, each pod once a live read agrees that its VM is gone."""
+    return tuple(
+        action
+        for pod in pods
+        if pod.owner is not None and not pod.terminating
+        for action in (ConfirmVMGone(pod.owner.name, pod.owner.uid), DeletePod(pod, why))
+    )
 
 
 def _evacuate(view: View) -> tuple[Action, ...]:
@@ -218,20 +215,12 @@ class _Life:
 
     def plan(self) -> Plan:
         plan = self._next()
-        # Last, since a live read that does not agree ends the plan.
-        return dataclasses.replace(plan, actions=(*plan.actions, *self._sweep())) if self.strangers else plan
-
-    def _sweep(self) -> tuple[Action, ...]:
-        """Delete what a VM that had this name before left behind, whatever this one is about."""
-        return tuple(
-            action
-            for pod in self.strangers
-            if not pod.done and not pod.terminating and pod.owner is not None
-            for action in (
-                ConfirmVMGone(pod.owner.name, pod.owner.uid),
-                DeletePod(pod, "its VM was replaced"),
-            )
-        )
+        if not self.strangers:
+            return plan
+        # What a VM that had this name before left behind goes, whatever this one is about; last, since a live read that
+        # does not agree ends the plan.
+        swept = _leftovers((pod for pod in self.strangers if not pod.done), "its VM was replaced")
+        return dataclasses.replace(plan, actions=(*plan.actions, *swept))
 
     def _next(self) -> Plan:
         if not self.vm.spec.running:

@@ -161,8 +161,9 @@ class MigrationReconciler:
     ) -> MigrationView:
         now = self._now()
         if vm is None or not migration.wants_preflight(item, vm):
-            lost = item.metadata.annotations.get(names.SOURCE_NODE) if item.spec.record_of is not None else None
-            return MigrationView(item, vm, pods, now, node_back=self._nodes.get(f"/{lost}") is not None)
+            lost = item.metadata.annotations.get(names.SOURCE_NODE)
+            back = lost is not None and self._nodes.get(f"/{lost}") is not None
+            return MigrationView(item, vm, pods, now, node_back=back)
         backoff = migration.backoff(known, now)
         # Who may not know the nodes leaves all to the scheduler.
         refused = await self._preflight(item, vm) if backoff <= 0 and self._nodes.filled else None

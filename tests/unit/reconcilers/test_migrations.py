@@ -33,6 +33,14 @@ async def running(cluster: Cluster, *, limits: Limits | None = None) -> Process:
     return process
 
 
+async def begin_to_migrate(cluster: Cluster, process: Process) -> None:
+    """Ask for a migration, and let it come as far as it does while its source terminates."""
+    cluster.migrate()
+    for _ in range(4):
+        process.deliver()
+        await process.step()
+
+
 # --- moving ----------------------------------------------------------------------------------------------------
 
 
@@ -335,10 +343,7 @@ async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(c
 async def test_a_deleted_migration_frees_a_vm_whose_spec_turned_invalid(cluster: Cluster) -> None:
     """The target can never be made, so its rollback is not waited for."""
     process = await running(cluster)
-    cluster.migrate()
-    for _ in range(4):
-        process.deliver()
-        await process.step()
+    await begin_to_migrate(cluster, process)
     assert cluster.status()["incarnation"] == 1
     cluster.apply_vm(cpu="plenty")
     cluster.remove(MIGRATIONS, "default/m-1")
@@ -350,10 +355,7 @@ async def test_a_deleted_migration_frees_a_vm_whose_spec_turned_invalid(cluster:
 async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Cluster) -> None:
     """The source took its time to go, and the VM went meanwhile; the watch of VMs is late."""
     process = await running(cluster)
-    cluster.migrate()
-    for _ in range(4):
-        process.deliver()
-        await process.step()
+    await begin_to_migrate(cluster, process)
     [source] = cluster.live()
     assert "deletionTimestamp" in source["metadata"]
     process.deliver()
@@ -371,10 +373,7 @@ async def test_a_vm_that_is_gone_has_not_lost_its_claim(cluster: Cluster) -> Non
     """A process whose list of VMs is from before the claim says what became of the VM, not of the claim."""
     process = await running(cluster)
     late = Process(cluster)
-    cluster.migrate()
-    for _ in range(4):
-        process.deliver()
-        await process.step()
+    await begin_to_migrate(cluster, process)
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     cluster.finish_deletions()
     late.deliver(withhold=VIRTUAL_MACHINES.plural)
