@@ -5,19 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.engine.backoff import Backoff
+from tests.unit.clock import Clock
 from tests.unit.engine.builders import seeded
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
 
 BASES = [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0]
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
+from tests.unit.clock import Clock
 from tests.unit.engine.builders import seeded
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
 
 
 def test_each_failure_doubles_the_delay_up_to_the_cap() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from controller.kube.resources import PODS
 from controller.reconcilers.crowd import ALLOWANCE, PATIENCE, UNHURRIED, USUAL_PACE, Crowd
+from tests.unit.clock import Clock
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 STATUS_WRITE = "patch virtualmachines/status"
@@ -134,17 +135,6 @@ async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
     await act(process)
 
     assert cluster.status("late")["phase"] == "Scheduling"
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now
 
 
 def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:

@@ -6,16 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.engine.reflector import Relist
 from controller.telemetry.transport import ReflectorMetrics, RequestMetrics
-
-
-class Clock:
-    """A clock that stands until it is told."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
+from tests.unit.clock import Clock
 
 
 def test_requests_are_counted_by_code_method_and_host() -> None:
