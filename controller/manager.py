@@ -86,6 +86,7 @@ class Manager:
             Turns(options.limits),
             record=self._recorder(events, names.MIGRATION_KIND),
             wake=self._queues[_MIGRATIONS].add,
+            claim=vms.claim,
         )
         vms.begin()
         migrations.begin()

@@ -48,15 +48,15 @@ class View:
 class Circumstances:
     """What neither the VM nor its pods show.
 
-    `hold`: seconds during which the incarnation must not move. `seen`: UID of this incarnation's pod if it was seen,
-    but its status is not published yet.
+    `hold`: seconds during which the incarnation must not move. `seen`: the life whose pod was seen, but whose status is
+    not published yet.
     """
 
     now: datetime
     jitter: float = 0.0
     hold: float = 0.0
     create_refusal: str | None = None
-    seen: str | None = None
+    seen: int | None = None
     migrations: tuple[VirtualMachineMigration, ...] = ()
 
 
@@ -124,7 +124,8 @@ Action: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | Co
 class Plan:
     """Actions in order, and when to look again although nothing happened (seconds).
 
-    `progressing`: the pod is on its way to Running, so that what its status says now will soon be past.
+    `progressing`: the pod is on its way to Running, or the VM to the end of a migration, so that what its status says
+    now will soon be past.
     """
 
     actions: tuple[Action, ...] = ()
@@ -265,7 +266,8 @@ class _Life:
             return self._replace("The VM migrates", confirm=False)
         if not pod.done or pod.terminating:
             return Plan(
-                (*housekeeping, *self._refresh(pod), *self._publish_pod(pod)), progressing=status.progressing(pod)
+                (*housekeeping, *self._refresh(pod), *self._publish_pod(pod)),
+                progressing=status.progressing(pod) or self.vm.status.migration is not None,
             )
         failure = self._failure(pod)
         if failure != self.vm.status.start_failure:
@@ -360,10 +362,15 @@ class _Life:
     def _used_up(self) -> bool:
         """Whether this incarnation's pod was seen, so that its name must never be used again."""
         recorded = self.vm.status.incarnation == self.incarnation and self.vm.status.pod_uid is not None
-        return recorded or self.circumstances.seen is not None
+        return recorded or self._seen
+
+    @property
+    def _seen(self) -> bool:
+        """Whether this incarnation's pod was seen, although no status tells of it yet."""
+        return self.circumstances.seen is not None and self.circumstances.seen >= self.incarnation
 
     def _confirm_recorded(self) -> tuple[ConfirmPodGone, ...]:
-        recorded = self.vm.status.pod_name or (self._name(self.incarnation) if self.circumstances.seen else None)
+        recorded = self.vm.status.pod_name or (self._name(self.incarnation) if self._seen else None)
         return (ConfirmPodGone(recorded),) if recorded is not None else ()
 
     def _refresh(self, pod: Pod) -> tuple[PatchPod, ...]:

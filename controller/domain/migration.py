@@ -1,8 +1,8 @@
 """The migration state machine: delete, then create again, one step a reconcile, each step safe to repeat.
 
-It never touches a pod. It claims the VM (`status.migration`, a guarded write), and the VM reconciler, the only one
-that acts on pods, ends the claimed life and makes the next one under the claim's constraints. So the two can never
-both act on a pod. Guarantees:
+It never touches a pod. It claims the VM (`status.migration`, a guarded write, with which the claimed life ends as soon
+as that may be), and the VM reconciler, the only one that acts on pods, deletes that life's pod and makes the next one
+under the claim's constraints. So the two can never both act on a pod. Guarantees:
 
 - nothing is claimed before preflight said yes; a migration that fails before its claim leaves the VM untouched;
 - at most one migration has a VM, since the claim is one field of the VM;
@@ -359,11 +359,11 @@ class _Move:
             return self._fail(Reason.VM_STOPPED, "The VM was stopped or deleted during its migration")
         incarnation = vm.status.incarnation or 0
         source = _pod_of(self.view.pods, claim.source_incarnation)
-        if incarnation <= claim.source_incarnation:
-            if source is None and _is_spoiled(vm):
-                return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
-            return MigrationPlan()  # the VM reconciler has its turn
         target = _pod_of(self.view.pods, claim.source_incarnation + 1)
+        if incarnation <= claim.source_incarnation + 1 and source is target is None and _is_spoiled(vm):
+            return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
+        if incarnation <= claim.source_incarnation:
+            return MigrationPlan()  # the VM reconciler has its turn
         if incarnation > claim.source_incarnation + 1:
             if claim.rollback:
                 return self._fail(Reason.ROLLED_BACK, self._unplaced())

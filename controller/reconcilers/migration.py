@@ -1,21 +1,19 @@
 """The migration reconciler: claims VMs, follows their way, and never touches a pod.
 
 Its keys are VMs, so that all migrations of one VM are decided together and never two at once. Guarantees: every
-write is guarded; readings of the room on nodes are shared, so their number does not grow with who waits.
+write is guarded.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import TypeAlias
 
-import msgspec
 import structlog
 
-from controller.domain import capacity, events, launcher, migration, names
+from controller.domain import events, launcher, migration, names, preflight
 from controller.domain.migration import ClaimVM, ConfirmClaimLost, MigrationView, Reason, Refused, WriteMigration
 from controller.domain.objects import (
     Claim,
@@ -25,26 +23,28 @@ from controller.domain.objects import (
     VirtualMachine,
     VirtualMachineMigration,
 )
-from controller.domain.ratio import RatioError
 from controller.engine.consistency import ConsistencyStore
-from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
-from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.reconcilers.api import Api, patch_status
+from controller.reconcilers.room import Room
 from controller.reconcilers.sources import Caches
 from controller.reconcilers.turns import Turns
 from controller.reconcilers.vm import CACHE_PATIENCE, Record
 
 _log = structlog.get_logger(__name__)
 
-ROOM_AGE: Final = 2.0
-"""Seconds for which one reading of what pods hold on nodes is used."""
+ClaimWriter: TypeAlias = Callable[[str, VirtualMachine, Claim | None], Awaitable[str | None]]
+"""Puts a claim on the VM of a key; returns the VM's new version, or None if it is gone. Raises ConflictError."""
 
 
 class MigrationReconciler:
-    """Reconciles the migrations of VMs by the VM's key. `wake` queues a key whose turn may have come."""
+    """Reconciles the migrations of VMs by the VM's key.
+
+    `claim` writes a VM's claim, `wake` queues a key whose turn may have come.
+    """
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class MigrationReconciler:
         *,
         record: Record,
         wake: Callable[[str, str], None],
+        claim: ClaimWriter,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,12 +67,10 @@ class MigrationReconciler:
         self._turns = turns
         self._record = record
         self._wake = wake
+        self._write_claim = claim
         self._now = now
-        self._monotonic = monotonic
         self._consistency = ConsistencyStore()
-        self._room: dict[str, capacity.Amount] = {}
-        self._room_read = float("-inf")
-        self._reading = asyncio.Lock()
+        self._room = Room(client, caches, monotonic)
 
     def begin(self) -> None:
         """Take in the claims that exist, once the caches are full and before the first reconcile."""
@@ -174,54 +173,12 @@ class MigrationReconciler:
 
     async def _preflight(self, item: VirtualMachineMigration, vm: VirtualMachine) -> Refused | None:
         """Ask whether a node could hold the VM, ever and now."""
-        source = vm.status.node_name or ""
         wanted = item.spec.target_node
         if wanted is not None:
             target = self._nodes.get(f"/{wanted}")
-            if target is None:
-                return Refused(Reason.TARGET_NOT_FOUND, f"There is no node {wanted}", for_good=True)
-            if target.spec.unschedulable:
-                return Refused(Reason.TARGET_UNSCHEDULABLE, f"Node {wanted} is cordoned", for_good=True)
-        try:
-            needed = capacity.of_vm(launcher.requested(vm), self._policy)
-        except RatioError as error:
-            return Refused(Reason.VM_NOT_RUNNING, str(error), for_good=True)
-        placement = migration.placement(item, source)
-        nodes = [node for node in self._nodes if capacity.eligible(node, self._policy, placement)]
-        able = [node for node in nodes if needed.fits(capacity.allocatable(node))]
-        if not able:
-            why = f"None of {len(nodes)} eligible nodes could ever hold it" if nodes else "No node is eligible"
-            return Refused(Reason.NO_SUITABLE_NODE, f"{why} ({wanted or f'any but {source}'})", for_good=True)
-        used = await self._used(fresh=not item.status.conditions)
-        for node in able:
-            name = node.metadata.name
-            room = capacity.allocatable(node) - used.get(name, capacity.NOTHING)
-            # A VM that comes back to its own node frees its room first.
-            if needed.fits(room + needed if name == source else room):
-                return None
-        only = f"{able[0].metadata.name}, the only suitable node, has no"
-        which = only if len(able) == 1 else f"None of {len(able)} suitable nodes has"
-        return Refused(Reason.NO_ROOM, f"{which} room for it now", for_good=False)
-
-    async def _used(self, *, fresh: bool) -> Mapping[str, capacity.Amount]:
-        """Return what pods, strangers' included, hold on each node, read live.
-
-        A reading serves for two seconds, but a migration's first question is never answered by one that began before
-        it was asked. Questions asked while a reading is under way share the next one.
-        """
-        asked = self._monotonic()
-        async with self._reading:
-            good_since = asked if fresh else asked - ROOM_AGE
-            if self._room_read < good_since:
-                began = self._monotonic()
-                self._room = capacity.used_by_node(await self._assigned_pods())
-                self._room_read = began
-        return self._room
-
-    async def _assigned_pods(self) -> list[Pod]:
-        """Read the pods of every namespace that we watch."""
-        found = [await everything(self._client, PODS, namespace=namespace) for namespace in self._caches]
-        return [pod for pods in found for pod in pods]
+            if (wrong := preflight.wrong_target(wanted, target)) is not None:
+                return wrong
+        return preflight.no_room(item, vm, self._nodes, await self._room.used_for(item), self._policy)
 
     async def _carry_out(
         self,
@@ -263,12 +220,11 @@ class MigrationReconciler:
         return True
 
     async def _claim(self, claim: Claim | None, key: str, vm: VirtualMachine, caches: Caches) -> None:
-        body = {"migration": msgspec.to_builtins(claim)}
-        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, body)
-        if written is None:
+        version = await self._write_claim(key, vm, claim)
+        if version is None:
             self._end_turn(key)
             return
-        self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
+        self._consistency.wrote(key, caches.vms, version)
         if claim is None:
             self._end_turn(key)
         else:

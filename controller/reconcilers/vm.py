@@ -13,18 +13,19 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final, TypeAlias
 
+import msgspec
 import structlog
 
 from controller.domain import decide as domain
 from controller.domain import events, launcher, names, status
-from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine
+from controller.domain.objects import Claim, Node, ObjectMeta, Pod, VirtualMachine, VMStatus
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
-from controller.reconcilers.crowd import Crowd
+from controller.reconcilers.deferral import Deferral
 from controller.reconcilers.evictions import Evictions
 from controller.reconcilers.sources import Caches, vm_key
 
@@ -79,11 +80,7 @@ class VMReconciler:
         self._foreign: set[str] = set()
         # UIDs of VMs that a write found gone, until the cache shows it, too.
         self._gone: dict[str, str] = {}
-        self._crowd = Crowd(monotonic)
-        # The pods that were seen, while the status that tells of them waits.
-        self._seen: dict[str, str] = {}
-        # The VMs whose status waits, as they were when that was decided.
-        self._parked: dict[str, VirtualMachine] = {}
+        self._deferral = Deferral(monotonic)
         self._evictions = Evictions(client, self._consistency)
         for cache in caches.values():
             cache.vms.listen(self._vm_changed)
@@ -138,20 +135,37 @@ class VMReconciler:
             return Result()
         if key in self._foreign:
             return Result()
-        if (wait := self._still_waits(key, view)) > 0:
+        if (wait := self._deferral.remaining(key, view)) > 0:
             return Result(requeue_after=wait)
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
         return await self._carry_out(plan, key, vm, namespace, caches)
+
+    async def claim(self, key: str, vm: VirtualMachine, claim: Claim | None) -> str | None:
+        """Put a migration's claim on a VM, change it, or (None) take it away.
+
+        What follows from that for the status goes into the same write, if it is no more than a write that follows.
+        Returns the VM's new version, or None if it is gone. Raises ConflictError if it changed meanwhile.
+        """
+        namespace, _, _ = key.partition("/")
+        caches = self._caches_of(namespace)
+        claimed = msgspec.structs.replace(vm, status=msgspec.structs.replace(vm.status, migration=claim))
+        wanted = claimed.status
+        if self._consistency.ready(key):
+            pods = caches.pods.by_index(key)
+            view = domain.View(claimed, pods, self._lost_nodes(pods))
+            match domain.decide(view, self._policy, self._circumstances(key, caches)).actions:
+                case (domain.WriteStatus() as follows,):
+                    wanted = follows.status
+        return await self._write_status(wanted, key, vm, caches)
 
     async def _carry_out(
         self, plan: domain.Plan, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
     ) -> Result:
         """Do a plan's actions in order, up to a status that may wait or a guard that says no."""
-        wait = self._put_off(key, plan)
+        wait = self._deferral.wait(key, vm, plan)
         for action in plan.actions:
             if wait > 0 and vm is not None and isinstance(action, domain.WriteStatus) and action.status.pod_uid:
-                self._seen[key] = action.status.pod_uid
-                self._parked[key] = vm
+                self._deferral.defer(key, vm, action.status)
                 return Result(requeue_after=wait)
             if not await self._act(action, key, vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
@@ -165,21 +179,6 @@ class VMReconciler:
         self._gone.pop(key, None)
         return vm
 
-    def _still_waits(self, key: str, view: domain.View) -> float:
-        """Return for how long there is nothing to decide: the same VM's same pod is still on its way."""
-        if view.vm is None or view.vm is not self._parked.get(key) or len(view.pods) != 1 or view.lost_nodes:
-            return 0.0
-        [pod] = view.pods
-        same = pod.metadata.uid == self._seen.get(key)
-        return self._crowd.wait(key) if same and status.progressing(pod) else 0.0
-
-    def _put_off(self, key: str, plan: domain.Plan) -> float:
-        """Return the seconds for which the status may wait."""
-        if plan.progressing:
-            return self._crowd.wait(key)
-        self._crowd.arrived(key)
-        return 0.0
-
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
         if not self._nodes.filled:
             return frozenset()
@@ -191,9 +190,7 @@ class VMReconciler:
 
     def _forget(self, key: str) -> None:
         self._foreign.discard(key)
-        self._crowd.forget(key)
-        self._seen.pop(key, None)
-        self._parked.pop(key, None)
+        self._deferral.forget(key)
         self._refusals.pop(key, None)
         self._tried.discard(key)
         self._uncertain.pop(key, None)
@@ -205,7 +202,7 @@ class VMReconciler:
             jitter=self._rng.random(),
             hold=self._hold(key),
             create_refusal=self._refusals.get(key),
-            seen=self._seen.get(key),
+            seen=self._deferral.life_seen(key),
             migrations=caches.migrations.by_index(key),
         )
 
@@ -242,7 +239,7 @@ class VMReconciler:
                 self._consistency.wrote(key, caches.pods, patched.metadata.resource_version)
                 return True
             case domain.WriteStatus():
-                await self._write_status(action, key, vm, caches)
+                await self._write_status(action.status, key, vm, caches)
                 return True
 
     async def _vm_gone(self, action: domain.ConfirmVMGone, key: str, namespace: str, caches: Caches) -> bool:
@@ -368,17 +365,17 @@ class VMReconciler:
         body = {"metadata": {**guard, "labels": labels, "annotations": annotations}}
         return await self._client.merge_patch(PODS, pod.metadata.name, body, namespace=pod.metadata.namespace)
 
-    async def _write_status(self, action: domain.WriteStatus, key: str, vm: VirtualMachine, caches: Caches) -> None:
-        body = codec.merge_patch_of(action.status)
-        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, body)
+    async def _write_status(self, wanted: VMStatus, key: str, vm: VirtualMachine, caches: Caches) -> str | None:
+        """Replace the status of a VM that is still as the cache shows it; return its version, or None if it is gone."""
+        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
         if written is None:
             self._gone[key] = vm.metadata.uid
-            return
-        self._seen.pop(key, None)
-        self._parked.pop(key, None)
+            return None
+        self._deferral.told(key)
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
-        for event in events.transitions(vm.status, action.status):
+        for event in events.transitions(vm.status, wanted):
             self._record(vm.metadata, event)
+        return written.metadata.resource_version
 
 
 def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:

@@ -22,7 +22,8 @@ import msgspec
 
 from controller.domain.objects import Pod, VirtualMachine
 from controller.kube import codec
-from controller.kube.resources import VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.reconcilers.turns import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 HERE: Final = Path(__file__).parent
@@ -70,9 +71,9 @@ def crowd(count: int = BURST) -> Cluster:
     return cluster
 
 
-async def start(cluster: Cluster) -> Process:
+async def start(cluster: Cluster, limits: Limits | None = None) -> Process:
     """Let all VMs get their pods, the pods run a second later, and the VMs say so."""
-    process = Process(cluster)
+    process = Process(cluster, limits=limits)
     for _ in range(3):
         process.deliver()
         await process.step()
@@ -88,6 +89,23 @@ async def requests_of_a_burst() -> dict[str, float]:
     """Count requests a VM, from its creation to Running, of VMs that were created at once."""
     cluster = crowd()
     await start(cluster)
+    return {kind: count / BURST for kind, count in Counter(cluster.requests).items()}
+
+
+async def requests_of_moves() -> dict[str, float]:
+    """Count requests a migration, of migrations without limits that were asked for at once."""
+    cluster = crowd()
+    process = await start(cluster, Limits(cluster=0, outbound=0))
+    cluster.add_node("node-2")
+    cluster.pass_time(3600)
+    cluster.requests.clear()
+    for number in range(BURST):
+        cluster.migrate(f"move-{number}", vm=f"vm-{number}")
+    await process.settle()
+    phases = [
+        document["status"]["phase"] for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural
+    ]
+    assert phases == ["Succeeded"] * BURST
     return {kind: count / BURST for kind, count in Counter(cluster.requests).items()}
 
 

@@ -21,8 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from controller.domain import launcher, names
 from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.status import parse_timestamp
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.vm import CLOCK_SKEW
 from tests.properties.world import World
 from tests.unit.reconcilers.cluster import Document, Fault
 
@@ -123,6 +125,8 @@ class Machine(RuleBasedStateMachine):
             name
         ):
             return  # the new class would look at an empty status, and for pods of its own
+        if self._is_just_made(name) and self._on_its_way():
+            return  # nothing tells the new class that somebody may have made a pod for it
         labels = {} if of_class is None else {names.CONTROLLER_CLASS: of_class}
         self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", labels=labels)
 
@@ -355,6 +359,12 @@ class Machine(RuleBasedStateMachine):
     def _on_its_way(self) -> bool:
         """Whether a pod may still be created by who has decided to."""
         return bool(self.cluster.late) or bool(self.world.waiting)
+
+    def _is_just_made(self, name: str) -> bool:
+        """Whether a VM is so young that a controller which sees it first takes it for new."""
+        vm = self.cluster.vm(name)
+        made = parse_timestamp(vm["metadata"]["creationTimestamp"])
+        return "incarnation" not in vm["status"] and made is not None and made >= self.cluster.now - CLOCK_SKEW
 
     def _hides_a_pod(self, name: str) -> bool:
         """Whether a VM has a pod that its controller's watch does not show."""

@@ -116,10 +116,15 @@ def running(owner: VirtualMachine, incarnation: int = 0) -> Pod:
 
 
 def plan_for(
-    machine: VirtualMachine | None, *pods: Pod, hold: float = 0.0, refusal: str | None = None, now: datetime = NOW
+    machine: VirtualMachine | None,
+    *pods: Pod,
+    hold: float = 0.0,
+    refusal: str | None = None,
+    seen: int | None = None,
+    now: datetime = NOW,
 ) -> decide.Plan:
     """Decide, with nothing special going on."""
-    circumstances = decide.Circumstances(now=now, hold=hold, create_refusal=refusal)
+    circumstances = decide.Circumstances(now=now, hold=hold, create_refusal=refusal, seen=seen)
     return decide.decide(decide.View(machine, pods), POLICY, circumstances)
 
 

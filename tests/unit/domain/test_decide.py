@@ -21,7 +21,7 @@ from controller.domain.decide import (
     WriteStatus,
     decide,
 )
-from controller.domain.objects import VMResources
+from controller.domain.objects import VMResources, VMStatus
 from tests.unit.domain.builders import (
     NOW,
     POLICY,
@@ -438,3 +438,15 @@ def test_while_its_node_exists_no_pod_is_forced_away() -> None:
     """A graceful deletion is left to finish."""
     leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
     assert plan_for(None, leaving) == Plan()
+
+
+def test_a_life_that_was_seen_but_never_told_is_over_with_its_pod() -> None:
+    """Its name is never used again, although no status names it."""
+    plan = plan_for(vm(status=VMStatus(incarnation=1)), seen=1)
+    assert published(plan).incarnation == 2
+
+
+def test_a_life_seen_before_says_nothing_about_the_one_that_follows() -> None:
+    """Or a life would be skipped."""
+    plan = plan_for(vm(status=VMStatus(incarnation=1)), seen=0)
+    assert [action.incarnation for action in plan.actions if isinstance(action, CreatePod)] == [1]

@@ -423,6 +423,7 @@ class Process:
             Turns(limits or Limits()),
             record=self._record,
             wake=lambda key, _: self.moving.setdefault(key),
+            claim=self.reconciler.claim,
             now=lambda: cluster.now,
             monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
         )

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from controller.domain.objects import VirtualMachine
+from controller.domain.status import parse_timestamp
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.turns import Limits
@@ -60,7 +61,7 @@ async def test_a_migration_moves_its_vm_to_another_node(cluster: Cluster) -> Non
 
 
 async def test_the_vm_is_seen_scheduling_on_its_way(cluster: Cluster) -> None:
-    """Running, Scheduling, Running: with the write that moves the incarnation."""
+    """From the claim on, whose write ends the life before, until the target runs."""
     process = await running(cluster)
     before = len(cluster.log)
     cluster.migrate()
@@ -68,8 +69,31 @@ async def test_the_vm_is_seen_scheduling_on_its_way(cluster: Cluster) -> None:
     phases = [
         document["status"]["phase"] for plural, document, _ in cluster.log[before:] if plural == VIRTUAL_MACHINES.plural
     ]
-    assert list(dict.fromkeys(phases)) == ["Running", "Scheduling"]
-    assert phases[-1] == "Running"
+    assert list(dict.fromkeys(phases)) == ["Scheduling", "Running"]
+
+
+async def test_the_claim_ends_the_life_before_in_one_write(cluster: Cluster) -> None:
+    """Nobody sees a VM that is claimed and goes on as before."""
+    process = await running(cluster)
+    before = len(cluster.log)
+    cluster.migrate()
+    process.deliver()
+    await process.migrations.reconcile("default/vm-1")
+    [write] = [document["status"] for plural, document, _ in cluster.log[before:] if plural == VIRTUAL_MACHINES.plural]
+    assert (write["migration"]["name"], write["incarnation"], write["phase"]) == ("m-1", 1, "Scheduling")
+
+
+async def test_a_claim_ends_no_life_whose_pod_may_still_be_made(cluster: Cluster) -> None:
+    """A process that has just started does not know what the one before it sent."""
+    await running(cluster)
+    cluster.now = parse_timestamp(cluster.status()["conditions"][-1]["lastTransitionTime"]) or cluster.now
+    process = Process(cluster)
+    cluster.migrate()
+    process.deliver()
+    await process.migrations.reconcile("default/vm-1")
+    assert (cluster.status()["migration"]["name"], cluster.status()["incarnation"]) == ("m-1", 0)
+    await process.settle(rounds=60)
+    assert (cluster.status()["incarnation"], cluster.migration()["phase"]) == (1, "Succeeded")
 
 
 async def test_a_target_that_was_named_is_where_it_goes(cluster: Cluster) -> None:
@@ -302,8 +326,8 @@ async def test_two_migrations_of_one_vm_in_one_instant_move_it_once(cluster: Clu
     assert cluster.status()["incarnation"] == 1
 
 
-@pytest.mark.parametrize("why", ["invalid", "refused"])
-async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: Cluster, why: str) -> None:
+@pytest.mark.parametrize(("why", "reason"), [("quota", "CompletionTimeout"), ("invalid", "VMNotRunning")])
+async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: Cluster, why: str, reason: str) -> None:
     """The VM is not held, nor a turn kept from others, for as long as a quota or a spec says no."""
     process = await running(cluster)
     cluster.migrate(completionTimeoutSeconds=60)
@@ -318,7 +342,7 @@ async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: 
         await process.step()
         cluster.finish_deletions()
         cluster.pass_time(1)
-    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "CompletionTimeout")
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", reason)
     assert "migration" not in cluster.status()
     cluster.intercept = None
     cluster.apply_vm()
@@ -331,10 +355,11 @@ async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(c
     process = await running(cluster)
     cluster.migrate()
     process.deliver()
+    source = cluster.status()["podName"]
     await process.migrations.reconcile("default/vm-1")
     assert "migration" in cluster.status()
     cluster.apply_vm(cpu="plenty")
-    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    cluster.remove(PODS, f"default/{source}")
     await process.settle()
     assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMNotRunning")
     assert "migration" not in cluster.status()
