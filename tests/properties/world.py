@@ -84,12 +84,16 @@ class World:
     def let_in(self, index: int) -> None:
         """Let one request in, and its reconcile go on to the next one."""
         request = self.waiting.pop(index)
-        deadline = CREATE_DEADLINE if request.what.startswith("create") else LONGEST_REQUEST
-        if (self.cluster.now - request.since).total_seconds() > deadline:
+        if self._is_lost(request):
             request.door.set_exception(errors.TransportError("no reply in time"))
         else:
             request.door.set_result(None)
         self._run()
+
+    def _is_lost(self, request: Request) -> bool:
+        """Whether a request has waited past its deadline."""
+        deadline = CREATE_DEADLINE if request.what.startswith("create") else LONGEST_REQUEST
+        return (self.cluster.now - request.since).total_seconds() > deadline
 
     def requests_of(self, number: int) -> list[int]:
         """Return where a process's requests stand at the door."""
@@ -113,7 +117,7 @@ class World:
         for request in [self.waiting[at] for at in self.requests_of(number)]:
             if fate == "carried out":
                 self.let_in(self.waiting.index(request))
-            elif fate == "late" and request.what == "create pods":
+            elif fate == "late" and request.what == "create pods" and not self._is_lost(request):
                 late = Fault("create", PODS.plural, asyncio.CancelledError(), late=CREATE_DEADLINE)
                 self.cluster.faults.insert(0, late)
                 self.let_in(self.waiting.index(request))

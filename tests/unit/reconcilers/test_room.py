@@ -31,9 +31,12 @@ class Stand:
 
     def occupy(self, name: str) -> None:
         """Let a stranger's pod take a place on the node."""
-        self.cluster._add(
-            PODS.plural, {"metadata": {"name": name, "namespace": "other"}, "spec": {"nodeName": "n"}, "status": {}}
-        )
+        pod = {
+            "metadata": {"name": name, "namespace": "other"},
+            "spec": {"nodeName": "n"},
+            "status": {"phase": "Running"},
+        }
+        self.cluster._add(PODS.plural, pod)
 
     async def pods(self, item: VirtualMachineMigration) -> int:
         """Ask how many pods the node holds."""
