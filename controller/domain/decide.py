@@ -117,7 +117,8 @@ class WriteStatus:
     status: VMStatus
 
 
-Action: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | ConfirmPodGone | PatchPod | WriteStatus
+Act: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | ConfirmPodGone | PatchPod
+Action: TypeAlias = Act | WriteStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ class VMReconciler:
         # UIDs of VMs that a write found gone, until the cache shows it, too.
         self._gone: dict[str, str] = {}
         self._deferral = Deferral(monotonic)
+        # Of VMs that run: the version that told all there is to tell, and the pods it told of; until it comes back.
+        self._echoes: dict[str, tuple[str, tuple[Pod, ...]]] = {}
         self._evictions = Evictions(client, self._consistency)
         for cache in caches.values():
             cache.vms.listen(self._vm_changed)
@@ -137,8 +139,16 @@ class VMReconciler:
             return Result()
         if (wait := self._deferral.remaining(key, view)) > 0:
             return Result(requeue_after=wait)
+        if self._is_echo(key, view):
+            return Result()
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
-        return await self._carry_out(plan, key, vm, namespace, caches)
+        return await self._carry_out(plan, key, view, namespace, caches)
+
+    def _is_echo(self, key: str, view: domain.View) -> bool:
+        """Whether all that is new is our own write, after which there is nothing left to do."""
+        version, pods = self._echoes.pop(key, (None, ()))
+        same = view.vm is not None and view.vm.metadata.resource_version == version and view.pods == pods
+        return same and not view.lost_nodes
 
     async def claim(self, key: str, vm: VirtualMachine, claim: Claim | None) -> str | None:
         """Put a migration's claim on a VM, change it, or (None) take it away.
@@ -159,15 +169,23 @@ class VMReconciler:
         return await self._write_status(wanted, key, vm, caches)
 
     async def _carry_out(
-        self, plan: domain.Plan, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
+        self, plan: domain.Plan, key: str, view: domain.View, namespace: str, caches: Caches
     ) -> Result:
         """Do a plan's actions in order, up to a status that may wait or a guard that says no."""
+        vm = view.vm
         wait = self._deferral.wait(key, vm, plan)
         for action in plan.actions:
-            if wait > 0 and vm is not None and isinstance(action, domain.WriteStatus) and action.status.pod_uid:
-                self._deferral.defer(key, vm, action.status)
-                return Result(requeue_after=wait)
-            if not await self._act(action, key, vm, namespace, caches):
+            if isinstance(action, domain.WriteStatus):
+                if vm is None:
+                    raise AssertionError("a status needs a VM")
+                if wait > 0 and action.status.pod_uid:
+                    self._deferral.defer(key, vm, action.status)
+                    return Result(requeue_after=wait)
+                version = await self._write_status(action.status, key, vm, caches)
+                alone = len(plan.actions) == 1 and action.status.migration is None
+                if version is not None and alone and action.status.phase == status.Phase.RUNNING:
+                    self._echoes[key] = (version, view.pods)
+            elif not await self._act(action, key, vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
         return Result(retry=True) if self._evictions.untold(key) else Result(requeue_after=plan.requeue_after)
 
@@ -193,6 +211,7 @@ class VMReconciler:
         self._deferral.forget(key)
         self._refusals.pop(key, None)
         self._tried.discard(key)
+        self._echoes.pop(key, None)
         self._uncertain.pop(key, None)
         self._evictions.forget(key)
 
@@ -216,8 +235,8 @@ class VMReconciler:
             del self._uncertain[key]
         return max(0.0, remaining)
 
-    async def _act(  # noqa: PLR0911 - one way out per kind of action
-        self, action: domain.Action, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
+    async def _act(
+        self, action: domain.Act, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
     ) -> bool:
         """Do one action; return False if its guard ended the plan."""
         match action:
@@ -237,9 +256,6 @@ class VMReconciler:
             case domain.PatchPod():
                 patched = await self._patch(action.pod, labels=action.labels, annotations=action.annotations)
                 self._consistency.wrote(key, caches.pods, patched.metadata.resource_version)
-                return True
-            case domain.WriteStatus():
-                await self._write_status(action.status, key, vm, caches)
                 return True
 
     async def _vm_gone(self, action: domain.ConfirmVMGone, key: str, namespace: str, caches: Caches) -> bool:

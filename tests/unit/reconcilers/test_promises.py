@@ -623,3 +623,35 @@ async def test_a_refused_pod_is_told_once_and_made_when_it_is_allowed(
     cluster.faults.clear()
     await process.settle()
     assert cluster.status()["phase"] == "Running"
+
+
+# --- the echo of our own write ---------------------------------------------------------------------------------
+
+
+async def told_running(cluster: Cluster) -> Process:
+    """A process that has just written that the VM runs, and has not seen that come back."""
+    process = Process(cluster)
+    for _ in range(3):
+        process.deliver()
+        await process.reconcile()
+        cluster.run_pods()
+    assert cluster.status()["phase"] == "Running"
+    return process
+
+
+async def test_a_change_that_comes_together_with_our_own_write_is_acted_on(cluster: Cluster) -> None:
+    """Only what we wrote ourselves needs no decision."""
+    process = await told_running(cluster)
+    cluster.apply_vm(running=False)
+    process.deliver()
+    await process.reconcile()
+    assert [pod for pod in cluster.live() if "deletionTimestamp" not in pod["metadata"]] == []
+
+
+async def test_a_pod_that_goes_before_our_own_write_comes_back_is_missed(cluster: Cluster) -> None:
+    """The version is ours, but the pods are not those that it told of."""
+    process = await told_running(cluster)
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    process.deliver()
+    await process.reconcile()
+    assert cluster.status()["conditions"][0]["reason"] == "PodNotExists"
