@@ -631,7 +631,7 @@ async def test_a_refused_pod_is_told_once_and_made_when_it_is_allowed(
 async def told_running(cluster: Cluster) -> Process:
     """A process that has just written that the VM runs, and has not seen that come back."""
     process = Process(cluster)
-    for _ in range(3):
+    for _ in range(2):
         process.deliver()
         await process.reconcile()
         cluster.run_pods()
