@@ -79,13 +79,15 @@ async def watching(
         label_selector=label_selector,
     )
     task = asyncio.create_task(reflector.run())
+    synced = asyncio.create_task(reflector.synced.wait())
     try:
-        try:
-            async with asyncio.timeout(_SYNC_DEADLINE):
-                await reflector.synced.wait()
-        except TimeoutError:
-            raise NotListedError(f"the API server lists no {resource.plural}, see above") from None
+        await asyncio.wait({task, synced}, timeout=_SYNC_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()  # a reflector ends of a defect only, which nobody else would hear of
+        if not synced.done():
+            raise NotListedError(f"the API server lists no {resource.plural}, see above")
         yield store
     finally:
         task.cancel()
-        await asyncio.wait({task})
+        synced.cancel()
+        await asyncio.wait({task, synced})

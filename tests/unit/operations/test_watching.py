@@ -51,6 +51,20 @@ async def test_a_list_that_never_comes_is_an_error(cluster: Cluster) -> None:
     assert asyncio.get_running_loop().time() == 30
 
 
+async def test_a_defect_that_ends_the_watch_is_heard_of_at_once(cluster: Cluster) -> None:
+    """And not taken for a list that never comes."""
+
+    class Broken(View):
+        def touch(self, *_: object) -> None:
+            raise RuntimeError("a defect")
+
+    cluster.vm()
+    with pytest.raises(RuntimeError, match="a defect"):
+        async with watching(cluster, VIRTUAL_MACHINES, Broken()):
+            pytest.fail("nothing was listed")
+    assert asyncio.get_running_loop().time() == 0
+
+
 @pytest.mark.parametrize(
     "error",
     [kube.NotFoundError(404, "", "404 page not found"), kube.ForbiddenError(403, "Forbidden", "you may not list")],
