@@ -161,10 +161,8 @@ class World:
         return {self.cluster.vm(name)["metadata"]["uid"] for name in self.keys(VIRTUAL_MACHINES.plural)}
 
     def collect_garbage(self) -> None:
-        """Finish the deletion of VMs that have a finalizer, and delete what owned pods no controller can see."""
-        for pod in self.cluster.pods():
-            if names.VM_LABEL not in pod["metadata"].get("labels", {}) and _owners(pod) - self._vm_uids():
-                self._delete_pod(pod)
+        """Finish the deletion of VMs that have a finalizer, and of pods that no controller of ours can see."""
+        self._collect_hidden_pods()
         for name in self.keys(VIRTUAL_MACHINES.plural):
             vm = self.cluster.vm(name)
             if "deletionTimestamp" not in vm["metadata"]:
@@ -178,6 +176,17 @@ class World:
                     self._delete_pod(pod)
                 continue
             self.cluster.remove(VIRTUAL_MACHINES, f"default/{name}")
+
+    def _collect_hidden_pods(self) -> None:
+        """Delete those without an owner, and remove those whose node is gone."""
+        for pod in self.cluster.pods():
+            if names.VM_LABEL in pod["metadata"].get("labels", {}):
+                continue
+            node = pod["spec"].get("nodeName")
+            if node is not None and (NODES.plural, f"/{node}") not in self.cluster.objects:
+                self.cluster.remove(PODS, f"default/{pod['metadata']['name']}")
+            elif _owners(pod) - self._vm_uids():
+                self._delete_pod(pod)
 
     def _delete_pod(self, pod: Document) -> None:
         if "deletionTimestamp" not in pod["metadata"]:
