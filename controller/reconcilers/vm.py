@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import Random
 from typing import Final, TypeAlias
 
@@ -27,14 +27,11 @@ from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
 from controller.reconcilers.deferral import Deferral
 from controller.reconcilers.evictions import Evictions
+from controller.reconcilers.holds import Holds
 from controller.reconcilers.sources import Caches, vm_key
 
 _log = structlog.get_logger(__name__)
 
-SETTLED: Final = 2 * CREATE_DEADLINE
-"""Seconds after which a create whose outcome is unknown has taken effect or never will."""
-CLOCK_SKEW: Final = timedelta(seconds=5)
-"""How far the cluster's clock and ours may differ without harm."""
 CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
 
@@ -69,13 +66,11 @@ class VMReconciler:
         self._record = record
         self._rng = rng
         self._now = now
-        self._monotonic = monotonic
         self._consistency = ConsistencyStore()
         self._refusals: dict[str, str] = {}
         # VMs whose create was sent and has not succeeded.
         self._tried: set[str] = set()
-        # Until when (monotonic) a create whose outcome nobody knows may still take effect.
-        self._uncertain: dict[str, float] = {}
+        self._holds = Holds(now, monotonic)
         # VMs that exist but are not ours: another class's, or outside of our selection.
         self._foreign: set[str] = set()
         # UIDs of VMs that a write found gone, until the cache shows it, too.
@@ -93,13 +88,8 @@ class VMReconciler:
         if new is None:
             return
         self._foreign.discard(new.metadata.key)
-        if old is None and self._has_a_past(new) and _unsettled(new, self._horizon()):
-            self._uncertain[new.metadata.key] = self._monotonic() + SETTLED
-
-    def _has_a_past(self, vm: VirtualMachine) -> bool:
-        """Whether a VM that we have not seen before may have been another's: it has a status, or is not new."""
-        created = status.parse_timestamp(vm.metadata.creation_timestamp)
-        return vm.status.incarnation is not None or (created is not None and created < self._now() - CLOCK_SKEW)
+        if old is None:
+            self._holds.take_in(new)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is None and new is not None and (key := vm_key(new)) is not None:
@@ -113,14 +103,8 @@ class VMReconciler:
         That process may have sent creates moments before it died: VMs to which that may have happened keep their
         incarnation until such a create has settled.
         """
-        until = self._monotonic() + SETTLED
-        horizon = self._horizon()
         for caches in self._caches.values():
-            self._uncertain |= {vm.metadata.key: until for vm in caches.vms if _unsettled(vm, horizon)}
-
-    def _horizon(self) -> datetime:
-        """Return the time since which a create that was sent may not have settled yet."""
-        return self._now() - timedelta(seconds=SETTLED) - CLOCK_SKEW
+            self._holds.take_over(caches.vms)
 
     async def reconcile(self, key: str) -> Result:
         """Bring one VM a step closer to its spec."""
@@ -212,28 +196,18 @@ class VMReconciler:
         self._refusals.pop(key, None)
         self._tried.discard(key)
         self._echoes.pop(key, None)
-        self._uncertain.pop(key, None)
+        self._holds.forget(key)
         self._evictions.forget(key)
 
     def _circumstances(self, key: str, caches: Caches) -> domain.Circumstances:
         return domain.Circumstances(
             now=self._now(),
             jitter=self._rng.random(),
-            hold=self._hold(key),
+            hold=self._holds.remaining(key),
             create_refusal=self._refusals.get(key),
             seen=self._deferral.life_seen(key),
             migrations=caches.migrations.by_index(key),
         )
-
-    def _hold(self, key: str) -> float:
-        """Seconds during which a create for this VM, ours or our predecessor's, may still take effect."""
-        until = self._uncertain.get(key)
-        if until is None:
-            return 0.0
-        remaining = until - self._monotonic()
-        if remaining <= 0:
-            del self._uncertain[key]
-        return max(0.0, remaining)
 
     async def _act(
         self, action: domain.Act, key: str, vm: VirtualMachine | None, namespace: str, caches: Caches
@@ -326,7 +300,7 @@ class VMReconciler:
             return False
         except errors.KubeError as error:
             if error.outcome_unknown:
-                self._uncertain[key] = self._monotonic() + SETTLED
+                self._holds.hold(key)
             raise
         _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
         self._refusals.pop(key, None)
@@ -392,16 +366,6 @@ class VMReconciler:
         for event in events.transitions(vm.status, wanted):
             self._record(vm.metadata, event)
         return written.metadata.resource_version
-
-
-def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
-    """Whether somebody may be creating the VM's pod: it was not seen yet, has no node, or was on its way lately."""
-    recorded = vm.status
-    if recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
-        return True
-    history = recorded.conditions
-    last = status.parse_timestamp(history[-1].last_transition_time) if history else None
-    return last is None or last > horizon
 
 
 def _made_for(vm: VirtualMachine, pod: Pod) -> bool:

@@ -24,7 +24,7 @@ from controller.domain.objects import Pod, VirtualMachine
 from controller.domain.status import parse_timestamp
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.vm import CLOCK_SKEW
+from controller.reconcilers.holds import CLOCK_SKEW
 from tests.properties.world import World
 from tests.unit.reconcilers.cluster import Document, Fault
 

@@ -12,7 +12,7 @@ from controller.domain import names
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import CREATE_DEADLINE
-from controller.reconcilers.vm import SETTLED
+from controller.reconcilers.holds import SETTLED
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 LOST = errors.TransportError("the reply was lost")

@@ -1,0 +1,75 @@
+"""VMs of which a create may still take effect that nobody knows the outcome of: their lives must not move until then.
+
+Guarantees: a hold ends by itself, once such a create has taken effect or never will, whether it was ours, that of the
+process before us or that of another installation. Bounded by the VMs that exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from controller.domain import status
+from controller.domain.objects import VirtualMachine
+from controller.reconcilers.api import CREATE_DEADLINE
+
+SETTLED: Final = 2 * CREATE_DEADLINE
+"""Seconds after which a create whose outcome is unknown has taken effect or never will."""
+CLOCK_SKEW: Final = timedelta(seconds=5)
+"""How far the cluster's clock and ours may differ without harm."""
+
+
+class Holds:
+    """Until when (monotonic) each VM is held, by its key."""
+
+    def __init__(self, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._until: dict[str, float] = {}
+
+    def take_over(self, vms: Iterable[VirtualMachine]) -> None:
+        """Hold the VMs for which a process that has just died may have sent a create moments before."""
+        horizon = self._horizon()
+        for vm in vms:
+            if _unsettled(vm, horizon):
+                self.hold(vm.metadata.key)
+
+    def take_in(self, vm: VirtualMachine) -> None:
+        """Hold a VM that we have not seen before, if another installation may have sent a create for it."""
+        created = status.parse_timestamp(vm.metadata.creation_timestamp)
+        new = created is None or created >= self._now() - CLOCK_SKEW
+        if not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon()):
+            self.hold(vm.metadata.key)
+
+    def hold(self, key: str) -> None:
+        """Hold a VM from now on: the outcome of a create is unknown."""
+        self._until[key] = self._monotonic() + SETTLED
+
+    def remaining(self, key: str) -> float:
+        """Return the seconds during which a create for this VM may still take effect."""
+        until = self._until.get(key)
+        if until is None:
+            return 0.0
+        remaining = until - self._monotonic()
+        if remaining <= 0:
+            del self._until[key]
+        return max(0.0, remaining)
+
+    def forget(self, key: str) -> None:
+        """Forget a VM that is gone."""
+        self._until.pop(key, None)
+
+    def _horizon(self) -> datetime:
+        """Return the time since which a create that was sent may not have settled yet."""
+        return self._now() - timedelta(seconds=SETTLED) - CLOCK_SKEW
+
+
+def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
+    """Whether somebody may be creating the VM's pod: it was not seen yet, has no node, or was on its way lately."""
+    recorded = vm.status
+    if recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
+        return True
+    history = recorded.conditions
+    last = status.parse_timestamp(history[-1].last_transition_time) if history else None
+    return last is None or last > horizon
