@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from controller.domain import names
+from controller.domain.migration import KEPT
 from controller.domain.objects import Pod, VirtualMachine
 from controller.kube import errors
 from controller.kube.client import Client
@@ -37,9 +38,11 @@ class Churn:
         """What was done, and how often."""
 
     async def seed(self) -> None:
-        """Create the fleet."""
+        """Create the fleet, with as many finished migrations of each VM as are kept: what is kept grows no more."""
         for name in self.wanted:
             await self._surely(self._create, name)
+            for _ in range(KEPT):
+                await self._surely(self._migrate_and_cancel, name)
 
     async def run(self, *, per_second: float, tasks: int) -> None:
         """Act until cancelled; each task has VMs of its own."""
@@ -123,12 +126,18 @@ class Churn:
         await self._surely(self._create, name)
 
     async def _migrate(self, name: str) -> None:
+        await self._ask_to_move(name, cancel=False)
+
+    async def _migrate_and_cancel(self, name: str) -> None:
+        await self._ask_to_move(name, cancel=True)
+
+    async def _ask_to_move(self, name: str, *, cancel: bool) -> None:
         self._moves += 1
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.MIGRATION_KIND,
             "metadata": {"name": f"{name}-{self._moves}"},
-            "spec": {"vmName": name},
+            "spec": {"vmName": name, "cancel": cancel},
         }
         await self._client.create(MIGRATIONS, body, namespace=self._namespace, server_deadline=_DEADLINE)
 

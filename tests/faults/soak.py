@@ -111,7 +111,13 @@ class _Soak:
         """Bring the fleet up, let it suffer, and see whether it recovers."""
         await self._churn.seed()
         fleet = tuple(self._churn.wanted)
-        if not await self._witness.until(lambda seen: all(runs(seen, name) for name in fleet), seconds=_SETTLE):
+        if not await self._witness.until(
+            lambda seen: (
+                all(runs(seen, name) for name in fleet)
+                and all(migration.finished for migration in seen.migrations.values())
+            ),
+            seconds=_SETTLE,
+        ):
             raise NeverRanError(f"not all of {len(fleet)} VMs ran within {_SETTLE:.0f} s")
         self._began = self._clock()
         self._proxy.fault = self._weather
