@@ -125,8 +125,8 @@ Action: TypeAlias = Act | WriteStatus
 class Plan:
     """Actions in order, and when to look again although nothing happened (seconds).
 
-    `progressing`: the pod is on its way to Running, or the VM to the end of a migration, so that what its status says
-    now will soon be past.
+    `progressing`: the pod is on its way to Running, or runs as a migration's target, so that what its status says now
+    will soon be past, or told by the migration's end.
     """
 
     actions: tuple[Action, ...] = ()
@@ -268,13 +268,17 @@ class _Life:
         if not pod.done or pod.terminating:
             return Plan(
                 (*housekeeping, *self._refresh(pod), *self._publish_pod(pod)),
-                progressing=status.progressing(pod) or self.vm.status.migration is not None,
+                progressing=status.progressing(pod) or self._arrives(pod),
             )
         failure = self._failure(pod)
         if failure != self.vm.status.start_failure:
             # The write comes back as an event, and with it the wait.
             return Plan((*housekeeping, *self._publish_pod(pod)))
         return self._replace("The failed pod is replaced", confirm=False)
+
+    def _arrives(self, pod: Pod) -> bool:
+        """Whether it runs as the target of a migration, whose end will tell so."""
+        return self.vm.status.migration is not None and status.pod_phase(pod) is Phase.RUNNING
 
     def _ends_here(self, pod: Pod) -> bool:
         """Whether a migration asks for the next life: its source's turn has come, or its target cannot be placed."""

@@ -29,6 +29,7 @@ from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.reconcilers.api import Api, patch_status
+from controller.reconcilers.progress import Progress
 from controller.reconcilers.room import Room
 from controller.reconcilers.sources import Caches
 from controller.reconcilers.turns import Turns
@@ -71,6 +72,7 @@ class MigrationReconciler:
         self._now = now
         self._consistency = ConsistencyStore()
         self._room = Room(client, caches, monotonic)
+        self._progress = Progress(caches, monotonic)
 
     def begin(self) -> None:
         """Take in the claims that exist, once the caches are full and before the first reconcile."""
@@ -114,12 +116,19 @@ class MigrationReconciler:
         waiting = False
         for item in sorted(known, key=migration.rank):
             waiting = waiting or migration.wants_preflight(item, vm)
-            view = await self._view(key, item, vm, pods, known)
+            if (untold := self._progress.due(item)) is not None:
+                if not await self._write(untold, key, item, caches):
+                    return None
+                continue
+            view = await self._view(key, self._progress.known(item), vm, pods, known)
             plan = migration.decide_migration(view)
-            if not await self._carry_out(plan, key, item, vm, caches):
-                return None
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
+            if (wait := self._progress.put_off(item, plan)) > 0:
+                again.append(wait)
+                continue
+            if not await self._carry_out(plan, key, item, vm, caches):
+                return None
             if any(isinstance(action, ClaimVM) for action in plan.actions):
                 break  # the others are decided when the cache shows the claim, or its end
         if not waiting:

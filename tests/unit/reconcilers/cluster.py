@@ -123,6 +123,14 @@ class Cluster:
                 return str(name)
         return None
 
+    def bind_pods(self) -> None:
+        """Bind every pending pod to a node that takes it, and no more."""
+        for pod in self.pods():
+            if pod["status"]["phase"] == "Pending" and (node := self._target(pod)) is not None:
+                told = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}]
+                bound = {**pod["status"], "conditions": told}
+                self._store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": bound})
+
     def run_pods(self) -> None:
         """Bind every pending pod to a node that takes it and let it run; say of the others that none does."""
         for pod in self.pods():

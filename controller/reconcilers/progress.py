@@ -1,0 +1,84 @@
+"""Progress of migrations that is not written yet: when many move at once, the next write tells it as well.
+
+Guarantees: the start and the end of a migration never wait, nor does what is wrong; a phase keeps the time at which it
+was reached; what waits is written after the crowd's time (`Crowd`), should nothing newer come. Bounded by the
+migrations under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from controller.domain.migration import MigrationPhase, MigrationPlan, WriteMigration
+from controller.domain.objects import MigrationStatus, VirtualMachineMigration
+from controller.reconcilers.crowd import Crowd
+from controller.reconcilers.sources import Caches
+
+_ON_THE_WAY: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
+_STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Untold:
+    """What was not written, and the migration as it was when that was decided."""
+
+    item: VirtualMachineMigration
+    status: MigrationStatus
+
+
+class Progress:
+    """What waits, by the migration's UID."""
+
+    def __init__(self, caches: Mapping[str | None, Caches], monotonic: Callable[[], float]) -> None:
+        self._crowd = Crowd(monotonic)
+        self._untold: dict[str, _Untold] = {}
+        for cache in caches.values():
+            cache.migrations.listen(self._changed)
+
+    def known(self, item: VirtualMachineMigration) -> VirtualMachineMigration:
+        """Return a migration with the progress that nobody else knows of yet."""
+        untold = self._untold.get(item.metadata.uid)
+        if untold is None or untold.item is not item:
+            return item
+        return msgspec.structs.replace(item, status=untold.status)
+
+    def due(self, item: VirtualMachineMigration) -> MigrationStatus | None:
+        """Return what has waited long enough."""
+        uid = item.metadata.uid
+        untold = self._untold.get(uid)
+        if untold is None or untold.item is not item or self._crowd.wait(uid) > 0:
+            return None
+        return untold.status
+
+    def put_off(self, item: VirtualMachineMigration, plan: MigrationPlan) -> float:
+        """Return the seconds for which a plan waits, remembering it; 0 if it is to be carried out now."""
+        uid = item.metadata.uid
+        match plan.actions:
+            case (WriteMigration(status=wanted),) if _may_wait(item, wanted):
+                wait = max(0.0, self._crowd.wait(uid))
+                if wait > 0:
+                    self._untold[uid] = _Untold(item, wanted)
+                return wait
+            case (WriteMigration(status=wanted), *_) if wanted.phase in _STARTED:
+                self._crowd.wait(uid)
+        return 0.0
+
+    def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
+        """Forget what was told; a migration that has ended says how fast they go, one that was deleted does not."""
+        item = new or old
+        if item is None:
+            return
+        self._untold.pop(item.metadata.uid, None)
+        if new is None:
+            self._crowd.forget(item.metadata.uid)
+        elif new.finished:
+            self._crowd.arrived(new.metadata.uid)
+
+
+def _may_wait(item: VirtualMachineMigration, wanted: MigrationStatus) -> bool:
+    """Whether a status tells no more than that a migration whose start was told goes well."""
+    return wanted.phase in _ON_THE_WAY and item.status.phase in _STARTED and wanted.message is None

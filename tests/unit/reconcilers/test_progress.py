@@ -1,0 +1,101 @@
+"""When many VMs move at once, a migration's progress is told by its end; a few are told of phase by phase."""
+
+from __future__ import annotations
+
+from controller.kube.resources import MIGRATIONS
+from controller.reconcilers.crowd import PATIENCE, UNHURRIED
+from controller.reconcilers.turns import Limits
+from tests.unit.reconcilers.cluster import Cluster, Process
+
+CROWD = 40
+NO_LIMITS = Limits(cluster=0, outbound=0)
+
+
+async def moving(count: int) -> tuple[Cluster, Process]:
+    """Let so many VMs run, ask for a migration of each, and let all their targets be made."""
+    cluster = Cluster()
+    cluster.add_node("node-1")
+    for number in range(count):
+        cluster.apply_vm(f"vm-{number}", cpu="0.001")
+    process = Process(cluster, limits=NO_LIMITS)
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.add_node("node-2")
+    for number in range(count):
+        cluster.migrate(f"m-{number}", vm=f"vm-{number}")
+    for _ in range(6):
+        await look(process)
+        cluster.finish_deletions()
+    return cluster, process
+
+
+async def look(process: Process) -> None:
+    """Let the controller see everything, and act."""
+    process.deliver()
+    await process.step()
+
+
+def phases(cluster: Cluster) -> set[str]:
+    """Return the phases that the migrations tell of."""
+    return {
+        document["status"]["phase"] for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural
+    }
+
+
+async def test_of_a_few_every_phase_is_told_when_it_is_reached() -> None:
+    """As somebody who watches expects."""
+    cluster, process = await moving(UNHURRIED)
+    cluster.bind_pods()
+    await look(process)
+    assert phases(cluster) == {"Starting"}
+
+
+async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reached() -> None:
+    """Nothing of a migration's history is lost."""
+    cluster, process = await moving(CROWD)
+    cluster.bind_pods()
+    bound_at = cluster.now
+    await look(process)
+    assert phases(cluster) == {"Terminating"}
+    cluster.pass_time(2)
+    cluster.run_pods()
+    await process.settle()
+    assert phases(cluster) == {"Succeeded"}
+    times = {
+        step["phase"]: step["phaseTransitionTimestamp"]
+        for step in cluster.migration("m-0")["phaseTransitionTimestamps"]
+    }
+    assert times["Starting"].startswith(bound_at.strftime("%Y-%m-%dT%H:%M:%S."))
+    assert times["Succeeded"] > times["Starting"]
+
+
+async def test_what_goes_no_further_is_told_all_the_same() -> None:
+    """Once the crowd has had its time."""
+    cluster, process = await moving(CROWD)
+    cluster.bind_pods()
+    await look(process)
+    cluster.pass_time(PATIENCE)
+    await look(process)
+    assert phases(cluster) == {"Starting"}
+
+
+async def test_a_target_that_finds_no_node_is_told_of_at_once() -> None:
+    """In the thick of a crowd, with the scheduler's reason, of the VM as well."""
+    cluster, process = await moving(CROWD)
+    cluster.unfit.add("node-2")
+    cluster.run_pods()
+    await look(process)
+    await look(process)
+    assert {cluster.migration(f"m-{number}")["message"] for number in range(CROWD)} == {"no node"}
+    assert cluster.status("vm-0")["conditions"][0]["reason"] == "Unschedulable"
+
+
+async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> None:
+    """The next process sees what there is."""
+    cluster, process = await moving(CROWD)
+    cluster.bind_pods()
+    await look(process)
+    cluster.run_pods()
+    await Process(cluster, limits=NO_LIMITS).settle()
+    assert phases(cluster) == {"Succeeded"}
+    assert cluster.violations == []
