@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.domain.migration import micro_timestamp
 from controller.kube.resources import MIGRATIONS
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
 from controller.reconcilers.turns import Limits
@@ -57,7 +58,7 @@ async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reach
     bound_at = cluster.now
     await look(process)
     assert phases(cluster) == {"Terminating"}
-    cluster.pass_time(2)
+    cluster.pass_time(0.5)
     cluster.run_pods()
     await process.settle()
     assert phases(cluster) == {"Succeeded"}
@@ -65,8 +66,7 @@ async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reach
         step["phase"]: step["phaseTransitionTimestamp"]
         for step in cluster.migration("m-0")["phaseTransitionTimestamps"]
     }
-    assert times["Starting"].startswith(bound_at.strftime("%Y-%m-%dT%H:%M:%S."))
-    assert times["Succeeded"] > times["Starting"]
+    assert (times["Starting"], times["Succeeded"]) == (micro_timestamp(bound_at), micro_timestamp(cluster.now))
 
 
 async def test_what_goes_no_further_is_told_all_the_same() -> None:
