@@ -44,10 +44,13 @@ class Deferral:
         return self._crowd.wait(key) if same and status.progressing(pod) else 0.0
 
     def wait(self, key: str, vm: VirtualMachine | None, plan: decide.Plan) -> float:
-        """Return the seconds for which a plan's status may wait. A VM that moves is on its way from its claim on."""
+        """Return the seconds for which a plan's status may wait.
+
+        A VM that moves is on its way from the end of its life before on.
+        """
         if plan.progressing:
             return self._crowd.wait(key)
-        if vm is not None and vm.status.migration is not None:
+        if vm is not None and vm.status.migration is not None and vm.status.pod_uid is None:
             self._crowd.wait(key)
         else:
             self._crowd.arrived(key)

@@ -63,6 +63,8 @@ class Progress:
                 if wait > 0:
                     self._untold[uid] = _Untold(item, wanted)
                 return wait
+            case (WriteMigration(status=wanted), *_) if wanted.message is not None:
+                self._crowd.forget(uid)  # it waits for a node, and nobody knows for how long
             case (WriteMigration(status=wanted), *_) if wanted.phase in _STARTED:
                 self._crowd.wait(uid)
         return 0.0

@@ -99,3 +99,22 @@ async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> No
     await Process(cluster, limits=NO_LIMITS).settle()
     assert phases(cluster) == {"Succeeded"}
     assert cluster.violations == []
+
+
+async def test_targets_that_find_no_node_hold_up_nothing_that_is_told_of_others() -> None:
+    """They are on their way no more, however long they wait."""
+    cluster, process = await moving(CROWD)
+    cluster.unfit.add("node-2")
+    cluster.run_pods()
+    await look(process)
+    cluster.apply_vm("late", cpu="0.001")
+    for _ in range(4):
+        await look(process)
+    assert cluster.status("late")["phase"] == "Scheduling"
+    cluster.run_pods()
+    await look(process)
+    cluster.migrate("m-late", vm="late")
+    for _ in range(4):
+        await look(process)
+        cluster.finish_deletions()
+    assert cluster.migration("m-late")["phase"] == "Scheduling"
