@@ -1,0 +1,70 @@
+"""What the reconcilers remember ends with what it is about: a process that runs for months holds no dead VM."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from controller.engine.store import Store
+from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.reconcilers.turns import Limits
+from tests.unit.reconcilers.cluster import Cluster, Process
+
+VMS = 40
+"""More than are told of at once, so that what waits is remembered, too."""
+
+
+def remembered(subject: object, seen: set[int] | None = None) -> Iterator[str]:
+    """Yield every string by which an object of ours remembers something, the caches of the cluster left out."""
+    seen = set() if seen is None else seen
+    if id(subject) in seen or isinstance(subject, Store | Cluster):
+        return
+    seen.add(id(subject))
+    if isinstance(subject, str):
+        yield subject
+    parts: Iterable[Any] = ()
+    if isinstance(subject, dict):
+        parts = [*subject.keys(), *subject.values()]
+    elif isinstance(subject, set | frozenset | list | tuple | deque):
+        parts = subject
+    elif type(subject).__module__.startswith("controller."):
+        parts = [
+            getattr(subject, name, None)
+            for name in (*getattr(subject, "__slots__", ()), *getattr(subject, "__dict__", ()))
+        ]
+    for part in parts:
+        yield from remembered(part, seen)
+
+
+async def test_vms_that_were_made_moved_evicted_and_deleted_leave_nothing_behind() -> None:
+    """Neither by name nor by UID; while they moved there was something."""
+    cluster = Cluster()
+    cluster.add_node("node-1")
+    cluster.add_node("node-2")
+    for number in range(VMS):
+        cluster.apply_vm(f"vm-{number}", cpu="0.001")
+    process = Process(cluster, limits=Limits(cluster=0, outbound=0))
+    parts = (process.reconciler, process.migrations)
+    await process.settle()
+    cluster.pass_time(3600)
+    for number in range(VMS):
+        cluster.migrate(f"move-{number}", vm=f"vm-{number}")
+    for _ in range(6):
+        process.deliver()
+        await process.step()
+        cluster.finish_deletions()
+    assert any("vm-" in text for text in remembered(parts))
+    await process.settle()
+    for number in range(0, VMS, 2):
+        cluster.evict(cluster.status(f"vm-{number}")["podName"])
+    await process.settle()
+    for number in range(VMS):
+        cluster.remove(VIRTUAL_MACHINES, f"default/vm-{number}")
+    await process.settle()
+    for plural, key in list(cluster.objects):
+        if plural == MIGRATIONS.plural:
+            cluster.remove(MIGRATIONS, key)
+    await process.settle()
+    assert cluster.pods() == []
+    assert [text for text in remembered(parts) if "vm-" in text or "move-" in text or text.startswith("uid-")] == []
