@@ -14,7 +14,7 @@ under the claim's constraints. So the two can never both act on a pod. Guarantee
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -240,11 +240,6 @@ def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
     return next((pod for pod in pods if pod.incarnation == incarnation), None)
 
 
-def micro_timestamp(moment: datetime) -> str:
-    """Write a moment with microseconds: downtime is shorter than pods' whole seconds can tell."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 class _Move:
     """One decision about one migration. Lives for one call."""
 
@@ -253,7 +248,8 @@ class _Move:
         self.migration = view.migration
         self.before = view.migration.status
         self.vm = view.vm
-        self.now = micro_timestamp(view.now)
+        # With microseconds: downtime is shorter than pods' whole seconds can tell.
+        self.now = status.micro_timestamp(view.now)
 
     def plan(self) -> MigrationPlan:
         claim = self.vm.status.migration if self.vm is not None else None

@@ -65,6 +65,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
+def micro_timestamp(moment: datetime) -> str:
+    """Write a moment as a metav1.MicroTime: UTC, microseconds, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def parse_timestamp(text: str | None) -> datetime | None:
     """Read a Kubernetes time; None for an absent or unreadable one."""
     if text is None:

@@ -26,6 +26,7 @@ import msgspec
 import structlog
 
 from controller.domain.objects import Lease, LeaseSpec
+from controller.domain.status import micro_timestamp
 from controller.kube import errors
 from controller.kube.resources import LEASES, Resource
 
@@ -220,7 +221,7 @@ class Elector:
         )
 
     def _time(self) -> str:
-        return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return micro_timestamp(self._now())
 
     async def _create(self) -> Lease:
         spec = msgspec.structs.replace(self._mine(LeaseSpec()), lease_transitions=0)

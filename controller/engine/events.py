@@ -20,6 +20,7 @@ import structlog
 from controller.domain import names
 from controller.domain.events import Event
 from controller.domain.objects import ObjectMeta
+from controller.domain.status import micro_timestamp
 from controller.engine.ratelimit import Bucket
 from controller.kube import errors
 from controller.kube.resources import EVENTS, ObjectOnly, Resource
@@ -175,7 +176,7 @@ class Recorder:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": series.name, "namespace": regarding.namespace},
-            "eventTime": _micro_time(series.last),
+            "eventTime": micro_timestamp(series.last),
             "reportingController": names.CONTROLLER_NAME,
             "reportingInstance": self._instance,
             "type": event.type,
@@ -194,8 +195,4 @@ class Recorder:
 
 
 def _observed(series: _Series, seen: int) -> dict[str, Any]:
-    return {"count": seen, "lastObservedTime": _micro_time(series.last)}
-
-
-def _micro_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"count": seen, "lastObservedTime": micro_timestamp(series.last)}

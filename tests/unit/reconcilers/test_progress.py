@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.domain.migration import micro_timestamp
+from controller.domain.status import micro_timestamp
 from controller.kube.resources import MIGRATIONS
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
 from controller.reconcilers.turns import Limits
