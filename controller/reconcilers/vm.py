@@ -124,7 +124,7 @@ class VMReconciler:
         if (wait := self._deferral.remaining(key, view)) > 0:
             return Result(requeue_after=wait)
         if self._is_echo(key, view):
-            return Result()
+            return Result(retry=self._evictions.untold(key))
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
         return await self._carry_out(plan, key, view, namespace, caches)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.engine.workers import Result
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
@@ -62,6 +63,22 @@ async def test_an_eviction_is_told_although_the_pod_went_and_the_first_try_faile
     await process.settle()
     assert told(cluster) == [("Evicted", "Succeeded")]
     assert cluster.status()["incarnation"] == 1
+
+
+async def test_an_eviction_is_tried_again_although_the_vm_runs_by_now(cluster: Cluster) -> None:
+    """Nothing else is left to do for the VM, and no event will come."""
+    process = await running(cluster)
+    busy = Fault("create", MIGRATIONS.plural, BUSY, commit=False)
+    cluster.intercept = lambda method, plural: busy if (method, plural) == ("create", MIGRATIONS.plural) else None
+    cluster.evict(cluster.status()["podName"])
+    for _ in range(8):
+        process.deliver()
+        result = await process.reconcile()
+        assert isinstance(result, Result)
+        assert result.retry
+        cluster.run_pods()
+        cluster.finish_deletions()
+    assert cluster.status()["phase"] == "Running"
 
 
 async def test_a_record_that_was_made_although_its_reply_was_lost_is_not_made_again(cluster: Cluster) -> None:
