@@ -1,6 +1,7 @@
 """Tries every fault at every place of every scenario on a control plane of its own: `make faults`.
 
-Prints the table of docs/reliability.md; that, every verdict as JSON, and the complaints go into the report's directory.
+Prints the table of docs/reliability.md; that, every verdict as JSON, the complaints, and log and writes of each bad run
+(`bad`) go into the report's directory.
 
 Exit codes: 0 if every run was good, 1 if not, 2 for a wrong command line, 3 if they could not be carried out.
 """

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,6 +61,9 @@ class Cell:
     def __str__(self) -> str:
         """Name it for a person."""
         return f"{self.scenario} / {self.fault} / {self.at} {self.nth}"
+
+
+_NO_NAME: Final = re.compile(r"\W+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +150,21 @@ class Matrix:
                 if clock() > ends:
                     return None
                 ran = await self._lab.run(SCENARIOS[cell.scenario], cell.make(), stage, bound=cell.bound)
-            verdict = self._judge(cell, ran)
+                verdict = self._judge(cell, ran)
+                if verdict.complaints:
+                    self._keep(cell, ran, stage)
             told(verdict)
             return verdict
 
         async with asyncio.TaskGroup() as runs:
             tasks = [runs.create_task(one(cell)) for cell in wanted]
         return [verdict for task in tasks if (verdict := task.result()) is not None]
+
+    def _keep(self, cell: Cell, ran: Ran, stage: Stage) -> None:
+        """Keep the log and the writes of a bad run, which the stage's next run would overwrite."""
+        kept = self._lab.directory.parent / "bad" / _NO_NAME.sub("-", str(cell))
+        shutil.copytree(self._lab.directory / stage.name, kept, dirs_exist_ok=True)
+        (kept / "writes.txt").write_text("".join(f"{write}\n" for write in ran.writes))
 
     def _judge(self, cell: Cell, ran: Ran) -> Verdict:
         undisturbed = self._references[cell.scenario].evidence
