@@ -9,7 +9,7 @@ import pytest
 
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
-from tests.integration.tools import Controller, Kubectl
+from tests.integration.tools import Controller, Kubectl, sweep
 from tests.plane import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def clean(kubectl: Kubectl) -> Iterator[None]:
-    """Leave no VM and no pod in the default namespace behind."""
+    """Find no VM and no pod in the default namespace, and leave none: other modules may have theirs there."""
+    sweep(kubectl)
     yield
-    kubectl("delete", "vm", "--all", "--wait=true")
-    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+    sweep(kubectl)

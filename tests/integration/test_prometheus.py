@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.integration.prometheus_tools import Prometheus, Sample
-from tests.integration.tools import Controller, Kubectl
+from tests.integration.tools import Controller, Kubectl, sweep
 from tests.unit.manifests.promql import metric_names
 from tests.unit.manifests.shipped import DESCHEDULER_POLICY, REPOSITORY, expressions, load, rules
 
@@ -39,14 +39,15 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(kubectl: Kubectl, controller: Controller) -> Fleet:
+def fleet(kubectl: Kubectl, controller: Controller) -> Iterator[Fleet]:
     """Two VMs on three nodes, so that at least one is idle; one VM uses more than a whole node."""
     assert controller.process.poll() is None
     kubectl.apply_vm("calm", cpu="0.15", memory="0.20")
     kubectl.apply_vm("hot", annotations={"simulation.node-classifier.io/cpu-consumption": "1.5"})
     calm, hot = (kubectl.wait_phase(name, "Running")["status"]["nodeName"] for name in ("calm", "hot"))
     nodes = kubectl("get", "nodes", "-o", "name").replace("node/", "").split()
-    return Fleet(calm, hot, frozenset(nodes))
+    yield Fleet(calm, hot, frozenset(nodes))
+    sweep(kubectl)
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,12 @@ def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, A
     }
 
 
+def sweep(kubectl: Kubectl) -> None:
+    """Delete every VM of the namespace, and wait until their pods are gone."""
+    kubectl("delete", "vm", "--all", "--wait=true")
+    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+
+
 def left_running(directory: Path) -> list[str]:
     """Every process whose command line names the directory."""
     found = []
