@@ -41,18 +41,18 @@ class Progress:
 
     def known(self, item: VirtualMachineMigration) -> VirtualMachineMigration:
         """Return a migration with the progress that nobody else knows of yet."""
-        untold = self._untold.get(item.metadata.uid)
-        if untold is None or untold.item is not item:
-            return item
-        return msgspec.structs.replace(item, status=untold.status)
+        untold = self._untold_of(item)
+        return item if untold is None else msgspec.structs.replace(item, status=untold)
 
     def due(self, item: VirtualMachineMigration) -> MigrationStatus | None:
         """Return what has waited long enough."""
-        uid = item.metadata.uid
-        untold = self._untold.get(uid)
-        if untold is None or untold.item is not item or self._crowd.wait(uid) > 0:
-            return None
-        return untold.status
+        untold = self._untold_of(item)
+        return untold if untold is not None and self._crowd.wait(item.metadata.uid) <= 0 else None
+
+    def _untold_of(self, item: VirtualMachineMigration) -> MigrationStatus | None:
+        """Return what waits of a migration, if that was decided on it as it is."""
+        untold = self._untold.get(item.metadata.uid)
+        return untold.status if untold is not None and untold.item is item else None
 
     def put_off(self, item: VirtualMachineMigration, plan: MigrationPlan) -> float:
         """Return the seconds for which a plan waits, remembering it; 0 if it is to be carried out now."""
