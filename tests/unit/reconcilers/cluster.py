@@ -530,6 +530,22 @@ class Process:
         raise AssertionError(f"not settled: {self.cluster.objects}")
 
 
+async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Cluster, Process]:
+    """Let so many VMs run on node-0, add the other nodes, and ask for a migration of each VM, all at once."""
+    cluster = Cluster()
+    cluster.add_node("node-0")
+    for number in range(vms):
+        cluster.apply_vm(f"vm-{number}", cpu="0.01")
+    process = Process(cluster, limits=limits)
+    await process.settle()
+    cluster.pass_time(3600)
+    for number in range(1, nodes):
+        cluster.add_node(f"node-{number}")
+    for number in range(vms):
+        cluster.migrate(f"m-{number}", vm=f"vm-{number}", **spec)
+    return cluster, process
+
+
 def _decode(document: Document, kind: type[T]) -> T:
     return msgspec.convert(document, kind)
 

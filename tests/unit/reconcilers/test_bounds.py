@@ -9,7 +9,7 @@ from typing import Any
 from controller.engine.store import Store
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.reconcilers.turns import Limits
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.unit.reconcilers.cluster import Cluster, wave
 
 VMS = 40
 """More than are told of at once, so that what waits is remembered, too."""
@@ -39,17 +39,8 @@ def remembered(subject: object, seen: set[int] | None = None) -> Iterator[str]:
 
 async def test_vms_that_were_made_moved_evicted_and_deleted_leave_nothing_behind() -> None:
     """Neither by name nor by UID; while they moved there was something."""
-    cluster = Cluster()
-    cluster.add_node("node-1")
-    cluster.add_node("node-2")
-    for number in range(VMS):
-        cluster.apply_vm(f"vm-{number}", cpu="0.001")
-    process = Process(cluster, limits=Limits(cluster=0, outbound=0))
+    cluster, process = await wave(Limits(cluster=0, outbound=0), 2, VMS)
     parts = (process.reconciler, process.migrations)
-    await process.settle()
-    cluster.pass_time(3600)
-    for number in range(VMS):
-        cluster.migrate(f"move-{number}", vm=f"vm-{number}")
     for _ in range(6):
         process.deliver()
         await process.step()

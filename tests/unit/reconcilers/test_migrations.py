@@ -13,7 +13,7 @@ from controller.domain.status import parse_timestamp
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.turns import Limits
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process, wave
 
 
 @pytest.fixture
@@ -216,21 +216,6 @@ async def test_a_target_that_finds_no_node_is_rolled_back(cluster: Cluster) -> N
 # --- limits ------------------------------------------------------------------------------------------------------
 
 
-async def _wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Cluster, Process]:
-    cluster = Cluster()
-    cluster.add_node("node-0")
-    for number in range(vms):
-        cluster.apply_vm(f"vm-{number}", cpu="0.01")
-    process = Process(cluster, limits=limits)
-    await process.settle()
-    cluster.pass_time(3600)
-    for number in range(1, nodes):
-        cluster.add_node(f"node-{number}")
-    for number in range(vms):
-        cluster.migrate(f"m-{number}", vm=f"vm-{number}", **spec)
-    return cluster, process
-
-
 def _claimed(cluster: Cluster) -> list[set[str]]:
     """Which VMs were claimed, after each write of the whole history."""
     claimed: set[str] = set()
@@ -246,7 +231,7 @@ def _claimed(cluster: Cluster) -> list[set[str]]:
 @pytest.mark.parametrize(("limits", "most"), [(Limits(), 2), (Limits(5, 0), 5), (Limits(0, 0), 12), (Limits(1, 2), 1)])
 async def test_no_more_than_the_limits_move_at_once_and_all_move_in_the_end(limits: Limits, most: int) -> None:
     """Two away from one node by default, five in all; 0 means any number."""
-    cluster, process = await _wave(limits, 3, 12)
+    cluster, process = await wave(limits, 3, 12)
     await process.settle(rounds=300, patience=0.2)
     assert max(len(claimed) for claimed in _claimed(cluster)) == most
     phases = [cluster.migration(f"m-{number}")["phase"] for number in range(12)]
@@ -256,7 +241,7 @@ async def test_no_more_than_the_limits_move_at_once_and_all_move_in_the_end(limi
 
 async def test_who_waits_says_why(cluster: Cluster) -> None:
     """The third of one node names the limit."""
-    cluster, process = await _wave(Limits(), 3, 3)
+    cluster, process = await wave(Limits(), 3, 3)
     process.deliver()
     await process.step()
     assert cluster.migration("m-2")["message"] == "2 VMs are leaving node-0 already; at most 2 may at once"
@@ -264,7 +249,7 @@ async def test_who_waits_says_why(cluster: Cluster) -> None:
 
 async def test_priority_goes_before_age() -> None:
     """The drain's migration overtakes older ones that wait."""
-    cluster, process = await _wave(Limits(1, 1), 3, 4)
+    cluster, process = await wave(Limits(1, 1), 3, 4)
     cluster.remove(MIGRATIONS, "default/m-3")
     process.deliver()
     await process.step()

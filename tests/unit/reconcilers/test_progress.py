@@ -6,7 +6,7 @@ from controller.domain.status import micro_timestamp
 from controller.kube.resources import MIGRATIONS
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
 from controller.reconcilers.turns import Limits
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.unit.reconcilers.cluster import Cluster, Process, wave
 
 CROWD = 40
 NO_LIMITS = Limits(cluster=0, outbound=0)
@@ -14,16 +14,7 @@ NO_LIMITS = Limits(cluster=0, outbound=0)
 
 async def moving(count: int) -> tuple[Cluster, Process]:
     """Let so many VMs run, ask for a migration of each, and let all their targets be made."""
-    cluster = Cluster()
-    cluster.add_node("node-1")
-    for number in range(count):
-        cluster.apply_vm(f"vm-{number}", cpu="0.001")
-    process = Process(cluster, limits=NO_LIMITS)
-    await process.settle()
-    cluster.pass_time(3600)
-    cluster.add_node("node-2")
-    for number in range(count):
-        cluster.migrate(f"m-{number}", vm=f"vm-{number}")
+    cluster, process = await wave(NO_LIMITS, 2, count)
     for _ in range(6):
         await look(process)
         cluster.finish_deletions()
@@ -82,7 +73,7 @@ async def test_what_goes_no_further_is_told_all_the_same() -> None:
 async def test_a_target_that_finds_no_node_is_told_of_at_once() -> None:
     """In the thick of a crowd, with the scheduler's reason, of the VM as well."""
     cluster, process = await moving(CROWD)
-    cluster.unfit.add("node-2")
+    cluster.unfit.add("node-1")
     cluster.run_pods()
     await look(process)
     await look(process)
@@ -104,7 +95,7 @@ async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> No
 async def test_targets_that_find_no_node_hold_up_nothing_that_is_told_of_others() -> None:
     """They are on their way no more, however long they wait."""
     cluster, process = await moving(CROWD)
-    cluster.unfit.add("node-2")
+    cluster.unfit.add("node-1")
     cluster.run_pods()
     await look(process)
     cluster.apply_vm("late", cpu="0.001")
