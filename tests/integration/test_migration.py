@@ -105,10 +105,12 @@ def test_a_migration_is_seen_as_the_description_shows_it(kubectl: Kubectl) -> No
     """`kubectl get vm -w`: Running, Scheduling, Running on another node."""
     before = running(kubectl, "my-vm")
     lines: list[str] = []
-    with kubectl.running("get", "vm", "my-vm", "-w", sink=lines.append):
+    with kubectl.running("get", "vm", "my-vm", "-w", sink=lines.append) as watch:
+        watch.wait_for(lambda lines: len(lines) > 1)  # from here on nothing is missed
         migration(kubectl, "my-vm", reason="rehearsal")
         status = finished(kubectl)
         after = kubectl.wait_phase("my-vm", "Running")["status"]
+        watch.wait_for(lambda lines: after["podName"] in lines[-1] and " Running " in lines[-1])
     assert (status["phase"], status["sourceNode"]) == ("Succeeded", before["nodeName"])
     assert after["nodeName"] == status["targetNode"] != before["nodeName"]
     assert 0 < float(status["downtimeSeconds"]) < 10
