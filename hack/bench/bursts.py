@@ -84,6 +84,7 @@ async def _run(
         "half_run_in": percentile(times, 0.5),
         "pod_posts": writes.of("POST pods") / len(bodies),
         "status_writes": writes.status / len(bodies),
+        "event_writes": writes.of("POST events", "write events") / len(bodies),
         "other_writes": writes.of("write pods", "write virtualmachines", "DELETE pods") / len(bodies),
     }
     if process is not None:

@@ -19,6 +19,7 @@ _ROWS: Final[dict[str, dict[str, str]]] = {
         "cpu_ms": "controller CPU a VM, ms",
         "pod_posts": "pod POSTs a VM",
         "status_writes": "status writes a VM",
+        "event_writes": "Event writes a VM",
         "other_writes": "other writes a VM",
         "rss_mib": "memory, MiB",
     },

@@ -41,6 +41,8 @@ def _bursts(results: Results) -> list[Verdict | None]:
         _at_most("CPU a VM, to controller-runtime", ratio(go, "cpu_ms"), 0.6),
         _told("CPU a VM, to its coalescing variant", ratio(coalescing, "cpu_ms"), "x"),
         _told("CPU a VM, to Kopf", ratio("kopf", "cpu_ms"), "x"),
+        _told("VM/s with Events, to without", results.ratio("burst", "events", "ours", "per_second"), "x"),
+        _told("CPU a VM with Events, to without", results.ratio("burst", "events", "ours", "cpu_ms"), "x"),
         _at_most("pod POSTs a VM", results.spread("burst", "ours", "pod_posts"), 1.0, ""),
         _at_most("status writes a VM", results.spread("burst", "ours", "status_writes"), 1.3, ""),
     ]
