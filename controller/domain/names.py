@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 GROUP: Final = "simulation.node-classifier.io"
@@ -79,6 +80,7 @@ MAX_VM_NAME: Final = 63 - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
+@lru_cache(maxsize=1024)  # a decision asks for the same name several times
 def pod_name(vm_name: str, vm_uid: str, incarnation: int) -> str:
     """`virt-launcher-<vm>-<5 chars>`, the same for the same arguments for ever."""
     return f"{POD_PREFIX}{vm_name}-{_suffix(f'{vm_uid}/{incarnation}')}"

@@ -67,7 +67,7 @@ def timestamp(moment: datetime) -> str:
 
 def micro_timestamp(moment: datetime) -> str:
     """Write a moment as a metav1.MicroTime: UTC, microseconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_timestamp(text: str | None) -> datetime | None:

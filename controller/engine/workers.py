@@ -133,6 +133,8 @@ class Workers:
             self._queue.add_rate_limited(key)
             return Outcome.REQUEUE
         self._queue.forget(key)
+        # When to look again is for the newest look to say: one that an earlier one asked for would find nothing.
+        self._queue.drop_delayed(key)
         if result.requeue_after is None:
             return Outcome.SUCCESS
         self._queue.add_after(key, result.requeue_after)

@@ -113,6 +113,12 @@ class WorkQueue(Generic[K]):
         """Queue a key that failed, when its rate limiter says so, but not before `at_least` seconds."""
         self.add_after(key, max(at_least, self._limiter.when(key)), "retry")
 
+    def drop_delayed(self, key: K) -> None:
+        """Take back a delayed add of a key; one that is queued already stays."""
+        waiting = self._timers.pop(key, None)
+        if waiting is not None:
+            waiting.cancel()
+
     def forget(self, key: K) -> None:
         """Tell the rate limiter that the key succeeded."""
         self._limiter.forget(key)

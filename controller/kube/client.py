@@ -67,7 +67,7 @@ class Client:
 
     def __init__(self, api: ApiClient, source: credentials.Source, answered: Answered = _no_one) -> None:
         self._api = api
-        self._session = session.take_over(api)
+        self._session = session.take_over(api, {"Accept": _JSON, "User-Agent": f"vmsim/{__version__}"})
         self._answered = answered
         self._configuration: Configuration = api.configuration
         self._proxy = api.rest_client.proxy or session.environment_proxy(self._configuration.host)
@@ -255,10 +255,9 @@ class Client:
         data: bytes | None = None,
         content_type: str | None = None,
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": _JSON, "User-Agent": f"vmsim/{__version__}"}
+        headers = await self._authorization()
         if content_type is not None:
             headers["Content-Type"] = content_type
-        headers |= await self._authorization()
         url = f"{self._configuration.host}{path}"
         if query:
             url = f"{url}?{_arguments(tuple(query.items()))}"

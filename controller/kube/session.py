@@ -7,6 +7,7 @@ its look at netrc and the environment at every request, which costs more CPU tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -20,12 +21,15 @@ _READ_BUFFER: Final = 2 * 1024 * 1024
 """Bytes read ahead; the longest object that etcd takes by default fits in."""
 
 
-def take_over(api: ApiClient) -> aiohttp.ClientSession:
-    """Make a session of our own over the connections of `api`, whose own session has nothing left to close."""
+def take_over(api: ApiClient, headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    """Make a session of our own over the connections of `api`, whose own session has nothing left to close.
+
+    Every request sends `headers`.
+    """
     theirs: aiohttp.ClientSession = api.rest_client.pool_manager
     connector = theirs.connector
     theirs.detach()
-    return aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BUFFER)
+    return aiohttp.ClientSession(connector=connector, headers=headers, read_bufsize=_READ_BUFFER)
 
 
 def environment_proxy(server: str | None) -> str | None:

@@ -166,7 +166,7 @@ class VMReconciler:
                     self._deferral.defer(key, vm, action.status)
                     return Result(requeue_after=wait)
                 version = await self._write_status(action.status, key, vm, caches)
-                alone = len(plan.actions) == 1 and action.status.migration is None
+                alone = len(plan.actions) == 1 and plan.requeue_after is None and action.status.migration is None
                 if version is not None and alone and action.status.phase == status.Phase.RUNNING:
                     self._echoes[key] = (version, view.pods)
             elif not await self._act(action, key, vm, namespace, caches):

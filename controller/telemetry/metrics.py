@@ -1,7 +1,7 @@
 """Metrics under the names that dashboards for Kubernetes controllers already use.
 
 Guarantees: names, labels and buckets are component-base's for the workqueue and controller-runtime's for the
-reconciles; every series exists from the start with 0; children are bound once, so an observation costs no lookup.
+reconciles; every series exists from the start with 0; an observation costs no lookup, and no lock.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from controller.engine.workers import Outcome
 from controller.engine.workqueue import WorkQueue
+from controller.telemetry.tally import Tally
 
 _QUEUE_BUCKETS: Final = tuple(10.0**power for power in range(-6, 4))
 _RECONCILE_BUCKETS: Final = (
@@ -36,61 +37,127 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-class _Families:
+class QueueMetrics:
+    """client-go's workqueue metrics for one queue."""
+
+    def __init__(self, registry: CollectorRegistry, name: str) -> None:
+        self.depth = 0
+        self.adds = 0
+        self.retries = 0
+        self.queued = Tally(_QUEUE_BUCKETS)
+        self.worked = Tally(_QUEUE_BUCKETS)
+        _families_of(registry).queues[name] = self
+
+    def added(self, depth: int) -> None:
+        """Report a key that was queued."""
+        self.adds += 1
+        self.depth = depth
+
+    def taken(self, depth: int, waited: float) -> None:
+        """Report a key handed to a worker."""
+        self.depth = depth
+        self.queued.observe(waited)
+
+    def finished(self, worked: float) -> None:
+        """Report a key that a worker is done with."""
+        self.worked.observe(worked)
+
+    def retried(self) -> None:
+        """Report a delayed add."""
+        self.retries += 1
+
+
+class ReconcileMetrics:
+    """controller-runtime's reconcile metrics for one controller."""
+
+    def __init__(self, registry: CollectorRegistry, controller: str, workers: int) -> None:
+        self.workers = workers
+        self.active = 0
+        self.total = dict.fromkeys(Outcome, 0)
+        self.seconds = Tally(_RECONCILE_BUCKETS)
+        _families_of(registry).controllers[controller] = self
+
+    def started(self) -> None:
+        """Report a reconcile that begins."""
+        self.active += 1
+
+    def finished(self, outcome: Outcome, seconds: float) -> None:
+        """Report how it ended."""
+        self.active -= 1
+        self.total[outcome] += 1
+        self.seconds.observe(seconds)
+
+
+class _Families(Collector):
     """The metric families that all queues and controllers of a process share."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        name, controller = ("name",), ("controller",)
-        self.depth = Gauge("workqueue_depth", "Current depth of workqueue", name, registry=registry)
-        self.adds = Counter("workqueue_adds", "Total number of adds handled by workqueue", name, registry=registry)
-        self.retries = Counter(
-            "workqueue_retries", "Total number of retries handled by workqueue", name, registry=registry
-        )
-        self.queued = Histogram(
+    def __init__(self) -> None:
+        self.queues: dict[str, QueueMetrics] = {}
+        self.controllers: dict[str, ReconcileMetrics] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what was counted."""
+        yield from self._of_queues()
+        yield from self._of_controllers()
+
+    def _of_queues(self) -> Iterator[Metric]:
+        label = ("name",)
+        depth = GaugeMetricFamily("workqueue_depth", "Current depth of workqueue", labels=label)
+        adds = CounterMetricFamily("workqueue_adds", "Total number of adds handled by workqueue", labels=label)
+        retries = CounterMetricFamily("workqueue_retries", "Total number of retries handled by workqueue", labels=label)
+        queued = HistogramMetricFamily(
             "workqueue_queue_duration_seconds",
             "How long in seconds an item stays in workqueue before being requested.",
-            name,
-            buckets=_QUEUE_BUCKETS,
-            registry=registry,
+            labels=label,
         )
-        self.worked = Histogram(
+        worked = HistogramMetricFamily(
             "workqueue_work_duration_seconds",
             "How long in seconds processing an item from workqueue takes.",
-            name,
-            buckets=_QUEUE_BUCKETS,
-            registry=registry,
+            labels=label,
         )
-        self.total = Counter(
+        for name, queue in self.queues.items():
+            depth.add_metric((name,), queue.depth)
+            adds.add_metric((name,), queue.adds)
+            retries.add_metric((name,), queue.retries)
+            queued.add_metric((name,), queue.queued.buckets(), queue.queued.total)
+            worked.add_metric((name,), queue.worked.buckets(), queue.worked.total)
+        yield from (depth, adds, retries, queued, worked)
+
+    def _of_controllers(self) -> Iterator[Metric]:
+        label = ("controller",)
+        total = CounterMetricFamily(
             "controller_runtime_reconcile",
             "Total number of reconciliations per controller",
-            ("controller", "result"),
-            registry=registry,
+            labels=("controller", "result"),
         )
-        self.errors = Counter(
+        failures = CounterMetricFamily(
             "controller_runtime_reconcile_errors",
             "Total number of reconciliation errors per controller",
-            controller,
-            registry=registry,
+            labels=label,
         )
-        self.seconds = Histogram(
+        seconds = HistogramMetricFamily(
             "controller_runtime_reconcile_time_seconds",
             "Length of time per reconciliation per controller",
-            controller,
-            buckets=_RECONCILE_BUCKETS,
-            registry=registry,
+            labels=label,
         )
-        self.active = Gauge(
+        active = GaugeMetricFamily(
             "controller_runtime_active_workers",
             "Number of currently used workers per controller",
-            controller,
-            registry=registry,
+            labels=label,
         )
-        self.maximum = Gauge(
+        maximum = GaugeMetricFamily(
             "controller_runtime_max_concurrent_reconciles",
             "Maximum number of concurrent reconciles per controller",
-            controller,
-            registry=registry,
+            labels=label,
         )
+        for name, told in self.controllers.items():
+            for outcome, count in told.total.items():
+                total.add_metric((name, outcome.value), count)
+            failures.add_metric((name,), told.total[Outcome.ERROR])
+            seconds.add_metric((name,), told.seconds.buckets(), told.seconds.total)
+            active.add_metric((name,), told.active)
+            maximum.add_metric((name,), told.workers)
+        yield from (total, failures, seconds, active, maximum)
 
 
 _families: WeakKeyDictionary[CollectorRegistry, _Families] = WeakKeyDictionary()
@@ -99,38 +166,9 @@ _families: WeakKeyDictionary[CollectorRegistry, _Families] = WeakKeyDictionary()
 def _families_of(registry: CollectorRegistry) -> _Families:
     known = _families.get(registry)
     if known is None:
-        known = _families[registry] = _Families(registry)
+        known = _families[registry] = _Families()
+        registry.register(known)
     return known
-
-
-class QueueMetrics:
-    """client-go's workqueue metrics for one queue."""
-
-    def __init__(self, registry: CollectorRegistry, name: str) -> None:
-        families = _families_of(registry)
-        self._depth = families.depth.labels(name)
-        self._adds = families.adds.labels(name)
-        self._retries = families.retries.labels(name)
-        self._queued = families.queued.labels(name)
-        self._worked = families.worked.labels(name)
-
-    def added(self, depth: int) -> None:
-        """Report a key that was queued."""
-        self._adds.inc()
-        self._depth.set(depth)
-
-    def taken(self, depth: int, waited: float) -> None:
-        """Report a key handed to a worker."""
-        self._depth.set(depth)
-        self._queued.observe(waited)
-
-    def finished(self, worked: float) -> None:
-        """Report a key that a worker is done with."""
-        self._worked.observe(worked)
-
-    def retried(self) -> None:
-        """Report a delayed add."""
-        self._retries.inc()
 
 
 class UnfinishedWork(Collector):
@@ -192,27 +230,3 @@ def dropped_events(registry: CollectorRegistry, dropped: Callable[[], int]) -> N
             yield CounterMetricFamily("vmsim_events_dropped", "Kubernetes Events not written", value=dropped())
 
     registry.register(Dropped())
-
-
-class ReconcileMetrics:
-    """controller-runtime's reconcile metrics for one controller."""
-
-    def __init__(self, registry: CollectorRegistry, controller: str, workers: int) -> None:
-        families = _families_of(registry)
-        self._total = {outcome: families.total.labels(controller, str(outcome)) for outcome in Outcome}
-        self._errors = families.errors.labels(controller)
-        self._seconds = families.seconds.labels(controller)
-        self._active = families.active.labels(controller)
-        families.maximum.labels(controller).set(workers)
-
-    def started(self) -> None:
-        """Report a reconcile that begins."""
-        self._active.inc()
-
-    def finished(self, outcome: Outcome, seconds: float) -> None:
-        """Report how it ended."""
-        self._active.dec()
-        self._seconds.observe(seconds)
-        self._total[outcome].inc()
-        if outcome is Outcome.ERROR:
-            self._errors.inc()

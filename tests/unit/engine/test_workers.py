@@ -189,6 +189,23 @@ async def test_requeue_after_brings_the_key_back_at_its_time() -> None:
     await shop.close()
 
 
+@pytest.mark.parametrize(
+    ("newest", "looks"),
+    [(Result(), [0, 10]), (Result(requeue_after=100), [0, 10, 110]), (Result(requeue_after=20), [0, 10, 30])],
+    ids=["not at all", "later", "earlier"],
+)
+async def test_the_newest_reconcile_says_when_to_look_again(newest: Result, looks: list[float]) -> None:
+    """Nobody looks at the time that an earlier one asked for: it knew less."""
+    shop = Shop(a=[Result(requeue_after=60), newest])
+    shop.queue.add("a")
+    await asyncio.sleep(10)
+    shop.queue.add("a")
+    await asyncio.sleep(3600)
+
+    assert shop.begun == [("a", at) for at in looks]
+    await shop.close()
+
+
 async def test_retry_brings_the_key_back_with_its_own_backoff() -> None:
     """It is no error, but the delays grow all the same."""
     shop = Shop(a=[Result(retry=True), Result(retry=True), Result(retry=True)])

@@ -286,6 +286,25 @@ async def test_an_add_now_leaves_a_delayed_add_in_place() -> None:
     assert await arrivals(queue, 2) == [("a", 0), ("a", 5)]
 
 
+async def test_a_delayed_add_can_be_taken_back() -> None:
+    """The key may be delayed anew, and later than before."""
+    queue = new_queue()
+    queue.add_after("a", 5)
+    queue.drop_delayed("a")
+    queue.add_after("a", 60)
+
+    assert await arrivals(queue, 1) == [("a", 60)]
+
+
+async def test_taking_a_delayed_add_back_leaves_a_queued_key_queued() -> None:
+    """And there may be none to take back."""
+    queue = new_queue()
+    queue.add("a")
+    queue.drop_delayed("a")
+
+    assert await drain(queue) == ["a"]
+
+
 async def test_a_delayed_add_that_falls_due_while_processed_waits_for_done() -> None:
     """Time does not break the rule of one worker a key."""
     queue = new_queue()
