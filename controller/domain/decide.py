@@ -14,9 +14,7 @@ Actions of a plan run in order; a guard that does not hold ends the plan, and a 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -32,8 +30,7 @@ HISTORY_LIMIT: Final = 50
 """Transitions kept in `.status.conditions`."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What the caches show of one `namespace/name`: the VM, and every pod that names it as its controller.
 
     `lost_nodes` are those of the pods' nodes that the cache of nodes does not have.
@@ -44,8 +41,7 @@ class View:
     lost_nodes: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(msgspec.Struct, frozen=True):
     """What neither the VM nor its pods show.
 
     `hold`: seconds during which the incarnation must not move. `seen`: the life whose pod was seen, but whose status is
@@ -60,8 +56,7 @@ class Circumstances:
     migrations: tuple[VirtualMachineMigration, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CreatePod:
+class CreatePod(msgspec.Struct, frozen=True):
     """Create the pod of one incarnation, after a live read says that `predecessor` is gone."""
 
     name: str
@@ -70,8 +65,7 @@ class CreatePod:
     predecessor: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeletePod:
+class DeletePod(msgspec.Struct, frozen=True):
     """Delete exactly this pod in exactly this state (UID and resourceVersion); `force` leaves it no grace."""
 
     pod: Pod
@@ -79,30 +73,26 @@ class DeletePod:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmVMGone:
+class ConfirmVMGone(msgspec.Struct, frozen=True):
     """Go on only if a live read says that the VM with this UID exists no more."""
 
     name: str
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmNodeGone:
+class ConfirmNodeGone(msgspec.Struct, frozen=True):
     """Go on only if a live read says that this node exists no more."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmPodGone:
+class ConfirmPodGone(msgspec.Struct, frozen=True):
     """Go on only if a live read says that no pod of this VM has this name; give a hidden one its labels back."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class PatchPod:
+class PatchPod(msgspec.Struct, frozen=True):
     """Set metadata on this pod (UID and resourceVersion guarded); a label that is None goes."""
 
     pod: Pod
@@ -110,8 +100,7 @@ class PatchPod:
     annotations: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class WriteStatus:
+class WriteStatus(msgspec.Struct, frozen=True):
     """Replace the VM's status if the VM is still as the cache shows it."""
 
     status: VMStatus
@@ -121,8 +110,7 @@ Act: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | Confi
 Action: TypeAlias = Act | WriteStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Actions in order, and when to look again although nothing happened (seconds).
 
     `progressing`: the pod is on its way to Running, or runs as a migration's target, so that what its status says now
@@ -222,7 +210,7 @@ class _Life:
         # What a VM that had this name before left behind goes, whatever this one is about; last, since a live read that
         # does not agree ends the plan.
         swept = _leftovers((pod for pod in self.strangers if not pod.done), "its VM was replaced")
-        return dataclasses.replace(plan, actions=(*plan.actions, *swept))
+        return msgspec.structs.replace(plan, actions=(*plan.actions, *swept))
 
     def _next(self) -> Plan:
         if not self.vm.spec.running:

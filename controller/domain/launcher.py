@@ -13,6 +13,8 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from controller.domain import names
 from controller.domain.objects import Pod, VirtualMachine
 from controller.domain.ratio import CPU_MAX, DEFAULT_REFERENCE, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
@@ -85,8 +87,7 @@ class Placement:
 ANYWHERE: Final = Placement()
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
+class Shares(msgspec.Struct, frozen=True):
     """CPU and memory as shares of the reference node, with the strings they were read from."""
 
     cpu: Decimal
@@ -100,8 +101,7 @@ class Shares:
         return any(text not in (None, own_text) and not _equals(own, text) for own, own_text, text in recorded)
 
 
-@dataclass(frozen=True, slots=True)
-class Consumption:
+class Consumption(msgspec.Struct, frozen=True):
     """What a VM uses now, and why an annotation that says so was not believed."""
 
     shares: Shares

@@ -13,7 +13,6 @@ under the claim's constraints. So the two can never both act on a pod. Guarantee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -83,8 +82,7 @@ def rank(migration: VirtualMachineMigration) -> tuple[int, str, str]:
     return priority, metadata.creation_timestamp or "", metadata.key
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """Preflight says no. `for_good` ones fail at once, the others wait until the timeout."""
 
     reason: Reason
@@ -92,8 +90,7 @@ class Refused:
     for_good: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MigrationView:
+class MigrationView(msgspec.Struct, frozen=True):
     """What the caches show of one VM and one of its migrations.
 
     `preflight` is the answer for a pending migration whose VM could move (None: yes); it is asked for lazily, since it
@@ -109,30 +106,26 @@ class MigrationView:
     node_back: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WriteMigration:
+class WriteMigration(msgspec.Struct, frozen=True):
     """Replace the migration's status if it is still as the cache shows it."""
 
     status: MigrationStatus
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimVM:
+class ClaimVM(msgspec.Struct, frozen=True):
     """Put a claim on the VM, change it, or (None) take it away; guarded by the VM's version."""
 
     claim: Claim | None
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmClaimLost:
+class ConfirmClaimLost(msgspec.Struct, frozen=True):
     """Go on only if a live read of the VM, too, shows no claim of this migration."""
 
 
 MigrationAction: TypeAlias = WriteMigration | ClaimVM | ConfirmClaimLost
 
 
-@dataclass(frozen=True, slots=True)
-class MigrationPlan:
+class MigrationPlan(msgspec.Struct, frozen=True):
     """Actions in order, and when to look again although nothing happened (seconds)."""
 
     actions: tuple[MigrationAction, ...] = ()

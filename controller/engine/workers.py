@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
 
+import msgspec
 import structlog
 
 from controller.engine.backoff import LONGEST_FLOOR
@@ -27,8 +27,7 @@ CONFLICT_PATIENCE: Final = 1.0
 """Seconds before a key is tried again whose write met a newer object, should the watch not bring that before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """A reconcile that did not fail. `requeue_after` is in seconds; `retry` asks for the key's own backoff."""
 
     requeue_after: float | None = None

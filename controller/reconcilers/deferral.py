@@ -7,15 +7,15 @@ once it, or its pod, shows anything but progress. Bounded by the VMs whose statu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from controller.domain import decide, status
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.reconcilers.crowd import Crowd
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     """What was not written, and the VM as it was when that was decided."""
 
     vm: VirtualMachine

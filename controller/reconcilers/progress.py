@@ -8,7 +8,6 @@ migrations under way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -22,8 +21,7 @@ _ON_THE_WAY: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
 _STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)
 
 
-@dataclass(frozen=True, slots=True)
-class _Untold:
+class _Untold(msgspec.Struct, frozen=True):
     """What was not written, and the migration as it was when that was decided."""
 
     item: VirtualMachineMigration
