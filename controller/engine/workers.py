@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from controller.engine.backoff import LONGEST_FLOOR
+from controller.engine.log_context import RECONCILE
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
 
@@ -105,9 +106,7 @@ class Workers:
         self._metrics.started()
         outcome = Outcome.ERROR
         attempt = self._queue.failures(key) + 1
-        context = structlog.contextvars.bind_contextvars(
-            **{self._noun: key, "attempt": attempt, "cause": self._queue.cause(key)}
-        )
+        context = RECONCILE.set({self._noun: key, "attempt": attempt, "cause": self._queue.cause(key)})
         try:
             result = await self._reconcile(key)
         except errors.ConflictError as error:
@@ -124,7 +123,7 @@ class Workers:
         else:
             outcome = self._settle(key, result)
         finally:
-            structlog.contextvars.reset_contextvars(**context)
+            RECONCILE.reset(context)
             self._metrics.finished(outcome, clock() - started)
 
     def _settle(self, key: str, result: Result) -> Outcome:

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import structlog
 
+from controller.engine.log_context import add_reconcile
+
 
 class LogFormat(StrEnum):
     """How log lines look."""
@@ -35,7 +37,7 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     terminal = sys.stderr.isatty()
     shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_reconcile,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
