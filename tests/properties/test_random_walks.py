@@ -23,8 +23,8 @@ WRITES: Final = (
     ("create", PODS.plural),
     ("delete", PODS.plural),
     ("patch", PODS.plural),
-    ("patch", VIRTUAL_MACHINES.plural),
-    ("patch", MIGRATIONS.plural),
+    ("update", VIRTUAL_MACHINES.plural),
+    ("update", MIGRATIONS.plural),
 )
 REFUSALS: Final = (
     errors.TransportError("the connection was reset"),
