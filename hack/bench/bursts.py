@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from controller.kube.resources import Resource
-from hack.bench import objects
+from hack.bench import machine, objects
 from hack.bench.contestants import Launch
 from hack.bench.figures import percentile
-from hack.bench.machine import memory_mib
 from hack.bench.objects import Brief
 from hack.bench.process import Running, started
 from hack.bench.stage import Stage
@@ -54,8 +53,8 @@ async def _run(
             if len(ran) == len(bodies):
                 all_run.set()
 
-    before = stage.writes()
-    cpu = process.cpu if process else 0.0
+    before, plane = stage.writes(), stage.plane.pids()
+    cpu, plane_cpu = process.cpu if process else 0.0, machine.cpu_of(plane)
     async with watching(stage.client, resource, seen) as watch:
         began = clock()
         dead = [asyncio.create_task(process.ended())] if process else []
@@ -73,6 +72,7 @@ async def _run(
             for task in dead:
                 task.cancel()
     await asyncio.sleep(_SETTLE)
+    plane_cpu = machine.cpu_of(plane) - plane_cpu
     writes = stage.writes().since(before)
     seconds = max(ran.values()) - began
     times = sorted(at - began for at in ran.values())
@@ -82,6 +82,7 @@ async def _run(
         "per_second": len(bodies) / seconds,
         "created_in": created - began,
         "half_run_in": percentile(times, 0.5),
+        "plane_cpu_ms": 1000 * plane_cpu / len(bodies),
         "pod_posts": writes.of("POST pods") / len(bodies),
         "status_writes": writes.status / len(bodies),
         "event_writes": writes.of("POST events", "write events") / len(bodies),
@@ -89,5 +90,5 @@ async def _run(
     }
     if process is not None:
         process.check()
-        figures |= {"cpu_ms": 1000 * (process.cpu - cpu) / len(bodies), "rss_mib": memory_mib(process.pid)}
+        figures |= {"cpu_ms": 1000 * (process.cpu - cpu) / len(bodies), "rss_mib": machine.memory_mib(process.pid)}
     return figures

@@ -17,6 +17,7 @@ _ROWS: Final[dict[str, dict[str, str]]] = {
         "per_second": "VM/s",
         "half_run_in": "half of them run in, s",
         "cpu_ms": "controller CPU a VM, ms",
+        "plane_cpu_ms": "control plane's CPU a VM, ms",
         "pod_posts": "pod POSTs a VM",
         "status_writes": "status writes a VM",
         "event_writes": "Event writes a VM",
