@@ -20,7 +20,6 @@ from yarl import URL
 
 from controller import __version__
 from controller.domain import names
-from controller.domain.objects import ObjectMeta
 from controller.kube import codec, credentials, errors, library, session
 from controller.kube.resources import ObjectOnly, Resource
 
@@ -192,29 +191,6 @@ class Client:
             query={"fieldManager": names.CONTROLLER_NAME},
             body=body,
             content_type=_MERGE_PATCH,
-        )
-        return codec.decode(reply, resource.type)
-
-    async def replace_status(self, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T:
-        """Replace the status of an object whose UID and version are still those of `metadata`.
-
-        A merge patch would say the same and cost the server an eighth more: it writes the object down and reads it back
-        in order to patch it. Raises NotFoundError if the object is gone, ConflictError if it is another one by now.
-        """
-        name, namespace = metadata.name, metadata.namespace
-        guard = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
-        body = {
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": {"name": name, "namespace": namespace, **guard},
-            "status": status,
-        }
-        reply = await self._send(
-            "PUT",
-            resource.path(namespace, name, "status"),
-            query={"fieldManager": names.CONTROLLER_NAME},
-            body=body,
-            content_type=_JSON,
         )
         return codec.decode(reply, resource.type)
 

@@ -62,12 +62,11 @@ def encode(body: Any) -> bytes:
     return _encoder.encode(body)
 
 
-def document_of(value: msgspec.Struct) -> dict[str, Any]:
-    """Return an object's part as it is written: every field that it has, those that have their defaults too."""
+def merge_patch_of(wanted: msgspec.Struct) -> dict[str, Any]:
+    """Return the merge patch that makes an object exactly `wanted`: what it lacks is null."""
     # The class's own attributes: msgspec.structs.fields evaluates every annotation anew.
-    names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
-    has = ((encoded, getattr(value, name)) for name, encoded in names)
-    return {encoded: msgspec.to_builtins(field) for encoded, field in has if field is not None}
+    names = zip(wanted.__struct_fields__, wanted.__struct_encode_fields__, strict=True)
+    return {encoded: msgspec.to_builtins(getattr(wanted, name)) for name, encoded in names}
 
 
 def decode(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:

@@ -33,19 +33,12 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[T]):
-    """One resource of the API: group (empty for core), version, plural, its decoded type, and its kind."""
+    """One resource of the API: group (empty for core), version, plural, and its decoded type."""
 
     group: str
     version: str
     plural: str
     type: type[T]
-    kind: str = ""
-    """Needed where whole objects are written."""
-
-    @property
-    def api_version(self) -> str:
-        """Group and version, as objects name them."""
-        return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """URL path of a collection, an object or a subresource. Raises InvalidNameError."""
@@ -72,9 +65,9 @@ class ObjectOnly(Value, frozen=True):
     metadata: ObjectMeta
 
 
-VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, VirtualMachine, names.VM_KIND)
+VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, VirtualMachine)
 PODS = Resource("", "v1", "pods", Pod)
-MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration, names.MIGRATION_KIND)
+MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration)
 NODES = Resource("", "v1", "nodes", Node)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", Lease)
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", TokenReview)

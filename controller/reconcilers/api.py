@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-import msgspec
-
 from controller.domain.objects import ObjectMeta
-from controller.kube import codec, errors
+from controller.kube import errors
 from controller.kube.client import Page
 from controller.kube.resources import NODES, Resource
 
@@ -72,23 +70,20 @@ class Api(Protocol):
         ...
 
 
-class ControllerApi(Api, Protocol):
-    """The same, with what only the controller of a kind does."""
-
-    async def replace_status(self, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T:
-        """Replace the status of an object that is still as `metadata` says."""
-        ...
-
-
-async def write_status(
-    api: ControllerApi, resource: Resource[T], metadata: ObjectMeta, status: msgspec.Struct
-) -> T | None:
-    """Replace the status of an object that is still as the cache shows it; return it, or None if it is gone.
+async def patch_status(api: Api, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T | None:
+    """Merge `status` into an object that is still as the cache shows it; return it, or None if it is gone.
 
     Raises ConflictError if it changed meanwhile.
     """
+    guard = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
     try:
-        return await api.replace_status(resource, metadata, codec.document_of(status))
+        return await api.merge_patch(
+            resource,
+            metadata.name,
+            {"metadata": guard, "status": status},
+            namespace=metadata.namespace,
+            subresource="status",
+        )
     except errors.NotFoundError:
         return None
 
@@ -103,9 +98,9 @@ async def node_gone(api: Api, name: str) -> bool:
 
 
 class Fenced:
-    """Another API's requests; writes only while `leads` says so. Raises NotLeadingError instead of sending one."""
+    """Another `Api`'s requests; writes only while `leads` says so. Raises NotLeadingError instead of sending one."""
 
-    def __init__(self, api: ControllerApi, leads: Callable[[], bool]) -> None:
+    def __init__(self, api: Api, leads: Callable[[], bool]) -> None:
         self._api = api
         self._leads = leads
         self.get = api.get
@@ -130,11 +125,6 @@ class Fenced:
         """Apply a guarded patch."""
         self._check()
         return await self._api.merge_patch(resource, name, body, namespace=namespace, subresource=subresource)
-
-    async def replace_status(self, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T:
-        """Replace a status."""
-        self._check()
-        return await self._api.replace_status(resource, metadata, status)
 
     async def delete(
         self,

@@ -26,9 +26,9 @@ from controller.domain.objects import (
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
-from controller.kube import errors
+from controller.kube import codec, errors
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.reconcilers.api import ControllerApi, write_status
+from controller.reconcilers.api import Api, patch_status
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.room import Room
 from controller.reconcilers.sources import Caches
@@ -49,7 +49,7 @@ class MigrationReconciler:
 
     def __init__(
         self,
-        client: ControllerApi,
+        client: Api,
         caches: Mapping[str | None, Caches],
         nodes: Store[Node],
         policy: launcher.LauncherPolicy,
@@ -220,7 +220,7 @@ class MigrationReconciler:
         return found.status.migration is None or found.status.migration.uid != item.metadata.uid
 
     async def _write(self, status: MigrationStatus, key: str, item: VirtualMachineMigration, caches: Caches) -> bool:
-        written = await write_status(self._client, MIGRATIONS, item.metadata, status)
+        written = await patch_status(self._client, MIGRATIONS, item.metadata, codec.merge_patch_of(status))
         if written is None:
             return False  # its claim, if it has one, is released by the next reconcile
         self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)

@@ -22,9 +22,9 @@ from controller.domain.objects import Claim, Node, ObjectMeta, Pod, VirtualMachi
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
-from controller.kube import errors
+from controller.kube import codec, errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
-from controller.reconcilers.api import CREATE_DEADLINE, ControllerApi, node_gone, write_status
+from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
 from controller.reconcilers.deferral import Deferral
 from controller.reconcilers.evictions import Evictions
 from controller.reconcilers.holds import Holds
@@ -49,7 +49,7 @@ class VMReconciler:
 
     def __init__(
         self,
-        client: ControllerApi,
+        client: Api,
         caches: Mapping[str | None, Caches],
         nodes: Store[Node],
         policy: launcher.LauncherPolicy,
@@ -357,7 +357,7 @@ class VMReconciler:
 
     async def _write_status(self, wanted: VMStatus, key: str, vm: VirtualMachine, caches: Caches) -> str | None:
         """Replace the status of a VM that is still as the cache shows it; return its version, or None if it is gone."""
-        written = await write_status(self._client, VIRTUAL_MACHINES, vm.metadata, wanted)
+        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
         if written is None:
             self._gone[key] = vm.metadata.uid
             return None

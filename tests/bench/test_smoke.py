@@ -31,7 +31,7 @@ async def test_a_vm_of_a_burst_costs_one_create_and_hardly_more_than_one_status_
     """And nothing is read."""
     requests = await counting.requests_of_a_burst()
 
-    creates, statuses = requests.pop("create pods"), requests.pop("update virtualmachines")
+    creates, statuses = requests.pop("create pods"), requests.pop("patch virtualmachines")
     assert (creates, requests) == (1.0, {})
     assert 1.0 <= statuses <= 1.3, f"{statuses:.2f} status writes a VM, the target is 1.3"
 
@@ -40,8 +40,8 @@ async def test_a_migration_among_many_costs_two_writes_of_its_vm_and_two_of_its_
     """The claim ends the life before, the release tells that the VM runs; the room on nodes is read once for all."""
     assert await counting.requests_of_moves() == {
         "list pods": 1 / counting.BURST,
-        "update virtualmachines": 2.0,
-        "update virtualmachinemigrations": 2.0,
+        "patch virtualmachines": 2.0,
+        "patch virtualmachinemigrations": 2.0,
         "delete pods": 1.0,
         "get pods": 1.0,
         "get virtualmachines": 1.0,

@@ -51,7 +51,7 @@ def test_an_idle_fleet_makes_no_request_at_all(audited: ControlPlane, tmp_path: 
         end = datetime.now(UTC)
         entries = list(_requests(audited.audit_log))
     ours = [entry for entry in entries if entry.get("userAgent", "").startswith("vmsim/")]
-    assert {entry["verb"] for entry in ours} >= {"list", "watch", "create", "update"}, "the log sees the controller"
+    assert {entry["verb"] for entry in ours} >= {"list", "watch", "create", "patch"}, "the log sees the controller"
     idle = [entry for entry in ours if start < _received(entry) < end]
     assert [f"{entry['verb']} {entry['requestURI']}" for entry in idle] == []
     others = [entry for entry in entries if start < _received(entry) < end and _writes_ours(entry)]
@@ -69,8 +69,8 @@ def test_a_vm_costs_one_create_and_few_status_writes_until_it_runs(audited: Cont
     ours = [entry for entry in _requests(audited.audit_log) if entry.get("userAgent", "").startswith("vmsim/")]
     counts = [entry["verb"] for entry in ours if entry["verb"] not in ("list", "watch")]
     assert counts.count("create") == 1
-    assert 1 <= counts.count("update") <= 3
-    assert set(counts) == {"create", "update"}
+    assert 1 <= counts.count("patch") <= 3
+    assert set(counts) == {"create", "patch"}
 
 
 def _requests(log: Path) -> Iterator[dict[str, Any]]:

@@ -244,17 +244,17 @@ class Machine(RuleBasedStateMachine):
         """Let time pass."""
         self.cluster.pass_time(seconds)
 
-    @rule(method=st.sampled_from(["create", "patch", "update", "delete"]), kind=KIND, error=REFUSALS)
+    @rule(method=st.sampled_from(["create", "patch", "delete"]), kind=KIND, error=REFUSALS)
     def refuse_a_write(self, method: str, kind: str, error: errors.KubeError) -> None:
         """Refuse the next write of a kind."""
         self.cluster.faults.append(Fault(method, kind, error, commit=False))
 
-    @rule(method=st.sampled_from(["create", "patch", "update", "delete"]), kind=KIND)
+    @rule(method=st.sampled_from(["create", "patch", "delete"]), kind=KIND)
     def lose_a_reply(self, method: str, kind: str) -> None:
         """Carry the next write of a kind out, and lose the reply."""
         self.cluster.faults.append(Fault(method, kind, LOST))
 
-    @rule(method=st.sampled_from(["create", "patch", "update", "delete"]), kind=KIND, late=st.sampled_from([1, 5, 10]))
+    @rule(method=st.sampled_from(["create", "patch", "delete"]), kind=KIND, late=st.sampled_from([1, 5, 10]))
     def delay_a_write(self, method: str, kind: str, late: int) -> None:
         """Carry the next write of a kind out seconds after its sender gave up."""
         self.cluster.faults.append(Fault(method, kind, LOST, late=late))

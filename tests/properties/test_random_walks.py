@@ -23,8 +23,8 @@ WRITES: Final = (
     ("create", PODS.plural),
     ("delete", PODS.plural),
     ("patch", PODS.plural),
-    ("update", VIRTUAL_MACHINES.plural),
-    ("update", MIGRATIONS.plural),
+    ("patch", VIRTUAL_MACHINES.plural),
+    ("patch", MIGRATIONS.plural),
 )
 REFUSALS: Final = (
     errors.TransportError("the connection was reset"),

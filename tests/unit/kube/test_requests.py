@@ -12,7 +12,7 @@ from aiohttp import web
 
 from controller import __version__
 from controller.domain import names
-from controller.domain.objects import ObjectMeta, Pod
+from controller.domain.objects import Pod
 from controller.kube import errors
 from controller.kube.client import Client
 from controller.kube.credentials import Source
@@ -144,27 +144,6 @@ async def test_merge_patch_names_its_type_and_carries_its_guards(api: ApiServer,
     assert seen.query == {"fieldManager": "vmsim-controller"}
     assert seen.headers["Content-Type"] == "application/merge-patch+json"
     assert seen.body == body
-
-
-async def test_a_replaced_status_carries_its_guards(api: ApiServer, client: Client) -> None:
-    """The object goes without its spec, which the server takes from its own."""
-    api.handler = reply(pod_body("a", 4))
-    metadata = ObjectMeta(name="a", namespace="default", uid="u", resource_version="3", labels={"not": "sent"})
-
-    replaced = await client.replace_status(VIRTUAL_MACHINES, metadata, {"phase": "Running"})
-
-    assert replaced.metadata.resource_version == "4"
-    [seen] = api.seen
-    assert seen.method == "PUT"
-    assert seen.path == f"/apis/{names.GROUP}/{names.VERSION}/namespaces/default/virtualmachines/a/status"
-    assert seen.query == {"fieldManager": "vmsim-controller"}
-    assert seen.headers["Content-Type"] == "application/json"
-    assert seen.body == {
-        "apiVersion": names.API_VERSION,
-        "kind": names.VM_KIND,
-        "metadata": {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "3"},
-        "status": {"phase": "Running"},
-    }
 
 
 @pytest.mark.parametrize(
@@ -300,7 +279,6 @@ async def test_a_success_with_another_body_is_a_malformed_reply(api: ApiServer, 
         client.list_page(PODS, limit=500),
         client.create(PODS, {}, namespace="default", server_deadline=5),
         client.merge_patch(PODS, "a", {}, namespace="default"),
-        client.replace_status(PODS, ObjectMeta(name="a", namespace="default"), {}),
         client.delete(PODS, "a", namespace="default", uid="u"),
     ):
         with pytest.raises(errors.MalformedReplyError) as caught:

@@ -262,12 +262,6 @@ class Cluster:
         write = partial(self._patch, resource.plural, f"{namespace or ''}/{name}", body, subresource)
         return _decode(self._write("patch", resource.plural, write), resource.type)
 
-    async def replace_status(self, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T:
-        """Replace a status, if the object is still as `metadata` says; one that is the same writes nothing."""
-        await self.turn(f"update {resource.plural}")
-        write = partial(self._replace_status, resource.plural, metadata, status)
-        return _decode(self._write("update", resource.plural, write), resource.type)
-
     async def delete(
         self,
         resource: Resource[T],
@@ -319,14 +313,6 @@ class Cluster:
         if patched != document:
             self._written("patch", plural, document)
             document = self._store(plural, patched)
-        return document
-
-    def _replace_status(self, plural: str, metadata: ObjectMeta, status: Mapping[str, Any]) -> Document:
-        document = self._find(plural, metadata.key)
-        self._guard(document, metadata.uid, metadata.resource_version)
-        if status != document.get("status"):
-            self._written("update", plural, document)
-            document = self._store(plural, {**document, "status": status})
         return document
 
     def _delete(

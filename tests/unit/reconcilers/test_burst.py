@@ -36,7 +36,7 @@ def phases(cluster: Cluster, name: str = "vm-0") -> list[str]:
 
 def status_writes(cluster: Cluster) -> int:
     """Count the writes of VM statuses."""
-    return cluster.writes.count("update virtualmachines")
+    return cluster.writes.count("patch virtualmachines")
 
 
 async def test_a_few_vms_are_told_of_phase_by_phase() -> None:

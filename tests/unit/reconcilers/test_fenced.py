@@ -10,17 +10,16 @@ import pytest
 from controller.domain.objects import ObjectMeta
 from controller.kube import errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
-from controller.reconcilers.api import ControllerApi, Fenced
+from controller.reconcilers.api import Api, Fenced
 from tests.unit.reconcilers.cluster import Cluster
 
-Write = Callable[[ControllerApi, ObjectMeta], Awaitable[Any]]
+Write = Callable[[Api, ObjectMeta], Awaitable[Any]]
 
 WRITES: dict[str, Write] = {
     "create": lambda api, _: api.create(PODS, {"metadata": {"name": "other"}}, namespace="default", server_deadline=5),
     "patch": lambda api, vm: api.merge_patch(
         VIRTUAL_MACHINES, vm.name, {"metadata": {"labels": {"a": "b"}}}, namespace="default"
     ),
-    "replace a status": lambda api, vm: api.replace_status(VIRTUAL_MACHINES, vm, {"phase": "Running"}),
     "delete": lambda api, vm: api.delete(VIRTUAL_MACHINES, vm.name, namespace="default", uid=vm.uid),
 }
 

@@ -618,7 +618,7 @@ async def test_a_refused_pod_is_told_once_and_made_when_it_is_allowed(
         process.deliver()
         await process.reconcile()
     assert cluster.status()["conditions"][0]["reason"] == reason
-    assert cluster.writes == ["update virtualmachines"]
+    assert cluster.writes == ["patch virtualmachines"]
     assert [event.reason for event in process.events] == ["FailedCreate"]
     cluster.faults.clear()
     await process.settle()
