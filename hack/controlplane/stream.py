@@ -6,6 +6,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,21 +54,41 @@ def _process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own: the whole group can be ended, and a terminal's Ctrl-C reaches only this program,
     # which then ends the group in an orderly way.
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                _end_group(process)
+    with contextlib.ExitStack() as stack:
+        with _interrupts_held():
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            stack.enter_context(process)
+            stack.callback(_end_if_running, process)
+        yield process
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Put Ctrl-C off: one between the start of a process and the moment in which it is known would leave it behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled elsewhere
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _end_if_running(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        _end_group(process)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
