@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import Controller, Kubectl, LivePods, eventually
+from tests.integration.tools import Controller, Kubectl, LivePods, eventually, sweep
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -51,12 +51,6 @@ def lease(kubectl: Kubectl) -> Any:
     return json.loads(kubectl("get", "lease", LEASE, "-o", "json"))["spec"]
 
 
-def tidy(kubectl: Kubectl) -> None:
-    """Delete every VM while a controller is there to delete its pod."""
-    kubectl("delete", "vm", "--all", "--wait=true")
-    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
-
-
 def test_one_of_three_acts_and_the_others_are_ready_to(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
 ) -> None:
@@ -80,7 +74,7 @@ def test_one_of_three_acts_and_the_others_are_ready_to(
             methods = {sample.labels["method"] for sample in other.samples("rest_client_requests_total")}
             assert methods == {"GET"}
         assert leads(first)
-        tidy(kubectl)
+        sweep(kubectl)
 
 
 def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
@@ -105,7 +99,7 @@ def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
             assert 10 < taken < 15 + 2 * 2.2 + 2
             assert lease(kubectl)["leaseTransitions"] == 1
             assert "Traceback" not in second.log.read_text()
-            tidy(kubectl)
+            sweep(kubectl)
     assert watch.violations == []
 
 
@@ -153,4 +147,4 @@ def test_a_leader_that_slept_too_long_ends_without_having_written(
             assert f"lease {LEASE}" in first.log.read_text().splitlines()[-1]
             assert leads(second)
             assert json.loads(kubectl("get", "vm", "vm-1", "-o", "json"))["status"]["phase"] == "Stopped"
-            tidy(kubectl)
+            sweep(kubectl)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import PATIENCE, Controller, Kubectl
+from tests.integration.tools import PATIENCE, Controller, Kubectl, sweep
 from tests.integration.vmsim import Vmsim
 from tests.plane import install
 
@@ -84,8 +84,7 @@ def cluster(kubectl: Kubectl, controller: Controller) -> Iterator[Kubectl]:
     """Return kubectl with a controller that runs; leave no VM and no node behind."""
     assert controller.process.poll() is None
     yield kubectl
-    kubectl("delete", "vm", "--all", "--wait=true")
-    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
+    sweep(kubectl)
     kubectl("delete", "nodes", "--all")
 
 
