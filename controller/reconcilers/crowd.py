@@ -1,8 +1,8 @@
 """Who is on the way to Running, and for how long what is told of them may wait.
 
 Guarantees: a few VMs at a time are told of at once, phase by phase; under a burst, in which most pods run by the time
-somebody looks, a status waits for twice as long as the crowd takes at the pace at which VMs arrived lately, so that one
-write tells all phases; it never waits longer than `PATIENCE`.
+somebody looks, a status waits while VMs arrive, so that one write tells all phases; it is told when none has arrived
+for twice as long as the whole crowd takes at the pace at which they did lately, and never later than after `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATIENCE: Final = 30.0
 USUAL_PACE: Final = 0.02
 """Seconds from one VM's arrival to the next one's, until that is measured."""
 ALLOWANCE: Final = 2
-"""How much longer than the crowd takes by that pace: pods do not arrive in the order in which they were made."""
+"""How much longer than the crowd takes by that pace: it is not even, and pods arrive in no order."""
 _MEASURED: Final = 32
 """Arrivals by which the pace is measured, at most."""
 _TOO_FEW: Final = 8
@@ -42,8 +42,9 @@ class Crowd:
         if crowd <= 0:
             self._arrivals.clear()
             return 0.0
-        # Those ahead of this VM arrive, and the crowd shrinks; its own time is what the crowd was to take.
-        until = max(until, since + min(PATIENCE, ALLOWANCE * crowd * self._pace()))
+        # Those ahead of this VM arrive, and each time the rest is what the crowd that is left takes.
+        moved = max(since, self._arrivals[-1]) if self._arrivals else since
+        until = max(until, min(since + PATIENCE, moved + ALLOWANCE * crowd * self._pace()))
         self._waits[key] = (since, until)
         return until - now
 

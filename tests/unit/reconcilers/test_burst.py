@@ -179,3 +179,47 @@ def test_who_is_left_of_a_crowd_is_told_of_at_once() -> None:
     for number in range(100):
         crowd.arrived(f"vm-{number}")
     assert crowd.wait(f"vm-{99 + UNHURRIED}") == 0.0
+
+
+def crowd_of(count: int, clock: Clock) -> Crowd:
+    """Return one in which so many VMs are too many."""
+    crowd = Crowd(clock)
+    for number in range(count + UNHURRIED):
+        crowd.wait(f"vm-{number}")
+    return crowd
+
+
+def test_a_status_waits_on_while_others_arrive() -> None:
+    """Ten seconds after it came, of which the last brought 32 arrivals in a tenth: a hundred are left."""
+    clock = Clock()
+    crowd = crowd_of(132, clock)
+    clock.now += 9.9
+    for number in range(32):
+        clock.now += 0.1 / 32
+        crowd.arrived(f"vm-{number}")
+
+    assert crowd.wait("vm-99") == pytest.approx(ALLOWANCE * 100 * 0.1 / 32)
+
+
+def test_a_status_waits_no_more_when_nobody_arrives() -> None:
+    """As long as the crowd was to take, twice, after the last one."""
+    clock = Clock()
+    crowd = crowd_of(132, clock)
+    for number in range(32):
+        clock.now += 0.01
+        crowd.arrived(f"vm-{number}")
+    clock.now += ALLOWANCE * 132 * USUAL_PACE
+
+    assert crowd.wait("vm-99") <= 0
+
+
+def test_a_status_never_waits_longer_than_patience() -> None:
+    """However many arrive all the while."""
+    clock = Clock()
+    crowd = crowd_of(100, clock)
+    for number in range(400):
+        clock.now += 1.01 * PATIENCE / 400
+        crowd.wait(f"new-{number}")
+        crowd.arrived(f"new-{number}")
+
+    assert crowd.wait("vm-99") <= 0

@@ -204,7 +204,15 @@ func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Dura
 		r.arrivals = r.arrivals[:0]
 		return 0
 	}
-	if until := its.since.Add(min(patience, allowance*time.Duration(crowd)*r.pace())); until.After(its.until) {
+	moved := its.since
+	if last := len(r.arrivals) - 1; last >= 0 && r.arrivals[last].After(moved) {
+		moved = r.arrivals[last]
+	}
+	until := moved.Add(allowance * time.Duration(crowd) * r.pace())
+	if latest := its.since.Add(patience); until.After(latest) {
+		until = latest
+	}
+	if until.After(its.until) {
 		its.until = until
 		r.waits[key] = its
 	}
