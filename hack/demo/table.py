@@ -27,7 +27,8 @@ def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None =
     now = now or datetime.now(UTC)
     drawn = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
     for column in ("NAME", "PHASE", "NODE", "POD", "CPU", "MEMORY", "AGE"):
-        drawn.add_column(column, no_wrap=True, overflow="ellipsis")
+        # What may wrap is cut first where the terminal is narrow; the name of a pod has nowhere to wrap.
+        drawn.add_column(column, no_wrap=column != "POD", overflow="ellipsis")
     for vm in sorted(vms, key=lambda vm: vm.metadata.key):
         status = vm.status
         drawn.add_row(

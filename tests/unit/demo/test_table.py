@@ -59,6 +59,11 @@ def test_a_narrow_terminal_keeps_one_line_a_vm() -> None:
     assert len(drawn(RUNS, width=60)) == 2
 
 
+def test_a_narrow_terminal_cuts_the_pod_before_anything_else() -> None:
+    """Its name begins like its VM's; a phase that is cut tells nothing."""
+    assert drawn(RUNS, width=64)[1] == ["runs", "Running", "kwok-node-1", "virt-launcher-ru…", "0.05", "0.08", "10s"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
