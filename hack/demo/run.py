@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
@@ -170,6 +171,25 @@ async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subp
         await command.end(process, _STOP_DEADLINE)
 
 
+def metrics_url(log: Path) -> str | None:
+    """Return where a controller serves its metrics, as the first line of its log tells; None before that is there."""
+    with log.open("rb") as lines:
+        first = lines.readline()
+    try:
+        return msgspec.json.decode(first, type=_Starting).metrics
+    except msgspec.DecodeError:
+        return None
+
+
+class _Starting(msgspec.Struct):
+    metrics: str
+
+
+def _where(log: Path) -> str:
+    url = metrics_url(log)
+    return f"Metrics: {url}\n" if url is not None else ""
+
+
 async def _show(
     store: Store[VirtualMachine], process: asyncio.subprocess.Process, arguments: argparse.Namespace, log: Path
 ) -> int:
@@ -180,11 +200,11 @@ async def _show(
         loop.add_signal_handler(number, stop.set)
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     ends_at = loop.time() + arguments.deadline
-    caption = "" if arguments.once else f"\nCtrl-C stops everything. Controller's log: {log}"
     with Live(console=console, auto_refresh=False, transient=arguments.once) as live:
         while not stop.is_set():
             if process.returncode is not None:
                 raise DemoError(f"the controller ended with exit code {process.returncode}; its log: {log}")
+            caption = "" if arguments.once else f"\n{_where(log)}Ctrl-C stops everything. Controller's log: {log}"
             live.update(table(store, caption=caption), refresh=console.is_terminal)
             if arguments.once:
                 waiting = laggards(vm for vm in store if vm.metadata.key in EXAMPLE_VMS)
