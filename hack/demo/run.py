@@ -185,9 +185,9 @@ class _Starting(msgspec.Struct):
     metrics: str
 
 
-def _where(log: Path) -> str:
-    url = metrics_url(log)
-    return f"Metrics: {url}\n" if url is not None else ""
+def _caption(metrics: str | None, log: Path) -> str:
+    told = f"Metrics: {metrics}\n" if metrics is not None else ""
+    return f"\n{told}Ctrl-C stops everything. Controller's log: {log}"
 
 
 async def _show(
@@ -200,11 +200,13 @@ async def _show(
         loop.add_signal_handler(number, stop.set)
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     ends_at = loop.time() + arguments.deadline
+    metrics = None
     with Live(console=console, auto_refresh=False, transient=arguments.once) as live:
         while not stop.is_set():
             if process.returncode is not None:
                 raise DemoError(f"the controller ended with exit code {process.returncode}; its log: {log}")
-            caption = "" if arguments.once else f"\n{_where(log)}Ctrl-C stops everything. Controller's log: {log}"
+            metrics = metrics or metrics_url(log)
+            caption = "" if arguments.once else _caption(metrics, log)
             live.update(table(store, caption=caption), refresh=console.is_terminal)
             if arguments.once:
                 waiting = laggards(vm for vm in store if vm.metadata.key in EXAMPLE_VMS)

@@ -136,6 +136,14 @@ async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
     assert cluster.status("late")["phase"] == "Scheduling"
 
 
+def crowd_of(count: int, clock: Clock) -> Crowd:
+    """Return one in which so many VMs are too many."""
+    crowd = Crowd(clock)
+    for number in range(count + UNHURRIED):
+        crowd.wait(f"vm-{number}")
+    return crowd
+
+
 def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
     """Twenty VMs arrive, eight a second: the last of a hundred behind them has twice 12.5 s."""
     clock = Clock()
@@ -160,10 +168,7 @@ def test_a_status_waits_no_longer_than_the_patience() -> None:
 
 def test_a_crowd_that_shrinks_takes_nobodys_time_away() -> None:
     """Who is near the end of the line gets the time that the line took when it was longest."""
-    clock = Clock()
-    crowd = Crowd(clock)
-    for number in range(100 + UNHURRIED):
-        crowd.wait(f"vm-{number}")
+    crowd = crowd_of(100, Clock())
     last = f"vm-{99 + UNHURRIED}"
     before = crowd.wait(last)
     for number in range(90):
@@ -173,20 +178,10 @@ def test_a_crowd_that_shrinks_takes_nobodys_time_away() -> None:
 
 def test_who_is_left_of_a_crowd_is_told_of_at_once() -> None:
     """A few VMs are unhurried again."""
-    crowd = Crowd(Clock())
-    for number in range(100 + UNHURRIED):
-        crowd.wait(f"vm-{number}")
+    crowd = crowd_of(100, Clock())
     for number in range(100):
         crowd.arrived(f"vm-{number}")
     assert crowd.wait(f"vm-{99 + UNHURRIED}") == 0.0
-
-
-def crowd_of(count: int, clock: Clock) -> Crowd:
-    """Return one in which so many VMs are too many."""
-    crowd = Crowd(clock)
-    for number in range(count + UNHURRIED):
-        crowd.wait(f"vm-{number}")
-    return crowd
 
 
 def test_a_status_waits_on_while_others_arrive() -> None:
@@ -213,8 +208,8 @@ def test_a_status_waits_no_more_when_nobody_arrives() -> None:
     assert crowd.wait("vm-99") <= 0
 
 
-def test_a_status_never_waits_longer_than_patience() -> None:
-    """However many arrive all the while."""
+def test_a_status_that_waits_while_others_arrive_has_no_more_patience_than_any() -> None:
+    """However many they are."""
     clock = Clock()
     crowd = crowd_of(100, clock)
     for number in range(400):
