@@ -11,6 +11,9 @@ command -v "$kubectl" >/dev/null || { echo "error: kubectl not found; install it
 
 "$kubectl" apply --server-side --force-conflicts --field-manager=vmsim-setup -f "$manifests"
 for plural in virtualmachines virtualmachinemigrations; do
+  # A new CRD has no list of conditions, which `kubectl wait --for condition` takes for an error (kubernetes/kubernetes#66439).
+  # The API server writes the list together with the names that it accepts.
+  "$kubectl" wait --for "jsonpath={.status.acceptedNames.plural}=$plural" --timeout=60s "crd/$plural.$group" >/dev/null
   "$kubectl" wait --for condition=established --timeout=60s "crd/$plural.$group"
 done
 "$kubectl" get crd "virtualmachines.$group" "virtualmachinemigrations.$group"

@@ -97,8 +97,10 @@ class Exchange:
 
     def reply(self, answer: Answer) -> web.Response:
         """Return this reply."""
-        headers = {"Retry-After": answer.retry_after} if answer.retry_after is not None else {}
-        return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type, headers=headers)
+        headers = {"Content-Type": answer.content_type}
+        if answer.retry_after is not None:
+            headers["Retry-After"] = answer.retry_after
+        return web.Response(status=answer.status, body=answer.body, headers=headers)
 
     def abort(self) -> web.Response:
         """Break the connection with no reply."""
@@ -209,8 +211,9 @@ class Proxy:
         """Pass a watch on until one side ends it."""
         async with self.upstream.open(request.rel_url, request.headers) as source:
             call.status = source.status
-            response = web.StreamResponse(status=source.status)
-            response.content_type = source.content_type
+            response = web.StreamResponse(
+                status=source.status, headers={"Content-Type": source.headers["Content-Type"]}
+            )
             response.enable_chunked_encoding()
             await response.prepare(request)
             stream = Stream(call, request, response)

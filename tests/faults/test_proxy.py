@@ -32,6 +32,7 @@ from tests.faults.proxy import Fault, Proxy
 from tests.faults.wire import Answer, Upstream
 
 LIST = b'{"metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":"p","uid":"u","resourceVersion":"4"}}]}'
+CONTENT_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 POD = b'{"metadata":{"name":"p","uid":"u","resourceVersion":"4"}}'
 
 
@@ -54,7 +55,7 @@ class Server:
         self.asked.append((request.method, request.rel_url, await request.read()))
         if "watch" not in request.query:
             body = LIST if request.method == "GET" and request.path.endswith("/pods") else POD
-            return web.Response(body=body, content_type="application/json")
+            return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
         response = web.StreamResponse()
         await response.prepare(request)
         for line in (event(6), event(7), BOOKMARK, event(8)):
@@ -127,6 +128,12 @@ async def test_requests_pass_as_they_are(wired: Wired) -> None:
     assert [str(call) for call in wired.proxy.writes] == ["PATCH pods/p"]
     remembered = wired.proxy.listed["pods"]
     assert (remembered.path, remembered.query) == (listed.path, listed.query)  # however it is quoted
+
+
+async def test_replies_keep_the_parameters_of_their_type(wired: Wired) -> None:
+    """By which kubectl knows what it has been told."""
+    async with aiohttp.ClientSession() as session, session.get(f"{wired.proxy.url}/apis") as reply:
+        assert reply.headers["Content-Type"] == CONTENT_TYPE
 
 
 async def test_watches_pass_line_by_line(wired: Wired) -> None:

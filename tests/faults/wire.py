@@ -104,9 +104,8 @@ class Upstream:
         async with self._session.request(
             method, self._at(url), data=body or None, headers=_kept(headers), timeout=_DEADLINE
         ) as response:
-            return Answer(
-                response.status, await response.read(), response.content_type, response.headers.get("Retry-After")
-            )
+            headers = response.headers
+            return Answer(response.status, await response.read(), headers["Content-Type"], headers.get("Retry-After"))
 
     @asynccontextmanager
     async def open(self, url: URL, headers: CIMultiDictProxy[str]) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -60,7 +60,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def bare(plane: ControlPlane) -> Kubectl:
     """kubectl, before any policy is there."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
-    kubectl("wait", "--for=condition=established", "crd", "--all")
+    kubectl.established()
     return kubectl
 
 

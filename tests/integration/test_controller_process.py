@@ -39,7 +39,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def kubectl(plane: ControlPlane) -> Kubectl:
     """Return kubectl against this module's control plane."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
-    kubectl("wait", "--for=condition=established", "crd/virtualmachines.simulation.node-classifier.io")
+    kubectl.established()
     return kubectl
 
 
@@ -357,7 +357,7 @@ def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: P
             assert process.get("/healthz") == (200, "ok")
         finally:
             kubectl("apply", "-f", crds)
-            kubectl("wait", "--for=condition=established", "crd/virtualmachines.simulation.node-classifier.io")
+            kubectl.established()
         process.wait_for("caches filled", patience=30)
         # A watch is asked for once its cache is filled; ready is who hears news, so that comes a moment later.
         eventually(lambda: process.get("/readyz") == (200, "ok"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from hack.controlplane.plane import ControlPlane
+from tests.faults.proxy import Exchange, Fault, Proxy
+from tests.faults.wire import Upstream
 from tests.integration import accounts
 from tests.integration.accounts import MANIFESTS, SHIPPED_HOME
 from tests.integration.conftest import REPOSITORY
@@ -62,7 +66,7 @@ def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> Iterato
 def install(kubectl: Kubectl) -> None:
     """Apply manifests/base, and wait for our resources."""
     kubectl("apply", "-k", BASE)
-    kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
+    kubectl.established()
 
 
 @contextmanager
@@ -285,3 +289,50 @@ def test_all_of_it_can_be_removed(plane: ControlPlane, kubectl: Kubectl, tmp_pat
     assert kubectl("get", "crd", "-o", "name") == ""
     assert kubectl("get", "clusterrole,clusterrolebinding,namespace", "-o", "name").count("vmsim") == 0
     install(kubectl)
+
+
+class Newborn(Fault):
+    """The first list of each CRD shows it as the server's own controllers had not yet seen it: with no conditions."""
+
+    def __init__(self) -> None:
+        self._created: dict[str, str] = {}
+
+    async def on_request(self, exchange: Exchange) -> web.StreamResponse:
+        """Remember at which resource version a CRD was created, and list it at that one."""
+        call = exchange.call
+        if call.resource != "customresourcedefinitions":
+            return await exchange.pass_on()
+        if call.method == "PATCH":
+            answer = await exchange.forward()
+            self._created[call.name] = json.loads(answer.body)["metadata"]["resourceVersion"]
+            return exchange.reply(answer)
+        name = exchange.url.query.get("fieldSelector", "").removeprefix("metadata.name=")
+        created = self._created.pop(name, None) if call.listing else None
+        if created is None:
+            return await exchange.pass_on()
+        self.struck = True
+        return await exchange.pass_on(exchange.url.update_query(resourceVersion=created, resourceVersionMatch="Exact"))
+
+
+async def test_the_setup_script_waits_for_a_crd_without_conditions(
+    plane: ControlPlane, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    """The API server shows a new CRD before it has judged it; `kubectl wait` takes that for an error."""
+    kubectl("delete", "-f", str(MANIFESTS / "crds"))
+    async with Upstream.connect(plane.kubeconfig) as upstream, Proxy.serve(upstream, crash=lambda: None) as proxy:
+        proxy.fault = Newborn()
+        environment = {
+            **kubectl.environment,
+            "KUBECONFIG": str(proxy.kubeconfig(tmp_path / "kubeconfig", "default")),
+            "KUBECTL": str(kubectl.path),
+            # Only a list can be asked to be as old as the CRD; what kubectl makes of it is the same.
+            "KUBE_FEATURE_WatchListClient": "false",
+        }
+        script = await asyncio.create_subprocess_exec(
+            REPOSITORY / "hack" / "setup_vm_crd.sh",
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await script.communicate()
+        assert (script.returncode, proxy.fault.struck) == (0, True), output.decode()

@@ -30,7 +30,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def kubectl(plane: ControlPlane) -> Kubectl:
     """kubectl against this module's control plane."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
-    kubectl("wait", "--for=condition=established", "crd", "--all")
+    kubectl.established()
     return kubectl
 
 

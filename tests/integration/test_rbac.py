@@ -97,7 +97,7 @@ def start(plane: ControlPlane, tmp_path: Path) -> Start:
 def install(kubectl: Kubectl, path: str) -> None:
     """Apply a part of the manifests, and wait for our resources."""
     kubectl("apply", "-k", str(accounts.MANIFESTS / path))
-    kubectl("wait", "--for=condition=established", "crd", "--all", "--timeout=30s")
+    kubectl.established()
 
 
 def wait_until_may(kubectl: Kubectl, answer: str, *request: str) -> None:

@@ -95,6 +95,14 @@ class Kubectl:
             raise KubectlError(f"{script}\n{done.stderr.strip()}")
         return done.stdout
 
+    def established(self) -> None:
+        """Wait until the API server serves our resources, which have just been applied."""
+        for plural in ("virtualmachines", "virtualmachinemigrations"):
+            wait = ("wait", f"crd/{plural}.simulation.node-classifier.io", "--timeout=30s")
+            # First for the names, as hack/setup_vm_crd.sh does, and for its reason.
+            self(*wait, f"--for=jsonpath={{.status.acceptedNames.plural}}={plural}")
+            self(*wait, "--for=condition=established")
+
     def eventually(self, *arguments: str, until: Callable[[str], bool], patience: float = PATIENCE) -> str:
         """Run kubectl until what it prints satisfies `until`; fail with the last output."""
         ends = time.monotonic() + patience
