@@ -4,7 +4,6 @@ A person never sees a traceback for an expected failure: one line says what happ
 """
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hack import signals
 from hack.controlplane.binaries import Sources, obtain
 from hack.controlplane.download import GITHUB_BASE, KUBERNETES_BASE, Bases
 from hack.controlplane.errors import ControlPlaneError, InvalidSettingError
@@ -78,8 +78,6 @@ KwokSums = Annotated[
 
 @contextmanager
 def _failures_explained() -> Iterator[None]:
-    # A polite kill is an interrupt: what runs is ended, temporary files are removed.
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     except ControlPlaneError as error:
@@ -91,8 +89,6 @@ def _failures_explained() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(_INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _explain(message: str, hint: str) -> None:
@@ -227,4 +223,5 @@ def _sources(
 
 def main() -> None:
     """Run the command line."""
+    signals.end_as_interrupted()
     app()

@@ -118,10 +118,10 @@ def test_binaries_built_before_a_failure_are_kept(sources: Sources, report: Reco
 _ENDLESS = 'sleep 600 & echo $! >"$0.child"; echo $$ >"$0.pid"; wait'
 
 
-def start_build(sources: Sources) -> subprocess.Popen[bytes]:
+def start_build(sources: Sources, *shell: str) -> subprocess.Popen[bytes]:
     """Run the command line's `build` as a process of its own, with nothing but the fake Go to build with."""
     return subprocess.Popen(
-        [sys.executable, "-m", "hack.controlplane", "build", "--no-download"],
+        [*shell, sys.executable, "-m", "hack.controlplane", "build", "--no-download"],
         env={**os.environ, "PATH": sources.search_path, "VMSIM_CACHE_DIR": str(sources.cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -142,12 +142,15 @@ def is_running(pid_file: Path) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
+@pytest.mark.parametrize("shell", [(), ("/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh")], ids=["fore", "background"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_interrupt_ends_the_build_and_leaves_no_files(sources: Sources, tmp_path: Path, number: signal.Signals) -> None:
-    """Compilers included, and a polite kill is the same as Ctrl-C."""
+def test_interrupt_ends_the_build_and_leaves_no_files(
+    sources: Sources, tmp_path: Path, number: signal.Signals, shell: tuple[str, ...]
+) -> None:
+    """Compilers included; a polite kill is the same as Ctrl-C, also for a job that a script has in the background."""
     go = write_go(tmp_path / "path" / "go", during_build=_ENDLESS)
     pid_file = go.path.with_name("go.pid")
-    process = start_build(sources)
+    process = start_build(sources, *shell)
     until(lambda: pid_file.exists() and bool(pid_file.read_text()))
 
     process.send_signal(number)
