@@ -13,7 +13,8 @@ from typing import Final, Protocol
 
 from controller.kube import errors
 
-_HEARTBEAT: Final = 0.5
+_HEARTBEAT: Final = 1.0
+"""Seconds between two looks. A standstill may show short by as much; each look wakes a process that is at rest."""
 _MEMORY: Final = 30.0
 MAX_LAG: Final = 5.0
 """Seconds the event loop may have stood still during the last 30 s."""
