@@ -87,7 +87,7 @@ def test_a_second_installation_shares_nothing_with_the_first(tmp_path: Path) -> 
 def test_each_test_that_is_named_exists(file: str, name: str) -> None:
     """Under the name by which one would run it."""
     tree = ast.parse((REPOSITORY / "tests" / "integration" / file).read_text())
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def test_each_link_leads_somewhere() -> None:
