@@ -18,6 +18,7 @@ from controller.sdk.vm_manager import VMManager
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import PATIENCE, Controller, Kubectl, KubectlError, eventually, vm_manifest
+from tests.plane import install as install_resources
 
 POLICIES = Path(__file__).resolve().parents[2] / "manifests" / "admission"
 BIN = Path(sys.executable).parent
@@ -52,22 +53,19 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     directory = tmp_path_factory.mktemp("admission-plane")
     policy = accounts.audit_policy(directory)
     with ControlPlane(directory / "state", nodes=2, component_args=arguments, audit_policy=policy) as plane:
-        Kubectl(plane.kubectl, plane.kubeconfig)("apply", "--server-side", "-f", str(POLICIES.parent / "crds"))
+        install_resources(plane)
         yield plane
 
 
 @pytest.fixture(scope="module")
 def bare(plane: ControlPlane) -> Kubectl:
     """kubectl, before any policy is there."""
-    kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
-    kubectl.established()
-    return kubectl
+    return Kubectl(plane.kubectl, plane.kubeconfig)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def controller(plane: ControlPlane, bare: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     """One controller for the module."""
-    del bare
     with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
         yield process
 

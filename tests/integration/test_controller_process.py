@@ -22,6 +22,7 @@ from hack.controlplane.plane import ControlPlane
 from hack.controlplane.sockets import listening_sockets
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually
+from tests.plane import install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -31,16 +32,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Make a control plane of this module's own: its API server may fail, and no other controller acts in it."""
     directory = tmp_path_factory.mktemp("own-plane")
     with ControlPlane(directory / "state", nodes=2, audit_policy=accounts.audit_policy(directory)) as plane:
-        Kubectl(plane.kubectl, plane.kubeconfig)("apply", "-f", str(REPOSITORY / "manifests" / "crds"))
+        install(plane)
         yield plane
 
 
 @pytest.fixture(scope="module")
 def kubectl(plane: ControlPlane) -> Kubectl:
     """Return kubectl against this module's control plane."""
-    kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
-    kubectl.established()
-    return kubectl
+    return Kubectl(plane.kubectl, plane.kubeconfig)
 
 
 @pytest.fixture(scope="module")
@@ -346,8 +345,7 @@ def test_an_outage_of_the_api_server_is_survived(
 @pytest.mark.timeout(60)
 def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: Path) -> None:
     """Started before the resource is installed, it is unready, and begins when the resource is there."""
-    crds = str(REPOSITORY / "manifests" / "crds")
-    kubectl("delete", "-f", crds)
+    kubectl("delete", "-f", str(REPOSITORY / "manifests" / "crds"))
     with Controller.run(
         tmp_path / "log", "--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0"
     ) as process:
@@ -356,8 +354,7 @@ def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: P
             assert "cache of VMs is not filled yet" in process.get("/readyz")[1]
             assert process.get("/healthz") == (200, "ok")
         finally:
-            kubectl("apply", "-f", crds)
-            kubectl.established()
+            install(plane)
         process.wait_for("caches filled", patience=30)
         # A watch is asked for once its cache is filled; ready is who hears news, so that comes a moment later.
         eventually(lambda: process.get("/readyz") == (200, "ok"))

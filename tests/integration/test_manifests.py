@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from hack import command
 from hack.controlplane.plane import ControlPlane
 from tests.faults.proxy import Exchange, Fault, Proxy
 from tests.faults.wire import Upstream
@@ -328,11 +328,5 @@ async def test_the_setup_script_waits_for_a_crd_without_conditions(
             # Only a list can be asked to be as old as the CRD; what kubectl makes of it is the same.
             "KUBE_FEATURE_WatchListClient": "false",
         }
-        script = await asyncio.create_subprocess_exec(
-            REPOSITORY / "hack" / "setup_vm_crd.sh",
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await script.communicate()
-        assert (script.returncode, proxy.fault.struck) == (0, True), output.decode()
+        await command.run(str(REPOSITORY / "hack" / "setup_vm_crd.sh"), environment=environment, deadline=60)
+        assert proxy.fault.struck

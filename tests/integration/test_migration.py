@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, LivePods, eventually
+from tests.plane import install
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(90)
 
 
@@ -22,22 +21,19 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane of this module's own: nodes are cordoned, tainted and deleted in it, and its scheduler stops."""
     directory = tmp_path_factory.mktemp("migration-plane")
     with ControlPlane(directory / "state", nodes=3, audit_policy=accounts.audit_policy(directory)) as plane:
-        Kubectl(plane.kubectl, plane.kubeconfig)("apply", "--server-side", "-f", str(REPOSITORY / "manifests" / "crds"))
+        install(plane)
         yield plane
 
 
 @pytest.fixture(scope="module")
 def kubectl(plane: ControlPlane) -> Kubectl:
     """kubectl against this module's control plane."""
-    kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
-    kubectl.established()
-    return kubectl
+    return Kubectl(plane.kubectl, plane.kubeconfig)
 
 
 @pytest.fixture(scope="module")
-def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     """One controller for the module."""
-    del kubectl
     with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
         yield process
 
