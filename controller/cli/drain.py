@@ -1,35 +1,55 @@
 """`vmsim drain`: cordon a node, then move every VM off it, one migration each, within the controller's limits.
 
 Guarantees: the node is cordoned before anything moves; a VM gets one migration of ours at most, and none while it has
-an unfinished one; the exit code is 0 only when no VM's pod is on the node and every migration has ended well; nothing
-is undone on a way out, but how to undo it is said.
+an unfinished one; a VM whose migration is refused keeps no other from moving; whatever the drain waits for is said
+within ten seconds, by name; the exit code is 0 only when no VM's pod is on the node and every migration has ended well;
+nothing is undone on a way out, but how to undo it is said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controller.cli import exits, session
 from controller.domain import names
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.client import Client
-from controller.kube.errors import NotFoundError
+from controller.kube.errors import KubeError, NotFoundError, StatusError, TooManyRequestsError
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.operations import migrations as moves
 from controller.operations.api import SERVER_DEADLINE
+from controller.operations.budgets import BUDGETS, unanswerable
+from controller.operations.draining import (
+    Announcer,
+    Caches,
+    Ours,
+    Survey,
+    by_node_of_pod,
+    by_node_of_vm,
+    by_vm,
+    survey,
+    waits,
+)
+from controller.operations.text import one_line
 from controller.operations.watching import View, watching
+
+_log = structlog.get_logger(__name__)
 
 PRIORITY: Final = "system-critical"
 _TICK: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+"""Seconds of a Retry-After that are believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,71 +59,6 @@ class Request:
     node: str
     reason: str
     timeout: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """Where a drain stands. VMs are named `namespace/name`."""
-
-    to_move: tuple[VirtualMachine, ...]
-    """VMs that need a migration, in order."""
-    on_node: frozenset[str]
-    under_way: frozenset[str]
-    """VMs whose migration of ours has not ended."""
-    moved: frozenset[str]
-    failed: Mapping[str, str]
-    """VMs whose migration of ours failed, and why."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing is left that could still move."""
-        return not self.to_move and not self.under_way and self.on_node <= self.failed.keys()
-
-
-def survey(
-    node: str,
-    *,
-    vms: Iterable[VirtualMachine],
-    pods: Iterable[Pod],
-    migrations: Iterable[VirtualMachineMigration],
-    ours: Mapping[str, VirtualMachineMigration | None],
-) -> Survey:
-    """Look at a node that is being drained; `ours` is the newest state of our migration of each VM, None if deleted."""
-    by_key = {vm.metadata.key: vm for vm in vms}
-    busy = {m.vm_key for m in migrations if not m.finished and m.spec.record_of is None}
-    ended = {key: migration for key, migration in ours.items() if migration is None or migration.finished}
-    failed = {key: "its migration was deleted" for key, migration in ended.items() if migration is None} | {
-        key: moves.failure(migration)
-        for key, migration in ended.items()
-        if migration is not None and migration.status.phase == "Failed"
-    }
-    on_node = frozenset(
-        f"{pod.metadata.namespace}/{owner.name}"
-        for pod in pods
-        if pod.spec.node_name == node and not pod.done and (owner := pod.owner) is not None
-    )
-    wanted = {key for key, vm in by_key.items() if vm.spec.running and vm.metadata.deletion_timestamp is None}
-    return Survey(
-        to_move=tuple(
-            by_key[key]
-            for key in sorted(wanted - busy - ours.keys())
-            if by_key[key].status.phase == "Running" and by_key[key].status.node_name == node
-        ),
-        on_node=on_node,
-        under_way=frozenset(ours.keys() - ended.keys()),
-        moved=frozenset(ended.keys() - failed.keys()),
-        # A VM that was stopped or deleted meanwhile has left the node, too, and not by a failure of ours.
-        failed={key: why for key, why in failed.items() if key in wanted},
-    )
-
-
-def hindrance(migration: VirtualMachineMigration) -> str | None:
-    """Return, in one word, what a migration waits for, unless it is only for its turn."""
-    if migration.status.phase != "Pending":
-        return None
-    reasons = (condition.reason for condition in migration.status.conditions if condition.type == "Completed")
-    reason = next(reasons, "")
-    return reason if reason and reason != "WaitingForTurn" else None
 
 
 def label(node: str) -> str:
@@ -142,7 +97,9 @@ class _Drain:
         self._node = request.node
         self._console = console
         self._view = View()
+        self._announcer = Announcer()
         self._created: dict[str, VirtualMachineMigration] = {}
+        self._refused: dict[str, str] = {}
         self._told: set[str] = set()
 
     async def run(self) -> int:
@@ -158,24 +115,36 @@ class _Drain:
         try:
             async with AsyncExitStack() as stack:
                 watch = stack.enter_async_context
-                vms = await watch(watching(self._client, VIRTUAL_MACHINES, self._view))
-                pods = await watch(
-                    watching(self._client, PODS, self._view, label_selector=names.VM_LABEL),
+                caches = Caches(
+                    vms=await watch(watching(self._client, VIRTUAL_MACHINES, self._view, index=by_node_of_vm)),
+                    pods=await watch(
+                        watching(self._client, PODS, self._view, label_selector=names.VM_LABEL, index=by_node_of_pod)
+                    ),
+                    migrations=await watch(watching(self._client, MIGRATIONS, self._view, index=by_vm)),
                 )
-                migrations = await watch(watching(self._client, MIGRATIONS, self._view))
-                last = await self._move(vms, pods, migrations)
+                await self._name_budgets(caches)
+                last = await self._move(caches)
         finally:
             if last is None or last.failed:
                 waiting = last is None and bool(self._created)
                 sys.stderr.write(f"\n{aftermath(self._node, waiting=waiting)}\n\n")
         if last.failed:
-            raise exits.CommandError(f"{len(last.failed)} of {_count(len(self._created), 'VM')} did not move")
+            asked = len(self._created.keys() | self._refused.keys())
+            raise exits.CommandError(f"{len(last.failed)} of {_count(asked, 'VM')} did not move")
         self._console.print(f"{self._node} is drained; {_count(len(last.moved), 'VM')} moved")
         return 0
 
-    async def _move(
-        self, vms: Store[VirtualMachine], pods: Store[Pod], migrations: Store[VirtualMachineMigration]
-    ) -> Survey:
+    async def _name_budgets(self, caches: Caches) -> None:
+        """Tell of budgets that will stand in the way of whoever evicts, though not in ours."""
+        try:
+            budgets = await everything(self._client, BUDGETS)
+        except KubeError as error:  # who may move VMs need not be allowed to read budgets
+            _log.debug("budgets are not looked at", error=str(error))
+            return
+        for line in unanswerable(budgets, caches.pods.by_index(self._node)):
+            self._console.print(f"note: {line}")
+
+    async def _move(self, caches: Caches) -> Survey:
         """Migrate what is on the node until nothing is left to do; return how that ended."""
         clock = asyncio.get_running_loop().time
         ends = clock() + self._request.timeout if self._request.timeout is not None else float("inf")
@@ -189,24 +158,30 @@ class _Drain:
         ) as progress:
             bar = progress.add_task(f"draining {self._node}", total=None)
             while True:
-                ours = {key: _newest(migration, migrations) for key, migration in self._created.items()}
-                now = survey(self._node, vms=vms, pods=pods, migrations=migrations, ours=ours)
-                self._tell(now, ours)
+                ours = {key: _newest(migration, caches.migrations) for key, migration in self._created.items()}
+                now = survey(self._node, caches, ours=ours, refused=self._refused)
+                late = clock() >= ends
+                self._tell_endings(now, ours)
+                for line in self._announcer.due(waits(self._node, caches, now, ours=ours), clock(), all_now=late):
+                    self._console.print(line)
                 total = len(now.on_node | {vm.metadata.key for vm in now.to_move} | ours.keys())
                 progress.update(bar, total=total, completed=len(now.moved) + len(now.failed))
                 if now.settled:
+                    self._tell_refusals(now)
                     return now
-                if now.to_move:
+                if now.to_move and not late:
                     await self._create(now.to_move)
                     continue
-                if clock() >= ends:
-                    left = sorted(now.on_node | now.under_way)
+                if late:
+                    self._tell_refusals(now)
+                    left = now.left
                     raise exits.CommandError(
                         f"after {self._request.timeout:g} s {_count(len(left), 'VM')} not done: {', '.join(left)}"
                     )
                 await self._view.change(min(_TICK, ends - clock()))
 
     async def _create(self, vms: Iterable[VirtualMachine]) -> None:
+        """Ask for a migration of each VM; what is refused is remembered, and keeps no other from being asked for."""
         for vm in vms:
             wish = moves.Wish(
                 vm=vm.metadata.name,
@@ -215,26 +190,35 @@ class _Drain:
                 priority=PRIORITY,
                 labels={names.DRAIN_LABEL: label(self._node)},
             )
-            created = await self._client.create(
-                MIGRATIONS, moves.manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
-            )
+            try:
+                created = await self._client.create(
+                    MIGRATIONS, moves.manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+                )
+            except TooManyRequestsError as error:
+                pause = min(max(error.retry_after or 0.0, _TICK), _LONGEST_PAUSE)
+                self._console.print(f"the API server asks for a pause: going on in {pause:g} s")
+                await asyncio.sleep(pause)
+                return  # the next look finds the same VMs to move
+            except StatusError as error:
+                self._refused[vm.metadata.key] = one_line(error.message)
+                continue
             self._created[vm.metadata.key] = created
             self._console.print(f"{vm.metadata.key}: migration {created.metadata.name} created")
 
-    def _tell(self, now: Survey, ours: Mapping[str, VirtualMachineMigration | None]) -> None:
-        """Print each ending, and each reason to wait, once."""
-        for key, migration in sorted(ours.items()):
-            reason = hindrance(migration) if migration is not None else None
-            if migration is not None and reason is not None and f"{key} {reason}" not in self._told:
-                self._told.add(f"{key} {reason}")
-                self._console.print(f"{key}: {moves.progress(migration, 0)}")
-        for key in sorted((now.moved | now.failed.keys()) - self._told):
+    def _tell_endings(self, now: Survey, ours: Ours) -> None:
+        """Print how each migration ended, once."""
+        for key in sorted((now.moved | now.failed.keys()) - self._told - self._refused.keys()):
             self._told.add(key)
             migration = ours[key]
             if key in now.failed:
                 self._console.print(f"{key}: failed: {now.failed[key]}")
             elif migration is not None:
                 self._console.print(f"{migration.metadata.namespace}/{moves.success(migration)}")
+
+    def _tell_refusals(self, now: Survey) -> None:
+        """Print, at the end, which migrations the API server would not take, in its words."""
+        for key in sorted(self._refused.keys() & now.failed.keys()):
+            self._console.print(f"{key}: refused: {self._refused[key]}")
 
 
 def _newest(created: VirtualMachineMigration, store: Store[VirtualMachineMigration]) -> VirtualMachineMigration | None:

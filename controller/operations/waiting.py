@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from controller.domain import names
-from controller.domain.objects import Condition, VirtualMachine, VMStatus
+from controller.domain.objects import Condition, Pod, VirtualMachine, VMStatus
 from controller.domain.status import ready
 from controller.engine.store import Store
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
@@ -129,10 +129,12 @@ async def until_no_pod(
     view = View()
     namespace, selector = vm.metadata.namespace, f"{names.VM_LABEL}={vm.metadata.name}"
     async with watching(client, PODS, view, namespace=namespace, label_selector=selector) as pods:
-        while left := [pod.metadata.name for pod in pods if pod.belongs_to(vm)]:
+        while left := [pod for pod in pods if pod.belongs_to(vm)]:
             if clock() >= ends:
+                why = held(left[0])
                 raise TimedOutError(
-                    f"VM {vm.metadata.name} is deleted, but after {timeout:g} s its pod {left[0]} is not"
+                    f"VM {vm.metadata.name} is deleted, but after {timeout:g} s its pod {left[0].metadata.name} is not"
+                    + (f": {why}" if why is not None else "")
                 )
             await view.change(ends - clock())
 
@@ -152,3 +154,14 @@ def explained(vm: VirtualMachine) -> str:
     if told is None or told.status == "True":
         return vm.status.phase
     return f"{vm.status.phase} ({one_line(': '.join(filter(None, (told.reason, told.message))))})"
+
+
+def held(pod: Pod) -> str | None:
+    """Say that a pod is terminating, and what holds it where its own words tell; None if it is not terminating."""
+    if not pod.terminating:
+        return None
+    going = f"pod {pod.metadata.name} has been terminating since {pod.metadata.deletion_timestamp}"
+    holders = pod.metadata.finalizers
+    if not holders:
+        return going
+    return f"{going}, held by {'finalizer' if len(holders) == 1 else 'finalizers'} {', '.join(holders)}"

@@ -7,7 +7,7 @@ watch ends with its context, whatever ends that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final, TypeVar
@@ -56,8 +56,9 @@ async def watching(
     *,
     namespace: str | None = None,
     label_selector: str | None = None,
+    index: Callable[[T], str | None] | None = None,
 ) -> AsyncIterator[Store[T]]:
-    """Keep a store, full from the start, equal to the cluster.
+    """Keep a store, full from the start and with this index, equal to the cluster.
 
     Raises NotListedError if it does not fill in 30 s, and at once the NotFoundError or ForbiddenError of a resource
     that is not there or not ours to read: a reflector would try again for ever.
@@ -68,7 +69,7 @@ async def watching(
         raise
     except KubeError as error:
         _log.debug("not listed at the first try", resource=resource.plural, error=str(error))
-    store: Store[T] = Store()
+    store: Store[T] = Store(index)
     store.listen(view.touch)
     reflector = Reflector(
         client,

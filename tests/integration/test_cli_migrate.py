@@ -398,6 +398,57 @@ def test_a_drain_can_be_bounded(cluster: Kubectl, vmsim: Vmsim) -> None:
     assert done.stderr.endswith(f"error: after 1 s 1 VM not done: default/{vm}\n")
 
 
+def test_a_refused_migration_keeps_no_other_vm_on_the_node(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """All others leave; the refusal is told at the end, in the server's words."""
+    first, second, third = sorted(names())
+    start_on(cluster, NODES[0], first, second, third)
+    quota = "count/virtualmachinemigrations.simulation.node-classifier.io=1"
+    try:
+        cluster("create", "quota", "one-move", f"--hard={quota}")
+        cluster.eventually("get", "quota", "one-move", "-o", "jsonpath={.status.used}", until=bool)
+        done = vmsim("drain", NODES[0])
+    finally:
+        cluster("delete", "quota", "one-move", "--ignore-not-found")
+    assert done.returncode == 1
+    assert f"default/{first}: {NODES[0]} → " in done.stdout
+    for refused in (second, third):
+        assert f"default/{refused}: refused: " in done.stdout
+    assert "exceeded quota: one-move" in done.stdout
+    assert done.stderr.endswith("error: 2 of 3 VMs did not move\n")
+
+
+def test_a_drain_names_a_budget_that_allows_no_eviction(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """It goes on: a migration asks no budget."""
+    vm, *_ = names()
+    start_on(cluster, NODES[0], vm)
+    try:
+        cluster("create", "pdb", "vms", "--selector=kubevirt.io=virt-launcher", "--max-unavailable=1")
+        done = vmsim("drain", NODES[0])
+    finally:
+        cluster("delete", "pdb", "vms", "--ignore-not-found")
+    assert done.returncode == 0
+    assert "note: PodDisruptionBudget default/vms has maxUnavailable 1" in done.stdout
+
+
+def test_a_drain_says_within_ten_seconds_what_holds_a_pod(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """By the pod's name, and the finalizer's."""
+    vm, *_ = names()
+    start_on(cluster, NODES[0], vm)
+    pod = cluster.json("get", "vm", vm)["status"]["podName"]
+    cluster("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/hold"]}}')
+    try:
+        cluster("delete", "vm", vm, "--wait=false")
+        with vmsim.running("drain", NODES[0]) as (process, output):
+            held = f"pod {pod} has been terminating since"
+            lines = output.wait_for(lambda lines: any(held in line for line in lines), 30)
+            assert any("held by finalizer example.com/hold" in line for line in lines)
+            cluster("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+            assert process.wait(30) == 0
+    finally:
+        if cluster("get", "pod", pod, "--ignore-not-found", "-o", "name"):
+            cluster("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
 def test_a_drain_waits_for_a_migration_that_somebody_else_began(cluster: Kubectl, vmsim: Vmsim) -> None:
     """It adds none for that VM; once there is room the node is empty."""
     vm, second, third = names()

@@ -63,6 +63,7 @@ class Cluster:
     def pod(self, name: str, vm: str = "vm-1", *, owned: bool = True, node: str | None = None, **parts: Any) -> None:
         """Put a launcher pod there, or change it; `waits` is the scheduler's reason to give it no node."""
         metadata: Document = {"labels": {names.VM_LABEL: vm}, "annotations": {names.INCARNATION: "0"}}
+        metadata["finalizers"] = parts.get("finalizers", [])
         if owned:
             owner = self.objects[VIRTUAL_MACHINES.plural, f"default/{vm}"]["metadata"]["uid"]
             metadata["ownerReferences"] = [

@@ -133,3 +133,15 @@ async def test_a_pod_that_does_not_go_is_named(cluster: Cluster) -> None:
     with pytest.raises(TimedOutError, match="VM vm-1 is deleted, but after 7 s its pod virt-1 is not"):
         await until_no_pod(cluster, deleted, timeout=7)
     assert now() == 7
+
+
+async def test_a_pod_that_is_held_is_told_with_its_finalizers(cluster: Cluster) -> None:
+    """They are what a person has to look after."""
+    cluster.vm()
+    cluster.pod("virt-1", node="n1", finalizers=["example.com/a", "example.com/b"])
+    deleted = await vms.delete(cluster, "default", "vm-1")
+    pod = await cluster.get(PODS, "virt-1", namespace="default")
+    await cluster.delete(PODS, "virt-1", namespace="default", uid=pod.metadata.uid)
+    with pytest.raises(TimedOutError, match=r"terminating since .*, held by finalizers example.com/a, example.com/b"):
+        await until_no_pod(cluster, deleted, timeout=7)
+    assert now() == 7
