@@ -7,6 +7,7 @@ no other, save those within the value that could not be read at all.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ D = TypeVar("D")
 
 LONGEST: Final = 256 * 1024
 """Bytes of a scenario file."""
+_BEGIN: Final = 4
+"""Bytes of a file, of which one is 0 in UTF-16 without a mark."""
 _MOST_STEPS: Final = 100_000
 """Values that are looked at: more than anybody writes into a file of that size without aliases."""
 _STRING: Final = "tag:yaml.org,2002:str"
@@ -189,6 +192,17 @@ def attempt(read: Callable[[Spot], T], spot: Spot) -> T | None:
         return read(spot)
     except UnusableError:
         return None
+
+
+def decode(data: bytes, file: str) -> str:
+    """Return the text of a file in UTF-8, with or without a byte-order mark. Raises DocumentError."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:_BEGIN]:
+        raise DocumentError([Problem(file, 1, "", "is UTF-16, it seems: save it as UTF-8")])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DocumentError([Problem(file, line, "", "is no UTF-8: save it as UTF-8")]) from error
 
 
 def compose(text: str, notes: Notes) -> Spot:

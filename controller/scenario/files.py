@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import controller
-from controller.scenario.document import LONGEST
+from controller.scenario.document import LONGEST, decode
 from controller.scenario.errors import DocumentError, NoScenarioError, Problem, listed
 from controller.scenario.scenario import Scenario
 from controller.scenario.schema import parse
@@ -33,12 +33,7 @@ def read(name: str) -> Scenario:
         raise NoScenarioError(f"cannot read {path}: {error.strerror or error}") from error
     if len(data) > LONGEST:
         raise DocumentError([Problem(str(path), 1, "", f"is larger than {LONGEST} bytes")])
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DocumentError([Problem(str(path), line, "", "is no UTF-8")]) from error
-    return parse(text, str(path), path.parent)
+    return parse(decode(data, str(path)), str(path), path.parent)
 
 
 def find(name: str) -> Path | None:

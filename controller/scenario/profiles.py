@@ -107,9 +107,12 @@ class Samples:
         return self.values[max(0, bisect_right(self.times, moment) - 1)]
 
     def describe(self) -> str:
-        """Say how many, and from where to where."""
-        how = "" if self.period is None else f", again every {brief(self.period)}"
-        return f"{len(self.values)} steps {_range(self.low, self.high)}{how}"
+        """Say how many, over how long, and from where to where."""
+        counted = f"{len(self.values)} steps"
+        if self.period is not None:
+            return f"{counted} {_range(self.low, self.high)}, again every {brief(self.period)}"
+        over = f" over {brief(self.times[-1])}," if self.times[-1] else ""
+        return f"{counted}{over} {_range(self.low, self.high)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from typing import Final, TypeVar
 from controller.scenario.distributions import QUANTUM, Choice, Distribution, Fixed, Normal, Uniform
 from controller.scenario.document import Spot, UnusableError, attempt
 from controller.scenario.profiles import Constant, Profile, Samples, Sine, Walk
-from controller.scenario.traces import HIGHEST, Traces
-from controller.scenario.values import decimal, duration, time
+from controller.scenario.readings import UNITS
+from controller.scenario.traces import HIGHEST, Reading, Traces
+from controller.scenario.values import decimal, duration, time, truth
 
 T = TypeVar("T")
 _ZERO: Final = Decimal(0)
@@ -42,14 +43,13 @@ def profile(column: str, traces: Traces) -> Callable[[Spot], Profile]:
     """Return the reader of shares over time; `column` is the one that belongs to it in a trace."""
 
     def trace(spot: Spot) -> Profile:
-        fields = spot.fields("file and end", "file", "end")
-        table = fields.required("file", traces.read)
-        end = fields.optional("end", _end, _HOLD)
-        if table is None:
+        fields = spot.fields("file, end, unit and percent", "file", "end", "unit", "percent")
+        reading = Reading(fields.optional("unit", _unit, None), fields.optional("percent", truth, None))
+        repeat = fields.optional("end", _end, _HOLD) == _REPEAT
+        samples = fields.required("file", lambda file: traces.samples(file, column, reading, repeat=repeat))
+        if samples is None:
             raise UnusableError
-        if column not in table.columns:
-            raise fields.found["file"].unusable(f"has no column {column}")
-        return table.samples(column, repeat=end == _REPEAT)
+        return samples
 
     kinds: Mapping[str, Callable[[Spot], Profile]] = {"steps": _steps, "sine": _sine, "walk": _walk, "trace": trace}
     return partial(_one_of, lambda spot: Constant(_share(spot)), kinds)
@@ -173,8 +173,16 @@ def _walk(spot: Spot) -> Profile:
 
 
 def _end(spot: Spot) -> str:
-    wanted = f"{_HOLD} or {_REPEAT}"
+    return _word(spot, _HOLD, _REPEAT)
+
+
+def _unit(spot: Spot) -> str:
+    return _word(spot, *UNITS)
+
+
+def _word(spot: Spot, *words: str) -> str:
+    wanted = f"{', '.join(words[:-1])} or {words[-1]}"
     written = spot.text(wanted)
-    if written not in (_HOLD, _REPEAT):
+    if written not in words:
         raise spot.unusable(f"want {wanted}, not {written!r}")
     return written

@@ -1,23 +1,23 @@
 """CSV traces: what VMs used in life, row by row.
 
-Guarantees: a row that cannot be used is a problem with file, line and column; a file is read once however many groups
-play it; its size is bounded. Values with more than four decimal places are rounded.
+Guarantees: a row that cannot be used is a problem with file, line and column, and what is wrong with all rows alike
+(the unit, percent, decimal commas) is one problem that says what to write; a file is read once however many groups play
+it; its size is bounded. Times may count from anywhere. Values with more than four decimal places are rounded.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from controller.scenario.distributions import QUANTUM
-from controller.scenario.document import Notes, Spot, UnusableError
+from controller.scenario import readings, tables
+from controller.scenario.document import Notes, Spot, UnusableError, decode
+from controller.scenario.errors import DocumentError
 from controller.scenario.profiles import Samples
+from controller.scenario.tables import SHOWN, Table
 from controller.scenario.values import LONGEST_TIME, parse_time
 
 LARGEST: Final = 8 * 1024 * 1024
@@ -26,25 +26,20 @@ HIGHEST: Final = Decimal(1000)
 """The largest share of a request that a trace may hold."""
 COLUMNS: Final = ("cpu", "memory")
 _TIME: Final = "time"
-_SHOWN: Final = 20
-"""Bad rows after which reading stops: the others are bad in the same way."""
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?", re.ASCII)
+_LIKELY: Final = {"cpu": Decimal(10), "memory": Decimal(1)}
+"""Shares above these are percent, unless somebody says that they are not."""
+_HUNDRED: Final = Decimal(100)
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """The rows of a trace: times in seconds, rising, and the columns that are there."""
+class Reading:
+    """How the numbers of a trace are meant; None where nobody said so, and what they look like decides.
 
-    times: tuple[float, ...]
-    columns: Mapping[str, tuple[Decimal, ...]]
+    `unit` is what a time counts that is a bare number: `s`, `ms` or `us`; `percent` whether shares are in percent.
+    """
 
-    def samples(self, column: str, *, repeat: bool) -> Samples:
-        """Return one column as a profile. Repeated, the last row lasts as long as the one before it."""
-        begin = self.times[0]
-        times = tuple(moment - begin for moment in self.times)  # many a trace counts from 1970
-        if not repeat or len(times) == 1:
-            return Samples(times, self.columns[column])
-        return Samples(times, self.columns[column], period=2 * times[-1] - times[-2])
+    unit: str | None = None
+    percent: bool | None = None
 
 
 @dataclass(slots=True)
@@ -52,87 +47,148 @@ class Traces:
     """The traces of one scenario file, relative to its directory."""
 
     directory: Path
-    _known: dict[str, Trace | None] = field(default_factory=dict)
+    _tables: dict[str, Table | None] = field(default_factory=dict)
+    _times: dict[tuple[str, str | None], tuple[float, ...] | None] = field(default_factory=dict)
+    _shares: dict[tuple[str, str, bool | None], tuple[Decimal, ...] | None] = field(default_factory=dict)
 
-    def read(self, spot: Spot) -> Trace:
-        """Read the trace that a scenario names."""
+    def samples(self, spot: Spot, column: str, reading: Reading, *, repeat: bool) -> Samples:
+        """Read one column of the trace that a scenario names.
+
+        Repeated, its last row lasts as long as the one before it.
+        """
         name = spot.text("the path of a CSV file")
-        if name not in self._known:
-            self._known[name] = None
-            self._known[name] = self._read(name, spot)
-        trace = self._known[name]
-        if trace is None:
+        notes = Notes(name)
+        if name not in self._tables:
+            self._tables[name] = None
+            self._tables[name] = self._read(name, spot, notes)
+        table = self._tables[name]
+        if table is None:
+            spot.notes.problems += notes.problems
+            raise UnusableError(name)
+        if column not in table.columns:
+            spot.note(f"has no column {column}")
+        unit, percent = reading.unit, reading.percent
+        if (name, unit) not in self._times:
+            self._times[name, unit] = times_of(table, unit, notes)
+        if column in table.columns and (name, column, percent) not in self._shares:
+            self._shares[name, column, percent] = shares_of(table, column, percent, notes)
+        spot.notes.problems += notes.problems
+        times, shares = self._times[name, unit], self._shares.get((name, column, percent))
+        if times is None or shares is None:
             raise UnusableError(name)  # its problems have been noted
-        return trace
+        return Samples(times, shares, period=2 * times[-1] - times[-2] if repeat and len(times) > 1 else None)
 
-    def _read(self, name: str, spot: Spot) -> Trace | None:
+    def _read(self, name: str, spot: Spot, notes: Notes) -> Table | None:
         try:
             with (self.directory / name).open("rb") as file:
                 data = file.read(LARGEST + 1)
-            text = data.decode("utf-8-sig")
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise spot.unusable(f"cannot read {name}: {why}") from error
         if len(data) > LARGEST:
             raise spot.unusable(f"{name} is larger than {LARGEST} bytes")
-        notes = Notes(name)
-        trace = parse(text, notes)
-        spot.notes.problems += notes.problems
-        return trace
-
-
-def parse(text: str, notes: Notes) -> Trace | None:
-    """Read a trace; None if there are problems, which are noted."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    times: list[float] = []
-    columns: dict[str, list[Decimal]] = {}
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        wrong = _wrong_with(header)
-        if wrong is not None:
-            notes.add(1, "", wrong)
+        try:
+            return tables.read(decode(data, name), notes, needed=_TIME, others=COLUMNS)
+        except DocumentError as error:
+            notes.problems += error.problems
             return None
-        columns = {name: [] for name in COLUMNS if name in header}
-        for row in filter(None, reader):
-            if len(row) != len(header):
-                notes.add(reader.line_num, "", f"has {len(row)} columns, the first line {len(header)}")
-            else:
-                cells = dict(zip(header, map(str.strip, row), strict=True))
-                times.append(_moment(cells[_TIME], times, notes, reader.line_num))
-                for name, values in columns.items():
-                    values.append(_share(name, cells[name], notes, reader.line_num))
-            if len(notes.problems) >= _SHOWN:
-                break
-    except csv.Error as error:
-        notes.add(max(1, reader.line_num), "", f"no CSV: {error}")
-    if not times and not notes.problems:
-        notes.add(1, "", "has no rows below the first line")
-    if notes.problems:
-        return None
-    return Trace(tuple(times), {name: tuple(values) for name, values in columns.items()})
 
 
-def _wrong_with(header: list[str]) -> str | None:
-    known = [name for name in header if name in (_TIME, *COLUMNS)]
-    if _TIME not in known or known == [_TIME]:
-        return f"want a first line that names the columns time, and cpu or memory; not {','.join(header)!r}"
-    return "a column is there twice" if len(header) > len(set(header)) else None
+def times_of(table: Table, unit: str | None, notes: Notes) -> tuple[float, ...] | None:
+    """Return the seconds from the first row to each; None if there are problems, which are noted."""
+    before = len(notes.problems)
+    found: list[Decimal] = []
+    for line, cell in zip(table.lines, table.columns[_TIME], strict=True):
+        if len(notes.problems) - before >= SHOWN:
+            return None
+        value = readings.number(cell)
+        if value is not None and unit is None and not found and (looks := readings.since_1970(value)) is not None:
+            notes.add(line, _TIME, _unit_hint(cell, looks))
+            return None
+        moment = value * readings.UNITS[unit or "s"] if value is not None else _moment(cell)
+        if moment is None:
+            notes.add(line, _TIME, _no_time(cell))
+        elif found and moment <= found[-1]:
+            notes.add(line, _TIME, _not_later(cell, same=moment == found[-1]))
+        elif found and moment - found[0] > LONGEST_TIME:
+            notes.add(line, _TIME, _too_long(moment - found[0], unit, bare=value is not None))
+            return None
+        else:
+            found.append(moment)
+    return tuple(float(moment - found[0]) for moment in found) if len(notes.problems) == before and found else None
 
 
-def _moment(cell: str, before: list[float], notes: Notes, line: int) -> float:
-    """Read a time: seconds, or 5m and the like. It must be later than the one before; the first may be any."""
-    moment = float(cell) if _NUMBER.fullmatch(cell) else parse_time(cell)
-    if moment is None or moment > LONGEST_TIME:
-        notes.add(line, _TIME, f"want seconds, or a time such as 5m, of at most 366 days; not {cell!r}")
-    elif before and moment <= before[-1]:
-        notes.add(line, _TIME, f"want a time later than that of the row before; not {cell!r}")
-    else:
-        return moment
-    return before[-1] if before else 0.0
+def shares_of(table: Table, column: str, percent: bool | None, notes: Notes) -> tuple[Decimal, ...] | None:  # noqa: FBT001 - what the file says
+    """Return a column's shares; None if there are problems, which are noted."""
+    before = len(notes.problems)
+    cells = table.columns[column]
+    found: list[Decimal] = []
+    likely = HIGHEST if percent is not None else _LIKELY[column]
+    scale = _HUNDRED if percent else Decimal(1)
+    unlikely = False
+    for line, cell in zip(table.lines, cells, strict=True):
+        if len(notes.problems) - before >= SHOWN:
+            break
+        value = readings.number(cell)
+        if value is None and tables.decimal_comma(cell):
+            notes.add(line, column, f"{cell!r} has a decimal comma: write the column with points, 0.5 for 0,5")
+            break
+        if value is None or not -1 <= value <= HIGHEST * scale or (share := readings.rounded(value / scale)) < 0:
+            notes.add(line, column, _no_share(cell, HIGHEST * scale))
+        elif share <= likely:
+            found.append(share)
+        elif not unlikely:
+            unlikely = True
+            notes.add(line, column, _percent_hint(column, cells))
+    return tuple(found) if len(notes.problems) == before and found else None
 
 
-def _share(column: str, cell: str, notes: Notes, line: int) -> Decimal:
-    if _NUMBER.fullmatch(cell) and Decimal(cell) <= HIGHEST:
-        return Decimal(cell).quantize(QUANTUM, ROUND_HALF_EVEN)
-    notes.add(line, column, f"want a share of what the VM requests, a number from 0 to {HIGHEST}; not {cell!r}")
-    return Decimal(0)
+def _moment(cell: str) -> Decimal | None:
+    """Read a date, or a time such as 5m."""
+    seconds = parse_time(cell)
+    return Decimal(str(seconds)) if seconds is not None else readings.moment(cell)
+
+
+def _no_time(cell: str) -> str:
+    wanted = "want seconds, or a time such as 5m or 2026-03-01T12:00:00Z"
+    return f"{wanted}; not {cell!r}" if cell else f"is empty: {wanted}, or take the row out"
+
+
+def _not_later(cell: str, *, same: bool) -> str:
+    cut_off = ": if a spreadsheet cut its digits off, format the column as a number" if same and "E+" in cell else ""
+    return f"want a time later than that of the row before; not {cell!r}{cut_off}"
+
+
+def _no_share(cell: str, highest: Decimal) -> str:
+    if readings.no_value(cell):
+        return f"is {cell or 'empty'}: each row needs a value, so take the row out, or fill it in"
+    what = "a share of what the VM requests, a number" if highest == HIGHEST else "percent of what the VM requests"
+    without = "; without the %, and with percent: true beside file:" if cell.endswith("%") else ""
+    return f"want {what} from 0 to {highest}; not {cell!r}{without}"
+
+
+def _unit_hint(cell: str, looks: str) -> str:
+    if looks not in readings.UNITS:
+        return f"{cell} looks like nanoseconds since 1970: divide by 1000, and write unit: us beside file:"
+    words = readings.UNIT_WORDS[looks]
+    return f"{cell} looks like {words} since 1970: write unit: {looks} beside file: (unit: s if these are seconds)"
+
+
+def _too_long(length: Decimal, unit: str | None, *, bare: bool) -> str:
+    wrong = f"is {length / 86400:.0f} days after the first row: want at most 366"
+    finer = list(readings.UNITS)[list(readings.UNITS).index(unit or "s") + 1 :] if bare else []
+    ratio = readings.UNITS[unit or "s"]
+    looks = next((name for name in finer if length * readings.UNITS[name] / ratio <= LONGEST_TIME), None)
+    return (
+        wrong
+        if looks is None
+        else f"{wrong}. If these are {readings.UNIT_WORDS[looks]}, write unit: {looks} beside file:"
+    )
+
+
+def _percent_hint(column: str, cells: Sequence[str]) -> str:
+    largest = max(value for cell in cells if (value := readings.number(cell)) is not None and value <= HIGHEST)
+    return (
+        f"shares up to {largest} look like percent: beside file:, write percent: true to divide by 100, or "
+        f"percent: false if the VM uses {'more than ten times' if column == 'cpu' else 'more than'} what it requests"
+    )

@@ -57,6 +57,14 @@ def whole(low: int, high: int) -> Callable[[Spot], int]:
     return read
 
 
+def truth(spot: Spot) -> bool:
+    """Read true or false."""
+    written = spot.scalar("true or false")
+    if written.lower() not in ("true", "false"):
+        raise spot.unusable(f"want true or false, not {_short(written)}")
+    return written.lower() == "true"
+
+
 def parse_time(written: str) -> float | None:
     """Return the seconds of a time such as 90s, 1h30m or 24h; None if it is none, or more than 366 days."""
     if not _TIME.fullmatch(written):
