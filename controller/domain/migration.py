@@ -184,7 +184,7 @@ def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
     claim = vm.status.migration
     if claim is None:
         return MigrationPlan()
-    target = _pod_of(pods, claim.source_incarnation + 1)
+    target = _pod_of(_own(vm, pods), claim.source_incarnation + 1)
     if not vm.spec.running or (target is None and _is_spoiled(vm)):
         return MigrationPlan((ClaimVM(None),))
     unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
@@ -229,6 +229,11 @@ def _is_spoiled(vm: VirtualMachine) -> bool:
     return any(found.type == status.INVALID_SPEC for found in vm.status.conditions)
 
 
+def _own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+    """Return the VM's own pods: one that had its name before may have left some, and of the same lives."""
+    return tuple(pod for pod in pods if pod.belongs_to(vm)) if vm is not None else ()
+
+
 def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
     return next((pod for pod in pods if pod.incarnation == incarnation), None)
 
@@ -241,6 +246,7 @@ class _Move:
         self.migration = view.migration
         self.before = view.migration.status
         self.vm = view.vm
+        self.pods = _own(view.vm, view.pods)
         # With microseconds: downtime is shorter than pods' whole seconds can tell.
         self.now = status.micro_timestamp(view.now)
 
@@ -275,10 +281,10 @@ class _Move:
         claim = Claim(source_node=annotations.get(names.SOURCE_NODE, ""), source_incarnation=incarnation)
         now = self.vm.status.incarnation or 0
         evicted = self.migration.spec.record_of
-        source = next((pod for pod in self.view.pods if pod.metadata.uid == evicted), None)
+        source = next((pod for pod in self.pods if pod.metadata.uid == evicted), None)
         # A pod that went before the VM's status told of it has its successor in the same life, and a count that
         # somebody took away begins anew: what is not the evicted pod came after it.
-        target = _pod_of(self.view.pods, now)
+        target = _pod_of(self.pods, now)
         if target is None or target is source or target.done:
             phase = MigrationPhase.TERMINATING if now <= incarnation else MigrationPhase.SCHEDULING
             progress = self._progress(phase, claim, source, None)
@@ -347,8 +353,8 @@ class _Move:
         if not vm.spec.running or vm.metadata.deletion_timestamp is not None:
             return self._fail(Reason.VM_STOPPED, "The VM was stopped or deleted during its migration")
         incarnation = vm.status.incarnation or 0
-        source = _pod_of(self.view.pods, claim.source_incarnation)
-        target = _pod_of(self.view.pods, claim.source_incarnation + 1)
+        source = _pod_of(self.pods, claim.source_incarnation)
+        target = _pod_of(self.pods, claim.source_incarnation + 1)
         if incarnation <= claim.source_incarnation + 1 and source is target is None and _is_spoiled(vm):
             return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
         if incarnation <= claim.source_incarnation:

@@ -131,9 +131,13 @@ def walk(seed: int) -> None:
     machine.teardown()
 
 
+MENDED: Final = (7056913,)
+"""Walks that broke a promise once, and lie outside of those that are walked each time."""
+
+
 def test_wherever_a_walk_leads_the_promises_hold() -> None:
     """The seed of a walk that breaks one is told."""
-    for seed in range(WALKS):
+    for seed in (*MENDED, *range(WALKS)):
         try:
             walk(seed)
         except AssertionError as error:

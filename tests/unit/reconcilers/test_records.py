@@ -132,3 +132,20 @@ async def test_a_node_that_comes_back_in_time_ends_the_record_of_its_loss(cluste
     await process.settle(patience=5)
     assert told(cluster) == [("NodeLost", "Failed")]
     assert (cluster.status()["nodeName"], cluster.status()["incarnation"]) == ("node-1", 0)
+
+
+async def test_what_a_namesake_left_behind_is_not_taken_for_the_successor(cluster: Cluster) -> None:
+    """A pod that failed under the VM of this name before is of the same life as the evicted one, and no end of it."""
+    process = await running(cluster)
+    left = cluster.status()["podName"]
+    cluster.set_status(PODS, f"default/{left}", {"phase": "Failed"})
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    cluster.apply_vm()
+    process.deliver()
+    await process.reconcile()
+    [evicted] = cluster.live()
+    cluster.evict(evicted["metadata"]["name"])
+    cluster.finish_deletions()
+    await process.settle()
+    assert any(pod["metadata"]["name"] == left for pod in cluster.pods())
+    assert told(cluster) == [("Evicted", "Succeeded")]
