@@ -341,7 +341,9 @@ class _Life:
         """Where the next pod may go: a migration narrows it for the life that follows its source."""
         claim = self.vm.status.migration
         if claim is None or claim.rollback or self.incarnation != claim.source_incarnation + 1:
-            return launcher.Placement(rather_not=records.avoided(self.circumstances.migrations, self.incarnation))
+            return launcher.Placement(
+                rather_not=records.avoided(self.circumstances.migrations, self.vm.metadata.uid, self.incarnation)
+            )
         return launcher.Placement(
             node=claim.target_node,
             avoid=None if claim.target_node == claim.source_node else claim.source_node,

@@ -118,11 +118,17 @@ class ClaimVM(msgspec.Struct, frozen=True):
     claim: Claim | None
 
 
+class ConfirmVMGone(msgspec.Struct, frozen=True):
+    """Go on only if a live read, too, shows no VM of this UID."""
+
+    uid: str
+
+
 class ConfirmClaimLost(msgspec.Struct, frozen=True):
     """Go on only if a live read of the VM, too, shows no claim of this migration."""
 
 
-MigrationAction: TypeAlias = WriteMigration | ClaimVM | ConfirmClaimLost
+MigrationAction: TypeAlias = WriteMigration | ClaimVM | ConfirmVMGone | ConfirmClaimLost
 
 
 class MigrationPlan(msgspec.Struct, frozen=True):
@@ -142,10 +148,14 @@ def placement(migration: VirtualMachineMigration, source: str) -> Placement:
     )
 
 
-def backoff(history: tuple[VirtualMachineMigration, ...], now: datetime) -> float:
-    """Seconds that the next migration of a VM waits after failures: 20 s, doubling, from the end of the last."""
+def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> float:
+    """Seconds that the next migration of a VM waits after failures: 20 s, doubling, from the end of the last.
+
+    `history` may tell of other VMs that had its name, too.
+    """
     ended = sorted(
-        (migration for migration in history if migration.finished), key=lambda done: done.status.end_timestamp or ""
+        (migration for migration in history if migration.finished and migration.vm_uid == vm_uid),
+        key=lambda done: done.status.end_timestamp or "",
     )
     failures = 0
     for migration in reversed(ended):
@@ -210,6 +220,7 @@ def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | Non
         and migration.spec.record_of is None
         and vm is not None
         and vm.status.migration is None
+        and migration.vm_uid in (None, vm.metadata.uid)
         and _movable(vm)
     )
 
@@ -255,8 +266,13 @@ class _Move:
         mine = claim is not None and claim.uid == self.migration.metadata.uid
         if self.migration.finished:
             return MigrationPlan((ClaimVM(None),)) if mine else MigrationPlan()
+        if self.vm is not None and self.migration.vm_uid not in (None, self.vm.metadata.uid):
+            return self._renewed(self.vm)
         if self.migration.spec.record_of is not None:
             return self._tell()
+        return self._carry_on(claim, mine=mine)
+
+    def _carry_on(self, claim: Claim | None, *, mine: bool) -> MigrationPlan:
         if self.vm is not None and claim is not None and mine:
             return self._follow(self.vm, claim)
         if self.before.phase == MigrationPhase.PENDING:
@@ -266,6 +282,12 @@ class _Move:
         lost = self._fail(Reason.CLAIM_LOST, "The VM's status does not name this migration any more")
         return MigrationPlan((ConfirmClaimLost(), *lost.actions))
 
+    def _renewed(self, vm: VirtualMachine) -> MigrationPlan:
+        """End what was begun for a VM that had this one's name before: it is gone, and this is another."""
+        gone = f"The VM was deleted; VM {vm.metadata.name} was made anew and is another"
+        failed = self._fail(Reason.VM_DELETED, gone)
+        return MigrationPlan((ConfirmVMGone(self.migration.vm_uid or ""), *failed.actions))
+
     # --- records: tell what somebody else ordered ---------------------------------------------------------
 
     def _tell(self) -> MigrationPlan:
@@ -274,7 +296,7 @@ class _Move:
         if incarnation is None:
             return self._fail(Reason.INVALID_RECORD, "spec.recordOf is for the controller's own records of evictions")
         annotations = self.migration.metadata.annotations
-        if self.vm is None or self.vm.metadata.deletion_timestamp is not None or self._renewed(self.vm):
+        if self.vm is None or self.vm.metadata.deletion_timestamp is not None:
             return self._fail(Reason.VM_DELETED, "The VM was deleted after its pod was evicted")
         if not self.vm.spec.running:
             return self._fail(Reason.VM_STOPPED, "The VM was stopped after its pod was evicted")
@@ -302,17 +324,14 @@ class _Move:
             return self._fail(Reason.CANCELLED, "The node came back before its pod was removed")
         return MigrationPlan(progress.actions, requeue_after=_NODE_PATIENCE)
 
-    def _renewed(self, vm: VirtualMachine) -> bool:
-        """Whether this is not the VM whose pod was evicted, but one that was made anew under its name."""
-        uid = vm.metadata.uid
-        return self.migration.metadata.annotations.get(names.SOURCE_VM, uid) != uid
-
     # --- before the claim: the VM is untouched -----------------------------------------------------------
 
     def _pending(self, claim: Claim | None) -> MigrationPlan:  # noqa: PLR0911 - one way out per answer
         name = self.migration.spec.vm_name
         if self.migration.spec.cancel:
             return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
+        if self.vm is None and self.before.vm_uid is not None:
+            return self._fail(Reason.VM_DELETED, f"VM {name} was deleted before it moved")
         if self.vm is None:
             return self._fail(Reason.VM_NOT_FOUND, f"There is no VM {name}")
         if claim is not None:
@@ -475,8 +494,12 @@ class _Move:
             reason=reason,
             message=wanted.message or "",
         )
-        complete = msgspec.structs.replace(wanted, conditions=(condition,))
+        complete = msgspec.structs.replace(wanted, vm_uid=self._vm_uid(), conditions=(condition,))
         return MigrationPlan((WriteMigration(complete),) if complete != self.before else ())
+
+    def _vm_uid(self) -> str | None:
+        """Return the VM that this migration is about: the first that had its name once it was looked at."""
+        return self.migration.vm_uid or (self.vm.metadata.uid if self.vm is not None else None)
 
     def _began(self, phase: MigrationPhase) -> str | None:
         """When a phase began; now, if it begins with this step."""

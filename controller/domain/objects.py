@@ -219,9 +219,10 @@ class PhaseTime(Value, frozen=True):
 
 
 class MigrationStatus(Value, frozen=True):
-    """How a migration goes."""
+    """How a migration goes. `vm_uid`: the VM that it is about, which another of the same name is not."""
 
     phase: str = "Pending"
+    vm_uid: str | None = msgspec.field(default=None, name="vmUID")
     phase_transition_timestamps: tuple[PhaseTime, ...] = ()
     source_node: str | None = None
     source_pod: str | None = None
@@ -246,6 +247,12 @@ class VirtualMachineMigration(Value, frozen=True):
     def vm_key(self) -> str:
         """`namespace/name` of the VM that moves."""
         return f"{self.metadata.namespace}/{self.spec.vm_name}"
+
+    @property
+    def vm_uid(self) -> str | None:
+        """UID of the VM that it is about: another VM may have the name by now. None until that was written down."""
+        recorded = self.metadata.annotations.get(names.SOURCE_VM) if self.spec.record_of is not None else None
+        return self.status.vm_uid or recorded
 
     @property
     def finished(self) -> bool:

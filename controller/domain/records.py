@@ -50,9 +50,13 @@ def source_incarnation(migration: VirtualMachineMigration) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < len("1000000000") else None
 
 
-def avoided(migrations: tuple[VirtualMachineMigration, ...], incarnation: int) -> str | None:
-    """Return the node that the pod of this incarnation should rather not land on: its predecessor was evicted there."""
+def avoided(migrations: tuple[VirtualMachineMigration, ...], vm_uid: str, incarnation: int) -> str | None:
+    """Return the node that the pod of this life of a VM should rather not land on: its predecessor was evicted there.
+
+    What befell another VM of the same name says nothing about this one.
+    """
     for migration in migrations:
-        if migration.spec.record_of is not None and source_incarnation(migration) == incarnation - 1:
+        told = migration.spec.record_of is not None and migration.vm_uid == vm_uid
+        if told and source_incarnation(migration) == incarnation - 1:
             return migration.metadata.annotations.get(names.SOURCE_NODE) or None
     return None

@@ -14,7 +14,15 @@ from typing import TypeAlias
 import structlog
 
 from controller.domain import events, launcher, migration, names, preflight
-from controller.domain.migration import ClaimVM, ConfirmClaimLost, MigrationView, Reason, Refused, WriteMigration
+from controller.domain.migration import (
+    ClaimVM,
+    ConfirmClaimLost,
+    ConfirmVMGone,
+    MigrationView,
+    Reason,
+    Refused,
+    WriteMigration,
+)
 from controller.domain.objects import (
     Claim,
     MigrationStatus,
@@ -172,7 +180,7 @@ class MigrationReconciler:
             lost = item.metadata.annotations.get(names.SOURCE_NODE)
             back = lost is not None and self._nodes.get(f"/{lost}") is not None
             return MigrationView(item, vm, pods, now, node_back=back)
-        backoff = migration.backoff(known, now)
+        backoff = migration.backoff(known, vm.metadata.uid, now)
         # Who may not know the nodes leaves all to the scheduler.
         refused = await self._preflight(item, vm) if backoff <= 0 and self._nodes.filled else None
         if refused is None and backoff <= 0:
@@ -199,6 +207,9 @@ class MigrationReconciler:
     ) -> bool:
         for action in plan.actions:
             match action:
+                case ConfirmVMGone():
+                    if not await self._vm_is_gone(item, action.uid):
+                        return False
                 case ConfirmClaimLost():
                     if not await self._claim_is_lost(item):
                         return False
@@ -210,6 +221,14 @@ class MigrationReconciler:
                 case ClaimVM():
                     raise AssertionError("a claim needs a VM")
         return True
+
+    async def _vm_is_gone(self, item: VirtualMachineMigration, uid: str) -> bool:
+        """Look past the cache, which may show a VM that had the name before."""
+        try:
+            found = await self._client.get(VIRTUAL_MACHINES, item.spec.vm_name, namespace=item.metadata.namespace)
+        except errors.NotFoundError:
+            return True
+        return found.metadata.uid != uid
 
     async def _claim_is_lost(self, item: VirtualMachineMigration) -> bool:
         """Look past the cache, which may show a VM from before the claim, or one that is gone by now."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.status import parse_timestamp
 from controller.kube import errors
@@ -40,6 +41,16 @@ async def begin_to_migrate(cluster: Cluster, process: Process) -> None:
     for _ in range(4):
         process.deliver()
         await process.step()
+
+
+def crowd(cluster: Cluster, node: str) -> dict[str, Any]:
+    """Let a pod that is nobody's VM take nearly all of a node."""
+    stranger = {
+        "metadata": {"name": "stranger", "namespace": "other"},
+        "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
+        "status": {"phase": "Running"},
+    }
+    return cluster._add(PODS.plural, stranger)
 
 
 # --- moving ----------------------------------------------------------------------------------------------------
@@ -159,12 +170,7 @@ async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(clus
     """Strangers' pods count; the VM runs on all the while."""
     process = await running(cluster)
     before = [pod["metadata"]["uid"] for pod in cluster.pods()]
-    stranger = {
-        "metadata": {"name": "stranger", "namespace": "other"},
-        "spec": {"nodeName": "node-2", "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
-        "status": {"phase": "Running"},
-    }
-    made = cluster._add(PODS.plural, stranger)
+    made = crowd(cluster, "node-2")
     cluster.migrate(unschedulableTimeoutSeconds=60)
     process.deliver()
     await process.step()
@@ -179,12 +185,7 @@ async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(clus
 async def test_room_that_comes_free_is_used(cluster: Cluster) -> None:
     """Waiting is not failing."""
     process = await running(cluster)
-    stranger = {
-        "metadata": {"name": "stranger", "namespace": "other"},
-        "spec": {"nodeName": "node-2", "containers": [{"resources": {"requests": {"cpu": "31"}}}]},
-        "status": {"phase": "Running"},
-    }
-    cluster._add(PODS.plural, stranger)
+    crowd(cluster, "node-2")
     cluster.migrate()
     process.deliver()
     await process.step()
@@ -520,3 +521,98 @@ async def test_a_claim_that_only_the_cache_lacks_is_not_lost(cluster: Cluster) -
     process.caches.vms.replace([msgspec.convert(cluster.vm(), VirtualMachine)], str(cluster.revision))
     await process.settle()
     assert cluster.migration()["phase"] == "Succeeded"
+
+
+# --- namesakes ---------------------------------------------------------------------------------------------------
+
+
+def _make_anew(cluster: Cluster) -> None:
+    """Delete the VM and its pods, and make another of its name."""
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    for pod in cluster.live():
+        cluster.remove(PODS, f"default/{pod['metadata']['name']}")
+    cluster.apply_vm()
+
+
+async def test_a_migration_names_its_vm_by_uid_from_its_first_status_on(cluster: Cluster) -> None:
+    """While it waits, and once it is done; what was refused because there is no VM names none."""
+    process = await running(cluster)
+    cluster.cordon("node-2")
+    cluster.unfit = {"node-2"}
+    cluster.migrate()
+    cluster.migrate("m-2", vm="nobody")
+    process.deliver()
+    await process.step()
+    assert cluster.migration()["vmUID"] == cluster.vm()["metadata"]["uid"]
+    assert "vmUID" not in cluster.migration("m-2")
+
+
+async def test_a_migration_that_waits_does_not_move_a_namesake(cluster: Cluster) -> None:
+    """The VM that it was about is gone; the one that has its name now stays where it is."""
+    process = await running(cluster)
+    crowd(cluster, "node-2")
+    cluster.migrate(unschedulableTimeoutSeconds=3600)
+    process.deliver()
+    await process.step()
+    assert cluster.migration()["phase"] == "Pending"
+    _make_anew(cluster)
+    for _ in range(6):
+        process.deliver()
+        await process.step()
+        cluster.run_pods()
+    cluster.remove(PODS, "other/stranger")
+    await process.settle()
+    told = [document["status"] for plural, document, _ in cluster.log if plural == MIGRATIONS.plural]
+    assert told[-1]["failureReason"] == "VMDeleted"
+    assert (cluster.status()["phase"], cluster.status()["incarnation"]) == ("Running", 0)
+
+
+async def test_a_cache_that_shows_the_vm_before_fails_no_migration_of_its_namesake(cluster: Cluster) -> None:
+    """The process before us knew the new VM already; ours is told of it later."""
+    process = await running(cluster)
+    _make_anew(cluster)
+    await Process(cluster).settle()
+    move = cluster.migrate()
+    uid = cluster.vm()["metadata"]["uid"]
+    cluster.set_status(MIGRATIONS, "default/m-1", {**move["status"], "vmUID": uid})
+    process.deliver(withhold=VIRTUAL_MACHINES.plural)
+    await process.step()
+    assert cluster.migration()["phase"] == "Pending"
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"
+
+
+async def test_a_new_vm_has_no_wish_about_nodes_because_of_its_namesake(cluster: Cluster) -> None:
+    """Another VM was evicted from node-1 in its life 0."""
+    process = await running(cluster)
+    cluster.evict(cluster.status()["podName"])
+    process.deliver()
+    await process.reconcile()
+    assert len(_records(cluster)) == 1
+    _make_anew(cluster)
+    await process.settle()
+    cluster.remove(PODS, f"default/{cluster.status()['podName']}")
+    process.deliver()
+    for _ in range(3):
+        await process.step()
+        process.deliver()
+    [pod] = cluster.pods()
+    assert pod["metadata"]["annotations"][names.INCARNATION] == "1"
+    assert "affinity" not in pod["spec"]
+
+
+async def test_a_new_vm_does_not_wait_for_the_failures_of_its_namesake(cluster: Cluster) -> None:
+    """Its first migration begins at once."""
+    process = await running(cluster)
+    cluster.unfit = {"node-2"}
+    cluster.migrate(unschedulableTimeoutSeconds=1)
+    await process.settle(rounds=100)
+    assert cluster.migration()["failureReason"] == "RolledBack"
+    _make_anew(cluster)
+    await process.settle()
+    cluster.unfit = set()
+    asked = cluster.now
+    cluster.migrate("m-2", targetNode="node-1" if cluster.status()["nodeName"] == "node-2" else "node-2")
+    await process.settle(patience=0.1)
+    assert cluster.migration("m-2")["phase"] == "Succeeded"
+    assert (cluster.now - asked).total_seconds() < 5
