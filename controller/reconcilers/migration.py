@@ -155,12 +155,15 @@ class MigrationReconciler:
     async def _release_orphan(
         self, key: str, vm: VirtualMachine, pods: tuple[Pod, ...], claim: Claim, caches: Caches
     ) -> Result:
-        """End a claim whose migration the cache does not have, if a live read agrees that it is gone."""
+        """End a claim whose migration the cache does not have, if a live read agrees that it is gone.
+
+        A claim that somebody wrote by hand may name what can be no migration at all.
+        """
         try:
             found = await self._client.get(MIGRATIONS, claim.name, namespace=vm.metadata.namespace)
             if found.metadata.uid == claim.uid:
                 return Result(retry=True)
-        except errors.NotFoundError:
+        except (errors.NotFoundError, errors.InvalidNameError):
             pass
         for action in migration.release_orphan(vm, pods).actions:
             if isinstance(action, ClaimVM):

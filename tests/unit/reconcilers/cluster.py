@@ -216,6 +216,7 @@ class Cluster:
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read the newest state."""
+        resource.path(namespace, name)  # refuses what is no name
         await self.turn(f"get {resource.plural}")
         self.requests.append(f"get {resource.plural}")
         return _decode(self._find(resource.plural, f"{namespace or ''}/{name}"), resource.type)
@@ -258,6 +259,7 @@ class Cluster:
         subresource: str | None = None,
     ) -> T:
         """Patch, if the guards hold; a patch that changes nothing writes nothing."""
+        resource.path(namespace, name, subresource)  # refuses what is no name
         await self.turn(f"patch {resource.plural}")
         write = partial(self._patch, resource.plural, f"{namespace or ''}/{name}", body, subresource)
         return _decode(self._write("patch", resource.plural, write), resource.type)
@@ -273,6 +275,7 @@ class Cluster:
         grace_seconds: int | None = None,
     ) -> str:
         """Delete, if the guards hold; a bound pod terminates first unless it gets no grace."""
+        resource.path(namespace, name)  # refuses what is no name
         await self.turn(f"delete {resource.plural}")
         key = f"{namespace or ''}/{name}"
         write = partial(self._delete, resource.plural, key, uid, resource_version, grace_seconds)

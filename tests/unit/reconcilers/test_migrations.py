@@ -616,3 +616,18 @@ async def test_a_new_vm_does_not_wait_for_the_failures_of_its_namesake(cluster: 
     await process.settle(patience=0.1)
     assert cluster.migration("m-2")["phase"] == "Succeeded"
     assert (cluster.now - asked).total_seconds() < 5
+
+
+# --- claims that somebody wrote ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "claim", [{}, {"name": "m-1"}, {"uid": "uid-9"}, {"name": "..", "uid": "uid-9"}, {"name": "a/b%", "uid": "uid-9"}]
+)
+async def test_a_claim_that_can_be_no_migrations_is_released(cluster: Cluster, claim: dict[str, str]) -> None:
+    """It names nobody whom anyone could ask; the VM is not bound by it for ever."""
+    process = await running(cluster)
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "migration": claim})
+    await process.settle()
+    assert "migration" not in cluster.status()
+    assert cluster.status()["phase"] == "Running"
