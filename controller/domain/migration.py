@@ -13,7 +13,7 @@ under the claim's constraints. So the two can never both act on a pod. Guarantee
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -90,11 +90,21 @@ class Refused(msgspec.Struct, frozen=True):
     for_good: bool
 
 
+class Backoff(msgspec.Struct, frozen=True):
+    """What the last failures make a VM's next migration wait: `seconds` after the last of them, `left` from now."""
+
+    failures: int
+    seconds: float
+    until: datetime
+    left: float
+
+
 class MigrationView(msgspec.Struct, frozen=True):
     """What the caches show of one VM and one of its migrations.
 
     `preflight` is the answer for a pending migration whose VM could move (None: yes); it is asked for lazily, since it
-    costs most. `backoff` is in seconds. `node_back`: the node whose loss a record tells of is there again.
+    costs most. `backoff` is what earlier failures make it wait. `node_back`: the node whose loss a record tells of is
+    there again.
     """
 
     migration: VirtualMachineMigration
@@ -102,7 +112,7 @@ class MigrationView(msgspec.Struct, frozen=True):
     pods: tuple[Pod, ...]
     now: datetime
     preflight: Refused | None = None
-    backoff: float = 0.0
+    backoff: Backoff | None = None
     node_back: bool = False
 
 
@@ -148,33 +158,44 @@ def placement(migration: VirtualMachineMigration, source: str) -> Placement:
     )
 
 
-def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> float:
-    """Seconds that the next migration of a VM waits after failures: 20 s, doubling, from the end of the last.
+def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> Backoff | None:
+    """Return how long the next migration of a VM waits after failures: 20 s, doubling, from the end of the last.
 
-    `history` may tell of other VMs that had its name, too.
+    Only failures that touched the VM count: one that was refused before its claim cost nothing. `history` may tell of
+    other VMs that had its name, too.
     """
     ended = sorted(
         (migration for migration in history if migration.finished and migration.vm_uid == vm_uid),
         key=lambda done: done.status.end_timestamp or "",
     )
-    failures = 0
+    failures = []
     for migration in reversed(ended):
-        if not _counts(migration):
-            continue
-        if migration.status.phase == MigrationPhase.SUCCEEDED:
+        if migration.status.phase == MigrationPhase.SUCCEEDED and migration.spec.record_of is None:
             break
-        failures += 1
-    if not failures:
-        return 0.0
-    last = next(done for done in reversed(ended) if _counts(done))
-    at = status.parse_timestamp(last.status.end_timestamp)
-    wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - 1))
-    return max(0.0, wait - (now - at).total_seconds()) if at is not None else 0.0
+        if _failed_on_the_way(migration):
+            failures.append(migration)
+    at = status.parse_timestamp(failures[0].status.end_timestamp) if failures else None
+    if at is None:
+        return None
+    seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (len(failures) - 1))
+    until = at + timedelta(seconds=seconds)
+    left = (until - now).total_seconds()
+    return Backoff(len(failures), seconds, until, left) if left > 0 else None
 
 
-def _counts(migration: VirtualMachineMigration) -> bool:
-    """Whether it says something about the VM's chances: a cancelled one and a record are nobody's failure."""
-    return migration.status.failure_reason != Reason.CANCELLED and migration.spec.record_of is None
+def _failed_on_the_way(migration: VirtualMachineMigration) -> bool:
+    """Whether it took its VM down in vain: a cancelled one and a record are nobody's failure."""
+    found = migration.status
+    touched = found.start_timestamp is not None and found.failure_reason != Reason.CANCELLED
+    return found.phase == MigrationPhase.FAILED and touched and migration.spec.record_of is None
+
+
+def _explain(vm: str, backoff: Backoff) -> str:
+    """Say what a migration waits for that comes after failures; the same words until it has waited."""
+    one = backoff.failures == 1
+    failed = "The last migration" if one else f"The last {backoff.failures} migrations"
+    waits = f"the next waits {backoff.seconds:g} s after that, until {status.timestamp(backoff.until)}"
+    return f"{failed} of VM {vm} failed on the way; {waits}"
 
 
 def excess(history: tuple[VirtualMachineMigration, ...]) -> tuple[VirtualMachineMigration, ...]:
@@ -340,9 +361,8 @@ class _Move:
             return self._fail(
                 Reason.VM_NOT_RUNNING, f"VM {name} is {self.vm.status.phase}, and only a Running VM moves"
             )
-        if self.view.backoff > 0:
-            message = f"Earlier migrations of VM {name} failed; the next one waits"
-            return self._wait(Reason.BACKOFF, message, self.view.backoff)
+        if (backoff := self.view.backoff) is not None:
+            return self._wait(Reason.BACKOFF, _explain(name, backoff), backoff.left)
         refused = self.view.preflight
         if refused is None:
             return MigrationPlan((ClaimVM(self._claim(self.vm)),))

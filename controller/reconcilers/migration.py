@@ -185,8 +185,8 @@ class MigrationReconciler:
             return MigrationView(item, vm, pods, now, node_back=back)
         backoff = migration.backoff(known, vm.metadata.uid, now)
         # Who may not know the nodes leaves all to the scheduler.
-        refused = await self._preflight(item, vm) if backoff <= 0 and self._nodes.filled else None
-        if refused is None and backoff <= 0:
+        refused = await self._preflight(item, vm) if backoff is None and self._nodes.filled else None
+        if refused is None and backoff is None:
             waits = self._turns.ask(key, migration.rank(item), vm.status.node_name or "")
             refused = Refused(Reason.LIMIT, waits, for_good=False) if waits is not None else None
         return MigrationView(item, vm, pods, now, preflight=refused, backoff=backoff)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from controller.domain import names
 from controller.domain.decide import Circumstances, CreatePod, View, decide
 from controller.domain.migration import (
+    Backoff,
     ClaimVM,
     MigrationView,
     Reason,
@@ -149,7 +150,7 @@ def test_from_any_state_a_vm_comes_to_rest(vm: Document, pods: list[Document]) -
     spec=maybe(cancel=st.booleans(), recordOf=st.just("gone")),
     preflight=st.none()
     | st.builds(Refused, st.sampled_from([Reason.NO_ROOM, Reason.LIMIT]), st.just("no"), st.booleans()),
-    backoff=st.sampled_from([0.0, 20.0]),
+    backoff=st.sampled_from([None, Backoff(failures=1, seconds=20, until=NOW, left=20)]),
     there=st.booleans(),
 )
 def test_from_any_state_a_migration_comes_to_rest(
@@ -159,7 +160,7 @@ def test_from_any_state_a_migration_comes_to_rest(
     phase: str,
     spec: Document,
     preflight: Refused | None,
-    backoff: float,
+    backoff: Backoff | None,
     there: bool,
 ) -> None:
     """With the VM and its pods standing still, each step but the first few is to wait."""

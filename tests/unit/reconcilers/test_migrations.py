@@ -286,6 +286,19 @@ async def test_after_a_failure_the_same_vm_waits_twenty_seconds_then_forty(clust
     assert "MigrationBackoff" in [event.reason for event in process.events]
 
 
+async def test_what_was_refused_makes_no_later_migration_wait(cluster: Cluster) -> None:
+    """It never touched the VM, so the next one goes at once."""
+    process = await running(cluster)
+    for number in range(4):
+        cluster.migrate(f"typo-{number}", targetNode="no-such-node")
+        await process.settle()
+    asked = cluster.now
+    cluster.migrate()
+    await process.settle(patience=0.1)
+    assert cluster.migration()["phase"] == "Succeeded"
+    assert (cluster.now - asked).total_seconds() < 1
+
+
 async def test_the_last_five_finished_are_kept(cluster: Cluster) -> None:
     """Older ones go."""
     process = await running(cluster)

@@ -1,0 +1,117 @@
+"""The state machine of migrations: what is decided from what is known of one VM and one migration."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.domain import migration, status
+from controller.domain.migration import (
+    MigrationView,
+    Reason,
+    WriteMigration,
+)
+from controller.domain.objects import (
+    MigrationSpec,
+    MigrationStatus,
+    ObjectMeta,
+    Pod,
+    VirtualMachine,
+    VirtualMachineMigration,
+    VMStatus,
+)
+from tests.unit.domain.builders import NOW, vm
+
+
+def at(seconds: float) -> datetime:
+    """So many seconds after now."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def move(name: str = "m-1", *, state: dict[str, Any] | None = None, **spec: Any) -> VirtualMachineMigration:
+    """A migration of vm-1 that was asked for now, in the given state."""
+    metadata = ObjectMeta(
+        name=name, namespace="default", uid=f"uid-{name}", creation_timestamp=status.timestamp(NOW), generation=1
+    )
+    return VirtualMachineMigration(metadata, MigrationSpec(vm_name="vm-1", **spec), MigrationStatus(**(state or {})))
+
+
+def failed(name: str, ended: datetime, reason: str = "RolledBack", **state: Any) -> VirtualMachineMigration:
+    """A migration of the VM uid-1 that began to move it and failed."""
+    began = {"vm_uid": "uid-1", "start_timestamp": status.micro_timestamp(ended), "failure_reason": reason}
+    end = {"phase": "Failed", "end_timestamp": status.micro_timestamp(ended)}
+    return move(name, state={**began, **end, **state})
+
+
+def on_node_1(**state: Any) -> VirtualMachine:
+    """A VM that runs in its first life."""
+    found = VMStatus(phase="Running", node_name="kwok-node-1", pod_name="p", pod_uid="pod-uid-1-0", incarnation=0)
+    return vm(status=msgspec.structs.replace(found, **state))
+
+
+def decide(
+    item: VirtualMachineMigration, machine: VirtualMachine | None, *pods: Pod, **more: Any
+) -> migration.MigrationPlan:
+    """Decide now."""
+    return migration.decide_migration(MigrationView(item, machine, pods, more.pop("now", NOW), **more))
+
+
+def written(plan: migration.MigrationPlan) -> MigrationStatus:
+    """The one status that a plan writes."""
+    [write] = [action for action in plan.actions if isinstance(action, WriteMigration)]
+    return write.status
+
+
+# --- the wait after failures -------------------------------------------------------------------------------------
+
+
+def test_without_failures_nothing_waits() -> None:
+    """Neither a first migration nor one after a success."""
+    assert migration.backoff((), "uid-1", NOW) is None
+    success = failed("m-2", at(-5), phase="Succeeded", failure_reason=None)
+    assert migration.backoff((failed("m-1", at(-6)), success), "uid-1", NOW) is None
+
+
+def test_the_wait_doubles_with_each_failure_and_counts_from_the_last() -> None:
+    """20 s, 40 s, 80 s."""
+    history = tuple(failed(f"m-{number}", at(number - 10)) for number in range(3))
+    found = migration.backoff(history, "uid-1", NOW)
+    assert found == migration.Backoff(failures=3, seconds=80, until=at(72), left=72)
+
+
+def test_a_wait_that_is_over_is_none() -> None:
+    """To the second."""
+    assert migration.backoff((failed("m-1", at(-20)),), "uid-1", NOW) is None
+
+
+@pytest.mark.parametrize("reason", ["TargetNotFound", "NoSuitableNode", "NoRoom", "VMNotRunning", "Cancelled"])
+def test_a_failure_that_touched_no_vm_makes_none_wait(reason: str) -> None:
+    """Five typos cost nothing."""
+    refused = tuple(failed(f"m-{number}", at(-1), reason, start_timestamp=None) for number in range(5))
+    assert migration.backoff(refused, "uid-1", NOW) is None
+
+
+def test_a_cancelled_migration_makes_none_wait_wherever_it_was() -> None:
+    """Who cancels wants what comes next."""
+    assert migration.backoff((failed("m-1", at(-1), "Cancelled"),), "uid-1", NOW) is None
+
+
+@pytest.mark.parametrize("uid", ["uid-of-a-namesake", None])
+def test_the_failures_of_another_vm_make_none_wait(uid: str | None) -> None:
+    """One that had the name before, or that nobody wrote down."""
+    assert migration.backoff((failed("m-1", at(-1), vm_uid=uid),), "uid-1", NOW) is None
+
+
+def test_a_migration_that_waits_after_failures_says_until_when() -> None:
+    """In words that stay the same while it waits."""
+    wait = migration.backoff((failed("m-0", at(-5)), failed("m-1", at(-1))), "uid-1", NOW)
+    plan = decide(move(), on_node_1(), backoff=wait)
+    told = written(plan)
+    assert told.message == (
+        "The last 2 migrations of VM vm-1 failed on the way; the next waits 40 s after that, until 2026-01-15T10:30:39Z"
+    )
+    assert told.conditions[0].reason == Reason.BACKOFF
+    assert plan.requeue_after == 39
