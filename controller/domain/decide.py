@@ -186,6 +186,7 @@ class _Life:
         self.policy = policy
         self.circumstances = circumstances
         self.now = status.timestamp(circumstances.now)
+        self.own = own
         self.strangers = strangers
         lives = [pod.incarnation for pod in own]
         # A wiped status must not restart the count below a pod that exists.
@@ -235,10 +236,8 @@ class _Life:
 
     def _stop(self) -> Plan:
         verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
-        if self.current is not None or self.older:
-            pods = self.older if self.current is None else (self.current, *self.older)
-            kept = self._publish_pod(self.current) if self.current is not None else ()
-            return Plan((*_deletions(pods, "the VM is stopped"), *kept))
+        if self.own:
+            return Plan((*_deletions(self.own, "the VM is stopped"), *self._publish_ending()))
         if self.vm.status.phase == Phase.STOPPED:
             return Plan(self._publish(Phase.STOPPED, verdict, steps=(Step(Phase.STOPPED, self.now),)))
         if self._used_up and self.circumstances.hold > 0:
@@ -380,7 +379,7 @@ class _Life:
     def _failure(self, pod: Pod) -> StartFailure:
         return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
 
-    def _publish_pod(self, pod: Pod) -> tuple[WriteStatus, ...]:
+    def _publish_pod(self, pod: Pod, verdict: Verdict | None = None) -> tuple[WriteStatus, ...]:
         if pod.done and pod.terminating:
             # Ending is what a deleted pod does: no failure of the VM, and nothing new to tell.
             return ()
@@ -397,7 +396,18 @@ class _Life:
             start_failure=failure,
         )
         steps = status.new_steps(self.vm.status, self.incarnation, pod, self.now)
-        return self._write(phase, target, status.pod_readiness(pod), steps, self.incarnation)
+        return self._write(phase, target, verdict or status.pod_readiness(pod), steps, self.incarnation)
+
+    def _publish_ending(self) -> tuple[WriteStatus, ...]:
+        """Publish that the pod goes for good: once the cache shows so, or before its name is forgotten.
+
+        Never that it is ready: whoever waits for a status of the newest spec would take that for the answer.
+        """
+        pod = self.current
+        if pod is None or pod.terminating:
+            return self._publish_pod(pod) if pod is not None else ()
+        known = pod.metadata.uid == self.vm.status.pod_uid
+        return () if known else self._publish_pod(pod, status.ending(pod))
 
     def _publish(
         self, phase: str, verdict: Verdict, *, steps: tuple[Step, ...] = (), incarnation: int | None = None
@@ -423,6 +433,7 @@ class _Life:
         complete = msgspec.structs.replace(
             target,
             phase=str(phase),
+            observed_generation=self.vm.metadata.generation or None,
             incarnation=incarnation,
             migration=before.migration,
             created_at=before.created_at or self.vm.metadata.creation_timestamp or self.now,

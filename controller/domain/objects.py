@@ -100,6 +100,7 @@ class VMStatus(Value, frozen=True):
     """What we publish. `incarnation` counts the VM's lives: it names the pod that counts."""
 
     phase: str = "Pending"
+    observed_generation: int | None = None
     node_name: str | None = None
     pod_name: str | None = None
     pod_uid: str | None = msgspec.field(default=None, name="podUID")

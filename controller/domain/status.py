@@ -130,12 +130,15 @@ def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def ending(pod: Pod) -> Verdict:
+    """Ready of a VM whose pod is deleted."""
+    return Verdict(READY, status=False, reason="PodTerminating", message=f"Pod {pod.metadata.name} is being deleted")
+
+
 def pod_readiness(pod: Pod) -> Verdict:
     """Ready, with KubeVirt's reasons where it has one."""
     if pod.terminating:
-        return Verdict(
-            READY, status=False, reason="PodTerminating", message=f"Pod {pod.metadata.name} is being deleted"
-        )
+        return ending(pod)
     if pod.done:
         detail = ": ".join(part for part in (pod.status.reason, pod.status.message) if part)
         ended = f"Pod {pod.metadata.name} ended as {pod.status.phase}"

@@ -211,7 +211,7 @@ def test_a_status_outside_the_schema_is_refused(kubectl: Kubectl, stopped_vm: st
 
 def test_a_new_vm_is_pending_without_any_write(kubectl: Kubectl, name: str) -> None:
     """The answer to the create itself has the default phase, so `vm["status"]["phase"]` never fails."""
-    assert create(kubectl, name, {"resources": GOOD})["status"] == {"phase": "Pending"}
+    assert create(kubectl, name, {"resources": GOOD})["status"] == {"phase": "Pending", "conditions": []}
 
 
 def test_a_vm_runs_unless_it_says_otherwise(kubectl: Kubectl, name: str) -> None:

@@ -325,7 +325,7 @@ def test_rights_in_its_namespaces_and_on_nodes_are_enough(kubectl: Kubectl, plan
     assert used(entries) <= granted(kubectl) | {("get", "/readyz")}
     abouts = [entry.get("objectRef", {}) for entry in entries]
     assert {about.get("namespace") for about in abouts if about.get("resource") != "nodes"} == {*TEAMS, HOME}
-    assert kubectl.json("get", "vm", "other")["status"] == {"phase": "Pending"}
+    assert kubectl.json("get", "vm", "other")["status"] == {"phase": "Pending", "conditions": []}
 
 
 @pytest.mark.usefixtures("without_nodes", "_tidy")

@@ -365,6 +365,9 @@ class Cluster:
     def _store(self, plural: str, document: Document) -> Document:
         self.revision += 1
         metadata = {**document["metadata"], "resourceVersion": str(self.revision)}
+        before = self.objects.get((plural, _key(document)))
+        if plural in (VIRTUAL_MACHINES.plural, MIGRATIONS.plural):
+            metadata["generation"] = _generation(before, document)
         document = {**document, "metadata": metadata}
         self.objects[plural, _key(document)] = document
         self.log.append((plural, document, False))
@@ -551,6 +554,15 @@ async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Clust
 
 def _decode(document: Document, kind: type[T]) -> T:
     return msgspec.convert(document, kind)
+
+
+def _generation(before: Document | None, after: Document) -> int:
+    """Count a new spec, and the beginning of a deletion, as the API server counts them."""
+    if before is None:
+        return 1
+    metadata = before["metadata"]
+    dying = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
+    return int(metadata["generation"]) + (before["spec"] != after["spec"]) + dying
 
 
 def _key(document: Document) -> str:
