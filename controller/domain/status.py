@@ -21,6 +21,7 @@ READY: Final = "Ready"
 RESTART_REQUIRED: Final = "RestartRequired"
 INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"
+NODE_NOT_READY: Final = "NodeNotReady"
 _HISTORY_PREFIX: Final = "Phase"
 
 
@@ -130,6 +131,17 @@ def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def node_silent(pod: Pod) -> bool:
+    """Whether the node controller marked the pod not ready because its node stopped reporting.
+
+    It flips Ready and nothing else (kubernetes/pkg/controller/util/node, MarkPodsNotReady): the containers are still
+    said to be ready, and there is no reason, which a kubelet always gives.
+    """
+    ready, containers = pod.status.condition("Ready"), pod.status.condition("ContainersReady")
+    flipped = ready is not None and ready.status == "False" and ready.reason in ("", NODE_NOT_READY)
+    return flipped and containers is not None and containers.status == "True"
+
+
 def ending(pod: Pod) -> Verdict:
     """Ready of a VM whose pod is deleted."""
     return Verdict(READY, status=False, reason="PodTerminating", message=f"Pod {pod.metadata.name} is being deleted")
@@ -149,6 +161,9 @@ def pod_readiness(pod: Pod) -> Verdict:
     bound = pod.status.condition("PodScheduled")
     if bound is not None and bound.status == "False":
         return Verdict(READY, status=False, reason=bound.reason or "Unschedulable", message=bound.message)
+    if node_silent(pod):
+        message = f"Pod {pod.metadata.name} was marked not ready when its node {pod.spec.node_name} stopped reporting"
+        return Verdict(READY, status=False, reason=NODE_NOT_READY, message=message)
     return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} is not ready yet")
 
 

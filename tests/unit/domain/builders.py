@@ -71,6 +71,7 @@ def pod(
     drop_annotations: tuple[str, ...] = (),
     reason: str = "",
     message: str = "",
+    told: tuple[Condition, ...] = (),
 ) -> Pod:
     """The launcher pod of one incarnation of a VM, as the cache shows it."""
     spec = launcher.requested(owner)
@@ -82,6 +83,7 @@ def pod(
         conditions.append(Condition(type="PodScheduled", status="False", reason="Unschedulable", message=unschedulable))
     if ready if ready is not None else phase == "Running":
         conditions.append(Condition(type="Ready", status="True", last_transition_time=T1))
+    conditions.extend(told)
     annotations = {k: v for k, v in body["metadata"]["annotations"].items() if k not in drop_annotations}
     return Pod(
         metadata=ObjectMeta(

@@ -21,7 +21,7 @@ from controller.domain.decide import (
     WriteStatus,
     decide,
 )
-from controller.domain.objects import VMResources, VMStatus
+from controller.domain.objects import Condition, VMResources, VMStatus
 from tests.unit.domain.builders import (
     NOW,
     POLICY,
@@ -76,6 +76,32 @@ def test_the_phase_follows_the_pod(state: dict[str, object], phase: str, ready: 
     machine = vm()
     status = published(plan_for(machine, pod(machine, **state)))  # type: ignore[arg-type]
     assert (status.phase, condition(status, "Ready").reason) == (phase, ready)
+
+
+def test_a_pod_whose_node_stopped_reporting_names_the_node() -> None:
+    """The node controller flips Ready alone; a VM that ran for hours is not told to be not ready yet."""
+    machine = vm()
+    flipped = (Condition(type="Ready", status="False"), Condition(type="ContainersReady", status="True"))
+    silent = pod(machine, phase="Running", node="kwok-node-1", ready=False, told=flipped)
+    status = published(plan_for(settled(machine, running(machine)), silent))
+    assert (status.phase, condition(status, "Ready").reason) == ("Running", "NodeNotReady")
+    assert "kwok-node-1" in condition(status, "Ready").message
+
+
+@pytest.mark.parametrize(
+    ("ready", "containers"),
+    [
+        (Condition(type="Ready", status="False", reason="ContainersNotReady"), "False"),
+        (Condition(type="Ready", status="False", reason="ReadinessGatesNotReady"), "True"),
+        (Condition(type="Ready", status="Unknown"), "True"),
+    ],
+)
+def test_a_pod_that_its_kubelet_calls_not_ready_blames_no_node(ready: Condition, containers: str) -> None:
+    """Only what the node controller leaves behind is read as its word."""
+    machine = vm()
+    told = (ready, Condition(type="ContainersReady", status=containers))
+    status = published(plan_for(machine, pod(machine, phase="Running", node="kwok-node-1", ready=False, told=told)))
+    assert condition(status, "Ready").reason == "GuestNotRunning"
 
 
 def test_the_schedulers_reason_is_shown() -> None:
