@@ -113,13 +113,20 @@ Action: TypeAlias = Act | WriteStatus
 class Plan(msgspec.Struct, frozen=True):
     """Actions in order, and when to look again although nothing happened (seconds).
 
-    `progressing`: the pod is on its way to Running, or runs as a migration's target, so that what its status says now
-    will soon be past, or told by the migration's end.
+    `tells_refusal`: what is written is why the pod could not be made; after that it is tried again. `progressing`: the
+    pod is on its way to Running, or runs as a migration's target, so that what its status says now will soon be past,
+    or told by the migration's end.
     """
 
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
     progressing: bool = False
+    tells_refusal: bool = False
+
+    @property
+    def wants_pod(self) -> bool:
+        """Whether a pod is to be made."""
+        return self.tells_refusal or any(isinstance(action, CreatePod) for action in self.actions)
 
 
 NOTHING: Final = Plan()
@@ -255,7 +262,7 @@ class _Life:
         if not pod.done or pod.terminating:
             return Plan(
                 (*housekeeping, *self._refresh(pod), *self._publish_pod(pod)),
-                progressing=status.progressing(pod) or self._arrives(pod),
+                progressing=(status.progressing(pod) or self._arrives(pod)) and not status.says_no_pod(self.vm),
             )
         failure = self._failure(pod)
         if failure != self.vm.status.start_failure:
@@ -311,11 +318,11 @@ class _Life:
         refusal = self.circumstances.create_refusal
         published: tuple[WriteStatus, ...] = ()
         if refusal is not None:
-            verdict = Verdict(status.READY, status=False, reason="FailedCreate", message=refusal)
+            verdict = Verdict(status.READY, status=False, reason=status.FAILED_CREATE, message=refusal)
             phase = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
             published = self._publish(phase, verdict, steps=(Step(phase, self.now),))
             if published:
-                return Plan(published)
+                return Plan(published, tells_refusal=True)
         return Plan(
             (
                 CreatePod(

@@ -22,6 +22,7 @@ RESTART_REQUIRED: Final = "RestartRequired"
 INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"
 NODE_NOT_READY: Final = "NodeNotReady"
+FAILED_CREATE: Final = "FailedCreate"
 _HISTORY_PREFIX: Final = "Phase"
 
 
@@ -113,6 +114,12 @@ def unschedulable(pod: Pod) -> str | None:
 def ready(vm: VirtualMachine) -> Condition | None:
     """Return a VM's condition Ready, which stands before any other of its type."""
     return next((condition for condition in vm.status.conditions if condition.type == READY), None)
+
+
+def says_no_pod(vm: VirtualMachine) -> bool:
+    """Whether the recorded status says why there is no pod, which is wrong from the moment on at which there is one."""
+    recorded = ready(vm)
+    return recorded is not None and recorded.reason == FAILED_CREATE
 
 
 def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:

@@ -29,6 +29,7 @@ from controller.reconcilers.deferral import Deferral
 from controller.reconcilers.evictions import Evictions
 from controller.reconcilers.holds import Holds
 from controller.reconcilers.sources import Caches, vm_key
+from controller.reconcilers.tries import Tries
 
 _log = structlog.get_logger(__name__)
 
@@ -67,9 +68,7 @@ class VMReconciler:
         self._rng = rng
         self._now = now
         self._consistency = ConsistencyStore()
-        self._refusals: dict[str, str] = {}
-        # VMs whose create was sent and has not succeeded.
-        self._tried: set[str] = set()
+        self._tries = Tries(monotonic)
         self._holds = Holds(now, monotonic)
         # VMs that exist but are not ours: another class's, or outside of our selection.
         self._foreign: set[str] = set()
@@ -126,6 +125,8 @@ class VMReconciler:
         if self._is_echo(key, view):
             return Result(retry=self._evictions.untold(key))
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
+        if key in self._tries and not plan.wants_pod:
+            self._tries.moot(key)
         return await self._carry_out(plan, key, view, namespace, caches)
 
     def _is_echo(self, key: str, view: domain.View) -> bool:
@@ -171,7 +172,9 @@ class VMReconciler:
                     self._echoes[key] = (version, view.pods)
             elif not await self._act(action, key, vm, namespace, caches):
                 return Result(retry=key not in self._foreign)
-        return Result(retry=True) if self._evictions.untold(key) else Result(requeue_after=plan.requeue_after)
+        # A create that is tried again keeps its backoff, whatever is written about it.
+        again = plan.tells_refusal or self._evictions.untold(key)
+        return Result(retry=True) if again else Result(requeue_after=plan.requeue_after)
 
     def _vm(self, key: str, caches: Caches) -> VirtualMachine | None:
         """Return the VM as the cache shows it, unless we know better."""
@@ -193,8 +196,7 @@ class VMReconciler:
     def _forget(self, key: str) -> None:
         self._foreign.discard(key)
         self._deferral.forget(key)
-        self._refusals.pop(key, None)
-        self._tried.discard(key)
+        self._tries.forget(key)
         self._echoes.pop(key, None)
         self._holds.forget(key)
         self._evictions.forget(key)
@@ -204,7 +206,7 @@ class VMReconciler:
             now=self._now(),
             jitter=self._rng.random(),
             hold=self._holds.remaining(key),
-            create_refusal=self._refusals.get(key),
+            create_refusal=self._tries.why(key),
             seen=self._deferral.life_seen(key),
             migrations=caches.migrations.by_index(key),
         )
@@ -265,7 +267,7 @@ class VMReconciler:
         It is not when the VM was just seen for the first time. Later lives wait for their predecessor to end, and a
         start or another try may come at any time.
         """
-        return action.incarnation > 0 or vm.status.phase == status.Phase.STOPPED or key in self._tried
+        return action.incarnation > 0 or vm.status.phase == status.Phase.STOPPED or key in self._tries
 
     async def _unchanged(self, key: str, vm: VirtualMachine) -> bool:
         """Look past the cache: whether the VM is as we know it, our class's among the rest."""
@@ -288,7 +290,7 @@ class VMReconciler:
             return False
         if self._may_be_old(action, key, vm) and not await self._unchanged(key, vm):
             return False
-        self._tried.add(key)
+        self._tries.sent(key)
         try:
             pod = await self._client.create(
                 PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
@@ -301,20 +303,20 @@ class VMReconciler:
         except errors.KubeError as error:
             if error.outcome_unknown:
                 self._holds.hold(key)
+            if (news := self._tries.failed(key, error)) is not None:
+                self._record(vm.metadata, events.create_refused(action.name, news))
             raise
         _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
-        self._refusals.pop(key, None)
-        self._tried.discard(key)
+        self._tries.forget(key)
         self._consistency.wrote(key, caches.pods, pod.metadata.resource_version)
         self._record(vm.metadata, events.created(action.name))
         return True
 
     def _refuse(self, key: str, vm: VirtualMachine, pod: str, why: str) -> None:
         """Remember why there is no pod, for the status; tell it when it is news."""
-        if self._refusals.get(key) != why:
+        if self._tries.refused(key, why):
             _log.warning("a pod is refused", pod=pod, error=why)
             self._record(vm.metadata, events.create_refused(pod, why))
-        self._refusals[key] = why
 
     async def _adopt(self, action: domain.CreatePod, key: str, vm: VirtualMachine) -> bool:
         """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
@@ -326,8 +328,7 @@ class VMReconciler:
             why = f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
             self._refuse(key, vm, action.name, why)
             return False
-        self._refusals.pop(key, None)
-        self._tried.discard(key)
+        self._tries.forget(key)
         await self._reveal(vm, pod)
         # The watch shows it in a moment; what it is worth is decided then.
         return pod.incarnation == action.incarnation and not pod.terminating and not pod.done

@@ -55,6 +55,40 @@ def test_a_refused_pod_is_an_event_that_describe_shows(kubectl: Kubectl) -> None
     kubectl.wait_phase("refused", "Running", patience=40)
 
 
+def test_a_webhook_that_is_down_is_told_on_the_vm(kubectl: Kubectl) -> None:
+    """Nobody refuses the pod, and it cannot be made: the VM says why, and runs when the webhook is gone."""
+    webhook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "down"},
+        "webhooks": [
+            {
+                "name": "down.example.com",
+                "clientConfig": {"url": "https://127.0.0.1:1/x"},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+                "objectSelector": {"matchLabels": {names.VM_LABEL: "hooked"}},
+                "failurePolicy": "Fail",
+                "timeoutSeconds": 1,
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(webhook))
+    try:
+        kubectl.apply_vm("hooked")
+        kubectl.eventually(
+            "describe", "vm", "hooked", until=lambda text: "FailedCreate" in text.partition("Events:")[2]
+        )
+        vm = kubectl.wait_vm("hooked", lambda vm: bool(vm["status"]["conditions"]))
+        ready = vm["status"]["conditions"][0]
+        assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", "FailedCreate")
+        assert "failed calling webhook" in ready["message"]
+    finally:
+        kubectl("delete", "mutatingwebhookconfiguration", "down")
+    assert kubectl.wait_phase("hooked", "Running", patience=40)["status"]["conditions"][0]["reason"] == "GuestRunning"
+
+
 def test_a_vms_life_is_told_in_events(kubectl: Kubectl) -> None:
     """`kubectl describe` shows what was done and where it runs."""
     kubectl.apply_vm("told")

@@ -562,7 +562,7 @@ def _generation(before: Document | None, after: Document) -> int:
         return 1
     metadata = before["metadata"]
     dying = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
-    return int(metadata["generation"]) + (before["spec"] != after["spec"]) + dying
+    return int(metadata["generation"]) + bool(before["spec"] != after["spec"]) + dying
 
 
 def _key(document: Document) -> str:

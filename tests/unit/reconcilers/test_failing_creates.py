@@ -1,0 +1,148 @@
+"""A pod create that fails for another reason than a refusal: told on the VM when it repeats, tried on with backoff."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.engine.workers import Result
+from controller.kube import errors
+from controller.reconcilers.tries import PATIENCE, Tries
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+
+DOWN = errors.ServerError(
+    500, "InternalError", 'failed calling webhook "x.example": dial tcp 127.0.0.1:1: connect: connection refused'
+)
+BUSY = errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=1.0)
+QUOTA_RACE = errors.ConflictError(409, "Conflict", "resourcequotas: the object has been modified")
+NO_ANSWER = errors.TransportError("Cannot connect to host")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One node, one VM."""
+    made = Cluster()
+    made.add_node()
+    made.apply_vm()
+    return made
+
+
+def fail(cluster: Cluster, error: BaseException, times: int) -> None:
+    """Let so many creates of pods fail."""
+    cluster.faults += [Fault("create", "pods", error, commit=False)] * times
+
+
+async def try_once(process: Process) -> Result | errors.KubeError:
+    """Let the watches catch up and reconcile."""
+    process.deliver()
+    return await process.reconcile()
+
+
+def told(cluster: Cluster) -> tuple[str, str] | None:
+    """Reason and message of Ready, if anything was told."""
+    conditions = cluster.status().get("conditions")
+    return (conditions[0]["reason"], conditions[0]["message"]) if conditions else None
+
+
+async def test_one_failure_is_not_worth_a_word(cluster: Cluster) -> None:
+    """Most pass by themselves."""
+    fail(cluster, DOWN, 1)
+    process = Process(cluster)
+    await process.settle()
+    assert cluster.writes == ["create pods", "patch virtualmachines"]
+    assert "FailedCreate" not in [event.reason for event in process.events]
+
+
+@pytest.mark.parametrize(
+    "error", [DOWN, errors.ServerError(503, "", "etcdserver: leader changed"), errors.StatusError(413, "", "large")]
+)
+async def test_the_second_failure_is_a_condition_and_an_event(cluster: Cluster, error: errors.StatusError) -> None:
+    """In the server's words, once, however often it is tried."""
+    process = Process(cluster)
+    fail(cluster, error, 6)
+    for _ in range(7):
+        await try_once(process)
+    assert told(cluster) == ("FailedCreate", error.message)
+    assert cluster.writes == ["patch virtualmachines"]
+    assert [event.reason for event in process.events] == ["FailedCreate"]
+
+
+async def test_the_condition_goes_when_the_create_succeeds(cluster: Cluster) -> None:
+    """Also while so many VMs are on their way that statuses wait."""
+    for number in range(30):
+        cluster.apply_vm(f"other-{number}")
+    process = Process(cluster)
+    fail(cluster, DOWN, 2)
+    for _ in range(3):
+        await try_once(process)
+    assert told(cluster) == ("FailedCreate", DOWN.message)
+    for _ in range(2):
+        await process.step()
+        process.deliver()
+    await process.step()
+    assert told(cluster) != ("FailedCreate", DOWN.message)
+
+
+async def test_telling_of_a_failure_does_not_start_the_backoff_anew(cluster: Cluster) -> None:
+    """The try that follows is one more of the same row."""
+    process = Process(cluster)
+    fail(cluster, DOWN, 2)
+    for _ in range(2):
+        assert await try_once(process) is DOWN
+    assert await try_once(process) == Result(retry=True)
+
+
+async def test_what_differs_in_a_port_only_is_told_once(cluster: Cluster) -> None:
+    """A message that is never the same twice must not be a write at each try."""
+    process = Process(cluster)
+    for port in range(40000, 40006):
+        fail(cluster, errors.ServerError(500, "InternalError", f"read tcp 10.0.0.1:{port}: reset"), 1)
+    for _ in range(8):
+        await try_once(process)
+    assert cluster.writes.count("patch virtualmachines") == 1
+
+
+@pytest.mark.parametrize("error", [BUSY, QUOTA_RACE])
+async def test_a_plea_for_patience_is_told_when_it_lasts(cluster: Cluster, error: errors.StatusError) -> None:
+    """In a burst the API server says so to many; within 10 s it is nobody's concern."""
+    process = Process(cluster)
+    fail(cluster, error, 9)
+    for _ in range(4):
+        await try_once(process)
+    assert told(cluster) is None
+    cluster.pass_time(PATIENCE)
+    for _ in range(2):
+        await try_once(process)
+    assert told(cluster) == ("FailedCreate", error.message)
+
+
+async def test_an_api_server_that_does_not_answer_is_no_failure_of_a_create(cluster: Cluster) -> None:
+    """After an outage no VM says that its pod could not be made."""
+    process = Process(cluster)
+    fail(cluster, NO_ANSWER, 5)
+    await process.settle()
+    assert cluster.writes == ["create pods", "patch virtualmachines"]
+
+
+async def test_what_was_told_of_an_earlier_start_is_not_told_of_the_next(cluster: Cluster) -> None:
+    """Stopped and started again, the VM is tried first."""
+    process = Process(cluster)
+    fail(cluster, errors.ForbiddenError(403, "Forbidden", "exceeded quota"), 3)
+    for _ in range(3):
+        await try_once(process)
+    cluster.faults.clear()
+    cluster.apply_vm(running=False)
+    await process.settle()
+    process.events.clear()
+    before = len(cluster.writes)
+    cluster.apply_vm(running=True)
+    await process.settle()
+    assert cluster.writes[before:] == ["create pods", "patch virtualmachines"]
+
+
+def test_a_vm_whose_pod_is_there_is_forgotten() -> None:
+    """Only those that wait take memory."""
+    tries = Tries(lambda: 0.0)
+    tries.sent("a/b")
+    tries.forget("a/b")
+    assert "a/b" not in tries
+    assert tries.why("a/b") is None
