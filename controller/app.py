@@ -42,7 +42,7 @@ from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
 from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.server import Server
 from controller.telemetry.tls import Certificates, Files
-from controller.telemetry.transport import ReflectorMetrics, RequestMetrics
+from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, StoreMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
 
 _log = structlog.get_logger(__name__)
@@ -205,6 +205,15 @@ def _series(
     migrations = [cache.migrations for cache in caches.values()]
     VMMetrics(registry, vms)
     MigrationMetrics(registry, migrations)
+    StoreMetrics(
+        registry,
+        {
+            VIRTUAL_MACHINES.plural: vms,
+            MIGRATIONS.plural: migrations,
+            PODS.plural: [cache.pods for cache in caches.values()],
+            NODES.plural: [nodes],
+        },
+    )
     found: list[Source] = [
         NodeMetrics(nodes, [cache.pods for cache in caches.values()], settings.controllers.policy.reference)
     ]

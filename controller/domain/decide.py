@@ -288,6 +288,7 @@ class _Life:
         failure = self.vm.status.start_failure
         retry_at = status.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
         backoff = (retry_at - self.circumstances.now).total_seconds() if retry_at is not None else 0.0
+        backoff = min(backoff, status.LONGEST_START_BACKOFF)  # a later time is nobody's word of ours
         wait = max(backoff, self.circumstances.hold)
         if wait > 0:
             if self.current is not None:

@@ -13,6 +13,7 @@ under the claim's constraints. So the two can never both act on a pod. Guarantee
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -36,6 +37,8 @@ KEPT: Final = 5
 """Finished migrations kept for each VM, as KubeVirt keeps them."""
 FIRST_BACKOFF: Final = 20.0
 LONGEST_BACKOFF: Final = 3600.0
+_DOUBLINGS: Final = 16
+"""More of them than from the first backoff to the longest."""
 _NODE_PATIENCE: Final = 10.0
 """Seconds after which a lost node is looked for again: its return is no news of the VM."""
 _PRIORITIES: Final = {"system-critical": 0, "user-triggered": 1, "system-maintenance": 2}
@@ -175,12 +178,22 @@ def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: date
         if _failed_on_the_way(migration):
             failures.append(migration)
     at = status.parse_timestamp(failures[0].status.end_timestamp) if failures else None
-    if at is None:
+    if at is None or at > now + timedelta(seconds=LONGEST_BACKOFF):  # the latter is no end of ours
         return None
-    seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (len(failures) - 1))
+    seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(len(failures) - 1, _DOUBLINGS))
     until = at + timedelta(seconds=seconds)
     left = (until - now).total_seconds()
     return Backoff(len(failures), seconds, until, left) if left > 0 else None
+
+
+def downtime(migration: VirtualMachineMigration) -> float | None:
+    """Return for how many seconds a VM that moved was down; None if the status says none, or no such number."""
+    text = migration.status.downtime_seconds
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
 
 
 def _failed_on_the_way(migration: VirtualMachineMigration) -> bool:

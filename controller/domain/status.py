@@ -46,6 +46,15 @@ _PROGRESS: Final[dict[str, int]] = {
 """How far one pod has come. Anything else (Pending, Stopped) is before the pod: 0."""
 
 
+_PHASES: Final = frozenset(phase.value for phase in Phase)
+
+
+LONGEST_START_BACKOFF: Final = 300.0
+"""Seconds that KubeVirt waits at most before it tries a failed start again."""
+_MOST_FAILURES: Final = 100
+"""Failures in a row beyond which the backoff grows no more: it is at its longest long before."""
+
+
 class Step(NamedTuple):
     """A phase, and when it was reached (RFC 3339, whole seconds)."""
 
@@ -78,9 +87,9 @@ def parse_timestamp(text: str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter for a time that UTC's calendar lacks
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def seconds_between(earlier: str | None, later: str | None) -> float | None:
@@ -197,7 +206,9 @@ def extend(
         last = history[-1] if history else None
         if last is not None and last.type == f"{_HISTORY_PREFIX}{step.phase}":
             continue
-        at = max(step.at, last.last_transition_time or "") if last is not None else step.at
+        # What is no time, if somebody wrote such a thing, is before nothing.
+        known = last is not None and parse_timestamp(last.last_transition_time) is not None
+        at = max(step.at, last.last_transition_time or "") if last is not None and known else step.at
         history.append(
             Condition(
                 type=f"{_HISTORY_PREFIX}{step.phase}",
@@ -255,9 +266,9 @@ def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float)
     before = vm.status.start_failure
     if before is not None and before.last_failed_pod_uid == pod.metadata.uid:
         return before
-    count = (before.consecutive_fail_count if before is not None else 0) + 1
-    delay = min(300.0, 10.0 * count * count)
-    delay = min(300.0, delay * (1 + jitter / 2))
+    count = max(0, before.consecutive_fail_count if before is not None else 0) + 1
+    delay = 10.0 * min(count, _MOST_FAILURES) ** 2
+    delay = min(LONGEST_START_BACKOFF, delay * (1 + jitter / 2))
     return StartFailure(
         consecutive_fail_count=count,
         last_failed_pod_uid=pod.metadata.uid,
@@ -273,7 +284,12 @@ def first_steps(old: VirtualMachine, new: VirtualMachine) -> tuple[Step, ...]:
     if old.metadata.uid != new.metadata.uid or new.status.incarnation != 0:
         return ()
     told, known = _history(new.status.conditions), len(_history(old.status.conditions))
-    steps = tuple(
-        Step(Phase(item.type.removeprefix(_HISTORY_PREFIX)), item.last_transition_time or "") for item in told
+    phases = tuple(item.type.removeprefix(_HISTORY_PREFIX) for item in told)
+    if Phase.STOPPED in phases:
+        return ()
+    # A phase that is none of ours is another release's: it is left where it is, and says nothing here.
+    return tuple(
+        Step(Phase(phase), item.last_transition_time or "")
+        for phase, item in zip(phases[known:], told[known:], strict=True)
+        if phase in _PHASES
     )
-    return () if any(step.phase is Phase.STOPPED for step in steps) else steps[known:]

@@ -2,15 +2,19 @@
 
 Guarantees: reads are O(1) and copy nothing; an object never goes back in time; after `replace` the store holds
 exactly what the list held, and listeners have heard of every difference, deletions included; the store's
-resource version never decreases between two lists and follows bookmarks too.
+resource version never decreases between two lists and follows bookmarks too. What a listener raises, and what the
+index raises on one object, ends no change of the store (`controller.engine.listeners`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
 
 from controller.domain.objects import ObjectMeta
+from controller.engine.listeners import Changed, Subscription
 
 
 class HasMetadata(Protocol):
@@ -23,9 +27,7 @@ class HasMetadata(Protocol):
 
 
 T = TypeVar("T", bound=HasMetadata)
-
-Listener: TypeAlias = Callable[[T | None, T | None], None]
-"""Called with (old, new): (None, new) is an addition, (old, None) a deletion."""
+_log = structlog.get_logger(__name__)
 
 
 def revision(resource_version: str) -> int:
@@ -34,7 +36,7 @@ def revision(resource_version: str) -> int:
     return int(resource_version) if digits else -1
 
 
-_LONGEST_VERSION = 39
+_LONGEST_VERSION: Final = 39
 """Digits of 2¹²⁸, the largest version the API promises."""
 
 
@@ -45,7 +47,8 @@ class Store(Generic[T]):
         self._objects: dict[str, T] = {}
         self._index_of = index
         self._index: dict[str, dict[str, T]] = {}
-        self._listeners: list[Listener[T]] = []
+        self.subscriptions: list[Subscription[T]] = []
+        """Who hears of the changes, in the order in which they asked."""
         self.resource_version = ""
 
     def __len__(self) -> int:
@@ -56,9 +59,14 @@ class Store(Generic[T]):
         """Iterate over the objects, in no order. Do not await on the way."""
         return iter(self._objects.values())
 
-    def listen(self, listener: Listener[T]) -> None:
-        """Call `listener` at every later change."""
-        self._listeners.append(listener)
+    def listen(self, changed: Changed[T], *, name: str) -> None:
+        """Call `changed` at every later change: a listener that remembers by object, if at all."""
+        self.subscribe(Subscription(changed, name=name))
+
+    def subscribe(self, subscription: Subscription[T]) -> None:
+        """Tell a listener of every later change; it may be other stores' as well."""
+        subscription.attach(self._objects.items)
+        self.subscriptions.append(subscription)
 
     def get(self, key: str) -> T | None:
         """Return the object of a `namespace/name`."""
@@ -108,6 +116,8 @@ class Store(Generic[T]):
         """Take the server's word that nothing changed up to this version."""
         if revision(resource_version) > revision(self.resource_version):
             self.resource_version = resource_version
+        for subscription in self.subscriptions:
+            subscription.mend()
 
     def _set(self, key: str, item: T | None) -> None:
         old = self._objects.pop(key, None) if item is None else self._objects.get(key)
@@ -116,16 +126,25 @@ class Store(Generic[T]):
         elif old is None:
             return
         if self._index_of is not None:
-            self._reindex(key, self._index_of(old) if old is not None else None, item)
-        for listener in self._listeners:
-            listener(old, item)
+            self._reindex(key, old, item)
+        for subscription in self.subscriptions:
+            subscription.tell(key, old, item)
 
-    def _reindex(self, key: str, before: str | None, item: T | None) -> None:
-        after = self._index_of(item) if self._index_of is not None and item is not None else None
+    def _reindex(self, key: str, old: T | None, item: T | None) -> None:
+        before, after = self._index_value(old), self._index_value(item)
         if before is not None and before != after:
-            bucket = self._index[before]
-            del bucket[key]
+            bucket = self._index.get(before, {})
+            bucket.pop(key, None)
             if not bucket:
-                del self._index[before]
+                self._index.pop(before, None)
         if after is not None and item is not None:
             self._index.setdefault(after, {})[key] = item
+
+    def _index_value(self, item: T | None) -> str | None:
+        if item is None or self._index_of is None:
+            return None
+        try:
+            return self._index_of(item)
+        except Exception:  # noqa: BLE001 - a defect that one object meets costs that object at most
+            _log.exception("an object has no place in the index", object=item.metadata.key)
+            return None

@@ -38,7 +38,7 @@ class Attention:
     def __init__(self, store: Store[VirtualMachine], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._heard = clock()
-        store.listen(self._change)
+        store.listen(self._change, name="Attention")
 
     def _change(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         if new is not None and new.status != (old.status if old is not None else _UNTOUCHED):

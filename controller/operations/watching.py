@@ -70,7 +70,7 @@ async def watching(
     except KubeError as error:
         _log.debug("not listed at the first try", resource=resource.plural, error=str(error))
     store: Store[T] = Store(index)
-    store.listen(view.touch)
+    store.listen(view.touch, name="View")
     reflector = Reflector(
         client,
         resource,

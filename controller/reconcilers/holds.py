@@ -37,10 +37,18 @@ class Holds:
 
     def take_in(self, vm: VirtualMachine) -> None:
         """Hold a VM that we have not seen before, if another installation may have sent a create for it."""
+        try:
+            held = self._may_be_created(vm)
+        except Exception:
+            self.hold(vm.metadata.key)  # who cannot be judged is held: that is safe, and ends by itself
+            raise
+        if held:
+            self.hold(vm.metadata.key)
+
+    def _may_be_created(self, vm: VirtualMachine) -> bool:
         created = status.parse_timestamp(vm.metadata.creation_timestamp)
         new = created is None or created >= self._now() - CLOCK_SKEW
-        if not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon()):
-            self.hold(vm.metadata.key)
+        return not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon())
 
     def hold(self, key: str) -> None:
         """Hold a VM from now on: the outcome of a create is unknown."""

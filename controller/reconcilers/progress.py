@@ -35,7 +35,7 @@ class Progress:
         self._crowd = Crowd(monotonic)
         self._untold: dict[str, _Untold] = {}
         for cache in caches.values():
-            cache.migrations.listen(self._changed)
+            cache.migrations.listen(self._changed, name="MigrationProgress")
 
     def known(self, item: VirtualMachineMigration) -> VirtualMachineMigration:
         """Return a migration with the progress that nobody else knows of yet."""

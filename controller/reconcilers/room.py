@@ -35,7 +35,7 @@ class Room:
         # Since when (monotonic) each pending migration is known, by UID.
         self._known_since: dict[str, float] = {}
         for cache in caches.values():
-            cache.migrations.listen(self._migration_changed)
+            cache.migrations.listen(self._migration_changed, name="Room")
 
     async def used_for(self, item: VirtualMachineMigration) -> Mapping[str, capacity.Amount]:
         """Return what is held on each node, for the preflight of one migration.

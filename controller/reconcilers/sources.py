@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store
 
 Add: TypeAlias = Callable[[str, str], None]
 """Queues a key, with its cause for the log."""
+_VM_KEYS: Final = "VMKeys"
+_MIGRATION_KEYS: Final = "MigrationKeys"
+"""What the metrics of listeners call the two sources of keys."""
 
 
 def vm_key(pod: Pod) -> str | None:
@@ -42,9 +45,9 @@ def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> N
         pods = (key for pod in cache.pods if (key := vm_key(pod)))
         for key in dict.fromkeys((*(vm.metadata.key for vm in cache.vms), *pods)):
             add(key, "start")
-        cache.vms.listen(partial(_vm_changed, add))
-        cache.pods.listen(partial(_pod_changed, add))
-        nodes.listen(partial(_node_changed, add, cache.pods))
+        cache.vms.listen(partial(_vm_changed, add), name=_VM_KEYS)
+        cache.pods.listen(partial(_pod_changed, add), name=_VM_KEYS)
+        nodes.listen(partial(_node_changed, add, cache.pods), name=_VM_KEYS)
 
 
 def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
@@ -54,9 +57,9 @@ def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
         migrations = (migration.vm_key for migration in cache.migrations)
         for key in dict.fromkeys((*(vm.metadata.key for vm in cache.vms), *migrations)):
             moving(key, "start")
-        cache.migrations.listen(partial(_migration_changed, add))
-        cache.vms.listen(partial(_vm_changed, moving))
-        cache.pods.listen(partial(_pod_changed, moving))
+        cache.migrations.listen(partial(_migration_changed, add), name=_MIGRATION_KEYS)
+        cache.vms.listen(partial(_vm_changed, moving), name=_MIGRATION_KEYS)
+        cache.pods.listen(partial(_pod_changed, moving), name=_MIGRATION_KEYS)
 
 
 def _migration_changed(add: Add, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:

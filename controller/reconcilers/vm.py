@@ -79,8 +79,8 @@ class VMReconciler:
         self._echoes: dict[str, tuple[str, tuple[Pod, ...]]] = {}
         self._evictions = Evictions(client, self._consistency)
         for cache in caches.values():
-            cache.vms.listen(self._vm_changed)
-            cache.pods.listen(self._pod_changed)
+            cache.vms.listen(self._vm_changed, name="VMReconciler")
+            cache.pods.listen(self._pod_changed, name="VMReconciler")
 
     def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Take a VM over that comes with a past: another installation may have sent a create moments ago."""

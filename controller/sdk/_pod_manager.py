@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from controller.domain.migration import downtime
 from controller.domain.objects import Pod, VirtualMachine
 from controller.kube.client import Client
 from controller.operations import assignments, bare, migrations, vms, waiting
@@ -116,14 +117,15 @@ class PodManager:
                 return _moved(moved)
             order = migrations.Wish(wish.name, self._namespace, to=node, reason=reason, priority="user-triggered")
             created = await migrations.create(client, order)
-            status = (await migrations.follow(client, created, timeout=within)).status
+            last = await migrations.follow(client, created, timeout=within)
+            status = last.status
             return MigrationResult(
                 name=created.metadata.name,
                 source_node=status.source_node,
                 source_pod=status.source_pod,
                 target_node=status.target_node,
                 target_pod=status.target_pod,
-                downtime_seconds=float(status.downtime_seconds) if status.downtime_seconds is not None else None,
+                downtime_seconds=downtime(last),
             )
 
         result = self._connection.run(work)

@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.domain.migration import MigrationPhase
+from controller.domain.migration import MigrationPhase, downtime
 from controller.domain.objects import VirtualMachineMigration
 from controller.domain.status import seconds_between
+from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.telemetry.exposition import header, label
 from controller.telemetry.vms import TRANSITION_BUCKETS
@@ -53,8 +54,11 @@ class MigrationMetrics(Collector):
             buckets=_DOWNTIME_BUCKETS,
             registry=registry,
         )
+        listener = Subscription[VirtualMachineMigration](
+            self._changed, name="MigrationMetrics", reset=self._phases.clear
+        )
         for store in migrations:
-            store.listen(self._changed)
+            store.subscribe(listener)
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -64,30 +68,38 @@ class MigrationMetrics(Collector):
             yield GaugeMetricFamily(f"kubevirt_vmi_migrations_in_{name}_phase", text, value=count)
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
+        arrivals, downtime = _arrivals(old, new), _downtime(old, new)  # what may fail comes before the first change
         if old is not None:
             self._phases[_phase(old)] -= 1
         if new is not None:
             self._phases[_phase(new)] += 1
-        if old is None or new is None or old.metadata.uid != new.metadata.uid:
-            return
-        for step in new.status.phase_transition_timestamps[len(old.status.phase_transition_timestamps) :]:
-            seconds = seconds_between(new.metadata.creation_timestamp, step.phase_transition_timestamp)
-            if step.phase in self._seconds and seconds is not None:
-                self._seconds[step.phase].observe(seconds)
-        if old.status.downtime_seconds is None and (downtime := _seconds(new.status.downtime_seconds)) is not None:
+        for phase, seconds in arrivals:
+            if phase in self._seconds:
+                self._seconds[phase].observe(seconds)
+        if downtime is not None:
             self._downtime.observe(downtime)
+
+
+def _arrivals(old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> list[tuple[str, float]]:
+    """Return the phases that a change adds, with the seconds from the migration's creation to each."""
+    if old is None or new is None or old.metadata.uid != new.metadata.uid:
+        return []
+    created = new.metadata.creation_timestamp
+    added = new.status.phase_transition_timestamps[len(old.status.phase_transition_timestamps) :]
+    times = ((step.phase, seconds_between(created, step.phase_transition_timestamp)) for step in added)
+    return [(phase, seconds) for phase, seconds in times if seconds is not None]
+
+
+def _downtime(old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> float | None:
+    """Return the downtime that a change tells, in seconds; None if it tells none."""
+    if old is None or new is None or old.metadata.uid != new.metadata.uid or old.status.downtime_seconds is not None:
+        return None
+    return downtime(new)
 
 
 def _phase(migration: VirtualMachineMigration) -> str:
     """Return the phase; empty until the controller has said one, since the schema's default is no word of its own."""
     return migration.status.phase if migration.status.phase_transition_timestamps else ""
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
 
 
 class MigrationSeries:

@@ -2,7 +2,8 @@
 
 Guarantees: a change of a pod costs O(1) and a scrape O(nodes), whatever the number of VMs; every node of the cluster
 has a sample, 0 when it is idle, and loses it when it is deleted; none has one while a cache is still empty, or a
-loaded node would be taken for an idle one; sums are exact, so they do not drift.
+loaded node would be taken for an idle one; sums are exact, so they do not drift, and a pod that cannot be taken in
+changes none of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from controller.domain import usage
 from controller.domain.objects import Node, Pod
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import Load, Usage
+from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.telemetry.exposition import header, label
 
@@ -40,8 +42,9 @@ class NodeMetrics:
         self._pods = tuple(pods)
         self._reference = reference
         self._loads: dict[str, Load] = {}
+        listener = Subscription[Pod](self._changed, name="NodeMetrics", reset=self._loads.clear)
         for store in self._pods:
-            store.listen(self._changed)
+            store.subscribe(listener)
 
     def usage(self) -> Iterator[tuple[str, Usage]]:
         """Yield how loaded each node is now; nothing until that is known."""
@@ -67,7 +70,7 @@ class NodeMetrics:
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and usage.same(old, new):
             return
-        before, after = usage.of(old), usage.of(new)
+        before, after = usage.of(old), usage.of(new)  # what may fail comes before the first change
         if before == after:
             return
         if before is not None:

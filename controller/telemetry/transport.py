@@ -6,14 +6,17 @@ observation costs no lookup of labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controller.engine.reflector import Relist
+from controller.engine.store import Store
 
 
 class RequestMetrics:
@@ -35,6 +38,30 @@ class RequestMetrics:
         if child is None:
             child = self._children[key] = self._family.labels(*key)
         child.inc()
+
+
+class StoreMetrics(Collector):
+    """What listeners of the stores failed on, summed over the stores of one resource."""
+
+    def __init__(self, registry: CollectorRegistry, stores: Mapping[str, Sequence[Store[Any]]]) -> None:
+        self._stores = stores
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the failures of every listener there is; one that several stores have counts once."""
+        family = CounterMetricFamily(
+            "vmsim_store_listener_failures",
+            "Changes of an object that something derived from the cache of a resource failed on",
+            labels=("store", "listener"),
+        )
+        for resource, stores in self._stores.items():
+            listeners = {id(found): found for store in stores for found in store.subscriptions}
+            failures: Tally[str] = Tally()
+            for found in listeners.values():
+                failures[found.name] += found.failures
+            for listener, count in failures.items():
+                family.add_metric((resource, listener), count)
+        yield family
 
 
 class ReflectorMetrics(Collector):

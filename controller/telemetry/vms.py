@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from controller.domain.objects import VirtualMachine
 from controller.domain.status import Phase, first_steps, seconds_between
+from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.telemetry.exposition import header, label
 
@@ -41,8 +42,9 @@ class VMMetrics(Collector):
             registry=registry,
         )
         self._seconds = {phase: seconds.labels(phase.value) for phase in _TIMED}
+        listener = Subscription[VirtualMachine](self._changed, name="VMMetrics", reset=self._phases.clear)
         for store in vms:
-            store.listen(self._changed)
+            store.subscribe(listener)
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -53,16 +55,23 @@ class VMMetrics(Collector):
         yield family
 
     def _changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        arrivals = _arrivals(old, new)  # what may fail comes before the first change
         if old is not None:
             self._phases[old.status.phase] -= 1
         if new is not None:
             self._phases[new.status.phase] += 1
-        if old is None or new is None or old.status.conditions == new.status.conditions:
-            return
-        for step in first_steps(old, new):
-            seconds = seconds_between(new.metadata.creation_timestamp, step.at)
-            if step.phase in self._seconds and seconds is not None:
-                self._seconds[step.phase].observe(seconds)
+        for phase, seconds in arrivals:
+            if phase in self._seconds:
+                self._seconds[phase].observe(seconds)
+
+
+def _arrivals(old: VirtualMachine | None, new: VirtualMachine | None) -> list[tuple[Phase, float]]:
+    """Return the phases that a change shows for the first time, with the seconds from the VM's creation to each."""
+    if old is None or new is None or old.status.conditions == new.status.conditions:
+        return []
+    created = new.metadata.creation_timestamp
+    times = ((step.phase, seconds_between(created, step.at)) for step in first_steps(old, new))
+    return [(phase, seconds) for phase, seconds in times if seconds is not None]
 
 
 _INFO: Final = "kubevirt_vmi_info"
@@ -98,5 +107,5 @@ def _info(vm: VirtualMachine) -> str:
     metadata, status = vm.metadata, vm.status
     return (
         f'{_INFO}{{name="{metadata.name}",namespace="{metadata.namespace}",node="{label(status.node_name or "")}",'
-        f'phase="{status.phase.lower()}",vmi_pod="{label(status.pod_name or "")}",{_UNKNOWN}}} 1\n'
+        f'phase="{label(status.phase.lower())}",vmi_pod="{label(status.pod_name or "")}",{_UNKNOWN}}} 1\n'
     )

@@ -221,7 +221,7 @@ class Scene:
         self.api = ScriptedApi(list(lists), list(watches), rest)
         self.store: Store[Pod] = Store()
         self.heard: list[str] = []
-        self.store.listen(self._hear)
+        self.store.listen(self._hear, name="scene")
         self.metrics = ReportedMetrics()
         self.reflector = Reflector(
             self.api,

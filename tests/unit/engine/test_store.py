@@ -22,7 +22,7 @@ def names(pods: tuple[Pod, ...]) -> list[str]:
 def log_of(store: Store[Pod]) -> list[tuple[Pod | None, Pod | None]]:
     """Return a list that takes every later change."""
     heard: list[tuple[Pod | None, Pod | None]] = []
-    store.listen(lambda old, new: heard.append((old, new)))
+    store.listen(lambda old, new: heard.append((old, new)), name="test")
     return heard
 
 
@@ -95,7 +95,7 @@ def test_listeners_hear_additions_changes_and_deletions() -> None:
     """Each as (old, new), after the store has it."""
     store: Store[Pod] = Store()
     seen: list[tuple[Pod | None, Pod | None, Pod | None]] = []
-    store.listen(lambda old, new: seen.append((old, new, store.get("default/a"))))
+    store.listen(lambda old, new: seen.append((old, new, store.get("default/a"))), name="test")
     first, second, last = pod("a", 1), pod("a", 2), pod("a", 3)
 
     store.apply(first, deleted=False)

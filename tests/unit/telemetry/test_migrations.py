@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -143,3 +144,13 @@ def test_an_ended_migration_has_a_series_until_it_is_gone() -> None:
 
     scene.migrations.apply(failed, deleted=True)
     assert scene.ended("failed") == []
+
+
+@pytest.mark.parametrize("odd", ["nan", "inf", "-1", "a while", "", "1e999"])
+def test_a_downtime_that_is_no_length_of_time_is_passed_over(odd: str) -> None:
+    """It would spoil the histogram's sum for good."""
+    scene = Scene()
+    scene.see(at("Pending"), at("Succeeded", PENDING, SUCCEEDED, version=2, downtime=odd))
+
+    assert scene.value("vmsim_migration_downtime_seconds_count") == 0
+    assert scene.value("vmsim_migration_downtime_seconds_sum") == 0

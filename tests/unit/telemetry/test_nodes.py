@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.domain import names
@@ -127,3 +129,36 @@ def test_a_node_that_grew_is_less_loaded() -> None:
     scene.nodes.apply(node("kwok-node-1", 20, cpu="64"), deleted=False)
 
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.25
+
+
+@pytest.mark.parametrize("half_way", [False, True])
+def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: bool) -> None:
+    """Sums are derived: what one event left undone, or done twice, does not stay."""
+
+    class Faulty(NodeMetrics):
+        """Fails on one change, once, before or after what it does."""
+
+        def _changed(self, old: Pod | None, new: Pod | None) -> None:
+            faulty = old is not None and new is not None and new.metadata.name == odd.metadata.name
+            if faulty and not half_way:
+                raise ZeroDivisionError
+            super()._changed(old, new)
+            if faulty:
+                raise ZeroDivisionError
+
+    odd = running(vm(name="odd", uid="odd"))
+    other = running(vm(name="b", uid="b"))
+    nodes: Store[Node] = Store()
+    pods: Store[Pod] = Store()
+    subject = Faulty(nodes, [pods], REFERENCE)
+    nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
+    pods.replace([odd, other], "200")
+    moved = msgspec.structs.replace(odd, spec=msgspec.structs.replace(odd.spec, node_name="kwok-node-2"))
+    pods.apply(moved, deleted=False)
+
+    fresh_pods: Store[Pod] = Store()
+    fresh = NodeMetrics(nodes, [fresh_pods], REFERENCE)
+    fresh_pods.replace(list(pods), "300")
+    assert pods.subscriptions[0].failures == 1
+    assert list(subject.usage()) == list(fresh.usage())
+    assert dict(subject.usage())["kwok-node-2"].vms == 1

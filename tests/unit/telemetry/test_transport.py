@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from controller.domain.objects import Pod
+from controller.engine.listeners import Subscription
 from controller.engine.reflector import Relist
-from controller.telemetry.transport import ReflectorMetrics, RequestMetrics
+from controller.engine.store import Store
+from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, StoreMetrics
 from tests.unit.clock import Clock
+from tests.unit.engine.builders import pod
 
 
 def test_requests_are_counted_by_code_method_and_host() -> None:
@@ -61,3 +65,28 @@ def test_staleness_is_the_time_since_the_last_sign_of_life() -> None:
         clock.now += 2
     nodes.heard()
     assert (stale("pods"), stale("nodes")) == (2, 0)
+
+
+def test_what_listeners_fail_on_is_counted_by_resource_and_listener() -> None:
+    """From 0, and summed over the stores of a resource; a listener of two stores is one."""
+    registry = CollectorRegistry()
+    stores: list[Store[Pod]] = [Store(), Store()]
+    StoreMetrics(registry, {"pods": stores})
+
+    def fails(_old: Pod | None, _new: Pod | None) -> None:
+        raise ZeroDivisionError
+
+    shared = Subscription[Pod](fails, name="shared")
+    for store in stores:
+        store.subscribe(shared)
+        store.listen(fails, name="own")
+        store.listen(lambda _old, _new: None, name="sound")
+
+    def value(listener: str) -> float | None:
+        labels = {"store": "pods", "listener": listener}
+        return registry.get_sample_value("vmsim_store_listener_failures_total", labels)
+
+    assert (value("shared"), value("own"), value("sound")) == (0, 0, 0)
+    for store in stores:
+        store.apply(pod("a", 1), deleted=False)
+    assert (value("shared"), value("own"), value("sound")) == (2, 2, 0)

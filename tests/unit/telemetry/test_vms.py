@@ -167,3 +167,43 @@ def test_many_vms_are_written_in_many_pieces() -> None:
     pieces = list(VMSeries([scene.vms]).pieces())
     assert max(piece.count("\n") for piece in pieces) <= 250
     assert len(scene.info()) == 1001
+
+
+def test_a_phase_of_another_release_is_passed_over() -> None:
+    """In the history it is left where it is; the phases around it are timed."""
+    scene = Scene()
+    paused = ("Paused", "47")
+    scene.see(
+        at("Pending"),
+        at("Scheduling", PENDING, SCHEDULING, paused, version=2),
+        at("Running", PENDING, SCHEDULING, paused, RUNNING, version=3),
+    )
+
+    assert scene.vms.subscriptions[0].failures == 0
+    assert scene.value(f"{SECONDS}_sum", phase="Scheduling") == 1
+    assert scene.value(f"{SECONDS}_sum", phase="Running") == 4
+    assert scene.value("vmsim_vms", phase="Running") == 1
+
+
+def test_a_phase_that_nobody_knows_cannot_break_the_exposition() -> None:
+    """Another release's schema may allow any."""
+    scene = Scene()
+    scene.see(at('Pau"sed\n'))
+
+    [sample] = scene.info()
+    assert sample.labels["phase"] == 'pau"sed\n'
+
+
+def test_a_time_that_is_none_is_not_counted() -> None:
+    """Nor one beyond the calendar."""
+    scene = Scene()
+    odd = at("Running", PENDING, ("Scheduling", "99"), version=2)
+    beyond = Condition(type="PhaseRunning", status="True", last_transition_time="0001-01-01T00:00:00+14:00")
+    conditions = (*odd.status.conditions, beyond)
+    scene.see(
+        at("Pending"), msgspec.structs.replace(odd, status=msgspec.structs.replace(odd.status, conditions=conditions))
+    )
+
+    assert scene.vms.subscriptions[0].failures == 0
+    assert scene.value(f"{SECONDS}_count", phase="Scheduling") == 0
+    assert scene.value(f"{SECONDS}_count", phase="Running") == 0

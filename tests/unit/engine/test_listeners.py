@@ -1,0 +1,186 @@
+"""A listener that fails costs nobody else anything, and what it knows is put right."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from structlog.testing import capture_logs
+
+from controller.domain.objects import Pod
+from controller.engine.listeners import REBUILD_EVERY, Subscription
+from controller.engine.store import Store
+from tests.unit.engine.builders import pod
+
+
+class DefectError(Exception):
+    """What a listener fails with."""
+
+
+class PerNode:
+    """A listener that keeps a sum: pods by node. It fails on what `fails` names, before or after its first change."""
+
+    def __init__(self, *stores: Store[Pod], fails: str, spoils: bool = False) -> None:
+        self.now = 0.0
+        self.fails = fails
+        self.spoils = spoils
+        self.rebuilt = 0
+        self.sums: Counter[str] = Counter()
+        self.subscription = Subscription[Pod](self.changed, name="PerNode", reset=self.reset, clock=lambda: self.now)
+        for store in stores:
+            store.subscribe(self.subscription)
+
+    def changed(self, old: Pod | None, new: Pod | None) -> None:
+        """Keep the sum."""
+        kind = "change" if old and new else "addition" if new else "deletion"
+        item = new or old
+        assert item is not None
+        odd = item.metadata.name == "odd" and kind in self.fails
+        if odd and not self.spoils:
+            raise DefectError
+        if old is not None:
+            self.sums[old.spec.node_name or ""] -= 1
+        if odd:
+            raise DefectError
+        if new is not None:
+            self.sums[new.spec.node_name or ""] += 1
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.rebuilt += 1
+        self.sums.clear()
+
+    @property
+    def known(self) -> dict[str, int]:
+        """The sums that are not 0."""
+        return {node: count for node, count in self.sums.items() if count}
+
+
+def fresh(store: Store[Pod], fails: str) -> dict[str, int]:
+    """Return what a listener knows that a process has which starts now."""
+    empty: Store[Pod] = Store()
+    listener = PerNode(empty, fails=fails)
+    empty.replace(list(store), store.resource_version)
+    return listener.known
+
+
+@pytest.mark.parametrize("spoils", [False, True], ids=["before its first change", "half way"])
+@pytest.mark.parametrize(
+    "fails", ["change", "addition", "change addition", "change deletion", "change addition deletion"]
+)
+def test_after_a_failure_a_listener_knows_what_a_fresh_one_would(fails: str, *, spoils: bool) -> None:
+    """Whatever it failed on, and however far it had come."""
+    store: Store[Pod] = Store()
+    listener = PerNode(store, fails=fails, spoils=spoils)
+    store.replace([pod("a", 1, node="n1"), pod("odd", 2, node="n1")], "2")
+    store.apply(pod("odd", 3, node="n2"), deleted=False)
+    listener.now += REBUILD_EVERY
+    store.bookmark("4")
+
+    assert listener.subscription.failures > 0
+    assert listener.known == fresh(store, fails)
+
+    store.apply(pod("odd", 5, node="n3"), deleted=True)
+    listener.now += REBUILD_EVERY
+    store.bookmark("6")
+    assert listener.known == {"n1": 1}
+
+
+def test_other_listeners_hear_of_the_same_change() -> None:
+    """Those after it, too; and whoever feeds the store hears of nothing."""
+    store: Store[Pod] = Store()
+    PerNode(store, fails="addition")
+    heard: list[str] = []
+    store.listen(lambda _, new: heard.append(new.metadata.name if new else ""), name="other")
+    store.replace([pod("odd", 1), pod("b", 2)], "2")
+
+    assert heard == ["odd", "b"]
+
+
+def test_a_listener_without_sums_hears_of_the_object_as_gone_and_as_new() -> None:
+    """It bears that, since it remembers by object."""
+    store: Store[Pod] = Store()
+    heard: list[tuple[str, str]] = []
+
+    def listener(old: Pod | None, new: Pod | None) -> None:
+        if old is not None and new is not None:
+            raise DefectError
+        heard.append(tuple(item.metadata.resource_version if item else "" for item in (old, new)))  # type: ignore[arg-type]
+
+    store.listen(listener, name="by object")
+    store.apply(pod("a", 1), deleted=False)
+    store.apply(pod("a", 2), deleted=False)
+
+    assert heard == [("", "1"), ("1", ""), ("", "2")]
+
+
+def test_what_a_listener_could_not_take_in_it_next_hears_of_as_new() -> None:
+    """It was never told that there is such an object; so it is not told of a deletion either."""
+    store: Store[Pod] = Store()
+    listener = PerNode(store, fails="addition")
+    store.apply(pod("odd", 1, node="n1"), deleted=False)
+    listener.fails = ""
+    store.apply(pod("odd", 2, node="n1"), deleted=False)
+    assert listener.known == {"n1": 1}
+
+    listener.fails = "addition change"
+    store.apply(pod("odd", 3, node="n2"), deleted=False)
+    store.apply(pod("odd", 4, node="n2"), deleted=True)
+    assert listener.known == {}
+
+
+def test_sums_are_rebuilt_once_a_minute_and_not_before() -> None:
+    """A rebuild looks at every object, and an odd one may change all the time."""
+    store: Store[Pod] = Store()
+    listener = PerNode(store, fails="change addition")
+    store.apply(pod("a", 1, node="n1"), deleted=False)
+    for version in range(2, 10):
+        store.apply(pod("odd", version, node="n1"), deleted=False)
+    assert listener.rebuilt == 1
+
+    listener.now += REBUILD_EVERY
+    store.apply(pod("a", 10, node="n1"), deleted=False)
+    store.apply(pod("a", 11, node="n1"), deleted=False)
+    assert (listener.rebuilt, listener.known) == (2, {"n1": 1})
+
+
+def test_a_rebuild_looks_at_every_store_that_the_listener_hears_of() -> None:
+    """One listener may sum up several namespaces."""
+    first: Store[Pod] = Store()
+    second: Store[Pod] = Store()
+    listener = PerNode(first, second, fails="change", spoils=True)
+    first.apply(pod("a", 1, node="n1"), deleted=False)
+    second.apply(pod("odd", 2, node="n1", namespace="other"), deleted=False)
+    second.apply(pod("odd", 3, node="n2", namespace="other"), deleted=False)
+
+    assert listener.known == {"n1": 1, "n2": 1}
+
+
+def test_a_failure_is_logged_with_its_traceback_once_and_counted_each_time() -> None:
+    """With the listener's name and the object's."""
+    store: Store[Pod] = Store()
+    listener = PerNode(store, fails="change addition")
+    with capture_logs() as logs:
+        store.apply(pod("odd", 1), deleted=False)
+        store.apply(pod("odd", 2), deleted=False)
+
+    [line] = [line for line in logs if line.get("exc_info")]
+    assert (line["listener"], line["object"]) == ("PerNode", "default/odd")
+    assert listener.subscription.failures == 2
+
+
+def test_an_object_that_the_index_fails_on_is_in_the_store_all_the_same() -> None:
+    """It has no place in the index."""
+
+    def index(item: Pod) -> str:
+        if item.metadata.name == "odd":
+            raise DefectError
+        return "all"
+
+    store: Store[Pod] = Store(index)
+    store.replace([pod("odd", 1), pod("b", 2)], "2")
+
+    assert [item.metadata.name for item in store] == ["odd", "b"]
+    assert [item.metadata.name for item in store.by_index("all")] == ["b"]
+    store.apply(pod("odd", 3), deleted=True)
+    assert len(store) == 1
