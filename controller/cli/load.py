@@ -22,6 +22,7 @@ from rich.table import Column
 from rich.text import Text
 
 from controller.cli import exits, preview, session
+from controller.cli.lines import Lines
 from controller.kube.client import Client
 from controller.operations.errors import SimulatorError
 from controller.operations.text import one_line
@@ -165,7 +166,14 @@ def state(played: Played) -> str:
 def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
     """Show how a load goes: as a bar on a terminal, else as a line now and then."""
     if not console.is_terminal:
-        yield _Sparse(console, _SPARSE).load
+        lines = Lines(console, every=_SPARSE)
+
+        def tell(progress: Progress) -> None:
+            if progress.done < progress.total:  # the end is told by who ends it
+                why = f": {one_line(reasons(dict(progress.waiting)))}" if progress.waiting else ""
+                lines.tell(progress.stage, f"{progress.stage}, {progress.done} of {progress.total}{why}")
+
+        yield tell
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -193,42 +201,11 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
 def _line(console: Console, name: str) -> Iterator[Callable[[Played], None]]:
     """Show how a play goes: as a line that changes on a terminal, else as a line now and then."""
     if not console.is_terminal:
-        yield _Sparse(console, _SPARSE_PLAY).play
+        lines = Lines(console, every=_SPARSE_PLAY, matter=(None, 0))  # the beginning has been told
+        yield lambda played: lines.tell((played.trouble, len(played.lost)), state(played))
         return
     with console.status("") as status:
         yield lambda played: status.update(Text(f"{name}: {state(played)}", no_wrap=True, overflow="ellipsis"))
-
-
-class _Sparse:
-    """Prints a line when the matter changes, and each so many seconds."""
-
-    def __init__(self, console: Console, every: float) -> None:
-        self._console = console
-        self._every = every
-        self._clock = asyncio.get_running_loop().time
-        self._next = self._clock() + every
-        self._matter: object = None
-
-    def load(self, progress: Progress) -> None:
-        """Print how a load goes; its end is told by who ends it."""
-        if progress.done == progress.total:
-            return
-        why = f": {one_line(reasons(dict(progress.waiting)))}" if progress.waiting else ""
-        self._print(progress.stage, f"{progress.stage}, {progress.done} of {progress.total}{why}")
-
-    def play(self, played: Played) -> None:
-        """Print how a play goes; its beginning has been told."""
-        if self._matter is None:
-            self._matter = (played.trouble, len(played.lost))
-        self._print((played.trouble, len(played.lost)), state(played))
-
-    def _print(self, matter: object, words: str) -> None:
-        now = self._clock()
-        if matter == self._matter and now < self._next:
-            return
-        self._matter = matter
-        self._next = now + self._every
-        self._console.print(words)
 
 
 def _tell(text: str) -> None:

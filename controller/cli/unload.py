@@ -1,19 +1,31 @@
 """`vmsim unload`: remove what loading a scenario made, and wait until it is gone.
 
-Guarantees: idempotent; a scenario whose file is lost or broken can be unloaded by the name it gave itself.
+Guarantees: idempotent; what it waits for is said within ten seconds, by name; a scenario whose file is lost or broken
+can be unloaded by the name it gave itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from controller.cli import session
+from controller.cli.lines import Lines
 from controller.cli.load import both, read
 from controller.kube.client import Client
+from controller.operations.text import one_line
 from controller.scenario import files
+from controller.scenario.errors import reasons
 from controller.scenario.unloading import Removal, unload
+
+_SPARSE: Final = 8.0
+"""Seconds between two lines where there is no terminal."""
 
 
 def run(kubeconfig: str | None, scenario: str, timeout: float) -> None:
@@ -22,20 +34,7 @@ def run(kubeconfig: str | None, scenario: str, timeout: float) -> None:
 
     async def work(client: Client, _: str) -> int:
         console = session.console()
-        with Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ) as bars:
-            bar = bars.add_task(f"unloading {name}", total=None)
-
-            def report(removal: Removal) -> None:
-                bars.update(bar, total=removal.total, completed=removal.done)
-
+        with _bar(console, name) as report:
             removed = await unload(client, name, report=report, deadline=timeout)
         gone = both(len(removed.nodes), len(removed.vms))
         console.print(f"{name} is unloaded: {f'{gone} removed' if gone else 'nothing of it was there'}")
@@ -48,3 +47,33 @@ def name_of(scenario: str) -> str:
     """Return the name of a scenario that is given by its file or by its name."""
     looks_like_file = "/" in scenario or Path(scenario).suffix in (".yaml", ".yml")
     return read(scenario).name if looks_like_file or files.find(scenario) is not None else scenario
+
+
+@contextmanager
+def _bar(console: Console, name: str) -> Iterator[Callable[[Removal], None]]:
+    """Show how an unload goes and what it waits for: as a bar on a terminal, else as a line now and then."""
+    if not console.is_terminal:
+        lines = Lines(console, every=_SPARSE)
+
+        def tell(removal: Removal) -> None:
+            if removal.waiting:
+                words = f"{removal.done} of {removal.total} gone; left: {one_line(reasons(removal.waiting))}"
+                lines.tell(None, words)
+
+        yield tell
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[why]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=console, expand=True, transient=True) as bars:
+        bar = bars.add_task(f"unloading {name}", total=None, why="")
+
+        def report(removal: Removal) -> None:
+            why = one_line(reasons(removal.waiting))
+            bars.update(bar, total=removal.total, completed=removal.done, why=why)
+
+        yield report

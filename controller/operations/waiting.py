@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from controller.domain import names
-from controller.domain.objects import Condition, Pod, VirtualMachine, VMStatus
+from controller.domain.objects import Condition, ObjectMeta, Pod, VirtualMachine, VMStatus
 from controller.domain.status import ready
 from controller.engine.store import Store
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
@@ -160,8 +160,13 @@ def held(pod: Pod) -> str | None:
     """Say that a pod is terminating, and what holds it where its own words tell; None if it is not terminating."""
     if not pod.terminating:
         return None
-    going = f"pod {pod.metadata.name} has been terminating since {pod.metadata.deletion_timestamp}"
-    holders = pod.metadata.finalizers
+    since = pod.metadata.deletion_timestamp
+    return f"pod {pod.metadata.name} has been terminating since {since}{held_by(pod.metadata)}"
+
+
+def held_by(metadata: ObjectMeta) -> str:
+    """Name the finalizers that keep an object from going, to be put after its name; empty if there are none."""
+    holders = metadata.finalizers
     if not holders:
-        return going
-    return f"{going}, held by {'finalizer' if len(holders) == 1 else 'finalizers'} {', '.join(holders)}"
+        return ""
+    return f", held by {'finalizer' if len(holders) == 1 else 'finalizers'} {', '.join(holders)}"

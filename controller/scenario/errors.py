@@ -65,11 +65,12 @@ class NotRunningError(SimulatorError):
 
 
 class NotGoneError(SimulatorError):
-    """Not all that was to be removed is gone in time; `left` names it."""
+    """Not all that was to be removed is gone in time; `left` names it, `why` maps each name to what holds it."""
 
-    def __init__(self, deadline: float, left: Iterable[str]) -> None:
-        self.left = tuple(left)
-        super().__init__(f"not all is gone after {deadline:g} s, run it again: {listed(self.left)} left")
+    def __init__(self, deadline: float, why: Mapping[str, str]) -> None:
+        self.why = dict(why)
+        self.left = tuple(self.why)
+        super().__init__(f"not all is gone after {deadline:g} s, run it again; left: {reasons(self.why)}")
 
 
 class KeptError(SimulatorError):

@@ -2,7 +2,7 @@
 
 Guarantees: idempotent; nothing without the label is touched, and every delete is for the very object that was seen
 (UID); what may not be deleted stops nothing else; nodes go last, if no VM is left, since KWOK finishes no deletion of a
-pod on a node it does not know; no wait outlasts the deadline, and what is left then is named.
+pod on a node it does not know; no wait outlasts the deadline, and what is left is named, with what holds it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from controller.domain import names
@@ -21,12 +22,14 @@ from controller.engine.store import HasMetadata
 from controller.kube.errors import ConflictError, NotFoundError, StatusError
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.operations.api import Api
+from controller.operations.waiting import held, held_by
 from controller.operations.watching import View, watching
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.fleet import selector
 from controller.scenario.parallel import each, patiently
 
 T = TypeVar("T", bound=HasMetadata)
+_NOT_ASKED: Final = "not deleted yet"
 _TICK: Final = 1.0
 _PACE: Final = 0.1
 """Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
@@ -34,10 +37,11 @@ _PACE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """How far an unload has come: VMs (with their pods) and nodes that are gone, of how many."""
+    """How far an unload has come: VMs (with their pods) and nodes that are gone, of how many; what is left, and why."""
 
     done: int
     total: int
+    waiting: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,8 @@ class _Unload:
         self._total = 0
         # What the API server would not delete, by UID.
         self._kept: dict[str, StatusError] = {}
-        self.left: tuple[str, ...] = ("what the API server has not told",)
+        # What is left, by name, and why it is.
+        self.left: Mapping[str, str] = {"what the API server has not told": "it does not answer"}
 
     async def run(self) -> Removed:
         """Remove VMs, then nodes."""
@@ -105,8 +110,11 @@ class _Unload:
             shown = await watch(watching(self._client, VIRTUAL_MACHINES, view, label_selector=self._label))
             pods = await watch(watching(self._client, PODS, view, label_selector=names.VM_LABEL))
 
-            def there() -> set[str]:
-                return _uids(shown) | {owner.uid for pod in pods if (owner := pod.owner) is not None}
+            def there() -> dict[str, str]:
+                owned = {owner.uid: pod for pod in pods if (owner := pod.owner) is not None}
+                return {uid: held(pod) or f"pod {pod.metadata.name} is there" for uid, pod in owned.items()} | _left(
+                    shown
+                )
 
             await self._remove(VIRTUAL_MACHINES, vms, ours, there, view, later=nodes)
 
@@ -114,28 +122,31 @@ class _Unload:
         view = View()
         ours = {node.metadata.uid: f"node {node.metadata.name}" for node in nodes}
         async with watching(self._client, NODES, view, label_selector=self._label) as shown:
-            await self._remove(NODES, nodes, ours, lambda: _uids(shown), view, later=0)
+            await self._remove(NODES, nodes, ours, lambda: _left(shown), view, later=0)
 
     async def _remove(
         self,
         resource: Resource[T],
         objects: Iterable[T],
         ours: Mapping[str, str],
-        there: Callable[[], set[str]],
+        there: Callable[[], Mapping[str, str]],
         view: View,
         *,
         later: int,
     ) -> None:
-        """Delete objects, and wait until none of `ours` (by UID) is there; `later` more will be removed after them."""
-        self.left = tuple(ours.values())
+        """Delete objects, and wait until none of `ours` (by UID) is there; `later` more will be removed after them.
+
+        `there` says, by UID, what is still there, and why.
+        """
+        self.left = dict.fromkeys(ours.values(), _NOT_ASKED)
         deleting = asyncio.create_task(each(objects, lambda item: self._delete(resource, item)))
         try:
             while True:
                 if deleting.done():
                     deleting.result()  # raises what ended it
-                uids = there() - self._kept.keys()
-                self.left = tuple(name for uid, name in ours.items() if uid in uids)
-                self._report(Removal(self._total - len(self.left) - later, self._total))
+                found = there()
+                self.left = {name: found[uid] for uid, name in ours.items() if uid in found and uid not in self._kept}
+                self._report(Removal(self._total - len(self.left) - later, self._total, self.left))
                 if not self.left and deleting.done():
                     break
                 await view.change(_TICK)
@@ -160,5 +171,9 @@ class _Unload:
             self._kept[metadata.uid] = error
 
 
-def _uids(objects: Iterable[HasMetadata]) -> set[str]:
-    return {item.metadata.uid for item in objects}
+def _left(objects: Iterable[HasMetadata]) -> dict[str, str]:
+    """Return, by UID, why each object is still there."""
+    return {
+        item.metadata.uid: f"being deleted{held_by(item.metadata)}" if item.metadata.deletion_timestamp else _NOT_ASKED
+        for item in objects
+    }

@@ -15,6 +15,7 @@ from controller.kube.client import Page
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 
 T = TypeVar("T")
+DELETED = "2026-01-15T10:30:00Z"
 Document = dict[str, Any]
 
 RUNNING = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "reason": "GuestRunning"}]}
@@ -175,13 +176,17 @@ class Api:
         resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> str:
-        """Delete the object with this UID."""
+        """Delete the object with this UID; one with finalizers is marked, and stays."""
         assert (resource_version, grace_seconds) == (None, None)
         async with _Busy(self):
             await self._arrive(f"DELETE {name}")
-            if self._find(resource, name, namespace)["metadata"]["uid"] != uid:
+            metadata = self._find(resource, name, namespace)["metadata"]
+            if metadata["uid"] != uid:
                 raise errors.ConflictError(409, "Conflict", f"{name} is another object")
-            self.remove(resource.plural, namespace or "", name)
+            if metadata.get("finalizers"):
+                self.put(resource.plural, namespace or "", name, metadata={**metadata, "deletionTimestamp": DELETED})
+            else:
+                self.remove(resource.plural, namespace or "", name)
             self._leave(f"DELETE {name}")
             return str(self.version)
 

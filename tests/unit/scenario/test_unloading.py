@@ -117,6 +117,28 @@ async def test_what_is_left_at_the_deadline_is_named() -> None:
     assert "n-1" in api.names(NODES.plural)
 
 
+async def test_what_holds_a_vm_is_told_with_it() -> None:
+    """Its finalizers, or its pod's."""
+    api = loaded()
+    for name in ("vm-1", "vm-2"):
+        vm = next(item for (_, _, named), item in api.objects.items() if named == name)
+        vm["metadata"]["finalizers"] = ["example.com/hold"]
+    reports: list[Removal] = []
+    with pytest.raises(
+        NotGoneError, match=r"left: VM default/vm-1, .*: being deleted, held by finalizer example.com/hold"
+    ):
+        await unloaded(api, deadline=30, reports=reports)
+    assert set(reports[-1].waiting.values()) == {"being deleted, held by finalizer example.com/hold"}
+
+
+async def test_a_pod_that_holds_its_vm_is_named() -> None:
+    """A person can look at it."""
+    api = loaded()
+    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"])
+    with pytest.raises(NotGoneError, match="VM default/vm-1: pod virt-launcher-vm-1 is there"):
+        await unloaded(api, deadline=30)
+
+
 async def test_progress_counts_what_is_gone() -> None:
     """Up to everything."""
     reports: list[Removal] = []
