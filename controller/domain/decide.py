@@ -353,7 +353,7 @@ class _Life:
             )
         return launcher.Placement(
             node=claim.target_node,
-            avoid=None if claim.target_node == claim.source_node else claim.source_node,
+            avoid=claim.source_node or None,
             selector=claim.added_node_selector,
         )
 

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     VM_NOT_RUNNING = "VMNotRunning"
     ANOTHER_MIGRATION = "AnotherMigrationInProgress"
     TARGET_NOT_FOUND = "TargetNotFound"
+    TARGET_IS_SOURCE = "TargetIsSource"
     TARGET_UNSCHEDULABLE = "TargetUnschedulable"
     NO_SUITABLE_NODE = "NoSuitableNode"
     NO_ROOM = "NoRoom"
@@ -154,11 +155,7 @@ class MigrationPlan(msgspec.Struct, frozen=True):
 def placement(migration: VirtualMachineMigration, source: str) -> Placement:
     """Return what the migration asks of the target's node."""
     spec = migration.spec
-    return Placement(
-        node=spec.target_node,
-        avoid=None if spec.target_node == source else source,
-        selector=spec.added_node_selector,
-    )
+    return Placement(node=spec.target_node, avoid=source, selector=spec.added_node_selector)
 
 
 def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> Backoff | None:
@@ -255,8 +252,20 @@ def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | Non
         and vm is not None
         and vm.status.migration is None
         and migration.vm_uid in (None, vm.metadata.uid)
-        and _movable(vm)
+        and _refusal(migration, vm) is None
     )
+
+
+def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine) -> Refused | None:
+    """Return what of the VM itself forbids a migration, whatever nodes and limits say; None if nothing does."""
+    name = vm.metadata.name
+    if not _movable(vm):
+        message = f"VM {name} is {vm.status.phase}, and only a Running VM moves"
+        return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)
+    if migration.spec.target_node == vm.status.node_name:
+        message = f"VM {name} is on node {vm.status.node_name} already"
+        return Refused(Reason.TARGET_IS_SOURCE, message, for_good=True)
+    return None
 
 
 def _movable(vm: VirtualMachine) -> bool:
@@ -370,10 +379,8 @@ class _Move:
             return self._fail(Reason.VM_NOT_FOUND, f"There is no VM {name}")
         if claim is not None:
             return self._fail(Reason.ANOTHER_MIGRATION, f"VM {name} is being moved by migration {claim.name}")
-        if not _movable(self.vm):
-            return self._fail(
-                Reason.VM_NOT_RUNNING, f"VM {name} is {self.vm.status.phase}, and only a Running VM moves"
-            )
+        if (refusal := _refusal(self.migration, self.vm)) is not None:
+            return self._fail(refusal.reason, refusal.message)
         if (backoff := self.view.backoff) is not None:
             return self._wait(Reason.BACKOFF, _explain(name, backoff), backoff.left)
         refused = self.view.preflight

@@ -48,8 +48,7 @@ def no_room(
         name = node.metadata.name
         able.append(name)
         room = whole - used.get(name, capacity.NOTHING)
-        # A VM that comes back to its own node frees its room first.
-        if needed.fits(room + needed if name == source else room):
+        if needed.fits(room):
             return None
     if not able:
         why = f"None of {eligible} eligible nodes could ever hold it" if eligible else "No node is eligible"

@@ -140,12 +140,21 @@ def test_a_migration_is_told_to_prometheus_as_kubevirt_tells_it(kubectl: Kubectl
 
 
 def test_a_named_target_is_where_it_goes(kubectl: Kubectl) -> None:
-    """Also when it is the node on which the VM is already."""
+    """Wherever the scheduler would send it."""
     before = running(kubectl, "named")
-    for number, node in enumerate(("kwok-node-1", "kwok-node-2", "kwok-node-2")):
+    others = [node for node in ("kwok-node-1", "kwok-node-2", "kwok-node-3") if node != before["nodeName"]]
+    for number, node in enumerate(others):
         status = finished(kubectl, migration(kubectl, "named", f"move-{number}", targetNode=node))
         assert (status["phase"], status["targetNode"]) == ("Succeeded", node)
-    assert kubectl.json("get", "vm", "named")["status"]["podUID"] != before["podUID"]
+
+
+def test_a_vm_that_is_there_already_is_left_alone(kubectl: Kubectl) -> None:
+    """A rebalancer's late decision costs no downtime."""
+    before = running(kubectl, "there")
+    status = finished(kubectl, migration(kubectl, "there", targetNode=before["nodeName"]))
+    assert (status["phase"], status["failureReason"]) == ("Failed", "TargetIsSource")
+    assert status["message"] == f"VM there is on node {before['nodeName']} already"
+    unmoved(kubectl, "there", before)
 
 
 def test_a_selector_narrows_the_choice(kubectl: Kubectl) -> None:

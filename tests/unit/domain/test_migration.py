@@ -15,6 +15,7 @@ from controller.domain.migration import (
     WriteMigration,
 )
 from controller.domain.objects import (
+    Claim,
     MigrationSpec,
     MigrationStatus,
     ObjectMeta,
@@ -115,3 +116,27 @@ def test_a_migration_that_waits_after_failures_says_until_when() -> None:
     )
     assert told.conditions[0].reason == Reason.BACKOFF
     assert plan.requeue_after == 39
+
+
+# --- what is refused before anything is asked ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("machine", "spec", "reason"),
+    [
+        (on_node_1(phase="Scheduled"), {}, Reason.VM_NOT_RUNNING),
+        (on_node_1(node_name=None), {}, Reason.VM_NOT_RUNNING),
+        (vm(running=False, status=on_node_1().status), {}, Reason.VM_NOT_RUNNING),
+        (vm(deleted=True, status=on_node_1().status), {}, Reason.VM_NOT_RUNNING),
+        (on_node_1(), {"target_node": "kwok-node-1"}, Reason.TARGET_IS_SOURCE),
+        (on_node_1(), {"cancel": True}, Reason.CANCELLED),
+        (None, {}, Reason.VM_NOT_FOUND),
+        (on_node_1(migration=Claim(name="m-0", uid="uid-m-0")), {}, Reason.ANOTHER_MIGRATION),
+    ],
+)
+def test_what_the_vm_forbids_fails_without_a_claim(machine: Any, spec: dict[str, Any], reason: Reason) -> None:
+    """And nothing else is asked first."""
+    plan = decide(move(**spec), machine)
+    assert [type(action) for action in plan.actions] == [WriteMigration]
+    assert (written(plan).phase, written(plan).failure_reason) == ("Failed", reason)
+    assert not migration.wants_preflight(move(**spec), machine)
