@@ -360,7 +360,9 @@ class _Move:
         return self._progress(phase, claim, source, target)
 
     def _unless_spared(self, progress: MigrationPlan, source: Pod) -> MigrationPlan:
-        """Follow a pod on its way out, unless its node came back first, so that nobody removes it."""
+        """Follow a pod on its way out, unless its node came back first, or its eviction was taken back."""
+        if records.taken_back(source):
+            return self._fail(Reason.CANCELLED, "The eviction was taken back before its pod was deleted")
         if self.migration.spec.reason != records.NODE_LOST or source.terminating:
             return progress
         if self.view.node_back:

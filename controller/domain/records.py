@@ -14,7 +14,16 @@ from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigrati
 EVICTED: Final = "Evicted"
 TAINTED: Final = "NoExecuteTaint"
 NODE_LOST: Final = "NodeLost"
-_REASONS: Final = {"EvictionByEvictionAPI": EVICTED, "DeletionByTaintManager": TAINTED, "DeletionByPodGC": NODE_LOST}
+PREEMPTED: Final = "Preempted"
+BY_KUBELET: Final = "TerminatedByKubelet"
+_REASONS: Final = {
+    "EvictionByEvictionAPI": EVICTED,
+    "DeletionByTaintManager": TAINTED,
+    "DeletionByPodGC": NODE_LOST,
+    "PreemptionByScheduler": PREEMPTED,
+    "TerminationByKubelet": BY_KUBELET,
+}
+"""The reasons of a pod's condition DisruptionTarget; any other is an eviction, too."""
 
 
 def disruption(pod: Pod) -> str | None:
@@ -23,6 +32,12 @@ def disruption(pod: Pod) -> str | None:
     if condition is None or condition.status != "True":
         return None
     return _REASONS.get(condition.reason, EVICTED)
+
+
+def taken_back(pod: Pod) -> bool:
+    """Whether a pod that was to be evicted is not any more, and lives on."""
+    condition = pod.status.condition("DisruptionTarget")
+    return condition is not None and condition.status != "True" and not pod.terminating and not pod.done
 
 
 def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:

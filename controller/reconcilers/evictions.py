@@ -71,7 +71,7 @@ class Evictions:
         recorded = any(migration.spec.record_of == pod.metadata.uid for migration in known.by_index(key))
         if recorded or not pod.belongs_to(vm):
             return True
-        if reason == records.NODE_LOST and not await node_gone(self._client, pod.spec.node_name or ""):
+        if records.disruption(pod) is None and not await node_gone(self._client, pod.spec.node_name or ""):
             return True  # the cache of nodes is late: a new node was used before it was seen
         try:
             written = await self._client.create(

@@ -120,6 +120,42 @@ async def test_the_record_of_a_vm_that_was_made_anew_under_its_name_ends(cluster
     assert cluster.status()["phase"] == "Running"
 
 
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("EvictionByEvictionAPI", "Evicted"),
+        ("DeletionByTaintManager", "NoExecuteTaint"),
+        ("DeletionByPodGC", "NodeLost"),
+        ("PreemptionByScheduler", "Preempted"),
+        ("TerminationByKubelet", "TerminatedByKubelet"),
+        ("WhateverComesNext", "Evicted"),
+    ],
+)
+async def test_a_record_says_who_took_the_pod_away(cluster: Cluster, written: str, reason: str) -> None:
+    """For each reason that Kubernetes writes; what it may write one day is an eviction."""
+    process = await running(cluster)
+    cluster.evict(cluster.status()["podName"], written)
+    await process.settle()
+    assert told(cluster) == [(reason, "Succeeded")]
+
+
+async def test_an_eviction_that_was_taken_back_ends_its_record(cluster: Cluster) -> None:
+    """Preemption and eviction tell the pod first and delete it then; Kubernetes takes the word back if that fails."""
+    process = await running(cluster)
+    key = f"default/{cluster.status()['podName']}"
+    before = cluster.objects[PODS.plural, key]["status"]
+    word = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    cluster.set_status(PODS, key, {**before, "conditions": [*before["conditions"], word]})
+    for _ in range(3):
+        process.deliver()
+        await process.step()
+    assert told(cluster) == [("Preempted", "Terminating")]
+    cluster.set_status(PODS, key, {**before, "conditions": [*before["conditions"], {**word, "status": "False"}]})
+    await process.settle()
+    assert told(cluster) == [("Preempted", "Failed")]
+    assert (cluster.status()["phase"], cluster.status()["incarnation"]) == ("Running", 0)
+
+
 async def test_a_node_that_comes_back_in_time_ends_the_record_of_its_loss(cluster: Cluster) -> None:
     """The pod was told to be lost and is not: it stays, and nothing waits for its end."""
     process = await running(cluster)
