@@ -243,7 +243,7 @@ def decide_migration(view: MigrationView) -> MigrationPlan:
     return _Move(view).plan()
 
 
-def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | None) -> bool:
+def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> bool:
     """Whether the next step of this migration depends on preflight, backoff and its turn."""
     return (
         migration.status.phase == MigrationPhase.PENDING
@@ -252,11 +252,11 @@ def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | Non
         and vm is not None
         and vm.status.migration is None
         and migration.vm_uid in (None, vm.metadata.uid)
-        and _refusal(migration, vm) is None
+        and _refusal(migration, vm, pods) is None
     )
 
 
-def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine) -> Refused | None:
+def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine, pods: tuple[Pod, ...]) -> Refused | None:
     """Return what of the VM itself forbids a migration, whatever nodes and limits say; None if nothing does."""
     name = vm.metadata.name
     if not _movable(vm):
@@ -265,6 +265,12 @@ def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine) -> Refused 
     if migration.spec.target_node == vm.status.node_name:
         message = f"VM {name} is on node {vm.status.node_name} already"
         return Refused(Reason.TARGET_IS_SOURCE, message, for_good=True)
+    pod = next((pod for pod in pods if pod.metadata.uid == vm.status.pod_uid), None)
+    evicted = records.disruption(pod) if pod is not None else None
+    if pod is not None and (evicted is not None or pod.terminating):
+        going = f"is on its way out ({evicted})" if evicted is not None else "is being deleted"
+        message = f"Pod {pod.metadata.name} of VM {name} {going}, and another follows"
+        return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)
     return None
 
 
@@ -381,7 +387,7 @@ class _Move:
             return self._fail(Reason.VM_NOT_FOUND, f"There is no VM {name}")
         if claim is not None:
             return self._fail(Reason.ANOTHER_MIGRATION, f"VM {name} is being moved by migration {claim.name}")
-        if (refusal := _refusal(self.migration, self.vm)) is not None:
+        if (refusal := _refusal(self.migration, self.vm, self.pods)) is not None:
             return self._fail(refusal.reason, refusal.message)
         if (backoff := self.view.backoff) is not None:
             return self._wait(Reason.BACKOFF, _explain(name, backoff), backoff.left)

@@ -40,6 +40,19 @@ def taken_back(pod: Pod) -> bool:
     return condition is not None and condition.status != "True" and not pod.terminating and not pod.done
 
 
+def moved_by_migration(vm: VirtualMachine, pod: Pod, migrations: tuple[VirtualMachineMigration, ...]) -> bool:
+    """Whether a migration takes this pod of the VM away already, or did: one move has one record."""
+    claim = vm.status.migration
+    if claim is not None and pod.incarnation == claim.source_incarnation:
+        return True
+    return any(
+        other.spec.record_of is None
+        and other.vm_uid == vm.metadata.uid
+        and other.status.source_pod == pod.metadata.name
+        for other in migrations
+    )
+
+
 def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:
     """Build the record of a pod's eviction."""
     return {

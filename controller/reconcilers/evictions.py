@@ -68,8 +68,9 @@ class Evictions:
         self, key: str, vm: VirtualMachine, pod: Pod, reason: str, known: Store[VirtualMachineMigration]
     ) -> bool:
         """Record one eviction, unless that is done; return False if it is still to be done."""
-        recorded = any(migration.spec.record_of == pod.metadata.uid for migration in known.by_index(key))
-        if recorded or not pod.belongs_to(vm):
+        migrations = known.by_index(key)
+        recorded = any(migration.spec.record_of == pod.metadata.uid for migration in migrations)
+        if recorded or not pod.belongs_to(vm) or records.moved_by_migration(vm, pod, migrations):
             return True
         if records.disruption(pod) is None and not await node_gone(self._client, pod.spec.node_name or ""):
             return True  # the cache of nodes is late: a new node was used before it was seen

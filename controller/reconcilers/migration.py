@@ -123,7 +123,7 @@ class MigrationReconciler:
         again: list[float] = []
         waiting = False
         for item in sorted(known, key=migration.rank):
-            waiting = waiting or migration.wants_preflight(item, vm)
+            waiting = waiting or migration.wants_preflight(item, vm, pods)
             if (untold := self._progress.due(item)) is not None:
                 if not await self._write(untold, key, item, caches):
                     return None
@@ -179,7 +179,7 @@ class MigrationReconciler:
         known: tuple[VirtualMachineMigration, ...],
     ) -> MigrationView:
         now = self._now()
-        if vm is None or not migration.wants_preflight(item, vm):
+        if vm is None or not migration.wants_preflight(item, vm, pods):
             lost = item.metadata.annotations.get(names.SOURCE_NODE)
             back = lost is not None and self._nodes.get(f"/{lost}") is not None
             return MigrationView(item, vm, pods, now, node_back=back)

@@ -139,4 +139,3 @@ def test_what_the_vm_forbids_fails_without_a_claim(machine: Any, spec: dict[str,
     plan = decide(move(**spec), machine)
     assert [type(action) for action in plan.actions] == [WriteMigration]
     assert (written(plan).phase, written(plan).failure_reason) == ("Failed", reason)
-    assert not migration.wants_preflight(move(**spec), machine)

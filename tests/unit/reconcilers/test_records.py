@@ -139,6 +139,65 @@ async def test_a_record_says_who_took_the_pod_away(cluster: Cluster, written: st
     assert told(cluster) == [(reason, "Succeeded")]
 
 
+def kept(cluster: Cluster) -> list[Any]:
+    """Every migration: what was asked for without a reason has none."""
+    return [
+        (document["spec"].get("reason"), document["status"]["phase"], document["status"].get("failureReason"))
+        for (plural, _), document in cluster.objects.items()
+        if plural == MIGRATIONS.plural
+    ]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_pod_that_a_migration_takes_away_is_no_eviction_too(cluster: Cluster, at: int, *, late: bool) -> None:
+    """One move has one record, and it is named after what was first; the pod may hang, and be gone before we look."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.migrate()
+    for _ in range(at):
+        process.deliver()
+        await process.step()
+    assert "migration" in cluster.status()
+    cluster.evict(pod, "DeletionByTaintManager")
+    if late:
+        cluster.finish_deletions()
+    await process.settle()
+    assert kept(cluster) == [(None, "Succeeded", None)]
+    assert cluster.status()["nodeName"] == "node-2"
+
+
+async def test_a_pod_that_outlives_its_migration_is_no_eviction_too(cluster: Cluster) -> None:
+    """The migration was given up while its source hung; what follows is still its move."""
+    process = await running(cluster)
+    pod = cluster.status()["podName"]
+    cluster.migrate(completionTimeoutSeconds=10)
+    for _ in range(20):
+        process.deliver()
+        await process.step()
+        cluster.pass_time(1)
+    assert [phase for _, phase, _ in kept(cluster)] == ["Failed"]
+    assert "migration" not in cluster.status()
+    cluster.evict(pod, "DeletionByTaintManager")
+    await process.settle()
+    assert [phase for _, phase, _ in kept(cluster)] == ["Failed"]
+    assert cluster.status()["phase"] == "Running"
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+async def test_a_vm_whose_pod_is_being_evicted_is_not_migrated_as_well(cluster: Cluster, steps: int) -> None:
+    """It is on its way already, and the record says so."""
+    process = await running(cluster)
+    cluster.evict(cluster.status()["podName"])
+    for _ in range(steps):
+        process.deliver()
+        await process.step()
+    cluster.migrate()
+    await process.settle()
+    assert sorted(kept(cluster), key=str) == [("Evicted", "Succeeded", None), (None, "Failed", "VMNotRunning")]
+    assert cluster.status()["incarnation"] == 1
+
+
 async def test_an_eviction_that_was_taken_back_ends_its_record(cluster: Cluster) -> None:
     """Preemption and eviction tell the pod first and delete it then; Kubernetes takes the word back if that fails."""
     process = await running(cluster)
