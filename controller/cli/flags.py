@@ -14,7 +14,8 @@ import typer
 
 from controller.domain import names
 from controller.domain.launcher import Toleration
-from controller.domain.ratio import QuantityError, ReferenceNode, parse_quantity
+from controller.domain.quantity import QuantityError, parse_quantity
+from controller.domain.ratio import ReferenceNode
 from controller.telemetry.address import BindError, parse_address
 
 _LONGEST_CLASS: Final = 40

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
+from controller.domain.quantity import parse_quantity
 from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
-from controller.domain.ratio import parse_quantity
 from controller.scenario.fleet import VMWish
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup

@@ -13,7 +13,7 @@ from typing import Final
 
 from controller.domain.launcher import LauncherPolicy, Placement, Shares
 from controller.domain.objects import Node, Pod, Taint
-from controller.domain.ratio import QuantityError, parse_quantity
+from controller.domain.quantity import QuantityError, parse_quantity
 
 _ZERO: Final = Decimal(0)
 _REPELLING: Final = ("NoSchedule", "NoExecute")

@@ -1,4 +1,4 @@
-"""Ratios and quantities: exact decimals, never floats.
+"""Ratios, and the reference node that they are shares of: exact decimals, never floats.
 
 Guarantees: a ratio is a plain decimal within its bounds or a `RatioError` that names field, value and bound;
 requests round down, so that VMs whose ratios add up to 1 fit on one reference node.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from functools import lru_cache
 from typing import Final
+
+from controller.domain.quantity import QuantityError, parse_quantity
 
 MAX_LENGTH: Final = 16
 """Longest ratio string: bounds the work before any arithmetic, here and in the CRD."""
@@ -21,21 +23,12 @@ CPU_MAX: Final = Decimal(1000)
 MEMORY_MAX: Final = Decimal(1)
 
 _PLAIN_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?", re.ASCII)
-_SUFFIX: Final = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), 1)},
-    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
-}
+_EXACT: Final = Context(prec=80)
+"""A ratio has at most 16 digits, a quantity 36."""
 
 
 class RatioError(ValueError):
     """A ratio that cannot be used. The message names the field, the value and the bound."""
-
-
-class QuantityError(ValueError):
-    """A Kubernetes quantity that cannot be used."""
 
 
 def parse_ratio(value: object, *, field: str, maximum: Decimal) -> Decimal:
@@ -60,18 +53,6 @@ def _shorten(value: object) -> str:
     return text if len(text) <= 2 * MAX_LENGTH else f"{text[: 2 * MAX_LENGTH]}…"
 
 
-@lru_cache(maxsize=4096)  # nodes and VMs come in a few sizes
-def parse_quantity(text: str) -> Decimal:
-    """Parse a non-negative Kubernetes quantity (`32`, `500m`, `256Gi`) into cores or bytes."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
-        raise QuantityError(
-            f"{text!r} is no quantity: want a number with an optional suffix, such as 32, 500m or 256Gi"
-        )
-    number, suffix = match.groups()
-    return Decimal(number) * _SUFFIX[suffix or ""]
-
-
 @dataclass(frozen=True, slots=True)
 class ReferenceNode:
     """The node of which every ratio is a share: cores and bytes."""
@@ -89,13 +70,25 @@ class ReferenceNode:
             )
         return node
 
+    def cpu_of(self, ratio: Decimal) -> Decimal:
+        """Cores that a pod of this ratio requests: whole millicores, rounded down."""
+        return _floor(_EXACT.multiply(ratio, self.cpu), 3)
+
+    def memory_of(self, ratio: Decimal) -> Decimal:
+        """Bytes that a pod of this ratio requests: whole ones, rounded down."""
+        return _floor(_EXACT.multiply(ratio, self.memory), 0)
+
     def cpu_quantity(self, ratio: Decimal) -> str:
-        """`ratio` of the reference CPU, in whole millicores, rounded down."""
-        return f"{(ratio * self.cpu * 1000).to_integral_value(ROUND_FLOOR)}m"
+        """Write `cpu_of` as a quantity."""
+        return f"{self.cpu_of(ratio).scaleb(3, _EXACT)}m"
 
     def memory_quantity(self, ratio: Decimal) -> str:
-        """`ratio` of the reference memory, in whole bytes, rounded down."""
-        return str((ratio * self.memory).to_integral_value(ROUND_FLOOR))
+        """Write `memory_of` as a quantity."""
+        return str(self.memory_of(ratio))
+
+
+def _floor(value: Decimal, places: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-places), ROUND_FLOOR, _EXACT)
 
 
 DEFAULT_REFERENCE: Final = ReferenceNode.of(cpu=DEFAULT_CPU, memory=DEFAULT_MEMORY)

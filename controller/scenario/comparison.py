@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 
 from controller.domain import names
 from controller.domain.objects import Node, ObjectMeta, VirtualMachine
-from controller.domain.ratio import QuantityError, parse_quantity
+from controller.domain.quantity import QuantityError, parse_quantity
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from controller.domain import names
 from controller.domain.launcher import FAKE_NODES
-from controller.domain.ratio import QuantityError, parse_quantity
+from controller.domain.quantity import QuantityError, parse_quantity
 from controller.scenario.distributions import QUANTUM
 from controller.scenario.document import Spot, UnusableError
 

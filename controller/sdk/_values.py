@@ -13,7 +13,8 @@ from numbers import Real
 from typing import Final, TypeAlias
 
 from controller.domain import names
-from controller.domain.ratio import CPU_MAX, MEMORY_MAX, QuantityError, RatioError, parse_quantity, parse_ratio
+from controller.domain.quantity import QuantityError, parse_quantity
+from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, parse_ratio
 from controller.domain.status import Phase
 from controller.operations.errors import InvalidValueError
 

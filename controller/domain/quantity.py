@@ -1,0 +1,83 @@
+"""Kubernetes quantities: cores, bytes and counts, read as the API server reads them.
+
+Guarantees: the whole documented grammar of `resource.Quantity` is read and nothing else; values are exact decimals,
+rounded away from zero to a billionth as the API server rounds them; the work is bounded, whatever the text.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_CEILING, ROUND_UP, Context, Decimal
+from functools import lru_cache
+from typing import Final
+
+LONGEST: Final = 256
+"""Characters that are read at most. A canonical quantity has about twenty."""
+LARGEST: Final = Decimal(10) ** 27
+"""The magnitude that larger ones are read as; no machine is near it."""
+
+_FORM: Final = re.compile(
+    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?[0-9]+))?", re.ASCII
+)
+_SUFFIX: Final = {
+    **{
+        suffix: Decimal(1000) ** power
+        for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
+    },
+    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+}
+_LARGEST_EXPONENT: Final = 2**31 - 1
+_LARGEST_BINARY: Final = Decimal(2**63 - 1)
+"""What the API server cuts a quantity with a binary suffix down to."""
+_FINEST: Final = Decimal("1e-9")
+_SHOWN: Final = 40
+"""Characters of a refused text that its refusal quotes."""
+_EXACT: Final = Context(prec=2 * LONGEST, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_UP)
+
+
+class QuantityError(ValueError):
+    """A Kubernetes quantity that cannot be used."""
+
+
+def parse_quantity(text: object) -> Decimal:
+    """Read a quantity (`32`, `500m`, `256Gi`, `256e9`, `-.5`) as cores, bytes or whatever it counts.
+
+    The result has no exponent above 0, so that it prints as plain digits. Raises QuantityError.
+    """
+    if isinstance(text, str) and len(text) <= LONGEST:
+        return _parse(text)
+    raise _refusal(text)
+
+
+def round_up(value: Decimal, step: Decimal) -> Decimal:
+    """Return the least multiple of a power of ten that is not below the value."""
+    return value.quantize(step, ROUND_CEILING, _EXACT)
+
+
+@lru_cache(maxsize=4096)  # nodes and pods come in a few sizes
+def _parse(text: str) -> Decimal:
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise _refusal(text)
+    number, suffix, exponent = match.groups()
+    if exponent is None:
+        value = _EXACT.multiply(Decimal(number), _SUFFIX[suffix or ""])
+    elif abs(int(exponent)) > _LARGEST_EXPONENT:
+        raise _refusal(text)
+    else:
+        value = Decimal(number).scaleb(int(exponent), _EXACT)
+    if not value:
+        return Decimal(0)
+    if value.adjusted() >= LARGEST.adjusted():
+        value = LARGEST.copy_sign(value)
+    value = value.quantize(_FINEST, context=_EXACT)
+    if suffix is not None and suffix.endswith("i"):
+        value = min(abs(value), _LARGEST_BINARY).copy_sign(value)
+    whole = value.to_integral_value()
+    return whole if whole == value else value.normalize(_EXACT)
+
+
+def _refusal(text: object) -> QuantityError:
+    shown = repr(text[: 2 * _SHOWN] if isinstance(text, str) else text)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    return QuantityError(f"{shown} is no quantity: want a number with an optional suffix, such as 32, 500m or 256Gi")
