@@ -1,81 +1,130 @@
 """Which nodes could hold a VM, and which have room for it now: the scheduler's questions, asked before a move.
 
-Guarantees: exact decimals; a node counts only if the launcher pod's selector, tolerations and the migration's own
-wishes allow it. The scheduler has the last word: this only keeps a VM from being stopped for nothing.
+Guarantees: exact decimals, in the units the scheduler compares (millicores, bytes, pods); a node counts only if the
+launcher pod's selector, tolerations and the migration's own wishes allow it; what cannot be read is unknown, neither
+empty nor full: such a node may fit. The scheduler has the last word: this only keeps a VM from being stopped for
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
+from controller.domain import requests
 from controller.domain.launcher import LauncherPolicy, Placement, Shares
 from controller.domain.objects import Node, Pod, Taint
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.domain.quantity import QuantityError, parse_quantity, round_up
 
 _ZERO: Final = Decimal(0)
+_MILLICORE: Final = Decimal("0.001")
+_BYTE: Final = Decimal(1)
+_LARGEST: Final = Decimal(2**63 - 1)
+"""What the scheduler can count to. A cap keeps sums exact, whatever one pod asks for."""
 _REPELLING: Final = ("NoSchedule", "NoExecute")
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """CPU in cores, memory in bytes, and a number of pods."""
+class Amount(msgspec.Struct, frozen=True):
+    """CPU in cores, memory in bytes, and a number of pods.
+
+    `unknown` says that a part of it could not be read; what is computed from an unknown amount is unknown.
+    """
 
     cpu: Decimal = Decimal(0)
     memory: Decimal = Decimal(0)
     pods: int = 0
+    unknown: bool = False
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.cpu + other.cpu, self.memory + other.memory, self.pods + other.pods)
+        return Amount(
+            self.cpu + other.cpu,
+            self.memory + other.memory,
+            self.pods + other.pods,
+            self.unknown or other.unknown,
+        )
 
     def fits(self, room: Amount) -> bool:
-        """Whether it fits into that much room."""
-        return self.cpu <= room.cpu and self.memory <= room.memory and self.pods <= room.pods
+        """Whether it may fit into that much room: who asks for none of a resource fits even where that is overspent."""
+        return (self.unknown or room.unknown) or (
+            (self.cpu <= room.cpu or not self.cpu)
+            and (self.memory <= room.memory or not self.memory)
+            and self.pods <= room.pods
+        )
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.cpu - other.cpu, self.memory - other.memory, self.pods - other.pods)
+        return Amount(
+            self.cpu - other.cpu,
+            self.memory - other.memory,
+            self.pods - other.pods,
+            self.unknown or other.unknown,
+        )
 
 
 NOTHING: Final = Amount()
 
 
 def of_vm(spec: Shares, policy: LauncherPolicy) -> Amount:
-    """Return what a VM's pod requests."""
-    return Amount(spec.cpu * policy.reference.cpu, spec.memory * policy.reference.memory, 1)
+    """Return what a VM's pod requests: what is written into its manifest, rounded as it is there."""
+    return Amount(policy.reference.cpu_of(spec.cpu), policy.reference.memory_of(spec.memory), 1)
 
 
-def of_pod(pod: Pod) -> Amount:
-    """Return what any pod requests."""
-    cpu = memory = _ZERO
-    for container in pod.spec.containers:
-        requests = container.resources.requests
-        cpu += _quantity(requests.cpu)
-        memory += _quantity(requests.memory)
-    return Amount(cpu, memory, 1)
+def _ignore(_pod: Pod, _why: str) -> None:
+    """Take no notice."""
+
+
+def of_pod(pod: Pod, unreadable: Callable[[Pod, str], None] = _ignore) -> Amount:
+    """Return what any pod requests; unknown if that cannot be read, which `unreadable` is told."""
+    try:
+        asked = requests.of_pod(pod)
+    except QuantityError as error:
+        unreadable(pod, str(error))
+        return Amount(pods=1, unknown=True)
+    return Amount(_counted(asked.cpu, _MILLICORE), _counted(asked.memory, _BYTE), 1)
 
 
 def allocatable(node: Node) -> Amount:
-    """Return what a node can hold in all."""
-    given = node.status.allocatable
-    return Amount(_quantity(given.get("cpu")), _quantity(given.get("memory")), int(_quantity(given.get("pods"))))
+    """Return what a node can hold in all: nothing of what it does not name; unknown if a part cannot be read."""
+    found, unknown = [], False
+    for resource, step in (("cpu", _MILLICORE), ("memory", _BYTE), ("pods", _BYTE)):
+        text = node.status.allocatable.get(resource)
+        try:
+            found.append(_ZERO if text is None else _counted(parse_quantity(text), step))
+        except QuantityError:
+            found.append(_ZERO)
+            unknown = True
+    cpu, memory, pods = found
+    return Amount(cpu, memory, int(pods), unknown=unknown)
 
 
-def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
-    """Return what the live pods of each node hold; strangers' pods count too."""
+def unreadable(node: Node) -> Iterator[str]:
+    """Yield what is no quantity in what a node can hold, for a log."""
+    for resource in ("cpu", "memory", "pods"):
+        text = node.status.allocatable.get(resource)
+        if text is not None:
+            try:
+                parse_quantity(text)
+            except QuantityError as error:
+                yield f"{resource}: {error}"
+
+
+def used_by_node(pods: Iterable[Pod], unreadable: Callable[[Pod, str], None] = _ignore) -> dict[str, Amount]:
+    """Return what the live pods of each node hold: strangers' pods count too, and those the scheduler promised it to.
+
+    `unreadable` is told each pod whose requests cannot be read, and why.
+    """
     used: dict[str, Amount] = {}
     for pod in pods:
-        if pod.spec.node_name and not pod.done:
-            used[pod.spec.node_name] = used.get(pod.spec.node_name, NOTHING) + of_pod(pod)
+        node = pod.spec.node_name or pod.status.nominated_node_name
+        if node and not pod.done:
+            used[node] = used.get(node, NOTHING) + of_pod(pod, unreadable)
     return used
 
 
-def _quantity(text: str | None) -> Decimal:
-    try:
-        return parse_quantity(text) if text is not None else _ZERO
-    except QuantityError:
-        return _ZERO
+def _counted(value: Decimal, step: Decimal) -> Decimal:
+    return min(round_up(value, step), _LARGEST)
 
 
 def eligible(node: Node, policy: LauncherPolicy, placement: Placement) -> bool:

@@ -122,21 +122,23 @@ class VirtualMachine(Value, frozen=True):
 
 
 class Requests(Value, frozen=True):
-    """What a container asks the scheduler for, as quantities."""
+    """CPU and memory, as quantities. The schema says strings; anything decodes."""
 
-    cpu: str | None = None
-    memory: str | None = None
+    cpu: Any = None
+    memory: Any = None
 
 
 class ContainerResources(Value, frozen=True):
-    """A container's resources, as far as the scheduler counts them."""
+    """What a container, or a pod as a whole, asks the scheduler for."""
 
     requests: Requests = Requests()
 
 
 class Container(Value, frozen=True):
-    """A container, as far as the scheduler counts it."""
+    """A container, as far as the scheduler counts it. An init container that restarts `Always` is a sidecar."""
 
+    name: str = ""
+    restart_policy: str | None = None
     resources: ContainerResources = ContainerResources()
 
 
@@ -145,16 +147,38 @@ class PodSpec(Value, frozen=True):
 
     node_name: str | None = None
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    resources: ContainerResources = ContainerResources()
+    overhead: Requests = Requests()
+
+
+class ReportedResources(Value, frozen=True):
+    """What a node says that it gave; None if it says nothing."""
+
+    requests: Requests | None = None
+
+
+class ContainerStatus(Value, frozen=True):
+    """What a node admitted a container with, and what it gave it: they differ from the spec while a resize goes on."""
+
+    name: str = ""
+    allocated_resources: Requests | None = None
+    resources: ReportedResources | None = None
 
 
 class PodStatus(Value, frozen=True):
-    """How far the pod has come."""
+    """How far the pod has come. The scheduler has promised it the nominated node if it has none yet."""
 
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
     start_time: str | None = None
+    nominated_node_name: str | None = None
     conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+    allocated_resources: Requests | None = None
+    resources: ReportedResources | None = None
 
     def condition(self, kind: str) -> Condition | None:
         """Return the first condition of a type."""
@@ -329,9 +353,9 @@ class NodeSpec(Value, frozen=True):
 
 
 class NodeStatus(Value, frozen=True):
-    """What pods may request of the node, as quantities."""
+    """What pods may request of the node, as quantities. The schema says strings; anything decodes."""
 
-    allocatable: dict[str, str] = {}
+    allocatable: dict[str, Any] = {}
 
 
 class Node(Value, frozen=True):

@@ -1,7 +1,8 @@
 """How loaded a node is: what its VMs use now, and what the scheduler packed onto it.
 
-Guarantees: exact decimals, so that what was added and taken away again leaves exactly nothing; a share of a node that
-says no capacity is 0, never NaN; every value is a function of one pod, so a load is the sum of its pods in any order.
+Guarantees: exact decimals, so that what was added and taken away again leaves exactly nothing; a share of a node whose
+capacity is 0, absent or unreadable is 1, idle or not, so that nobody takes it for an empty one; every value is a
+function of one pod, so a load is the sum of its pods in any order.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from controller.domain import names
+from controller.domain import names, requests
 from controller.domain.capacity import NOTHING, Amount, allocatable, of_pod
 from controller.domain.objects import Node, Pod
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
 
 _NONE: Final = Decimal(0)
+_NO_CAPACITY: Final = 1.0
+"""The share of a node on which nothing can be placed: full."""
 
 
 class Contribution(NamedTuple):
@@ -42,7 +45,7 @@ def of(pod: Pod | None) -> Contribution | None:
         int(running),
         _used(pod, names.CPU_CONSUMPTION, names.REQUESTED_CPU, CPU_MAX) if running else _NONE,
         _used(pod, names.MEMORY_CONSUMPTION, names.REQUESTED_MEMORY, MEMORY_MAX) if running else _NONE,
-        of_pod(pod),
+        _requested(pod),
     )
 
 
@@ -50,9 +53,15 @@ def same(old: Pod, new: Pod) -> bool:
     """Whether what a pod adds is the same for sure, told without reading either."""
     return (
         old.status.phase == new.status.phase
-        and old.spec == new.spec
+        and requests.same(old, new)
         and old.metadata.annotations == new.metadata.annotations
     )
+
+
+def _requested(pod: Pod) -> Amount:
+    """Return what a pod requests; no more than its place if that cannot be read, since a sum must stay a sum."""
+    amount = of_pod(pod)
+    return Amount(pods=amount.pods) if amount.unknown else amount
 
 
 def _used(pod: Pod, annotation: str, requested: str, maximum: Decimal) -> Decimal:
@@ -116,4 +125,4 @@ def usage(node: Node, load: Load, reference: ReferenceNode) -> Usage:
 
 
 def _share(part: Decimal, whole: Decimal) -> float:
-    return float(part / whole) if whole else 0.0
+    return float(part / whole) if whole > 0 else _NO_CAPACITY

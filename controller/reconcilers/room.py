@@ -7,16 +7,20 @@ a person did before asking for a migration counts; the number of readings does n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+import structlog
 
 from controller.domain import capacity
 from controller.domain.migration import MigrationPhase
-from controller.domain.objects import VirtualMachineMigration
+from controller.domain.objects import Pod, VirtualMachineMigration
 from controller.engine.listing import everything
 from controller.kube.resources import PODS
 from controller.reconcilers.api import Api
 from controller.reconcilers.sources import Caches
+
+_log = structlog.get_logger(__name__)
 
 ROOM_AGE: Final = 2.0
 """Seconds for which one reading is used."""
@@ -30,6 +34,8 @@ class Room:
         self._namespaces = tuple(caches)
         self._monotonic = monotonic
         self._used: dict[str, capacity.Amount] = {}
+        # Pods whose requests could not be read at the last reading, and why.
+        self._unreadable: frozenset[tuple[str, str]] = frozenset()
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
         # Since when (monotonic) each pending migration is known, by UID.
@@ -47,9 +53,17 @@ class Room:
             if self._read_at < good_since:
                 began = self._monotonic()
                 found = [await everything(self._client, PODS, namespace=namespace) for namespace in self._namespaces]
-                self._used = capacity.used_by_node(pod for pods in found for pod in pods)
+                self._used = self._add_up(pod for pods in found for pod in pods)
                 self._read_at = began
         return self._used
+
+    def _add_up(self, pods: Iterable[Pod]) -> dict[str, capacity.Amount]:
+        unreadable: set[tuple[str, str]] = set()
+        used = capacity.used_by_node(pods, lambda pod, why: unreadable.add((pod.metadata.key, why)))
+        for key, why in sorted(unreadable - self._unreadable):
+            _log.warning("a pod's requests cannot be read: room on its node is for the scheduler", pod=key, error=why)
+        self._unreadable = frozenset(unreadable)
+        return used
 
     def _migration_changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         if new is None or new.status.phase != MigrationPhase.PENDING:

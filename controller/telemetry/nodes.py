@@ -1,9 +1,10 @@
 """How loaded each node is: `node_vm_count` and the ratios.
 
 Guarantees: a change of a pod costs O(1) and a scrape O(nodes), whatever the number of VMs; every node of the cluster
-has a sample, 0 when it is idle, and loses it when it is deleted; none has one while a cache is still empty, or a
-loaded node would be taken for an idle one; sums are exact, so they do not drift, and a pod that cannot be taken in
-changes none of them.
+has a sample, 0 when it is idle and 1 when it has no capacity that can be read, and loses it when it is deleted; none
+has one while a cache is still empty, or a loaded node would be taken for an idle one; sums are exact, so they do not
+drift, and a pod that cannot be taken in changes none of them; a capacity that cannot be read is logged when the node
+first says so.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from controller.domain import usage
+import structlog
+
+from controller.domain import capacity, usage
 from controller.domain.objects import Node, Pod
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import Load, Usage
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.telemetry.exposition import header, label
+
+_log = structlog.get_logger(__name__)
 
 _NODES_A_PIECE: Final = 50
 _IDLE: Final = Load()
@@ -42,6 +47,7 @@ class NodeMetrics:
         self._pods = tuple(pods)
         self._reference = reference
         self._loads: dict[str, Load] = {}
+        nodes.listen(self._node_changed, name="NodeCapacities")
         listener = Subscription[Pod](self._changed, name="NodeMetrics", reset=self._loads.clear)
         for store in self._pods:
             store.subscribe(listener)
@@ -66,6 +72,15 @@ class NodeMetrics:
             yield ""
         for lines in families:
             yield "".join(lines)
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        if new is None or (old is not None and old.status == new.status):
+            return
+        known = frozenset(capacity.unreadable(old)) if old is not None else frozenset()
+        for why in capacity.unreadable(new):
+            if why not in known:
+                name = new.metadata.name
+                _log.warning("a node's allocatable cannot be read: its ratio is 1", node=name, error=why)
 
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and usage.same(old, new):

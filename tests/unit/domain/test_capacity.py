@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from controller.domain import capacity, launcher
@@ -102,7 +103,79 @@ def test_a_toleration_with_a_value_tolerates_that_value_only() -> None:
     assert not capacity.eligible(node(), policy, Placement())
 
 
-def test_a_node_whose_quantities_cannot_be_read_holds_nothing() -> None:
-    """Nothing is moved there on a guess."""
-    odd = Node(metadata=ObjectMeta(name="odd"), status=NodeStatus(allocatable={"cpu": "many"}))
-    assert capacity.allocatable(odd) == Amount()
+def test_a_vm_needs_what_its_pod_asks_for_and_not_its_exact_share() -> None:
+    """0.33333 of 32 cores are 10.66656; the pod asks for 10666m, and runs on a node of as much."""
+    needed = capacity.of_vm(launcher.requested(vm(cpu="0.33333", memory="0")), POLICY)
+    assert needed.cpu == Decimal("10.666")
+    assert needed.fits(capacity.allocatable(sized(cpu="10666m", memory="1Gi", pods="1")))
+
+
+def test_who_asks_for_nothing_of_a_resource_fits_where_it_is_overspent() -> None:
+    """The scheduler only looks at what is asked for."""
+    overspent = Amount(Decimal(-1), Decimal(-1), 1)
+    assert Amount(pods=1).fits(overspent)
+    assert not Amount(Decimal("0.001"), pods=1).fits(overspent)
+
+
+def sized(**allocatable: object) -> Node:
+    """A node that says how much it can hold."""
+    return Node(metadata=ObjectMeta(name="node-1"), status=NodeStatus(allocatable=dict(allocatable)))
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("256e9", 256 * 10**9), ("1E3", 1000), ("12E", 12 * 10**18), ("1500001u", Decimal("1.501"))]
+)
+def test_a_nodes_size_is_read_in_every_form_and_counted_in_millicores(text: str, cores: Decimal) -> None:
+    """Exponents are kept as they were written; finer digits are rounded up, as the scheduler does."""
+    assert capacity.allocatable(sized(cpu=text)).cpu == min(Decimal(cores), Decimal(2**63 - 1))
+
+
+def test_a_node_that_names_no_capacity_holds_nothing() -> None:
+    """The scheduler puts nothing there."""
+    assert capacity.allocatable(sized()) == Amount()
+
+
+@pytest.mark.parametrize("size", [{"cpu": "many"}, {"memory": 5}, {"pods": "some", "cpu": "1"}, {"cpu": ["1"]}])
+def test_a_node_whose_size_cannot_be_read_may_hold_anything(size: dict[str, object]) -> None:
+    """Unknown is neither empty nor full: the scheduler will tell."""
+    whole = capacity.allocatable(sized(**size))
+    assert whole.unknown
+    assert Amount(Decimal(9), Decimal(9), 9).fits(whole)
+    assert Amount(Decimal(9), Decimal(9), 9).fits(whole - Amount(Decimal(9), Decimal(9), 9))
+    assert len(list(capacity.unreadable(sized(**size)))) == 1
+
+
+def test_what_can_be_read_of_a_node_is_read_although_a_part_cannot() -> None:
+    """For the metrics."""
+    assert capacity.allocatable(sized(cpu="many", memory="256e9", pods="110")) == Amount(
+        Decimal(0), Decimal(256 * 10**9), 110, unknown=True
+    )
+
+
+def test_a_node_with_a_pod_that_cannot_be_read_may_have_room() -> None:
+    """However many others are there; the pod is told of with what is wrong."""
+    told: list[tuple[str, str]] = []
+    used = capacity.used_by_node(
+        [pod(Requests(cpu="32")), pod(Requests(cpu="many")), pod(Requests(cpu="1"))],
+        lambda odd, why: told.append((odd.metadata.name, why)),
+    )
+    assert Amount(Decimal(9), Decimal(9), 1).fits(capacity.allocatable(node()) - used["node-1"])
+    [(name, why)] = told
+    assert name == "any"
+    assert "'many' is no quantity" in why
+
+
+def test_a_pod_that_was_promised_a_node_holds_its_room_there() -> None:
+    """The scheduler preempts others for it."""
+    promised = msgspec.structs.replace(
+        pod(Requests(cpu="2"), on=None), status=PodStatus(phase="Pending", nominated_node_name="node-1")
+    )
+    assert capacity.used_by_node([promised]) == {"node-1": Amount(Decimal(2), Decimal(0), 1)}
+
+
+def test_fine_and_absurd_requests_are_counted_in_the_schedulers_units() -> None:
+    """Millicores and bytes, rounded up once a pod, and no more than it can count to."""
+    assert capacity.of_pod(pod(Requests(cpu="400u", memory="0.4"), Requests(cpu="400u", memory="0.4"))) == Amount(
+        Decimal("0.001"), Decimal(1), 1
+    )
+    assert capacity.of_pod(pod(Requests(cpu="1e999"))).cpu == 2**63 - 1

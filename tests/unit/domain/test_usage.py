@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
 
 from controller.domain import names, usage
 from controller.domain.capacity import Amount
-from controller.domain.objects import Node, NodeStatus, ObjectMeta, Pod
+from controller.domain.objects import (
+    Container,
+    ContainerResources,
+    Node,
+    NodeStatus,
+    ObjectMeta,
+    Pod,
+    PodSpec,
+    Requests,
+)
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import Contribution, Load, Usage
 from tests.unit.domain.builders import pod, running, vm
@@ -102,14 +112,45 @@ def test_a_load_beyond_the_nodes_size_shows_as_more_than_one() -> None:
     assert usage.usage(node(), load, REFERENCE).cpu == 1.5
 
 
-@pytest.mark.parametrize("size", ["0", "nonsense"])
-def test_a_node_without_a_size_is_at_0_and_not_not_a_number(size: str) -> None:
-    """Its pods still count."""
+@pytest.mark.parametrize("size", ["0", "nonsense", 5, None])
+@pytest.mark.parametrize("machines", [0, 1])
+def test_a_node_without_a_size_is_full_idle_or_not(size: Any, machines: int) -> None:
+    """Were it at 0, everybody would take it for the emptiest of all; its pods still count."""
     load = Load()
-    part = usage.of(running(vm()))
+    for _ in range(machines):
+        part = usage.of(running(vm()))
+        assert part is not None
+        load.add(part)
+    odd = node() if size is None else node(size, size)
+    if size is None:
+        odd = msgspec.structs.replace(odd, status=NodeStatus())
+    assert usage.usage(odd, load, REFERENCE) == Usage(machines, 1.0, 1.0, 1.0, 1.0)
+
+
+def test_what_cannot_be_read_of_one_resource_spoils_no_other() -> None:
+    """Half of the memory is in use, whatever the CPU is."""
+    load = Load()
+    part = usage.of(running(vm(memory="0.5")))
     assert part is not None
     load.add(part)
-    assert usage.usage(node(size, size), load, REFERENCE) == Usage(1, 0.0, 0.0, 0.0, 0.0)
+    assert usage.usage(node("nonsense"), load, REFERENCE).memory == 0.5
+    assert usage.usage(node("nonsense", "256e9"), load, REFERENCE).memory == 0.5 * 256 * 2**30 / 256e9
+
+
+def test_a_pod_whose_requests_cannot_be_read_leaves_the_sum_a_sum() -> None:
+    """What it asks for is left out, and taken away again with it."""
+    odd = msgspec.structs.replace(
+        running(vm()),
+        spec=PodSpec(
+            node_name="n", containers=(Container(resources=ContainerResources(requests=Requests(cpu="many"))),)
+        ),
+    )
+    load, part = Load(), usage.of(odd)
+    assert part is not None
+    load.add(part)
+    assert load.requested == Amount(pods=1)
+    load.remove(part)
+    assert load == Load()
 
 
 @pytest.mark.timeout(90)

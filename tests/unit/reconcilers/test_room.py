@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+from structlog.testing import capture_logs
 
 from controller.domain.objects import VirtualMachineMigration
 from controller.kube.resources import PODS
@@ -29,11 +30,11 @@ class Stand:
         self.caches.migrations.apply(item, deleted=False)
         return item
 
-    def occupy(self, name: str) -> None:
+    def occupy(self, name: str, cpu: str = "0") -> None:
         """Let a stranger's pod take a place on the node."""
         pod = {
             "metadata": {"name": name, "namespace": "other"},
-            "spec": {"nodeName": "n"},
+            "spec": {"nodeName": "n", "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
             "status": {"phase": "Running"},
         }
         self.cluster._add(PODS.plural, pod)
@@ -75,3 +76,16 @@ async def test_no_answer_is_older_than_two_seconds() -> None:
     stand.clock.now += ROOM_AGE + 0.1
 
     assert await stand.pods(waiting) == 1
+
+
+async def test_a_pod_whose_requests_cannot_be_read_is_logged_once() -> None:
+    """Its node's room is unknown, reading after reading."""
+    stand = Stand()
+    waiting = stand.migration("m-1")
+    stand.occupy("odd", cpu="many")
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (await stand.room.used_for(waiting))["n"].unknown
+            stand.clock.now += ROOM_AGE + 0.1
+
+    assert [(line["pod"], "'many' is no quantity" in line["error"]) for line in logs] == [("other/odd", True)]

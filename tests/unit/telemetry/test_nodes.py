@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from controller.domain import names
 from controller.domain.objects import Node, NodeStatus, ObjectMeta, Pod
@@ -162,3 +163,27 @@ def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: boo
     assert pods.subscriptions[0].failures == 1
     assert list(subject.usage()) == list(fresh.usage())
     assert dict(subject.usage())["kwok-node-2"].vms == 1
+
+
+def test_a_node_without_a_readable_capacity_has_its_samples_and_is_full() -> None:
+    """One missing sample ends a whole cycle of who balances load; a 0 would make it the emptiest of all."""
+    scene = Scene()
+    scene.nodes.apply(node("kwok-node-1", 20, cpu="many"), deleted=False)
+    scene.nodes.apply(node("kwok-node-2", 20, cpu="0"), deleted=False)
+
+    for family in ("cpu_usage_ratio", "cpu_requested_ratio"):
+        assert scene.series(f"node_{family}") == {"kwok-node-1": 1, "kwok-node-2": 1}
+    assert scene.series("node_memory_usage_ratio") == {"kwok-node-1": 0, "kwok-node-2": 0}
+
+
+def test_a_capacity_that_cannot_be_read_is_logged_once_for_each_value() -> None:
+    """Not at every heartbeat, and not at every scrape."""
+    with capture_logs() as logs:
+        scene = Scene()
+        for version, text in enumerate(["many", "many", "few", "32"], 20):
+            scene.nodes.apply(node("kwok-node-1", version, cpu=text), deleted=False)
+            scene.series("node_cpu_usage_ratio")
+    assert [(line["node"], line["error"].partition(" is no")[0]) for line in logs] == [
+        ("kwok-node-1", "cpu: 'many'"),
+        ("kwok-node-1", "cpu: 'few'"),
+    ]
