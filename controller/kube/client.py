@@ -1,13 +1,16 @@
 """Typed requests to the API server over kubernetes-asyncio's transport.
 
-Guarantees: every request has a deadline and every watch an idle limit; every HTTP status is checked before its
-body is believed; every patch names its type; writes carry their guards (UID, resourceVersion) where given.
-Failures are `KubeError`s. Nothing is retried here: whether to try again is the caller's knowledge.
+Guarantees: every request has a deadline, unless none is wanted, and every watch an idle limit; every HTTP status is
+checked before its body is believed; every patch names its type; writes carry their guards (UID, resourceVersion) where
+given. Failures are `KubeError`s, and name the proxy that a request went through. Nothing is retried here: whether to
+try again is the caller's knowledge.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +23,7 @@ from yarl import URL
 
 from controller import __version__
 from controller.domain import names
-from controller.kube import codec, credentials, errors, library, session
+from controller.kube import codec, credentials, errors, library, proxy, session
 from controller.kube.resources import ObjectOnly, Resource
 
 if TYPE_CHECKING:
@@ -65,24 +68,41 @@ def _no_one(method: str, host: str, code: str) -> None:
 class Client:
     """A connection to one API server. Use as an async context manager."""
 
-    def __init__(self, api: ApiClient, source: credentials.Source, answered: Answered = _no_one) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        source: credentials.Source,
+        answered: Answered = _no_one,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        through: proxy.Proxy | None = None,
+        deadline: float = REQUEST_DEADLINE,
+    ) -> None:
         self._api = api
-        self._session = session.take_over(api, {"Accept": _JSON, "User-Agent": f"vmsim/{__version__}"})
+        self._session = session.take_over(api, (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers))
         self._answered = answered
+        self._deadline = deadline
         self._configuration: Configuration = api.configuration
-        self._proxy = api.rest_client.proxy or session.environment_proxy(self._configuration.host)
+        self._proxy = through
         self._host = str(urlsplit(self._configuration.host).netloc)
         self._source = source
         self._reauthenticated_at = float("-inf")
         self._reauthenticating = asyncio.Lock()
 
     @classmethod
-    async def connect(cls, source: credentials.Source, *, answered: Answered = _no_one) -> Self:
-        """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError."""
+    async def connect(
+        cls, source: credentials.Source, *, answered: Answered = _no_one, deadline: float = REQUEST_DEADLINE
+    ) -> Self:
+        """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError.
+
+        A request may take `deadline` seconds, infinitely many included; watches last as long as they are fed.
+        """
         configuration = await credentials.load(source)
         try:
-            return cls(library.load().api_client(configuration), source, answered)
-        except (OSError, ValueError) as error:  # certificates and keys are read here
+            through = proxy.choose(str(configuration.host), configuration.proxy, proxy.Environment.of(os.environ))
+            api = library.load().api_client(configuration)
+            return cls(api, source, answered, through=through, deadline=deadline)
+        except (OSError, ValueError, proxy.ProxyError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
 
     async def __aenter__(self) -> Self:
@@ -142,16 +162,16 @@ class Client:
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_DEADLINE, sock_read=idle_limit)
         path = resource.path(namespace)
         try:
-            async with asyncio.timeout(REQUEST_DEADLINE):
+            async with asyncio.timeout(self._within()):
                 response = await self._open("GET", path, query=query, timeout=timeout)
             async with response:
-                async with asyncio.timeout(REQUEST_DEADLINE):
+                async with asyncio.timeout(self._within()):
                     await self._check(response)
                 yield []
                 async for lines in _lines(response.content):
                     yield [codec.decode(line, codec.WatchEnvelope) for line in lines]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.TransportError(f"watch {path}: {_describe(error)}") from error
+            raise errors.TransportError(f"watch {path}: {self._explain(error)}") from error
 
     async def ready(self) -> None:
         """Return if the API server says that it is ready."""
@@ -229,13 +249,13 @@ class Client:
         query: Mapping[str, str | None] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str | None = None,
-        deadline: float = REQUEST_DEADLINE,
+        deadline: float = math.inf,
     ) -> bytes:
         data = codec.encode(body) if body is not None else None
         try:
             # aiohttp's own limit would not count what comes before the request: credential plugins, say.
             async with (
-                asyncio.timeout(deadline),
+                asyncio.timeout(self._within(deadline)),
                 await self._open(
                     method, path, query=query, data=data, content_type=content_type, timeout=_NO_OTHER_LIMIT
                 ) as response,
@@ -243,7 +263,7 @@ class Client:
                 await self._check(response)
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.TransportError(f"{method} {path}: {_describe(error)}") from error
+            raise errors.TransportError(f"{method} {path}: {self._explain(error)}") from error
 
     async def _open(
         self,
@@ -273,7 +293,7 @@ class Client:
                 data=data,
                 headers=headers,
                 timeout=timeout,
-                proxy=self._proxy,
+                proxy=self._proxy.url if self._proxy is not None else None,
                 proxy_headers=rest.proxy_headers,
                 allow_redirects=False,
                 **extra,
@@ -282,6 +302,18 @@ class Client:
         finally:  # a deadline ends the request by cancellation
             self._answered(method, self._host, code)
         return response
+
+    def _within(self, seconds: float = math.inf) -> float | None:
+        """Return how many seconds a request may take that shall take no more than these; None for any number."""
+        limit = min(seconds, self._deadline)
+        return limit if math.isfinite(limit) else None
+
+    def _explain(self, error: BaseException) -> str:
+        return f"{_describe(error)}{self._way()}"
+
+    def _way(self) -> str:
+        """Name the proxy that a request went through, which may be what failed."""
+        return f", through {self._proxy}" if self._proxy is not None else ""
 
     async def _authorization(self) -> dict[str, str]:
         """Return the headers that say who we are; a token file's last newline is not part of the token.
@@ -303,7 +335,7 @@ class Client:
         error = errors.from_status(
             response.status,
             status.reason,
-            status.message,
+            status.message if status.reason else f"{status.message}{self._way()}",
             retry_after=_seconds(response.headers.get("Retry-After")),
         )
         if isinstance(error, errors.UnauthorizedError):

@@ -8,8 +8,9 @@ import pytest
 
 from controller.kube.client import Client
 from controller.kube.credentials import Source
-from controller.kube.session import environment_proxy
-from tests.unit.kube.builders import ApiServer, kubeconfig
+from controller.kube.errors import CredentialsError, StatusError, TransportError
+from controller.kube.resources import PODS
+from tests.unit.kube.builders import ApiServer, hang, kubeconfig, line, reply, status_body, stream
 
 FAR = "http://far.example:6443"
 
@@ -43,24 +44,70 @@ async def test_a_kubeconfigs_proxy_comes_first(api: ApiServer, tmp_path: Path, m
     assert len(api.seen) == 1
 
 
-@pytest.mark.parametrize(
-    ("environment", "server", "expected"),
-    [
-        ({}, "https://a.example", None),
-        ({"https_proxy": "http://p:1"}, "https://a.example", "http://p:1"),
-        ({"HTTPS_PROXY": "http://p:1"}, "https://a.example", "http://p:1"),
-        ({"https_proxy": "http://p:1"}, "http://a.example", None),
-        ({"https_proxy": "http://p:1", "no_proxy": "a.example"}, "https://a.example:6443", None),
-        ({"https_proxy": "http://p:1", "no_proxy": ".example"}, "https://a.example", None),
-        ({"https_proxy": "http://p:1", "no_proxy": "*"}, "https://a.example", None),
-        ({"https_proxy": "http://p:1", "no_proxy": "b.example"}, "https://a.example", "http://p:1"),
-        ({"https_proxy": "http://p:1"}, "no URL at all", None),
-    ],
-)
-def test_the_environment_is_read_as_curl_reads_it(
-    environment: dict[str, str], server: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+async def test_an_api_server_on_loopback_needs_no_proxy(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lower case and upper case, with the exceptions."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert environment_proxy(server) == expected
+    """Whatever the environment names for everybody else."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    async with await Client.connect(Source(str(kubeconfig(tmp_path / "near", api.url)))) as client:
+        await client.ready()
+    assert len(api.seen) == 1
+
+
+async def test_a_failure_on_the_way_through_a_proxy_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the variable that named it, but not its password."""
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
+    async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
+        with pytest.raises(TransportError, match=r"through the proxy http://127\.0\.0\.1:9 of HTTP_PROXY$") as caught:
+            await client.ready()
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_page_of_the_proxys_own_names_the_proxy(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No API server wrote it."""
+    api.handler = reply(b"<html>who are you?</html>", status=407)
+    monkeypatch.setenv("http_proxy", api.url)
+    async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
+        with pytest.raises(StatusError, match=r"who are you.*through the proxy .* of http_proxy"):
+            await client.ready()
+
+
+async def test_what_the_api_server_says_through_a_proxy_is_its_own(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy has nothing to do with it."""
+    api.handler = reply(status_body(403, "Forbidden", "no"), status=403)
+    monkeypatch.setenv("http_proxy", api.url)
+    async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
+        with pytest.raises(StatusError) as caught:
+            await client.ready()
+    assert "proxy" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["socks5://p:1", "foo://p:1", "http://p:port"])
+async def test_a_proxy_that_cannot_be_used_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Before anything is sent, and not by going past it."""
+    monkeypatch.setenv("HTTP_PROXY", url)
+    with pytest.raises(CredentialsError, match="of HTTP_PROXY"):
+        await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR))))
+
+
+async def test_a_request_takes_no_longer_than_asked_for(api: ApiServer, config: Path) -> None:
+    """kubectl's --request-timeout."""
+    api.handler = hang
+    async with await Client.connect(Source(str(config)), deadline=0.05) as client:
+        with pytest.raises(TransportError):
+            await client.list_page(PODS, limit=1)
+
+
+@pytest.mark.parametrize("deadline", [0.05, float("inf")])
+async def test_a_watch_lasts_as_long_as_it_is_fed(api: ApiServer, config: Path, deadline: float) -> None:
+    """Whatever a request may take."""
+    api.handler = stream(line("ADDED", "a"), 0.1, line("ADDED", "b"))
+    async with await Client.connect(Source(str(config)), deadline=deadline) as client:
+        seen = [len(events) async for events in client.watch(PODS, resource_version="1", life=300)]
+    assert sum(seen) == 2
