@@ -97,11 +97,12 @@ class Client:
 
         A request may take `deadline` seconds, infinitely many included; watches last as long as they are fed.
         """
-        configuration = await credentials.load(source)
+        found = await credentials.load(source)
+        configuration = found.configuration
         try:
             through = proxy.choose(str(configuration.host), configuration.proxy, proxy.Environment.of(os.environ))
             api = library.load().api_client(configuration)
-            return cls(api, source, answered, through=through, deadline=deadline)
+            return cls(api, source, answered, headers=found.headers, through=through, deadline=deadline)
         except (OSError, ValueError, proxy.ProxyError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
 
@@ -350,7 +351,7 @@ class Client:
                 return
             self._reauthenticated_at = now
             try:
-                fresh = await credentials.load(self._source)
+                fresh = (await credentials.load(self._source)).configuration
             except errors.CredentialsError as error:
                 _log.warning("credentials were refused and cannot be read again", error=str(error))
                 return

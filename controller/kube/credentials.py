@@ -1,7 +1,8 @@
-"""Where the cluster is and who we are there: kubeconfig or in-cluster, through kubernetes-asyncio.
+"""Where the cluster is and who we are there: kubeconfigs or in-cluster, through kubernetes-asyncio.
 
-Guarantees: an explicit file is used or refused, never silently replaced by another source; every failure is a
-`CredentialsError` that names the source tried and what to do next.
+Guarantees: an explicit file is used or refused, never silently replaced by another source; of several files kubectl's
+rules make one (controller/kube/kubeconfig.py), and the library gets no more than what was chosen of it; every failure
+is a `CredentialsError` that names the source tried and what to do next.
 """
 
 from __future__ import annotations
@@ -10,85 +11,155 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import yaml
 
-from controller.kube import library
+from controller.kube import kubeconfig, library
 from controller.kube.errors import CredentialsError
+from controller.kube.kubeconfig import DEFAULT_NAMESPACE, Choice, Chosen, Config, InvalidKubeconfigError
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import Configuration
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-_DEFAULT_NAMESPACE = "default"
+NOTHING_CHOSEN: Final = Choice()
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where credentials come from: a kubeconfig's path, or None for the pod's service account."""
+    """Where credentials come from: a kubeconfig's path, or None for the pod's service account.
+
+    `listed` says that it is a list of paths, as in KUBECONFIG; `choice` is what of it was chosen by name.
+    """
 
     kubeconfig: str | None
+    listed: bool = False
+    choice: Choice = NOTHING_CHOSEN
 
     def __str__(self) -> str:
         """Name the source for a person."""
         return self.kubeconfig or "the pod's service account"
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files, each once; a list may name some that do not exist."""
+        if self.kubeconfig is None:
+            return ()
+        if not self.listed:
+            return (os.path.expanduser(self.kubeconfig),)  # noqa: PTH111 - a string, as in a list
+        return tuple(dict.fromkeys(filter(None, self.kubeconfig.split(os.pathsep))))
 
-def find(explicit: str | None) -> Source:
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the library needs to know, and what every request says besides."""
+
+    configuration: Configuration
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def find(explicit: str | None, choice: Choice = NOTHING_CHOSEN) -> Source:
     """Choose the source as kubectl does: flag, KUBECONFIG, ~/.kube/config, then the service account.
 
     Raises CredentialsError if there is none.
     """
     if explicit:
-        return Source(explicit)
+        return Source(explicit, choice=choice)
     if from_environment := os.environ.get("KUBECONFIG"):
-        return Source(from_environment)
+        return Source(from_environment, listed=True, choice=choice)
     home = Path.home() / ".kube" / "config"
     if home.is_file():
-        return Source(str(home))
+        return Source(str(home), choice=choice)
     if _IN_CLUSTER.is_file():
-        return Source(None)
+        return Source(None, choice=choice)
     raise CredentialsError(
         f"no cluster to talk to: neither --kubeconfig nor KUBECONFIG is set, {home} does not exist and this is no "
         "pod. Start a local one with `make up` and use the export line it prints, or name a kubeconfig."
     )
 
 
-async def load(source: Source) -> Configuration:
+async def load(source: Source) -> Credentials:
     """Read the credentials; run exec plugins and token refreshes if the kubeconfig asks for them.
 
     Raises CredentialsError.
     """
-    if source.kubeconfig is not None and not _exists(source.kubeconfig):
-        raise CredentialsError(f"cannot use {source}: it does not exist")
+    chosen = _chosen(source)
     kubernetes = library.load()
     config, configuration = kubernetes.config, kubernetes.configuration()
     try:
-        if source.kubeconfig is None:
+        if chosen is None:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(
-                config_file=source.kubeconfig, client_configuration=configuration, persist_config=False
-            )
+            await config.load_kube_config_from_dict(_document(chosen), client_configuration=configuration)
     except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
         raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
-    return configuration
+    return Credentials(configuration, kubeconfig.headers(chosen) if chosen is not None else ())
 
 
 def namespace(source: Source) -> str:
-    """Return the namespace that commands without one mean: the current context's, or the pod's own.
+    """Return the namespace that commands without one mean: the chosen one, the context's, or the pod's own.
 
     Raises CredentialsError.
     """
-    config = library.load().config
+    chosen = _chosen(source)
+    if chosen is not None:
+        return chosen.namespace
+    if source.choice.namespace:
+        return source.choice.namespace
     try:
-        if source.kubeconfig is None:
-            return _IN_CLUSTER.with_name("namespace").read_text().strip() or _DEFAULT_NAMESPACE
-        _, context = config.list_kube_config_contexts(source.kubeconfig)
-        return str((context or {}).get("context", {}).get("namespace") or _DEFAULT_NAMESPACE)
-    except Exception as error:  # as in load
-        raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
+        return _IN_CLUSTER.with_name("namespace").read_text().strip() or DEFAULT_NAMESPACE
+    except OSError as error:
+        raise CredentialsError(f"cannot use {source}: {error}") from error
+
+
+def read(source: Source) -> Config:
+    """Read a source's files, and make one of them. Raises CredentialsError with what is wrong with each."""
+    found: list[Config] = []
+    wrong: list[str] = []
+    for path in source.paths:
+        try:
+            config = kubeconfig.parse(Path(path).read_bytes())
+        except FileNotFoundError:
+            if not source.listed:
+                raise CredentialsError(f"cannot use {path}: it does not exist") from None
+        except OSError as error:
+            wrong.append(f"cannot use {path}: {error.strerror or error}")
+        except InvalidKubeconfigError as error:
+            wrong.append(f"cannot use {path}: {error}")
+        else:
+            found.append(kubeconfig.resolved(config, str(Path(path).absolute().parent)))
+    if wrong:
+        raise CredentialsError("; ".join(wrong))
+    if not found:
+        raise CredentialsError(f"cannot use {source}: none of the files that KUBECONFIG names does exist")
+    return kubeconfig.merged(found)
+
+
+def _chosen(source: Source) -> Chosen | None:
+    """Return what was chosen of the kubeconfig; None means the service account, of which nothing can be chosen."""
+    choice = source.choice
+    if source.kubeconfig is None:
+        for flag, name in (("context", choice.context), ("cluster", choice.cluster), ("user", choice.user)):
+            if name:
+                raise CredentialsError(
+                    f"{flag} {name!r} is not there: without --kubeconfig, KUBECONFIG and ~/.kube/config there is the "
+                    "pod's service account alone"
+                )
+        return None
+    try:
+        return kubeconfig.choose(read(source), choice)
+    except InvalidKubeconfigError as error:
+        raise CredentialsError(f"cannot use {source}: {error}") from error
+
+
+def _document(chosen: Chosen) -> dict[str, Any]:
+    """Return what the library shall read. Of a token and a file with one the file counts while it can be read."""
+    user = chosen.user
+    if user.token and user.token_file and os.access(user.token_file, os.R_OK):
+        chosen = Chosen(chosen.cluster, msgspec.structs.replace(user, token=""), chosen.namespace)
+    return chosen.document()
 
 
 def _reason(config: ModuleType, error: Exception) -> str:
@@ -97,8 +168,3 @@ def _reason(config: ModuleType, error: Exception) -> str:
     if isinstance(error, config.ConfigException | OSError | ValueError):
         return words
     return f"it is no valid kubeconfig: {words}" if isinstance(error, yaml.YAMLError) else "it is no valid kubeconfig"
-
-
-def _exists(paths: str) -> bool:
-    """Whether any file of the list exists; KUBECONFIG may name several, of which some may be missing."""
-    return any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path)

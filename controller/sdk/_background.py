@@ -100,9 +100,9 @@ class Background:
 def _versions(source: credentials.Source) -> tuple[object, ...]:
     """Tell one state of a kubeconfig from another: its cluster may be made anew, or its current context be changed."""
     found: list[object] = []
-    for path in (source.kubeconfig or "").split(os.pathsep):
+    for path in source.paths:
         try:
-            state = Path(path).expanduser().stat()
+            state = Path(path).stat()
         except OSError:
             continue
         found += [path, state.st_mtime_ns, state.st_size]

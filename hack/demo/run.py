@@ -53,7 +53,7 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster to use: how to reach it, and kubectl that fits it."""
+    """The cluster to use: how to reach it, as KUBECONFIG says it, and kubectl that fits it."""
 
     kubeconfig: str
     kubectl: Path
@@ -138,7 +138,7 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
     arguments.dir.mkdir(exist_ok=True)
     log = arguments.dir / "controller.log"
     async with (
-        await Client.connect(credentials.Source(cluster.kubeconfig)) as client,
+        await Client.connect(credentials.Source(cluster.kubeconfig, listed=True)) as client,
         _controller(cluster, log) as process,
     ):
         if not (await client.list_page(NODES, limit=1, label_selector="type=kwok")).items:
@@ -160,10 +160,11 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the controller while the context lasts; it has a session of its own, so that Ctrl-C reaches us alone."""
-    program = (sys.executable, "-m", "controller", "--kubeconfig", cluster.kubeconfig, "--no-leader-elect")
+    program = (sys.executable, "-m", "controller", "--no-leader-elect", "--metrics-bind-address", "127.0.0.1:0")
+    environment = {**os.environ, "KUBECONFIG": cluster.kubeconfig, "VMSIM_KUBECONFIG": ""}
     with log.open("w") as sink:
         process = await asyncio.create_subprocess_exec(
-            *program, "--metrics-bind-address", "127.0.0.1:0", stdout=sink, stderr=sink, start_new_session=True
+            *program, env=environment, stdout=sink, stderr=sink, start_new_session=True
         )
     try:
         yield process

@@ -27,7 +27,7 @@ _DEADLINE: Final = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """How to reach a cluster, kubectl that fits it, and whether all of it is ours."""
+    """How to reach a cluster, as KUBECONFIG says it, kubectl that fits it, and whether all of it is ours."""
 
     kubeconfig: str
     kubectl: Path

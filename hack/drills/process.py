@@ -6,6 +6,7 @@ Guarantees: at most one process at a time; none is left when the context ends; o
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Final, Self
@@ -23,9 +24,10 @@ class Controller:
 
     def __init__(self, kubeconfig: str, log: Path, *arguments: str) -> None:
         self._command = (
-            *(sys.executable, "-m", "controller", "--kubeconfig", kubeconfig),
+            *(sys.executable, "-m", "controller"),
             *("--no-leader-elect", "--metrics-bind-address", "127.0.0.1:0", *arguments),
         )
+        self._environment = {**os.environ, "KUBECONFIG": kubeconfig, "VMSIM_KUBECONFIG": ""}
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._log_from = 0
@@ -44,7 +46,7 @@ class Controller:
         with self._log.open("ab") as sink:
             self._log_from = sink.tell()
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, *flags, stdout=sink, stderr=sink, start_new_session=True
+                *self._command, *flags, env=self._environment, stdout=sink, stderr=sink, start_new_session=True
             )
         self._wanted = True
 

@@ -92,7 +92,7 @@ class Upstream:
     @asynccontextmanager
     async def connect(cls, kubeconfig: Path) -> AsyncIterator[Self]:
         """Prepare connections; closed when the context ends."""
-        loaded = await credentials.load(credentials.find(str(kubeconfig)))
+        loaded = (await credentials.load(credentials.find(str(kubeconfig)))).configuration
         context = ssl.create_default_context(cafile=loaded.ssl_ca_cert)
         context.load_cert_chain(str(loaded.cert_file), loaded.key_file)
         connector = aiohttp.TCPConnector(ssl=context, limit=0)

@@ -14,6 +14,7 @@ from kubernetes_asyncio.config import ConfigException
 from controller.kube import credentials, errors
 from controller.kube.client import Client
 from controller.kube.credentials import Source
+from controller.kube.kubeconfig import Choice
 from controller.kube.resources import PODS
 from tests.unit.kube.builders import ApiServer, kubeconfig, pod_body, reply, status_body
 
@@ -46,7 +47,7 @@ def test_sources_are_tried_in_kubectl_s_order(home: Path, monkeypatch: pytest.Mo
     assert credentials.find(None) == Source(str(own))
 
     monkeypatch.setenv("KUBECONFIG", "/from/environment")
-    assert credentials.find(None) == Source("/from/environment")
+    assert credentials.find(None) == Source("/from/environment", listed=True)
 
     assert credentials.find("/from/flag") == Source("/from/flag")
 
@@ -57,9 +58,104 @@ async def test_a_kubeconfig_of_several_files_is_merged(home: Path, api: ApiServe
     empty.write_text("{apiVersion: v1, kind: Config}")
     full = kubeconfig(home / "full", api.url)
 
-    configuration = await credentials.load(Source(f"{empty}:{full}"))
+    loaded = await credentials.load(Source(f"{empty}:{full}", listed=True))
 
-    assert configuration.host == api.url
+    assert loaded.configuration.host == api.url
+
+
+async def test_the_first_files_current_context_wins(home: Path) -> None:
+    """Another cluster than kubectl's would else be acted on."""
+    first, second = kubeconfig(home / "a", "http://first"), kubeconfig(home / "b", "http://second")
+    for both, host in ((f"{first}:{second}", "http://first"), (f"{second}:{first}", "http://second")):
+        loaded = await credentials.load(Source(both, listed=True))
+        assert loaded.configuration.host == host
+
+
+async def test_files_of_a_list_that_are_missing_are_passed_over(home: Path, api: ApiServer) -> None:
+    """So are empty names; a file that is there twice is one."""
+    config = kubeconfig(home / "config", api.url)
+    loaded = await credentials.load(Source(f":{home}/none::{config}:{config}:", listed=True))
+    assert loaded.configuration.host == api.url
+
+
+@pytest.mark.parametrize("listed", ["none", ":", "none:also-none", "~/config"])
+async def test_a_list_of_which_nothing_is_there_is_refused(home: Path, listed: str) -> None:
+    """Not replaced by the service account or by localhost; kubectl, too, looks for a folder that is called ~."""
+    kubeconfig(home / "config", "http://127.0.0.1:1")
+    with pytest.raises(errors.CredentialsError, match="none of the files"):
+        await Client.connect(Source(listed, listed=True))
+
+
+async def test_every_file_of_a_list_that_is_broken_is_named(home: Path, api: ApiServer) -> None:
+    """Although others would do."""
+    (home / "a").write_text("a: [")
+    (home / "b").write_text("clusters: x")
+    good = kubeconfig(home / "good", api.url)
+    with pytest.raises(errors.CredentialsError, match=r"cannot use .*/a: .*; cannot use .*/b: "):
+        await Client.connect(Source(f"{good}:{home}/a:{home}/b", listed=True))
+
+
+async def test_the_flag_names_one_file(home: Path, api: ApiServer) -> None:
+    """Its name may hold what separates files in KUBECONFIG."""
+    config = kubeconfig(home / "a:b", api.url)
+    assert (await credentials.load(Source(str(config)))).configuration.host == api.url
+
+
+async def test_relative_paths_belong_to_the_folder_of_their_file(home: Path, api: ApiServer) -> None:
+    """Not to ours, nor to the first file's; a plugin's, too."""
+    (home / "x").mkdir()
+    (home / "x" / "token").write_text("from-file")
+    (home / "x" / "plugin").write_text(
+        '#!/bin/sh\necho \'{"apiVersion": "v1", "kind": "ExecCredential", "status": {"token": "from-plugin"}}\'\n'
+    )
+    (home / "x" / "plugin").chmod(0o755)
+    for user, token in (
+        ({"tokenFile": "token"}, "from-file"),
+        ({"exec": {"apiVersion": "v1", "command": "./plugin"}}, "from-plugin"),
+    ):
+        kubeconfig(home / "x" / "config", api.url, user)
+        (home / "empty").write_text("")
+        loaded = await credentials.load(Source(f"{home}/empty:{home}/x/config", listed=True))
+        assert loaded.configuration.api_key["BearerToken"] == f"Bearer {token}"
+
+
+async def test_a_token_comes_before_a_plugin(home: Path, api: ApiServer) -> None:
+    """The plugin is not even run."""
+    user = {"token": "t", "exec": {"apiVersion": "v1", "command": "no-such-plugin"}}
+    loaded = await credentials.load(Source(str(kubeconfig(home / "config", api.url, user))))
+    assert loaded.configuration.api_key["BearerToken"] == "Bearer t"
+
+
+@pytest.mark.parametrize(("there", "token"), [(True, "from-file"), (False, "t")])
+async def test_a_token_file_comes_before_a_token(home: Path, api: ApiServer, there: bool, token: str) -> None:  # noqa: FBT001
+    """While it can be read, as in client-go, which reads it again and again."""
+    if there:
+        (home / "token").write_text("from-file")
+    user = {"token": "t", "tokenFile": "token"}
+    loaded = await credentials.load(Source(str(kubeconfig(home / "config", api.url, user))))
+    assert loaded.configuration.api_key["BearerToken"] == f"Bearer {token}"
+
+
+async def test_a_context_may_be_anonymous(home: Path) -> None:
+    """Over TLS, too."""
+    config = json.loads(kubeconfig(home / "config", "https://127.0.0.1:1").read_text())
+    del config["contexts"][0]["context"]["user"]
+    (home / "config").write_text(json.dumps(config))
+    async with await Client.connect(Source(str(home / "config"))):
+        pass
+
+
+def test_of_a_service_account_nothing_can_be_chosen() -> None:
+    """What was named is not silently something else."""
+    with pytest.raises(errors.CredentialsError, match="context 'x' is not there"):
+        credentials.namespace(Source(None, choice=Choice(context="x")))
+
+
+def test_the_chosen_namespace_comes_first(home: Path) -> None:
+    """Whatever the context says; in a pod, too."""
+    config = kubeconfig(home / "config", "http://127.0.0.1:1")
+    for path in (str(config), None):
+        assert credentials.namespace(Source(path, choice=Choice(namespace="mine"))) == "mine"
 
 
 @pytest.mark.parametrize(("context", "namespace"), [({"namespace": "mine"}, "mine"), ({}, "default")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from controller.kube.client import Client
 from controller.kube.credentials import Source
@@ -111,3 +112,33 @@ async def test_a_watch_lasts_as_long_as_it_is_fed(api: ApiServer, config: Path, 
     async with await Client.connect(Source(str(config)), deadline=deadline) as client:
         seen = [len(events) async for events in client.watch(PODS, resource_version="1", life=300)]
     assert sum(seen) == 2
+
+
+async def test_whom_a_kubeconfig_acts_as_is_said_with_every_request(api: ApiServer, tmp_path: Path) -> None:
+    """Passing it over would be acting as somebody else, who may do more."""
+    user = {"token": "t", "as": "jane", "as-uid": "7", "as-groups": ["dev", "ops"], "as-user-extra": {"a/b": ["c"]}}
+    seen: list[tuple[str, str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.extend((name, value) for name, value in request.headers.items() if name.startswith("Impersonate"))
+        return web.json_response({})
+
+    api.handler = handler
+    async with await Client.connect(Source(str(kubeconfig(tmp_path / "config", api.url, user)))) as client:
+        await client.ready()
+    assert seen == [
+        ("Impersonate-User", "jane"),
+        ("Impersonate-Uid", "7"),
+        ("Impersonate-Group", "dev"),
+        ("Impersonate-Group", "ops"),
+        ("Impersonate-Extra-a%2Fb", "c"),
+    ]
+
+
+async def test_a_kubeconfig_may_want_no_compression(api: ApiServer, tmp_path: Path) -> None:
+    """On a fast way it costs more than it saves."""
+    config = kubeconfig(tmp_path / "config", api.url)
+    config.write_text(config.read_text().replace('"server"', '"disable-compression": true, "server"'))
+    async with await Client.connect(Source(str(config))) as client:
+        await client.ready()
+    assert api.seen[0].headers["Accept-Encoding"] == "identity"

@@ -1,0 +1,199 @@
+"""What a kubeconfig says, what several say together, and what is chosen of it.
+
+kubectl itself is asked in tests/integration/test_kubeconfig.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.kube import kubeconfig
+from controller.kube.kubeconfig import Choice, Config, Context, InvalidKubeconfigError, choose, headers, merged, parse
+
+TWO: dict[str, Any] = {
+    "current-context": "a",
+    "clusters": [
+        {"name": "ca", "cluster": {"server": "https://a:1"}},
+        {"name": "cb", "cluster": {"server": "https://b:1"}},
+    ],
+    "users": [{"name": "ua", "user": {"token": "ta"}}, {"name": "ub", "user": {"token": "tb"}}],
+    "contexts": [
+        {"name": "a", "context": {"cluster": "ca", "user": "ua", "namespace": "na"}},
+        {"name": "b", "context": {"cluster": "cb", "user": "ub"}},
+        {"name": "no-user", "context": {"cluster": "ca", "user": "gone"}},
+        {"name": "no-cluster", "context": {"cluster": "gone", "user": "ua"}},
+        {"name": "empty", "context": {}},
+    ],
+}
+
+
+def config(**changes: Any) -> Config:
+    """Return a kubeconfig of two clusters, two users and some contexts, changed."""
+    return parse(json.dumps(TWO | changes).encode())
+
+
+def user(**fields: Any) -> Config:
+    """Return a kubeconfig whose user has these fields."""
+    return config(users=[{"name": "ua", "user": fields}])
+
+
+def cluster(**fields: Any) -> Config:
+    """Return a kubeconfig whose cluster has these fields."""
+    return config(clusters=[{"name": "ca", "cluster": {"server": "https://a:1"} | fields}])
+
+
+# --- one context -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (Choice(), ("https://a:1", "ta", "na")),
+        (Choice(context="b"), ("https://b:1", "tb", "default")),
+        (Choice(cluster="cb"), ("https://b:1", "ta", "na")),
+        (Choice(user="ub"), ("https://a:1", "tb", "na")),
+        (Choice(namespace="other"), ("https://a:1", "ta", "other")),
+        (Choice(context="b", cluster="ca", user="ua", namespace="x"), ("https://a:1", "ta", "x")),
+        (Choice(context="no-user", user="ub"), ("https://a:1", "tb", "default")),
+        (Choice(context="no-cluster", cluster="cb"), ("https://b:1", "ta", "default")),
+        (Choice(context="empty", cluster="ca"), ("https://a:1", "", "default")),
+    ],
+)
+def test_each_flag_replaces_what_the_context_says(choice: Choice, expected: tuple[str, str, str]) -> None:
+    """And nothing else."""
+    chosen = choose(config(), choice)
+    assert (chosen.cluster.server, chosen.user.token, chosen.namespace) == expected
+
+
+def test_cluster_and_user_do_without_a_context() -> None:
+    """As kubectl's."""
+    chosen = choose(config(**{"current-context": "", "contexts": []}), Choice(cluster="cb", user="ua"))
+    assert (chosen.cluster.server, chosen.user.token) == ("https://b:1", "ta")
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (
+            Choice(context="x"),
+            "--context names context 'x', which is not there; there are a, b, empty, no-cluster, no-user",
+        ),
+        (Choice(cluster="x"), "--cluster names cluster 'x', which is not there; there are ca, cb"),
+        (Choice(user="x"), "--user names user 'x', which is not there; there are ua, ub"),
+        (Choice(context="no-user"), "context 'no-user' names user 'gone', which is not there; there are ua, ub"),
+        (
+            Choice(context="no-cluster"),
+            "context 'no-cluster' names cluster 'gone', which is not there; there are ca, cb",
+        ),
+        (Choice(context="empty"), "context 'empty' names no cluster"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_is(choice: Choice, words: str) -> None:
+    """Which entry is missing, and who named it."""
+    with pytest.raises(InvalidKubeconfigError) as caught:
+        choose(config(), choice)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"current-context": "x"}, "current-context names context 'x', which is not there"),
+        ({"current-context": ""}, "it chooses no context; there are a, b, .*--context"),
+        ({"current-context": "", "contexts": []}, "it chooses no context, and there is none in it"),
+        ({"users": []}, "context 'a' names user 'ua', which is not there; there is none"),
+    ],
+)
+def test_a_kubeconfig_that_chooses_nothing_is_refused(changes: dict[str, Any], words: str) -> None:
+    """Not replaced by localhost."""
+    with pytest.raises(InvalidKubeconfigError, match=words):
+        choose(config(**changes), Choice())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        cluster(server=""),
+        cluster(**{"certificate-authority": "/a", "certificate-authority-data": "YQ=="}),
+        cluster(**{"certificate-authority": "/a", "insecure-skip-tls-verify": True}),
+        cluster(**{"certificate-authority-data": "YQ==", "insecure-skip-tls-verify": True}),
+        user(token="t", username="u", password="p"),  # noqa: S106
+        user(**{"client-certificate": "/a"}),
+        user(**{"client-certificate": "/a", "client-certificate-data": "YQ==", "client-key": "/a"}),
+        user(**{"client-certificate": "/a", "client-key": "/a", "client-key-data": "YQ=="}),
+        user(**{"as-uid": "1"}),
+        user(**{"as-groups": ["system:masters"]}),
+        user(**{"as-user-extra": {"a": ["b"]}}),
+        user(exec={"apiVersion": "v1"}),
+        user(exec={"command": "x"}),
+        user(exec={"command": "x", "apiVersion": "v1"}, **{"auth-provider": {"name": "oidc"}}),
+        user(**{"auth-provider": {"name": "azure"}}),
+        user(token="two\nlines"),  # noqa: S106
+        user(**{"as": "two\r\nlines"}),
+    ],
+    ids=range(17),
+)
+def test_what_client_go_refuses_is_refused(given: Config) -> None:
+    """And what could not be sent."""
+    with pytest.raises(InvalidKubeconfigError, match=r"'ua'|'ca'"):
+        choose(given, Choice())
+
+
+def test_an_entry_that_is_not_chosen_may_be_wrong() -> None:
+    """It is nobody's concern now."""
+    both = [{"name": "ua", "user": {}}, {"name": "ub", "user": {"as-uid": "1"}}]
+    assert choose(config(users=both), Choice()).user == kubeconfig.User()
+
+
+@pytest.mark.parametrize(
+    ("server", "url"),
+    [("127.0.0.1:6443", "http://127.0.0.1:6443"), ("https://a", "https://a"), ("http://a", "http://a")],
+)
+def test_a_server_without_a_scheme_is_meant_as_http(server: str, url: str) -> None:
+    """As client-go completes it."""
+    assert choose(cluster(server=server), Choice()).cluster.server == url
+
+
+def test_what_one_acts_as_becomes_headers() -> None:
+    """A key's odd characters are written in percent; nothing is said where nobody is acted as."""
+    assert headers(choose(user(token="t"), Choice())) == ()  # noqa: S106
+    assert headers(choose(user(**{"as": "jane", "as-user-extra": {"a b%": ["c", "d"]}}), Choice())) == (
+        ("Impersonate-User", "jane"),
+        ("Impersonate-Extra-a%20b%25", "c"),
+        ("Impersonate-Extra-a%20b%25", "d"),
+    )
+
+
+# --- several files ---------------------------------------------------------------------------------------------------
+
+
+def test_entries_are_never_mixed() -> None:
+    """The first file's entry of a name counts, with all that it does not say."""
+    first = parse(b"contexts: [{name: a, context: {cluster: x}}]")
+    second = parse(b"contexts: [{name: a, context: {cluster: z, namespace: m}}, {name: b}]\ncurrent-context: a")
+    both = merged([first, second])
+    assert both.contexts == {"a": Context(cluster="x"), "b": Context()}
+    assert both.current_context == "a"
+
+
+def test_paths_are_made_absolute() -> None:
+    """A command only if it has a slash: others are looked up on PATH."""
+    found = kubeconfig.resolved(
+        config(
+            clusters=[{"name": "c", "cluster": {"certificate-authority": "../ca"}}],
+            users=[
+                {"name": "u", "user": {"client-certificate": "c", "client-key": "/k", "tokenFile": "./t"}},
+                {"name": "v", "user": {"exec": {"command": "bin/x"}}},
+                {"name": "w", "user": {"exec": {"command": "x"}}},
+            ],
+        ),
+        "/a/b",
+    )
+    assert found.clusters["c"].certificate_authority == "/a/ca"
+    paths = found.users["u"]
+    assert (paths.client_certificate, paths.client_key, paths.token_file) == ("/a/b/c", "/k", "/a/b/t")
+    plugins = [found.users[name].exec for name in ("v", "w")]
+    assert [plugin.command for plugin in plugins if plugin is not None] == ["/a/b/bin/x", "x"]
