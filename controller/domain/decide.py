@@ -26,6 +26,11 @@ from controller.domain.objects import Pod, StartFailure, VirtualMachine, Virtual
 from controller.domain.ratio import RatioError
 from controller.domain.status import Phase, Step, Verdict
 
+ORPHAN: Final = "orphan"
+NAMESAKE_PATIENCE: Final = 5.0
+"""Seconds for which a VM waits in silence for the pods of one that had its name before: most go at once."""
+CLOCK_SKEW: Final = 5.0
+"""Seconds by which the cluster's clock and ours may differ; if they do by more, nobody waits in silence for that."""
 HISTORY_LIMIT: Final = 50
 """Transitions kept in `.status.conditions`."""
 
@@ -136,17 +141,17 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
     """Decide the next step for one VM."""
     vm = view.vm
     leaving = vm is not None and vm.metadata.deletion_timestamp is not None
-    if vm is not None and leaving and "orphan" in vm.metadata.finalizers:
-        # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
-        return NOTHING
-    evacuation = _evacuate(view)
+    # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
+    orphaning = vm is not None and leaving and ORPHAN in vm.metadata.finalizers
+    evacuation = () if orphaning else _evacuate(view)
     if vm is None:
         return Plan(evacuation or _leftovers(view.pods, "its VM is gone"))
     own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
-    if leaving:
-        return Plan(evacuation or _deletions(own, "its VM is being deleted"))
     strangers = tuple(pod for pod in view.pods if not pod.belongs_to(vm)) if len(own) < len(view.pods) else ()
     life = _Life(vm, own, strangers, policy, circumstances)
+    if leaving:
+        deletions = () if orphaning else _deletions(own, "its VM is being deleted")
+        return Plan(evacuation) if evacuation else life.leave(deletions)
     # What is taken away without grace must be known to have been there, or its name would be used again.
     return Plan(life.acknowledge() or evacuation) if evacuation else life.plan()
 
@@ -167,6 +172,7 @@ def _evacuate(view: View) -> tuple[Action, ...]:
         action
         for pod in view.pods
         if pod.spec.node_name in view.lost_nodes
+        and not (pod.terminating and pod.metadata.deletion_grace_period_seconds == 0)
         for action in (
             ConfirmNodeGone(pod.spec.node_name),
             DeletePod(pod, f"its node {pod.spec.node_name} is gone", force=True),
@@ -226,7 +232,8 @@ class _Life:
         if self.current is not None:
             return self._follow(self.current)
         if self.older:
-            return Plan(_deletions(self.older, f"incarnation {self.incarnation} replaces it"))
+            deletions = _deletions(self.older, f"incarnation {self.incarnation} replaces it")
+            return Plan((*deletions, *self._publish_held(self.older)))
         if self.spec_problem is not None:
             verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=self.spec_problem)
             write = self._publish(Phase.FAILED, verdict, steps=(Step(Phase.FAILED, self.now),))
@@ -234,6 +241,23 @@ class _Life:
         if self._used_up:
             return self._replace("Pod was deleted", confirm=True)
         return self._start()
+
+    def leave(self, deletions: tuple[DeletePod, ...]) -> Plan:
+        """Delete the pods of a VM that is being deleted. Only of one that somebody holds the status tells so.
+
+        Whatever else is deleted is gone in a moment, and needs no write.
+        """
+        holders = status.strangers_finalizers(self.vm)
+        if not holders:
+            return Plan(deletions)
+        if self.own:
+            return Plan((*deletions, *self._publish_ending()))
+        message = f"The VM is being deleted, and held by {status.listed('finalizer', holders)}"
+        verdict = Verdict(status.READY, status=False, reason="Terminating", message=message)
+        write = self._publish(Phase.STOPPED, verdict, steps=(Step(Phase.STOPPED, self.now),))
+        if write and self.circumstances.hold > 0:
+            return Plan(self._publish_as_it_was(verdict), requeue_after=self.circumstances.hold)  # a pod may still come
+        return Plan((*self._confirm_recorded(), *write) if write else ())
 
     def acknowledge(self) -> tuple[WriteStatus, ...]:
         """Record this incarnation's pod, if it is not recorded yet."""
@@ -312,15 +336,15 @@ class _Life:
 
     def _start(self) -> Plan:
         """No pod of this incarnation yet: wait until a namesake's pods are gone, then create."""
-        if any(not pod.done for pod in self.strangers):
-            return NOTHING
+        if living := tuple(pod for pod in self.strangers if not pod.done):
+            return self._await(living)
         if self.spec is None or self.used is None:  # pragma: no cover - plan() has answered this before
             return NOTHING
         refusal = self.circumstances.create_refusal
         published: tuple[WriteStatus, ...] = ()
         if refusal is not None:
             verdict = Verdict(status.READY, status=False, reason=status.FAILED_CREATE, message=refusal)
-            phase = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
+            phase = self._before_pod
             published = self._publish(phase, verdict, steps=(Step(phase, self.now),))
             if published:
                 return Plan(published, tells_refusal=True)
@@ -341,6 +365,18 @@ class _Life:
                 ),
             )
         )
+
+    def _await(self, predecessors: tuple[Pod, ...]) -> Plan:
+        """Wait until the pods are gone of a VM that had this name before; say so if that takes long."""
+        created = status.parse_timestamp(self.vm.metadata.creation_timestamp) or self.circumstances.now
+        patience = NAMESAKE_PATIENCE - (self.circumstances.now - created).total_seconds()
+        if 0 < patience <= NAMESAKE_PATIENCE + CLOCK_SKEW:
+            return Plan(requeue_after=patience)
+        pod = min(predecessors, key=lambda pod: pod.metadata.name)
+        message = f"Pod {pod.metadata.name} of the VM that had this name before goes first{status.held(pod)}"
+        verdict = Verdict(status.READY, status=False, reason=status.NAMESAKES_POD, message=message)
+        phase = self._before_pod
+        return Plan(self._publish(phase, verdict, steps=(Step(phase, self.now),)))
 
     # --- parts -------------------------------------------------------------------------------------------
 
@@ -388,9 +424,7 @@ class _Life:
         return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
 
     def _publish_pod(self, pod: Pod, verdict: Verdict | None = None) -> tuple[WriteStatus, ...]:
-        if pod.done and pod.terminating:
-            # Ending is what a deleted pod does: no failure of the VM, and nothing new to tell.
-            return ()
+        pod = status.as_it_was(pod, self.vm.status)
         phase = status.pod_phase(pod)
         failure = None
         if pod.done and self.vm.spec.running:
@@ -412,10 +446,31 @@ class _Life:
         Never that it is ready: whoever waits for a status of the newest spec would take that for the answer.
         """
         pod = self.current
-        if pod is None or pod.terminating:
-            return self._publish_pod(pod) if pod is not None else ()
+        if pod is None:
+            going = next((pod for pod in self.older if pod.terminating), None)
+            return self._publish_as_it_was(status.ending(going)) if going is not None else ()
+        if pod.terminating:
+            return self._publish_pod(pod)
         known = pod.metadata.uid == self.vm.status.pod_uid
         return () if known else self._publish_pod(pod, status.ending(pod))
+
+    def _publish_held(self, pods: tuple[Pod, ...]) -> tuple[WriteStatus, ...]:
+        """Publish what holds a pod that has to go before the next one is made; nothing of one that just goes."""
+        pod = next((pod for pod in pods if pod.terminating and status.held(pod)), None)
+        if pod is None:
+            return ()
+        ending = status.ending(pod)
+        return self._publish_as_it_was(ending._replace(message=f"{ending.message}; the next pod is made after that"))
+
+    def _publish_as_it_was(self, verdict: Verdict) -> tuple[WriteStatus, ...]:
+        """Publish another reason for a phase that stays."""
+        phase = self._before_pod
+        return self._publish(phase, verdict, steps=(Step(phase, self.now),))
+
+    @property
+    def _before_pod(self) -> Phase:
+        """Phase of a VM whose pod is still to be made."""
+        return Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
 
     def _publish(
         self, phase: str, verdict: Verdict, *, steps: tuple[Step, ...] = (), incarnation: int | None = None
@@ -461,6 +516,8 @@ class _Life:
     def _warnings(self) -> tuple[Verdict, ...]:
         """Conditions that are there only while they are true."""
         found: list[Verdict] = []
+        if self.vm.metadata.deletion_timestamp is not None:
+            return ()  # nothing needs attention any more
         if self.used is not None and self.used.problems:
             message = "; ".join(self.used.problems)
             found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason="NotARatio", message=message))

@@ -226,7 +226,8 @@ def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
     if claim is None:
         return MigrationPlan()
     target = _pod_of(_own(vm, pods), claim.source_incarnation + 1)
-    if not vm.spec.running or (target is None and _is_spoiled(vm)):
+    wanted = vm.spec.running and vm.metadata.deletion_timestamp is None
+    if not wanted or (target is None and _is_spoiled(vm)):
         return MigrationPlan((ClaimVM(None),))
     unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
         target is None or target.spec.node_name is None

@@ -23,6 +23,9 @@ INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"
 NODE_NOT_READY: Final = "NodeNotReady"
 FAILED_CREATE: Final = "FailedCreate"
+NAMESAKES_POD: Final = "NamesakePodExists"
+KUBERNETES_FINALIZERS: Final = ("foregroundDeletion", "orphan")
+"""The garbage collector's own: an object that has no others is gone in a moment."""
 _HISTORY_PREFIX: Final = "Phase"
 
 
@@ -128,7 +131,7 @@ def ready(vm: VirtualMachine) -> Condition | None:
 def says_no_pod(vm: VirtualMachine) -> bool:
     """Whether the recorded status says why there is no pod, which is wrong from the moment on at which there is one."""
     recorded = ready(vm)
-    return recorded is not None and recorded.reason == FAILED_CREATE
+    return recorded is not None and recorded.reason in (FAILED_CREATE, NAMESAKES_POD)
 
 
 def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
@@ -158,9 +161,45 @@ def node_silent(pod: Pod) -> bool:
     return flipped and containers is not None and containers.status == "True"
 
 
+def strangers_finalizers(vm: VirtualMachine) -> tuple[str, ...]:
+    """Return the finalizers by which somebody else than Kubernetes itself holds a VM that is being deleted."""
+    return tuple(name for name in vm.metadata.finalizers if name not in KUBERNETES_FINALIZERS)
+
+
+def listed(noun: str, names: tuple[str, ...]) -> str:
+    """Write `finalizer a`, or `finalizers a, b`."""
+    return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"
+
+
+def held(pod: Pod) -> str:
+    """Say, as the end of a sentence, what holds a pod that is being deleted; nothing if it just takes its time."""
+    if not pod.terminating:
+        return ""
+    if pod.metadata.finalizers:
+        return f"; it is held by {listed('finalizer', pod.metadata.finalizers)}"
+    if node_silent(pod):
+        return f"; its node {pod.spec.node_name}, which would end it, stopped reporting"
+    return ""
+
+
 def ending(pod: Pod) -> Verdict:
     """Ready of a VM whose pod is deleted."""
-    return Verdict(READY, status=False, reason="PodTerminating", message=f"Pod {pod.metadata.name} is being deleted")
+    message = f"Pod {pod.metadata.name} is being deleted{held(pod)}"
+    return Verdict(READY, status=False, reason="PodTerminating", message=message)
+
+
+def as_it_was(pod: Pod, recorded: VMStatus) -> Pod:
+    """Return a pod that ended because it is being deleted as it was before: that is no failure of the VM.
+
+    One that is known to have failed before is returned as it is.
+    """
+    if not (pod.done and pod.terminating):
+        return pod
+    told = _told(recorded.conditions) if recorded.pod_uid == pod.metadata.uid else ""
+    if told == Phase.FAILED:
+        return pod
+    phase = "Running" if told == Phase.RUNNING else "Pending"
+    return msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, phase=phase))
 
 
 def pod_readiness(pod: Pod) -> Verdict:

@@ -81,7 +81,8 @@ def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
     if untouched(vm):
         return True
     if pod is None:
-        possible = (Phase.PENDING, Phase.FAILED, *(() if vm.spec.running else (Phase.STOPPED,)))
+        wanted = vm.spec.running and vm.metadata.deletion_timestamp is None
+        possible = (Phase.PENDING, Phase.FAILED, *(() if wanted else (Phase.STOPPED,)))
         return status.phase not in possible
     said = (status.pod_name, status.node_name, status.phase)
     return not pod.terminating and said != (pod.metadata.name, pod.spec.node_name, str(pod_phase(pod)))

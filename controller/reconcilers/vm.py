@@ -264,10 +264,11 @@ class VMReconciler:
     def _may_be_old(self, action: domain.CreatePod, key: str, vm: VirtualMachine) -> bool:
         """Whether what we know of the VM may be old, so that it may be gone or another class's by now.
 
-        It is not when the VM was just seen for the first time. Later lives wait for their predecessor to end, and a
-        start or another try may come at any time.
+        It is not when the VM was just seen for the first time. Later lives wait for their predecessor to end, a VM
+        whose status was written waited for something, and a start or another try may come at any time.
         """
-        return action.incarnation > 0 or vm.status.phase == status.Phase.STOPPED or key in self._tries
+        untouched = not vm.status.conditions and vm.status.phase != status.Phase.STOPPED
+        return action.incarnation > 0 or not untouched or key in self._tries
 
     async def _unchanged(self, key: str, vm: VirtualMachine) -> bool:
         """Look past the cache: whether the VM is as we know it, our class's among the rest."""

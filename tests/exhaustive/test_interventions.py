@@ -30,6 +30,12 @@ def _drop(resource: Any, key: str) -> Callable[[Cluster], None]:
     return drop
 
 
+def _hold(cluster: Cluster) -> None:
+    if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
+        going = {"deletionTimestamp": "2026-01-15T11:00:00Z", "finalizers": ["example.com/hold"]}
+        cluster.edit(VIRTUAL_MACHINES, "default/vm-1", **going)
+
+
 def _change(running: bool) -> Callable[[Cluster], None]:  # noqa: FBT001 - the word is at the call
     def change(cluster: Cluster) -> None:
         if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
@@ -60,6 +66,7 @@ INTERVENTIONS: dict[str, Callable[[Cluster], None]] = {
     "stop": _change(running=False),
     "start": _change(running=True),
     "delete VM": _drop(VIRTUAL_MACHINES, "default/vm-1"),
+    "delete VM that is held": _hold,
     "delete pod": _kill_target,
     "fail pod": _fail_pod,
     "delete target node": _drop(NODES, "/node-2"),
@@ -117,7 +124,7 @@ def _judge(cluster: Cluster, where: str) -> None:
         return
     vm = cluster.vm()
     assert "migration" not in vm["status"], where
-    if not vm["spec"]["running"]:
+    if not vm["spec"]["running"] or "deletionTimestamp" in vm["metadata"]:
         assert (vm["status"]["phase"], cluster.live()) == ("Stopped", []), where
         return
     nodes = [document for (plural, _), document in cluster.objects.items() if plural == NODES.plural]

@@ -389,6 +389,51 @@ def test_deleting_a_vm_deletes_its_pod(kubectl: Kubectl, name: str, cascade: str
     gone(kubectl, "pod", pod_name(vm))
 
 
+def test_a_vm_that_is_deleted_and_held_has_no_pod_and_says_who_holds_it(kubectl: Kubectl, name: str) -> None:
+    """Somebody's finalizer keeps the object, which runs nowhere; once it is taken away, the VM is gone."""
+    kubectl.apply_vm(name)
+    kubectl.wait_phase(name, "Running")
+    kubectl("patch", "vm", name, "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/hold"]}}')
+    kubectl("delete", "vm", name, "--wait=false")
+    vm = kubectl.wait_phase(name, "Stopped")
+    ready = vm["status"]["conditions"][0]
+    assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", "Terminating")
+    assert "example.com/hold" in ready["message"]
+    assert {"nodeName", "podName", "podUID"} & vm["status"].keys() == set()
+    assert vm["status"]["observedGeneration"] == vm["metadata"]["generation"]
+    assert kubectl.json("get", "pods", "-l", f"{names.VM_LABEL}={name}")["items"] == []
+    kubectl("patch", "vm", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    kubectl("wait", "--for=delete", f"vm/{name}", "--timeout=15s")
+
+
+def test_a_vm_made_anew_says_which_pod_it_waits_for(kubectl: Kubectl, name: str) -> None:
+    """Its namesake's pod is held by somebody's finalizer."""
+    kubectl.apply_vm(name)
+    pod = kubectl.wait_phase(name, "Running")["status"]["podName"]
+    kubectl("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/hold"]}}')
+    kubectl("delete", "vm", name)
+    kubectl.apply_vm(name)
+    try:
+        vm = kubectl.wait_vm(name, lambda vm: bool(vm["status"]["conditions"]))
+        ready = vm["status"]["conditions"][0]
+        assert (vm["status"]["phase"], ready["reason"]) == ("Pending", "NamesakePodExists")
+        assert pod in ready["message"]
+        assert "example.com/hold" in ready["message"]
+    finally:
+        kubectl("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    kubectl.wait_phase(name, "Running")
+
+
+def test_right_after_a_stop_nobody_is_told_that_the_vm_is_ready(kubectl: Kubectl, name: str) -> None:
+    """`kubectl wait` heeds the observed generation: the old answer is not one about the new spec."""
+    kubectl.apply_vm(name)
+    kubectl.wait_phase(name, "Running")
+    kubectl("patch", "vm", name, "--type=merge", "-p", '{"spec":{"running":false}}')
+    kubectl.refused("wait", "--for=condition=Ready", f"vm/{name}", "--timeout=2s")
+    vm = kubectl.wait_phase(name, "Stopped")
+    assert vm["status"]["observedGeneration"] == vm["metadata"]["generation"]
+
+
 def test_orphaning_leaves_the_pod(kubectl: Kubectl, name: str) -> None:
     """A pod freed with --cascade=orphan is nobody's and stays."""
     vm = running(kubectl, name)

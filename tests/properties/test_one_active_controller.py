@@ -25,7 +25,7 @@ from controller.domain.status import parse_timestamp
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.holds import CLOCK_SKEW
-from tests.properties.world import World
+from tests.properties.world import HOLD, World
 from tests.unit.reconcilers.cluster import Document, Fault
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -108,9 +108,9 @@ class Machine(RuleBasedStateMachine):
         self.cluster.remove(VIRTUAL_MACHINES, f"default/{self._vm(which)}")
 
     @precondition(a_vm)
-    @rule(which=ANY, finalizer=st.sampled_from(["foregroundDeletion", "orphan"]))
+    @rule(which=ANY, finalizer=st.sampled_from(["foregroundDeletion", "orphan", HOLD]))
     def begin_to_delete_vm(self, which: int, finalizer: str) -> None:
-        """Delete a VM after its pods, or without them."""
+        """Delete a VM after its pods, or without them, or so that somebody holds it for good."""
         name = self._vm(which)
         if "deletionTimestamp" not in self.cluster.vm(name)["metadata"]:
             going = {"deletionTimestamp": "2026-01-15T10:00:00Z", "finalizers": [finalizer]}

@@ -31,6 +31,8 @@ LONGEST_PATIENCE: Final = 256.0
 IDLE: Final = 16
 """Rounds of that patience, an hour in all, in which nothing changes although somebody tries again and again."""
 ROUNDS: Final = 400
+HOLD: Final = "example.com/hold"
+"""A finalizer of somebody's, who never takes it away."""
 
 
 @dataclass(slots=True)
@@ -165,7 +167,7 @@ class World:
         self._collect_hidden_pods()
         for name in self.keys(VIRTUAL_MACHINES.plural):
             vm = self.cluster.vm(name)
-            if "deletionTimestamp" not in vm["metadata"]:
+            if "deletionTimestamp" not in vm["metadata"] or HOLD in vm["metadata"]["finalizers"]:
                 continue
             owned = [pod for pod in self.cluster.pods() if vm["metadata"]["uid"] in _owners(pod)]
             if "orphan" in vm["metadata"]["finalizers"]:
@@ -241,6 +243,10 @@ class World:
         found = vm.status
         assert found.migration is None, f"{name} is claimed"
         judge_history(vm)
+        if HOLD in vm.metadata.finalizers:
+            assert (found.phase, found.node_name, found.pod_name, pods) == ("Stopped", None, None, []), name
+            assert found.conditions[0].reason == "Terminating", name
+            return
         if not vm.spec.running:
             assert (found.phase, found.node_name, found.pod_name, pods) == ("Stopped", None, None, []), name
             return

@@ -201,7 +201,21 @@ def test_a_terminating_pod_is_no_reason_to_create_another() -> None:
 def test_a_terminating_pod_that_ends_is_no_failure() -> None:
     """A kubelet ends the containers of a deleted pod: that must not count against the VM."""
     machine = settled(vm(), running(vm()))
-    assert plan_for(machine, pod(machine, phase="Failed", node="kwok-node-1", terminating=True)) == Plan()
+    ended = pod(machine, phase="Failed", node="kwok-node-1", terminating=True)
+    status = published(plan_for(machine, ended))
+    assert (status.phase, status.start_failure, history(status)) == ("Running", None, history(machine.status))
+    assert condition(status, "Ready").reason == "PodTerminating"
+    assert plan_for(msgspec.structs.replace(machine, status=status), ended) == Plan()
+
+
+def test_a_failed_pod_that_is_deleted_stays_the_failure_it_was() -> None:
+    """The VM has failed, and waits to be started again."""
+    failed = pod(vm(), phase="Failed", node="kwok-node-1")
+    machine = settled(vm(), failed)
+    assert machine.status.phase == "Failed"
+    status = published(plan_for(machine, pod(machine, phase="Failed", node="kwok-node-1", terminating=True)))
+    assert (status.phase, history(status)) == ("Failed", history(machine.status))
+    assert condition(status, "Ready").reason == "PodTerminating"
 
 
 def test_a_wiped_status_adopts_the_highest_incarnation_there_is() -> None:
@@ -344,9 +358,11 @@ def test_the_pod_of_a_vm_that_is_gone_is_deleted_after_a_live_look() -> None:
 def test_a_vm_recreated_under_its_name_waits_for_its_predecessors_pod() -> None:
     """The old UID's pod is collected, and while it lives nothing is created."""
     old = running(vm(uid="uid-0"))
-    assert plan_for(vm(), old).actions == (ConfirmVMGone("vm-1", "uid-0"), DeletePod(old, "its VM was replaced"))
+    soon = NOW - timedelta(seconds=13)  # the VM is two seconds old
+    plan = plan_for(vm(), old, now=soon)
+    assert plan.actions == (ConfirmVMGone("vm-1", "uid-0"), DeletePod(old, "its VM was replaced"))
     leaving = pod(vm(uid="uid-0"), phase="Running", terminating=True)
-    assert plan_for(vm(), leaving).actions == ()
+    assert plan_for(vm(), leaving, now=soon) == Plan(requeue_after=3)
 
 
 # --- edits -----------------------------------------------------------------------------------------------------

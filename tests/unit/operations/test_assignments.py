@@ -66,6 +66,12 @@ def test_a_stopped_vm_is_settled() -> None:
     assert hindrance(STOPPED, None) is None
 
 
+def test_a_vm_that_is_deleted_and_held_is_settled() -> None:
+    """It has no pod, and shall have none, whatever its spec says."""
+    held = builders.settled(builders.vm(deleted=True, finalizers=("example.com/hold",)))
+    assert hindrance(held, None) is None
+
+
 def test_a_stopped_vm_that_was_started_is_a_disagreement() -> None:
     """Until the controller has heard of it."""
     started = msgspec.structs.replace(STOPPED, spec=builders.vm().spec)

@@ -162,7 +162,8 @@ class Cluster:
         """Let the kubelet finish what is terminating; on a node that is gone there is none."""
         for pod in self.pods():
             node = pod["spec"].get("nodeName")
-            if "deletionTimestamp" in pod["metadata"] and (node is None or (NODES.plural, f"/{node}") in self.objects):
+            going = "deletionTimestamp" in pod["metadata"] and not pod["metadata"].get("finalizers")
+            if going and (node is None or (NODES.plural, f"/{node}") in self.objects):
                 self._remove(PODS.plural, pod)
 
     def remove(self, resource: Resource[Any], key: str) -> None:
@@ -324,9 +325,11 @@ class Cluster:
         document = self._find(plural, key)
         self._guard(document, uid, resource_version)
         self._written("delete", plural, document)
-        if document.get("spec", {}).get("nodeName") and grace_seconds != 0:
-            metadata = {**document["metadata"], "deletionTimestamp": timestamp(self.now)}
-            return self._store(plural, {**document, "metadata": metadata})
+        held = bool(document["metadata"].get("finalizers"))
+        if held or (document.get("spec", {}).get("nodeName") and grace_seconds != 0):
+            grace = 30 if grace_seconds is None else grace_seconds
+            going = {"deletionTimestamp": timestamp(self.now), "deletionGracePeriodSeconds": grace}
+            return self._store(plural, {**document, "metadata": {**document["metadata"], **going}})
         self._remove(plural, document)
         return document
 
