@@ -33,8 +33,6 @@ from controller.domain.objects import (
 )
 
 COMPLETED: Final = "Completed"
-KEPT: Final = 5
-"""Finished migrations kept for each VM, as KubeVirt keeps them."""
 FIRST_BACKOFF: Final = 20.0
 LONGEST_BACKOFF: Final = 3600.0
 _DOUBLINGS: Final = 16
@@ -206,15 +204,6 @@ def _explain(vm: str, backoff: Backoff) -> str:
     failed = "The last migration" if one else f"The last {backoff.failures} migrations"
     waits = f"the next waits {backoff.seconds:g} s after that, until {status.timestamp(backoff.until)}"
     return f"{failed} of VM {vm} failed on the way; {waits}"
-
-
-def excess(history: tuple[VirtualMachineMigration, ...]) -> tuple[VirtualMachineMigration, ...]:
-    """Return the finished migrations of a VM that are too many: all but the newest five."""
-    ended = sorted(
-        (migration for migration in history if migration.finished),
-        key=lambda done: (done.status.end_timestamp or "", done.metadata.name),
-    )
-    return tuple(ended[:-KEPT])
 
 
 def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import structlog
 
-from controller.domain import events, launcher, migration, names, preflight
+from controller.domain import events, history, launcher, migration, names, preflight
 from controller.domain.migration import (
     ClaimVM,
     ConfirmClaimLost,
@@ -107,8 +107,8 @@ class MigrationReconciler:
         again = await self._decide_each(key, known, vm, pods, caches)
         if again is None:
             return Result(retry=True)
-        if vm is not None:
-            await self._prune(known)
+        if (later := await self._prune(key, vm, known)) is not None:
+            again.append(later)
         return Result(requeue_after=min(again, default=None))
 
     async def _decide_each(
@@ -266,11 +266,29 @@ class MigrationReconciler:
         for other in self._turns.ended(key):
             self._wake(other, "a slot is free")
 
-    async def _prune(self, known: tuple[VirtualMachineMigration, ...]) -> None:
-        for item in migration.excess(known):
+    async def _prune(
+        self, key: str, vm: VirtualMachine | None, known: tuple[VirtualMachineMigration, ...]
+    ) -> float | None:
+        """Remove what has ended and is not kept any longer; return the seconds until more may go."""
+        expired = history.expired(known, vm, self._now())
+        going = expired.surplus
+        if expired.orphaned:
+            alive = await self._live_uid(key)
+            going += tuple(item for item in expired.orphaned if alive is None or item.vm_uid not in (None, alive))
+        for item in going:
             try:
                 await self._client.delete(
                     MIGRATIONS, item.metadata.name, namespace=item.metadata.namespace, uid=item.metadata.uid
                 )
             except errors.NotFoundError:
                 continue
+        return expired.again
+
+    async def _live_uid(self, key: str) -> str | None:
+        """Return the UID of the VM of a key, whatever the cache shows and whoever serves it; None if there is none."""
+        namespace, _, name = key.partition("/")
+        try:
+            vm = await self._client.get(VIRTUAL_MACHINES, name, namespace=namespace)
+        except errors.NotFoundError:
+            return None
+        return vm.metadata.uid

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from controller.domain import names
-from controller.domain.migration import KEPT
+from controller.domain.history import KEPT
 from controller.domain.objects import Pod, VirtualMachine
 from controller.kube import errors
 from controller.kube.client import Client

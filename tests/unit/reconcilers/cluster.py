@@ -41,6 +41,8 @@ POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
 Document = dict[str, Any]
 LONGEST_REQUEST = 60.0
 """Seconds after which the API server gives up any request (`--request-timeout`)."""
+LATER = 1800.0
+"""Whoever wants to look again no sooner than after so many seconds has nothing left to do."""
 
 
 @dataclass(slots=True)
@@ -521,7 +523,7 @@ class Process:
                     raise result
                 if isinstance(result, errors.KubeError) or result.retry or result.requeue_after is not None:
                     queue[key] = None
-                    again = True
+                    again = again or isinstance(result, errors.KubeError) or (result.requeue_after or 0) <= LATER
         return again
 
     async def settle(self, rounds: int = 60, *, patience: float = 1.0) -> None:

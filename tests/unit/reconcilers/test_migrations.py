@@ -53,6 +53,19 @@ def crowd(cluster: Cluster, node: str) -> dict[str, Any]:
     return cluster._add(PODS.plural, stranger)
 
 
+def last_words(cluster: Cluster) -> tuple[str, str | None]:
+    """The phase and the failure of the migration that changed last, which may be gone by now."""
+    status = [document["status"] for plural, document, _ in cluster.log if plural == MIGRATIONS.plural][-1]
+    return status["phase"], status.get("failureReason")
+
+
+def migrations(cluster: Cluster) -> list[str]:
+    """The names of those that are there."""
+    return [
+        document["metadata"]["name"] for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural
+    ]
+
+
 # --- moving ----------------------------------------------------------------------------------------------------
 
 
@@ -383,7 +396,7 @@ async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Clust
         await process.step()
     assert cluster.pods() == []
     await process.settle()
-    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMDeleted")
+    assert last_words(cluster) == ("Failed", "VMDeleted")
 
 
 async def test_a_vm_that_is_gone_has_not_lost_its_claim(cluster: Cluster) -> None:
@@ -396,7 +409,7 @@ async def test_a_vm_that_is_gone_has_not_lost_its_claim(cluster: Cluster) -> Non
     late.deliver(withhold=VIRTUAL_MACHINES.plural)
     await late.step()
     await late.settle()
-    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "VMDeleted")
+    assert last_words(cluster) == ("Failed", "VMDeleted")
 
 
 # --- evictions ---------------------------------------------------------------------------------------------------
@@ -568,8 +581,7 @@ async def test_a_migration_that_waits_does_not_move_a_namesake(cluster: Cluster)
         cluster.run_pods()
     cluster.remove(PODS, "other/stranger")
     await process.settle()
-    told = [document["status"] for plural, document, _ in cluster.log if plural == MIGRATIONS.plural]
-    assert told[-1]["failureReason"] == "VMDeleted"
+    assert last_words(cluster) == ("Failed", "VMDeleted")
     assert (cluster.status()["phase"], cluster.status()["incarnation"]) == ("Running", 0)
 
 
@@ -622,6 +634,84 @@ async def test_a_new_vm_does_not_wait_for_the_failures_of_its_namesake(cluster: 
     await process.settle(patience=0.1)
     assert cluster.migration("m-2")["phase"] == "Succeeded"
     assert (cluster.now - asked).total_seconds() < 5
+
+
+# --- VMs that are gone -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_the_migrations_of_a_vm_that_is_gone_go_with_it(cluster: Cluster, *, anew: bool) -> None:
+    """Those that had ended, one that waits, and the records of its evictions; also if another has its name at once."""
+    process = await running(cluster)
+    cluster.migrate("done")
+    await process.settle()
+    cluster.pass_time(60)
+    cluster.evict(cluster.status()["podName"])
+    await process.settle()
+    crowd(cluster, {"node-1": "node-2", "node-2": "node-1"}[cluster.status()["nodeName"]])
+    cluster.migrate("waits", unschedulableTimeoutSeconds=3600)
+    process.deliver()
+    await process.step()
+    assert len(migrations(cluster)) == 3
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    if anew:
+        cluster.apply_vm()
+    await process.settle()
+    assert migrations(cluster) == []
+    told = [d["status"].get("failureReason") for _, d, _ in cluster.log if d["metadata"]["name"] == "waits"]
+    assert told[-1] == "VMDeleted"
+
+
+async def test_a_new_process_removes_what_the_one_before_left_of_vms_that_are_gone(cluster: Cluster) -> None:
+    """Nobody was there when the VM went."""
+    process = await running(cluster)
+    cluster.migrate()
+    await process.settle()
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    await Process(cluster).settle()
+    assert migrations(cluster) == []
+
+
+async def test_what_was_asked_of_a_vm_that_never_was_can_be_read_for_an_hour(cluster: Cluster) -> None:
+    """Then it goes, whether a VM of that name came or not."""
+    process = await running(cluster)
+    cluster.migrate("typo", vm="vm-l")
+    cluster.migrate("early", vm="vm-2")
+    await process.settle()
+    cluster.apply_vm("vm-2")
+    await process.settle()
+    cluster.pass_time(1700)
+    await process.settle()
+    assert [cluster.migration(name)["failureReason"] for name in ("typo", "early")] == ["VMNotFound", "VMNotFound"]
+    cluster.pass_time(1900)
+    await process.settle()
+    assert migrations(cluster) == []
+
+
+async def test_migrations_stay_while_only_the_cache_misses_their_vm(cluster: Cluster) -> None:
+    """It is there, but not among those that this process serves, or not yet."""
+    process = await running(cluster)
+    cluster.migrate()
+    await process.settle()
+    vm = process.caches.vms.get("default/vm-1")
+    assert vm is not None
+    process.caches.vms.replace([], str(cluster.revision))
+    await process.migrations.reconcile("default/vm-1")
+    assert migrations(cluster) == ["m-1"]
+
+
+async def test_migrations_stay_while_the_cache_shows_the_vm_before_theirs(cluster: Cluster) -> None:
+    """They are about the VM that has the name now, of which the cache knows nothing yet."""
+    process = await running(cluster)
+    old = process.caches.vms.get("default/vm-1")
+    assert old is not None
+    _make_anew(cluster)
+    await process.settle()
+    cluster.migrate()
+    await process.settle()
+    process.caches.vms.replace([old], str(cluster.revision))
+    await process.migrations.reconcile("default/vm-1")
+    assert migrations(cluster) == ["m-1"]
 
 
 # --- claims that somebody wrote ----------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""Which migrations that have ended are kept, and for how long.
+
+Guarantees: pure; of a VM that exists the newest five are kept, and of one that is gone none; what was asked of a VM
+that never was stays for an hour, so that its author can read why nothing came of it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from controller.domain import status
+from controller.domain.migration import Reason
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+
+KEPT: Final = 5
+"""Finished migrations kept for each VM, as KubeVirt keeps them."""
+READABLE: Final = timedelta(hours=1)
+"""How long a migration stays that names no VM which ever was."""
+
+
+class Expired(msgspec.Struct, frozen=True):
+    """What can go: `surplus` at once, `orphaned` once a live read agrees that their VMs are gone.
+
+    `again`: seconds until more can go although nothing happened; None if time alone changes nothing.
+    """
+
+    surplus: tuple[VirtualMachineMigration, ...] = ()
+    orphaned: tuple[VirtualMachineMigration, ...] = ()
+    again: float | None = None
+
+
+def expired(migrations: tuple[VirtualMachineMigration, ...], vm: VirtualMachine | None, now: datetime) -> Expired:
+    """Judge the migrations that name a VM, of which `vm` is what the cache shows now."""
+    of_this: list[VirtualMachineMigration] = []
+    surplus: list[VirtualMachineMigration] = []
+    orphaned: list[VirtualMachineMigration] = []
+    waits: list[float] = []
+    for item in migrations:
+        if not item.finished:
+            continue
+        never = item.vm_uid is None and item.status.failure_reason == Reason.VM_NOT_FOUND
+        if never or (vm is None and item.vm_uid is None):
+            if (left := _readable_for(item, now)) > 0:
+                waits.append(left)
+            else:
+                (surplus if never else orphaned).append(item)
+        elif vm is None or item.vm_uid not in (None, vm.metadata.uid):
+            orphaned.append(item)
+        else:
+            of_this.append(item)
+    of_this.sort(key=lambda done: (done.status.end_timestamp or "", done.metadata.name))
+    return Expired((*of_this[:-KEPT], *surplus), tuple(orphaned), min(waits, default=None))
+
+
+def _readable_for(item: VirtualMachineMigration, now: datetime) -> float:
+    """Return the seconds for which a migration of no known VM is kept from now on."""
+    ended = status.parse_timestamp(item.status.end_timestamp)
+    began = status.parse_timestamp(item.metadata.creation_timestamp)
+    since = ended or began
+    return (since + READABLE - now).total_seconds() if since is not None else 0.0
