@@ -90,13 +90,6 @@ def test_each_test_that_is_named_exists(file: str, name: str) -> None:
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def test_each_link_leads_somewhere() -> None:
-    """Within the repository."""
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if not link.startswith("http")]
-    assert links
-    assert [link for link in links if not (REPOSITORY / "docs" / link).exists()] == []
-
-
 @pytest.mark.parametrize("name", [names.CONTROLLER_CLASS, names.VM_LABEL])
 def test_labels_are_spelt_as_the_controller_reads_them(name: str) -> None:
     """Where a person is told to write them."""
