@@ -26,8 +26,8 @@ from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.reconcilers.api import Api
 from controller.reconcilers.migration import MigrationReconciler
+from controller.reconcilers.slots import Limits
 from controller.reconcilers.sources import Caches, feed, feed_migrations
-from controller.reconcilers.turns import Limits, Turns
 from controller.reconcilers.vm import Record, VMReconciler, no_events
 from controller.telemetry import metrics
 
@@ -83,7 +83,7 @@ class Manager:
             self._caches,
             self._nodes,
             options.policy,
-            Turns(options.limits),
+            options.limits,
             record=self._recorder(events, names.MIGRATION_KIND),
             wake=self._queues[_MIGRATIONS].add,
             claim=vms.claim,

@@ -232,7 +232,7 @@ def controller(
     from controller import process  # noqa: PLC0415
     from controller.app import LeaderElection, Settings  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
-    from controller.reconcilers.turns import Limits  # noqa: PLC0415
+    from controller.reconcilers.slots import Limits  # noqa: PLC0415
     from controller.telemetry import logs, tls  # noqa: PLC0415
 
     logs.configure(log_format, log_level)

@@ -387,11 +387,7 @@ class _Life:
             return launcher.Placement(
                 rather_not=records.avoided(self.circumstances.migrations, self.vm.metadata.uid, self.incarnation)
             )
-        return launcher.Placement(
-            node=claim.target_node,
-            avoid=claim.source_node or None,
-            selector=claim.added_node_selector,
-        )
+        return launcher.placement_of(claim)
 
     def _name(self, incarnation: int) -> str:
         return launcher.name(self.vm, incarnation)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from controller.domain import names
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import Claim, Pod, VirtualMachine
 from controller.domain.ratio import CPU_MAX, DEFAULT_REFERENCE, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
@@ -85,6 +85,15 @@ class Placement:
 
 
 ANYWHERE: Final = Placement()
+
+
+def placement_of(claim: Claim) -> Placement:
+    """Return what a migration's claim asks of the target's node."""
+    return Placement(
+        node=claim.target_node,
+        avoid=None if claim.target_node == claim.source_node else claim.source_node,
+        selector=claim.added_node_selector,
+    )
 
 
 class Shares(msgspec.Struct, frozen=True):

@@ -21,7 +21,6 @@ from typing import Final, TypeAlias
 import msgspec
 
 from controller.domain import names, records, status
-from controller.domain.launcher import Placement
 from controller.domain.objects import (
     Claim,
     Condition,
@@ -101,19 +100,43 @@ class Backoff(msgspec.Struct, frozen=True):
     left: float
 
 
+class Question(StrEnum):
+    """What has to be asked before a claim, in this order."""
+
+    SLOT = "slot"
+    NODE = "node"
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What has to be known before the migration can be decided: whether the VM may be claimed like this."""
+
+    question: Question
+    claim: Claim
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What was asked so far: whether there is a slot, and which node has room ("": nobody may know the nodes).
+
+    `refused`: the last answer was no.
+    """
+
+    slot: bool = False
+    node: str | None = None
+    refused: Refused | None = None
+
+
 class MigrationView(msgspec.Struct, frozen=True):
     """What the caches show of one VM and one of its migrations.
 
-    `preflight` is the answer for a pending migration whose VM could move (None: yes); it is asked for lazily, since it
-    costs most. `backoff` is what earlier failures make it wait. `node_back`: the node whose loss a record tells of is
-    there again.
+    `answers` are those to what `decide_migration` asked. `backoff` is what earlier failures make it wait. `node_back`:
+    the node whose loss a record tells of is there again.
     """
 
     migration: VirtualMachineMigration
     vm: VirtualMachine | None
     pods: tuple[Pod, ...]
     now: datetime
-    preflight: Refused | None = None
+    answers: Answers = Answers()
     backoff: Backoff | None = None
     node_back: bool = False
 
@@ -148,12 +171,6 @@ class MigrationPlan(msgspec.Struct, frozen=True):
 
     actions: tuple[MigrationAction, ...] = ()
     requeue_after: float | None = None
-
-
-def placement(migration: VirtualMachineMigration, source: str) -> Placement:
-    """Return what the migration asks of the target's node."""
-    spec = migration.spec
-    return Placement(node=spec.target_node, avoid=source, selector=spec.added_node_selector)
 
 
 def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> Backoff | None:
@@ -228,22 +245,9 @@ def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
     return MigrationPlan((ClaimVM(None),))
 
 
-def decide_migration(view: MigrationView) -> MigrationPlan:
-    """Decide the next step of one migration."""
+def decide_migration(view: MigrationView) -> MigrationPlan | Ask:
+    """Decide the next step of one migration, or say what has to be asked first."""
     return _Move(view).plan()
-
-
-def wants_preflight(migration: VirtualMachineMigration, vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> bool:
-    """Whether the next step of this migration depends on preflight, backoff and its turn."""
-    return (
-        migration.status.phase == MigrationPhase.PENDING
-        and not migration.spec.cancel
-        and migration.spec.record_of is None
-        and vm is not None
-        and vm.status.migration is None
-        and migration.vm_uid in (None, vm.metadata.uid)
-        and _refusal(migration, vm, pods) is None
-    )
 
 
 def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine, pods: tuple[Pod, ...]) -> Refused | None:
@@ -300,7 +304,7 @@ class _Move:
         # With microseconds: downtime is shorter than pods' whole seconds can tell.
         self.now = status.micro_timestamp(view.now)
 
-    def plan(self) -> MigrationPlan:
+    def plan(self) -> MigrationPlan | Ask:
         claim = self.vm.status.migration if self.vm is not None else None
         mine = claim is not None and claim.uid == self.migration.metadata.uid
         if self.migration.finished:
@@ -311,7 +315,7 @@ class _Move:
             return self._tell()
         return self._carry_on(claim, mine=mine)
 
-    def _carry_on(self, claim: Claim | None, *, mine: bool) -> MigrationPlan:
+    def _carry_on(self, claim: Claim | None, *, mine: bool) -> MigrationPlan | Ask:
         if self.vm is not None and claim is not None and mine:
             return self._follow(self.vm, claim)
         if self.before.phase == MigrationPhase.PENDING:
@@ -367,7 +371,7 @@ class _Move:
 
     # --- before the claim: the VM is untouched -----------------------------------------------------------
 
-    def _pending(self, claim: Claim | None) -> MigrationPlan:  # noqa: PLR0911 - one way out per answer
+    def _pending(self, claim: Claim | None) -> MigrationPlan | Ask:  # noqa: PLR0911 - one way out per answer
         name = self.migration.spec.vm_name
         if self.migration.spec.cancel:
             return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
@@ -381,9 +385,16 @@ class _Move:
             return self._fail(refusal.reason, refusal.message)
         if (backoff := self.view.backoff) is not None:
             return self._wait(Reason.BACKOFF, _explain(name, backoff), backoff.left)
-        refused = self.view.preflight
-        if refused is None:
-            return MigrationPlan((ClaimVM(self._claim(self.vm)),))
+        answers, wanted = self.view.answers, self._claim(self.vm)
+        if answers.refused is not None:
+            return self._refuse(answers.refused)
+        if not answers.slot:
+            return Ask(Question.SLOT, wanted)
+        if answers.node is None:
+            return Ask(Question.NODE, wanted)
+        return MigrationPlan((ClaimVM(wanted),))
+
+    def _refuse(self, refused: Refused) -> MigrationPlan:
         if refused.for_good:
             return self._fail(refused.reason, refused.message)
         # creationTimestamp is cut to whole seconds: the one that may be missing is the user's.

@@ -1,7 +1,8 @@
 """The migration reconciler: claims VMs, follows their way, and never touches a pod.
 
 Its keys are VMs, so that all migrations of one VM are decided together and never two at once. Guarantees: every
-write is guarded.
+write is guarded; what `decide_migration` asks is answered in its order, a slot first, so that who cannot have one costs
+no look at the nodes; a reconcile that ends without a claim, however it ends, leaves the VM without a slot.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+import msgspec
 import structlog
 
 from controller.domain import events, history, launcher, migration, names, preflight
 from controller.domain.migration import (
+    Answers,
+    Ask,
     ClaimVM,
     ConfirmClaimLost,
     ConfirmVMGone,
+    MigrationPhase,
+    MigrationPlan,
     MigrationView,
+    Question,
     Reason,
     Refused,
     WriteMigration,
@@ -31,6 +38,7 @@ from controller.domain.objects import (
     VirtualMachine,
     VirtualMachineMigration,
 )
+from controller.domain.ratio import RatioError
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
@@ -39,8 +47,8 @@ from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.reconcilers.api import Api, patch_status
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.room import Room
+from controller.reconcilers.slots import Limits, MigrationSlots
 from controller.reconcilers.sources import Caches
-from controller.reconcilers.turns import Turns
 from controller.reconcilers.vm import CACHE_PATIENCE, Record
 
 _log = structlog.get_logger(__name__)
@@ -52,7 +60,7 @@ ClaimWriter: TypeAlias = Callable[[str, VirtualMachine, Claim | None], Awaitable
 class MigrationReconciler:
     """Reconciles the migrations of VMs by the VM's key.
 
-    `claim` writes a VM's claim, `wake` queues a key whose turn may have come.
+    `claim` writes a VM's claim, `wake` queues a key that was granted a slot.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class MigrationReconciler:
         caches: Mapping[str | None, Caches],
         nodes: Store[Node],
         policy: launcher.LauncherPolicy,
-        turns: Turns,
+        limits: Limits,
         *,
         record: Record,
         wake: Callable[[str, str], None],
@@ -73,36 +81,40 @@ class MigrationReconciler:
         self._caches = caches
         self._nodes = nodes
         self._policy = policy
-        self._turns = turns
         self._record = record
-        self._wake = wake
         self._write_claim = claim
         self._now = now
         self._consistency = ConsistencyStore()
         self._room = Room(client, caches, monotonic)
         self._progress = Progress(caches, monotonic)
+        self._slots = MigrationSlots(limits, lambda key: wake(key, "a slot is free"), monotonic)
+        for cache in caches.values():
+            cache.vms.listen(self._slots.vm_changed, name="MigrationSlots")
+        nodes.listen(self._node_changed, name="MigrationSlots")
 
     def begin(self) -> None:
         """Take in the claims that exist, once the caches are full and before the first reconcile."""
         for caches in self._caches.values():
-            self._turns.observe(caches.vms)
+            self._slots.observe(caches.vms)
 
     async def reconcile(self, key: str) -> Result:
         """Bring the migrations of one VM a step further."""
-        if not self._consistency.ready(key):
-            return Result(requeue_after=CACHE_PATIENCE)
         namespace, _, _ = key.partition("/")
         caches = self._caches.get(namespace) or self._caches[None]
-        vm, pods = caches.vms.get(key), caches.pods.by_index(key)
-        known = caches.migrations.by_index(key)
+        vm = caches.vms.get(key)
+        with self._slots.visit(vm):
+            if not self._consistency.ready(key):
+                return Result(requeue_after=CACHE_PATIENCE)
+            return await self._reconcile(key, vm, caches)
+
+    async def _reconcile(self, key: str, vm: VirtualMachine | None, caches: Caches) -> Result:
+        pods, known = caches.pods.by_index(key), caches.migrations.by_index(key)
         if vm is None and any(not item.finished for item in known):
             foreign = await self._is_foreign(key, caches)
             if foreign is not False:
                 return Result(retry=foreign is None)
         claim = vm.status.migration if vm is not None else None
-        if claim is None:
-            self._end_turn(key)
-        elif vm is not None and all(item.metadata.uid != claim.uid for item in known):
+        if vm is not None and claim is not None and all(item.metadata.uid != claim.uid for item in known):
             return await self._release_orphan(key, vm, pods, claim, caches)
         again = await self._decide_each(key, known, vm, pods, caches)
         if again is None:
@@ -121,15 +133,12 @@ class MigrationReconciler:
     ) -> list[float] | None:
         """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
         again: list[float] = []
-        waiting = False
         for item in sorted(known, key=migration.rank):
-            waiting = waiting or migration.wants_preflight(item, vm, pods)
             if (untold := self._progress.due(item)) is not None:
                 if not await self._write(untold, key, item, caches):
                     return None
                 continue
-            view = await self._view(key, self._progress.known(item), vm, pods, known)
-            plan = migration.decide_migration(view)
+            plan = await self._decide(self._view(self._progress.known(item), vm, pods, known))
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
             if (wait := self._progress.put_off(item, plan)) > 0:
@@ -139,8 +148,6 @@ class MigrationReconciler:
                 return None
             if any(isinstance(action, ClaimVM) for action in plan.actions):
                 break  # the others are decided when the cache shows the claim, or its end
-        if not waiting:
-            self._turns.forget(key)
         return again
 
     async def _is_foreign(self, key: str, caches: Caches) -> bool | None:
@@ -170,39 +177,65 @@ class MigrationReconciler:
                 await self._claim(action.claim, key, vm, caches)
         return Result()
 
-    async def _view(
+    def _view(
         self,
-        key: str,
         item: VirtualMachineMigration,
         vm: VirtualMachine | None,
         pods: tuple[Pod, ...],
         known: tuple[VirtualMachineMigration, ...],
     ) -> MigrationView:
         now = self._now()
-        if vm is None or not migration.wants_preflight(item, vm, pods):
+        if vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
             lost = item.metadata.annotations.get(names.SOURCE_NODE)
             back = lost is not None and self._nodes.get(f"/{lost}") is not None
             return MigrationView(item, vm, pods, now, node_back=back)
-        backoff = migration.backoff(known, vm.metadata.uid, now)
-        # Who may not know the nodes leaves all to the scheduler.
-        refused = await self._preflight(item, vm) if backoff is None and self._nodes.filled else None
-        if refused is None and backoff is None:
-            waits = self._turns.ask(key, migration.rank(item), vm.status.node_name or "")
-            refused = Refused(Reason.LIMIT, waits, for_good=False) if waits is not None else None
-        return MigrationView(item, vm, pods, now, preflight=refused, backoff=backoff)
+        return MigrationView(item, vm, pods, now, backoff=migration.backoff(known, vm.metadata.uid, now))
 
-    async def _preflight(self, item: VirtualMachineMigration, vm: VirtualMachine) -> Refused | None:
-        """Ask whether a node could hold the VM, ever and now."""
-        wanted = item.spec.target_node
-        if wanted is not None:
-            target = self._nodes.get(f"/{wanted}")
-            if (wrong := preflight.wrong_target(wanted, target)) is not None:
-                return wrong
-        return preflight.no_room(item, vm, self._nodes, await self._room.used_for(item), self._policy)
+    async def _decide(self, view: MigrationView) -> MigrationPlan:
+        """Answer what the decision asks for, until it is made."""
+        while isinstance(decision := migration.decide_migration(view), Ask):
+            view = msgspec.structs.replace(view, answers=await self._answer(decision, view))
+        return decision
+
+    async def _answer(self, ask: Ask, view: MigrationView) -> Answers:
+        item, vm = view.migration, view.vm
+        if vm is None:
+            raise AssertionError("only a VM can be claimed")
+        try:
+            wanted = preflight.demand(ask.claim, vm, self._policy)
+        except RatioError as error:
+            return Answers(refused=Refused(Reason.VM_NOT_RUNNING, str(error), for_good=True))
+        refused: Refused | None
+        match ask.question:
+            case Question.SLOT:
+                refused = self._wrong_target(wanted) or self._slots.ask(vm, item, wanted)
+                return Answers(slot=refused is None, refused=refused)
+            case Question.NODE if not self._nodes.filled:
+                return Answers(slot=True, node="")
+            case Question.NODE:
+                found = preflight.find_node(wanted, self._nodes, await self._room.used_for(item), self._policy)
+                if not isinstance(found, Refused):
+                    return Answers(slot=True, node=found)
+                if found.for_good:
+                    self._slots.give_back(vm)
+                else:
+                    self._slots.pass_over(vm, item, wanted, found)
+                return Answers(refused=found)
+
+    def _wrong_target(self, wanted: preflight.Demand) -> Refused | None:
+        """Tell without a slot what needs none. Who may not know the nodes leaves all to the scheduler."""
+        if wanted.node is None or not self._nodes.filled:
+            return None
+        return preflight.wrong_target(wanted.node, self._nodes.get(f"/{wanted.node}"))
+
+    def _node_changed(self, old: Node | None, new: Node | None) -> None:
+        """Look again at whom no node had room for, when one can hold more, or others, than before."""
+        if new is not None and (old is None or _offers(old) != _offers(new)):
+            self._slots.reconsider()
 
     async def _carry_out(
         self,
-        plan: migration.MigrationPlan,
+        plan: MigrationPlan,
         key: str,
         item: VirtualMachineMigration,
         vm: VirtualMachine | None,
@@ -251,20 +284,27 @@ class MigrationReconciler:
         return True
 
     async def _claim(self, claim: Claim | None, key: str, vm: VirtualMachine, caches: Caches) -> None:
-        version = await self._write_claim(key, vm, claim)
+        try:
+            version = await self._write_claim(key, vm, claim)
+        except errors.KubeError as error:
+            if claim is not None and error.outcome_unknown:
+                await self._keep_slot_if_claimed(claim, vm)
+            raise
         if version is None:
-            self._end_turn(key)
             return
         self._consistency.wrote(key, caches.vms, version)
-        if claim is None:
-            self._end_turn(key)
-        else:
+        if claim is not None:
             _log.debug("VM claimed", migration=claim.name, source=claim.source_node, rollback=claim.rollback)
-            self._turns.claimed(key, claim.source_node)
+            self._slots.claimed(vm, version)
 
-    def _end_turn(self, key: str) -> None:
-        for other in self._turns.ended(key):
-            self._wake(other, "a slot is free")
+    async def _keep_slot_if_claimed(self, claim: Claim, vm: VirtualMachine) -> None:
+        """Look whether a claim was written of which nobody said so: then its slot must not go to another VM."""
+        try:
+            found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
+        except errors.KubeError:
+            return  # the cache will show it
+        if found.status.migration is not None and found.status.migration.uid == claim.uid:
+            self._slots.claimed(vm, found.metadata.resource_version)
 
     async def _prune(
         self, key: str, vm: VirtualMachine | None, known: tuple[VirtualMachineMigration, ...]
@@ -292,3 +332,8 @@ class MigrationReconciler:
         except errors.NotFoundError:
             return None
         return vm.metadata.uid
+
+
+def _offers(node: Node) -> tuple[object, ...]:
+    """Return what decides who may land on a node."""
+    return node.metadata.labels, node.spec, node.status.allocatable

@@ -23,7 +23,7 @@ import msgspec
 from controller.domain.objects import Pod, VirtualMachine
 from controller.kube import codec
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.reconcilers.turns import Limits
+from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 HERE: Final = Path(__file__).parent

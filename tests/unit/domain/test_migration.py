@@ -56,8 +56,11 @@ def on_node_1(**state: Any) -> VirtualMachine:
 def decide(
     item: VirtualMachineMigration, machine: VirtualMachine | None, *pods: Pod, **more: Any
 ) -> migration.MigrationPlan:
-    """Decide now."""
-    return migration.decide_migration(MigrationView(item, machine, pods, more.pop("now", NOW), **more))
+    """Decide now, with every answer that is asked for a yes."""
+    answers = migration.Answers(slot=True, node="kwok-node-2")
+    plan = migration.decide_migration(MigrationView(item, machine, pods, more.pop("now", NOW), answers, **more))
+    assert isinstance(plan, migration.MigrationPlan)
+    return plan
 
 
 def written(plan: migration.MigrationPlan) -> MigrationStatus:

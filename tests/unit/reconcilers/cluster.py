@@ -32,8 +32,8 @@ from controller.kube import errors
 from controller.kube.client import Page
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.reconcilers.migration import MigrationReconciler
+from controller.reconcilers.slots import Limits
 from controller.reconcilers.sources import Caches, feed, feed_migrations
-from controller.reconcilers.turns import Limits, Turns
 from controller.reconcilers.vm import VMReconciler
 
 T = TypeVar("T")
@@ -439,7 +439,7 @@ class Process:
             {None: self.caches},
             self.nodes,
             POLICY,
-            Turns(limits or Limits()),
+            limits or Limits(),
             record=self._record,
             wake=lambda key, _: self.moving.setdefault(key),
             claim=self.reconciler.claim,

@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.engine.store import Store
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.reconcilers.turns import Limits
+from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, wave
 
 VMS = 40

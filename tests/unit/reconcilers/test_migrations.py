@@ -13,7 +13,7 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.status import parse_timestamp
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
-from controller.reconcilers.turns import Limits
+from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process, wave
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.domain.status import micro_timestamp
 from controller.kube.resources import MIGRATIONS
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
-from controller.reconcilers.turns import Limits
+from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process, wave
 
 CROWD = 40

@@ -12,7 +12,7 @@ from controller import app
 from controller.cli import flags
 from controller.domain.launcher import LauncherPolicy
 from controller.manager import Options
-from controller.reconcilers.turns import Limits
+from controller.reconcilers.slots import Limits
 from controller.telemetry.tls import Files
 
 

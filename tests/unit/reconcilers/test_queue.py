@@ -1,0 +1,150 @@
+"""The queue of migrations as a whole: slots that never stand idle, and what those that wait cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.domain import names
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.slots import Limits
+from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process, wave
+
+
+def occupy(cluster: Cluster, node: str, cpu: str, name: str = "filler") -> Document:
+    """Put a pod of nobody on a node."""
+    requests = {"requests": {"cpu": cpu}}
+    return cluster._add(
+        PODS.plural,
+        {
+            "metadata": {"name": name, "namespace": "other"},
+            "spec": {"nodeName": node, "containers": [{"resources": requests}]},
+            "status": {"phase": "Running"},
+        },
+    )
+
+
+async def look(process: Process, seconds: float = 0.0) -> None:
+    """Let the controller see everything and act, and the pods follow."""
+    process.deliver()
+    await process.step()
+    process.cluster.run_pods()
+    process.cluster.finish_deletions()
+    process.cluster.pass_time(seconds)
+
+
+async def test_those_without_room_stand_in_nobodys_way() -> None:
+    """A small VM goes at once, although six that do not fit are older."""
+    cluster, process = await wave(Limits(2, 2), 1, 7)
+    for number in range(6):
+        cluster.apply_vm(f"vm-{number}", cpu="0.40")
+    cluster.add_node("node-1")
+    occupy(cluster, "node-1", "30")
+    for _ in range(8):
+        await look(process)
+    assert cluster.migration("m-6")["phase"] == "Succeeded"
+    assert {cluster.migration(f"m-{number}")["phase"] for number in range(6)} == {"Pending"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ConflictError(409, "Conflict", "the object has been modified"),
+        errors.ForbiddenError(403, "Forbidden", "denied by a policy"),
+        errors.ServerError(500, "InternalError", "failed calling webhook"),
+    ],
+)
+async def test_a_claim_that_fails_gives_its_slot_back(error: errors.StatusError) -> None:
+    """Another VM goes, although the first may not come back for long."""
+    cluster, process = await wave(Limits(1, 1), 2, 2)
+    fault = Fault("patch", VIRTUAL_MACHINES.plural, error, commit=False)
+    cluster.faults.append(fault)
+    process.deliver()
+    with pytest.raises(type(error)):
+        await process.migrations.reconcile("default/vm-0")
+    await process.migrations.reconcile("default/vm-1")
+    assert "migration" in cluster.status("vm-1")
+
+
+async def test_a_claim_of_which_the_reply_was_lost_keeps_its_slot() -> None:
+    """It is there: no second VM may go."""
+    cluster, process = await wave(Limits(1, 1), 2, 2)
+    cluster.faults.append(Fault("patch", VIRTUAL_MACHINES.plural, errors.TransportError("reset")))
+    process.deliver()
+    with pytest.raises(errors.TransportError):
+        await process.migrations.reconcile("default/vm-0")
+    await process.migrations.reconcile("default/vm-1")
+    assert "migration" in cluster.status("vm-0")
+    assert "migration" not in cluster.status("vm-1")
+    await process.settle(rounds=100)
+    assert [cluster.migration(f"m-{number}")["phase"] for number in range(2)] == ["Succeeded", "Succeeded"]
+
+
+async def test_a_vm_that_leaves_the_class_while_it_moves_holds_no_slot() -> None:
+    """Nobody may serve the new one."""
+    cluster, process = await wave(Limits(1, 1), 2, 2)
+    process.deliver()
+    await process.migrations.reconcile("default/vm-0")
+    cluster.edit(VIRTUAL_MACHINES, "default/vm-0", labels={names.CONTROLLER_CLASS: "other"})
+    for _ in range(8):
+        await look(process, 1)
+    assert cluster.migration("m-1")["phase"] == "Succeeded"
+
+
+async def test_a_claim_without_a_name_is_released_and_its_slot_with_it() -> None:
+    """Somebody wrote it by hand."""
+    cluster, process = await wave(Limits(1, 1), 2, 2)
+    claim = {"sourceNode": "node-0", "sourceIncarnation": 0}
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-0", {**cluster.status("vm-0"), "migration": claim})
+    await process.settle(rounds=100)
+    assert [cluster.migration(f"m-{number}")["phase"] for number in range(2)] == ["Succeeded", "Succeeded"]
+
+
+async def test_no_pods_are_listed_while_no_slot_is_free() -> None:
+    """However many wait, and however long."""
+    cluster, process = await wave(Limits(2, 2), 2, 60)
+    cluster.unfit.add("node-1")
+    for _ in range(4):
+        await look(process)
+    cluster.requests.clear()
+    for _ in range(60):
+        await look(process, 2)
+    waiting = [cluster.migration(f"m-{number}")["phase"] for number in range(60)]
+    assert (waiting.count("Pending"), "list pods" in cluster.requests) == (58, False)
+
+
+async def test_pods_are_listed_at_most_every_five_seconds_however_many_have_no_room() -> None:
+    """Without limits, too."""
+    cluster, process = await wave(Limits(0, 0), 2, 60)
+    occupy(cluster, "node-1", "32")
+    cluster.requests.clear()
+    for _ in range(60):
+        await look(process, 1)
+    assert {cluster.migration(f"m-{number}")["phase"] for number in range(60)} == {"Pending"}
+    assert cluster.requests.count("list pods") <= 60 / 5 + 1
+
+
+async def test_a_node_that_opens_is_used_at_once() -> None:
+    """Nobody waits for a timer."""
+    cluster, process = await wave(Limits(), 2, 1)
+    occupy(cluster, "node-1", "32")
+    await look(process, 1)
+    assert cluster.migration("m-0")["phase"] == "Pending"
+    cluster.add_node("node-2")
+    process.deliver()
+    assert "default/vm-0" in process.moving
+    await process.step()
+    assert "migration" in cluster.status("vm-0")
+
+
+async def test_a_heartbeat_of_a_node_is_no_change() -> None:
+    """It says nothing new."""
+    cluster, process = await wave(Limits(), 2, 1)
+    occupy(cluster, "node-1", "32")
+    await look(process)
+    await look(process)
+    process.deliver()
+    process.moving.clear()
+    cluster.edit(NODES, "/node-1", annotations={"seen": "again"})
+    process.deliver()
+    assert process.moving == {}

@@ -1,0 +1,266 @@
+"""Migration slots: limits, ranks, who is passed over, and nothing that is held by what is gone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+import pytest
+
+from controller.domain.capacity import Amount
+from controller.domain.migration import Reason, Refused
+from controller.domain.objects import (
+    Claim,
+    MigrationSpec,
+    ObjectMeta,
+    VirtualMachine,
+    VirtualMachineMigration,
+    VMStatus,
+)
+from controller.domain.preflight import Demand
+from controller.reconcilers.slots import PROBE_PERIOD, Limits, MigrationSlots
+from tests.unit.clock import Clock
+
+NO_ROOM = Refused(Reason.NO_ROOM, "no node has room", for_good=False)
+_PRIORITIES: Final = MappingProxyType({0: "system-critical", 1: "user-triggered", 3: None})
+
+
+def vm(
+    name: str, node: str = "node-1", *, uid: str | None = None, version: int = 1, moves: bool = False
+) -> VirtualMachine:
+    """A VM on a node, claimed if it moves."""
+    claim = Claim(name="m", uid="m", source_node=node) if moves else None
+    metadata = ObjectMeta(name=name, namespace="default", uid=uid or name, resource_version=str(version))
+    return VirtualMachine(metadata, status=VMStatus(node_name=node, migration=claim))
+
+
+def move(of: str, *, age: int = 0, priority: int = 3, uid: str | None = None) -> VirtualMachineMigration:
+    """A migration of a VM; a smaller `age` is older."""
+    uid = uid or f"m-{of}"
+    metadata = ObjectMeta(name=uid, namespace="default", uid=uid, creation_timestamp=f"2026-01-15T10:00:{age:02}Z")
+    return VirtualMachineMigration(metadata, MigrationSpec(vm_name=of, priority=_PRIORITIES[priority]))
+
+
+def demand(node: str = "node-1", cpu: int = 1) -> Demand:
+    """Room for so many cores, away from a node."""
+    return Demand(Amount(Decimal(cpu), Decimal(0), 1), node, None, ())
+
+
+class Stand:
+    """Slots, and what was queued."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.clock = Clock()
+        self.woken: list[str] = []
+        self.slots = MigrationSlots(limits or Limits(), self.woken.append, self.clock)
+
+    def ask(self, name: str, node: str = "node-1", *, age: int = 0, priority: int = 3, cpu: int = 1) -> str | None:
+        """Ask as a VM's reconcile that stays open: what was granted is kept."""
+        why = self.slots.ask(vm(name, node), move(name, age=age, priority=priority), demand(node, cpu))
+        return why.message if why is not None else None
+
+    def claim(self, name: str, node: str = "node-1") -> None:
+        """Write a claim, and let the cache show it."""
+        self.slots.claimed(vm(name, node), "2")
+        self.slots.vm_changed(vm(name, node), vm(name, node, version=2, moves=True))
+
+    def end(self, name: str, node: str = "node-1") -> None:
+        """Let the cache show that a claim is gone."""
+        self.slots.vm_changed(vm(name, node, version=2, moves=True), vm(name, node, version=3))
+
+
+def test_a_free_slot_is_granted_at_once() -> None:
+    """Nobody else is there."""
+    assert Stand().ask("a") is None
+
+
+def test_a_slot_is_taken_when_it_is_granted() -> None:
+    """Others ask while the claim is still on its way."""
+    stand = Stand(Limits(cluster=1))
+    assert stand.ask("a") is None
+    assert stand.ask("b", "node-2") == "1 migrations are under way; at most 1 may be at once"
+    stand.claim("a")
+    stand.end("a")
+    assert stand.woken == ["default/b"]
+    assert stand.ask("b", "node-2") is None
+
+
+def test_claims_that_are_there_at_the_start_hold_their_slots() -> None:
+    """Five at once."""
+    stand = Stand()
+    stand.slots.observe(vm(f"vm-{number}", f"node-{number}", moves=True) for number in range(5))
+    assert stand.ask("a", "node-9") == "5 migrations are under way; at most 5 may be at once"
+
+
+def test_a_node_that_two_leave_makes_its_third_wait_but_no_other() -> None:
+    """The limit is the node's own."""
+    stand = Stand()
+    stand.slots.observe([vm("vm-1", moves=True), vm("vm-2", moves=True)])
+    assert stand.ask("a", priority=0) == "2 VMs are leaving node-1 already; at most 2 may at once"
+    assert stand.ask("b", "node-2", age=9) is None
+
+
+def test_the_next_slot_goes_to_the_better_rank() -> None:
+    """Priority first, then age."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("first")
+    stand.claim("first")
+    for name, age, priority in (("old", 1, 3), ("young", 2, 3), ("urgent", 3, 0)):
+        stand.ask(name, f"node-of-{name}", age=age, priority=priority)
+    stand.end("first")
+    assert stand.woken == ["default/urgent"]
+    assert stand.ask("old", "node-of-old", age=1) is not None
+    assert stand.ask("urgent", "node-of-urgent", age=3, priority=0) is None
+
+
+def test_the_best_rank_of_a_vms_migrations_counts() -> None:
+    """A second one, of less weight, does not cost it its place."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("first")
+    a = vm("a", "node-2")
+    stand.slots.ask(a, move("a", age=1, priority=0, uid="m1"), demand("node-2"))
+    stand.slots.ask(a, move("a", age=2, priority=3, uid="m2"), demand("node-2"))
+    stand.ask("b", "node-3", age=0, priority=1)
+    stand.slots.give_back(vm("first"))
+    assert stand.woken == ["default/a"]
+
+
+def test_zero_means_no_limit() -> None:
+    """Storms may be rehearsed without."""
+    stand = Stand(Limits(cluster=0, outbound=0))
+    assert [stand.ask(f"vm-{number}") for number in range(100)] == [None] * 100
+
+
+def test_a_migration_that_did_not_ask_is_not_in_line() -> None:
+    """Cancelled, failed, or backing off."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("first")
+    stand.ask("gone", age=0, priority=0)
+    with stand.slots.visit(vm("gone")):
+        pass
+    stand.slots.give_back(vm("first"))
+    assert stand.woken == []
+    assert stand.ask("b", age=9) is None
+
+
+def test_a_slot_that_was_not_used_is_given_back_at_the_end_of_the_reconcile() -> None:
+    """However it ends."""
+    stand = Stand(Limits(cluster=1))
+
+    def reconcile() -> None:
+        with stand.slots.visit(vm("a")):
+            assert stand.ask("a") is None
+            stand.ask("b")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        reconcile()
+    assert stand.woken == ["default/b"]
+
+
+def test_a_slot_that_is_granted_while_a_reconcile_ends_is_kept_for_the_next() -> None:
+    """The key is queued again."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("first")
+    with stand.slots.visit(vm("a")):
+        assert stand.ask("a") is not None
+        stand.slots.give_back(vm("first"))
+    assert stand.ask("b", priority=0) is not None
+    with stand.slots.visit(vm("a")):
+        assert stand.ask("a") is None
+
+
+def test_who_has_no_room_is_passed_over_and_keeps_its_rank() -> None:
+    """A younger one goes meanwhile; the older one goes first once something has changed."""
+    stand = Stand(Limits(cluster=1))
+    big, big_move = vm("big"), move("big", age=0)
+    assert stand.ask("big", age=0, cpu=9) is None
+    stand.slots.pass_over(big, big_move, demand(cpu=9), NO_ROOM)
+    assert stand.ask("big", age=0, cpu=9) == "no node has room"
+    assert stand.ask("small", age=5) is None
+    assert stand.ask("other", age=6) is not None
+    stand.claim("small")
+    stand.end("small")
+    assert stand.woken == ["default/big"]
+
+
+def test_who_asks_for_the_same_is_passed_over_too() -> None:
+    """The answer would be the same."""
+    stand = Stand()
+    stand.ask("a")
+    stand.slots.pass_over(vm("a"), move("a"), demand(), NO_ROOM)
+    assert [stand.ask("b"), stand.ask("c", "node-2")] == ["no node has room", None]
+
+
+def test_every_five_seconds_one_of_those_passed_over_is_looked_at_again() -> None:
+    """The one that waits longest, by turns."""
+    stand = Stand()
+    for cpu, name in enumerate(("a", "b", "c"), 1):
+        stand.ask(name, cpu=cpu)
+        stand.slots.pass_over(vm(name), move(name), demand(cpu=cpu), NO_ROOM)
+    looked_at = []
+    for second in range(1, 17):
+        stand.clock.now = float(second)
+        for cpu, name in enumerate(("a", "b", "c"), 1):
+            if stand.ask(name, cpu=cpu) is None:
+                looked_at.append((second, name))
+                stand.slots.pass_over(vm(name), move(name), demand(cpu=cpu), NO_ROOM)
+    period = int(PROBE_PERIOD)
+    assert [second for second, _ in looked_at] == [period, 2 * period, 3 * period]
+    assert [name for _, name in looked_at] == ["a", "b", "c"]
+
+
+def test_a_vm_that_leaves_gives_everything_back() -> None:
+    """Deleted, or another class's by now."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("a")
+    stand.claim("a")
+    stand.ask("b")
+    stand.slots.vm_changed(vm("a", version=2, moves=True), None)
+    assert stand.woken == ["default/b"]
+    stand.slots.vm_changed(vm("b"), None)
+    assert stand.ask("c") is None
+
+
+def test_a_namesake_neither_holds_nor_inherits_anything() -> None:
+    """One list shows the old VM gone and the new one there."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("a")
+    stand.claim("a")
+    stand.ask("b")
+    stand.slots.vm_changed(vm("a", version=2, moves=True), vm("a", uid="another", version=9))
+    assert stand.woken == ["default/b"]
+
+
+def test_a_claim_of_a_vm_that_is_gone_by_now_takes_no_slot() -> None:
+    """The reply to the claim came after the deletion."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("a")
+    stand.slots.vm_changed(vm("a"), None)
+    stand.slots.claimed(vm("a"), "2")
+    assert stand.ask("b") is None
+
+
+def test_the_cache_from_before_a_claim_does_not_end_it() -> None:
+    """It is late."""
+    stand = Stand(Limits(cluster=1))
+    stand.ask("a")
+    stand.slots.claimed(vm("a"), "5")
+    stand.slots.vm_changed(vm("a", version=3), vm("a", version=4))
+    assert stand.ask("b") is not None
+    stand.slots.vm_changed(vm("a", version=4), vm("a", version=6))  # claimed at 5, and released at 6
+    assert stand.woken == ["default/b"]
+
+
+def test_what_is_remembered_ends_with_those_who_wait() -> None:
+    """Nothing is left when everybody is gone."""
+    stand = Stand()
+    for number in range(20):
+        name, node = f"vm-{number}", f"node-{number % 3}"
+        if stand.ask(name, node, cpu=number % 4) is None:
+            stand.slots.pass_over(vm(name, node), move(name), demand(node, number % 4), NO_ROOM)
+    for number in range(20):
+        stand.slots.vm_changed(vm(f"vm-{number}", f"node-{number % 3}"), None)
+    left = {name: value for name, value in vars(stand.slots).items() if isinstance(value, dict | list) and value}
+    assert left == {}
