@@ -20,6 +20,8 @@ from controller.operations import vms
 FAKE_ANNOTATION: Final = FAKE_TAINT.key
 """KWOK keeps the nodes that have this annotation; its taint has the same key."""
 _FAKE: Final = "fake"
+FAKE_NODE_TAINT: Final = Taint(key=FAKE_TAINT.key, value=_FAKE, effect="NoSchedule")
+"""What every fake node is tainted with."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -37,7 +39,7 @@ class NodeWish:
     @property
     def all_taints(self) -> tuple[Taint, ...]:
         """Every taint it is made with."""
-        return (Taint(key=FAKE_ANNOTATION, value=_FAKE, effect="NoSchedule"), *self.taints)
+        return (FAKE_NODE_TAINT, *self.taints)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from controller.domain.ratio import CPU_MAX, MEMORY_MAX
 from controller.scenario import chance, values
 from controller.scenario.distributions import Distribution, plain
 from controller.scenario.document import Fields, Notes, Spot, UnusableError, attempt, compose
-from controller.scenario.fleet import NodeWish, VMWish
+from controller.scenario.fleet import FAKE_NODE_TAINT, NodeWish, VMWish
 from controller.scenario.profiles import Curve, Part, Profile
 from controller.scenario.scenario import NodeGroup, Scenario, VMGroup
 from controller.scenario.shapes import distribution, profile
@@ -128,8 +128,20 @@ def _node_group(spot: Spot) -> NodeGroup:
 
 
 def _taints(spot: Spot) -> tuple[Taint, ...]:
-    items = spot.items("a list of taints", at_most=_MOST_TAINTS)
-    return tuple(taint for item in items if (taint := attempt(_taint, item)) is not None)
+    """Read taints, each pair of key and effect once, as the API server has it; what every fake node has is there."""
+    found: dict[tuple[str, str], Taint] = {}
+    places = {(FAKE_NODE_TAINT.key, FAKE_NODE_TAINT.effect): "every node of a scenario"}
+    for item in spot.items("a list of taints", at_most=_MOST_TAINTS):
+        taint = attempt(_taint, item)
+        if taint is None or taint == FAKE_NODE_TAINT:  # people copy it from KWOK's documentation
+            continue
+        pair = (taint.key, taint.effect)
+        if pair in places:
+            item.note(f"{':'.join(pair)} is in {places[pair]} already: each key and effect once")
+        else:
+            places[pair] = item.path
+            found[pair] = taint
+    return tuple(found.values())
 
 
 def _taint(spot: Spot) -> Taint:

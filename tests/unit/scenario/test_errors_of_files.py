@@ -82,6 +82,14 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
         (NODE + "labels: {type: x}", "s.yaml:6: nodes[0].labels.type: is a label that every node of a scenario has"),
         (NODE + "taints: [{key: a}]", "s.yaml:6: nodes[0].taints[0].effect: is required"),
         (NODE + "taints: [{key: a, effect: No}]", "s.yaml:6: nodes[0].taints[0].effect: want one of NoSchedule, "),
+        (
+            NODE + "taints:\n    - {key: a, value: x, effect: NoSchedule}\n    - {key: a, effect: NoSchedule}",
+            "s.yaml:8: nodes[0].taints[1]: a:NoSchedule is in nodes[0].taints[0] already: each key and effect once",
+        ),
+        (
+            NODE + "taints: [{key: kwok.x-k8s.io/node, value: real, effect: NoSchedule}]",
+            "s.yaml:6: nodes[0].taints[0]: kwok.x-k8s.io/node:NoSchedule is in every node of a scenario already",
+        ),
         (NODE + "\n  - {name: n}", "s.yaml:7: nodes[1]: n is in nodes[0] already: names must be unique"),
         (HEAD + f"nodes: [{{name: {'n' * 62}, count: 9}}]", "s.yaml:4: nodes[0].name: "),
         # VMs

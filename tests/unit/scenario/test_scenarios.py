@@ -64,6 +64,19 @@ def test_every_field_of_a_node_is_taken() -> None:
     assert node == NodeWish("n", "64", "1Ti", 250, {"zone": "a", "tier": ""}, taints)
 
 
+def test_a_taint_that_every_fake_node_has_may_be_written(tmp_path: Path) -> None:
+    """It is in KWOK's documentation; the API server takes each key and effect once."""
+    copied = "{key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule}"
+    others = "{key: kwok.x-k8s.io/node, value: fake, effect: NoExecute}, {key: a, effect: NoSchedule}"
+    [node] = read(f"nodes: [{{name: n, taints: [{copied}, {others}, {copied}]}}]", tmp_path).fleet.nodes
+    written = [(taint["key"], taint["effect"]) for taint in node_manifest(node, "demo")["spec"]["taints"]]
+    assert written == [
+        ("kwok.x-k8s.io/node", "NoSchedule"),
+        ("kwok.x-k8s.io/node", "NoExecute"),
+        ("a", "NoSchedule"),
+    ]
+
+
 def test_a_node_is_the_reference_node_unless_told_otherwise() -> None:
     """And fake: labelled, annotated and tainted so that nothing else lands on it."""
     [node] = read("nodes: [{name: n}]").fleet.nodes
