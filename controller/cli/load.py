@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Final
 
@@ -29,6 +30,7 @@ from controller.operations.text import one_line
 from controller.scenario import files
 from controller.scenario.errors import DocumentError, reasons
 from controller.scenario.loading import Outcome, Progress, load
+from controller.scenario.packing import pack_scenario
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
@@ -59,7 +61,7 @@ def run(kubeconfig: str | None, request: Request) -> None:
     if request.dry_run:
         console = session.console()
         console.print(preview.table(scenario), soft_wrap=False)
-        for line in preview.totals(scenario, speed):
+        for line in chain(preview.totals(scenario, speed), preview.fitting(pack_scenario(scenario))):
             console.print(line)
         raise typer.Exit(0)
 

@@ -16,7 +16,9 @@ from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
 from controller.domain.quantity import parse_quantity
 from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
+from controller.scenario.errors import SHOWN, listed
 from controller.scenario.fleet import VMWish
+from controller.scenario.packing import CPU_UNIT, Homeless, Packing, Size
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
 
@@ -64,8 +66,49 @@ def totals(scenario: Scenario, speed: float) -> Iterator[str]:
     )
     if scenario.changes:
         yield f"Plays at {speed:g}x."
-    if not requested.fits(room):
+
+
+def fitting(packing: Packing) -> Iterator[str]:
+    """Say whether the VMs find room, and what does not with its reason."""
+    if not packing.vms:
+        return
+    barred = listed(f"{count} {why}" for why, count in packing.barred.items())
+    if not packing.spaces:
+        yield f"No node takes these VMs: {barred or 'there is none here'}."
+    elif not packing.homeless:
+        yield "Every VM finds room."
+        return
+    else:
+        yield from _homeless(packing)
+        if barred:
+            yield f"Nodes that take no VM: {barred}."
+    if barred:
+        yield "The controller's --node-selector and --tolerations say where VMs may land; here their defaults count."
+
+
+def _homeless(packing: Packing) -> Iterator[str]:
+    lost = sum(len(group.names) for group in packing.homeless)
+    if packing.short:
         yield "The VMs request more than these nodes have: without others, some will not run."
+    how = "" if packing.certain else ", placed one by one, the largest first; another order may do better"
+    yield f"No room for {lost} of {packing.vms} VMs{how}:"
+    for group in packing.homeless[:SHOWN]:
+        many = f"{len(group.names)} of {group.of}, " if group.of > 1 else ""
+        size = f"{many}{'up to ' if len(group.names) > 1 else ''}{_size(group.largest)}"
+        yield f"  {group.group}: {size}; {_nearest(group)}"
+    if len(packing.homeless) > SHOWN:
+        yield f"  and {len(packing.homeless) - SHOWN} more groups"
+
+
+def _nearest(group: Homeless) -> str:
+    where = "no node has as much, the nearest is" if group.beyond else "most is left on"
+    name, size = group.nearest.name, group.nearest.size
+    return f"{where} {name}: {_size(size)}{'' if size.pods else ', but no pod'}"
+
+
+def _size(size: Size) -> str:
+    cpu, memory = _short(Decimal(size.cpu) / CPU_UNIT), _short(Decimal(size.memory) / _GIB)
+    return f"{cpu} CPUs and {memory} GiB"
 
 
 def span(names: Sequence[str]) -> str:

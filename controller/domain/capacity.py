@@ -137,12 +137,13 @@ def eligible(node: Node, policy: LauncherPolicy, placement: Placement) -> bool:
         and placement.node in (None, name)
         and placement.avoid != name
         and all(labels.get(key) == value for key, value in wanted.items())
-        and all(_tolerated(taint, policy) for taint in node.spec.taints if taint.effect in _REPELLING)
+        and not any(repels(taint, policy) for taint in node.spec.taints)
     )
 
 
-def _tolerated(taint: Taint, policy: LauncherPolicy) -> bool:
-    return any(
+def repels(taint: Taint, policy: LauncherPolicy) -> bool:
+    """Whether a taint keeps VMs' pods away."""
+    return taint.effect in _REPELLING and not any(
         toleration.key == taint.key
         and toleration.value in (None, taint.value)
         and toleration.effect in (None, taint.effect)

@@ -1,0 +1,281 @@
+"""Whether VMs find room on nodes: each is put on the first node that has room for it, the largest first.
+
+Guarantees: pure; only nodes that VMs may land on count, by the launcher pods' selector and tolerations, and each VM
+asks for what its pod will. That all find room is shown by a way to place them; the scheduler may choose another. That
+some do not is a proof where no node could hold them, all are alike, or all together ask for more than there is; else
+this order found no way. 10,000 VMs on 1,000 nodes take about half a second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from operator import ge
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import msgspec
+
+from controller.domain import capacity
+from controller.domain.capacity import Amount
+from controller.domain.launcher import LauncherPolicy
+from controller.domain.objects import Node
+from controller.scenario.fleet import node_manifest
+from controller.scenario.scenario import Scenario
+
+_Room: TypeAlias = tuple[int, int, int, int, int]
+"""CPU, memory and pods, and the share of the scarcer of the first two, and of both together."""
+_FAR: Final = 1 << 80
+_NO_ROOM: Final[_Room] = (-_FAR, -_FAR, -_FAR, -_FAR, -_FAR)
+_PARTS: Final = 1 << 20
+_DEFAULT: Final = LauncherPolicy()
+_NOTHING: Final[Mapping[str, Amount]] = MappingProxyType({})
+CPU_UNIT: Final = 1000
+"""Parts of a core that a pod asks for, and the scheduler counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a pod asks for, or a node has: millicores, bytes, pods."""
+
+    cpu: int
+    memory: int
+    pods: int = 1
+
+    @classmethod
+    def of(cls, amount: Amount) -> Size:
+        """Return an amount in whole units, rounded down."""
+        return cls(int(amount.cpu * CPU_UNIT), int(amount.memory), amount.pods)
+
+    def excess(self, room: Size) -> float:
+        """Return how many times it needs what is there of what is scarcest: above 1 it does not fit."""
+        pairs = ((self.cpu, room.cpu), (self.memory, room.memory), (self.pods, room.pods))
+        return max((need / has if has > 0 else float("inf")) if need else 0.0 for need, has in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A VM that needs a place, and the group it belongs to."""
+
+    group: str
+    name: str
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A node that VMs may land on, and what it has left."""
+
+    name: str
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Homeless:
+    """The VMs of a group that found no place, of how many, and the largest of them.
+
+    `beyond` says that no node could hold that one even before any of these VMs was placed. `nearest` is the node that
+    came closest to it: as it was then if so, else as it was left.
+    """
+
+    group: str
+    names: tuple[str, ...]
+    of: int
+    largest: Size
+    beyond: bool
+    nearest: Space
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What became of VMs on so many nodes that take them; `barred` counts the other nodes by the reason."""
+
+    vms: int
+    spaces: int
+    barred: Mapping[str, int]
+    homeless: tuple[Homeless, ...]
+    short: bool
+    """Whether all VMs together ask for more than all nodes have that take them."""
+    alike: bool
+    """Whether all ask for the same: their order is all the same, too."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether no order places those that found no place."""
+        return self.alike or all(group.beyond for group in self.homeless)
+
+
+def pack(demands: Sequence[Demand], spaces: Sequence[Space], barred: Mapping[str, int]) -> Packing:
+    """Place VMs on nodes, and say which found no place."""
+    sums = _sum(space.size for space in spaces)
+    wanted = _sum(demand.size for demand in demands)
+    alike: dict[Size, list[Demand]] = {}
+    for demand in demands:
+        alike.setdefault(demand.size, []).append(demand)
+    shelves = _Shelves([space.size for space in spaces])
+    left: list[Demand] = []
+    for size in sorted(alike, key=lambda size: (size.excess(sums), size.cpu, size.memory), reverse=True):
+        same = alike[size]
+        left += same[shelves.fill(size, len(same)) :]
+    remaining = [Space(space.name, size) for space, size in zip(spaces, shelves.left(), strict=True)]
+    counts = Counter(demand.group for demand in demands)
+    return Packing(
+        vms=len(demands),
+        spaces=len(spaces),
+        barred=barred,
+        homeless=tuple(_homeless(left, counts, spaces, remaining)) if spaces else (),
+        short=wanted.excess(sums) > 1,
+        alike=len(alike) == 1,
+    )
+
+
+def pack_scenario(
+    scenario: Scenario,
+    *,
+    there: Iterable[Node] = (),
+    used: Mapping[str, Amount] = _NOTHING,
+    running: Collection[str] = (),
+    policy: LauncherPolicy = _DEFAULT,
+) -> Packing:
+    """Place the VMs of a scenario on its own nodes, and on those that are there already.
+
+    `used` is what pods hold of each node, among them those of the VMs that are `running` already.
+    """
+    nodes = list(there)
+    known = {node.metadata.name for node in nodes}
+    made = (node_manifest(wish, scenario.name) for wish in scenario.fleet.nodes if wish.name not in known)
+    nodes += [msgspec.convert(manifest, Node) for manifest in made]
+    demands = [
+        demand(group.name, vm.name, vm.cpu, vm.memory, policy)
+        for group in scenario.vm_groups
+        for vm in group.vms
+        if vm.name not in running
+    ]
+    return pack(demands, *spaces_of(nodes, used, policy))
+
+
+def spaces_of(
+    nodes: Iterable[Node], used: Mapping[str, Amount], policy: LauncherPolicy
+) -> tuple[list[Space], dict[str, int]]:
+    """Return the nodes that VMs may land on with what they have left, and count the others by the reason."""
+    spaces: list[Space] = []
+    barred: Counter[str] = Counter()
+    for node in nodes:
+        name = node.metadata.name
+        left = capacity.allocatable(node) - used.get(name, capacity.NOTHING)
+        if (why := _obstacle(node, policy)) is not None:
+            barred[why] += 1
+        elif left.unknown:
+            barred["with quantities that cannot be read"] += 1
+        else:
+            spaces.append(Space(name, Size.of(left)))
+    return spaces, dict(barred)
+
+
+def demand(group: str, name: str, cpu: str, memory: str, policy: LauncherPolicy) -> Demand:
+    """Return what the pod of a VM will ask for; `cpu` and `memory` are shares of the reference node."""
+    reference = policy.reference
+    amount = Amount(Decimal(cpu) * reference.cpu, Decimal(memory) * reference.memory, 1)
+    return Demand(group, name, Size.of(amount))
+
+
+def _obstacle(node: Node, policy: LauncherPolicy) -> str | None:
+    """Say why no VM may land on a node; None if one may."""
+    if node.spec.unschedulable:
+        return "cordoned"
+    labels = node.metadata.labels
+    if lacking := next(
+        (f"{key}={value}" for key, value in policy.node_selector.items() if labels.get(key) != value), None
+    ):
+        return f"without the label {lacking}"
+    taint = next((taint for taint in node.spec.taints if capacity.repels(taint, policy)), None)
+    if taint is None:
+        return None
+    return f"tainted {taint.key}{f'={taint.value}' if taint.value else ''}:{taint.effect}"
+
+
+def _homeless(
+    left: Sequence[Demand], counts: Mapping[str, int], empty: Sequence[Space], remaining: Sequence[Space]
+) -> Iterator[Homeless]:
+    groups: dict[str, list[Demand]] = {}
+    for demand in left:
+        groups.setdefault(demand.group, []).append(demand)
+    for group, lost in groups.items():
+        largest = lost[0].size  # they come by size
+        beyond = not any(largest.excess(space.size) <= 1 for space in empty)
+        among = empty if beyond else remaining
+        nearest = min(among, key=lambda space: largest.excess(space.size))
+        yield Homeless(group, tuple(demand.name for demand in lost), counts[group], largest, beyond, nearest)
+
+
+def _sum(sizes: Iterable[Size]) -> Size:
+    cpu = memory = pods = 0
+    for size in sizes:
+        cpu, memory, pods = cpu + size.cpu, memory + size.memory, pods + size.pods
+    return Size(cpu, memory, pods)
+
+
+class _Shelves:
+    """What nodes have left, as a tree of maxima: the first that may hold a size is found without looking at all.
+
+    Beside what is left of each resource it holds the shares of the scarcer one, and of both together: where one node
+    has the CPU and its neighbour the memory, the maxima of single resources say nothing.
+    """
+
+    def __init__(self, sizes: Sequence[Size]) -> None:
+        self._count = len(sizes)
+        self._most = (max([1, *(size.cpu for size in sizes)]), max([1, *(size.memory for size in sizes)]))
+        self._leaves = 1 << max(0, len(sizes) - 1).bit_length()
+        blank = [_NO_ROOM] * self._leaves
+        rooms = [self._room(size.cpu, size.memory, size.pods) for size in sizes]
+        self._tree = [*blank, *rooms, *blank[len(rooms) :]]
+        for at in range(self._leaves - 1, 0, -1):
+            self._raise(at)
+
+    def fill(self, size: Size, count: int) -> int:
+        """Place up to `count` of a size; return how many found a place."""
+        placed = 0
+        while placed < count and (at := self._first(size)) is not None:
+            cpu, memory, pods, _, _ = self._tree[at]
+            fitting = [count - placed, pods]
+            fitting += [has // need for need, has in ((size.cpu, cpu), (size.memory, memory)) if need]
+            taken = min(fitting)
+            self._tree[at] = self._room(cpu - taken * size.cpu, memory - taken * size.memory, pods - taken)
+            placed += taken
+            while at > 1:
+                at //= 2
+                self._raise(at)
+        return placed
+
+    def left(self) -> list[Size]:
+        """Return what each has left."""
+        return [Size(*room[:3]) for room in self._tree[self._leaves : self._leaves + self._count]]
+
+    def _first(self, size: Size) -> int | None:
+        # What is overspent is as good as nothing for who asks for nothing of it.
+        wanted = self._room(size.cpu or -_FAR, size.memory or -_FAR, 1)
+        waiting = [1]
+        while waiting:
+            at = waiting.pop()
+            room = self._tree[at]
+            if all(map(ge, room, wanted)):
+                if at >= self._leaves:
+                    return at
+                waiting += (2 * at + 1, 2 * at)
+        return None
+
+    def _room(self, cpu: int, memory: int, pods: int) -> _Room:
+        shares = (cpu * _PARTS // self._most[0], memory * _PARTS // self._most[1])
+        return cpu, memory, pods, min(shares), sum(shares)
+
+    def _raise(self, at: int) -> None:
+        first, second = self._tree[2 * at], self._tree[2 * at + 1]
+        self._tree[at] = (
+            max(first[0], second[0]),
+            max(first[1], second[1]),
+            max(first[2], second[2]),
+            max(first[3], second[3]),
+            max(first[4], second[4]),
+        )
