@@ -50,9 +50,10 @@ class ApiServer:
         """Change an object by a JSON merge patch."""
         self._request("PATCH", path, body, content_type="application/merge-patch+json")
 
-    def delete(self, path: str) -> None:
-        """Delete an object; one that is gone is fine."""
-        self._request("DELETE", path, accept=(http.HTTPStatus.NOT_FOUND,))
+    def delete(self, path: str, *, unchanged_since: str | None = None) -> None:
+        """Delete an object, or only its given resource version; one that is gone, or was changed since, is fine."""
+        body = {"preconditions": {"resourceVersion": unchanged_since}} if unchanged_since else None
+        self._request("DELETE", path, body, accept=(http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT))
 
     def _request(
         self,

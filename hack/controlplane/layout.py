@@ -55,6 +55,11 @@ class Layout:
         return self.home / ".kwok" / "clusters" / CLUSTER
 
     @property
+    def kwok_config(self) -> Path:
+        """How the components are started, and the stages that KWOK plays."""
+        return self.workdir / "kwok.yaml"
+
+    @property
     def pki(self) -> Path:
         """The certificate authority and the administrator's certificate."""
         return self.workdir / "pki"

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.controlplane import kwokctl, processes, record, sockets
+from hack.controlplane import kwok, kwokctl, processes, record, sockets
 from hack.controlplane.api import ApiServer
 from hack.controlplane.binaries import Sources, find_kubectl, obtain
 from hack.controlplane.errors import (
@@ -156,7 +156,7 @@ class ControlPlane:
             "kube-apiserver": known.ports.kube_apiserver,
             "kube-controller-manager": known.ports.kube_controller_manager,
             "kube-scheduler": known.ports.kube_scheduler,
-            "kwok-controller": known.ports.kwok_controller,
+            kwok.NAME: known.ports.kwok_controller,
         }
         return [ComponentStatus(name, pids.get(name), ports[name]) for name in kwokctl.COMPONENTS]
 
@@ -201,9 +201,17 @@ class ControlPlane:
             kwokctl.creating(obtained["kwokctl"], self._layout, kubectl) as creating,
         ):
             self._startup(known).finish_creation(creating)
+            self._play_our_stage()
+            self._startup(known).run()
         record.write(self._layout.record, known)
 
+    def _play_our_stage(self) -> None:
+        """Have KWOK's configuration complete, and end a KWOK that read it before: the next start is by ours."""
+        if kwok.append_stage(self._layout.kwok_config):
+            processes.kill_component(self._layout.workdir, kwok.NAME, timeout=_KILL_TIMEOUT)
+
     def _repair(self, known: record.Record) -> None:
+        self._play_our_stage()
         alive = processes.components(processes.running(), self._layout.workdir)
         if dead := [name for name in kwokctl.COMPONENTS if name not in alive]:
             self._report.say(f"starting again what does not run: {', '.join(dead)}")

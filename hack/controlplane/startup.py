@@ -7,13 +7,13 @@ an API server that is still starting. One that found its port taken is reported 
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hack.controlplane import api, kwokctl, processes
-from hack.controlplane.errors import CommandError, ComponentFailedError, NotReadyError, PortCollisionError
+from hack.controlplane import api, kwok, kwokctl, processes
+from hack.controlplane.errors import ApiError, CommandError, ComponentFailedError, NotReadyError, PortCollisionError
 from hack.controlplane.layout import Layout
 from hack.controlplane.ports import Ports
 from hack.controlplane.report import Reporter
@@ -67,7 +67,7 @@ class Startup:
         self._start_missing([name])
         self._wait_for(name, self._is_healthy, [name])
 
-    def _wait_for(self, what: str, holds: Callable[[str], bool], kept_running: Iterable[str]) -> None:
+    def _wait_for(self, what: str, holds: Callable[[str], bool], kept_running: Collection[str]) -> None:
         while not holds(what):
             self._sleep(what)
             self._start_missing(kept_running)
@@ -77,10 +77,12 @@ class Startup:
             raise NotReadyError(waiting_for, self.seconds, self.layout.logs)
         time.sleep(_POLL)
 
-    def _start_missing(self, names: Iterable[str]) -> None:
+    def _start_missing(self, names: Collection[str]) -> None:
         alive = processes.components(processes.running(), self.layout.workdir)
         for name in names:
             if name not in alive and not self._is_starting(name):
+                if name == kwok.NAME:
+                    self._release_leases([other for other in names if other != name])
                 self._start(name)
 
     def _is_starting(self, name: str) -> bool:
@@ -102,6 +104,18 @@ class Startup:
             raise CommandError("kwokctl create cluster", f"it did not lay out {name}")
         self._starts[name] += 1
         self._started[name] = kwokctl.start_component(component, self.layout)
+
+    def _release_leases(self, kept_running: Collection[str]) -> None:
+        """Let the KWOK that is to start have the nodes of the one that ended at once."""
+        holder = kwok.identity(self.layout.log(kwok.NAME))
+        if holder is None:
+            return
+        self._wait_for("kube-apiserver", self._is_healthy, kept_running)
+        try:
+            with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
+                kwok.release_leases(server, holder)
+        except ApiError as error:
+            self.report.warn(f"{error}; nodes are not ready until their Leases expire, in some minutes")
 
     def _is_admitting(self, _: str) -> bool:
         with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
