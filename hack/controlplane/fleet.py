@@ -1,4 +1,7 @@
-"""Brings the fake nodes of a running plane to the wanted number and size, and waits until pods can land there."""
+"""Brings the fake nodes of a running plane to the wanted number and size, and waits until pods can land there.
+
+Nodes that somebody else made, of whatever name and capacity, fake or not, are neither touched nor waited for.
+"""
 
 import time
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from hack.controlplane.nodes import (
     FAKE_ANNOTATION,
     NodeCapacity,
     capacity_of,
+    has_our_name,
     is_schedulable,
     node_manifest,
     plan_nodes,
@@ -31,10 +35,13 @@ class Fleet:
 
     def converge(self, count: int, capacity: NodeCapacity, *, seconds: float) -> None:
         """Have exactly `kwok-node-1 … count`, all of them Ready, within the given time."""
-        existing = {name: size for name, (size, _) in self._observe().items()}
-        plan = plan_nodes(existing, count, capacity)
+        nodes, taken = self._observe()
+        plan = plan_nodes({name: size for name, (size, _) in nodes.items()}, count, capacity)
         for name in plan.create:
-            self.server.post(_NODES, node_manifest(name, capacity))
+            if name in taken:
+                self.report.warn(f"node {name} is there and is no fake one: it is left alone")
+            else:
+                self.server.post(_NODES, node_manifest(name, capacity))
         for name in plan.resize:
             self.server.patch(f"{_NODES}/{name}/status", {"status": status_of(capacity)})
         for name in plan.delete:
@@ -44,7 +51,7 @@ class Fleet:
     def _wait(self, leaving: set[str], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
-            nodes = self._observe()
+            nodes, _ = self._observe()
             unready = sorted(name for name, (_, ready) in nodes.items() if not ready or name in leaving)
             if not unready:
                 return
@@ -52,10 +59,12 @@ class Fleet:
                 raise NotReadyError(f"nodes {', '.join(unready[:5])}", seconds, self.logs)
             time.sleep(_POLL)
 
-    def _observe(self) -> dict[str, tuple[NodeCapacity, bool]]:
-        nodes = self.server.get(_NODES)["items"]
-        return {
+    def _observe(self) -> tuple[dict[str, tuple[NodeCapacity, bool]], set[str]]:
+        """Return our nodes, and those names of ours that somebody else took for nodes that are not fake."""
+        named = [node for node in self.server.get(_NODES)["items"] if has_our_name(node["metadata"]["name"])]
+        ours = {
             node["metadata"]["name"]: (capacity_of(node), is_schedulable(node))
-            for node in nodes
+            for node in named
             if FAKE_ANNOTATION in node["metadata"].get("annotations", {})
         }
+        return ours, {node["metadata"]["name"] for node in named} - ours.keys()

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.domain.quantity import QuantityError, parse_quantity
 from hack.controlplane.errors import InvalidSettingError
 
 _PREFIX = "kwok-node-"
 _NAME = re.compile(rf"^{_PREFIX}([1-9]\d*)$")
-
-_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|[MGTPE]i?)?")
 
 FAKE_ANNOTATION = "kwok.x-k8s.io/node"
 
@@ -30,14 +29,33 @@ class NodeCapacity:
         """Return it as a Kubernetes resource list."""
         return {"cpu": self.cpu, "memory": self.memory, "pods": str(self.pods)}
 
+    def same_as(self, other: "NodeCapacity") -> bool:
+        """Tell whether both are worth the same: the API server may write `1.5Gi` as `1536Mi`."""
+        theirs = other.resources()
+        return all(_same(quantity, theirs[name]) for name, quantity in self.resources().items())
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return parse_quantity(one) == parse_quantity(other)
+    except QuantityError:
+        return one == other
+
 
 def check_capacity(capacity: NodeCapacity) -> None:
     """Refuse what the API server would refuse later, in words of its own."""
     for setting, quantity in (("node CPU", capacity.cpu), ("node memory", capacity.memory)):
-        if not _QUANTITY.fullmatch(quantity):
+        if not _is_amount(quantity):
             raise InvalidSettingError(setting, f"{quantity!r} is no Kubernetes quantity, such as 32 or 256Gi")
     if capacity.pods < 1:
         raise InvalidSettingError("node pods", "a node holds at least one pod")
+
+
+def _is_amount(quantity: str) -> bool:
+    try:
+        return parse_quantity(quantity) >= 0
+    except QuantityError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +73,24 @@ def plan_nodes(existing: Mapping[str, NodeCapacity], count: int, capacity: NodeC
     numbers = {int(match[1]) for name in existing if (match := _NAME.match(name))}
     return NodePlan(
         create=tuple(name for name in wanted if name not in existing),
-        resize=tuple(name for name in wanted if existing.get(name, capacity) != capacity),
+        resize=tuple(name for name in wanted if not existing.get(name, capacity).same_as(capacity)),
         delete=tuple(f"{_PREFIX}{number}" for number in sorted(numbers, reverse=True) if number > count),
     )
 
 
+def has_our_name(name: str) -> bool:
+    """Tell whether a name is one that we give."""
+    return _NAME.match(name) is not None
+
+
 def capacity_of(node: Mapping[str, Any]) -> NodeCapacity:
-    """Read the capacity of a node object."""
+    """Read the capacity of a node object, whoever wrote it; what is absent or no quantity is like no other."""
     resources = node.get("status", {}).get("capacity", {})
-    return NodeCapacity(
-        cpu=resources.get("cpu", ""), memory=resources.get("memory", ""), pods=int(resources.get("pods", "0"))
-    )
+    try:
+        pods = int(parse_quantity(resources.get("pods")))
+    except QuantityError:
+        pods = 0
+    return NodeCapacity(cpu=resources.get("cpu", ""), memory=resources.get("memory", ""), pods=pods)
 
 
 def is_schedulable(node: Mapping[str, Any]) -> bool:

@@ -151,6 +151,20 @@ def test_nodes_take_another_size_on_a_running_plane(plane: ControlPlane, directo
     assert allocatable == {"cpu": "4", "memory": "8Gi", "pods": "20"}
 
 
+def test_up_lives_beside_a_node_that_somebody_else_made(plane: ControlPlane) -> None:
+    """KWOK gives one that states no capacity a million pods, written as 1M."""
+    before = nodes(plane)
+    mine = {"name": "mine", "annotations": {"kwok.x-k8s.io/node": "fake"}, "labels": {"type": "kwok"}}
+    kubectl(plane, "create", "--filename=-", manifest={"apiVersion": "v1", "kind": "Node", "metadata": mine})
+    try:
+        assert "condition met" in kubectl(plane, "wait", "node/mine", "--for=condition=Ready", "--timeout=20s")
+        assert kubectl(plane, "get", "node", "mine", "--output=jsonpath={.status.capacity.pods}") == "1M"
+        plane.up()
+        assert set(before) < set(nodes(plane))
+    finally:
+        kubectl(plane, "delete", "node", "mine")
+
+
 def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -> None:
     """Two checkouts on one machine share no port, no process and no object."""
     ports = [{socket.port for socket in each.listening_sockets()} for each in (plane, other)]

@@ -88,6 +88,28 @@ def test_manifest_states_the_capacity() -> None:
     assert capacity_of(node_manifest("kwok-node-1", capacity)) == capacity
 
 
+@pytest.mark.parametrize(
+    ("capacity", "pods"),
+    [
+        ({"cpu": "1k", "memory": "1Ti", "pods": "1M"}, 1_000_000),
+        ({"cpu": "1k", "memory": "1Ti"}, 0),
+        ({"pods": "some"}, 0),
+        ({"pods": "1e3"}, 1000),
+        ({}, 0),
+    ],
+)
+def test_a_node_of_any_capacity_can_be_looked_at(capacity: dict[str, str], pods: int) -> None:
+    """KWOK gives a node that states none a million pods."""
+    assert capacity_of({"status": {"capacity": capacity}}).pods == pods
+    assert capacity_of({"metadata": {}}) == NodeCapacity("", "", 0)
+
+
+def test_a_capacity_that_is_only_written_differently_needs_no_change() -> None:
+    """The API server has a form of its own."""
+    existing = {"kwok-node-1": NodeCapacity(cpu="1k", memory="1536Mi", pods=110)}
+    assert plan_nodes(existing, 1, NodeCapacity(cpu="1000", memory="1.5Gi")).resize == ()
+
+
 def observed(*, ready: str, taint: str) -> dict[str, object]:
     """Return what the API server tells about a node."""
     return {
@@ -111,7 +133,7 @@ def test_ready_node_with_a_startup_taint_is_not_schedulable_yet() -> None:
     assert not is_schedulable(observed(ready="True", taint="node.kubernetes.io/not-ready"))
 
 
-@pytest.mark.parametrize("quantity", ["32", "0.5", "500m", "1k", "4G", "16Gi", "1Ti"])
+@pytest.mark.parametrize("quantity", ["32", "0.5", "500m", "1k", "4G", "16Gi", "1Ti", "256e9"])
 def test_quantities_are_accepted(quantity: str) -> None:
     """Every way to write one that makes sense for a node."""
     check_capacity(NodeCapacity(cpu=quantity, memory=quantity))
