@@ -18,7 +18,7 @@ from rich.table import Table
 from hack import signals
 from hack.controlplane.binaries import Sources, obtain
 from hack.controlplane.download import GITHUB_BASE, KUBERNETES_BASE, Bases
-from hack.controlplane.errors import ControlPlaneError, InvalidSettingError
+from hack.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
 from hack.controlplane.nodes import NodeCapacity
 from hack.controlplane.plane import ControlPlane, default_sources
 from hack.controlplane.report import default_reporter
@@ -84,7 +84,8 @@ def _failures_explained() -> Iterator[None]:
         _explain(str(error), error.hint)
         raise typer.Exit(1) from None
     except OSError as error:
-        _explain(str(error), "check the permissions of that path and the free space of its disk")
+        hint = "check the permissions of that path and the free space of its disk"
+        _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)

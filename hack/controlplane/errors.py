@@ -10,6 +10,15 @@ from pathlib import Path
 
 from hack.controlplane.versions import Version
 
+FREE_SPACE = "free space on that disk, or name directories on another one (--dir, --cache-dir), then run this again"
+
+_FULL = ("no space left on", "disk quota exceeded")
+
+
+def says_full(text: str) -> bool:
+    """Tell whether a program's words say that a disk is full."""
+    return any(words in text.lower() for words in _FULL)
+
 
 class ControlPlaneError(Exception):
     """The root: catch it to handle every expected failure."""
@@ -22,7 +31,7 @@ class ControlPlaneError(Exception):
     @property
     def hint(self) -> str:
         """What a person does next."""
-        return self._hint()
+        return FREE_SPACE if says_full(self.message) else self._hint()
 
     def __str__(self) -> str:
         return self.message
@@ -193,6 +202,23 @@ class ComponentFailedError(ControlPlaneError):
 
     def _hint(self) -> str:
         return "correct what the log names (a component argument, perhaps), then run `up` again"
+
+
+@dataclass(eq=False)
+class FullDiskError(ControlPlaneError):
+    """A component cannot write. Sizes are in bytes."""
+
+    component: str
+    directory: Path
+    free: int
+    size: int
+
+    def _message(self) -> str:
+        sizes = f"{self.free / 2**20:.0f} of {self.size / 2**20:.0f} MiB are free, a control plane takes 200 and more"
+        return f"no space left on the disk of {self.directory} for {self.component} ({sizes})"
+
+    def _hint(self) -> str:
+        return FREE_SPACE
 
 
 @dataclass(eq=False)

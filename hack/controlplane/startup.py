@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hack.controlplane import api, kwok, kwokctl, processes
+from hack.controlplane import api, disk, kwok, kwokctl, processes
 from hack.controlplane.errors import ApiError, CommandError, ComponentFailedError, NotReadyError, PortCollisionError
 from hack.controlplane.layout import Layout
 from hack.controlplane.ports import Ports
@@ -74,6 +74,7 @@ class Startup:
 
     def _sleep(self, waiting_for: str) -> None:
         if time.monotonic() > self.deadline:
+            self._check_disk(waiting_for)
             raise NotReadyError(waiting_for, self.seconds, self.layout.logs)
         time.sleep(_POLL)
 
@@ -96,6 +97,7 @@ class Startup:
             end = tail(log)
             if "address already in use" in end:
                 raise PortCollisionError(name)
+            self._check_disk(name)
             if self._starts[name] > _RESTARTS:
                 raise ComponentFailedError(name, log, end)
             self.report.warn(f"{name} has ended, starting it again")
@@ -116,6 +118,10 @@ class Startup:
                 kwok.release_leases(server, holder)
         except ApiError as error:
             self.report.warn(f"{error}; nodes are not ready until their Leases expire, in some minutes")
+
+    def _check_disk(self, name: str) -> None:
+        if (full := disk.full_disk(name, self.layout.log(name), self.layout.workdir)) is not None:
+            raise full
 
     def _is_admitting(self, _: str) -> bool:
         with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:

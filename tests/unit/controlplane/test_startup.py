@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane import kwokctl, processes
-from hack.controlplane.errors import ComponentFailedError, NotReadyError, PortCollisionError
+from hack.controlplane.errors import ComponentFailedError, FullDiskError, NotReadyError, PortCollisionError
 from hack.controlplane.kwokctl import Component
 from hack.controlplane.layout import Layout
 from hack.controlplane.ports import Ports
@@ -63,6 +63,18 @@ def test_taken_port_is_told_from_other_failures(layout: Layout, report: Recordin
 
     with pytest.raises(PortCollisionError, match="etcd"):
         startup(layout, report).run_one("etcd")
+
+
+def test_full_disk_is_named_although_a_long_stack_follows(layout: Layout, report: RecordingReporter) -> None:
+    """At once: another start would not help."""
+    reason = "write /data/member/wal/0.tmp: no space left on device"
+    lay_out_etcd(layout, f"echo {reason}; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo main.go:$i; done; exit 1")
+
+    with pytest.raises(FullDiskError, match=r"no space left on the disk of .* for etcd") as failed:
+        startup(layout, report).run_one("etcd")
+
+    assert report.warned == []
+    assert "free space" in failed.value.hint
 
 
 def test_component_that_stays_unhealthy_is_given_up(layout: Layout, report: RecordingReporter) -> None:
