@@ -308,12 +308,23 @@ class _Move:
         claim = self.vm.status.migration if self.vm is not None else None
         mine = claim is not None and claim.uid == self.migration.metadata.uid
         if self.migration.finished:
-            return MigrationPlan((ClaimVM(None),)) if mine else MigrationPlan()
+            noted = self._note_generation()
+            return MigrationPlan((*noted, ClaimVM(None))) if mine else MigrationPlan(noted)
         if self.vm is not None and self.migration.vm_uid not in (None, self.vm.metadata.uid):
             return self._renewed(self.vm)
         if self.migration.spec.record_of is not None:
             return self._tell()
         return self._carry_on(claim, mine=mine)
+
+    def _note_generation(self) -> tuple[WriteMigration, ...]:
+        """Tell of what has ended that a later edit of its spec was seen, or whoever asks would wait for that.
+
+        A status without any generation is an older release's, which nobody takes for stale.
+        """
+        newest = self.migration.metadata.generation
+        if (self.before.observed_generation or newest) == newest:
+            return ()
+        return (WriteMigration(msgspec.structs.replace(self.before, observed_generation=newest)),)
 
     def _carry_on(self, claim: Claim | None, *, mine: bool) -> MigrationPlan | Ask:
         if self.vm is not None and claim is not None and mine:
@@ -543,7 +554,12 @@ class _Move:
             reason=reason,
             message=wanted.message or "",
         )
-        complete = msgspec.structs.replace(wanted, vm_uid=self._vm_uid(), conditions=(condition,))
+        complete = msgspec.structs.replace(
+            wanted,
+            observed_generation=self.migration.metadata.generation or None,
+            vm_uid=self._vm_uid(),
+            conditions=(condition,),
+        )
         return MigrationPlan((WriteMigration(complete),) if complete != self.before else ())
 
     def _vm_uid(self) -> str | None:

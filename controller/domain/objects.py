@@ -248,6 +248,7 @@ class MigrationStatus(Value, frozen=True):
     """How a migration goes. `vm_uid`: the VM that it is about, which another of the same name is not."""
 
     phase: str = "Pending"
+    observed_generation: int | None = None
     vm_uid: str | None = msgspec.field(default=None, name="vmUID")
     phase_transition_timestamps: tuple[PhaseTime, ...] = ()
     source_node: str | None = None

@@ -246,7 +246,7 @@ def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubec
         "new": "Pending",
     }
     assert kubectl.json("get", "pod", vms["runs"]["podName"])["metadata"]["uid"] == vms["runs"]["podUID"]
-    assert kubectl.json("get", "vmm", "move")["status"] == {"phase": "Pending"}
+    assert kubectl.json("get", "vmm", "move")["status"] == {"phase": "Pending", "conditions": []}
     with acting(plane, tmp_path):
         # What changed moments before a controller went waits 20 s for its successor: a create might be on its way.
         kubectl("wait", "vmm/move", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=40s")

@@ -185,7 +185,7 @@ def test_kubectl_explain_knows_the_field(kubectl: Kubectl, path: str) -> None:
 
 def test_a_new_migration_is_pending_without_any_write(kubectl: Kubectl) -> None:
     """The answer to the create itself has the phase, so `status["phase"]` never fails."""
-    assert create(kubectl, {"vmName": "vm-1"})["status"] == {"phase": "Pending"}
+    assert create(kubectl, {"vmName": "vm-1"})["status"] == {"phase": "Pending", "conditions": []}
 
 
 def test_defaults_are_written_into_the_spec(kubectl: Kubectl) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.kube.resources import VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 
@@ -66,3 +66,45 @@ async def test_no_fresh_status_says_that_a_vm_is_up_that_is_being_stopped(
     cluster.finish_deletions()
     await process.settle()
     assert (cluster.status()["phase"], is_fresh(cluster)) == ("Stopped", True)
+
+
+def told_of(cluster: Cluster, name: str = "m-1") -> tuple[int | None, int]:
+    """The generation that a migration's status was derived from, and the newest."""
+    document = cluster.objects[MIGRATIONS.plural, f"default/{name}"]
+    return document["status"].get("observedGeneration"), document["metadata"]["generation"]
+
+
+def cancel(cluster: Cluster) -> None:
+    """Change the only field of a migration that may change."""
+    document = cluster.objects[MIGRATIONS.plural, "default/m-1"]
+    cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+
+
+async def test_every_status_of_a_migration_tells_its_generation(cluster: Cluster) -> None:
+    """From the first to the last, and a cancel is seen."""
+    process = Process(cluster)
+    await process.settle()
+    cluster.add_node("node-2")
+    cluster.migrate()
+    await process.settle()
+    told = [document for plural, document, _ in cluster.log if plural == MIGRATIONS.plural][1:]
+    assert [document["status"]["observedGeneration"] for document in told] == [1] * len(told)
+
+
+async def test_an_edit_of_a_migration_that_has_ended_is_one_write(cluster: Cluster) -> None:
+    """Nothing else changes; a status of an older release is left alone."""
+    process = Process(cluster)
+    await process.settle()
+    cluster.add_node("node-2")
+    cluster.migrate()
+    await process.settle()
+    before, told = len(cluster.writes), cluster.migration()
+    cancel(cluster)
+    await process.settle()
+    assert told_of(cluster) == (2, 2)
+    assert cluster.writes[before:] == ["patch virtualmachinemigrations"]
+    assert cluster.migration() == {**told, "observedGeneration": 2}
+    older = {key: value for key, value in cluster.migration().items() if key != "observedGeneration"}
+    cluster.set_status(MIGRATIONS, "default/m-1", older)
+    await process.settle()
+    assert cluster.migration() == older
