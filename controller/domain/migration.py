@@ -292,6 +292,12 @@ def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
     return next((pod for pod in pods if pod.incarnation == incarnation), None)
 
 
+def _has_moved(vm: VirtualMachine, claim: Claim, target: Pod | None) -> bool:
+    """Whether the target runs, and was bound by the migration: one that may go anywhere is no move."""
+    reached = vm.status.incarnation == claim.source_incarnation + 1 and not claim.rollback
+    return reached and target is not None and target.status.phase == "Running"
+
+
 class _Move:
     """One decision about one migration. Lives for one call."""
 
@@ -428,12 +434,21 @@ class _Move:
 
     # --- after the claim: follow what the VM reconciler does ---------------------------------------------
 
-    def _follow(self, vm: VirtualMachine, claim: Claim) -> MigrationPlan:  # noqa: PLR0911 - one per state of the pods
-        if not vm.spec.running or vm.metadata.deletion_timestamp is not None:
-            return self._fail(Reason.VM_STOPPED, "The VM was stopped or deleted during its migration")
-        incarnation = vm.status.incarnation or 0
+    def _follow(self, vm: VirtualMachine, claim: Claim) -> MigrationPlan:
         source = _pod_of(self.pods, claim.source_incarnation)
         target = _pod_of(self.pods, claim.source_incarnation + 1)
+        if vm.metadata.deletion_timestamp is not None:
+            return self._fail(Reason.VM_DELETED, "The VM was deleted during its migration")
+        if not vm.spec.running:
+            return self._fail(Reason.VM_STOPPED, "The VM was stopped during its migration")
+        if self.migration.spec.cancel and not _has_moved(vm, claim, target):
+            return self._cancel(vm, claim, source, target)
+        return self._go_on(vm, claim, source, target)
+
+    def _go_on(  # noqa: PLR0911 - one way out for each state of the pods
+        self, vm: VirtualMachine, claim: Claim, source: Pod | None, target: Pod | None
+    ) -> MigrationPlan:
+        incarnation = vm.status.incarnation or 0
         if incarnation <= claim.source_incarnation + 1 and source is target is None and _is_spoiled(vm):
             return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
         if incarnation <= claim.source_incarnation:
@@ -451,6 +466,24 @@ class _Move:
         if target.spec.node_name is not None:
             return self._starting(claim, source, target)
         return self._scheduling(claim, source, target)
+
+    def _cancel(self, vm: VirtualMachine, claim: Claim, source: Pod | None, target: Pod | None) -> MigrationPlan:
+        """Give the VM back as if the migration had been deleted; say so once nothing binds the VM any more."""
+        name, released = vm.metadata.name, release_orphan(vm, self.pods).actions
+        if ClaimVM(None) in released:
+            if vm.status.incarnation == claim.source_incarnation:
+                return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
+            if target is not None and vm.status.incarnation == target.incarnation:
+                goes_on = f"VM {name} goes on with pod {target.metadata.name} on node {target.spec.node_name}"
+                return self._fail(Reason.CANCELLED, f"Cancelled on its way: {goes_on}")
+            return self._fail(Reason.CANCELLED, f"Cancelled on its way: VM {name} may start on any node")
+        left = self._left(self._began(MigrationPhase.TERMINATING), self.migration.spec.completion_timeout_seconds)
+        if left <= 0:
+            return self._fail(Reason.CANCELLED, f"Cancelled on its way: VM {name} may start on any node when it can")
+        phase = MigrationPhase.TERMINATING if target is None and source is not None else MigrationPhase.SCHEDULING
+        until = f", once pod {source.metadata.name} is gone" if source is not None else ""
+        giving = self._progress(phase, claim, source, target, f"Cancelled: VM {name} may start on any node{until}")
+        return MigrationPlan((*giving.actions, *released), requeue_after=left)
 
     def _awaiting(self, claim: Claim, source: Pod | None) -> MigrationPlan:
         """Wait for the target pod to be made; a source that does not go, or a quota, may forbid it for ever."""
@@ -493,8 +526,10 @@ class _Move:
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def _progress(self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None) -> MigrationPlan:
-        """Publish a phase after the claim, with every phase on the way to it."""
+    def _progress(
+        self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None = None
+    ) -> MigrationPlan:
+        """Publish a phase after the claim, with every phase on the way to it; the target may bring its own message."""
         before = self.before
         bound = target.status.condition("PodScheduled") if target is not None else None
         waits = bound.message if bound is not None and bound.status == "False" else None
@@ -505,7 +540,7 @@ class _Move:
             target_pod=target.metadata.name if target is not None else None,
             target_node=target.spec.node_name if target is not None else None,
             start_timestamp=before.start_timestamp or self.now,
-            message=waits,
+            message=message or waits,
         )
         return self._write(wanted, reason=str(phase))
 

@@ -636,6 +636,95 @@ async def test_a_new_vm_does_not_wait_for_the_failures_of_its_namesake(cluster: 
     assert (cluster.now - asked).total_seconds() < 5
 
 
+# --- cancelling --------------------------------------------------------------------------------------------------
+
+
+def _cancel(cluster: Cluster) -> None:
+    document = cluster.objects[MIGRATIONS.plural, "default/m-1"]
+    cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+
+
+def _delete(cluster: Cluster) -> None:
+    cluster.remove(MIGRATIONS, "default/m-1")
+
+
+@pytest.mark.parametrize("give_up", [_cancel, _delete])
+@pytest.mark.parametrize("steps", range(1, 8))
+@pytest.mark.parametrize("spec", [{}, {"targetNode": "node-2"}])
+async def test_a_vm_is_given_back_wherever_its_migration_was(
+    cluster: Cluster, give_up: Callable[[Cluster], None], steps: int, spec: dict[str, str]
+) -> None:
+    """Cancelling and deleting mean the same: no node takes the target, and the VM runs where it was."""
+    process = await running(cluster)
+    cluster.unfit = {"node-2"}
+    cluster.migrate(unschedulableTimeoutSeconds=3600, completionTimeoutSeconds=3600, **spec)
+    for _ in range(steps):
+        process.deliver()
+        await process.step()
+        cluster.run_pods()
+        cluster.finish_deletions()
+    assert "migration" in cluster.status()
+    asked = cluster.now
+    give_up(cluster)
+    await process.settle(patience=0.1)
+    assert (cluster.status()["phase"], cluster.status()["nodeName"]) == ("Running", "node-1")
+    assert "migration" not in cluster.status()
+    assert (cluster.now - asked).total_seconds() < 10
+    if give_up is _cancel:
+        assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "Cancelled")
+        reasons = [event.reason for event in process.events if "igration" in event.reason]
+        assert reasons[-1] == "SuccessfulAbortMigration"
+    assert cluster.violations == []
+
+
+async def test_a_target_that_has_a_node_when_its_migration_is_cancelled_stays_there(cluster: Cluster) -> None:
+    """Nothing is gained by starting the VM once more."""
+    process = await running(cluster)
+    await begin_to_migrate(cluster, process)
+    cluster.finish_deletions()
+    for _ in range(3):
+        process.deliver()
+        await process.step()
+        cluster.bind_pods()
+    _cancel(cluster)
+    process.deliver()
+    await process.step()
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "Cancelled")
+    assert "node-2" in cluster.migration()["message"]
+    await process.settle()
+    assert (cluster.status()["nodeName"], cluster.status()["incarnation"]) == ("node-2", 1)
+
+
+async def test_a_cancelled_migration_says_what_its_vm_waits_for(cluster: Cluster) -> None:
+    """Its source does not go; the claim ends when it does."""
+    process = await running(cluster)
+    await begin_to_migrate(cluster, process)
+    [source] = [pod["metadata"]["name"] for pod in cluster.live()]
+    _cancel(cluster)
+    for _ in range(3):
+        process.deliver()
+        await process.step()
+    assert cluster.migration()["phase"] == "Terminating"
+    assert cluster.migration()["message"] == f"Cancelled: VM vm-1 may start on any node, once pod {source} is gone"
+    await process.settle()
+    assert (cluster.migration()["failureReason"], cluster.status()["phase"]) == ("Cancelled", "Running")
+
+
+async def test_a_cancel_that_comes_too_late_changes_nothing(cluster: Cluster) -> None:
+    """The VM has moved."""
+    process = await running(cluster)
+    await begin_to_migrate(cluster, process)
+    cluster.finish_deletions()
+    while not any(pod["status"]["phase"] == "Running" for pod in cluster.pods()):
+        process.deliver()
+        await process.step()
+        cluster.run_pods()
+    _cancel(cluster)
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"
+    assert cluster.status()["nodeName"] == "node-2"
+
+
 # --- VMs that are gone -------------------------------------------------------------------------------------------
 
 
