@@ -85,7 +85,7 @@ def run(kubeconfig: str | None, request: Request) -> None:
     async def work(client: Client, _: str) -> int:
         return await _Drain(client, request, session.console()).run()
 
-    session.run(kubeconfig, work)
+    session.run(kubeconfig, work, manager=names.DRAIN_MANAGER)
 
 
 class _Drain:

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from controller.cli import exits, preview, session
 from controller.cli.lines import Lines
+from controller.domain import names
 from controller.kube.client import Client
 from controller.operations.errors import SimulatorError
 from controller.operations.text import one_line
@@ -70,7 +71,7 @@ def run(kubeconfig: str | None, request: Request) -> None:
         await _Loading(client, scenario, where, session.console()).run(request, speed)
         return 0
 
-    session.run(kubeconfig, work)
+    session.run(kubeconfig, work, manager=names.LOAD_MANAGER)
 
 
 def read(file: str) -> Scenario:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from controller.cli import session
+from controller.domain import names
 from controller.kube.client import Client
 from controller.operations import migrations
 
@@ -34,7 +35,7 @@ def run(kubeconfig: str | None, request: Request) -> None:
     async def work(client: Client, namespace: str) -> int:
         return await _migrate(client, request.namespace or namespace, request)
 
-    session.run(kubeconfig, work)
+    session.run(kubeconfig, work, manager=names.MIGRATE_MANAGER)
 
 
 async def _migrate(client: Client, namespace: str, request: Request) -> int:

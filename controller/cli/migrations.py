@@ -11,6 +11,7 @@ from rich.table import Table
 
 from controller.cli import session
 from controller.cli.text import age, cell
+from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
 from controller.engine.listing import everything
 from controller.kube.client import Client
@@ -39,7 +40,7 @@ def run(kubeconfig: str | None, namespace: str | None, *, everywhere: bool) -> N
             sys.stderr.write(f"No migrations in {f'namespace {where}' if where else 'any namespace'}.\n")
         return 0
 
-    session.run(kubeconfig, work)
+    session.run(kubeconfig, work, manager=names.MIGRATE_MANAGER)
 
 
 def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Table:

@@ -23,11 +23,14 @@ _PIPE_WIDTH: Final = 10_000
 """Columns where there is no terminal to fit: what reads us can cope with long lines."""
 
 
-def run(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]]) -> None:
-    """Do the work with a client and the kubeconfig's own namespace; exit with the code it returns."""
+def run(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]], *, manager: str) -> None:
+    """Do the work with a client and the kubeconfig's own namespace; exit with the code it returns.
+
+    `manager` is the field manager of what is written.
+    """
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
     try:
-        code = asyncio.run(_connected(kubeconfig, work))
+        code = asyncio.run(_connected(kubeconfig, work, manager))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except (CommandError, SimulatorError) as error:
@@ -37,9 +40,9 @@ def run(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]]) -
     raise typer.Exit(code)
 
 
-async def _connected(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]]) -> int:
+async def _connected(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
     source = credentials.find(kubeconfig)
-    async with await Client.connect(source) as client:
+    async with await Client.connect(source, manager=manager) as client:
         return await work(client, credentials.namespace(source))
 
 

@@ -18,6 +18,7 @@ from rich.table import Column
 from controller.cli import session
 from controller.cli.lines import Lines
 from controller.cli.load import both, read
+from controller.domain import names
 from controller.kube.client import Client
 from controller.operations.text import one_line
 from controller.scenario import files
@@ -40,7 +41,7 @@ def run(kubeconfig: str | None, scenario: str, timeout: float) -> None:
         console.print(f"{name} is unloaded: {f'{gone} removed' if gone else 'nothing of it was there'}")
         return 0
 
-    session.run(kubeconfig, work)
+    session.run(kubeconfig, work, manager=names.UNLOAD_MANAGER)
 
 
 def name_of(scenario: str) -> str:

@@ -20,7 +20,16 @@ MIGRATION_KIND: Final = "VirtualMachineMigration"
 MIGRATION_PLURAL: Final = "virtualmachinemigrations"
 
 CONTROLLER_NAME: Final = "vmsim-controller"
-"""Field manager of our writes and reporter of our events."""
+"""Field manager of the controller's writes and reporter of its events."""
+
+# --- Field managers of the other tools: a conflict of server-side apply names who wrote a field --------------
+LOAD_MANAGER: Final = "vmsim-load"
+"""The player, too."""
+UNLOAD_MANAGER: Final = "vmsim-unload"
+MIGRATE_MANAGER: Final = "vmsim-migrate"
+DRAIN_MANAGER: Final = "vmsim-drain"
+SDK_MANAGER: Final = "vmsim-sdk"
+"""The Python API."""
 
 # --- On the VM, written by users -------------------------------------------------------------------------
 CPU_CONSUMPTION: Final = f"{GROUP}/cpu-consumption"

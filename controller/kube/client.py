@@ -77,6 +77,7 @@ class Client:
         headers: tuple[tuple[str, str], ...] = (),
         through: proxy.Proxy | None = None,
         deadline: float = REQUEST_DEADLINE,
+        manager: str = names.CONTROLLER_NAME,
     ) -> None:
         self._api = api
         self._session = session.take_over(api, (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers))
@@ -86,23 +87,32 @@ class Client:
         self._proxy = through
         self._host = str(urlsplit(self._configuration.host).netloc)
         self._source = source
+        self._manager = manager
         self._reauthenticated_at = float("-inf")
         self._reauthenticating = asyncio.Lock()
 
     @classmethod
     async def connect(
-        cls, source: credentials.Source, *, answered: Answered = _no_one, deadline: float = REQUEST_DEADLINE
+        cls,
+        source: credentials.Source,
+        *,
+        answered: Answered = _no_one,
+        deadline: float = REQUEST_DEADLINE,
+        manager: str = names.CONTROLLER_NAME,
     ) -> Self:
         """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError.
 
-        A request may take `deadline` seconds, infinitely many included; watches last as long as they are fed.
+        A request may take `deadline` seconds, infinitely many included; watches last as long as they are fed. `manager`
+        is the field manager of what is written: who is named where somebody else applies the same field.
         """
         found = await credentials.load(source)
         configuration = found.configuration
         try:
             through = proxy.choose(str(configuration.host), configuration.proxy, proxy.Environment.of(os.environ))
             api = library.load().api_client(configuration)
-            return cls(api, source, answered, headers=found.headers, through=through, deadline=deadline)
+            return cls(
+                api, source, answered, headers=found.headers, through=through, deadline=deadline, manager=manager
+            )
         except (OSError, ValueError, proxy.ProxyError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
 
@@ -187,12 +197,19 @@ class Client:
         *,
         namespace: str | None = None,
         server_deadline: float,
+        dry_run: bool = False,
     ) -> T:
         """Create an object. The server gives up after `server_deadline` seconds, whether or not we still listen.
 
+        A `dry_run` goes all the way through admission and validation, and leaves nothing behind.
+
         Raises AlreadyExistsError if the name is taken.
         """
-        query = {"timeout": f"{server_deadline:g}s", "fieldManager": names.CONTROLLER_NAME}
+        query = {
+            "timeout": f"{server_deadline:g}s",
+            "fieldManager": self._manager,
+            "dryRun": "All" if dry_run else None,
+        }
         reply = await self._send("POST", resource.path(namespace), query=query, body=body, content_type=_JSON)
         return codec.decode(reply, resource.type)
 
@@ -209,7 +226,7 @@ class Client:
         reply = await self._send(
             "PATCH",
             resource.path(namespace, name, subresource),
-            query={"fieldManager": names.CONTROLLER_NAME},
+            query={"fieldManager": self._manager},
             body=body,
             content_type=_MERGE_PATCH,
         )

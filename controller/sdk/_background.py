@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from controller.domain import names
 from controller.kube import credentials
 from controller.kube.client import Client
 
@@ -53,7 +54,7 @@ class Background:
         key = (source, *_versions(source))
         task = self._clients.get(key)
         if task is None:
-            task = self._clients[key] = asyncio.create_task(Client.connect(source))
+            task = self._clients[key] = asyncio.create_task(Client.connect(source, manager=names.SDK_MANAGER))
         try:
             return await asyncio.shield(task)  # others may wait for it, too
         finally:

@@ -100,7 +100,7 @@ async def fresh(nodes: int, report: Reporter) -> AsyncIterator[Stage]:
 @asynccontextmanager
 async def on(plane: ControlPlane, directory: Path) -> AsyncIterator[Stage]:
     """Connect to a plane that is up."""
-    async with await Client.connect(credentials.Source(str(plane.kubeconfig))) as client:
+    async with await Client.connect(credentials.Source(str(plane.kubeconfig)), manager="vmsim-bench") as client:
         stage = Stage(plane, directory, client)
         await stage.quiet()
         yield stage

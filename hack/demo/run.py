@@ -138,7 +138,7 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
     arguments.dir.mkdir(exist_ok=True)
     log = arguments.dir / "controller.log"
     async with (
-        await Client.connect(credentials.Source(cluster.kubeconfig, listed=True)) as client,
+        await Client.connect(credentials.Source(cluster.kubeconfig, listed=True), manager="vmsim-demo") as client,
         _controller(cluster, log) as process,
     ):
         if not (await client.list_page(NODES, limit=1, label_selector="type=kwok")).items:

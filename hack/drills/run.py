@@ -79,7 +79,7 @@ async def _last_look(stage: Stage) -> None:
 async def _stage(order: Order, cluster: Cluster, say: Callable[[str], None]) -> AsyncIterator[Stage]:
     log = order.reports / "controller.log"
     async with (
-        await Client.connect(credentials.Source(cluster.kubeconfig, listed=True)) as client,
+        await Client.connect(credentials.Source(cluster.kubeconfig, listed=True), manager="vmsim-drills") as client,
         cluster.namespace() as namespace,
         Controller(cluster.kubeconfig, log, "--namespaces", namespace) as controller,
         Observer(client, namespace) as observer,

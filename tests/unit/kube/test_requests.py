@@ -130,6 +130,24 @@ async def test_create_names_its_manager_and_the_server_s_deadline(api: ApiServer
     assert seen.body == body
 
 
+async def test_a_dry_run_is_said_to_the_server(api: ApiServer, client: Client) -> None:
+    """So that nothing is left behind."""
+    api.handler = reply(pod_body("a"), status=201)
+    await client.create(PODS, {"metadata": {"name": "a"}}, namespace="default", server_deadline=7, dry_run=True)
+    [seen] = api.seen
+    assert seen.query == {"timeout": "7s", "fieldManager": "vmsim-controller", "dryRun": "All"}
+
+
+async def test_each_tool_writes_under_a_name_of_its_own(api: ApiServer, tmp_path: Path) -> None:
+    """Creates and patches alike."""
+    api.handler = reply(pod_body("a"))
+    source = Source(str(kubeconfig(tmp_path / "another", api.url)))
+    async with await Client.connect(source, manager="vmsim-load") as tool:
+        await tool.create(PODS, {}, namespace="default", server_deadline=7)
+        await tool.merge_patch(PODS, "a", {}, namespace="default")
+    assert [seen.query["fieldManager"] for seen in api.seen] == ["vmsim-load", "vmsim-load"]
+
+
 async def test_merge_patch_names_its_type_and_carries_its_guards(api: ApiServer, client: Client) -> None:
     """UID and resource version go as they were given, nulls included; the subresource is part of the path."""
     api.handler = reply(pod_body("a", 4))
