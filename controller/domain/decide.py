@@ -38,12 +38,18 @@ HISTORY_LIMIT: Final = 50
 class View(msgspec.Struct, frozen=True):
     """What the caches show of one `namespace/name`: the VM, and every pod that names it as its controller.
 
-    `lost_nodes` are those of the pods' nodes that the cache of nodes does not have.
+    `lost_nodes` are those of the pods' nodes that the cache of nodes does not have. `asked`: UIDs of pods that we asked
+    to delete without getting an answer; it may be under way.
     """
 
     vm: VirtualMachine | None
     pods: tuple[Pod, ...] = ()
     lost_nodes: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
+
+    def goes(self, pod: Pod) -> bool:
+        """Whether nobody need ask for a pod's deletion: it has begun, or may have."""
+        return pod.terminating or pod.metadata.uid in self.asked
 
 
 class Circumstances(msgspec.Struct, frozen=True):
@@ -145,23 +151,20 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
     orphaning = vm is not None and leaving and ORPHAN in vm.metadata.finalizers
     evacuation = () if orphaning else _evacuate(view)
     if vm is None:
-        return Plan(evacuation or _leftovers(view.pods, "its VM is gone"))
-    own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
-    strangers = tuple(pod for pod in view.pods if not pod.belongs_to(vm)) if len(own) < len(view.pods) else ()
-    life = _Life(vm, own, strangers, policy, circumstances)
+        return Plan(evacuation or _leftovers(view, view.pods, "its VM is gone"))
+    life = _Life(vm, view, policy, circumstances)
     if leaving:
-        deletions = () if orphaning else _deletions(own, "its VM is being deleted")
-        return Plan(evacuation) if evacuation else life.leave(deletions)
+        return Plan(evacuation) if evacuation else life.leave(orphaning=orphaning)
     # What is taken away without grace must be known to have been there, or its name would be used again.
     return Plan(life.acknowledge() or evacuation) if evacuation else life.plan()
 
 
-def _leftovers(pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
+def _leftovers(view: View, pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
     """Delete what VMs left behind, each pod once a live read agrees that its VM is gone."""
     return tuple(
         action
         for pod in pods
-        if pod.owner is not None and not pod.terminating
+        if pod.owner is not None and not view.goes(pod)
         for action in (ConfirmVMGone(pod.owner.name, pod.owner.uid), DeletePod(pod, why))
     )
 
@@ -172,6 +175,7 @@ def _evacuate(view: View) -> tuple[Action, ...]:
         action
         for pod in view.pods
         if pod.spec.node_name in view.lost_nodes
+        and pod.metadata.uid not in view.asked
         and not (pod.terminating and pod.metadata.deletion_grace_period_seconds == 0)
         for action in (
             ConfirmNodeGone(pod.spec.node_name),
@@ -180,8 +184,8 @@ def _evacuate(view: View) -> tuple[Action, ...]:
     )
 
 
-def _deletions(pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, ...]:
-    return tuple(DeletePod(pod, why) for pod in pods if not pod.terminating)
+def _deletions(view: View, pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, ...]:
+    return tuple(DeletePod(pod, why) for pod in pods if not view.goes(pod))
 
 
 class _Life:
@@ -190,17 +194,18 @@ class _Life:
     def __init__(
         self,
         vm: VirtualMachine,
-        own: tuple[Pod, ...],
-        strangers: tuple[Pod, ...],
+        view: View,
         policy: LauncherPolicy,
         circumstances: Circumstances,
     ) -> None:
         self.vm = vm
+        self.view = view
         self.policy = policy
         self.circumstances = circumstances
         self.now = status.timestamp(circumstances.now)
-        self.own = own
-        self.strangers = strangers
+        self.own = own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
+        all_ours = len(own) == len(view.pods)
+        self.strangers = () if all_ours else tuple(pod for pod in view.pods if not pod.belongs_to(vm))
         lives = [pod.incarnation for pod in own]
         # A wiped status must not restart the count below a pod that exists.
         self.incarnation = max((vm.status.incarnation or 0, *(life for life in lives if life is not None)))
@@ -223,7 +228,7 @@ class _Life:
             return plan
         # What a VM that had this name before left behind goes, whatever this one is about; last, since a live read that
         # does not agree ends the plan.
-        swept = _leftovers((pod for pod in self.strangers if not pod.done), "its VM was replaced")
+        swept = _leftovers(self.view, (pod for pod in self.strangers if not pod.done), "its VM was replaced")
         return msgspec.structs.replace(plan, actions=(*plan.actions, *swept))
 
     def _next(self) -> Plan:
@@ -232,7 +237,7 @@ class _Life:
         if self.current is not None:
             return self._follow(self.current)
         if self.older:
-            deletions = _deletions(self.older, f"incarnation {self.incarnation} replaces it")
+            deletions = _deletions(self.view, self.older, f"incarnation {self.incarnation} replaces it")
             return Plan((*deletions, *self._publish_held(self.older)))
         if self.spec_problem is not None:
             verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=self.spec_problem)
@@ -242,11 +247,12 @@ class _Life:
             return self._replace("Pod was deleted", confirm=True)
         return self._start()
 
-    def leave(self, deletions: tuple[DeletePod, ...]) -> Plan:
+    def leave(self, *, orphaning: bool) -> Plan:
         """Delete the pods of a VM that is being deleted. Only of one that somebody holds the status tells so.
 
         Whatever else is deleted is gone in a moment, and needs no write.
         """
+        deletions = () if orphaning else _deletions(self.view, self.own, "its VM is being deleted")
         holders = status.strangers_finalizers(self.vm)
         if not holders:
             return Plan(deletions)
@@ -268,7 +274,7 @@ class _Life:
     def _stop(self) -> Plan:
         verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
         if self.own:
-            return Plan((*_deletions(self.own, "the VM is stopped"), *self._publish_ending()))
+            return Plan((*_deletions(self.view, self.own, "the VM is stopped"), *self._publish_ending()))
         if self.vm.status.phase == Phase.STOPPED:
             return Plan(self._publish(Phase.STOPPED, verdict, steps=(Step(Phase.STOPPED, self.now),)))
         if self._used_up and self.circumstances.hold > 0:
@@ -280,7 +286,7 @@ class _Life:
 
     def _follow(self, pod: Pod) -> Plan:
         """Publish the pod of this incarnation, keep its metadata current, replace it when it is done."""
-        housekeeping = _deletions(self.older, f"incarnation {self.incarnation} replaces it")
+        housekeeping = _deletions(self.view, self.older, f"incarnation {self.incarnation} replaces it")
         if self._ends_here(pod):
             return self._replace("The VM migrates", confirm=False)
         if not pod.done or pod.terminating:

@@ -281,7 +281,8 @@ class Client:
                 await self._check(response)
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.TransportError(f"{method} {path}: {self._explain(error)}") from error
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            raise errors.TransportError(f"{method} {path}: {self._explain(error)}", sent=sent) from error
 
     async def _open(
         self,

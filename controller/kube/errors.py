@@ -33,6 +33,11 @@ class TransportError(KubeError):
 
     outcome_unknown = True
 
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+        """Whether any of the request may have left; not if there was no connection."""
+
 
 class MalformedReplyError(KubeError):
     """A success status with a body that is not what was asked for (a proxy's HTML page, say)."""

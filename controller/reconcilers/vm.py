@@ -26,6 +26,7 @@ from controller.kube import codec, errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
 from controller.reconcilers.deferral import Deferral
+from controller.reconcilers.deletions import Deletions
 from controller.reconcilers.evictions import Evictions
 from controller.reconcilers.holds import Holds
 from controller.reconcilers.sources import Caches, vm_key
@@ -69,6 +70,7 @@ class VMReconciler:
         self._now = now
         self._consistency = ConsistencyStore()
         self._tries = Tries(monotonic)
+        self._deletions = Deletions(monotonic)
         self._holds = Holds(now, monotonic)
         # VMs that exist but are not ours: another class's, or outside of our selection.
         self._foreign: set[str] = set()
@@ -95,6 +97,7 @@ class VMReconciler:
             self._foreign.discard(key)  # whose it is has to be asked again
         if old is not None and new is None:
             self._evictions.gone(old)
+            self._deletions.over(old)
 
     def begin(self) -> None:
         """Take over from the process before, once the caches are full and before the first reconcile.
@@ -113,7 +116,7 @@ class VMReconciler:
         caches = self._caches_of(namespace)
         pods = caches.pods.by_index(key)
         vm = self._vm(key, caches)
-        view = domain.View(vm, pods, self._lost_nodes(pods))
+        view = self._view(vm, pods)
         await self._evictions.record(key, view, caches.migrations)
         if vm is None and not pods:
             self._forget(key)
@@ -127,6 +130,9 @@ class VMReconciler:
         plan = domain.decide(view, self._policy, self._circumstances(key, caches))
         if key in self._tries and not plan.wants_pod:
             self._tries.moot(key)
+        if view.asked:
+            again = min(self._deletions.under_way(pods).values())
+            plan = msgspec.structs.replace(plan, requeue_after=min(again, plan.requeue_after or again))
         return await self._carry_out(plan, key, view, namespace, caches)
 
     def _is_echo(self, key: str, view: domain.View) -> bool:
@@ -147,8 +153,7 @@ class VMReconciler:
         wanted = claimed.status
         if self._consistency.ready(key):
             pods = caches.pods.by_index(key)
-            view = domain.View(claimed, pods, self._lost_nodes(pods))
-            match domain.decide(view, self._policy, self._circumstances(key, caches)).actions:
+            match domain.decide(self._view(claimed, pods), self._policy, self._circumstances(key, caches)).actions:
                 case (domain.WriteStatus() as follows,):
                     wanted = follows.status
         return await self._write_status(wanted, key, vm, caches)
@@ -183,6 +188,9 @@ class VMReconciler:
             return None
         self._gone.pop(key, None)
         return vm
+
+    def _view(self, vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> domain.View:
+        return domain.View(vm, pods, self._lost_nodes(pods), frozenset(self._deletions.under_way(pods)))
 
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
         if not self._nodes.filled:
@@ -337,6 +345,7 @@ class VMReconciler:
     async def _delete(self, action: domain.DeletePod, key: str, vm: VirtualMachine | None, caches: Caches) -> None:
         metadata = action.pod.metadata
         _log.debug("deleting pod", pod=metadata.name, why=action.why)
+        self._deletions.asked(action.pod)
         try:
             version = await self._client.delete(
                 PODS,
@@ -346,9 +355,14 @@ class VMReconciler:
                 resource_version=metadata.resource_version,
                 grace_seconds=0 if action.force else None,
             )
-        except errors.NotFoundError:
-            return
-        self._consistency.wrote(key, caches.pods, version)
+        except errors.KubeError as error:
+            self._deletions.failed(action.pod, error)
+            if isinstance(error, errors.NotFoundError):
+                return
+            raise
+        if version:
+            self._deletions.over(action.pod)
+            self._consistency.wrote(key, caches.pods, version)
         if vm is not None:
             self._record(vm.metadata, events.deleted(metadata.name, action.why))
 

@@ -331,19 +331,21 @@ async def test_a_body_that_is_cut_is_a_transport_error(api: ApiServer, client: C
 
     api.handler = cut
 
-    with pytest.raises(errors.TransportError):
+    with pytest.raises(errors.TransportError) as caught:
         await client.get(PODS, "a", namespace="default")
+    assert caught.value.sent
 
 
 async def test_a_refused_connection_is_a_transport_error(tmp_path: Path) -> None:
-    """The message says whom we tried to reach."""
+    """The message says whom we tried to reach, and nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     source = Source(str(kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")))
 
     async with await Client.connect(source) as client:
-        with pytest.raises(errors.TransportError, match=str(port)):
+        with pytest.raises(errors.TransportError, match=str(port)) as caught:
             await client.get(PODS, "a", namespace="default")
+    assert not caught.value.sent
 
 
 @pytest.mark.parametrize("late", [hang, stream(b'{"metadata":', 3600.0)], ids=["no reply", "half a reply"])

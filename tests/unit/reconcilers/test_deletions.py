@@ -1,0 +1,152 @@
+"""A pod's deletion is asked for once, and again only when the request before can take no effect any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.engine.workers import Result
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.reconcilers.deletions import DEADLINE
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+
+LOST = errors.TransportError("the reply was lost")
+UNSENT = errors.TransportError("Cannot connect to host", sent=False)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One node, one VM."""
+    made = Cluster()
+    made.add_node()
+    made.apply_vm()
+    return made
+
+
+async def running(cluster: Cluster) -> Process:
+    """A process whose VM runs, some time after both began."""
+    process = Process(cluster)
+    await process.settle()
+    cluster.pass_time(3600)
+    return process
+
+
+def stop(cluster: Cluster) -> None:
+    """Stop the VM."""
+    cluster.apply_vm(running=False)
+
+
+def delete_vm(cluster: Cluster) -> None:
+    """Delete the VM, so that its pod is left behind."""
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+
+
+def delete_node(cluster: Cluster) -> None:
+    """Delete the node of the VM's pod."""
+    cluster.remove(NODES, "/node-1")
+
+
+def replace_vm(cluster: Cluster) -> None:
+    """Delete the VM and make another of its name."""
+    delete_vm(cluster)
+    cluster.apply_vm()
+
+
+def deletes(cluster: Cluster) -> int:
+    """How often the deletion of a pod was asked for."""
+    return cluster.requests.count("delete pods")
+
+
+CAUSES = [stop, delete_vm, delete_node, replace_vm]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_a_deletion_is_asked_for_once_however_late_the_watch_is(cluster: Cluster, cause: object) -> None:
+    """Between our request and the cache that shows it, and while the pod terminates."""
+    process = await running(cluster)
+    cause(cluster)  # type: ignore[operator]
+    process.deliver()
+    for _ in range(5):
+        await process.reconcile()
+    for _ in range(5):
+        process.deliver()
+        await process.reconcile()
+    assert deletes(cluster) == 1
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_a_deletion_without_an_answer_is_not_asked_again_while_it_may_be_under_way(
+    cluster: Cluster, cause: object
+) -> None:
+    """The worker's backoff is shorter than that."""
+    process = await running(cluster)
+    cause(cluster)  # type: ignore[operator]
+    cluster.faults.append(Fault("delete", "pods", LOST, late=10))
+    process.deliver()
+    assert await process.reconcile() is LOST
+    for _ in range(5):
+        await process.reconcile()
+    assert deletes(cluster) == 1
+    cluster.pass_time(10)
+    await process.settle()
+    assert deletes(cluster) == 1
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_a_deletion_whose_request_was_lost_is_asked_for_again_once_that_is_over(
+    cluster: Cluster, cause: object
+) -> None:
+    """It took no effect, and nothing will come of it."""
+    process = await running(cluster)
+    cause(cluster)  # type: ignore[operator]
+    cluster.faults.append(Fault("delete", "pods", LOST, commit=False))
+    process.deliver()
+    assert await process.reconcile() is LOST
+    process.deliver()
+    again = await process.reconcile()
+    assert isinstance(again, Result)
+    assert again.requeue_after is not None
+    assert again.requeue_after <= DEADLINE
+    assert deletes(cluster) == 1
+    cluster.pass_time(DEADLINE)
+    await process.reconcile()
+    assert deletes(cluster) == 2
+
+
+async def test_a_pod_that_has_changed_since_is_asked_for_again_at_once(cluster: Cluster) -> None:
+    """The request insists on a state that is past."""
+    process = await running(cluster)
+    stop(cluster)
+    cluster.faults.append(Fault("delete", "pods", LOST, commit=False))
+    process.deliver()
+    await process.reconcile()
+    pod = cluster.pods()[0]
+    cluster.edit(PODS, f"default/{pod['metadata']['name']}", annotations={**pod["metadata"]["annotations"], "a": "b"})
+    process.deliver()
+    await process.reconcile()
+    assert deletes(cluster) == 2
+
+
+@pytest.mark.parametrize("error", [UNSENT, errors.ServerError(500, "InternalError", "etcdserver: request timed out")])
+async def test_a_request_that_was_answered_or_never_sent_is_repeated_with_the_usual_backoff(
+    cluster: Cluster, error: errors.KubeError
+) -> None:
+    """Nothing of it is under way."""
+    process = await running(cluster)
+    stop(cluster)
+    cluster.faults.append(Fault("delete", "pods", error, commit=False))
+    process.deliver()
+    assert await process.reconcile() is error
+    await process.reconcile()
+    assert deletes(cluster) == 2
+
+
+async def test_a_claim_waits_for_no_deletion_and_repeats_none(cluster: Cluster) -> None:
+    """A migration's source is deleted once, although the reply was lost and the claim is written meanwhile."""
+    process = await running(cluster)
+    cluster.add_node("node-2")
+    cluster.migrate()
+    cluster.faults.append(Fault("delete", "pods", LOST))
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"
+    assert deletes(cluster) == 1
