@@ -63,7 +63,7 @@ class Request:
 
 def label(node: str) -> str:
     """Return the label's value by which the migrations of a drain are found: node names may be longer than labels."""
-    return node[: names.LONGEST_LABEL].rstrip("-.")
+    return names.label_value(node)
 
 
 def aftermath(node: str, *, waiting: bool) -> str:

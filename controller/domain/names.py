@@ -85,6 +85,9 @@ SUFFIX_LENGTH: Final = 5
 MAX_VM_NAME: Final = 63 - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
 """43: the pod's name must be a DNS label, since it is also a hostname."""
 
+_LONG_SUFFIX: Final = 10
+"""Characters of the hash of a name that is cut: 27¹⁰ of them, so that no two names become one."""
+
 # apimachinery's util/rand alphabet: no vowels and no look-alikes, so no suffix spells a word.
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -100,10 +103,21 @@ def record_name(vm_name: str, pod_uid: str) -> str:
     return f"evicted-{vm_name}-{_suffix(pod_uid)}"
 
 
-def _suffix(seed: str) -> str:
+def label_value(name: str) -> str:
+    """Return a label's value that stands for an object's name and for no other: the name, or its beginning and a hash.
+
+    Names may have 253 characters, and labels' values 63.
+    """
+    if len(name) <= LONGEST_LABEL:
+        return name
+    digest = _suffix(name, _LONG_SUFFIX)
+    return f"{name[: LONGEST_LABEL - 1 - _LONG_SUFFIX].rstrip('-._')}-{digest}"
+
+
+def _suffix(seed: str, length: int = SUFFIX_LENGTH) -> str:
     digest = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
     letters = []
-    for _ in range(SUFFIX_LENGTH):
+    for _ in range(length):
         digest, index = divmod(digest, len(_ALPHABET))
         letters.append(_ALPHABET[index])
     return "".join(letters)

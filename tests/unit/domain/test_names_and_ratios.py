@@ -35,6 +35,21 @@ def test_incarnations_have_names_of_their_own(one: int, other: int) -> None:
     assert same == (one == other)
 
 
+@given(st.from_regex(names.DNS_SUBDOMAIN, fullmatch=True).filter(lambda name: len(name) <= 253), st.integers(1, 253))
+def test_a_label_stands_for_one_name(name: str, cut: int) -> None:
+    """A name that fits is its own label; the label of a longer one is that of no other name that begins like it."""
+    value = names.label_value(name)
+    assert re.fullmatch(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?", value)
+    assert (value == name) == (len(name) <= 63)
+    assert names.label_value(name[:cut]) != value or name[:cut] == name
+
+
+def test_labels_of_long_names_that_differ_at_their_end_differ() -> None:
+    """Cloud nodes are named so."""
+    values = {names.label_value(f"{'ip-10-0-0-1.' * 8}node-{number}") for number in range(2000)}
+    assert len(values) == 2000
+
+
 @pytest.mark.parametrize(
     "value",
     [
