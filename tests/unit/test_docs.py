@@ -19,7 +19,7 @@ ROOTS = [REPOSITORY / folder for folder in ("", "controller", "tests")]
 FILE = re.compile(r"`(?P<path>[\w./-]+\.py)(?:::(?P<test>\w+))?`(?:\]\([^)]*\))?(?P<beside>(?:,?\s+`\w+`)*)")
 # What a document calls a file of tests: `P` is [`tests/…/test_promises.py`](…); then: P `a_name`, `another`.
 SHORT = re.compile(r"`(?P<short>\w)` is\s+\[`(?P<path>[\w./-]+\.py)`\]")
-LINK = re.compile(r"\]\((?!\w+:|#)(?P<target>[^)#]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\((?!\w+:)(?P<target>[^)#]*)(?:#(?P<heading>[^)]*))?\)")
 # Names that can only be ours: private ones, and calls.
 OURS = re.compile(r"`(?P<name>_[a-z]\w*|[a-z]\w*(?=\([^`]*\)`))")
 PROMQL = {"rate", "increase", "histogram_quantile"}
@@ -60,10 +60,20 @@ def find(path: str, last: Path | None) -> Path | None:
     return tests[0] if len(tests) == 1 else None
 
 
+def headings(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of a document's headings."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def missing_links(text: str, folder: Path) -> Iterator[str]:
-    """Yield the relative links that lead nowhere."""
-    targets = (match["target"] for match in LINK.finditer(text))
-    yield from (target for target in targets if not (folder / target).exists())
+    """Yield the links within the repository that lead to no file, or to no heading of one."""
+    for match in LINK.finditer(text):
+        target, heading = folder / match["target"], match["heading"]
+        if not target.exists():
+            yield match["target"]
+        elif heading and heading not in headings(target.read_text(encoding="utf-8") if match["target"] else text):
+            yield f"{match['target']}#{heading}"
 
 
 def missing_names(text: str) -> Iterator[str]:
@@ -125,6 +135,6 @@ def test_the_check_finds_what_it_is_for(text: str, missing: list[str]) -> None:
 
 
 def test_a_link_that_leads_nowhere_is_found() -> None:
-    """Other places' addresses and headings are none of ours."""
-    text = "[a](gone.md#x) [b](design.md#promises) [c](https://example.com/x) [d](#here)"
-    assert list(missing_links(text, REPOSITORY / "docs")) == ["gone.md"]
+    """So is one whose heading is gone; other places' addresses are none of ours."""
+    text = "# Here, too\n[a](gone.md#x) [b](design.md#promises) [c](design.md#x) [](https://x.org) [](#here-too) [](#x)"
+    assert list(missing_links(text, REPOSITORY / "docs")) == ["gone.md", "design.md#x", "#x"]

@@ -19,7 +19,8 @@ from tests.unit.manifests.kustomizations import MANIFESTS, built, container_of, 
 from tests.unit.manifests.shipped import REPOSITORY
 
 TEXT = (REPOSITORY / "docs" / "operations.md").read_text()
-OVERLAYS = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)]
+BLOCKS = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)]
+OVERLAYS = [block for block in BLOCKS if block["kind"] == "Kustomization"]
 [YOURS, BLUE] = OVERLAYS
 TESTS = sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", TEXT)))
 

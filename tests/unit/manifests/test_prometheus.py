@@ -110,3 +110,10 @@ def test_the_descheduler_s_policy_asks_for_what_the_rules_record_for_it() -> Non
     assert balance["metricsUtilization"]["source"] == policy["metricsProviders"][0]["source"] == "Prometheus"
     by_node = {rule.get("record") for rule in rules() if '"instance", "$1", "node"' in rule["expr"]}
     assert balance["metricsUtilization"]["prometheus"]["query"] in by_node
+
+
+def test_the_descheduler_s_policy_moves_what_a_migration_moved() -> None:
+    """A migration's constraints are required affinity of its pod for as long as that lives, which nodeFit heeds."""
+    [profile] = load(DESCHEDULER_POLICY)["profiles"]
+    plugins = {plugin["name"]: plugin["args"] for plugin in profile["pluginConfig"]}
+    assert plugins["DefaultEvictor"]["nodeFit"] is False
