@@ -8,8 +8,9 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -24,6 +25,8 @@ _MILLICORE: Final = Decimal("0.001")
 _BYTE: Final = Decimal(1)
 _LARGEST: Final = Decimal(2**63 - 1)
 """What the scheduler can count to. A cap keeps sums exact, whatever one pod asks for."""
+_UNREADY: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""What the node lifecycle controller taints a node with while its Ready condition is False or Unknown."""
 _REPELLING: Final = ("NoSchedule", "NoExecute")
 
 
@@ -110,35 +113,47 @@ def unreadable(node: Node) -> Iterator[str]:
                 yield f"{resource}: {error}"
 
 
-def used_by_node(pods: Iterable[Pod], unreadable: Callable[[Pod, str], None] = _ignore) -> dict[str, Amount]:
-    """Return what the live pods of each node hold: strangers' pods count too, and those the scheduler promised it to.
+def node_of(pod: Pod) -> str | None:
+    """Return the node on which a pod counts: the one it has, or else the one that the scheduler promised it."""
+    return pod.spec.node_name or pod.status.nominated_node_name
 
-    `unreadable` is told each pod whose requests cannot be read, and why.
-    """
-    used: dict[str, Amount] = {}
-    for pod in pods:
-        node = pod.spec.node_name or pod.status.nominated_node_name
-        if node and not pod.done:
-            used[node] = used.get(node, NOTHING) + of_pod(pod, unreadable)
-    return used
+
+def holding(pod: Pod, unreadable: Callable[[Pod, str], None] = _ignore) -> tuple[str, Amount] | None:
+    """Return where a live pod holds how much, whoever's it is; None if it holds nothing."""
+    node = node_of(pod)
+    return (node, of_pod(pod, unreadable)) if node and not pod.done else None
 
 
 def _counted(value: Decimal, step: Decimal) -> Decimal:
     return min(round_up(value, step), _LARGEST)
 
 
-def eligible(node: Node, policy: LauncherPolicy, placement: Placement) -> bool:
-    """Whether the scheduler may put the VM's next pod on this node at all."""
-    labels = node.metadata.labels
-    wanted: Mapping[str, str] = {**policy.node_selector, **placement.selector}
-    name = node.metadata.name
-    return (
-        not node.spec.unschedulable
-        and placement.node in (None, name)
-        and placement.avoid != name
-        and all(labels.get(key) == value for key, value in wanted.items())
-        and not any(repels(taint, policy) for taint in node.spec.taints)
-    )
+class Obstacle(StrEnum):
+    """Why the scheduler may not put a VM's next pod on a node at all, in the words of a refusal."""
+
+    OWN = "where it runs"
+    ELSEWHERE = "not the one asked for"
+    CORDONED = "cordoned"
+    NOT_READY = "not ready"
+    LABELS = "without a matching label"
+    TAINT = "with a taint that it does not tolerate"
+
+
+def obstacle(node: Node, policy: LauncherPolicy, placement: Placement) -> Obstacle | None:
+    """Return what keeps the VM's next pod off a node, whatever room there is; None if nothing does."""
+    name, labels = node.metadata.name, node.metadata.labels
+    repelling = [taint.key for taint in node.spec.taints if repels(taint, policy)]
+    if placement.node not in (None, name):
+        return Obstacle.ELSEWHERE
+    if placement.avoid == name:
+        return Obstacle.OWN
+    if any(labels.get(key) != value for key, value in (*policy.node_selector.items(), *placement.selector.items())):
+        return Obstacle.LABELS
+    if node.spec.unschedulable:
+        return Obstacle.CORDONED
+    if any(key in _UNREADY for key in repelling):
+        return Obstacle.NOT_READY
+    return Obstacle.TAINT if repelling else None
 
 
 def repels(taint: Taint, policy: LauncherPolicy) -> bool:

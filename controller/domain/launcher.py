@@ -89,11 +89,7 @@ ANYWHERE: Final = Placement()
 
 def placement_of(claim: Claim) -> Placement:
     """Return what a migration's claim asks of the target's node."""
-    return Placement(
-        node=claim.target_node,
-        avoid=None if claim.target_node == claim.source_node else claim.source_node,
-        selector=claim.added_node_selector,
-    )
+    return Placement(node=claim.target_node, avoid=claim.source_node or None, selector=claim.added_node_selector)
 
 
 class Shares(msgspec.Struct, frozen=True):

@@ -117,12 +117,13 @@ class Ask(msgspec.Struct, frozen=True):
 class Answers(msgspec.Struct, frozen=True):
     """What was asked so far: whether there is a slot, and which node has room ("": nobody may know the nodes).
 
-    `refused`: the last answer was no.
+    `refused`: the last answer was no. `later`: there is none yet; so many seconds until there may be one.
     """
 
     slot: bool = False
     node: str | None = None
     refused: Refused | None = None
+    later: float = 0.0
 
 
 class MigrationView(msgspec.Struct, frozen=True):
@@ -402,14 +403,19 @@ class _Move:
             return self._fail(refusal.reason, refusal.message)
         if (backoff := self.view.backoff) is not None:
             return self._wait(Reason.BACKOFF, _explain(name, backoff), backoff.left)
-        answers, wanted = self.view.answers, self._claim(self.vm)
+        return self._ask(self.view.answers, self._claim(self.vm))
+
+    def _ask(self, answers: Answers, wanted: Claim) -> MigrationPlan | Ask:
+        """Ask what has to be known before the claim, the cheapest first."""
         if answers.refused is not None:
             return self._refuse(answers.refused)
+        if answers.later > 0:
+            return MigrationPlan(requeue_after=answers.later)
         if not answers.slot:
             return Ask(Question.SLOT, wanted)
         if answers.node is None:
             return Ask(Question.NODE, wanted)
-        return MigrationPlan((ClaimVM(wanted),))
+        return MigrationPlan((ClaimVM(msgspec.structs.replace(wanted, reserved_node=answers.node or None)),))
 
     def _refuse(self, refused: Refused) -> MigrationPlan:
         if refused.for_good:

@@ -85,7 +85,8 @@ class StartFailure(Value, frozen=True):
 class Claim(Value, frozen=True):
     """A migration's hold on its VM, in the VM's status: which life ends, and what the next one must heed.
 
-    `rollback` frees the next life of every constraint: the target could not be placed.
+    `rollback` frees the next life of every constraint: the target could not be placed. `reserved_node` is where room is
+    held for it; the scheduler may choose another node.
     """
 
     name: str = ""
@@ -94,6 +95,7 @@ class Claim(Value, frozen=True):
     source_incarnation: int = 0
     target_node: str | None = None
     added_node_selector: dict[str, str] = {}
+    reserved_node: str | None = None
     rollback: bool = False
 
 

@@ -1,24 +1,32 @@
 """Which node could hold a VM that is to move: asked before anything is claimed.
 
-Guarantees: pure; what can never be is told apart from what cannot be now; who demands the same gets the same answer.
+Guarantees: pure; what can never be is told apart from what cannot be now; who demands the same gets the same answer; a
+refusal says how many nodes for which reason, as the scheduler does, and names the nearest miss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Final
 
 import msgspec
 
 from controller.domain import capacity, launcher
+from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy, Placement
 from controller.domain.migration import Reason, Refused
 from controller.domain.objects import Claim, Node, VirtualMachine
+
+_TOO_SMALL: Final = "too small"
+_FULL: Final = "without room"
 
 
 class Demand(msgspec.Struct, frozen=True):
     """What a migration asks of nodes: room for so much, away from `source`, on `node` if given, with such labels."""
 
-    amount: capacity.Amount
+    amount: Amount
     source: str
     node: str | None
     labels: tuple[tuple[str, str], ...]
@@ -49,28 +57,91 @@ def wrong_target(wanted: str, target: Node | None) -> Refused | None:
     return None
 
 
+class _Miss(msgspec.Struct, frozen=True, order=True):
+    """By how much of what is needed a node lacks room (1: all of it), and what it lacks."""
+
+    share: Decimal
+    node: str
+    lacks: str
+
+
 def find_node(
-    wanted: Demand, nodes: Iterable[Node], used: Mapping[str, capacity.Amount], policy: LauncherPolicy
+    wanted: Demand, nodes: Iterable[Node], used: Callable[[str], Amount], policy: LauncherPolicy
 ) -> str | Refused:
-    """Return a node that has room, or why none could hold the VM, ever or now. `used` is what is held on each node."""
+    """Return the node with the most room for the VM, or why none could hold it, ever or now.
+
+    `used` says what is held on a node. Of two nodes the one of which the larger share would be free is chosen, as the
+    scheduler does unless it is told otherwise.
+    """
     placement = wanted.placement
-    eligible, able = 0, []
+    why: Counter[str] = Counter()
+    best: tuple[Decimal, str] | None = None
+    nearest: _Miss | None = None
+    able: list[str] = []
     for node in nodes:
-        if not capacity.eligible(node, policy, placement):
+        name = node.metadata.name
+        if (obstacle := capacity.obstacle(node, policy, placement)) is not None:
+            why[obstacle] += 1
             continue
-        eligible += 1
         whole = capacity.allocatable(node)
         if not wanted.amount.fits(whole):
+            why[_TOO_SMALL] += 1
             continue
-        name = node.metadata.name
         able.append(name)
-        room = whole - used.get(name, capacity.NOTHING)
+        room = whole - used(name)
         if wanted.amount.fits(room):
-            return name
+            found = (_free_share(room, whole), name)
+            best = found if best is None or found[0] > best[0] else best
+        else:
+            why[_FULL] += 1
+            miss = _miss(name, wanted.amount, room)
+            nearest = miss if nearest is None else min(miss, nearest)
+    if best is not None:
+        return best[1]
+    return _refused(wanted, why, able, nearest)
+
+
+def _refused(wanted: Demand, why: Counter[str], able: list[str], nearest: _Miss | None) -> Refused:
+    told = [f"{count} {reason}" for reason, count in sorted(why.items(), key=_order)]
+    if nearest is not None:
+        told[-1] += f" ({nearest.node} lacks {nearest.lacks})"
+    counts = f"0/{why.total()} nodes fit: {', '.join(told)}" if told else "there are no nodes"
     if not able:
-        why = f"None of {eligible} eligible nodes could ever hold it" if eligible else "No node is eligible"
+        eligible = why[_TOO_SMALL]
+        head = f"None of {eligible} eligible nodes could ever hold it" if eligible else "No node is eligible"
         where = wanted.node or f"any but {wanted.source}"
-        return Refused(Reason.NO_SUITABLE_NODE, f"{why} ({where})", for_good=True)
+        return Refused(Reason.NO_SUITABLE_NODE, f"{head} ({where}): {counts}", for_good=True)
     only = f"{able[0]}, the only suitable node, has no"
     which = only if len(able) == 1 else f"None of {len(able)} suitable nodes has"
-    return Refused(Reason.NO_ROOM, f"{which} room for it now", for_good=False)
+    return Refused(Reason.NO_ROOM, f"{which} room for it now: {counts}", for_good=False)
+
+
+def _order(item: tuple[str, int]) -> tuple[bool, int, str]:
+    """Order reasons: the most frequent first, but the lack of room, of which more is told, last."""
+    reason, count = item
+    return reason == _FULL, -count, reason
+
+
+def _free_share(room: Amount, whole: Amount) -> Decimal:
+    if whole.unknown or room.unknown:
+        return Decimal(-1)  # better one of which it is known
+    shares = [free / all_of_it for free, all_of_it in ((room.cpu, whole.cpu), (room.memory, whole.memory)) if all_of_it]
+    return sum(shares, Decimal(0)) / len(shares) if shares else Decimal(0)
+
+
+def _miss(node: str, needed: Amount, room: Amount) -> _Miss:
+    cpu, memory = needed.cpu - max(room.cpu, Decimal(0)), needed.memory - max(room.memory, Decimal(0))
+    lacks: list[tuple[Decimal, str]] = []
+    if cpu > 0:
+        lacks.append((cpu / needed.cpu, f"{_plain(cpu)} CPU"))
+    if memory > 0:
+        lacks.append((memory / needed.memory, f"{_plain(memory / 2**30)} GiB of memory"))
+    if needed.pods > room.pods:
+        lacks.append((Decimal(1), "a place for one more pod"))
+    return _Miss(max(share for share, _ in lacks), node, " and ".join(text for _, text in lacks))
+
+
+def _plain(number: Decimal) -> str:
+    """Write a positive number down with three digits behind the point at most, and never as nothing."""
+    rounded = max(number.quantize(Decimal("0.001"), ROUND_HALF_UP), Decimal("0.001"))
+    return f"{rounded:f}".rstrip("0").rstrip(".")

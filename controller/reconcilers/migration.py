@@ -85,17 +85,20 @@ class MigrationReconciler:
         self._write_claim = claim
         self._now = now
         self._consistency = ConsistencyStore()
-        self._room = Room(client, caches, monotonic)
         self._progress = Progress(caches, monotonic)
-        self._slots = MigrationSlots(limits, lambda key: wake(key, "a slot is free"), monotonic)
+        self._room = Room(client, caches, monotonic, freed=self._reconsider)
+        self._slots = MigrationSlots(
+            limits, lambda key: wake(key, "a slot is free"), monotonic, released=self._room.release
+        )
         for cache in caches.values():
-            cache.vms.listen(self._slots.vm_changed, name="MigrationSlots")
+            cache.vms.listen(self._vm_changed, name="MigrationSlots")
         nodes.listen(self._node_changed, name="MigrationSlots")
 
     def begin(self) -> None:
         """Take in the claims that exist, once the caches are full and before the first reconcile."""
         for caches in self._caches.values():
-            self._slots.observe(caches.vms)
+            for vm in caches.vms:
+                self._vm_changed(None, vm)
 
     async def reconcile(self, key: str) -> Result:
         """Bring the migrations of one VM a step further."""
@@ -213,8 +216,11 @@ class MigrationReconciler:
             case Question.NODE if not self._nodes.filled:
                 return Answers(slot=True, node="")
             case Question.NODE:
-                found = preflight.find_node(wanted, self._nodes, await self._room.used_for(item), self._policy)
+                if (later := await self._room.refresh(item)) > 0:
+                    return Answers(later=later)
+                found = preflight.find_node(wanted, self._nodes, self._room.used, self._policy)
                 if not isinstance(found, Refused):
+                    self._room.reserve(vm, found, wanted.amount)
                     return Answers(slot=True, node=found)
                 if found.for_good:
                     self._slots.give_back(vm)
@@ -227,6 +233,24 @@ class MigrationReconciler:
         if wanted.node is None or not self._nodes.filled:
             return None
         return preflight.wrong_target(wanted.node, self._nodes.get(f"/{wanted.node}"))
+
+    def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        """Take in claims, and what was reserved for them by the process before."""
+        self._slots.vm_changed(old, new)
+        claim = new.status.migration if new is not None else None
+        if new is None or claim is None or claim.reserved_node is None:
+            return
+        try:
+            amount = preflight.demand(claim, new, self._policy).amount
+        except RatioError:
+            return  # no pod of it can be made
+        self._room.take_in(new, self._caches_of(new).pods.by_index(new.metadata.key), amount)
+
+    def _caches_of(self, vm: VirtualMachine) -> Caches:
+        return self._caches.get(vm.metadata.namespace) or self._caches[None]
+
+    def _reconsider(self) -> None:
+        self._slots.reconsider()
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         """Look again at whom no node had room for, when one can hold more, or others, than before."""

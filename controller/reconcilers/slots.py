@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
@@ -73,12 +73,22 @@ class _Slot:
 
 
 class MigrationSlots:
-    """Slots in use by VM UID, and the line of migrations that wait for one. `wake` queues a VM's key."""
+    """Slots in use by VM UID, and the line of migrations that wait for one.
 
-    def __init__(self, limits: Limits, wake: Callable[[str], None], monotonic: Callable[[], float]) -> None:
+    `wake` queues a VM's key; `released` is told the UID of a VM that has no slot any more, before another gets it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        wake: Callable[[str], None],
+        monotonic: Callable[[], float],
+        released: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._limits = limits
         self._wake = wake
         self._monotonic = monotonic
+        self._released = released
         self._slots: dict[str, _Slot] = {}
         self._leaving: Counter[str] = Counter()
         # The line: by migration UID; which of them are of a VM; in order of each demand; and which demands a node has.
@@ -162,11 +172,6 @@ class MigrationSlots:
         self._grant()
 
     # --- what the cache shows ----------------------------------------------------------------------------------
-
-    def observe(self, vms: Iterable[VirtualMachine]) -> None:
-        """Take in the claims that exist when the process starts."""
-        for vm in vms:
-            self.vm_changed(None, vm)
 
     def vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Take in the claims of a VM; forget one that is gone, or not ours any more."""
@@ -271,6 +276,7 @@ class MigrationSlots:
 
     def _release(self, uid: str) -> None:
         slot = self._slots.pop(uid)
+        self._released(uid)
         node = slot.node
         if slot.again is not None:
             self._wake(slot.again)

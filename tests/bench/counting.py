@@ -67,7 +67,7 @@ def crowd(count: int = BURST) -> Cluster:
     cluster = Cluster()
     cluster.add_node()
     for number in range(count):
-        cluster.apply_vm(f"vm-{number}", cpu="0.001")
+        cluster.apply_vm(f"vm-{number}", cpu="0.001", memory="0.001")
     return cluster
 
 

@@ -47,17 +47,17 @@ def pod(*requests: Requests, phase: str = "Running", on: str | None = "node-1") 
     )
 
 
-def test_what_pods_hold_is_summed_by_node_whoever_they_are() -> None:
-    """Ended pods and pods without a node hold nothing; a pod without requests still counts as one."""
-    used = capacity.used_by_node(
-        [
-            pod(Requests(cpu="500m", memory="1Gi"), Requests(cpu="1")),
-            pod(Requests()),
-            pod(Requests(cpu="9"), phase="Failed"),
-            pod(on=None),
-        ]
-    )
-    assert used == {"node-1": Amount(Decimal("1.5"), Decimal(2**30), 2)}
+def test_a_pod_holds_what_its_containers_ask_for_whosever_it_is() -> None:
+    """One without requests still takes a place."""
+    asked = pod(Requests(cpu="500m", memory="1Gi"), Requests(cpu="1"))
+    assert capacity.holding(asked) == ("node-1", Amount(Decimal("1.5"), Decimal(2**30), 1))
+    assert capacity.holding(pod(Requests())) == ("node-1", Amount(pods=1))
+
+
+def test_a_pod_that_has_ended_or_has_no_node_holds_nothing() -> None:
+    """Neither takes room."""
+    assert capacity.holding(pod(Requests(cpu="9"), phase="Failed")) is None
+    assert capacity.holding(pod(on=None)) is None
 
 
 def test_a_vm_needs_what_its_pod_requests() -> None:
@@ -94,13 +94,13 @@ def test_a_vm_fits_only_if_everything_fits(room: Amount) -> None:
 )
 def test_a_node_is_eligible_as_the_scheduler_sees_it(candidate: Node, placement: Placement, *, expected: bool) -> None:
     """Cordon, selector, taints, and what the migration asks for."""
-    assert capacity.eligible(candidate, POLICY, placement) is expected
+    assert (capacity.obstacle(candidate, POLICY, placement) is None) is expected
 
 
 def test_a_toleration_with_a_value_tolerates_that_value_only() -> None:
     """As the scheduler matches them."""
     policy = LauncherPolicy(reference=POLICY.reference, tolerations=(Toleration("kwok.x-k8s.io/node", "real"),))
-    assert not capacity.eligible(node(), policy, Placement())
+    assert capacity.obstacle(node(), policy, Placement()) is capacity.Obstacle.TAINT
 
 
 def test_a_vm_needs_what_its_pod_asks_for_and_not_its_exact_share() -> None:
@@ -153,13 +153,11 @@ def test_what_can_be_read_of_a_node_is_read_although_a_part_cannot() -> None:
 
 
 def test_a_node_with_a_pod_that_cannot_be_read_may_have_room() -> None:
-    """However many others are there; the pod is told of with what is wrong."""
+    """The pod is told of with what is wrong."""
     told: list[tuple[str, str]] = []
-    used = capacity.used_by_node(
-        [pod(Requests(cpu="32")), pod(Requests(cpu="many")), pod(Requests(cpu="1"))],
-        lambda odd, why: told.append((odd.metadata.name, why)),
-    )
-    assert Amount(Decimal(9), Decimal(9), 1).fits(capacity.allocatable(node()) - used["node-1"])
+    held = capacity.holding(pod(Requests(cpu="many")), lambda odd, why: told.append((odd.metadata.name, why)))
+    assert held is not None
+    assert Amount(Decimal(9), Decimal(9), 1).fits(capacity.allocatable(node()) - held[1])
     [(name, why)] = told
     assert name == "any"
     assert "'many' is no quantity" in why
@@ -170,7 +168,7 @@ def test_a_pod_that_was_promised_a_node_holds_its_room_there() -> None:
     promised = msgspec.structs.replace(
         pod(Requests(cpu="2"), on=None), status=PodStatus(phase="Pending", nominated_node_name="node-1")
     )
-    assert capacity.used_by_node([promised]) == {"node-1": Amount(Decimal(2), Decimal(0), 1)}
+    assert capacity.holding(promised) == ("node-1", Amount(Decimal(2), Decimal(0), 1))
 
 
 def test_fine_and_absurd_requests_are_counted_in_the_schedulers_units() -> None:

@@ -81,10 +81,12 @@ class Cluster:
 
     # --- what a user, the scheduler and the kubelet do -------------------------------------------------------
 
-    def apply_vm(self, name: str = "vm-1", *, running: bool = True, cpu: str = "0.10") -> Document:
+    def apply_vm(
+        self, name: str = "vm-1", *, running: bool = True, cpu: str = "0.10", memory: str = "0.15"
+    ) -> Document:
         """Create or change a VM."""
         key = (VIRTUAL_MACHINES.plural, f"default/{name}")
-        spec = {"resources": {"cpu": cpu, "memory": "0.15"}, "running": running}
+        spec = {"resources": {"cpu": cpu, "memory": memory}, "running": running}
         if key in self.objects:
             return self._store(VIRTUAL_MACHINES.plural, {**self.objects[key], "spec": spec})
         metadata = {"name": name, "namespace": "default"}
@@ -546,7 +548,7 @@ async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Clust
     cluster = Cluster()
     cluster.add_node("node-0")
     for number in range(vms):
-        cluster.apply_vm(f"vm-{number}", cpu="0.01")
+        cluster.apply_vm(f"vm-{number}", cpu="0.01", memory="0.01")
     process = Process(cluster, limits=limits)
     await process.settle()
     cluster.pass_time(3600)

@@ -181,7 +181,10 @@ async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(clus
     process.deliver()
     await process.step()
     assert cluster.migration()["phase"] == "Pending"
-    assert cluster.migration()["message"] == "node-2, the only suitable node, has no room for it now"
+    assert cluster.migration()["message"] == (
+        "node-2, the only suitable node, has no room for it now: "
+        "0/2 nodes fit: 1 where it runs, 1 without room (node-2 lacks 2.2 CPU)"
+    )
     await process.settle(rounds=200)
     assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "NoRoom")
     ours = [pod["metadata"]["uid"] for pod in cluster.pods() if pod["metadata"]["uid"] != made["metadata"]["uid"]]

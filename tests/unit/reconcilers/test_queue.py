@@ -148,3 +148,70 @@ async def test_a_heartbeat_of_a_node_is_no_change() -> None:
     cluster.edit(NODES, "/node-1", annotations={"seen": "again"})
     process.deliver()
     assert process.moving == {}
+
+
+# --- room is promised once -----------------------------------------------------------------------------------------
+
+
+async def big_ones(limits: Limits) -> tuple[Cluster, Process]:
+    """Two VMs of half a node on node-0, a node with room for one of them, and a migration of each."""
+    cluster, process = Cluster(), None
+    cluster.add_node("node-0")
+    for name in ("a", "b"):
+        cluster.apply_vm(name, cpu="0.5")
+    process = Process(cluster, limits=limits)
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.add_node("node-1")
+    occupy(cluster, "node-1", "12")
+    for name in ("a", "b"):
+        cluster.migrate(f"m-{name}", vm=name)
+    return cluster, process
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(0, 0)])
+async def test_two_vms_are_not_promised_the_same_room(limits: Limits) -> None:
+    """One moves, the other waits, untouched, and says for what."""
+    cluster, process = await big_ones(limits)
+    stays = cluster.status("b")["podUID"]
+    for _ in range(20):
+        await look(process, 1)
+    assert cluster.migration("m-a")["phase"] == "Succeeded"
+    assert cluster.migration("m-b")["phase"] == "Pending"
+    assert "1 without room (node-1 lacks 12 CPU)" in cluster.migration("m-b")["message"]
+    assert (cluster.status("b")["podUID"], cluster.status("b")["phase"]) == (stays, "Running")
+
+
+async def test_a_new_leader_knows_what_was_promised() -> None:
+    """The claim says it; the target has no node yet."""
+    cluster, process = await big_ones(Limits())
+    process.deliver()
+    await process.migrations.reconcile("default/a")
+    assert cluster.status("a")["migration"]["reservedNode"] == "node-1"
+    fresh = Process(cluster)
+    await fresh.migrations.reconcile("default/b")
+    assert "migration" not in cluster.status("b")
+
+
+async def test_room_that_was_promised_for_a_claim_that_fails_is_free_again() -> None:
+    """Another VM may have it at once."""
+    cluster, process = await big_ones(Limits())
+    denied = errors.ForbiddenError(403, "Forbidden", "denied by a policy")
+    cluster.faults.append(Fault("patch", VIRTUAL_MACHINES.plural, denied, commit=False))
+    process.deliver()
+    with pytest.raises(errors.ForbiddenError):
+        await process.migrations.reconcile("default/a")
+    await process.migrations.reconcile("default/b")
+    assert cluster.status("b")["migration"]["reservedNode"] == "node-1"
+
+
+async def test_the_room_that_a_move_leaves_behind_is_used() -> None:
+    """Its end lets those look again that found none, without a timer."""
+    cluster, process = await big_ones(Limits())
+    cluster.apply_vm("c", cpu="0.3")
+    await look(process, 1)
+    await look(process, 1)
+    cluster.migrate("m-c", vm="c")
+    cluster.remove(PODS, "other/filler")
+    await process.settle(rounds=60)
+    assert {cluster.migration(f"m-{name}")["phase"] for name in "ab"} == {"Succeeded"}

@@ -89,14 +89,16 @@ def test_a_slot_is_taken_when_it_is_granted() -> None:
 def test_claims_that_are_there_at_the_start_hold_their_slots() -> None:
     """Five at once."""
     stand = Stand()
-    stand.slots.observe(vm(f"vm-{number}", f"node-{number}", moves=True) for number in range(5))
+    for number in range(5):
+        stand.slots.vm_changed(None, vm(f"vm-{number}", f"node-{number}", moves=True))
     assert stand.ask("a", "node-9") == "5 migrations are under way; at most 5 may be at once"
 
 
 def test_a_node_that_two_leave_makes_its_third_wait_but_no_other() -> None:
     """The limit is the node's own."""
     stand = Stand()
-    stand.slots.observe([vm("vm-1", moves=True), vm("vm-2", moves=True)])
+    for name in ("vm-1", "vm-2"):
+        stand.slots.vm_changed(None, vm(name, moves=True))
     assert stand.ask("a", priority=0) == "2 VMs are leaving node-1 already; at most 2 may at once"
     assert stand.ask("b", "node-2", age=9) is None
 
