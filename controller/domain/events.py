@@ -77,7 +77,9 @@ def migration_transitions(migration: VirtualMachineMigration, after: MigrationSt
                 return (Event(NORMAL, "SuccessfulAbortMigration", "Abort", f"Migration of VM {vm} was cancelled"),)
             case MigrationPhase.FAILED:
                 return (Event(WARNING, "FailedMigration", "Migrate", f"{after.failure_reason}: {after.message}"),)
-    if after.phase == MigrationPhase.SCHEDULING and after.message and not before.message:
+    stuck = after.phase == MigrationPhase.SCHEDULING and after.target_pod is not None
+    known = before.phase == MigrationPhase.SCHEDULING and before.message is not None
+    if stuck and after.message and not known:
         return (Event(WARNING, "migrationTargetPodUnschedulable", "Schedule", after.message),)
     reason = after.conditions[0].reason if after.conditions else ""
     if reason == Reason.BACKOFF and (not before.conditions or before.conditions[0].reason != reason):

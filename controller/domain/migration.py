@@ -20,11 +20,12 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from controller.domain import names, records, status
+from controller.domain import names, nodes, records, status
 from controller.domain.objects import (
     Claim,
     Condition,
     MigrationStatus,
+    Node,
     PhaseTime,
     Pod,
     VirtualMachine,
@@ -37,7 +38,9 @@ LONGEST_BACKOFF: Final = 3600.0
 _DOUBLINGS: Final = 16
 """More of them than from the first backoff to the longest."""
 _NODE_PATIENCE: Final = 10.0
-"""Seconds after which a lost node is looked for again: its return is no news of the VM."""
+"""Seconds after which a node that was lost or silent is looked at again: its return is no news of the VM."""
+_UNREMARKABLE: Final = 5.0
+"""Seconds that a source may take to go without a word."""
 _PRIORITIES: Final = {"system-critical": 0, "user-triggered": 1, "system-maintenance": 2}
 
 
@@ -64,6 +67,7 @@ class Reason(StrEnum):
     TARGET_UNSCHEDULABLE = "TargetUnschedulable"
     NO_SUITABLE_NODE = "NoSuitableNode"
     NO_ROOM = "NoRoom"
+    SOURCE_NODE_NOT_READY = "SourceNodeNotReady"
     VM_STOPPED = "VMStopped"
     VM_DELETED = "VMDeleted"
     TARGET_FAILED = "TargetFailed"
@@ -74,6 +78,10 @@ class Reason(StrEnum):
     INVALID_RECORD = "InvalidRecord"
     BACKOFF = "MigrationBackoff"
     LIMIT = "WaitingForTurn"
+
+
+_BOUNDED: Final = (Reason.NO_ROOM, Reason.SOURCE_NODE_NOT_READY)
+"""What a migration waits for no longer than its `unschedulableTimeoutSeconds`."""
 
 
 def rank(migration: VirtualMachineMigration) -> tuple[int, str, str]:
@@ -129,8 +137,8 @@ class Answers(msgspec.Struct, frozen=True):
 class MigrationView(msgspec.Struct, frozen=True):
     """What the caches show of one VM and one of its migrations.
 
-    `answers` are those to what `decide_migration` asked. `backoff` is what earlier failures make it wait. `node_back`:
-    the node whose loss a record tells of is there again.
+    `answers` are those to what `decide_migration` asked. `backoff` is what earlier failures make it wait. `source_node`
+    is the node that the VM leaves; None if there is no such node, or nobody may know.
     """
 
     migration: VirtualMachineMigration
@@ -139,7 +147,7 @@ class MigrationView(msgspec.Struct, frozen=True):
     now: datetime
     answers: Answers = Answers()
     backoff: Backoff | None = None
-    node_back: bool = False
+    source_node: Node | None = None
 
 
 class WriteMigration(msgspec.Struct, frozen=True):
@@ -251,8 +259,10 @@ def decide_migration(view: MigrationView) -> MigrationPlan | Ask:
     return _Move(view).plan()
 
 
-def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine, pods: tuple[Pod, ...]) -> Refused | None:
-    """Return what of the VM itself forbids a migration, whatever nodes and limits say; None if nothing does."""
+def _refusal(
+    migration: VirtualMachineMigration, vm: VirtualMachine, pods: tuple[Pod, ...], source: Node | None
+) -> Refused | None:
+    """Return why the VM cannot be taken from its node, whatever other nodes and limits say; None if it can."""
     name = vm.metadata.name
     if not _movable(vm):
         message = f"VM {name} is {vm.status.phase}, and only a Running VM moves"
@@ -264,8 +274,12 @@ def _refusal(migration: VirtualMachineMigration, vm: VirtualMachine, pods: tuple
     evicted = records.disruption(pod) if pod is not None else None
     if pod is not None and (evicted is not None or pod.terminating):
         going = f"is on its way out ({evicted})" if evicted is not None else "is being deleted"
-        message = f"Pod {pod.metadata.name} of VM {name} {going}, and another follows"
+        message = f"Pod {pod.metadata.name} of VM {name} {going} already"
         return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)
+    if (silence := nodes.silence(source)) is not None:
+        until = nodes.revival(vm.status.node_name or "")
+        why = f"VM {name} cannot be taken down: {silence}, so nobody would finish its pod's deletion until {until}"
+        return Refused(Reason.SOURCE_NODE_NOT_READY, why, for_good=False)
     return None
 
 
@@ -291,6 +305,12 @@ def _own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
 
 def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
     return next((pod for pod in pods if pod.incarnation == incarnation), None)
+
+
+def _create_refusal(vm: VirtualMachine) -> str | None:
+    """Return why no pod of the VM can be made, as its status tells; None if it tells nothing of the kind."""
+    ready = status.ready(vm)
+    return ready.message if ready is not None and ready.reason == status.FAILED_CREATE else None
 
 
 def _has_moved(vm: VirtualMachine, claim: Claim, target: Pod | None) -> bool:
@@ -370,7 +390,10 @@ class _Move:
         target = _pod_of(self.pods, now)
         if target is None or target is source or target.done:
             phase = MigrationPhase.TERMINATING if now <= incarnation else MigrationPhase.SCHEDULING
-            progress = self._progress(phase, claim, source, None)
+            held = self._held(source) if source is not None else None
+            progress = self._progress(phase, claim, source, None, held)
+            if source is not None and held is None:
+                progress = MigrationPlan(progress.actions, requeue_after=_UNREMARKABLE)
             return self._unless_spared(progress, source) if source is not None else progress
         if target.status.phase == "Running":
             return MigrationPlan(self._succeed(claim, source, target).actions[:1])
@@ -383,7 +406,7 @@ class _Move:
             return self._fail(Reason.CANCELLED, "The eviction was taken back before its pod was deleted")
         if self.migration.spec.reason != records.NODE_LOST or source.terminating:
             return progress
-        if self.view.node_back:
+        if self.view.source_node is not None:
             return self._fail(Reason.CANCELLED, "The node came back before its pod was removed")
         return MigrationPlan(progress.actions, requeue_after=_NODE_PATIENCE)
 
@@ -399,8 +422,8 @@ class _Move:
             return self._fail(Reason.VM_NOT_FOUND, f"There is no VM {name}")
         if claim is not None:
             return self._fail(Reason.ANOTHER_MIGRATION, f"VM {name} is being moved by migration {claim.name}")
-        if (refusal := _refusal(self.migration, self.vm, self.pods)) is not None:
-            return self._fail(refusal.reason, refusal.message)
+        if (refusal := _refusal(self.migration, self.vm, self.pods, self.view.source_node)) is not None:
+            return self._refuse(refusal)
         if (backoff := self.view.backoff) is not None:
             return self._wait(Reason.BACKOFF, _explain(name, backoff), backoff.left)
         return self._ask(self.view.answers, self._claim(self.vm))
@@ -423,9 +446,10 @@ class _Move:
         # creationTimestamp is cut to whole seconds: the one that may be missing is the user's.
         allowed = self.migration.spec.unschedulable_timeout_seconds + 1
         left = self._left(self.migration.metadata.creation_timestamp, allowed)
-        if refused.reason is Reason.NO_ROOM and left <= 0:
+        if refused.reason in _BOUNDED and left <= 0:
             return self._fail(refused.reason, refused.message)
-        return self._wait(refused.reason, refused.message, min(left, 5.0) if left > 0 else 5.0)
+        patience = _NODE_PATIENCE if refused.reason is Reason.SOURCE_NODE_NOT_READY else 5.0
+        return self._wait(refused.reason, refused.message, min(left, patience) if left > 0 else patience)
 
     def _claim(self, vm: VirtualMachine) -> Claim:
         spec = self.migration.spec
@@ -462,11 +486,13 @@ class _Move:
         if incarnation > claim.source_incarnation + 1:
             if claim.rollback:
                 return self._fail(Reason.ROLLED_BACK, self._unplaced())
-            return self._fail(Reason.TARGET_LOST, "The target pod was lost; the VM comes back wherever it fits")
+            lost = f"The target pod was lost before it ran; the next pod of VM {vm.metadata.name} may go to any node"
+            return self._fail(Reason.TARGET_LOST, lost)
         if target is None:
-            return self._awaiting(claim, source)
+            return self._awaiting(vm, claim, source)
         if target.done:
-            return self._fail(Reason.TARGET_FAILED, f"Target pod {target.metadata.name} ended as {target.status.phase}")
+            ended = f"Target pod {target.metadata.name} ended as {target.status.phase}"
+            return self._fail(Reason.TARGET_FAILED, f"{ended}; the next pod of the VM may go to any node")
         if target.status.phase == "Running":
             return self._succeed(claim, source, target)
         if target.spec.node_name is not None:
@@ -488,17 +514,46 @@ class _Move:
             return self._fail(Reason.CANCELLED, f"Cancelled on its way: VM {name} may start on any node when it can")
         phase = MigrationPhase.TERMINATING if target is None and source is not None else MigrationPhase.SCHEDULING
         until = f", once pod {source.metadata.name} is gone" if source is not None else ""
-        giving = self._progress(phase, claim, source, target, f"Cancelled: VM {name} may start on any node{until}")
-        return MigrationPlan((*giving.actions, *released), requeue_after=left)
+        held = self._held(source) if source is not None else None
+        why = f"Cancelled: VM {name} may start on any node{until}{f'. {held}' if held is not None else ''}"
+        giving = self._progress(phase, claim, source, target, why)
+        return MigrationPlan((*giving.actions, *released), requeue_after=min(left, _UNREMARKABLE))
 
-    def _awaiting(self, claim: Claim, source: Pod | None) -> MigrationPlan:
+    def _awaiting(self, vm: VirtualMachine, claim: Claim, source: Pod | None) -> MigrationPlan:
         """Wait for the target pod to be made; a source that does not go, or a quota, may forbid it for ever."""
         left = self._left(self._began(MigrationPhase.TERMINATING), self.migration.spec.completion_timeout_seconds)
         if left <= 0:
-            why = "The target pod could not be made in time; the VM comes back wherever it fits"
-            return self._fail(Reason.COMPLETION_TIMEOUT, why)
-        phase = MigrationPhase.TERMINATING if source is not None else MigrationPhase.SCHEDULING
-        return MigrationPlan(self._progress(phase, claim, source, None).actions, requeue_after=left)
+            return self._fail(Reason.COMPLETION_TIMEOUT, self._never_made(vm, source))
+        if source is None:
+            waiting = self._progress(MigrationPhase.SCHEDULING, claim, None, None, _create_refusal(vm))
+            return MigrationPlan(waiting.actions, requeue_after=left)
+        held = self._held(source)
+        waiting = self._progress(MigrationPhase.TERMINATING, claim, source, None, held)
+        patience = _UNREMARKABLE if held is None else _NODE_PATIENCE
+        return MigrationPlan(waiting.actions, requeue_after=min(left, patience))
+
+    def _held(self, source: Pod) -> str | None:
+        """Say what keeps a source from going; None as long as it takes no longer than usual."""
+        pod = f"Pod {source.metadata.name} on node {source.spec.node_name}"
+        if source.metadata.finalizers:
+            return f"{pod} is held by its finalizers: {', '.join(source.metadata.finalizers)}"
+        if (silence := nodes.silence(self.view.source_node)) is not None:
+            return f"{pod} cannot end: {silence}"
+        if self._left(self._began(MigrationPhase.TERMINATING), 0) > -_UNREMARKABLE:
+            return None
+        return f"{pod} is still terminating" if source.terminating else f"{pod} is still to be deleted"
+
+    def _never_made(self, vm: VirtualMachine, source: Pod | None) -> str:
+        """Say why no target pod was made in time, and until when the VM is down."""
+        name = vm.metadata.name
+        if source is None:
+            why = _create_refusal(vm)
+            refused = f"could not be made in time ({why})" if why is not None else "was not made in time"
+            return f"The target pod {refused}; VM {name} is down until a pod of it can be made"
+        held = self._held(source) or f"Pod {source.metadata.name} on node {source.spec.node_name} did not go in time"
+        silent = nodes.silence(self.view.source_node) is not None and not source.metadata.finalizers
+        until = nodes.revival(source.spec.node_name or "") if silent else "that pod is gone"
+        return f"{held}; VM {name} is down until {until}"
 
     def _scheduling(self, claim: Claim, source: Pod | None, target: Pod) -> MigrationPlan:
         progress = self._progress(MigrationPhase.SCHEDULING, claim, source, target)
@@ -512,7 +567,9 @@ class _Move:
     def _starting(self, claim: Claim, source: Pod | None, target: Pod) -> MigrationPlan:
         left = self._left(self._began(MigrationPhase.TERMINATING), self.migration.spec.completion_timeout_seconds)
         if left <= 0:
-            return self._fail(Reason.COMPLETION_TIMEOUT, f"Target pod {target.metadata.name} did not start in time")
+            pod = f"Target pod {target.metadata.name}"
+            late = f"{pod} did not start in time; the VM is down until it does, on node {target.spec.node_name}"
+            return self._fail(Reason.COMPLETION_TIMEOUT, late)
         progress = self._progress(MigrationPhase.STARTING, claim, source, target)
         return MigrationPlan(progress.actions, requeue_after=left)
 
@@ -618,4 +675,4 @@ class _Move:
 
     def _unplaced(self) -> str:
         why = self.before.message or "no reason was given"
-        return f"The target pod found no node ({why}); the VM came back wherever it fits"
+        return f"The target pod found no node in time ({why}); the next pod of the VM may go to any node"

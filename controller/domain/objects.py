@@ -357,9 +357,10 @@ class NodeSpec(Value, frozen=True):
 
 
 class NodeStatus(Value, frozen=True):
-    """What pods may request of the node, as quantities. The schema says strings; anything decodes."""
+    """What pods may request of the node, as quantities, and how it is. The schema says strings; anything decodes."""
 
     allocatable: dict[str, Any] = {}
+    conditions: tuple[Condition, ...] = ()
 
 
 class Node(Value, frozen=True):

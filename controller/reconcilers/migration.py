@@ -188,11 +188,11 @@ class MigrationReconciler:
         known: tuple[VirtualMachineMigration, ...],
     ) -> MigrationView:
         now = self._now()
+        source = self._nodes.get(f"/{_source_node(item, vm)}")
         if vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
-            lost = item.metadata.annotations.get(names.SOURCE_NODE)
-            back = lost is not None and self._nodes.get(f"/{lost}") is not None
-            return MigrationView(item, vm, pods, now, node_back=back)
-        return MigrationView(item, vm, pods, now, backoff=migration.backoff(known, vm.metadata.uid, now))
+            return MigrationView(item, vm, pods, now, source_node=source)
+        backoff = migration.backoff(known, vm.metadata.uid, now)
+        return MigrationView(item, vm, pods, now, backoff=backoff, source_node=source)
 
     async def _decide(self, view: MigrationView) -> MigrationPlan:
         """Answer what the decision asks for, until it is made."""
@@ -356,6 +356,15 @@ class MigrationReconciler:
         except errors.NotFoundError:
             return None
         return vm.metadata.uid
+
+
+def _source_node(item: VirtualMachineMigration, vm: VirtualMachine | None) -> str:
+    """Return the node that a VM leaves, or has left."""
+    if item.spec.record_of is not None:
+        return item.metadata.annotations.get(names.SOURCE_NODE, "")
+    if vm is None:
+        return ""
+    return (vm.status.migration.source_node if vm.status.migration is not None else vm.status.node_name) or ""
 
 
 def _offers(node: Node) -> tuple[object, ...]:

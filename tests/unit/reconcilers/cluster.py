@@ -98,6 +98,18 @@ class Cluster:
         status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
         self._add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
 
+    def report(self, name: str, ready: str) -> None:
+        """Set what a node's condition Ready says: True, False or Unknown."""
+        node = self.objects[NODES.plural, f"/{name}"]
+        told = [{"type": "Ready", "status": ready, "reason": "" if ready == "True" else "NodeStatusUnknown"}]
+        self._store(NODES.plural, {**node, "status": {**node["status"], "conditions": told}})
+
+    def taint(self, name: str, key: str) -> None:
+        """Taint a node."""
+        node = self.objects[NODES.plural, f"/{name}"]
+        taints = [{"key": key, "effect": "NoExecute"}]
+        self._store(NODES.plural, {**node, "spec": {**node["spec"], "taints": taints}})
+
     def cordon(self, name: str, *, unschedulable: bool = True) -> None:
         """Close a node to the scheduler, or open it again."""
         node = self.objects[NODES.plural, f"/{name}"]

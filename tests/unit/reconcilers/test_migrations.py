@@ -639,6 +639,126 @@ async def test_a_new_vm_does_not_wait_for_the_failures_of_its_namesake(cluster: 
     assert (cluster.now - asked).total_seconds() < 5
 
 
+# --- a source whose node is not ready ----------------------------------------------------------------------------
+
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+SILENT = "node node-1 is not ready (NodeStatusUnknown)"
+
+
+@pytest.mark.parametrize("ready", ["Unknown", "False"])
+async def test_a_vm_whose_node_is_not_ready_is_not_taken_down(cluster: Cluster, ready: str) -> None:
+    """Nobody would finish that. It says so, and in the end it fails with the VM untouched."""
+    process = await running(cluster)
+    before = cluster.status()
+    cluster.report("node-1", ready)
+    cluster.migrate(unschedulableTimeoutSeconds=60)
+    process.deliver()
+    await process.step()
+    assert cluster.migration()["phase"] == "Pending"
+    assert cluster.migration()["message"] == (
+        f"VM vm-1 cannot be taken down: {SILENT}, so nobody would finish its pod's deletion "
+        f"until node node-1 is back, tainted {OUT_OF_SERVICE} or deleted"
+    )
+    await process.settle(rounds=200)
+    assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "SourceNodeNotReady")
+    assert cluster.status() == before
+
+
+@pytest.mark.parametrize("free", [lambda c: c.report("node-1", "True"), lambda c: c.taint("node-1", OUT_OF_SERVICE)])
+async def test_a_node_that_is_back_or_out_of_service_lets_its_vm_go(
+    cluster: Cluster, free: Callable[[Cluster], None]
+) -> None:
+    """In the second case Kubernetes removes its pods."""
+    process = await running(cluster)
+    cluster.report("node-1", "Unknown")
+    cluster.migrate()
+    for _ in range(3):
+        process.deliver()
+        await process.step()
+    free(cluster)
+    await process.settle()
+    assert (cluster.migration()["phase"], cluster.status()["nodeName"]) == ("Succeeded", "node-2")
+
+
+async def test_a_node_that_falls_silent_under_a_move_is_named_with_the_pod_that_it_holds(cluster: Cluster) -> None:
+    """The migration goes on when the pod does."""
+    process = await running(cluster)
+    await begin_to_migrate(cluster, process)
+    [source] = [pod["metadata"]["name"] for pod in cluster.live()]
+    cluster.report("node-1", "Unknown")
+    for _ in range(3):
+        cluster.pass_time(5)
+        process.deliver()
+        await process.step()
+    assert cluster.migration()["message"] == (f"Pod {source} on node node-1 cannot end: {SILENT}")
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("hold", "because"),
+    [
+        (
+            lambda c, _: c.report("node-1", "Unknown"),
+            f"cannot end: {SILENT}; VM vm-1 is down until node node-1 is back, tainted {OUT_OF_SERVICE} or deleted",
+        ),
+        (
+            lambda c, pod: c.edit(PODS, f"default/{pod}", finalizers=["example.com/hold"]),
+            "is held by its finalizers: example.com/hold; VM vm-1 is down until that pod is gone",
+        ),
+        (lambda _, __: None, "is still terminating; VM vm-1 is down until that pod is gone"),
+    ],
+)
+async def test_a_migration_whose_source_does_not_go_ends_with_the_truth(
+    cluster: Cluster, hold: Callable[[Cluster, str], None], because: str
+) -> None:
+    """It says what holds the pod within ten seconds, and in the end until when the VM is down; then that comes true."""
+    process = await running(cluster)
+    await begin_to_migrate(cluster, process)
+    [source] = [pod["metadata"]["name"] for pod in cluster.live()]
+    hold(cluster, source)
+    for _ in range(10):
+        cluster.pass_time(1)
+        process.deliver()
+        await process.step()
+    assert cluster.migration()["phase"] == "Terminating"
+    assert cluster.migration()["message"] == f"Pod {source} on node node-1 {because.partition(';')[0]}"
+    for _ in range(100):
+        cluster.pass_time(10)
+        process.deliver()
+        await process.step()
+    assert cluster.migration()["failureReason"] == "CompletionTimeout"
+    assert cluster.migration()["message"] == f"Pod {source} on node node-1 {because}"
+    cluster.edit(PODS, f"default/{source}", finalizers=[])
+    await process.settle()
+    assert (cluster.status()["phase"], "migration" in cluster.status()) == ("Running", False)
+
+
+async def test_a_target_that_cannot_be_made_is_told_in_the_words_of_who_refuses_it(cluster: Cluster) -> None:
+    """While the migration waits, and at its end, which promises nothing."""
+    process = await running(cluster)
+    await begin_to_migrate(cluster, process)
+    cluster.finish_deletions()
+    quota = errors.ForbiddenError(403, "Forbidden", "exceeded quota")
+    cluster.intercept = lambda method, _: Fault(method, "pods", quota, commit=False) if method == "create" else None
+    for _ in range(5):
+        process.deliver()
+        await process.step()
+    assert (cluster.migration()["phase"], cluster.migration()["message"]) == ("Scheduling", "exceeded quota")
+    assert "migrationTargetPodUnschedulable" not in [event.reason for event in process.events]
+    for _ in range(100):
+        cluster.pass_time(10)
+        process.deliver()
+        await process.step()
+    assert cluster.migration()["failureReason"] == "CompletionTimeout"
+    assert cluster.migration()["message"] == (
+        "The target pod could not be made in time (exceeded quota); VM vm-1 is down until a pod of it can be made"
+    )
+    cluster.intercept = None
+    await process.settle()
+    assert cluster.status()["phase"] == "Running"
+
+
 # --- cancelling --------------------------------------------------------------------------------------------------
 
 

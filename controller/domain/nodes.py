@@ -1,0 +1,32 @@
+"""Whether anybody is there on a node, who finishes the deletion of its pods: a pure function of the node.
+
+Guarantees: what is not known (a node that never reported, or that nobody may read) is taken for well.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from controller.domain.objects import Node
+
+OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
+"""The taint by which a person says that a node is off, so that Kubernetes removes its pods."""
+
+
+def silence(node: Node | None) -> str | None:
+    """Say that a node's kubelet finishes no deletion now; None if it does, or if Kubernetes removes the pods itself.
+
+    That it does for a node that is gone (None), and for one that is not ready and tainted out-of-service.
+    """
+    if node is None or any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
+        return None
+    ready = next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
+    if ready is None or ready.status == "True":
+        return None
+    why = f" ({ready.reason})" if ready.reason else ""
+    return f"node {node.metadata.name} is not ready{why}"
+
+
+def revival(name: str) -> str:
+    """Say what frees the pods of a silent node."""
+    return f"node {name} is back, tainted {OUT_OF_SERVICE} or deleted"
