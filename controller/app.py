@@ -28,7 +28,8 @@ from controller.engine.election import Elector, LeaseLostError
 from controller.engine.reflector import Reflector
 from controller.engine.store import HasMetadata, Store
 from controller.kube import credentials
-from controller.kube.client import Client
+from controller.kube.client import REQUEST_DEADLINE, Answered, Client
+from controller.kube.kubeconfig import Choice
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.manager import Manager, Options
 from controller.reconcilers.api import Fenced
@@ -73,7 +74,8 @@ class Settings:
 
     `namespaces` empty means all, `controller_class` None the default class, `selector` empty every VM of the class;
     without a `certificate` the server speaks no TLS, with `metrics_auth` scrapes need a token; without
-    `leader_election` the process acts at once.
+    `leader_election` the process acts at once. `choice` is what of the kubeconfig was chosen by name; a request may
+    take `request_timeout` seconds, None being the usual.
     """
 
     kubeconfig: str | None
@@ -86,6 +88,8 @@ class Settings:
     vm_metrics: bool
     leader_election: LeaderElection | None
     controllers: Options
+    choice: Choice = credentials.NOTHING_CHOSEN
+    request_timeout: float | None = None
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -96,14 +100,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """
     rng = Random()  # noqa: S311 - jitter, no secret
     certificates = Certificates(settings.certificate) if settings.certificate is not None else None
-    source = credentials.find(settings.kubeconfig)
+    source = credentials.find(settings.kubeconfig, settings.choice)
     monitor = LoopMonitor()
     registry = metrics.new_registry()
     metrics.event_loop_lag(registry, lambda: monitor.lag)
     caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
     nodes: Store[Node] = Store()
     series = _series(registry, settings, caches, nodes)
-    async with await Client.connect(source, answered=RequestMetrics(registry).answered) as client:
+    async with await _client(settings, source, RequestMetrics(registry).answered) as client:
         elector = _elector(client, settings, source, rng)
         health = Health(monitor, client.ready)
         async with Server(
@@ -153,6 +157,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 if elector is not None:
                     await elector.release()
     _log.info("stopped")
+
+
+async def _client(settings: Settings, source: credentials.Source, answered: Answered) -> Client:
+    timeout = settings.request_timeout
+    return await Client.connect(source, answered=answered, deadline=REQUEST_DEADLINE if timeout is None else timeout)
 
 
 def _guard(client: Client) -> ScrapeGuard:

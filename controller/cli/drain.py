@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controller.cli import exits, session
+from controller.cli.connection import Connection
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.listing import everything
@@ -79,13 +80,13 @@ def aftermath(node: str, *, waiting: bool) -> str:
     )
 
 
-def run(kubeconfig: str | None, request: Request) -> None:
+def run(connection: Connection, request: Request) -> None:
     """Drain the node, and exit."""
 
     async def work(client: Client, _: str) -> int:
         return await _Drain(client, request, session.console()).run()
 
-    session.run(kubeconfig, work, manager=names.DRAIN_MANAGER)
+    session.run(connection, work, manager=names.DRAIN_MANAGER)
 
 
 class _Drain:

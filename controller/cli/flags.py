@@ -1,4 +1,4 @@
-"""What the values of `vmsim controller`'s flags may be.
+"""What the values of flags may be.
 
 Guarantees: a value that cannot be used is refused before anything is connected to, by a message that quotes it, names
 its flag and says what is wanted.
@@ -6,6 +6,7 @@ its flag and says what is wanted.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,9 @@ _LONGEST_CLASS: Final = 40
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _KEY: Final = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
 _VALUE: Final = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?"
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_DURATION: Final = re.compile(rf"\+?({_PART.pattern})+", re.ASCII)
 _REQUIREMENT: Final = re.compile(
     rf"\s*(!\s*{_KEY}|{_KEY}(\s*(=|==|!=)\s*{_VALUE}|\s+(in|notin)\s*\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\))?)\s*",
     re.ASCII,
@@ -65,6 +69,35 @@ def namespaces(text: str) -> tuple[str, ...]:
         if len(name) > names.LONGEST_LABEL or not names.DNS_LABEL.fullmatch(name):
             raise typer.BadParameter(f"{name!r} cannot be the name of a namespace", param_hint="--namespaces")
     return found
+
+
+def watched(several: str, one: str | None) -> tuple[str, ...]:
+    """Return the namespaces to watch, which may be said in one of two ways; empty means all of them."""
+    if several and one:
+        raise typer.BadParameter("either one namespace or --namespaces", param_hint="--namespace")
+    return namespaces(several or one or "")
+
+
+def namespace(text: str | None) -> str | None:
+    """Read a namespace's name, which may be written `ns/NAME` as kubectl's may."""
+    if not text:
+        return None
+    kind, slash, name = text.partition("/")
+    return name if slash and name and kind.lower() in ("ns", "namespace", "namespaces") else text
+
+
+def request_timeout(text: str | None) -> float | None:
+    """Read how many seconds a request may take: `90`, `1m30s`, `0` for any number. None if nothing was said."""
+    if not text:
+        return None
+    if text.isascii() and text.isdecimal():
+        seconds = float(text)
+    elif _DURATION.fullmatch(text):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    else:
+        wanted = "want a number of seconds, or a duration such as 1s, 2m or 1h30m"
+        raise typer.BadParameter(f"{text!r} is no duration: {wanted}", param_hint="--request-timeout")
+    return seconds or math.inf
 
 
 def node_selector(text: str) -> dict[str, str]:

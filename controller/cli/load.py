@@ -23,6 +23,7 @@ from rich.table import Column
 from rich.text import Text
 
 from controller.cli import exits, preview, session
+from controller.cli.connection import Connection
 from controller.cli.lines import Lines
 from controller.domain import names
 from controller.kube.client import Client
@@ -55,7 +56,7 @@ class Request:
     timeout: float
 
 
-def run(kubeconfig: str | None, request: Request) -> None:
+def run(connection: Connection, request: Request) -> None:
     """Load and play, and exit."""
     scenario = read(request.file)
     speed = request.speed or scenario.speed
@@ -71,7 +72,7 @@ def run(kubeconfig: str | None, request: Request) -> None:
         await _Loading(client, scenario, where, session.console()).run(request, speed)
         return 0
 
-    session.run(kubeconfig, work, manager=names.LOAD_MANAGER)
+    session.run(connection, work, manager=names.LOAD_MANAGER)
 
 
 def read(file: str) -> Scenario:

@@ -16,6 +16,7 @@ import typer
 
 from controller import __version__
 from controller.cli import flags, moving, scenarios
+from controller.cli.connection import Connection, connecting
 from controller.cli.exits import fail
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.domain.names import CONTROLLER_CLASS
@@ -85,9 +86,10 @@ app.command()(scenarios.unload)
 
 
 @app.command()
+@connecting(namespace="Namespace to watch, as --namespaces with one, and of the lease.", default="all")
 def controller(
     *,
-    kubeconfig: moving.Kubeconfig = None,
+    connection: Connection,
     namespaces: Annotated[
         str,
         typer.Option(envvar="VMSIM_NAMESPACES", metavar="A,B", help="Namespaces to watch.", show_default="all"),
@@ -238,8 +240,8 @@ def controller(
     logs.configure(log_format, log_level)
     certificate = flags.certificate_files(metrics_cert_file, metrics_key_file)
     settings = Settings(
-        kubeconfig=kubeconfig,
-        namespaces=flags.namespaces(namespaces),
+        kubeconfig=connection.kubeconfig,
+        namespaces=flags.watched(namespaces, connection.namespace),
         controller_class=flags.controller_class(controller_class),
         selector=flags.label_selector(selector),
         bind_address=flags.address(metrics_bind_address),
@@ -257,6 +259,8 @@ def controller(
             workers=workers,
             events=events,
         ),
+        choice=connection.choice,
+        request_timeout=connection.request_timeout,
     )
     problem = process.run_until_signal(settings)
     if problem is not None:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from controller.cli import session
+from controller.cli.connection import Connection
 from controller.domain import names
 from controller.kube.client import Client
 from controller.operations import migrations
@@ -21,7 +22,6 @@ class Request:
     """What a person asked for."""
 
     vm: str
-    namespace: str | None = None
     to: str | None = None
     reason: str | None = None
     priority: str | None = None
@@ -29,13 +29,13 @@ class Request:
     timeout: float | None = None
 
 
-def run(kubeconfig: str | None, request: Request) -> None:
+def run(connection: Connection, request: Request) -> None:
     """Create the migration, wait if that is wanted, exit."""
 
     async def work(client: Client, namespace: str) -> int:
-        return await _migrate(client, request.namespace or namespace, request)
+        return await _migrate(client, namespace, request)
 
-    session.run(kubeconfig, work, manager=names.MIGRATE_MANAGER)
+    session.run(connection, work, manager=names.MIGRATE_MANAGER)
 
 
 async def _migrate(client: Client, namespace: str, request: Request) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 from rich.table import Table
 
 from controller.cli import session
+from controller.cli.connection import Connection
 from controller.cli.text import age, cell
 from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
@@ -28,11 +29,11 @@ _COLOURS: Final = {
 }
 
 
-def run(kubeconfig: str | None, namespace: str | None, *, everywhere: bool) -> None:
+def run(connection: Connection, *, everywhere: bool) -> None:
     """Print the table, and exit."""
 
     async def work(client: Client, own: str) -> int:
-        where = None if everywhere else namespace or own
+        where = None if everywhere else own
         found = await everything(client, MIGRATIONS, namespace=where)
         if found:
             session.console().print(table(found, namespaces=everywhere, now=datetime.now(UTC)), soft_wrap=False)
@@ -40,7 +41,7 @@ def run(kubeconfig: str | None, namespace: str | None, *, everywhere: bool) -> N
             sys.stderr.write(f"No migrations in {f'namespace {where}' if where else 'any namespace'}.\n")
         return 0
 
-    session.run(kubeconfig, work, manager=names.MIGRATE_MANAGER)
+    session.run(connection, work, manager=names.MIGRATE_MANAGER)
 
 
 def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Table:

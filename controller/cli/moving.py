@@ -7,22 +7,11 @@ from typing import Annotated
 
 import typer
 
+from controller.cli.connection import Connection, connecting
+
 # What the commands do is imported by them alone: the API client takes most of a second to load, and neither --help
 # nor the shell's completion needs any of it.
 
-Kubeconfig = Annotated[
-    str | None,
-    typer.Option(
-        envvar="VMSIM_KUBECONFIG",
-        metavar="FILE",
-        help="Credentials of the cluster.",
-        show_default="$KUBECONFIG, then ~/.kube/config, then the pod's service account",
-    ),
-]
-Namespace = Annotated[
-    str | None,
-    typer.Option("--namespace", "-n", metavar="NAME", help="Namespace.", show_default="the kubeconfig's"),
-]
 Timeout = Annotated[
     float | None,
     typer.Option(
@@ -39,6 +28,7 @@ class Priority(StrEnum):
     SYSTEM_MAINTENANCE = "system-maintenance"
 
 
+@connecting()
 def migrate(
     *,
     vm: Annotated[str, typer.Argument(metavar="VM", help="VM to move.", show_default=False)],
@@ -46,7 +36,6 @@ def migrate(
         str | None,
         typer.Option(metavar="NODE", help="Node to move to.", show_default="the scheduler chooses another node"),
     ] = None,
-    namespace: Namespace = None,
     reason: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Why, in at most 128 characters.", show_default="none"),
@@ -56,7 +45,7 @@ def migrate(
     ] = Priority.USER_TRIGGERED,
     wait: Annotated[bool, typer.Option("--wait", help="Show how it goes, until it has succeeded or failed.")] = False,
     timeout: Timeout = None,
-    kubeconfig: Kubeconfig = None,
+    connection: Connection,
 ) -> None:
     """Move a VM to another node.
 
@@ -67,35 +56,34 @@ def migrate(
     from controller.cli import migrate  # noqa: PLC0415
 
     migrate.run(
-        kubeconfig,
-        migrate.Request(
-            vm=vm, namespace=namespace, to=to, reason=reason, priority=priority.value, wait=wait, timeout=timeout
-        ),
+        connection,
+        migrate.Request(vm=vm, to=to, reason=reason, priority=priority.value, wait=wait, timeout=timeout),
     )
 
 
+@connecting()
 def migrations(
     *,
-    namespace: Namespace = None,
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Those of every namespace.")] = False,
-    kubeconfig: Kubeconfig = None,
+    connection: Connection,
 ) -> None:
     """List migrations, and why they wait or failed."""
-    if namespace is not None and all_namespaces:
+    if connection.namespace is not None and all_namespaces:
         raise typer.BadParameter("either one namespace or all of them", param_hint="--all-namespaces")
     from controller.cli import migrations  # noqa: PLC0415
 
-    migrations.run(kubeconfig, namespace, everywhere=all_namespaces)
+    migrations.run(connection, everywhere=all_namespaces)
 
 
+@connecting(namespace="Without effect, as with kubectl drain: every VM on the node is moved.", default="none")
 def drain(
     *,
     node: Annotated[str, typer.Argument(metavar="NODE", help="Node to empty.", show_default=False)],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in at most 128 characters.")] = "Drain",
     timeout: Timeout = None,
-    kubeconfig: Kubeconfig = None,
+    connection: Connection,
 ) -> None:
     """Cordon a node, and move every VM off it."""
     from controller.cli import drain  # noqa: PLC0415
 
-    drain.run(kubeconfig, drain.Request(node=node, reason=reason, timeout=timeout))
+    drain.run(connection, drain.Request(node=node, reason=reason, timeout=timeout))

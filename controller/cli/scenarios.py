@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli.moving import Kubeconfig
+from controller.cli.connection import Connection, connecting
 
 # What the commands do is imported by them alone, as in moving.py.
 
@@ -30,6 +30,7 @@ def complete(incomplete: str) -> list[str]:
     return [*shipped, *(path for path in paths if path.endswith(("/", ".yaml", ".yml")))]
 
 
+@connecting(default="the file's, then the kubeconfig's")
 def load(
     *,
     file: Annotated[
@@ -41,12 +42,6 @@ def load(
             show_default=False,
         ),
     ],
-    namespace: Annotated[
-        str | None,
-        typer.Option(
-            "--namespace", "-n", metavar="NAME", help="Namespace.", show_default="the file's, then the kubeconfig's"
-        ),
-    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be made, and exit; asks no cluster.")
     ] = False,
@@ -65,7 +60,7 @@ def load(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long, with exit code 1.")
     ] = _DEADLINE,
-    kubeconfig: Kubeconfig = None,
+    connection: Connection,
 ) -> None:
     """Make a scenario's nodes and VMs, and play it.
 
@@ -76,11 +71,12 @@ def load(
     from controller.cli import load  # noqa: PLC0415
 
     request = load.Request(
-        file=file, namespace=namespace, dry_run=dry_run, play=play, speed=speed, rate=rate, timeout=timeout
+        file=file, namespace=connection.namespace, dry_run=dry_run, play=play, speed=speed, rate=rate, timeout=timeout
     )
-    load.run(kubeconfig, request)
+    load.run(connection, request)
 
 
+@connecting(namespace="Remove nothing if the scenario has VMs in another namespace.", default="none")
 def unload(
     *,
     scenario: Annotated[
@@ -89,7 +85,7 @@ def unload(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long, with exit code 1.")
     ] = _DEADLINE,
-    kubeconfig: Kubeconfig = None,
+    connection: Connection,
 ) -> None:
     """Remove what loading a scenario made.
 
@@ -97,4 +93,4 @@ def unload(
     """
     from controller.cli import unload  # noqa: PLC0415
 
-    unload.run(kubeconfig, scenario, timeout)
+    unload.run(connection, scenario, timeout)

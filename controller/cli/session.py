@@ -13,9 +13,10 @@ from typing import Final
 import typer
 from rich.console import Console
 
+from controller.cli.connection import Connection
 from controller.cli.exits import INTERRUPTED, CommandError, fail
 from controller.kube import credentials, errors
-from controller.kube.client import Client
+from controller.kube.client import REQUEST_DEADLINE, Client
 from controller.operations.errors import SimulatorError, translated
 from controller.telemetry import logs
 
@@ -23,14 +24,14 @@ _PIPE_WIDTH: Final = 10_000
 """Columns where there is no terminal to fit: what reads us can cope with long lines."""
 
 
-def run(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]], *, manager: str) -> None:
-    """Do the work with a client and the kubeconfig's own namespace; exit with the code it returns.
+def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *, manager: str) -> None:
+    """Do the work with a client and the namespace that is meant; exit with the code it returns.
 
     `manager` is the field manager of what is written.
     """
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
     try:
-        code = asyncio.run(_connected(kubeconfig, work, manager))
+        code = asyncio.run(_connected(connection, work, manager))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except (CommandError, SimulatorError) as error:
@@ -40,9 +41,10 @@ def run(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]], *
     raise typer.Exit(code)
 
 
-async def _connected(kubeconfig: str | None, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
-    source = credentials.find(kubeconfig)
-    async with await Client.connect(source, manager=manager) as client:
+async def _connected(connection: Connection, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
+    source = credentials.find(connection.kubeconfig, connection.choice)
+    deadline = REQUEST_DEADLINE if connection.request_timeout is None else connection.request_timeout
+    async with await Client.connect(source, manager=manager, deadline=deadline) as client:
         return await work(client, credentials.namespace(source))
 
 

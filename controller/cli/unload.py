@@ -15,33 +15,50 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from controller.cli import session
+from controller.cli import exits, session
+from controller.cli.connection import Connection
 from controller.cli.lines import Lines
 from controller.cli.load import both, read
 from controller.domain import names
+from controller.engine.listing import everything
 from controller.kube.client import Client
+from controller.kube.resources import VIRTUAL_MACHINES
 from controller.operations.text import one_line
 from controller.scenario import files
 from controller.scenario.errors import reasons
+from controller.scenario.fleet import selector
 from controller.scenario.unloading import Removal, unload
 
 _SPARSE: Final = 8.0
 """Seconds between two lines where there is no terminal."""
 
 
-def run(kubeconfig: str | None, scenario: str, timeout: float) -> None:
+def run(connection: Connection, scenario: str, timeout: float) -> None:
     """Remove everything, and exit."""
     name = name_of(scenario)
 
     async def work(client: Client, _: str) -> int:
         console = session.console()
+        if connection.namespace is not None:
+            await _stay_within(client, name, connection.namespace)
         with _bar(console, name) as report:
             removed = await unload(client, name, report=report, deadline=timeout)
         gone = both(len(removed.nodes), len(removed.vms))
         console.print(f"{name} is unloaded: {f'{gone} removed' if gone else 'nothing of it was there'}")
         return 0
 
-    session.run(kubeconfig, work, manager=names.UNLOAD_MANAGER)
+    session.run(connection, work, manager=names.UNLOAD_MANAGER)
+
+
+async def _stay_within(client: Client, name: str, namespace: str) -> None:
+    """Refuse to remove VMs of another namespace than the one that was named."""
+    vms = await everything(client, VIRTUAL_MACHINES, label_selector=selector(name))
+    others = sorted({vm.metadata.namespace for vm in vms} - {namespace})
+    if others:
+        raise exits.CommandError(
+            f"{name} has VMs in namespace {', '.join(others)}, too, so nothing was removed; "
+            "without --namespace all of it is"
+        )
 
 
 def name_of(scenario: str) -> str:

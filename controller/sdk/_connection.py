@@ -12,6 +12,7 @@ from typing import TypeVar
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.errors import KubeError
+from controller.kube.kubeconfig import Choice
 from controller.operations.errors import translated
 from controller.sdk import _values
 from controller.sdk._background import background
@@ -22,10 +23,10 @@ T = TypeVar("T")
 class Connection:
     """One namespace of one cluster; nothing is sent before the first call."""
 
-    def __init__(self, namespace: str, kubeconfig: str | None) -> None:
+    def __init__(self, namespace: str, kubeconfig: str | None, context: str | None) -> None:
         self.namespace = _values.namespace(namespace)
         try:
-            self._source = credentials.find(kubeconfig)
+            self._source = credentials.find(kubeconfig, Choice(context=context))
         except KubeError as error:
             raise translated(error) from error
 

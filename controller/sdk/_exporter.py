@@ -22,10 +22,12 @@ _PATIENCE: Final = 3.0
 
 
 class ExporterState:
-    """Loads scenarios into one namespace of a cluster. `kubeconfig` is as in VMManager."""
+    """Loads scenarios into one namespace of a cluster. `kubeconfig` and `context` are as in VMManager."""
 
-    def __init__(self, namespace: str = "default", kubeconfig: str | None = None) -> None:
-        self._connection = Connection(namespace, kubeconfig)
+    def __init__(
+        self, namespace: str = "default", kubeconfig: str | None = None, *, context: str | None = None
+    ) -> None:
+        self._connection = Connection(namespace, kubeconfig, context)
 
     def load_scenario(self, nodes: Iterable[Node], *, create_nodes: bool = False, timeout: float = 300.0) -> None:
         """Create the VMs of these nodes, and wait until all of them run; the real scheduler places them.

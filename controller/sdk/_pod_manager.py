@@ -42,14 +42,19 @@ class PodManager:
     they request the same share of the reference node (32 CPUs, 256Gi), the scheduler places them, and when one is
     lost it stays lost.
 
-    `kubeconfig` is as in VMManager. Every method raises SimulatorError; times are in seconds.
+    `kubeconfig` and `context` are as in VMManager. Every method raises SimulatorError; times are in seconds.
     """
 
     def __init__(
-        self, *, create_vm_crs: bool = True, namespace: str = "default", kubeconfig: str | None = None
+        self,
+        *,
+        create_vm_crs: bool = True,
+        namespace: str = "default",
+        kubeconfig: str | None = None,
+        context: str | None = None,
     ) -> None:
         self._bare = not create_vm_crs
-        self._connection = Connection(namespace, kubeconfig)
+        self._connection = Connection(namespace, kubeconfig, context)
         self._namespace = self._connection.namespace
 
     def create_pod(self, vm: VM, timeout: float = 60.0) -> None:

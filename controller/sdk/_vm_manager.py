@@ -21,15 +21,17 @@ class VMManager:
     """VirtualMachines of one namespace.
 
     `kubeconfig` is a file's path; None means what kubectl would use: $KUBECONFIG, then ~/.kube/config, then the pod's
-    service account. May be used from several threads.
+    service account. `context` is one of its contexts; None means the current one. May be used from several threads.
 
     Every method raises SimulatorError (see controller.sdk.errors), whose kinds are named where they are special:
     NoClusterError, CRDMissingError and RefusedError can come from all of them. Making a manager sends nothing, but
     raises NoClusterError where there are no credentials.
     """
 
-    def __init__(self, namespace: str = "default", kubeconfig: str | None = None) -> None:
-        self._connection = Connection(namespace, kubeconfig)
+    def __init__(
+        self, namespace: str = "default", kubeconfig: str | None = None, *, context: str | None = None
+    ) -> None:
+        self._connection = Connection(namespace, kubeconfig, context)
         self._namespace = self._connection.namespace
 
     def get_vm_status(self, name: str) -> VMStatus:

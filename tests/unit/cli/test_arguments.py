@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import math
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+import typer
+
+from controller.cli import flags
 from controller.cli.main import complete_for_kubectl, program
 from controller.cli.session import explain
 from controller.kube import errors
 from tests.unit.cli.builders import run
+from tests.unit.kube.builders import kubeconfig
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -60,6 +68,127 @@ def test_help_names_the_environment_variable(capsys: pytest.CaptureFixture[str],
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert "VMSIM_KUBECONFIG" in out
+
+
+EVERY_COMMAND = [
+    ("migrate", "vm-1"),
+    ("migrations",),
+    ("drain", "n1"),
+    ("load", "quickstart"),
+    ("unload", "quickstart"),
+    ("controller", "--metrics-bind-address", "127.0.0.1:0"),
+]
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=lambda words: words[0])
+def test_every_command_has_kubectls_flags(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    """Those that say which cluster, as whom, and how long."""
+    _, out, _ = run(capsys, command[0], "--help")
+    for flag in ("--kubeconfig", "--context", "--cluster", "--user", "-n, --namespace", "--request-timeout"):
+        assert flag in out
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND[:-1], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        (("--context", "x"), "--context names context 'x', which is not there; there are test"),
+        (("--cluster", "x"), "--cluster names cluster 'x', which is not there; there are test"),
+        (("--user", "x"), "--user names user 'x', which is not there; there are test"),
+    ],
+    ids=["context", "cluster", "user"],
+)
+def test_what_a_flag_names_has_to_be_there(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    flag: tuple[str, str],
+    words: str,
+) -> None:
+    """Nothing else is used in its place."""
+    config = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
+    code, out, err = run(capsys, *command, "--kubeconfig", str(config), *flag)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == f"error: cannot use {config}: {words}"
+
+
+def test_the_controller_uses_nothing_else_either(tmp_path: Path) -> None:
+    """In a process of its own, since it takes the signals."""
+    config = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
+    done = subprocess.run(
+        [sys.executable, "-m", "controller", "--kubeconfig", config, "--context", "x", "--request-timeout", "1s"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--context names context 'x', which is not there; there are test" in done.stderr
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=lambda words: words[0])
+@pytest.mark.parametrize("text", ["soon", "-1", "-1s"])
+def test_a_request_timeout_is_a_duration(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...], text: str
+) -> None:
+    """Or a number of seconds."""
+    code, _, err = run(capsys, *command, f"--request-timeout={text}")
+    assert code == 2
+    assert "is no duration" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", math.inf),
+        ("0s", math.inf),
+        ("90", 90),
+        ("1s", 1),
+        ("2m", 120),
+        ("1h30m", 5400),
+        ("1.5s", 1.5),
+        (".5s", 0.5),
+        ("300ms", 0.3),
+        ("5us", 5e-6),
+    ],
+)
+def test_a_request_timeout_is_written_as_for_kubectl(text: str | None, seconds: float | None) -> None:
+    """Zero is no limit; nothing is the usual one."""
+    assert flags.request_timeout(text) == (pytest.approx(seconds) if seconds is not None else None)
+
+
+@pytest.mark.parametrize("text", ["1x", "1s2", "nan", "inf", "1d", "1 s", "s", "٣", "٣s", "1e3", "+5"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """As kubectl refuses it, in any digits."""
+    with pytest.raises(typer.BadParameter):
+        flags.request_timeout(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a", "a"),
+        ("ns/a", "a"),
+        ("NS/a", "a"),
+        ("namespace/a", "a"),
+        ("namespaces/a", "a"),
+        ("ns/", "ns/"),
+        (None, None),
+    ],
+)
+def test_a_namespace_may_be_written_as_a_resource(text: str | None, name: str | None) -> None:
+    """kubectl strips the kind, too."""
+    assert flags.namespace(text) == name
+
+
+def test_a_controller_watches_the_one_namespace_or_several(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not both."""
+    assert flags.watched("", "a") == ("a",)
+    assert flags.watched("a,b", None) == ("a", "b")
+    code, _, err = run(capsys, "controller", "-n", "a", "--namespaces", "b")
+    assert code == 2
+    assert "either one namespace or --namespaces" in err
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -28,7 +28,8 @@ TESTS = sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", TEXT)))
 def row(flag: Any) -> str:
     """Return a flag's row of the table."""
     spelt = ", ".join(f"`{spelling}`" for spelling in (*flag.opts, *flag.secondary_opts))
-    return f"| {spelt} | `{flag.envvar}` | {default(flag)} | {flag.help} |"
+    variable = f"`{flag.envvar}`" if flag.envvar else "–"  # noqa: RUF001 - as the page has it
+    return f"| {spelt} | {variable} | {default(flag)} | {flag.help} |"
 
 
 def default(flag: Any) -> str:

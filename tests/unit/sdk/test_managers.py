@@ -72,6 +72,13 @@ def test_a_namespace_that_cannot_be_is_refused_when_the_manager_is_made(kind: An
         kind(namespace="../x", kubeconfig=nobody)
 
 
+@pytest.mark.parametrize("kind", [VMManager, PodManager, ExporterState])
+def test_a_context_that_is_not_there_is_an_error_that_names_it(kind: Any, nobody: str) -> None:
+    """And those that are."""
+    with pytest.raises(NoClusterError, match="context 'x', which is not there; there are test"):
+        kind(kubeconfig=nobody, context="x")._connection.run(lambda client: client.ready())
+
+
 def test_a_kubeconfig_that_is_not_there_is_an_error_that_names_it() -> None:
     """And its cause is chained."""
     with pytest.raises(NoClusterError, match="cannot use /nowhere/config: it does not exist") as missing:

@@ -1,0 +1,117 @@
+"""kubectl's flags that say which cluster is meant, as whom and how: the same on every command, with kubectl's meanings.
+
+Guarantees: a command that is made by `connecting` has all of them, and gets them as one value, already checked.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from controller.cli import flags
+
+if TYPE_CHECKING:
+    from controller.kube.kubeconfig import Choice
+
+_NAME: Final = "connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a person said of the cluster; None, where it was nothing."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    cluster: str | None = None
+    user: str | None = None
+    namespace: str | None = None
+    request_timeout: float | None = None
+    """Seconds that a request may take, infinitely many included."""
+
+    @property
+    def choice(self) -> Choice:
+        """What was chosen by name."""
+        from controller.kube.kubeconfig import Choice  # noqa: PLC0415 - as in moving.py
+
+        return Choice(self.context, self.cluster, self.user, self.namespace)
+
+
+Kubeconfig = Annotated[
+    str | None,
+    typer.Option(
+        envvar="VMSIM_KUBECONFIG",
+        metavar="FILE",
+        help="Credentials of the cluster.",
+        show_default="$KUBECONFIG, then ~/.kube/config, then the pod's service account",
+    ),
+]
+Context = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Context of the kubeconfig.", show_default="the current one"),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Cluster of the kubeconfig.", show_default="the context's"),
+]
+User = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="User of the kubeconfig.", show_default="the context's"),
+]
+RequestTimeout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How long to wait for one answer of the API server: 1s, 2m, or a number of seconds. 0: for ever.",
+        show_default="15s",
+    ),
+]
+
+
+def connecting(
+    *, namespace: str = "Namespace.", default: str = "the kubeconfig's"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Put the flags in the place of a command's parameter `connection`; `namespace` is what -n means to it."""
+    scope = Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NAME", help=namespace, show_default=default)
+    ]
+    options = {
+        "namespace": scope,
+        "kubeconfig": Kubeconfig,
+        "context": Context,
+        "cluster": Cluster,
+        "user": User,
+        "request_timeout": RequestTimeout,
+    }
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in options.items()
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def connected(**arguments: Any) -> None:
+            given = {name: arguments.pop(name) for name in options}
+            connection = Connection(
+                **given
+                | {
+                    "namespace": flags.namespace(given["namespace"]),
+                    "request_timeout": flags.request_timeout(given["request_timeout"]),
+                }
+            )
+            command(connection=connection, **arguments)
+
+        # Typer makes options of what a function's signature says.
+        own = inspect.signature(command, eval_str=True)
+        parameters = [
+            parameter for found in own.parameters.values() for parameter in (added if found.name == _NAME else [found])
+        ]
+        connected.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        connected.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return connected
+
+    return decorate
