@@ -1,7 +1,8 @@
 """`vmsim`: the commands.
 
 Guarantees: every flag shows its default and, if it has one, its environment variable in `--help`; an expected error is
-one line that says what to do, with exit code 1 (2 for a bad flag), never a traceback.
+one line that says what to do, with exit code 1 (2 for a bad flag), never a traceback, output that cannot be written
+included (controller/cli/output.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from controller import __version__
-from controller.cli import flags, moving, scenarios
+from controller.cli import flags, moving, output, scenarios
 from controller.cli.connection import Connection, connecting
 from controller.cli.exits import fail
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
@@ -38,23 +39,28 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    name = program(sys.argv[0])
+    output.run(lambda: _run(words, program(sys.argv[0])))
+
+
+def _run(words: list[str], name: str) -> None:
     if name == PLUGIN and not {"--install-completion", "--show-completion"}.isdisjoint(words):
         typer.echo("kubectl completes its plugins by itself: see kubectl completion --help")
-        sys.exit(0)
+        return
     app(words, prog_name=name)
-    sys.exit(0)
 
 
 def complete_for_kubectl() -> NoReturn:
     """Print what may stand in place of the last argument, as kubectl wants to hear it from `kubectl_complete-vmsim`."""
     words = ["vmsim", *sys.argv[1:]]
     os.environ |= {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_VMSIM_COMPLETE": "complete_bash"}
+    output.run(_complete)
+
+
+def _complete() -> None:
     try:
         app([], prog_name="vmsim")
     finally:
         typer.echo(":4")  # cobra's directive: no files besides
-    sys.exit(0)
 
 
 def program(path: str) -> str:
