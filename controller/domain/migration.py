@@ -76,6 +76,7 @@ class Reason(StrEnum):
     COMPLETION_TIMEOUT = "CompletionTimeout"
     CLAIM_LOST = "ClaimLost"
     INVALID_RECORD = "InvalidRecord"
+    INVALID_SPEC = "InvalidSpec"
     BACKOFF = "MigrationBackoff"
     LIMIT = "WaitingForTurn"
 
@@ -412,10 +413,12 @@ class _Move:
 
     # --- before the claim: the VM is untouched -----------------------------------------------------------
 
-    def _pending(self, claim: Claim | None) -> MigrationPlan | Ask:  # noqa: PLR0911 - one way out per answer
+    def _pending(self, claim: Claim | None) -> MigrationPlan | Ask:  # noqa: C901, PLR0911 - one way out per answer
         name = self.migration.spec.vm_name
         if self.migration.spec.cancel:
             return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
+        if self.migration.spec_problem is not None:
+            return self._fail(Reason.INVALID_SPEC, self.migration.spec_problem)
         if self.vm is None and self.before.vm_uid is not None:
             return self._fail(Reason.VM_DELETED, f"VM {name} was deleted before it moved")
         if self.vm is None:

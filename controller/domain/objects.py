@@ -2,7 +2,8 @@
 
 Guarantees: only the fields named here are decoded or kept (about 3 KiB a pod); an absent field has a default,
 so no reader needs to test for None where the API server promises a value. Values from outside the schema
-(a ratio that is a number) decode too and are judged later, so one odd object never fails a whole list.
+(a ratio that is a number) decode too and are judged later, so one odd object never fails a whole list: where a field
+does not decode at all, its default stands for it, and the object names it in `unreadable`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from controller.domain import names
 
 class Value(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Base of every decoded value: immutable, camelCase on the wire, defaults not written."""
+
+
+def _spec_problem(unreadable: tuple[str, ...]) -> str | None:
+    return "; ".join(found for found in unreadable if found.startswith("spec")) or None
 
 
 class OwnerReference(Value, frozen=True):
@@ -122,6 +127,13 @@ class VirtualMachine(Value, frozen=True):
     metadata: ObjectMeta
     spec: VMSpec = VMSpec()
     status: VMStatus = VMStatus()
+    unreadable: tuple[str, ...] = ()
+    """Fields that did not decode, each with the reason; never on the wire."""
+
+    @property
+    def spec_problem(self) -> str | None:
+        """Why the spec cannot be taken at its word; None if every field of it was read."""
+        return _spec_problem(self.unreadable)
 
 
 class Requests(Value, frozen=True):
@@ -194,6 +206,8 @@ class Pod(Value, frozen=True):
     metadata: ObjectMeta
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+    unreadable: tuple[str, ...] = ()
+    """Fields that did not decode, each with the reason; never on the wire."""
 
     @property
     def owner(self) -> OwnerReference | None:
@@ -271,6 +285,13 @@ class VirtualMachineMigration(Value, frozen=True):
     metadata: ObjectMeta
     spec: MigrationSpec = MigrationSpec()
     status: MigrationStatus = MigrationStatus()
+    unreadable: tuple[str, ...] = ()
+    """Fields that did not decode, each with the reason; never on the wire."""
+
+    @property
+    def spec_problem(self) -> str | None:
+        """Why the spec cannot be taken at its word; None if every field of it was read."""
+        return _spec_problem(self.unreadable)
 
     @property
     def vm_key(self) -> str:
@@ -369,3 +390,5 @@ class Node(Value, frozen=True):
     metadata: ObjectMeta
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+    unreadable: tuple[str, ...] = ()
+    """Fields that did not decode, each with the reason; never on the wire."""

@@ -38,6 +38,7 @@ async def read_whole(
 ) -> Page[T]:
     """Return every object of a resource in a namespace, or in all of them, as one page."""
     items: list[T] = []
+    left_out = 0
     token, limit = "", PAGE_SIZE
     while True:
         try:
@@ -47,12 +48,13 @@ async def read_whole(
         except ExpiredError:
             if not token:
                 raise
-            items, token, limit = [], "", 0
+            items, left_out, token, limit = [], 0, "", 0
             continue
         items += page.items
+        left_out += page.left_out
         token = page.continue_token
         if not token:
-            return Page(items, page.resource_version, "")
+            return Page(items, page.resource_version, "", left_out)
 
 
 async def everything(

@@ -8,7 +8,8 @@ Guarantees:
   listeners. Every other failure keeps the version and watches on, but the third refusal in a row leads to a new list
   too: the version may be one that this server never had (etcd restored from a backup).
 - An optional resource that may not be read is done without: that is told once, and asked again now and then.
-- An object that does not decode is left out and logged; it never keeps the others from arriving.
+- An object that does not decode never keeps the others from arriving. Where its metadata does, it is served with
+  defaults for what does not, which is logged once; else it is left out and counted. Its deletion arrives all the same.
 - It never gives up and never stops silently: failures back off (0.8 s to 30 s, Retry-After honoured) and are
   logged; the only way out of `run` is cancellation.
 - A connection that is silent beyond the client's idle limit counts as broken.
@@ -74,6 +75,9 @@ class Metrics(Protocol):
     def must_list_again(self, cause: Relist) -> None:
         """Report that the watch cannot go on."""
 
+    def left_out(self, objects: int) -> None:
+        """Report objects whose metadata did not decode."""
+
 
 class NoMetrics:
     """Reports nothing."""
@@ -91,6 +95,9 @@ class NoMetrics:
         """Ignore it."""
 
     def must_list_again(self, cause: Relist) -> None:
+        """Ignore it."""
+
+    def left_out(self, objects: int) -> None:
         """Ignore it."""
 
 
@@ -135,6 +142,8 @@ class Reflector(Generic[T]):
         self._label_selector = label_selector
         self._rng = rng
         self._sleep = sleep
+        # What did not decode of the objects that are odd, by UID; begun anew with each list.
+        self._odd: dict[str, tuple[str, ...]] = {}
         self._log = _log.bind(resource=resource.plural, namespace=namespace or "*")
         self.synced = asyncio.Event()
         """Set once the store holds a first complete list; never cleared."""
@@ -225,6 +234,10 @@ class Reflector(Generic[T]):
             self._client, self._resource, namespace=self._namespace, label_selector=self._label_selector
         )
         self._store.replace(whole.items, whole.resource_version)
+        self._odd.clear()
+        for item in whole.items:
+            self._tell_if_odd(item)
+        self._metrics.left_out(whole.left_out)
         self._log.debug("listed", objects=len(whole.items), resource_version=whole.resource_version)
         self._metrics.listed()
         self.synced.set()
@@ -255,12 +268,17 @@ class Reflector(Generic[T]):
     def _apply(self, event: codec.WatchEnvelope) -> None:
         match event.type:
             case "ADDED" | "MODIFIED" | "DELETED":
+                deleted = event.type == "DELETED"
                 try:
-                    item = codec.decode(event.object, self._resource.type)
+                    item = codec.decode_object(event.object, self._resource.type)
                 except errors.MalformedReplyError as error:
                     self._log.error("an object is left out", error=str(error))
+                    self._metrics.left_out(1)
+                    if deleted:
+                        self._store.remove(*codec.identity(event.object))
                 else:
-                    self._store.apply(item, deleted=event.type == "DELETED")
+                    self._tell_if_odd(item)
+                    self._store.apply(item, deleted=deleted)
             case "BOOKMARK":
                 bookmark = codec.decode(event.object, ObjectOnly)
                 self._store.bookmark(bookmark.metadata.resource_version)
@@ -269,6 +287,17 @@ class Reflector(Generic[T]):
                 raise errors.from_status(status.code, status.reason, status.message)
             case _:
                 raise errors.MalformedReplyError(f"a watch event of unknown type {event.type!r}")
+
+    def _tell_if_odd(self, item: T) -> None:
+        """Say which fields of an object did not decode, once for as long as they are the same."""
+        unreadable: tuple[str, ...] = getattr(item, "unreadable", ())
+        if not unreadable:
+            if self._odd:
+                self._odd.pop(item.metadata.uid, None)
+            return
+        if self._odd.get(item.metadata.uid) != unreadable:
+            self._odd[item.metadata.uid] = unreadable
+            self._log.warning("an object is odd", object=item.metadata.key, unreadable=list(unreadable))
 
 
 def _refuses(error: errors.KubeError) -> bool:

@@ -112,6 +112,14 @@ class Store(Generic[T]):
             return
         self._set(metadata.key, None if deleted else item)
 
+    def remove(self, namespace: str, name: str, uid: str) -> None:
+        """Take the deletion of an object of which no more can be read than this; what cannot is empty."""
+        known = self._objects.get(f"{namespace}/{name}") if name else None
+        if known is None and uid:
+            known = next((item for item in self._objects.values() if item.metadata.uid == uid), None)
+        if known is not None and uid in ("", known.metadata.uid):
+            self._set(known.metadata.key, None)
+
     def bookmark(self, resource_version: str) -> None:
         """Take the server's word that nothing changed up to this version."""
         if revision(resource_version) > revision(self.resource_version):

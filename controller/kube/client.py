@@ -55,6 +55,8 @@ class Page(Generic[T]):
     items: list[T]
     resource_version: str
     continue_token: str
+    left_out: int = 0
+    """Objects whose metadata did not decode."""
 
 
 Answered: TypeAlias = Callable[[str, str, str], None]
@@ -130,7 +132,7 @@ class Client:
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read the newest state of one object (a quorum read)."""
-        return codec.decode(await self._send("GET", resource.path(namespace, name)), resource.type)
+        return codec.decode_object(await self._send("GET", resource.path(namespace, name)), resource.type)
 
     async def list_page(
         self,
@@ -143,8 +145,9 @@ class Client:
     ) -> Page[T]:
         """Read one page of the newest state (a quorum read). Raises ExpiredError for an old token."""
         query = {"limit": str(limit), "continue": continue_token, "labelSelector": label_selector}
-        meta, items = codec.decode_list(await self._send("GET", resource.path(namespace), query=query), resource.type)
-        return Page(items, meta.resource_version, meta.continue_)
+        reply = await self._send("GET", resource.path(namespace), query=query)
+        meta, items, left_out = codec.decode_list(reply, resource.type)
+        return Page(items, meta.resource_version, meta.continue_, left_out)
 
     async def watch(
         self,
@@ -211,7 +214,7 @@ class Client:
             "dryRun": "All" if dry_run else None,
         }
         reply = await self._send("POST", resource.path(namespace), query=query, body=body, content_type=_JSON)
-        return codec.decode(reply, resource.type)
+        return codec.decode_object(reply, resource.type)
 
     async def merge_patch(
         self,
@@ -230,7 +233,7 @@ class Client:
             body=body,
             content_type=_MERGE_PATCH,
         )
-        return codec.decode(reply, resource.type)
+        return codec.decode_object(reply, resource.type)
 
     async def delete(
         self,

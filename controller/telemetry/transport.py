@@ -84,6 +84,12 @@ class ReflectorMetrics(Collector):
             ("name", "cause"),
             registry=registry,
         )
+        self._left_out = Counter(
+            "vmsim_reflector_objects_left_out",
+            "Objects in lists and watches whose metadata did not decode",
+            ("name",),
+            registry=registry,
+        )
         registry.register(self)
 
     def reflector(self, name: str) -> CacheMetrics:
@@ -96,6 +102,7 @@ class ReflectorMetrics(Collector):
             self._watches.labels(name),
             self._short.labels(name),
             {cause: self._again.labels(name, cause.value) for cause in Relist},
+            self._left_out.labels(name),
         )
 
     def heard(self, name: str) -> None:
@@ -124,6 +131,7 @@ class CacheMetrics:
     _watches: Counter
     _short: Counter
     _relists: Mapping[Relist, Counter]
+    _left_out: Counter
 
     def heard(self) -> None:
         """Report a sign that the cache is current."""
@@ -146,3 +154,7 @@ class CacheMetrics:
     def must_list_again(self, cause: Relist) -> None:
         """Report that the watch cannot go on."""
         self._relists[cause].inc()
+
+    def left_out(self, objects: int) -> None:
+        """Report objects whose metadata did not decode."""
+        self._left_out.inc(objects)

@@ -142,3 +142,12 @@ def test_what_the_vm_forbids_fails_without_a_claim(machine: Any, spec: dict[str,
     plan = decide(move(**spec), machine)
     assert [type(action) for action in plan.actions] == [WriteMigration]
     assert (written(plan).phase, written(plan).failure_reason) == ("Failed", reason)
+
+
+def test_a_migration_whose_spec_was_not_read_whole_fails_and_moves_nothing() -> None:
+    """The default that stands for its target is anywhere, which nobody asked for."""
+    item = msgspec.structs.replace(move(), unreadable=("spec.targetNode: Expected `str | null`, got `object`",))
+    plan = decide(item, on_node_1())
+    assert [type(action) for action in plan.actions] == [WriteMigration]
+    assert (written(plan).phase, written(plan).failure_reason) == ("Failed", Reason.INVALID_SPEC)
+    assert written(plan).message == item.unreadable[0]

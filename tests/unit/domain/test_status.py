@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from controller.domain import migration, status
+from controller.domain.decide import CreatePod
 from controller.domain.objects import (
     Condition,
     MigrationStatus,
@@ -16,7 +17,7 @@ from controller.domain.objects import (
     VirtualMachineMigration,
     VMStatus,
 )
-from tests.unit.domain.builders import NOW, history, plan_for, pod, published, running, vm
+from tests.unit.domain.builders import NOW, condition, history, plan_for, pod, published, running, vm
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,28 @@ def test_steps_of_a_first_life_leave_out_what_no_phase_is() -> None:
     new = msgspec.structs.replace(old, status=VMStatus(incarnation=0, conditions=conditions))
 
     assert [step.phase for step in status.first_steps(old, new)] == ["Pending", "Running"]
+
+
+def test_a_spec_that_was_not_read_whole_starts_no_pod_and_says_why() -> None:
+    """What stands for `running: "no"` is true, which nobody wrote."""
+    machine = msgspec.structs.replace(vm(), unreadable=("spec.running: Expected `bool`, got `str`",))
+
+    plan = plan_for(machine)
+    assert not any(isinstance(action, CreatePod) for action in plan.actions)
+    ready = condition(published(plan), "Ready")
+    assert (published(plan).phase, ready.reason, ready.message) == ("Failed", "InvalidSpec", machine.unreadable[0])
+
+
+def test_a_vm_that_runs_goes_on_when_its_spec_cannot_be_read_any_more() -> None:
+    """Its pod is neither stopped nor replaced for that."""
+    machine = msgspec.structs.replace(vm(), unreadable=("spec.running: Expected `bool`, got `str`",))
+
+    wanted = published(plan_for(machine, running(vm())))
+    assert (wanted.phase, condition(wanted, "InvalidSpec").status) == ("Running", "True")
+
+
+def test_a_status_that_was_not_read_whole_is_no_matter_of_the_spec() -> None:
+    """It is written anew."""
+    machine = msgspec.structs.replace(vm(), unreadable=("status.phase: Expected `str`, got `int`",))
+
+    assert any(isinstance(action, CreatePod) for action in plan_for(machine).actions)

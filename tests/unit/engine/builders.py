@@ -204,6 +204,11 @@ class ReportedMetrics:
         """Write the cause down."""
         self.reports.append(cause)
 
+    def left_out(self, objects: int) -> None:
+        """Write it down, if there are any."""
+        if objects:
+            self.reports.append(f"left out {objects}")
+
 
 class Scene:
     """A reflector between a scripted API server and a store whose changes are written down."""

@@ -6,9 +6,11 @@ import asyncio
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from controller.engine.reflector import Relist
 from controller.kube import codec, errors
+from controller.kube.client import Page
 from tests.unit.engine.builders import HANG, Scene, WatchStep, bookmark, error_event, event, gaps, page, pod
 
 pytestmark = pytest.mark.looptime
@@ -503,3 +505,70 @@ async def test_a_watch_is_closed_before_the_reflector_goes_on() -> None:
         await asyncio.sleep(5)
         assert (len(scene.api.watch_requests), scene.api.open_watches) == (2, 1)
     assert scene.api.open_watches == 0
+
+
+# --- odd objects -----------------------------------------------------------------------------------------
+
+
+def raw_event(kind: str, body: object) -> codec.WatchEnvelope:
+    """Return a watch event of anything."""
+    return codec.WatchEnvelope(type=kind, object=msgspec.Raw(codec.encode(body)))
+
+
+def odd(of: str, **metadata: object) -> dict[str, object]:
+    """Return a pod whose metadata does not decode."""
+    return {"metadata": {"name": of, "namespace": "default", "uid": f"uid-{of}", "labels": 7, **metadata}}
+
+
+async def test_an_object_whose_metadata_does_not_decode_is_left_out_and_counted() -> None:
+    """What was known of it stays, and the others arrive."""
+    listed = Page([pod("a", 1), pod("b", 2)], "5", "", left_out=2)
+    scene = Scene([listed], [[raw_event("MODIFIED", odd("a")), event("ADDED", pod("c", 7)), HANG]])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.names == ["a", "b", "c"]
+        assert [report for report in scene.metrics.reports if report.startswith("left")] == ["left out 2", "left out 1"]
+
+
+@pytest.mark.parametrize("metadata", [{}, {"name": 7}, {"uid": 7}, {"resourceVersion": 7}])
+async def test_an_object_that_is_deleted_leaves_although_it_does_not_decode(metadata: dict[str, object]) -> None:
+    """By its key and its UID, as far as these can be read: no ghost is left until the next list."""
+    scene = Scene([page(5, pod("a", 1), pod("b", 2))], [[raw_event("DELETED", odd("a", **metadata)), HANG]])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.names == ["b"]
+        assert scene.heard[-1] == "-a"
+
+
+async def test_a_deletion_of_a_namesake_takes_nothing_away() -> None:
+    """Its UID is another's."""
+    scene = Scene([page(5, pod("a", 1))], [[raw_event("DELETED", odd("a", uid="another's")), HANG]])
+    async with scene.running():
+        await asyncio.sleep(1)
+
+        assert scene.names == ["a"]
+
+
+async def test_what_does_not_decode_of_an_object_is_logged_once_and_the_rest_is_served() -> None:
+    """However often it changes, until something else does not decode."""
+
+    def changed(version: int, **parts: object) -> codec.WatchEnvelope:
+        metadata = {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": str(version)}
+        return raw_event("MODIFIED", {"metadata": metadata, **parts})
+
+    events = [
+        changed(6, spec=7, status={"phase": "Pending"}),
+        changed(7, spec=7, status={"phase": "Running"}),
+        changed(8, spec=7, status=8),
+    ]
+    scene = Scene([page(5)], [[*events, HANG]])
+    with capture_logs() as logs:
+        async with scene.running():
+            await asyncio.sleep(1)
+
+    [a] = scene.store
+    assert (a.metadata.resource_version, a.status.phase) == ("8", "Pending")
+    told = [line["unreadable"] for line in logs if line["event"] == "an object is odd"]
+    assert [len(found) for found in told] == [1, 2]

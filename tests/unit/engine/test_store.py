@@ -234,3 +234,25 @@ def test_a_store_whose_own_version_is_no_number_has_reached_every_version() -> N
     store.replace([], "opaque")
 
     assert store.has_reached("5")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "uid", "left"),
+    [
+        ("default", "a", "uid-a", ["b"]),
+        ("default", "a", "", ["b"]),
+        ("default", "a", "another's", ["a", "b"]),
+        ("", "", "uid-a", ["b"]),
+        ("", "", "another's", ["a", "b"]),
+        ("", "", "", ["a", "b"]),
+    ],
+)
+def test_an_object_leaves_by_as_much_as_can_be_read_of_it(namespace: str, name: str, uid: str, left: list[str]) -> None:
+    """By its name unless another has that now, else by its UID."""
+    store = by_node()
+    store.replace([pod("a", 1, node="n"), pod("b", 2, node="n")], "2")
+    heard = log_of(store)
+    store.remove(namespace, name, uid)
+
+    assert names(tuple(store)) == names(store.by_index("n")) == left
+    assert len(heard) == 2 - len(left)

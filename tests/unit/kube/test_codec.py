@@ -18,7 +18,7 @@ def listing(**parts: object) -> bytes:
 
 def test_a_list_decodes_into_its_metadata_and_items() -> None:
     """Unknown fields are dropped."""
-    meta, items = codec.decode_list(
+    meta, items, _ = codec.decode_list(
         listing(metadata={"resourceVersion": "7", "continue": "t", "remainingItemCount": 3}, items=[pod_body("a")]), Pod
     )
 
@@ -45,9 +45,10 @@ def test_a_list_without_a_version_is_malformed(body: bytes) -> None:
 @pytest.mark.parametrize("item", [7, None, {}, {"metadata": None}, {"metadata": {"name": 7}}])
 def test_an_item_that_is_no_object_is_left_out_and_the_others_stay(item: object) -> None:
     """One odd object never blinds us to the rest."""
-    _, items = codec.decode_list(listing(items=[pod_body("a"), item, pod_body("b")]), Pod)
+    _, items, left_out = codec.decode_list(listing(items=[pod_body("a"), item, pod_body("b")]), Pod)
 
     assert [pod.metadata.name for pod in items] == ["a", "b"]
+    assert left_out == 1
 
 
 def test_an_odd_value_in_a_vm_s_spec_fails_nothing() -> None:

@@ -1,0 +1,129 @@
+"""One odd field costs that field, not its object, and one odd object costs nobody else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
+from controller.kube import codec, errors
+from controller.kube.resources import ObjectOnly
+
+
+def decoded(body: dict[str, Any], kind: type[Any] = Pod) -> Any:
+    """Return what a body is served as."""
+    return codec.decode_object(json.dumps(body).encode(), kind)
+
+
+def body(**parts: Any) -> dict[str, Any]:
+    """Return an object's body."""
+    return {"metadata": {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "7"}} | parts
+
+
+def test_an_object_as_it_should_be_has_nothing_unreadable() -> None:
+    """And is what the strict decoder makes of it."""
+    assert decoded(body(spec={"nodeName": "n"})) == codec.decode(json.dumps(body(spec={"nodeName": "n"})).encode(), Pod)
+    assert decoded(body()).unreadable == ()
+
+
+@pytest.mark.parametrize("odd", [7, None, "x", [], True, 1.5])
+def test_a_part_of_another_type_has_its_default(odd: object) -> None:
+    """The others stand."""
+    pod = decoded(body(spec=odd, status={"phase": "Running"}))
+
+    assert (pod.metadata.name, pod.spec, pod.status.phase) == ("a", Pod(pod.metadata).spec, "Running")
+    assert [found.partition(":")[0] for found in pod.unreadable] == ["spec"]
+
+
+def test_a_field_deep_inside_costs_only_itself() -> None:
+    """Elements of lists and maps that cannot be read are left out of them."""
+    conditions = [{"type": "Ready", "status": 7}, {"status": "True"}, 7, {"type": "PodScheduled", "status": "True"}]
+    containers = [{"resources": {"requests": {"cpu": 2, "memory": "1Gi"}}}, {"resources": {"requests": {"cpu": "1"}}}]
+    pod = decoded(body(spec={"nodeName": "n", "containers": containers}, status={"phase": 3, "conditions": conditions}))
+
+    assert [(found.type, found.status) for found in pod.status.conditions] == [
+        ("Ready", "Unknown"),
+        ("PodScheduled", "True"),
+    ]
+    assert [found.resources.requests.cpu for found in pod.spec.containers] == [None, "1"]
+    assert pod.spec.containers[0].resources.requests.memory == "1Gi"
+    assert (pod.spec.node_name, pod.status.phase) == ("n", "Pending")
+    assert len(pod.unreadable) == 5
+
+
+def test_an_entry_of_a_map_that_is_odd_is_left_out() -> None:
+    """A number where a quantity was."""
+    node = decoded(body(status={"allocatable": {"cpu": 32, "memory": "256Gi"}}), Node)
+
+    assert node.status.allocatable == {"memory": "256Gi"}
+
+
+@pytest.mark.parametrize("odd", ["no", 0, None, [], {}])
+def test_a_vm_whose_running_is_no_boolean_has_a_problem_in_its_spec(odd: object) -> None:
+    """The default that stands for it is another VM's wish."""
+    resources = {"cpu": "0.1", "memory": "0.1"}
+    vm = decoded(body(spec={"running": odd, "resources": resources}), VirtualMachine)
+
+    assert vm.spec.resources.cpu == "0.1"
+    assert vm.spec_problem is not None
+    assert vm.spec_problem.startswith("spec.running: Expected `bool`")
+
+
+def test_an_odd_status_is_no_problem_of_the_spec() -> None:
+    """It is derived."""
+    vm = decoded(body(status={"phase": 7, "incarnation": "3", "migration": [1]}), VirtualMachine)
+
+    assert (vm.spec_problem, vm.status.phase, vm.status.incarnation, vm.status.migration) == (
+        None,
+        "Pending",
+        None,
+        None,
+    )
+
+
+def test_a_migration_keeps_what_can_be_read() -> None:
+    """And says what cannot."""
+    item = decoded(body(spec={"vmName": "vm-1", "targetNode": {"name": "n"}, "cancel": "yes"}), VirtualMachineMigration)
+
+    assert (item.spec.vm_name, item.spec.target_node, item.spec.cancel) == ("vm-1", None, False)
+    assert item.spec_problem is not None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, 7, [], {}, {"name": 7}, {"name": ""}, {"name": "a", "uid": 7}, {"name": "a", "labels": {"x": 1}}],
+    ids=json.dumps,
+)
+def test_metadata_is_all_or_nothing(metadata: object) -> None:
+    """By halves it would be another object's. A Status, which has none of its own, is no object."""
+    with pytest.raises(errors.MalformedReplyError):
+        decoded({"metadata": metadata, "status": "Failure"})
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"<html>", b'{"metadata": {"name": "a"}', b"[" * 10_000, b'{"metadata":' * 10_000]
+)
+@pytest.mark.parametrize("kind", [Pod, ObjectOnly])
+def test_what_is_no_json_is_malformed(text: bytes, kind: type[Any]) -> None:
+    """Nor is what is nested beyond measure."""
+    with pytest.raises(errors.MalformedReplyError):
+        codec.decode_object(text, kind)
+    assert codec.identity(text) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "known"),
+    [
+        ({"name": "a", "namespace": "x", "uid": "u", "labels": 7}, ("x", "a", "u")),
+        ({"name": 7, "namespace": "x", "uid": "u"}, ("x", "", "u")),
+        ({"name": "a"}, ("", "a", "")),
+        (None, ("", "", "")),
+        ([], ("", "", "")),
+    ],
+)
+def test_the_identity_is_read_as_far_as_it_can_be(metadata: object, known: tuple[str, str, str]) -> None:
+    """By it an object leaves the store."""
+    assert codec.identity(msgspec.json.encode({"metadata": metadata})) == known
