@@ -122,9 +122,9 @@ def _equals(ratio: Decimal, text: str) -> bool:
 
 def requested(vm: VirtualMachine) -> Shares:
     """Read the spec's ratios. Raises RatioError when one, or any other field, slipped past the schema."""
-    if vm.spec_problem is not None:
+    if vm.unreadable and (problem := vm.spec_problem) is not None:
         # The defaults that stand for what was not read may be another VM's.
-        raise RatioError(vm.spec_problem)
+        raise RatioError(problem)
     resources = vm.spec.resources
     return Shares(
         cpu=parse_ratio(resources.cpu, field="spec.resources.cpu", maximum=CPU_MAX),

@@ -9,6 +9,7 @@ of what it knows until that object changes, as in a process that starts now.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -24,6 +25,10 @@ Contents: TypeAlias = Callable[[], Iterable[tuple[str, T]]]
 
 REBUILD_EVERY: Final = 60.0
 """Seconds between two rebuilds of one listener: each looks at every object."""
+
+
+MOST_TOLD: Final = 1000
+"""Objects of which each listener remembers that it failed on them, so as not to log it again."""
 
 
 class Subscription(Generic[T]):
@@ -42,14 +47,18 @@ class Subscription(Generic[T]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self.changed = changed
         self.failures = 0
         """Events on which the listener raised."""
-        self._changed = changed
+        self.unsettled = False
+        """Whether there is anything left to put right, so that changes have to come through `tell`."""
         self._reset = reset
         self._clock = clock
         self._stores: list[Contents[T]] = []
         # Keys of the objects that the listener raised on when it heard of them as new.
         self._left_out: set[str] = set()
+        # Keys whose failure was logged; bounded, or a fleet of odd objects would stay here for good.
+        self._told: OrderedDict[str, None] = OrderedDict()
         # Whether the sums cannot be trusted.
         self._spoiled = False
         self._rebuilt_at = float("-inf")
@@ -59,57 +68,53 @@ class Subscription(Generic[T]):
         self._stores.append(contents)
 
     def tell(self, key: str, old: T | None, new: T | None) -> None:
-        """Tell the listener of one change. Never raises what the listener raises."""
-        if self._left_out and key in self._left_out:
-            if new is None:
-                self._left_out.discard(key)
-                return
+        """Tell a listener that is unsettled of one change. Never raises what the listener raises."""
+        if key in self._left_out:
+            self._left_out.discard(key)
             old = None
-        try:
-            self._changed(old, new)
-        except Exception:  # noqa: BLE001 - a defect that one object meets must not end the feed of the others
-            self._repair(key, old, new)
-        else:
-            if self._left_out:
-                self._left_out.discard(key)
-        if self._spoiled:
-            self.mend()
+        if old is not None or new is not None:
+            try:
+                self.changed(old, new)
+            except Exception:  # noqa: BLE001 - a defect that one object meets costs that object at most
+                self.repair(key, old, new)
+        self.mend()
+
+    def repair(self, key: str, old: T | None, new: T | None) -> None:
+        """Put right what the listener knows, from within the `except` of the change that it raised on."""
+        self.failures += 1
+        if key not in self._told:  # one that stays odd is told once, and counted each time
+            _log.exception("a store's listener failed", listener=self.name, object=key)
+        self._told[key] = None
+        self._told.move_to_end(key)
+        if len(self._told) > MOST_TOLD:
+            self._told.popitem(last=False)
+        if old is not None and not self._bears(old, None):
+            _log.error("a store's listener cannot take an object back", listener=self.name, object=key)
+        if new is not None and (old is None or not self._bears(None, new)):
+            self._left_out.add(key)
+        self._spoiled = self._reset is not None
+        self.mend()
 
     def mend(self) -> None:
         """Rebuild the listener's sums from the stores, if they are spoiled and the last rebuild is a minute ago."""
-        now = self._clock()
-        if not self._spoiled or self._reset is None or now < self._rebuilt_at + REBUILD_EVERY:
-            return
-        self._rebuilt_at = now
+        if self._spoiled and self._reset is not None and self._clock() >= self._rebuilt_at + REBUILD_EVERY:
+            self._rebuilt_at = self._clock()
+            self._rebuild(self._reset)
+        self.unsettled = self._spoiled or bool(self._left_out)
+
+    def _rebuild(self, reset: Callable[[], None]) -> None:
         try:
-            self._reset()
-        except Exception:  # noqa: BLE001 - likewise
+            reset()
+        except Exception:  # noqa: BLE001 - what it knows stays spoiled, which is tried again
             _log.exception("a store's listener cannot be rebuilt", listener=self.name)
             return
         self._spoiled = False
         self._left_out = {key for contents in self._stores for key, item in contents() if not self._bears(None, item)}
         _log.warning("a store's listener was rebuilt", listener=self.name, left_out=len(self._left_out))
 
-    def _repair(self, key: str, old: T | None, new: T | None) -> None:
-        self.failures += 1
-        if key not in self._left_out:  # one that stays odd is told once, and counted each time
-            _log.exception("a store's listener failed", listener=self.name, object=key)
-        if old is not None:
-            gone = self._bears(old, None)
-            back = new is None or self._bears(None, new)
-            if not gone:
-                _log.error("a store's listener could not take an object back", listener=self.name, object=key)
-        else:
-            back = False
-        if back:
-            self._left_out.discard(key)
-        else:
-            self._left_out.add(key)
-        self._spoiled = self._reset is not None
-
     def _bears(self, old: T | None, new: T | None) -> bool:
         try:
-            self._changed(old, new)
+            self.changed(old, new)
         except Exception:  # noqa: BLE001 - what failed is told where it failed first
             return False
         return True
