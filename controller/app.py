@@ -34,7 +34,7 @@ from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES,
 from controller.manager import Manager, Options
 from controller.reconcilers.api import Fenced
 from controller.reconcilers.sources import Caches
-from controller.telemetry import metrics
+from controller.telemetry import logs, metrics
 from controller.telemetry.address import is_loopback, parse_address
 from controller.telemetry.auth import ScrapeGuard
 from controller.telemetry.exposition import Source
@@ -104,6 +104,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     monitor = LoopMonitor()
     registry = metrics.new_registry()
     metrics.event_loop_lag(registry, lambda: monitor.lag)
+    logs.dropped_lines(registry)
     caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
     nodes: Store[Node] = Store()
     series = _series(registry, settings, caches, nodes)
@@ -138,6 +139,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             leadership = metrics.Leadership(registry, _lease_name(settings))
             manager = Manager(settings.controllers, caches, nodes, rng)
             manager.instrument(registry)
+            health.watch_queues(manager.queues)
             try:
                 if await _first(stop, background, _all_synced(reflectors)):
                     _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
@@ -287,20 +289,41 @@ async def _all_synced(reflectors: list[tuple[str, AnyReflector]]) -> None:
 async def _first(
     stop: asyncio.Event, background: list[asyncio.Task[None]], wanted: Coroutine[Any, Any, None] | None = None
 ) -> bool:
-    """Wait for `wanted` (True) or `stop` (False). Raises ControllerDiedError if a background task ends first."""
+    """Wait for `wanted` (True) or `stop` (False).
+
+    Raises ControllerDiedError, which says why, if a background task ends first or `wanted` fails.
+    """
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    waiting = asyncio.create_task(wanted) if wanted is not None else None
+    waiting = (
+        asyncio.create_task(wanted, name=getattr(wanted, "__qualname__", "wanted")) if wanted is not None else None
+    )
     mine: set[asyncio.Task[Any]] = {stopping} if waiting is None else {stopping, waiting}
     try:
         await asyncio.wait({*mine, *background}, return_when=asyncio.FIRST_COMPLETED)
         for dead in background:
             if dead.done():
-                why = dead.exception()
-                told = str(why) if isinstance(why, LeaseLostError) else f"task {dead.get_name()} has ended"
-                raise ControllerDiedError(told) from why
-        return waiting is not None and waiting.done()
+                raise _death(dead)
+        if waiting is None or not waiting.done():
+            return False
+        if waiting.cancelled() or waiting.exception() is not None:
+            raise _death(waiting)
+        return True
     finally:
         await _cancel(mine)
+
+
+def _death(task: asyncio.Task[Any]) -> ControllerDiedError:
+    """Return the error that tells why a task has ended that must live or come to its end well."""
+    why = None if task.cancelled() else task.exception()
+    if isinstance(why, LeaseLostError):
+        text = str(why)
+    else:
+        cause = "it was cancelled" if task.cancelled() else f"{type(why).__name__}: {why}" if why else "it returned"
+        text = f"task {task.get_name()} has ended: {cause}"
+        _log.error("a task that must live has ended", task=task.get_name(), cause=cause, exc_info=why)
+    error = ControllerDiedError(text)
+    error.__cause__ = why
+    return error
 
 
 async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:

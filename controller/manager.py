@@ -58,6 +58,11 @@ class Manager:
         self._workers: list[Workers] = []
         self._recorders: list[Recorder] = []
 
+    @property
+    def queues(self) -> Mapping[str, WorkQueue[str]]:
+        """The queues by name, once they are made."""
+        return self._queues
+
     def instrument(self, registry: CollectorRegistry) -> None:
         """Make the queues, and every series, which begin with 0."""
         for name in (_VMS, _MIGRATIONS):
@@ -92,13 +97,14 @@ class Manager:
         migrations.begin()
         feed(self._queues[_VMS].add, self._caches, self._nodes)
         feed_migrations(self._queues[_MIGRATIONS].add, self._caches)
+        tasks = [asyncio.create_task(recorder.run(), name="event-recorder") for recorder in self._recorders]
         for name, reconcile in ((_VMS, vms.reconcile), (_MIGRATIONS, migrations.reconcile)):
             group = Workers(
                 self._queues[name], reconcile, noun="vm", count=options.workers, metrics=self._metrics[name]
             )
-            group.start()
+            tasks += group.start()
             self._workers.append(group)
-        return [asyncio.create_task(recorder.run(), name="event-recorder") for recorder in self._recorders]
+        return tasks
 
     async def stop(self, deadline: float) -> None:
         """Take no new keys; give those in hand so many seconds."""

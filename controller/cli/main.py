@@ -18,7 +18,7 @@ import typer
 from controller import __version__
 from controller.cli import flags, moving, output, scenarios
 from controller.cli.connection import Connection, connecting
-from controller.cli.exits import fail
+from controller.cli.exits import FAILED
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.domain.names import CONTROLLER_CLASS
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
@@ -270,4 +270,6 @@ def controller(
     )
     problem = process.run_until_signal(settings)
     if problem is not None:
-        fail(problem)
+        # By the log's way, which is in order with the last lines and waits for no reader.
+        logs.tell(f"error: {problem}")
+        raise typer.Exit(FAILED)

@@ -1,6 +1,7 @@
 """Workers take keys off the queue and reconcile them, so many at a time, never two of one key.
 
-Guarantees: a key whose reconcile fails comes back with backoff, whatever was raised; a worker never dies of one;
+Guarantees: a key whose reconcile fails comes back with backoff, whatever was raised, also by the log or the metrics
+about it; a worker never dies of one, and whose task ends for another reason ends the process (`start`);
 on stop no new key is taken, and those in hand are finished or, past the deadline, abandoned (any process may die
 between any two writes, so abandoning is safe).
 """
@@ -71,9 +72,10 @@ class Workers:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Start the tasks."""
+    def start(self) -> list[asyncio.Task[None]]:
+        """Start the tasks; return them: until `stop` they must live."""
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._count)]
+        return list(self._tasks)
 
     async def stop(self, deadline: float) -> None:
         """Take no more keys; give those in hand `deadline` seconds."""
@@ -97,6 +99,15 @@ class Workers:
             try:
                 if not self._stopping:
                     await self._process(key)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Nobody ended this worker: something that the reconcile waited for was cancelled.
+                self._queue.add_rate_limited(key)
+                _log.exception("reconcile failed on a cancellation", **{self._noun: key})
+            except Exception:  # noqa: BLE001 - telling of a reconcile must not end the worker, nor lose the key
+                self._queue.add_rate_limited(key)
             finally:
                 self._queue.done(key)
 

@@ -80,6 +80,8 @@ class WorkQueue(Generic[K]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._shutting_down = False
+        # When a worker last took a key or gave one back.
+        self._moved = self._loop.time()
 
     def __len__(self) -> int:
         """Return the keys that wait for a worker."""
@@ -144,6 +146,7 @@ class WorkQueue(Generic[K]):
         now = self._loop.time()
         added, cause = self._dirty.pop(key)
         self._processing[key] = (now, cause)
+        self._moved = now
         self._metrics.taken(len(self._queue), now - added)
         return key
 
@@ -154,7 +157,8 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Give a key back; it is queued again if it was added meanwhile."""
         started, _ = self._processing.pop(key)
-        self._metrics.finished(self._loop.time() - started)
+        self._moved = self._loop.time()
+        self._metrics.finished(self._moved - started)
         if key in self._dirty:
             self._push(key)
         elif not self._processing and not self._queue:
@@ -178,6 +182,13 @@ class WorkQueue(Generic[K]):
         """Yield for how many seconds each key now with a worker has been there."""
         now = self._loop.time()
         return (now - started for started, _ in self._processing.values())
+
+    def stalled(self) -> float:
+        """Return for how many seconds keys have waited while no worker took one or gave one back."""
+        if not self._queue:
+            return 0.0
+        added, _ = self._dirty[self._queue[0]]
+        return self._loop.time() - max(self._moved, added)
 
     def _push(self, key: K) -> None:
         self._queue.append(key)

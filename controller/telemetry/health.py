@@ -1,14 +1,14 @@
 """Whether this process should be restarted (health) and whether it does its job (readiness).
 
 Guarantees: an outage of the API server never makes the process unhealthy, only unready, so it restarts no replica;
-a blocked event loop or a background task that ended does.
+a blocked event loop, a background task that ended or keys that nobody works on do.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from controller.kube import errors
@@ -19,6 +19,11 @@ _MEMORY: Final = 30.0
 MAX_LAG: Final = 5.0
 """Seconds the event loop may have stood still during the last 30 s."""
 _API_CACHED: Final = 2.0
+UNATTENDED: Final = 10.0
+"""Seconds for which keys may wait while no worker has one in hand: each takes the next one at once."""
+STALLED: Final = 600.0
+"""Seconds for which keys may wait while workers have others in hand and finish none: far more than all requests of a
+reconcile take that run into their deadlines."""
 
 
 class LoopMonitor:
@@ -49,6 +54,30 @@ class Source(Protocol):
     connected: bool
 
 
+class Queue(Protocol):
+    """What workers take keys from; `controller.engine.workqueue.WorkQueue` is one."""
+
+    def __len__(self) -> int:
+        """Return how many keys wait."""
+        ...
+
+    def stalled(self) -> float:
+        """Return for how many seconds keys have waited while no worker took one or gave one back."""
+        ...
+
+    def processing(self) -> Iterator[float]:
+        """Yield for how many seconds each key that is with a worker has been there."""
+        ...
+
+
+def _neglected(name: str, queue: Queue) -> str | None:
+    busy = sum(1 for _ in queue.processing())
+    seconds = queue.stalled()
+    if seconds <= (STALLED if busy else UNATTENDED):
+        return None
+    return f"{len(queue)} keys of {name} wait, and for {seconds:.0f} s none of {busy} workers at work has finished one"
+
+
 def _behind(name: str, source: Source) -> str | None:
     if not source.answered.is_set():
         return f"cache of {name} is not filled yet"
@@ -65,6 +94,7 @@ class Health:
         self._reach_api = reach_api
         self._tasks: list[asyncio.Task[None]] = []
         self._sources: list[tuple[str, Source]] = []
+        self._queues: Mapping[str, Queue] = {}
         self._api_problem: str | None = "API server: no answer yet"
         self._api_checked = float("-inf")
 
@@ -73,9 +103,15 @@ class Health:
         self._tasks += tasks
         self._sources += sources
 
+    def watch_queues(self, queues: Mapping[str, Queue]) -> None:
+        """Take in the queues on whose keys somebody must work."""
+        self._queues = queues
+
     def health(self) -> list[str]:
         """Return what only a restart can mend."""
         problems = [f"task {task.get_name()} has ended" for task in self._tasks if task.done()]
+        neglected = (_neglected(name, queue) for name, queue in self._queues.items())
+        problems += [problem for problem in neglected if problem is not None]
         if self._monitor.lag > MAX_LAG:
             problems.append(f"the event loop stood still for {self._monitor.lag:.1f} s")
         return problems

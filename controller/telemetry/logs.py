@@ -1,18 +1,30 @@
 """Structured logs: key-value in colour on a terminal, one JSON object a line elsewhere.
 
 Guarantees: every line has a time (UTC), a level and an event; a line below the chosen level costs next to
-nothing; log records of libraries come out the same way.
+nothing; log records of libraries come out the same way. A line never costs more than the line: one that cannot be
+rendered or written is dropped and counted, and nobody waits for its reader (`controller.telemetry.sink`).
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
+from typing import Any, Final
 
 import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from controller.engine.log_context import add_reconcile
+from controller.telemetry.sink import Sink
+
+_LAST_WORDS: Final = 1.0
+"""Seconds that the last lines get when the process ends."""
+_sink = Sink(sys.stderr)
 
 
 class LogFormat(StrEnum):
@@ -33,9 +45,12 @@ class LogLevel(StrEnum):
 
 
 def configure(log_format: LogFormat, level: LogLevel) -> None:
-    """Send every log line of the process to standard error."""
+    """Send every log line of the process to standard error, if it has one."""
+    global _sink  # noqa: PLW0603 - logging is the process's
+    # What stands for a standard error that was closed before we began would take the lines without a word.
+    _sink = sink = Sink(sys.stderr if sys.__stderr__ is not None else None)
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    terminal = sys.stderr.isatty()
+    terminal = _is_terminal()
     shared: list[structlog.types.Processor] = [
         add_reconcile,
         structlog.processors.add_log_level,
@@ -49,11 +64,11 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     )
     structlog.configure(
         processors=[*shared, *renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        wrapper_class=_harmless(structlog.make_filtering_bound_logger(threshold), sink),
+        logger_factory=structlog.WriteLoggerFactory(file=sink),  # type: ignore[arg-type]  # it writes and flushes
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sink)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -61,3 +76,50 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
         )
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+def tell(text: str) -> None:
+    """Write a line for a person beside the log, in its order: at the end of the process, say."""
+    _sink.write(f"{text}\n")
+
+
+def dropped_lines(registry: CollectorRegistry) -> None:
+    """Count the lines that were not written."""
+
+    class Dropped(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield CounterMetricFamily("vmsim_log_lines_dropped", "Log lines not written", value=_sink.dropped)
+
+    registry.register(Dropped())
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def _harmless(logger: type[Any], sink: Sink) -> type[Any]:
+    """Return a kind of logger whose lines cost nobody more than the line, though they cannot be rendered."""
+
+    class Harmless(logger):  # type: ignore[misc]  # structlog makes it at run time
+        def _proxy_to_logger(self, *arguments: Any, **keywords: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(*arguments, **keywords)
+            except Exception:  # noqa: BLE001 - of a value that has no text, say
+                sink.lose()
+
+    return Harmless
+
+
+class _Handler(logging.StreamHandler[Sink]):
+    """Counts what it cannot write, where the library's own would tell standard error, which may be what is stuck."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the library's name
+        self.stream.lose()
+
+
+@atexit.register
+def _flush() -> None:
+    _sink.flush_within(_LAST_WORDS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 import pytest
 import structlog
@@ -344,3 +345,76 @@ async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
 
     assert begun == ["a"]
     assert len(queue) == 0
+
+
+# --- what a worker survives besides ----------------------------------------------------------------------
+
+
+async def test_a_reconcile_that_is_cancelled_from_within_costs_its_key_a_retry_and_no_worker() -> None:
+    """Something that it waited for was cancelled; nobody asked the worker to end."""
+    begun: list[str] = []
+
+    async def reconcile(key: str) -> Result:
+        begun.append(key)
+        if begun == ["a"]:
+            raise asyncio.CancelledError
+        return Result()
+
+    queue = new_queue()
+    workers = Workers(queue, reconcile, noun="vm", count=1, metrics=Board())
+    [task] = workers.start()
+    queue.add("a")
+    queue.add("b")
+    await asyncio.sleep(5)
+
+    assert begun == ["a", "b", "a"]
+    assert not task.done()
+    await workers.stop(0)
+
+
+@pytest.mark.parametrize("part", ["started", "finished", "log"])
+async def test_what_tells_of_a_reconcile_costs_its_key_a_retry_and_no_worker(part: str) -> None:
+    """A log that cannot be written ended all of them, and the keys waited for good."""
+    broken = [OSError(28, "No space left on device")]
+
+    def fail(*_: object) -> None:
+        if broken:
+            raise broken.pop()
+
+    board, begun = Board(), []
+
+    async def reconcile(key: str) -> Result:
+        begun.append(key)
+        if broken and part == "log":
+            raise ZeroDivisionError
+        return Result()
+
+    def log(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        fail()
+        return event
+
+    if part == "log":
+        structlog.configure(processors=[log, structlog.processors.KeyValueRenderer()], cache_logger_on_first_use=False)
+    else:
+        setattr(board, part, fail)
+    queue = new_queue()
+    workers = Workers(queue, reconcile, noun="vm", count=1, metrics=board)
+    [task] = workers.start()
+    queue.add("a")
+    await asyncio.sleep(5)
+    structlog.reset_defaults()
+
+    assert begun[-1] == "a"
+    assert not task.done()
+    assert (broken, queue.failures("a"), list(queue.processing())) == ([], 0, [])
+    await workers.stop(0)
+
+
+async def test_start_returns_the_tasks_that_must_live() -> None:
+    """One for each worker; whoever started them watches."""
+    workers = Workers(new_queue(), Shop().reconcile, noun="vm", count=3, metrics=Board())
+    tasks = workers.start()
+    await settle()
+
+    assert (len(tasks), any(task.done() for task in tasks)) == (3, False)
+    await workers.stop(0)

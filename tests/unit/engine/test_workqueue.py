@@ -520,3 +520,25 @@ async def test_the_earlier_of_two_delays_brings_its_own_cause() -> None:
     found = [queue.cause(key) for key in [await queue.get(), await queue.get()]]
 
     assert found == ["early", "early"]
+
+
+async def test_a_queue_stalls_from_the_moment_in_which_keys_wait_and_no_worker_moves() -> None:
+    """Taking a key and giving one back are moves; without keys that wait there is nothing to do."""
+    queue = new_queue()
+    await asyncio.sleep(100)
+    assert queue.stalled() == 0
+    queue.add("a")
+    queue.add("b")
+    await asyncio.sleep(3)
+    assert queue.stalled() == 3
+
+    key = await queue.get()
+    await asyncio.sleep(2)
+    assert queue.stalled() == 2
+    queue.done(key)
+    assert queue.stalled() == 0
+    await asyncio.sleep(1)
+    assert queue.stalled() == 1
+    queue.done(await queue.get())
+    await asyncio.sleep(100)
+    assert queue.stalled() == 0

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from controller.kube import errors
-from controller.telemetry.health import Health, LoopMonitor
+from controller.telemetry.health import STALLED, UNATTENDED, Health, LoopMonitor
+from tests.unit.engine.builders import new_queue
 from tests.unit.engine.clock import SteppedLoop
 
 
@@ -234,3 +235,55 @@ async def test_nobody_is_told_ready_before_the_api_server_first_answered() -> No
 
     assert await subject.readiness() != []
     first.cancel()
+
+
+@pytest.mark.looptime
+async def test_keys_that_wait_while_nobody_works_are_unhealthy() -> None:
+    """Whatever became of the workers: only a restart brings them back."""
+    queue = new_queue()
+    subject = health()
+    subject.watch_queues({"virtualmachine": queue})
+    await asyncio.sleep(1000)
+    assert subject.health() == []
+
+    queue.add("a")
+    queue.add("b")
+    await asyncio.sleep(UNATTENDED)
+    assert subject.health() == []
+    await asyncio.sleep(1)
+    [problem] = subject.health()
+    assert problem == "2 keys of virtualmachine wait, and for 11 s none of 0 workers at work has finished one"
+
+    queue.done(await queue.get())
+    assert subject.health() == []
+
+
+@pytest.mark.looptime
+async def test_workers_that_finish_nothing_are_unhealthy_after_a_long_time() -> None:
+    """Far beyond what an API server that hangs can cost a reconcile."""
+    queue = new_queue()
+    subject = health()
+    subject.watch_queues({"virtualmachine": queue})
+    queue.add("a")
+    queue.add("b")
+    await queue.get()
+    await asyncio.sleep(STALLED)
+    assert subject.health() == []
+    await asyncio.sleep(1)
+    assert len(subject.health()) == 1
+
+    queue.done("a")
+    assert subject.health() == []
+
+
+@pytest.mark.looptime
+async def test_a_worker_that_is_long_at_work_while_no_key_waits_is_healthy() -> None:
+    """The others would take one."""
+    queue = new_queue()
+    subject = health()
+    subject.watch_queues({"virtualmachine": queue})
+    queue.add("a")
+    await queue.get()
+    await asyncio.sleep(10 * STALLED)
+
+    assert subject.health() == []

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 
-from controller.telemetry.logs import LogFormat, LogLevel, configure
+from controller.telemetry.logs import LogFormat, LogLevel, configure, dropped_lines, tell
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -133,3 +134,33 @@ def test_auto_means_console_on_a_terminal(capsys: pytest.CaptureFixture[str], mo
     text = capsys.readouterr().err
     assert "listed" in text
     assert "\x1b[" in text
+
+
+def test_a_value_that_has_no_text_costs_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who logs hears of nothing; it is counted, and later lines come."""
+
+    class Odd:
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    registry = CollectorRegistry()
+    dropped_lines(registry)
+    configure(LogFormat.JSON, LogLevel.INFO)
+    structlog.get_logger().info("x", odd=Odd())
+    logging.getLogger("aiohttp").warning("%s", Odd())
+    structlog.get_logger().info("y")
+
+    assert [line["event"] for line in written(capsys)] == ["y"]
+    assert registry.get_sample_value("vmsim_log_lines_dropped_total") == 2
+
+
+@pytest.mark.parametrize("log_format", list(LogFormat))
+def test_without_a_standard_error_nothing_is_written(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat) -> None:
+    """Python has none when the shell closed it."""
+    import sys  # noqa: PLC0415 - the captured one of this test
+
+    monkeypatch.setattr(sys, "stderr", None)
+    configure(log_format, LogLevel.INFO)
+    structlog.get_logger().info("x")
+    logging.getLogger("aiohttp").warning("y")
+    tell("z")
