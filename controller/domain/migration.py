@@ -413,7 +413,7 @@ class _Move:
 
     # --- before the claim: the VM is untouched -----------------------------------------------------------
 
-    def _pending(self, claim: Claim | None) -> MigrationPlan | Ask:  # noqa: C901, PLR0911 - one way out per answer
+    def _pending(self, claim: Claim | None) -> MigrationPlan | Ask:  # noqa: PLR0911 - one way out per answer
         name = self.migration.spec.vm_name
         if self.migration.spec.cancel:
             return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
