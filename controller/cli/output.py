@@ -25,6 +25,7 @@ class Output(io.TextIOBase):
         self.failure: OSError | None = None
         self._stream = stream
         self._told = told
+        self._used = False
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             with suppress(ValueError):  # it is closed
                 stream.reconfigure(errors="replace")
@@ -57,12 +58,14 @@ class Output(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """Write, if that is still possible. Raises BrokenPipeError, once."""
+        self._used = True
         self._attempt(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Flush, if that is still possible. Raises BrokenPipeError, once."""
-        self._attempt(lambda stream: stream.flush())
+        if self._used:  # of a stream that nobody wrote to, nothing is missed
+            self._attempt(lambda stream: stream.flush())
 
     def _attempt(self, what: Callable[[TextIO], object]) -> None:
         if self.failure is not None:
