@@ -1,7 +1,7 @@
 """The controller as an operating system process: event loop, signals, exit.
 
-Guarantees: the first SIGTERM or SIGINT stops it in good order, a second one ends it at once; an expected failure is
-returned as a sentence for a person.
+Guarantees: the first SIGTERM, SIGINT or hang-up stops it in good order, a second one ends it at once; under `nohup` a
+hang-up is none; an expected failure is returned as a sentence for a person.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from controller import app
+from controller import app, signals
 from controller.kube.errors import CredentialsError
 from controller.telemetry.address import BindError
 from controller.telemetry.tls import CertificateError
@@ -44,6 +44,5 @@ async def _main(settings: app.Settings) -> None:
             os._exit(130)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask)
+    signals.listen(loop, ask, signal.SIGINT)
     await app.run(settings, stop)

@@ -1,18 +1,20 @@
 """A command's conversation with a cluster: connect, work, end with an exit code.
 
-Guarantees: whatever the API server or the way to it does is one `error:` line and exit code 1; Ctrl-C is exit code
-130.
+Guarantees: whatever the API server or the way to it does is one `error:` line and exit code 1; Ctrl-C, SIGTERM and a
+hang-up end it in the same good order, with exit code 130.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import typer
 from rich.console import Console
 
+from controller import signals
 from controller.cli.connection import Connection
 from controller.cli.exits import INTERRUPTED, CommandError, fail
 from controller.kube import credentials, errors
@@ -32,7 +34,7 @@ def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
     try:
         code = asyncio.run(_connected(connection, work, manager))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
     except (CommandError, SimulatorError) as error:
         fail(str(error))
@@ -42,10 +44,26 @@ def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *
 
 
 async def _connected(connection: Connection, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
+    _cancel_when_asked_to_stop()
     source = credentials.find(connection.kubeconfig, connection.choice)
     deadline = REQUEST_DEADLINE if connection.request_timeout is None else connection.request_timeout
     async with await Client.connect(source, manager=manager, deadline=deadline) as client:
         return await work(client, credentials.namespace(source))
+
+
+def _cancel_when_asked_to_stop() -> None:
+    """Let SIGTERM and a hang-up do what asyncio lets Ctrl-C do: cancel the task, and end at once when repeated."""
+    task = asyncio.current_task()
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked or task is None:
+            os._exit(INTERRUPTED)
+        asked = True
+        task.cancel()
+
+    signals.listen(asyncio.get_running_loop(), stop)
 
 
 def explain(error: errors.KubeError) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.controlplane import kwok, kwokctl, processes, record, sockets
+from hack.controlplane import kwok, kwokctl, leftovers, processes, record, sockets
 from hack.controlplane.api import ApiServer
 from hack.controlplane.binaries import Sources, find_kubectl, obtain
 from hack.controlplane.errors import (
@@ -41,6 +41,7 @@ from hack.controlplane.startup import Startup, stopped_on_failure
 _PORT_ATTEMPTS = 5
 _KILL_TIMEOUT = 20.0
 _LOCK_TIMEOUT = 600.0
+_STOP_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,17 @@ class ControlPlane:
             self._converge_nodes()
 
     def down(self) -> None:
-        """Leave no process and no data of the plane."""
+        """Leave no process and no data of the plane, nor a controller that a killed run had started on it."""
         if not self._layout.directory.exists():
             return
         with self._locked():
+            self.end_leftovers()
             self._remove()
+
+    def end_leftovers(self) -> None:
+        """End the controllers of runs that were killed; those of runs that go on stay."""
+        for pid in leftovers.end(self._layout.directory, patience=_STOP_PATIENCE):
+            self._report.say(f"ended process {pid}, the controller of a run that was killed")
 
     def stop_component(self, name: str) -> None:
         """End one component abruptly, as a crash would; the others go on."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +30,7 @@ from controller.kube.errors import KubeError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.telemetry import logs
 from hack import command, signals
+from hack.controlplane import leftovers
 from hack.controlplane.binaries import find_kubectl
 from hack.controlplane.errors import ControlPlaneError
 from hack.controlplane.plane import ControlPlane, default_sources
@@ -69,9 +69,9 @@ def main() -> None:
             code = asyncio.run(_demonstrate(cluster, arguments))
     except ControlPlaneError as error:
         _complain(f"{error}\nhint: {error.hint}")
-    except (DemoError, command.CommandError, KubeError) as error:
+    except (DemoError, command.CommandError, KubeError, OSError) as error:
         _complain(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(_INTERRUPTED)
     else:
         sys.exit(code)
@@ -111,6 +111,7 @@ def _cluster(arguments: argparse.Namespace) -> Iterator[Cluster]:
     plane = ControlPlane(arguments.dir, nodes=arguments.nodes)
     found_running = any(status.pid is not None for status in plane.status())
     try:
+        plane.end_leftovers()
         plane.up()
         print(f"\nIn another terminal:\n\n    export KUBECONFIG={plane.kubeconfig}\n", flush=True)
         yield Cluster(str(plane.kubeconfig), plane.kubectl)
@@ -118,21 +119,39 @@ def _cluster(arguments: argparse.Namespace) -> Iterator[Cluster]:
         if found_running:
             print("The control plane was there before and stays; `make down` stops it.", file=sys.stderr)
         else:
-            with _uninterrupted():
+            with signals.uninterrupted():
                 plane.down()
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let no second Ctrl-C leave processes behind."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+@dataclass(slots=True)
+class _Stop:
+    """What a request to stop does: it cancels what is under way, or ends the table once that is shown; only the first.
+
+    The terminal's hang-up comes twice, from the kernel and from the shell: the second must not disturb the end.
+    """
+
+    task: asyncio.Task[object] | None
+    shown: asyncio.Event
+    asked: bool = False
+    showing: bool = False
+
+    def ask(self) -> None:
+        """Stop."""
+        if not self.asked:
+            self.asked = True
+            if self.showing:
+                self.shown.set()
+            elif self.task is not None:
+                self.task.cancel()
 
 
 async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
+    stop = _Stop(asyncio.current_task(), asyncio.Event())
+    with signals.handled(stop.ask):
+        return await _set_up_and_show(cluster, arguments, stop)
+
+
+async def _set_up_and_show(cluster: Cluster, arguments: argparse.Namespace, stop: _Stop) -> int:
     environment = {**os.environ, "KUBECONFIG": cluster.kubeconfig, "KUBECTL": str(cluster.kubectl)}
     await command.run(str(REPOSITORY / "hack" / "setup_vm_crd.sh"), environment=environment, deadline=_SETUP_DEADLINE)
     arguments.dir.mkdir(exist_ok=True)
@@ -151,7 +170,7 @@ async def _demonstrate(cluster: Cluster, arguments: argparse.Namespace) -> int:
         store: Store[VirtualMachine] = Store()
         reflector = asyncio.create_task(Reflector(client, VIRTUAL_MACHINES, store, rng=Random()).run())  # noqa: S311
         try:
-            return await _show(store, process, arguments, log)
+            return await _show(store, process, arguments, log, stop)
         finally:
             reflector.cancel()
             await asyncio.wait({reflector})
@@ -167,7 +186,8 @@ async def _controller(cluster: Cluster, log: Path) -> AsyncIterator[asyncio.subp
             *program, env=environment, stdout=sink, stderr=sink, start_new_session=True
         )
     try:
-        yield process
+        with leftovers.noted(log.parent, process.pid):
+            yield process
     finally:
         await command.end(process, _STOP_DEADLINE)
 
@@ -192,18 +212,20 @@ def _caption(metrics: str | None, log: Path) -> str:
 
 
 async def _show(
-    store: Store[VirtualMachine], process: asyncio.subprocess.Process, arguments: argparse.Namespace, log: Path
+    store: Store[VirtualMachine],
+    process: asyncio.subprocess.Process,
+    arguments: argparse.Namespace,
+    log: Path,
+    stop: _Stop,
 ) -> int:
-    """Draw the table until Ctrl-C, or until `--once` has its answer; return the exit code."""
+    """Draw the table until asked to stop, or until `--once` has its answer; return the exit code."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop.showing = True
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
     ends_at = loop.time() + arguments.deadline
     metrics = None
     with Live(console=console, auto_refresh=False, transient=arguments.once) as live:
-        while not stop.is_set():
+        while not stop.asked:
             if process.returncode is not None:
                 raise DemoError(f"the controller ended with exit code {process.returncode}; its log: {log}")
             metrics = metrics or metrics_url(log)
@@ -218,12 +240,12 @@ async def _show(
                     reasons = "\n  ".join([*missing, *waiting])
                     raise DemoError(f"after {arguments.deadline:.0f} s not every VM runs:\n  {reasons}")
             try:
-                await asyncio.wait_for(stop.wait(), _REFRESH)
+                await asyncio.wait_for(stop.shown.wait(), _REFRESH)
             except TimeoutError:
                 continue
-    if not arguments.once or stop.is_set():
+    if not arguments.once or stop.asked:
         print("stopping …", file=sys.stderr, flush=True)
     if arguments.once:
         console.print(table(store, caption=""))
-        return _INTERRUPTED if stop.is_set() else 0
+        return _INTERRUPTED if stop.asked else 0
     return 0

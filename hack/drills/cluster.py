@@ -7,7 +7,6 @@ goes again.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Final
 from uuid import uuid4
 
 from controller.kube import credentials
+from hack import signals
 from hack.command import CommandError, run
 from hack.controlplane.binaries import find_kubectl
 from hack.controlplane.plane import ControlPlane, default_sources
@@ -69,9 +69,9 @@ def local(directory: Path, nodes: int) -> Iterator[Cluster]:
         plane.up()
         yield Cluster(str(plane.kubeconfig), plane.kubectl, own=True)
     finally:
-        # No second Ctrl-C may leave processes behind; from here on there is nothing else to interrupt.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        plane.down()
+        # No second request to stop may leave processes behind.
+        with signals.uninterrupted():
+            plane.down()
 
 
 def current() -> Cluster:

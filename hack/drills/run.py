@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 
 from controller.kube import credentials
 from controller.kube.client import Client
+from hack import signals
 from hack.drills import history
 from hack.drills.cluster import Cluster
 from hack.drills.drill import Drill
@@ -44,7 +44,11 @@ class Order:
 
 async def carry_out(order: Order, cluster: Cluster, *, say: Callable[[str], None]) -> Report:
     """Run a drill to its end and judge it. Raises DrillError if it cannot be carried out."""
-    _cancel_once_on_interrupt()
+    with signals.handled(_cancel_once()):
+        return await _carry_out(order, cluster, say)
+
+
+async def _carry_out(order: Order, cluster: Cluster, say: Callable[[str], None]) -> Report:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     async with _stage(order, cluster, say) as stage:
         try:
@@ -88,8 +92,8 @@ async def _stage(order: Order, cluster: Cluster, say: Callable[[str], None]) -> 
         yield Stage(client, observer, controller, namespace, Random(order.seed), ends_at, say)  # noqa: S311 - no secret
 
 
-def _cancel_once_on_interrupt() -> None:
-    """Let the first Ctrl-C end the drill in good order, and no later one disturb that."""
+def _cancel_once() -> Callable[[], None]:
+    """Return what lets the first request to stop end the drill in good order, and no later one disturb that."""
     task = asyncio.current_task()
     interrupted = False
 
@@ -99,5 +103,4 @@ def _cancel_once_on_interrupt() -> None:
             interrupted = True
             task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, interrupt)
+    return interrupt

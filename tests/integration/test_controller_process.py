@@ -363,7 +363,7 @@ def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: P
 # --- stopping --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_it_in_good_order(
     start: Callable[..., AbstractContextManager[Controller]], number: signal.Signals
 ) -> None:

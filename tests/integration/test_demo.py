@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -12,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from hack.controlplane.leftovers import started_at
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import left_running
+from tests.integration.tools import eventually, left_running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
@@ -70,6 +74,48 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, complaints = process.communicate(timeout=60)
     assert "Traceback" not in complaints
+    assert left_running(tmp_path) == []
+
+
+def controller(directory: Path) -> int | None:
+    """Return the controller that a run noted, once it has started one."""
+    for note in directory.glob("runs/*.json"):
+        _, (pid, _) = json.loads(note.read_text())
+        return int(pid)
+    return None
+
+
+def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
+    """It hangs up, and what is printed from then on goes nowhere."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "hack.demo", "--dir", str(tmp_path / "state")]
+    with subprocess.Popen(["setsid", "--ctty", *command], cwd=REPOSITORY, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        ends = time.monotonic() + 60
+        while (pid := controller(tmp_path / "state")) is None and time.monotonic() < ends:
+            if select.select([ours], [], [], 0.1)[0]:
+                os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(60) in (0, 130)
+    assert left_running(tmp_path) == []
+    assert pid is not None
+    assert started_at(pid) is None
+
+
+def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
+    """Its control plane, and its controller, which would act beside that of the next one."""
+    with start(tmp_path / "state") as process:
+        eventually(lambda: controller(tmp_path / "state") is not None, patience=60)
+        process.kill()
+        process.communicate(timeout=10)
+    pid = controller(tmp_path / "state")
+    assert pid is not None
+    assert started_at(pid) is not None
+
+    down = [sys.executable, "-m", "hack.controlplane", "down", "--dir", str(tmp_path / "state")]
+    told = subprocess.run(down, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60)
+    assert f"ended process {pid}, the controller of a run that was killed" in told.stderr
+    assert started_at(pid) is None
     assert left_running(tmp_path) == []
 
 

@@ -108,12 +108,12 @@ def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
 def test_a_leader_that_stops_hands_over_at_once(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
 ) -> None:
-    """Its lease is released last; the next one does not wait for it to run out."""
+    """Its lease is released last; the next one does not wait for it to run out. Its terminal's end is a stop, too."""
     with start("first") as first:
         eventually(lambda: leads(first))
         with start("second") as second:
             second.wait_for("standing by")
-            assert first.stop() == 0
+            assert first.stop(signal.SIGHUP) == 0
             stopped = time.monotonic()
             eventually(lambda: leads(second))
             taken = time.monotonic() - stopped

@@ -60,11 +60,11 @@ class Vmsim:
                 process.kill()
                 output.join()
 
-    def interrupted(self, *arguments: str, after: str) -> tuple[int, str]:
+    def interrupted(self, *arguments: str, after: str, by: signal.Signals = signal.SIGINT) -> tuple[int, str]:
         """Run it, press Ctrl-C once it has printed a line with `after`; return exit code and what it printed."""
         with self.running(*arguments) as (process, output):
             output.wait_for(lambda lines: any(after in line for line in lines))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(by)
             code = process.wait(PATIENCE)
             output.join()
             return code, "\n".join(output.wait_for(lambda _: True))

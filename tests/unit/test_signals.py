@@ -1,12 +1,17 @@
-"""A script in the background ends as one in the foreground does."""
+"""A script ends in good order however it is asked to: in the background, by its terminal's end, more than once."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from controller.signals import listen
 
 SCRIPT = """
 import signal, time
@@ -19,13 +24,105 @@ try:
 except KeyboardInterrupt:
     print("stopped")
 """
+UNDER_NOHUP = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{SCRIPT}"
+IN_A_TERMINAL = """
+import pathlib, sys, time
+from hack import signals
+signals.end_as_interrupted()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+finally:
+    with signals.uninterrupted():
+        print("told to nobody", flush=True)
+        print("nor this", file=sys.stderr, flush=True)
+        pathlib.Path(sys.argv[1]).write_text("cleaned up")
+"""
+CLOSES_ITS_TERMINAL = """
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], sys.argv[2]])
+seen = b""
+while b"ready" not in seen:
+    seen += os.read(terminal, 1000)
+os.close(terminal)
+os.waitpid(pid, 0)
+"""
+IN_A_LOOP = """
+import asyncio, os, signal
+from hack import signals
+
+async def main():
+    asked = []
+    with signals.handled(lambda: asked.append(1)):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        while len(asked) < 3:
+            await asyncio.sleep(0.01)
+    print("heard", flush=True)
+    await asyncio.sleep(60)
+
+signals.end_as_interrupted()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("stopped")
+"""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_both_signals_interrupt_it(number: signal.Signals) -> None:
+def start(script: str) -> subprocess.Popen[str]:
+    """Run a script."""
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_every_request_to_stop_interrupts_it(number: signal.Signals) -> None:
     """So that all that it started is stopped on the way out."""
-    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True) as script:
+    with start(SCRIPT) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "ready\n"
         script.send_signal(number)
         assert script.stdout.read() == "stopped\n"
+
+
+def test_a_hang_up_under_nohup_is_none() -> None:
+    """Whoever asked for it is heeded; SIGTERM still stops it."""
+    with start(UNDER_NOHUP) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "ready\n"
+        script.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            script.wait(0.3)
+        script.send_signal(signal.SIGTERM)
+        assert script.stdout.read() == "stopped\n"
+
+
+def test_what_is_printed_after_the_terminal_has_gone_stops_no_cleaning_up(tmp_path: Path) -> None:
+    """Writing to it would fail."""
+    told = tmp_path / "told"
+    subprocess.run([sys.executable, "-c", CLOSES_ITS_TERMINAL, IN_A_TERMINAL, str(told)], check=True, timeout=15)
+    assert told.read_text() == "cleaned up"
+
+
+def test_a_loop_hears_of_every_request_and_leaves_the_handlers_of_before() -> None:
+    """A request that comes between the loop's end and the script's interrupts it, as it would have before."""
+    with start(IN_A_LOOP) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "heard\n"
+        script.send_signal(signal.SIGHUP)
+        assert script.stdout.read() == "stopped\n"
+
+
+async def test_only_the_first_hang_up_counts_and_none_after_another_request() -> None:
+    """It comes from the kernel and from the shell; a second request that is meant does count."""
+    loop, asked = asyncio.get_running_loop(), []
+    listen(loop, lambda: asked.append(1), signal.SIGINT)
+    try:
+        for number, times in ((signal.SIGHUP, 1), (signal.SIGHUP, 1), (signal.SIGTERM, 2), (signal.SIGHUP, 2)):
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.02)
+            assert len(asked) == times
+    finally:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,88 @@
+"""What a `run` that was killed leaves behind: the controller that it had started.
+
+A run notes its controller beside the plane's files, and takes the note away with it. A process is ended only if it is
+the noted one, started in the same moment of the same boot (a pid alone may be somebody else's by now), and only if
+the run that noted it has ended.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_NOTES = "runs"
+_POLL = 0.05
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_START_TIME = 19
+"""The field of /proc/PID/stat, counted from the one after the name: clock ticks since the boot."""
+
+
+def started_at(pid: int) -> str | None:
+    """Return when a live process was started, comparable with another such answer; None if there is none."""
+    if _BOOT.exists():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else f"{_BOOT.read_text().strip()} {fields[_START_TIME]}"
+    try:
+        told = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], check=False, capture_output=True, text=True, timeout=10
+        )
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return told.stdout.strip() or None
+
+
+@contextmanager
+def noted(directory: Path, pid: int) -> Iterator[None]:
+    """Have a process known as started by this one, while the context lasts."""
+    note = directory / _NOTES / f"{os.getpid()}-{pid}.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_suffix(".tmp")
+    temporary.write_text(json.dumps([[owner, started_at(owner)] for owner in (os.getpid(), pid)]))
+    temporary.replace(note)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        _remove_if_empty(note.parent)
+
+
+def end(directory: Path, *, patience: float) -> list[int]:
+    """End what was left, politely and after `patience` seconds not; return which processes that were."""
+    ended = []
+    for note in sorted((directory / _NOTES).glob("*.json")):
+        try:
+            (run, run_start), (pid, start) = json.loads(note.read_text())
+        except (OSError, ValueError, TypeError):
+            note.unlink(missing_ok=True)
+            continue
+        if run_start is not None and started_at(run) == run_start:
+            continue
+        if start is not None and started_at(pid) == start:
+            _end(pid, start, patience)
+            ended.append(pid)
+        note.unlink(missing_ok=True)
+    _remove_if_empty(directory / _NOTES)
+    return ended
+
+
+def _end(pid: int, start: str, patience: float) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        gives_up = time.monotonic() + patience
+        if started_at(pid) != start:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        while started_at(pid) == start and time.monotonic() < gives_up:
+            time.sleep(_POLL)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
