@@ -253,3 +253,10 @@ def manifest(
             **placement.affinity(),
         },
     }
+
+
+def target(vm: VirtualMachine, claim: Claim, policy: LauncherPolicy) -> dict[str, Any]:
+    """Build the pod that follows when a claim is put on a VM. Raises RatioError."""
+    spec = requested(vm)
+    used = consumption(vm, spec).shares
+    return manifest(vm, claim.source_incarnation + 1, spec, used, policy, placement=placement_of(claim))

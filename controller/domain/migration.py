@@ -33,6 +33,7 @@ from controller.domain.objects import (
 )
 
 COMPLETED: Final = "Completed"
+GUESS: Final = "That a node has room is a guess: the pods of other namespaces are unknown"
 FIRST_BACKOFF: Final = 20.0
 LONGEST_BACKOFF: Final = 3600.0
 _DOUBLINGS: Final = 16
@@ -68,6 +69,8 @@ class Reason(StrEnum):
     NO_SUITABLE_NODE = "NoSuitableNode"
     NO_ROOM = "NoRoom"
     SOURCE_NODE_NOT_READY = "SourceNodeNotReady"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    TARGET_REFUSED = "TargetRefused"
     VM_STOPPED = "VMStopped"
     VM_DELETED = "VMDeleted"
     TARGET_FAILED = "TargetFailed"
@@ -81,7 +84,7 @@ class Reason(StrEnum):
     LIMIT = "WaitingForTurn"
 
 
-_BOUNDED: Final = (Reason.NO_ROOM, Reason.SOURCE_NODE_NOT_READY)
+_BOUNDED: Final = (Reason.NO_ROOM, Reason.SOURCE_NODE_NOT_READY, Reason.QUOTA_EXCEEDED, Reason.TARGET_REFUSED)
 """What a migration waits for no longer than its `unschedulableTimeoutSeconds`."""
 
 
@@ -114,6 +117,7 @@ class Question(StrEnum):
 
     SLOT = "slot"
     NODE = "node"
+    DRY_RUN = "dry run"
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -124,13 +128,15 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What was asked so far: whether there is a slot, and which node has room ("": nobody may know the nodes).
+    """What was asked so far: is there a slot, and which node has room; would the API server make the target pod.
 
-    `refused`: the last answer was no. `later`: there is none yet; so many seconds until there may be one.
+    A `node` of "" means that nobody may know the nodes. `refused`: the last answer was no. `later`: there is none yet;
+    so many seconds until there may be one.
     """
 
     slot: bool = False
     node: str | None = None
+    accepted: bool = False
     refused: Refused | None = None
     later: float = 0.0
 
@@ -139,7 +145,8 @@ class MigrationView(msgspec.Struct, frozen=True):
     """What the caches show of one VM and one of its migrations.
 
     `answers` are those to what `decide_migration` asked. `backoff` is what earlier failures make it wait. `source_node`
-    is the node that the VM leaves; None if there is no such node, or nobody may know.
+    is the node that the VM leaves; None if there is no such node, or nobody may know. `guessed`: nobody may know all
+    pods on the nodes.
     """
 
     migration: VirtualMachineMigration
@@ -149,6 +156,7 @@ class MigrationView(msgspec.Struct, frozen=True):
     answers: Answers = Answers()
     backoff: Backoff | None = None
     source_node: Node | None = None
+    guessed: bool = False
 
 
 class WriteMigration(msgspec.Struct, frozen=True):
@@ -441,6 +449,8 @@ class _Move:
             return Ask(Question.SLOT, wanted)
         if answers.node is None:
             return Ask(Question.NODE, wanted)
+        if not answers.accepted:
+            return Ask(Question.DRY_RUN, wanted)
         return MigrationPlan((ClaimVM(msgspec.structs.replace(wanted, reserved_node=answers.node or None)),))
 
     def _refuse(self, refused: Refused) -> MigrationPlan:
@@ -606,9 +616,14 @@ class _Move:
             target_pod=target.metadata.name if target is not None else None,
             target_node=target.spec.node_name if target is not None else None,
             start_timestamp=before.start_timestamp or self.now,
-            message=message or waits,
+            message=message or waits or self._guess(phase),
         )
         return self._write(wanted, reason=str(phase))
+
+    def _guess(self, phase: MigrationPhase) -> str | None:
+        """Say of a migration of ours that looks for its node what was not known when it was claimed."""
+        looks = phase in (MigrationPhase.TERMINATING, MigrationPhase.SCHEDULING)
+        return GUESS if looks and self.view.guessed and self.migration.spec.record_of is None else None
 
     def _source_pod(self, source: Pod | None) -> str | None:
         return source.metadata.name if source is not None else self.migration.metadata.annotations.get(names.SOURCE_POD)

@@ -144,9 +144,10 @@ class Requests(Value, frozen=True):
 
 
 class ContainerResources(Value, frozen=True):
-    """What a container, or a pod as a whole, asks the scheduler for."""
+    """What a container, or a pod as a whole, asks the scheduler for, and the limits that a quota counts."""
 
     requests: Requests = Requests()
+    limits: Requests = Requests()
 
 
 class Container(Value, frozen=True):

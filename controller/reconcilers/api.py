@@ -70,6 +70,22 @@ class Api(Protocol):
         ...
 
 
+class DryRunApi(Api, Protocol):
+    """An `Api` that can be asked whether an object could be created."""
+
+    async def create(
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
+    ) -> T:
+        """Create an object, or only ask whether it could be."""
+        ...
+
+
 async def patch_status(api: Api, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T | None:
     """Merge `status` into an object that is still as the cache shows it; return it, or None if it is gone.
 
@@ -98,20 +114,28 @@ async def node_gone(api: Api, name: str) -> bool:
 
 
 class Fenced:
-    """Another `Api`'s requests; writes only while `leads` says so. Raises NotLeadingError instead of sending one."""
+    """Another's requests; writes only while `leads` says so. Raises NotLeadingError instead of sending one."""
 
-    def __init__(self, api: Api, leads: Callable[[], bool]) -> None:
+    def __init__(self, api: DryRunApi, leads: Callable[[], bool]) -> None:
         self._api = api
         self._leads = leads
         self.get = api.get
         self.list_page = api.list_page
 
     async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
     ) -> T:
-        """Create an object."""
+        """Create an object, or only ask whether it could be."""
         self._check()
-        return await self._api.create(resource, body, namespace=namespace, server_deadline=server_deadline)
+        return await self._api.create(
+            resource, body, namespace=namespace, server_deadline=server_deadline, dry_run=dry_run
+        )
 
     async def merge_patch(
         self,

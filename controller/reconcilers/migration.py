@@ -44,7 +44,8 @@ from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.reconcilers.api import Api, patch_status
+from controller.reconcilers.api import DryRunApi, patch_status
+from controller.reconcilers.dry_run import DryRuns
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.room import Room
 from controller.reconcilers.slots import Limits, MigrationSlots
@@ -65,7 +66,7 @@ class MigrationReconciler:
 
     def __init__(
         self,
-        client: Api,
+        client: DryRunApi,
         caches: Mapping[str | None, Caches],
         nodes: Store[Node],
         policy: launcher.LauncherPolicy,
@@ -87,6 +88,7 @@ class MigrationReconciler:
         self._consistency = ConsistencyStore()
         self._progress = Progress(caches, monotonic)
         self._room = Room(client, caches, monotonic, freed=self._reconsider)
+        self._dry_runs = DryRuns(client, caches, policy, monotonic)
         self._slots = MigrationSlots(
             limits, lambda key: wake(key, "a slot is free"), monotonic, released=self._room.release
         )
@@ -190,7 +192,7 @@ class MigrationReconciler:
         now = self._now()
         source = self._nodes.get(f"/{_source_node(item, vm)}")
         if vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
-            return MigrationView(item, vm, pods, now, source_node=source)
+            return MigrationView(item, vm, pods, now, source_node=source, guessed=None not in self._caches)
         backoff = migration.backoff(known, vm.metadata.uid, now)
         return MigrationView(item, vm, pods, now, backoff=backoff, source_node=source)
 
@@ -208,25 +210,36 @@ class MigrationReconciler:
             wanted = preflight.demand(ask.claim, vm, self._policy)
         except RatioError as error:
             return Answers(refused=Refused(Reason.VM_NOT_RUNNING, str(error), for_good=True))
-        refused: Refused | None
         match ask.question:
             case Question.SLOT:
-                refused = self._wrong_target(wanted) or self._slots.ask(vm, item, wanted)
+                known = self._wrong_target(wanted) or self._dry_runs.refused(item)
+                refused = known or self._slots.ask(vm, item, wanted)
                 return Answers(slot=refused is None, refused=refused)
-            case Question.NODE if not self._nodes.filled:
-                return Answers(slot=True, node="")
             case Question.NODE:
-                if (later := await self._room.refresh(item)) > 0:
-                    return Answers(later=later)
-                found = preflight.find_node(wanted, self._nodes, self._room.used, self._policy)
-                if not isinstance(found, Refused):
-                    self._room.reserve(vm, found, wanted.amount)
-                    return Answers(slot=True, node=found)
-                if found.for_good:
-                    self._slots.give_back(vm)
-                else:
-                    self._slots.pass_over(vm, item, wanted, found)
-                return Answers(refused=found)
+                return await self._find_node(wanted, item, vm)
+            case Question.DRY_RUN:
+                source = next((pod for pod in view.pods if pod.metadata.uid == vm.status.pod_uid), None)
+                refused = await self._dry_runs.ask(item, vm, ask.claim, source)
+                if refused is None:
+                    return msgspec.structs.replace(view.answers, accepted=True)
+                self._slots.give_back(vm)
+                return Answers(refused=refused)
+
+    async def _find_node(self, wanted: preflight.Demand, item: VirtualMachineMigration, vm: VirtualMachine) -> Answers:
+        """Find a node and hold room there; who may not know the nodes leaves all to the scheduler."""
+        if not self._nodes.filled:
+            return Answers(slot=True, node="")
+        if (later := await self._room.refresh(item)) > 0:
+            return Answers(later=later)
+        found = preflight.find_node(wanted, self._nodes, self._room.used, self._policy)
+        if not isinstance(found, Refused):
+            self._room.reserve(vm, found, wanted.amount)
+            return Answers(slot=True, node=found)
+        if found.for_good:
+            self._slots.give_back(vm)
+        else:
+            self._slots.pass_over(vm, item, wanted, found)
+        return Answers(refused=found)
 
     def _wrong_target(self, wanted: preflight.Demand) -> Refused | None:
         """Tell without a slot what needs none. Who may not know the nodes leaves all to the scheduler."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.migration import MigrationPhase, MigrationPlan, WriteMigration
+from controller.domain.migration import GUESS, MigrationPhase, MigrationPlan, WriteMigration
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.reconcilers.crowd import Crowd
 from controller.reconcilers.sources import Caches
@@ -61,7 +61,7 @@ class Progress:
                 if wait > 0:
                     self._untold[uid] = _Untold(item, wanted)
                 return wait
-            case (WriteMigration(status=wanted), *_) if wanted.message is not None:
+            case (WriteMigration(status=wanted), *_) if not _goes_well(wanted):
                 self._crowd.forget(uid)  # it waits for a node, and nobody knows for how long
             case (WriteMigration(status=wanted), *_) if wanted.phase in _STARTED:
                 self._crowd.wait(uid)
@@ -81,4 +81,9 @@ class Progress:
 
 def _may_wait(item: VirtualMachineMigration, wanted: MigrationStatus) -> bool:
     """Whether a status tells no more than that a migration whose start was told goes well."""
-    return wanted.phase in _ON_THE_WAY and item.status.phase in _STARTED and wanted.message is None
+    return wanted.phase in _ON_THE_WAY and item.status.phase in _STARTED and _goes_well(wanted)
+
+
+def _goes_well(wanted: MigrationStatus) -> bool:
+    """Whether there is nothing to say of the target."""
+    return wanted.message in (None, GUESS)

@@ -133,10 +133,10 @@ class Room:
             self._reserved.put(uid, claim.reserved_node, amount)
             self._lives[uid] = life
 
-    def release(self, uid: str) -> None:
-        """Hold nothing for a VM any more."""
+    def release(self, uid: str) -> bool:
+        """Hold nothing for a VM any more; return whether something was held."""
         self._lives.pop(uid, None)
-        self._reserved.drop(uid)
+        return self._reserved.drop(uid) is not None
 
     # --- what the caches show ----------------------------------------------------------------------------------
 

@@ -75,7 +75,8 @@ class _Slot:
 class MigrationSlots:
     """Slots in use by VM UID, and the line of migrations that wait for one.
 
-    `wake` queues a VM's key; `released` is told the UID of a VM that has no slot any more, before another gets it.
+    `wake` queues a VM's key; `released` is told the UID of a VM that has no slot any more, before another gets it, and
+    says whether others may have room now.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class MigrationSlots:
         limits: Limits,
         wake: Callable[[str], None],
         monotonic: Callable[[], float],
-        released: Callable[[str], None] = lambda _: None,
+        released: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._limits = limits
         self._wake = wake
@@ -149,7 +150,9 @@ class MigrationSlots:
         self._passed.pop(demand, None)
         self._passed[demand] = why
         self._enter(vm, item, demand)
-        self.give_back(vm)
+        if vm.metadata.uid in self._slots:
+            self._release(vm.metadata.uid)
+        self._grant()
 
     def claimed(self, vm: VirtualMachine, version: str) -> None:
         """Keep the slot of a VM whose claim was written, as of this version, until the cache shows its end."""
@@ -161,7 +164,8 @@ class MigrationSlots:
         """Give back a slot that was not used."""
         slot = self._slots.get(vm.metadata.uid)
         if slot is not None and slot.claimed_at is None:
-            self._release(vm.metadata.uid)
+            if self._release(vm.metadata.uid):
+                self.reconsider()
             self._grant()
 
     def reconsider(self) -> None:
@@ -274,9 +278,9 @@ class MigrationSlots:
         if self._leaving[node] == self._limits.outbound:
             self._refresh_all(node)
 
-    def _release(self, uid: str) -> None:
+    def _release(self, uid: str) -> bool:
         slot = self._slots.pop(uid)
-        self._released(uid)
+        freed = self._released(uid)
         node = slot.node
         if slot.again is not None:
             self._wake(slot.again)
@@ -286,6 +290,7 @@ class MigrationSlots:
             del self._leaving[node]
         if was_full:
             self._refresh_all(node)
+        return freed
 
     def _refresh_all(self, node: str) -> None:
         for demand in self._at_node.get(node, ()):

@@ -37,9 +37,13 @@ async def test_a_vm_of_a_burst_costs_one_create_and_hardly_more_than_one_status_
 
 
 async def test_a_migration_among_many_costs_two_writes_of_its_vm_and_two_of_its_own() -> None:
-    """The claim ends the life before, the release tells that the VM runs; the room on nodes is read once for all."""
+    """The claim ends the life before, the release tells that the VM runs; the room on nodes is read once for all.
+
+    Before each claim the API server is asked, once, whether it would make the target pod.
+    """
     assert await counting.requests_of_moves() == {
         "list pods": 1 / counting.BURST,
+        "dry-run pods": 1.0,
         "patch virtualmachines": 2.0,
         "patch virtualmachinemigrations": 2.0,
         "delete pods": 1.0,

@@ -183,7 +183,7 @@ def test_from_any_state_a_migration_comes_to_rest(
         view = MigrationView(migration, found, seen, NOW, backoff=backoff)
         plan = decide_migration(view)
         if isinstance(plan, Ask):
-            answers = Answers(slot=refused is None, node="node-2", refused=refused)
+            answers = Answers(slot=refused is None, node="node-2", accepted=True, refused=refused)
             plan = decide_migration(msgspec.structs.replace(view, answers=answers))
         assert isinstance(plan, MigrationPlan)
         if not plan.actions:

@@ -57,7 +57,7 @@ def decide(
     item: VirtualMachineMigration, machine: VirtualMachine | None, *pods: Pod, **more: Any
 ) -> migration.MigrationPlan:
     """Decide now, with every answer that is asked for a yes."""
-    answers = migration.Answers(slot=True, node="kwok-node-2")
+    answers = migration.Answers(slot=True, node="kwok-node-2", accepted=True)
     plan = migration.decide_migration(MigrationView(item, machine, pods, more.pop("now", NOW), answers, **more))
     assert isinstance(plan, migration.MigrationPlan)
     return plan

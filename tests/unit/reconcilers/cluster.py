@@ -69,6 +69,8 @@ class Cluster:
     violations: list[str] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
     """Writes of a controller to a pod that no VM controls."""
+    dry_runs: list[Document] = field(default_factory=list)
+    """What would have been created."""
     late: list[tuple[datetime, Callable[[], object]]] = field(default_factory=list)
     log: list[tuple[str, Document, bool]] = field(default_factory=list)
     uids: int = 0
@@ -258,13 +260,20 @@ class Cluster:
         return Page(items, str(self.revision), "")
 
     async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
     ) -> T:
-        """Create, unless the name is taken."""
-        await self.turn(f"create {resource.plural}")
+        """Create, unless the name is taken; a dry run, which faults name by its own, leaves nothing behind."""
+        method = "dry-run" if dry_run else "create"
+        await self.turn(f"{method} {resource.plural}")
         document = {**body, "metadata": {**body["metadata"], "namespace": namespace}, "status": {"phase": "Pending"}}
-        write = partial(self._create, resource.plural, document)
-        return _decode(self._write("create", resource.plural, write, deadline=server_deadline), resource.type)
+        write = partial(self._create, resource.plural, document, dry_run=dry_run)
+        return _decode(self._write(method, resource.plural, write, deadline=server_deadline), resource.type)
 
     async def merge_patch(
         self,
@@ -315,9 +324,12 @@ class Cluster:
             write()
         raise fault.error
 
-    def _create(self, plural: str, document: Document) -> Document:
+    def _create(self, plural: str, document: Document, *, dry_run: bool = False) -> Document:
         if (plural, _key(document)) in self.objects:
             raise errors.AlreadyExistsError(409, "AlreadyExists", f"{_key(document)} already exists")
+        if dry_run:
+            self.dry_runs.append(document)
+            return document
         self.writes.append(f"create {plural}")
         return self._add(plural, document)
 

@@ -6,7 +6,7 @@ import pytest
 
 from controller.domain import names
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process, wave
 
@@ -215,3 +215,111 @@ async def test_the_room_that_a_move_leaves_behind_is_used() -> None:
     cluster.remove(PODS, "other/filler")
     await process.settle(rounds=60)
     assert {cluster.migration(f"m-{name}")["phase"] for name in "ab"} == {"Succeeded"}
+
+
+# --- the API server is asked first -------------------------------------------------------------------------------
+
+
+async def asked(cluster: Cluster, process: Process, error: errors.KubeError | None) -> None:
+    """Let every dry run be answered like this, and the controller look at vm-0's migration."""
+    fault = None if error is None else Fault("dry-run", PODS.plural, error, commit=False)
+    cluster.intercept = lambda method, _: fault if method == "dry-run" else None
+    process.deliver()
+    await process.migrations.reconcile("default/vm-0")
+
+
+async def test_what_is_asked_is_exactly_the_pod_that_is_made() -> None:
+    """The same function builds both."""
+    cluster, process = await wave(Limits(), 2, 1, addedNodeSelector={"type": "kwok"}, targetNode="node-1")
+    for _ in range(4):
+        await look(process)
+    [asked_for] = cluster.dry_runs
+    made = cluster.objects[PODS.plural, f"default/{asked_for['metadata']['name']}"]
+    assert asked_for["spec"] == {key: value for key, value in made["spec"].items() if key != "nodeName"}
+    added = {key: made["metadata"][key] for key in ("uid", "creationTimestamp", "resourceVersion")}
+    assert made["metadata"] == {**asked_for["metadata"], **added}
+    assert cluster.migration("m-0")["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidError(422, "Invalid", "must be less than or equal to cpu limit"),
+        errors.ForbiddenError(403, "Forbidden", "violates PodSecurity"),
+    ],
+)
+async def test_a_target_that_would_be_refused_fails_its_migration_and_leaves_the_vm_untouched(
+    error: errors.StatusError,
+) -> None:
+    """With the server's words; another VM gets the slot."""
+    cluster, process = await wave(Limits(1, 1), 2, 2)
+    before = cluster.status("vm-0")
+    await asked(cluster, process, error)
+    assert (cluster.migration("m-0")["phase"], cluster.migration("m-0")["failureReason"]) == ("Failed", "TargetRefused")
+    assert error.message in cluster.migration("m-0")["message"]
+    assert cluster.status("vm-0") == before
+    cluster.intercept = None
+    await process.migrations.reconcile("default/vm-1")
+    assert "migration" in cluster.status("vm-1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ServerError(500, "InternalError", "failed calling webhook: connection refused"),
+        errors.TooManyRequestsError(429, "TooManyRequests", "slow down"),
+        errors.TransportError("no reply"),
+        errors.ForbiddenError(403, "Forbidden", "exceeded quota: q, requested: cpu=1, used: cpu=99, limited: cpu=1"),
+    ],
+)
+async def test_what_may_pass_makes_it_wait_without_a_slot_and_ask_every_fifteen_seconds(
+    error: errors.KubeError,
+) -> None:
+    """Its place on the node is free as well."""
+    cluster, process = await wave(Limits(1, 1), 2, 2, unschedulableTimeoutSeconds=40)
+    cluster.remove(MIGRATIONS, "default/m-1")
+    cluster.requests.clear()
+    for _ in range(40):
+        await asked(cluster, process, error)
+        cluster.pass_time(1)
+    assert cluster.requests.count("dry-run pods") == 3
+    assert cluster.migration("m-0")["phase"] == "Pending"
+    assert "migration" not in cluster.status("vm-0")
+    cluster.intercept = None
+    cluster.migrate("m-2", vm="vm-1")
+    process.deliver()
+    await process.migrations.reconcile("default/vm-1")
+    assert "migration" in cluster.status("vm-1")
+
+
+async def test_what_does_not_pass_in_time_fails_its_migration() -> None:
+    """As no room does, with the VM untouched."""
+    cluster, process = await wave(Limits(), 2, 1, unschedulableTimeoutSeconds=40)
+    before = cluster.status("vm-0")
+    for _ in range(45):
+        await asked(cluster, process, errors.ServerError(500, "InternalError", "failed calling webhook"))
+        cluster.pass_time(1)
+    assert (cluster.migration("m-0")["phase"], cluster.migration("m-0")["failureReason"]) == ("Failed", "TargetRefused")
+    assert cluster.status("vm-0") == before
+
+
+async def test_a_quota_that_only_the_source_fills_is_no_refusal() -> None:
+    """It goes first."""
+    cluster, process = await wave(Limits(), 2, 1)
+    full = "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"
+    await asked(cluster, process, errors.ForbiddenError(403, "Forbidden", full))
+    assert "migration" in cluster.status("vm-0")
+
+
+async def test_a_name_that_is_taken_makes_it_wait() -> None:
+    """Whoever's pod it is: the VM would be down until it is gone."""
+    cluster, process = await wave(Limits(), 2, 1)
+    await asked(cluster, process, None)
+    name = cluster.dry_runs[0]["metadata"]["name"]
+    cluster, process = await wave(Limits(), 2, 1)
+    cluster._add(
+        PODS.plural, {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Pending"}}
+    )
+    await asked(cluster, process, None)
+    assert "already exists" in cluster.migration("m-0")["message"]
+    assert "migration" not in cluster.status("vm-0")

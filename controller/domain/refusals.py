@@ -1,0 +1,79 @@
+"""What the API server's refusal of a dry run means: the target pod of a migration was to be created.
+
+Guarantees: pure; what will never be allowed is told apart from what may be later; an exceeded quota is no refusal if
+there is room in it once the source pod is gone, which `Recreate` deletes first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from controller.domain import capacity
+from controller.domain.migration import Reason, Refused
+from controller.domain.objects import Pod
+from controller.domain.quantity import QuantityError, parse_quantity
+
+_FOR_GOOD: Final = (400, 422)
+_FORBIDDEN: Final = 403
+_EXCEEDED: Final = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
+"""What the plugin ResourceQuota says, the last one of admission. Each list is `resource=quantity`, by commas."""
+
+
+def judge(code: int | None, message: str, source: Pod | None) -> Refused | None:
+    """Return what a refusal means for a migration, or None if it is none once `source` is gone.
+
+    `code` is the HTTP status, None if there was no answer; `message` the server's.
+    """
+    if code == _FORBIDDEN and (exceeded := list(_EXCEEDED.finditer(message))):
+        if all(_fits(found, _held(source)) for found in exceeded):
+            return None
+        return Refused(Reason.QUOTA_EXCEEDED, f"The target pod would be refused: {message}", for_good=False)
+    if code in (*_FOR_GOOD, _FORBIDDEN):
+        return Refused(Reason.TARGET_REFUSED, f"The target pod would be refused: {message}", for_good=True)
+    return Refused(Reason.TARGET_REFUSED, f"Nobody knows whether the target pod may be made: {message}", for_good=False)
+
+
+def _fits(exceeded: re.Match[str], source: Mapping[str, Decimal]) -> bool:
+    _, requested, used, limited = exceeded.groups()
+    try:
+        wanted, held, most = _figures(requested), _figures(used), _figures(limited)
+        return all(held[name] - source.get(name, 0) + amount <= most[name] for name, amount in wanted.items())
+    except (KeyError, ValueError):  # QuantityError is a ValueError
+        return False
+
+
+def _figures(text: str) -> dict[str, Decimal]:
+    """Read `requests.cpu=2,pods=1`. Raises ValueError."""
+    pairs = (part.partition("=") for part in text.rstrip(",;.]").split(","))
+    return {name: parse_quantity(value) for name, _, value in pairs}
+
+
+def _held(source: Pod | None) -> dict[str, Decimal]:
+    """Return what a quota counts of the source, as far as we know it."""
+    if source is None or source.done:
+        return {}
+    asked = capacity.of_pod(source)
+    limits = [container.resources.limits for container in source.spec.containers]
+    one = Decimal(1)
+    return {
+        **dict.fromkeys(("cpu", "requests.cpu"), asked.cpu),
+        **dict.fromkeys(("memory", "requests.memory"), asked.memory),
+        "limits.cpu": _sum(limit.cpu for limit in limits),
+        "limits.memory": _sum(limit.memory for limit in limits),
+        "pods": one,
+        "count/pods": one,
+    }
+
+
+def _sum(quantities: Iterable[Any]) -> Decimal:
+    """Add up what can be read: of the rest the source frees nothing that we could promise."""
+    total = Decimal(0)
+    for text in quantities:
+        try:
+            total += parse_quantity(text) if text is not None else 0
+        except QuantityError:
+            continue
+    return total

@@ -1,0 +1,80 @@
+"""Asking the API server whether it would make a migration's target pod, before the source is given up.
+
+Guarantees: what is asked for is exactly the pod that the claim would lead to; a migration that nothing refuses asks
+once, one that has to wait asks again at most every `ASK_AGAIN`. Bounded by the migrations that are pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from controller.domain import launcher, refusals
+from controller.domain.launcher import LauncherPolicy
+from controller.domain.migration import MigrationPhase, Refused
+from controller.domain.objects import Claim, Pod, VirtualMachine, VirtualMachineMigration
+from controller.kube import errors
+from controller.kube.resources import PODS
+from controller.reconcilers.api import CREATE_DEADLINE, DryRunApi
+from controller.reconcilers.sources import Caches
+
+ASK_AGAIN: Final = 15.0
+"""Seconds from one refusal that may pass to the next question."""
+
+
+class DryRuns:
+    """Refusals that may pass, by the migration's UID."""
+
+    def __init__(
+        self,
+        client: DryRunApi,
+        caches: Mapping[str | None, Caches],
+        policy: LauncherPolicy,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._policy = policy
+        self._monotonic = monotonic
+        self._refused: dict[str, tuple[float, Refused]] = {}
+        for cache in caches.values():
+            cache.migrations.listen(self._changed, name="DryRuns")
+
+    def refused(self, item: VirtualMachineMigration) -> Refused | None:
+        """Return what was answered lately, if it is too early to ask again."""
+        until, why = self._refused.get(item.metadata.uid, (0.0, None))
+        return why if why is not None and self._monotonic() < until else None
+
+    async def ask(
+        self, item: VirtualMachineMigration, vm: VirtualMachine, claim: Claim, source: Pod | None
+    ) -> Refused | None:
+        """Return why the target pod would not be made; None if it would be.
+
+        Raises KubeError when that says nothing about the pod: we may not ask, or do not lead.
+        """
+        try:
+            await self._client.create(
+                PODS,
+                launcher.target(vm, claim, self._policy),
+                namespace=vm.metadata.namespace,
+                server_deadline=CREATE_DEADLINE,
+                dry_run=True,
+            )
+        except errors.UnauthorizedError:
+            raise
+        except errors.StatusError as error:
+            why = refusals.judge(error.code, error.message, source)
+            pause = max(ASK_AGAIN, error.retry_after or 0.0)
+        except errors.TransportError as error:
+            why, pause = refusals.judge(None, str(error), source), ASK_AGAIN
+        else:
+            return None
+        if why is not None and not why.for_good:
+            self._refused[item.metadata.uid] = self._monotonic() + pause, why
+        return why
+
+    def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
+        """Forget a migration that does not wait any more."""
+        if new is None or new.status.phase != MigrationPhase.PENDING:
+            for item in (old, new):
+                if item is not None:
+                    self._refused.pop(item.metadata.uid, None)

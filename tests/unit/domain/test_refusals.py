@@ -1,0 +1,104 @@
+"""What a refused dry run means: never, not now, or nothing once the source is gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.domain.migration import Reason, Refused
+from controller.domain.objects import Container, ContainerResources, ObjectMeta, Pod, PodSpec, PodStatus, Requests
+from controller.domain.refusals import judge
+
+HEAD = 'pods "virt-launcher-a-xyz" is forbidden: '
+
+
+def source(cpu: str = "2", memory: str = "4Gi", limit: str | None = None, phase: str = "Running") -> Pod:
+    """The pod that goes first."""
+    resources = ContainerResources(Requests(cpu, memory), Requests(cpu=limit))
+    return Pod(ObjectMeta(), PodSpec(containers=(Container(resources=resources),)), PodStatus(phase=phase))
+
+
+def exceeded(requested: str, used: str, limited: str) -> str:
+    """What the API server says of a quota."""
+    return f"exceeded quota: q, requested: {requested}, used: {used}, limited: {limited}"
+
+
+def quota(requested: str, used: str, limited: str, pod: Pod | None = None) -> Refused | None:
+    """Judge an exceeded quota."""
+    return judge(403, HEAD + exceeded(requested, used, limited), pod or source())
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (400, "admission webhook denied the request"),
+        (422, "Pod is invalid: spec.containers[0].resources.requests: must be less than or equal to cpu limit"),
+        (403, HEAD + "violates PodSecurity"),
+        (403, HEAD + "no PriorityClass with name gold was found"),
+        (403, HEAD + "failed quota: q: must specify limits.cpu for: compute"),
+    ],
+)
+def test_what_will_never_be_allowed_ends_the_migration_in_the_servers_words(code: int, message: str) -> None:
+    """Somebody has to change something."""
+    found = judge(code, message, source())
+    assert found == Refused(Reason.TARGET_REFUSED, f"The target pod would be refused: {message}", for_good=True)
+
+
+@pytest.mark.parametrize("code", [404, 409, 429, 500, 503, 504, None])
+def test_what_says_nothing_about_the_pod_makes_it_wait(code: int | None) -> None:
+    """A webhook that is down may be up again."""
+    found = judge(code, "failed calling webhook", source())
+    assert found is not None
+    assert (found.reason, found.for_good) == (Reason.TARGET_REFUSED, False)
+    assert "failed calling webhook" in found.message
+
+
+def test_a_quota_counts_the_source_which_goes_first() -> None:
+    """9 of 10 in use, 2 of them by the source: there is room for a target of 2, and of 3."""
+    assert quota("requests.cpu=2", "requests.cpu=9", "requests.cpu=10") is None
+    assert quota("requests.cpu=3", "requests.cpu=9", "requests.cpu=10") is None
+    assert quota("requests.cpu=3001m", "requests.cpu=9", "requests.cpu=10") is not None
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        ("memory=4Gi", "memory=8Gi", "memory=8Gi"),
+        ("requests.memory=4Gi", "requests.memory=8Gi", "requests.memory=8Gi"),
+        ("cpu=2", "cpu=2", "cpu=2"),
+        ("pods=1", "pods=1", "pods=1"),
+        ("count/pods=1", "count/pods=7", "count/pods=7"),
+        ("limits.cpu=3", "limits.cpu=3", "limits.cpu=3"),
+        ("cpu=2,memory=4Gi,pods=1", "cpu=2,memory=4Gi,pods=1", "cpu=2,memory=4Gi,pods=1"),
+    ],
+)
+def test_a_full_quota_holds_a_target_of_the_same_size(figures: tuple[str, str, str]) -> None:
+    """Whatever it counts."""
+    assert quota(*figures, source(limit="3")) is None
+
+
+def test_one_figure_that_does_not_fit_is_enough() -> None:
+    """The migration waits, and says which quota."""
+    found = quota("cpu=2,memory=9Gi", "cpu=2,memory=8Gi", "cpu=2,memory=8Gi")
+    assert found is not None
+    assert (found.reason, found.for_good) == (Reason.QUOTA_EXCEEDED, False)
+    assert "exceeded quota: q" in found.message
+
+
+def test_several_quotas_have_to_have_room() -> None:
+    """Each by itself."""
+    fits = exceeded("pods=1", "pods=1", "pods=1")
+    full = exceeded("requests.storage=1", "requests.storage=1", "requests.storage=1")
+    assert judge(403, f"{HEAD}[{fits}, {fits}]", source()) is None
+    assert judge(403, f"{HEAD}[{fits}, {full}]", source()) is not None
+
+
+@pytest.mark.parametrize("pod", [None, source(phase="Failed")])
+def test_a_source_that_no_quota_counts_frees_nothing(pod: Pod | None) -> None:
+    """It has ended, or is gone."""
+    assert judge(403, HEAD + exceeded("pods=1", "pods=1", "pods=1"), pod) is not None
+
+
+@pytest.mark.parametrize("figures", [("cpu=many", "cpu=1", "cpu=1"), ("cpu=1", "pods=1", "cpu=1"), ("cpu", "1", "1")])
+def test_figures_that_cannot_be_read_are_a_refusal(figures: tuple[str, str, str]) -> None:
+    """The VM runs on."""
+    assert quota(*figures) is not None
