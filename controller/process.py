@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from controller import app, signals
 from controller.kube.errors import CredentialsError
@@ -19,12 +20,25 @@ from controller.telemetry.tls import CertificateError
 
 def run_until_signal(settings: app.Settings) -> str | None:
     """Run the controller; return None after a clean stop, else what went wrong."""
+    allow_many_files()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_main(settings))
     except (CredentialsError, CertificateError, BindError, app.ControllerDiedError) as error:
         return str(error)
     return None
+
+
+def allow_many_files() -> None:
+    """Raise the limit on open files to the most that we may have, as Go's runtime does: each watch has a connection."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - there is none for Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # some systems have a lower one besides
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

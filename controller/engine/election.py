@@ -158,17 +158,25 @@ class Elector:
                 raise LeaseLostError(f"lease {self._name} was taken by {holder or 'nobody'}")
 
     async def release(self) -> None:
-        """Give the lease away, if it is ours; what goes wrong is logged only, as it will run out."""
-        seen = self._seen
-        if not self.held or seen is None or seen.spec.holder_identity != self._identity:
+        """Give the lease away, if it is ours; what goes wrong is logged only, as it will run out.
+
+        A renewal that was under way may have been carried out unheard of: after a conflict it is read anew.
+        """
+        if not self.held:
             return
         self._renewed = float("-inf")
-        spec = msgspec.structs.replace(
-            seen.spec, holder_identity="", lease_duration_seconds=_RELEASED, renew_time=self._time()
-        )
         try:
             async with asyncio.timeout(_RELEASE_DEADLINE):
-                await self._write(seen, spec)
+                while (seen := self._seen) is not None and seen.spec.holder_identity == self._identity:
+                    spec = msgspec.structs.replace(
+                        seen.spec, holder_identity="", lease_duration_seconds=_RELEASED, renew_time=self._time()
+                    )
+                    try:
+                        await self._write(seen, spec)
+                    except errors.ConflictError:
+                        await self._look()
+                        continue
+                    return
         except (errors.KubeError, TimeoutError) as error:
             _log.warning("the lease is not released", lease=self._name, error=str(error) or "no answer in time")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
 import structlog
 
@@ -112,8 +113,7 @@ class Recorder:
             self._series.move_to_end(key)
         else:
             waiting = False
-            stamp = int(now.timestamp() * 1_000_000)
-            name = f"{regarding.name}.{stamp:x}{next(self._serial) % 4096:03x}"
+            name = self._name(regarding.name, now)
             # Of the object only its identity is kept: the rest of it would live for as long as the series.
             subject = ObjectMeta(name=regarding.name, namespace=regarding.namespace, uid=regarding.uid)
             self._series[key] = series = _Series(event, subject, name, now)
@@ -126,6 +126,12 @@ class Recorder:
             return
         self._pending.append(key)
         self._wake.set()
+
+    def _name(self, regarding: str, now: datetime) -> str:
+        """Return a name that no other event has: client-go's, or a UUID where that would be too long to be one."""
+        stamp = int(now.timestamp() * 1_000_000)
+        name = f"{regarding}.{stamp:x}{next(self._serial) % 4096:03x}"
+        return name if len(name) <= names.LONGEST_SUBDOMAIN else str(uuid4())
 
     def _forget(self, now: datetime) -> None:
         """Forget the series that nothing can be added to any more, and the oldest beyond what is kept."""

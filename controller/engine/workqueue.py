@@ -8,7 +8,9 @@ Guarantees, as client-go's doc.go words them:
 - Many producers and consumers: any task may add, any number may get.
 - Shutdown notifications: `get` raises `QueueShutDownError` once the queue is shut down and empty.
 
-A delayed add of a key that already waits keeps the earlier time. Nothing here awaits while it changes state, so
+A delayed add of a key that already waits keeps the earlier time, but none before the time that a failure asked for
+(`add_rate_limited`): that holds, until the key is queued by its timer or its delay is dropped, for earlier and later
+delays. An `add` is news, and comes at once all the same. Nothing here awaits while it changes state, so
 no lock is needed: the event loop runs each method whole.
 """
 
@@ -75,6 +77,8 @@ class WorkQueue(Generic[K]):
         # those again.
         self._processing: dict[K, tuple[float, str]] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
+        # Before when the timer of a key must not end; only keys that have one.
+        self._not_before: dict[K, float] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         # Set while no key is queued and none is with a worker.
         self._idle = asyncio.Event()
@@ -103,20 +107,19 @@ class WorkQueue(Generic[K]):
             self.add(key, cause)
             return
         self._metrics.retried()
-        due = self._loop.time() + delay
-        waiting = self._timers.get(key)
-        if waiting is not None:
-            if waiting.when() <= due:
-                return
-            waiting.cancel()
-        self._timers[key] = self._loop.call_at(due, self._due, key, cause)
+        self._delay(key, self._loop.time() + delay, cause)
 
     def add_rate_limited(self, key: K, *, at_least: float = 0.0) -> None:
         """Queue a key that failed, when its rate limiter says so, but not before `at_least` seconds."""
-        self.add_after(key, max(at_least, self._limiter.when(key)), "retry")
+        delay = max(at_least, self._limiter.when(key))
+        if at_least > 0 and not self._shutting_down:
+            now = self._loop.time()
+            self._not_before[key] = max(now + at_least, self._not_before.get(key, now))
+        self.add_after(key, delay, "retry")
 
     def drop_delayed(self, key: K) -> None:
         """Take back a delayed add of a key; one that is queued already stays."""
+        self._not_before.pop(key, None)
         waiting = self._timers.pop(key, None)
         if waiting is not None:
             waiting.cancel()
@@ -170,6 +173,7 @@ class WorkQueue(Generic[K]):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._not_before.clear()
         while self._getters:
             self._wake_one()
 
@@ -198,7 +202,19 @@ class WorkQueue(Generic[K]):
 
     def _due(self, key: K, cause: str) -> None:
         del self._timers[key]
+        self._not_before.pop(key, None)
         self.add(key, cause)
+
+    def _delay(self, key: K, due: float, cause: str) -> None:
+        """Let a key's timer end at `due`, or earlier if it does already, but not before it may."""
+        earliest = self._not_before.get(key, float("-inf"))
+        due = max(due, earliest)
+        waiting = self._timers.get(key)
+        if waiting is not None:
+            if earliest <= waiting.when() <= due:
+                return
+            waiting.cancel()
+        self._timers[key] = self._loop.call_at(due, self._due, key, cause)
 
     def _wake_one(self) -> None:
         while self._getters:

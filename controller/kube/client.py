@@ -82,7 +82,9 @@ class Client:
         manager: str = names.CONTROLLER_NAME,
     ) -> None:
         self._api = api
-        self._session = session.take_over(api, (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers))
+        self._session, self._watches = session.take_over(
+            api, (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers)
+        )
         self._answered = answered
         self._deadline = deadline
         self._configuration: Configuration = api.configuration
@@ -127,6 +129,7 @@ class Client:
     async def close(self) -> None:
         """Close every connection, open watches included."""
         await self._session.close()
+        await self._watches.close()
 
     # --- reads -------------------------------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ class Client:
         path = resource.path(namespace)
         try:
             async with asyncio.timeout(self._within()):
-                response = await self._open("GET", path, query=query, timeout=timeout)
+                response = await self._open("GET", path, query=query, timeout=timeout, over=self._watches)
             async with response:
                 async with asyncio.timeout(self._within()):
                     await self._check(response)
@@ -296,6 +299,7 @@ class Client:
         query: Mapping[str, str | None] | None = None,
         data: bytes | None = None,
         content_type: str | None = None,
+        over: aiohttp.ClientSession | None = None,
     ) -> aiohttp.ClientResponse:
         headers = await self._authorization()
         if content_type is not None:
@@ -309,7 +313,7 @@ class Client:
             extra["server_hostname"] = rest.server_hostname
         code = "<error>"
         try:
-            response = await self._session.request(
+            response = await (over or self._session).request(
                 method,
                 URL(url, encoded=True),
                 data=data,

@@ -1,6 +1,7 @@
-"""The HTTP session that requests go over: kubernetes-asyncio's connections and TLS, our headers.
+"""The HTTP sessions that requests and watches go over: kubernetes-asyncio's connections and TLS, our headers.
 
-Guarantees: neither netrc nor the environment is looked at with every request, which would cost more CPU than the
+Guarantees: a watch, which keeps its connection, never takes one from requests: there is no bound on those of watches.
+neither netrc nor the environment is looked at with every request, which would cost more CPU than the
 request itself; which proxy is used is settled once (controller/kube/proxy.py).
 """
 
@@ -18,12 +19,21 @@ _READ_BUFFER: Final = 2 * 1024 * 1024
 """Bytes read ahead; the longest object that etcd takes by default fits in."""
 
 
-def take_over(api: ApiClient, headers: Iterable[tuple[str, str]]) -> aiohttp.ClientSession:
-    """Make a session of our own over the connections of `api`, whose own session has nothing left to close.
+def take_over(
+    api: ApiClient, headers: Iterable[tuple[str, str]]
+) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+    """Make sessions of our own, for requests and for watches; the session of `api` has nothing left to close.
 
-    Every request sends `headers`, of which one may be there several times.
+    Requests go over its connections, of which there are so many at most; watches over others with the same TLS. Both
+    send `headers`, of which one may be there several times.
     """
     theirs: aiohttp.ClientSession = api.rest_client.pool_manager
     connector = theirs.connector
     theirs.detach()
-    return aiohttp.ClientSession(connector=connector, headers=list(headers), read_bufsize=_READ_BUFFER)
+    tls = connector._ssl if isinstance(connector, aiohttp.TCPConnector) else True  # noqa: SLF001 - it tells nobody else
+    unbounded = aiohttp.TCPConnector(limit=0, ssl=tls)
+    own = [*headers]
+    requests, watches = (
+        aiohttp.ClientSession(connector=each, headers=own, read_bufsize=_READ_BUFFER) for each in (connector, unbounded)
+    )
+    return requests, watches

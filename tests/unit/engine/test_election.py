@@ -387,3 +387,35 @@ def test_timing_that_cannot_work_is_refused(lease: float, renew: float, retry: f
     """As client-go refuses it."""
     with pytest.raises(ValueError, match="lease > renew"):
         Timing(lease, renew, retry)
+
+
+async def test_a_lease_is_released_although_a_renewal_was_under_way() -> None:
+    """It was carried out and not answered, so that the version that was seen last is old."""
+    server = LeaseServer()
+    first, other = elector(server, "a"), elector(server, "b")
+    async with leading(first):
+        await asyncio.sleep(5)
+    await server.client("a").merge_patch(
+        LEASES,
+        "lease",
+        {
+            "metadata": {"resourceVersion": str(server.version)},
+            "spec": {**msgspec.to_builtins(server.spec), "renewTime": "2026-01-15T10:30:06.000000Z"},
+        },
+    )
+    await first.release()
+
+    assert server.spec.holder_identity in ("", None)
+    await asyncio.wait_for(other.acquire(), PAUSE)
+
+
+async def test_a_lease_that_another_took_meanwhile_is_left_to_it() -> None:
+    """The conflict says that somebody wrote; the look says who."""
+    server = LeaseServer()
+    first = elector(server, "a")
+    async with leading(first):
+        await asyncio.sleep(5)
+    server.store({"spec": {**msgspec.to_builtins(server.spec), "holderIdentity": "b"}})
+    await first.release()
+
+    assert server.spec.holder_identity == "b"

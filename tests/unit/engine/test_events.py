@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from controller.domain.events import Event
+from controller.domain.names import DNS_SUBDOMAIN, LONGEST_SUBDOMAIN
 from controller.domain.objects import ObjectMeta
 from controller.engine.events import MAX_PENDING, MAX_SERIES, Recorder
 from controller.kube import errors
@@ -220,3 +221,17 @@ async def test_a_long_note_is_cut_to_what_the_api_takes() -> None:
         await settle()
     [event] = server.events.values()
     assert event["note"] == "ü" * 512
+
+
+@pytest.mark.parametrize("length", [1, 235, 236, 237, 253])
+async def test_an_event_has_a_name_of_its_own_however_long_its_object_s_is(length: int) -> None:
+    """Within what the API takes for a name: client-go's, or else a UUID, so that no two become one."""
+    server = Server()
+    async with recording(server) as recorder:
+        for number in range(3):
+            recorder.record(vm("x" * length), dataclasses.replace(STARTED, note=str(number)))
+        await settle()
+
+    assert len(server.events) == 3
+    assert all(len(name) <= LONGEST_SUBDOMAIN and DNS_SUBDOMAIN.fullmatch(name) for name in server.events)
+    assert all(name.startswith("x" * length) for name in server.events) == (length <= 236)

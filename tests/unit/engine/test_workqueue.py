@@ -542,3 +542,32 @@ async def test_a_queue_stalls_from_the_moment_in_which_keys_wait_and_no_worker_m
     queue.done(await queue.get())
     await asyncio.sleep(100)
     assert queue.stalled() == 0
+
+
+@pytest.mark.parametrize("earlier", [0.05, 5.0, 29.0])
+async def test_a_pause_that_a_failure_asks_for_holds_although_an_earlier_timer_is_there(earlier: float) -> None:
+    """A server's Retry-After, say; and for whatever is delayed later, too."""
+    queue = new_queue()
+    queue.add_after("a", earlier)
+    queue.add_rate_limited("a", at_least=30)
+    queue.add_after("a", 1)
+    queue.add_rate_limited("a", at_least=2)
+    began = asyncio.get_running_loop().time()
+    await queue.get()
+
+    assert asyncio.get_running_loop().time() - began == 30
+
+
+async def test_news_does_not_wait_for_a_pause_and_a_success_ends_it() -> None:
+    """What happened since may be what was missing."""
+    queue = new_queue()
+    queue.add_rate_limited("a", at_least=30)
+    queue.add("a")
+    assert await queue.get() == "a"
+    queue.drop_delayed("a")
+    queue.done("a")
+    queue.add_after("a", 5)
+    began = asyncio.get_running_loop().time()
+    await queue.get()
+
+    assert asyncio.get_running_loop().time() - began == 5

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from controller.engine.ratelimit import ItemExponential
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
-from tests.unit.engine.builders import seeded
 from tests.unit.engine.clock import SteppedLoop
 
 KEYS = st.sampled_from("abcd")
+
+
+_BACKOFF = 2.00005
+
+
+class _Limiter:
+    """Always wants the same pause."""
+
+    def when(self, key: Hashable) -> float:
+        """Return it."""
+        del key
+        return _BACKOFF
+
+    def forget(self, key: Hashable) -> None:
+        """Have nothing to forget."""
+
+    def failures(self, key: Hashable) -> int:
+        """Count none."""
+        del key
+        return 0
 
 
 class Machine(RuleBasedStateMachine):
@@ -27,13 +46,14 @@ class Machine(RuleBasedStateMachine):
         self.dirty: set[str] = set()
         self.processing: set[str] = set()
         self.due: dict[str, float] = {}
+        self.not_before: dict[str, float] = {}
         self.waiting: list[asyncio.Task[str]] = []
         self.down = False
         self.steps = 0
 
     @staticmethod
     async def _make() -> WorkQueue[str]:
-        return WorkQueue(ItemExponential(seeded()))
+        return WorkQueue(_Limiter())
 
     def teardown(self) -> None:
         """End every getter, and the loop."""
@@ -84,8 +104,34 @@ class Machine(RuleBasedStateMachine):
         if delay <= 0:
             self._model_add(key)
         elif not self.down:
-            self.due[key] = min(self.due.get(key, float("inf")), self.loop.now + delay)
+            self._model_delay(key, self.loop.now + delay)
         self._compare_getters()
+
+    def _model_delay(self, key: str, due: float) -> None:
+        """The earlier of two delays holds; one that was there and is too early by now counts no more."""
+        earliest = self.not_before.get(key, 0.0)
+        known = self.due.get(key, 0.0)
+        due = max(due, earliest)
+        self.due[key] = min(due, known) if key in self.due and known >= earliest else due
+
+    @rule(key=KEYS, seconds=st.integers(0, 9))
+    def fail(self, key: str, seconds: int) -> None:
+        """Add a key that failed, whose server asks for so many seconds; its limiter wants two."""
+        self.steps += 1
+        at_least = seconds + self.steps / 10_000 if seconds > 0 else 0.0
+        self.queue.add_rate_limited(key, at_least=at_least)
+        if not self.down:
+            if at_least:
+                self.not_before[key] = max(self.not_before.get(key, 0.0), self.loop.now + at_least)
+            self._model_delay(key, self.loop.now + max(at_least, _BACKOFF))
+        self._compare_getters()
+
+    @rule(key=KEYS)
+    def drop_delayed(self, key: str) -> None:
+        """Take a delay back, as a success does."""
+        self.queue.drop_delayed(key)
+        self.due.pop(key, None)
+        self.not_before.pop(key, None)
 
     @rule()
     def get(self) -> None:
@@ -111,6 +157,7 @@ class Machine(RuleBasedStateMachine):
         for key, due in sorted(self.due.items(), key=lambda item: item[1]):
             if due <= self.loop.now:
                 del self.due[key]
+                self.not_before.pop(key, None)
                 self._model_add(key)
         self._compare_getters()
 
@@ -133,6 +180,7 @@ class Machine(RuleBasedStateMachine):
         self.queue.shut_down()
         self.down = True
         self.due.clear()
+        self.not_before.clear()
         self._compare_getters()
 
     # --- what must hold ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from controller.kube import codec, errors
 from controller.kube.client import Client, _lines
 from controller.kube.credentials import Source
 from controller.kube.resources import PODS, ObjectOnly
+from controller.process import allow_many_files
 from tests.unit.kube.builders import ApiServer, hang, hang_up, kubeconfig, line, reply, status_body, stream
 
 
@@ -273,3 +274,27 @@ async def test_closing_the_generator_closes_the_connection(api: ApiServer, clien
     await asyncio.wait_for(api.quiet.wait(), 5)
     api.handler = reply({})
     await client.ready()
+
+
+async def test_requests_go_through_beside_the_watches_of_200_namespaces(api: ApiServer, client: Client) -> None:
+    """Three watches each, and one of nodes: they take no connection from requests, and there is no bound on them."""
+    allow_many_files()
+    ended = asyncio.Event()
+    stream_or_list = reply({"metadata": {"resourceVersion": "5"}, "items": []})
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return await stream_or_list(request)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await ended.wait()
+        return response
+
+    api.handler = answer
+    watches = [client.watch(PODS, resource_version="5", life=300, namespace=f"n-{n}") for n in range(601)]
+    accepted = await asyncio.wait_for(asyncio.gather(*(anext(events) for events in watches)), 15)
+    page = await asyncio.wait_for(client.list_page(PODS, limit=500), 5)
+
+    assert (len(accepted), page.items) == (601, [])
+    ended.set()
+    await asyncio.gather(*(events.aclose() for events in watches))
