@@ -77,6 +77,8 @@ class VMReconciler:
         # UIDs of VMs that a write found gone, until the cache shows it, too.
         self._gone: dict[str, str] = {}
         self._deferral = Deferral(monotonic)
+        # Which VM what is remembered of a key is about: another may have the name by now.
+        self._about: dict[str, str] = {}
         # Of VMs that run: the version that told all there is to tell, and the pods it told of; until it comes back.
         self._echoes: dict[str, tuple[str, tuple[Pod, ...]]] = {}
         self._evictions = Evictions(client, self._consistency)
@@ -117,6 +119,8 @@ class VMReconciler:
         pods = caches.pods.by_index(key)
         vm = self._vm(key, caches)
         view = self._view(vm, pods)
+        if vm is not None and self._about.setdefault(key, vm.metadata.uid) != vm.metadata.uid:
+            self._forget_namesake(key, vm)
         await self._evictions.record(key, view, caches.migrations)
         if vm is None and not pods:
             self._forget(key)
@@ -201,7 +205,14 @@ class VMReconciler:
     def _caches_of(self, namespace: str) -> Caches:
         return self._caches.get(namespace) or self._caches[None]
 
+    def _forget_namesake(self, key: str, vm: VirtualMachine) -> None:
+        """Let a VM that was made anew inherit nothing of what was tried, seen or put off for the one before."""
+        self._about[key] = vm.metadata.uid
+        self._tries.forget(key)
+        self._deferral.forget(key)
+
     def _forget(self, key: str) -> None:
+        self._about.pop(key, None)
         self._foreign.discard(key)
         self._deferral.forget(key)
         self._tries.forget(key)

@@ -1,0 +1,63 @@
+"""A VM that is made anew in one breath under a name that another had: nothing remembered of that one counts."""
+
+from __future__ import annotations
+
+from controller.kube import errors
+from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+
+
+def statuses(cluster: Cluster, since: int, name: str = "vm-1") -> list[dict[str, object]]:
+    """Every status of a VM that was written since then."""
+    return [
+        document["status"]
+        for plural, document, deleted in cluster.log[since:]
+        if plural == VIRTUAL_MACHINES.plural and document["metadata"]["name"] == name and not deleted
+    ]
+
+
+async def test_why_the_pod_of_a_namesake_could_not_be_made_is_not_told_of_the_new_vm() -> None:
+    """Its own was not even tried."""
+    cluster = Cluster()
+    cluster.add_node()
+    cluster.apply_vm()
+    process = Process(cluster)
+    quota = errors.ForbiddenError(403, "Forbidden", "exceeded quota")
+    cluster.intercept = lambda method, kind: (
+        Fault(method, kind, quota, commit=False) if (method, kind) == ("create", PODS.plural) else None
+    )
+    for _ in range(3):
+        process.deliver()
+        await process.step()
+    assert cluster.status()["conditions"][0]["reason"] == "FailedCreate"
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+    before = len(cluster.log)
+    cluster.apply_vm()
+    cluster.intercept = None
+    await process.settle()
+    assert "FailedCreate" not in str(statuses(cluster, before))
+    assert cluster.status()["phase"] == "Running"
+
+
+async def test_a_life_that_a_namesake_was_seen_in_is_not_counted_for_the_new_vm() -> None:
+    """Its status waited among those of a crowd, so only the process knew."""
+    cluster = Cluster()
+    cluster.add_node()
+    for number in range(30):
+        cluster.apply_vm(f"vm-{number}", cpu="0.01")
+    process = Process(cluster)
+    for _ in range(2):
+        await process.step()
+        cluster.bind_pods()
+        process.deliver()
+    await process.step()
+    assert "podUID" not in cluster.status("vm-29")
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-29")
+    for pod in cluster.pods():
+        if pod["metadata"]["name"].startswith("virt-launcher-vm-29-"):
+            cluster.remove(PODS, f"default/{pod['metadata']['name']}")
+    before = len(cluster.log)
+    cluster.apply_vm("vm-29", cpu="0.01")
+    await process.settle()
+    assert "Pod was deleted" not in str(statuses(cluster, before, "vm-29"))
+    assert (cluster.status("vm-29")["phase"], cluster.status("vm-29")["incarnation"]) == ("Running", 0)
