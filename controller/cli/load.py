@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from random import Random
 from typing import Final
 
@@ -25,14 +24,16 @@ from rich.text import Text
 from controller.cli import exits, preview, session
 from controller.cli.connection import Connection
 from controller.cli.lines import Lines
+from controller.cli.scenarios import DryRun
 from controller.domain import names
 from controller.kube.client import Client
 from controller.operations.errors import SimulatorError
 from controller.operations.text import one_line
 from controller.scenario import files
-from controller.scenario.errors import DocumentError, reasons
-from controller.scenario.loading import Outcome, Progress, load
-from controller.scenario.packing import pack_scenario
+from controller.scenario.asking import Findings
+from controller.scenario.errors import DocumentError, RefusedError, reasons
+from controller.scenario.loading import Outcome, Progress, load, rehearse
+from controller.scenario.packing import pack_fleet
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
@@ -49,7 +50,7 @@ class Request:
 
     file: str
     namespace: str | None
-    dry_run: bool
+    dry_run: DryRun | None
     play: bool
     speed: float | None
     rate: float
@@ -60,16 +61,18 @@ def run(connection: Connection, request: Request) -> None:
     """Load and play, and exit."""
     scenario = read(request.file)
     speed = request.speed or scenario.speed
-    if request.dry_run:
-        console = session.console()
+    console = session.console()
+    if request.dry_run is not None:
         console.print(preview.table(scenario), soft_wrap=False)
-        for line in chain(preview.totals(scenario, speed), preview.fitting(pack_scenario(scenario))):
-            console.print(line)
+        _print(console, preview.totals(scenario, speed))
+    if request.dry_run == DryRun.CLIENT:
+        _print(console, preview.fitting(pack_fleet(scenario.fleet)))
         raise typer.Exit(0)
 
     async def work(client: Client, namespace: str) -> int:
         where = request.namespace or scenario.namespace or namespace
-        await _Loading(client, scenario, where, session.console()).run(request, speed)
+        loading = _Loading(client, scenario, where, console)
+        await (loading.rehearse(request) if request.dry_run is not None else loading.run(request, speed))
         return 0
 
     session.run(connection, work, manager=names.LOAD_MANAGER)
@@ -114,17 +117,36 @@ class _Loading:
         self._namespace = namespace
         self._console = console
 
+    async def rehearse(self, request: Request) -> None:
+        """Ask the cluster what a load would meet, and say so."""
+        with _refusals(self._scenario.name), _bar(self._console, self._scenario.name) as report:
+            missing, findings = await rehearse(
+                self._client,
+                self._scenario.fleet,
+                namespace=self._namespace,
+                report=report,
+                deadline=request.timeout,
+            )
+        new = both(len(missing.nodes), len(missing.vms))
+        self._console.print("")
+        self._console.print(
+            f"In namespace {self._namespace} of this cluster: "
+            + (f"{new} would be made, and the API server takes them." if new else "all of it is there already.")
+        )
+        _print(self._console, _warnings(findings))
+
     async def run(self, request: Request, speed: float) -> None:
         """Load, and play if there is anything to play."""
         name = self._scenario.name
         try:
-            with _bar(self._console, name) as report:
+            with _refusals(name), _bar(self._console, name) as report:
                 outcome = await load(
                     self._client,
                     self._scenario.fleet,
                     namespace=self._namespace,
                     report=report,
                     deadline=request.timeout,
+                    warn=self._warn,
                 )
         except asyncio.CancelledError:
             _tell(f"\nWhat was made stays. To remove it:\n\n    vmsim unload {name}\n")
@@ -132,6 +154,10 @@ class _Loading:
         self._console.print(summary(name, self._namespace, outcome))
         if request.play and self._scenario.parts:
             await self._play(outcome, speed, request.rate)
+
+    def _warn(self, findings: Findings) -> None:
+        """Say what may keep VMs from running, while something can be done about it."""
+        _print(self._console, _warnings(findings, quietly=True))
 
     async def _play(self, outcome: Outcome, speed: float, rate: float) -> None:
         name = self._scenario.name
@@ -154,6 +180,25 @@ class _Loading:
             raise
         if self._scenario.changes or last.writes:
             self._console.print(f"played {name} to its end: {state(last)}")
+
+
+@contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """Tell each refusal in a line of its own."""
+    try:
+        yield
+    except RefusedError as error:
+        for problem in error.problems:
+            _tell(one_line(str(problem)))
+        found = counted(len(error.problems), "problem")
+        raise exits.CommandError(f"nothing was made, {name} cannot be loaded: {found}") from error
+
+
+def _warnings(findings: Findings, *, quietly: bool = False) -> Iterator[str]:
+    """Say what may keep VMs from running; `quietly` leaves out that nothing does."""
+    if not quietly or findings.packing.homeless or not findings.packing.spaces:
+        yield from preview.fitting(findings.packing)
+    yield from findings.warnings
 
 
 def state(played: Played) -> str:
@@ -210,6 +255,11 @@ def _line(console: Console, name: str) -> Iterator[Callable[[Played], None]]:
         return
     with console.status("") as status:
         yield lambda played: status.update(Text(f"{name}: {state(played)}", no_wrap=True, overflow="ellipsis"))
+
+
+def _print(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line)
 
 
 def _tell(text: str) -> None:

@@ -87,7 +87,7 @@ def _options(
 app.command()(moving.migrate)
 app.command()(moving.migrations)
 app.command()(moving.drain)
-app.command()(scenarios.load)
+app.command(cls=scenarios.LoadCommand)(scenarios.load)
 app.command()(scenarios.unload)
 
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from controller.cli.connection import Connection, connecting
 
 # What the commands do is imported by them alone, as in moving.py.
 
 _DEADLINE = 300.0
+
+
+class DryRun(StrEnum):
+    """Whom `--dry-run` asks: nobody, or the API server."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class LoadCommand(TyperCommand):
+    """Lets `--dry-run` stand without a value, as kubectl does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write the value that is meant."""
+        end = args.index("--") if "--" in args else len(args)
+        words = [f"{word}={DryRun.CLIENT}" if word == "--dry-run" else word for word in args[:end]]
+        return super().parse_args(ctx, words + args[end:])
 
 
 def complete(incomplete: str) -> list[str]:
@@ -30,6 +49,11 @@ def complete(incomplete: str) -> list[str]:
     return [*shipped, *(path for path in paths if path.endswith(("/", ".yaml", ".yml")))]
 
 
+def complete_dry_run(incomplete: str) -> list[str]:
+    """Return what may follow --dry-run: its value, or FILE where it has none."""
+    return [*(word for word in DryRun if word.startswith(incomplete)), *complete(incomplete)]
+
+
 @connecting(default="the file's, then the kubeconfig's")
 def load(
     *,
@@ -43,8 +67,14 @@ def load(
         ),
     ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be made, and exit; asks no cluster.")
-    ] = False,
+        DryRun | None,
+        typer.Option(
+            metavar="[=client|server]",
+            autocompletion=complete_dry_run,
+            help="Print what would be made, and make nothing. Asks no cluster; with =server asks the API server, too.",
+            show_default=False,
+        ),
+    ] = None,
     play: Annotated[
         bool, typer.Option("--play/--no-play", help="Let consumption change over time once all VMs run.")
     ] = True,

@@ -52,6 +52,14 @@ class OccupiedError(SimulatorError):
         super().__init__(f"nothing was changed: {listed(self.conflicts, separator='; ')}")
 
 
+class RefusedError(SimulatorError):
+    """The API server would refuse some of it, so nothing was made; `problems` are places in the file, and its words."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__(f"nothing was made: {listed((_told(problem) for problem in self.problems), separator='; ')}")
+
+
 class NoNamespaceError(SimulatorError):
     """The namespace to load into does not exist."""
 
@@ -79,6 +87,11 @@ class KeptError(SimulatorError):
     def __init__(self, kept: Mapping[str, str]) -> None:
         self.kept = dict(kept)
         super().__init__(f"not everything may be deleted, run it again when it may: {reasons(self.kept)}")
+
+
+def _told(problem: Problem) -> str:
+    """Say what is wrong; the place, too, if it is in a file."""
+    return str(problem) if problem.file else problem.message
 
 
 def reasons(waiting: Mapping[str, str]) -> str:

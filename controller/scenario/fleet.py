@@ -26,6 +26,16 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a group of nodes or VMs is written: its name, and the file, line and field that describe it."""
+
+    group: str
+    file: str
+    line: int
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeWish:
     """A fake node: its capacity as Kubernetes quantities, and labels and taints beyond those of every fake node."""
 
@@ -35,6 +45,7 @@ class NodeWish:
     pods: int = 110
     labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     taints: tuple[Taint, ...] = ()
+    origin: Origin | None = field(default=None, compare=False)
 
     @property
     def all_taints(self) -> tuple[Taint, ...]:
@@ -54,6 +65,7 @@ class VMWish:
     memory: str
     cpu_consumption: str | None = None
     memory_consumption: str | None = None
+    origin: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

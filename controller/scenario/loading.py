@@ -1,8 +1,8 @@
 """Loading: create the nodes and VMs of a fleet that are not there, and wait until all of it runs.
 
-Guarantees: idempotent, a second load writes nothing; nothing is written at all while something is in the way; what
-another process creates meanwhile is taken if it is what is wanted; no wait outlasts the deadline, and what it waited
-for is said, with the scheduler's reason.
+Guarantees: idempotent, a second load writes nothing; nothing is written at all while something is in the way, or is
+known to be refused; what another process creates meanwhile is taken if it is what is wanted; no wait outlasts the
+deadline, and what it waited for is said, with the scheduler's reason.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES, ObjectOnly, Resource
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.api import SERVER_DEADLINE
 from controller.operations.watching import View, watching
+from controller.scenario.asking import Asker, Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
@@ -39,6 +40,8 @@ _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/un
 """They keep pods away from a new node until it has been seen Ready."""
 _UNDER_WAY: Final = ("GuestNotRunning", "PodTerminating")
 """Reasons not to be ready that explain no more than the phase does."""
+_MANY: Final = 100
+"""Questions that take longer than an instant."""
 _DELETED: Final = "deleted meanwhile"
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
@@ -46,13 +49,14 @@ _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 class Stage(StrEnum):
     """What a load is doing."""
 
+    ASKING = "asking"
     CREATING = "creating"
     STARTING = "starting"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a load has come: objects created, or nodes ready and VMs running.
+    """How far a load has come: objects asked for or created, or nodes ready and VMs running.
 
     `waiting` holds, while it waits, each object that is not there yet, and why (empty if there is nothing to say).
     """
@@ -75,20 +79,47 @@ class Outcome:
     vms: tuple[VirtualMachine, ...]
 
 
+def _ignore(_: Findings) -> None:
+    """Take no notice."""
+
+
 async def load(
-    client: Api, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
+    client: Asker,
+    fleet: Fleet,
+    *,
+    namespace: str,
+    report: Callable[[Progress], None],
+    deadline: float,
+    warn: Callable[[Findings], None] = _ignore,
 ) -> Outcome:
     """Make a fleet be there and run, within `deadline` seconds.
 
-    `report` is called with every change. A VM that somebody has stopped is not waited for.
+    `report` is called with every change; `warn` before anything is made, if anything is missing, with what may keep
+    VMs from running. A VM that somebody has stopped is not waited for.
 
-    Raises OccupiedError if anything is in the way, NoNamespaceError, NotRunningError after the deadline, and the
-    KubeErrors of requests that will not succeed by waiting.
+    Raises OccupiedError if anything is in the way, RefusedError if the API server would not take something,
+    NoNamespaceError, NotRunningError after the deadline, and the KubeErrors of requests that will not succeed by
+    waiting.
     """
     loading = _Load(client, fleet, namespace, report)
     try:
         async with asyncio.timeout(deadline):
-            return await loading.run()
+            return await loading.run(warn)
+    except TimeoutError:
+        raise NotRunningError(deadline, dict(loading.waiting)) from None
+
+
+async def rehearse(
+    client: Asker, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
+) -> tuple[Comparison, Findings]:
+    """Do what a load does before it makes anything; return what it would make, and what may keep VMs from running.
+
+    Raises what `load` raises.
+    """
+    loading = _Load(client, fleet, namespace, report)
+    try:
+        async with asyncio.timeout(deadline):
+            return await loading.ask()
     except TimeoutError:
         raise NotRunningError(deadline, dict(loading.waiting)) from None
 
@@ -96,7 +127,7 @@ async def load(
 class _Load:
     """One load, from the comparison to the last VM that runs."""
 
-    def __init__(self, client: Api, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
+    def __init__(self, client: Asker, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
         self._client = client
         self._fleet = fleet
         self._namespace = namespace
@@ -105,9 +136,25 @@ class _Load:
         self._created = 0
         self.waiting: tuple[tuple[str, str], ...] = (("the API server", "no answer"),)
 
-    async def run(self) -> Outcome:
-        """Compare, create, wait."""
-        missing = await self._compare()
+    async def ask(self) -> tuple[Comparison, Findings]:
+        """Compare, and ask the API server what it would say."""
+        missing, nodes = await self._compare()
+        findings = await ask(
+            self._client,
+            self._fleet,
+            missing,
+            nodes,
+            namespace=self._namespace,
+            rng=self._rng,
+            asked=self._report_questions,
+        )
+        return missing, findings
+
+    async def run(self, warn: Callable[[Findings], None]) -> Outcome:
+        """Compare, ask, create, wait."""
+        missing, findings = await self.ask()
+        if missing.nodes or missing.vms:
+            warn(findings)
         await self._create(missing)
         vms = await self._wait()
         created_nodes = tuple(wish.name for wish in missing.nodes)
@@ -120,7 +167,12 @@ class _Load:
             vms=vms,
         )
 
-    async def _compare(self) -> Comparison:
+    def _report_questions(self, done: int, total: int, trouble: str) -> None:
+        self.waiting = (("the API server", trouble or "no answer"),)
+        if total > _MANY or trouble:
+            self._report(Progress(Stage.ASKING, done, total, self.waiting if trouble else ()))
+
+    async def _compare(self) -> tuple[Comparison, list[Node]]:
         """Look at what is there. The VMs first: a cluster without our resources must not be left with nodes."""
         vms = await everything(self._client, VIRTUAL_MACHINES, namespace=self._namespace)
         try:
@@ -133,7 +185,7 @@ class _Load:
         compared = compare(self._fleet, nodes=nodes, vms=vms)
         if compared.conflicts:
             raise OccupiedError(compared.conflicts)
-        return compared
+        return compared, nodes
 
     async def _create(self, missing: Comparison) -> None:
         total = len(missing.nodes) + len(missing.vms)

@@ -21,9 +21,8 @@ import msgspec
 from controller.domain import capacity
 from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node
-from controller.scenario.fleet import node_manifest
-from controller.scenario.scenario import Scenario
+from controller.domain.objects import Node, Pod
+from controller.scenario.fleet import Fleet, node_manifest
 
 _Room: TypeAlias = tuple[int, int, int, int, int]
 """CPU, memory and pods, and the share of the scarcer of the first two, and of both together."""
@@ -131,29 +130,38 @@ def pack(demands: Sequence[Demand], spaces: Sequence[Space], barred: Mapping[str
     )
 
 
-def pack_scenario(
-    scenario: Scenario,
+def pack_fleet(
+    fleet: Fleet,
     *,
     there: Iterable[Node] = (),
     used: Mapping[str, Amount] = _NOTHING,
     running: Collection[str] = (),
     policy: LauncherPolicy = _DEFAULT,
 ) -> Packing:
-    """Place the VMs of a scenario on its own nodes, and on those that are there already.
+    """Place the VMs of a fleet on its own nodes, and on those that are there already.
 
     `used` is what pods hold of each node, among them those of the VMs that are `running` already.
     """
     nodes = list(there)
     known = {node.metadata.name for node in nodes}
-    made = (node_manifest(wish, scenario.name) for wish in scenario.fleet.nodes if wish.name not in known)
+    made = (node_manifest(wish, fleet.name) for wish in fleet.nodes if wish.name not in known)
     nodes += [msgspec.convert(manifest, Node) for manifest in made]
     demands = [
-        demand(group.name, vm.name, vm.cpu, vm.memory, policy)
-        for group in scenario.vm_groups
-        for vm in group.vms
+        demand(vm.origin.group if vm.origin is not None else vm.name, vm.name, vm.cpu, vm.memory, policy)
+        for vm in fleet.vms
         if vm.name not in running
     ]
     return pack(demands, *spaces_of(nodes, used, policy))
+
+
+def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
+    """Return what the pods of each node hold, and those that the scheduler promised it to."""
+    used: dict[str, Amount] = {}
+    for pod in pods:
+        if (held := capacity.holding(pod)) is not None:
+            node, amount = held
+            used[node] = used.get(node, capacity.NOTHING) + amount
+    return used
 
 
 def spaces_of(

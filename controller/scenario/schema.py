@@ -18,7 +18,7 @@ from controller.domain.ratio import CPU_MAX, MEMORY_MAX
 from controller.scenario import chance, values
 from controller.scenario.distributions import Distribution, plain
 from controller.scenario.document import Fields, Notes, Spot, UnusableError, attempt, compose
-from controller.scenario.fleet import FAKE_NODE_TAINT, NodeWish, VMWish
+from controller.scenario.fleet import FAKE_NODE_TAINT, NodeWish, Origin, VMWish
 from controller.scenario.profiles import Curve, Part, Profile
 from controller.scenario.scenario import NodeGroup, Scenario, VMGroup
 from controller.scenario.shapes import distribution, profile
@@ -124,7 +124,8 @@ def _node_group(spot: Spot) -> NodeGroup:
     taints = fields.optional("taints", _taints, ())
     if name is None:
         raise UnusableError
-    return NodeGroup(name, tuple(NodeWish(member, cpu, memory, pods, labels, taints) for member in members))
+    origin = Origin(name, spot.notes.file, spot.line, spot.path)
+    return NodeGroup(name, tuple(NodeWish(member, cpu, memory, pods, labels, taints, origin) for member in members))
 
 
 def _taints(spot: Spot) -> tuple[Taint, ...]:
@@ -170,7 +171,8 @@ def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
             memory_profile = _consumption(consumption, "memory", traces, memory, MEMORY_MAX)
     if name is None or cpu is None or memory is None:
         raise UnusableError
-    made = [_vm(member, seed, (cpu, memory), (cpu_profile, memory_profile)) for member in members]
+    origin = Origin(name, spot.notes.file, spot.line, spot.path)
+    made = [_vm(member, seed, (cpu, memory), (cpu_profile, memory_profile), origin) for member in members]
     return VMGroup(
         name,
         vms=tuple(wish for wish, _ in made),
@@ -200,7 +202,11 @@ def _fits(fields: Fields, members: list[str], longest: int) -> None:
 
 
 def _vm(
-    name: str, seed: int, sizes: tuple[Distribution, Distribution], profiles: tuple[Profile | None, Profile | None]
+    name: str,
+    seed: int,
+    sizes: tuple[Distribution, Distribution],
+    profiles: tuple[Profile | None, Profile | None],
+    origin: Origin,
 ) -> tuple[VMWish, Part]:
     """Draw one VM. Its seeds depend on nothing but the group's seed and its own name."""
     columns = ("cpu", "memory")
@@ -211,4 +217,4 @@ def _vm(
     )
     part = Part(name, cpu_curve, memory_curve)
     cpu_now, memory_now = part.at(0.0)
-    return VMWish(name, plain(cpu), plain(memory), cpu_now, memory_now), part
+    return VMWish(name, plain(cpu), plain(memory), cpu_now, memory_now, origin), part

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import PATIENCE, Controller, Kubectl, sweep
+from tests.integration.tools import PATIENCE, Controller, Kubectl, eventually, sweep
 from tests.integration.vmsim import Vmsim
 from tests.plane import install
 
@@ -38,6 +38,33 @@ kind: Scenario
 name: one
 vms:
   - {name: large, cpu: 900, memory: 0.1}
+"""
+
+
+CONSUMPTION = "simulation.node-classifier.io/cpu-consumption"
+ANOTHER_CONSUMPTION = f"""
+apiVersion: simulation.node-classifier.io/v1alpha1
+kind: VirtualMachine
+metadata: {{name: web-1, annotations: {{{CONSUMPTION}: "0.9"}}}}
+spec: {{resources: {{cpu: "0.15", memory: "0.10"}}}}
+"""
+NOT_THAT_NAME = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: not-that-name}
+spec:
+  matchConstraints:
+    resourceRules:
+      - apiGroups: [simulation.node-classifier.io]
+        apiVersions: ["*"]
+        operations: [CREATE]
+        resources: [virtualmachines]
+  validations: [{expression: "object.metadata.name != 'web-3'", message: not that name}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: not-that-name}
+spec: {policyName: not-that-name, validationActions: [Deny]}
 """
 
 
@@ -139,6 +166,57 @@ def _writes(log: Path, *, since: datetime | None = None) -> dict[str, int]:
             what = f"{entry['verb']} {entry['requestURI']}"
             counts[what] = counts.get(what, 0) + 1
     return counts
+
+
+def test_a_dry_run_on_the_server_asks_and_makes_nothing(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """Of a scenario that can be loaded."""
+    done = vmsim("load", "quickstart", "--dry-run=server")
+    assert done.returncode == 0, done.stderr
+    assert "3 nodes and 6 VMs would be made, and the API server takes them.\nEvery VM finds room.\n" in done.stdout
+    assert there(cluster, "nodes") + there(cluster, "vm") == []
+
+
+def test_what_would_be_refused_is_told_before_anything_is_made(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """One VM of four by a policy, and all of them together by a quota."""
+    cluster("apply", "-f", "-", stdin=NOT_THAT_NAME)
+    try:
+        eventually(lambda: vmsim("load", "quickstart", "--dry-run=server").returncode == 1)  # it is in force
+        done = vmsim("load", "quickstart")
+    finally:
+        cluster("delete", "-f", "-", stdin=NOT_THAT_NAME)
+    assert done.returncode == 1
+    assert "quickstart.yaml:14: vms[0]: VM web-3: " in done.stderr
+    assert "denied request: not that name\nerror: nothing was made" in done.stderr
+    assert there(cluster, "nodes") + there(cluster, "vm") == []
+
+
+def test_what_only_the_sum_exceeds_is_told_before_anything_is_made(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """By a quota, whose status says what is used."""
+    cluster("create", "quota", "few", "--hard=count/virtualmachines.simulation.node-classifier.io=5")
+    try:
+        cluster.eventually("get", "quota", "few", "-o", "jsonpath={.status.hard}", until=bool)
+        done = vmsim("load", "quickstart")
+    finally:
+        cluster("delete", "quota", "few")
+    assert done.returncode == 1
+    assert "vms: quota few has no room for 6 VMs: count/virtualmachines" in done.stderr
+    assert there(cluster, "nodes") + there(cluster, "vm") == []
+
+
+def test_a_conflict_of_server_side_apply_names_the_player(
+    quickstart: subprocess.CompletedProcess[str], cluster: Kubectl, vmsim: Vmsim
+) -> None:
+    """And not the controller, which did not write it."""
+    assert quickstart.returncode == 0
+    consumption = cluster.json("get", "vm", "web-1")["metadata"]["annotations"][CONSUMPTION]
+    with vmsim.running("load", "quickstart", "--speed", "10") as (_, output):
+        output.wait_for(lambda lines: any("playing" in line for line in lines))
+        path = f"jsonpath={{.metadata.annotations.{CONSUMPTION.replace('.', chr(92) + '.')}}}"
+        cluster.eventually("get", "vm", "web-1", "-o", path, until=lambda now: now != consumption)
+        said = cluster.refused("apply", "--server-side", "-f", "-", stdin=ANOTHER_CONSUMPTION)
+    assert 'with "vmsim-load"' in said
+    assert CONSUMPTION in said
+    assert "vmsim-controller" not in said
 
 
 def test_what_vms_use_moves_and_reaches_their_status(

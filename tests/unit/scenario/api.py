@@ -32,6 +32,7 @@ class Api:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Document] = {}
         self.writes: list[str] = []
+        self.asked: list[str] = []
         self.versions = itertools.count(1)
         self.version = 0
         self.watchers: list[tuple[str, asyncio.Queue[bytes]]] = []
@@ -128,11 +129,21 @@ class Api:
             self.watchers.remove(entry)
 
     async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
     ) -> T:
-        """Create an object."""
+        """Create an object, or write down in `asked` that somebody asked whether it could be."""
         del server_deadline
         name = str(body["metadata"]["name"])
+        if dry_run:
+            self.asked.append(name)
+            await self._arrive(f"ASK {name}")
+            return self._decoded(resource, dict(body))
         async with _Busy(self):
             await self._arrive(f"POST {name}")
             if (resource.plural, namespace or "", name) in self.objects:
@@ -193,7 +204,7 @@ class Api:
     # --- inside ----------------------------------------------------------------------------------------------
 
     async def _arrive(self, request: str) -> None:
-        if not request.startswith(("GET", "LIST")):
+        if not request.startswith(("GET", "LIST", "ASK")):
             self.writes.append(request)
         self.before(request)
         await asyncio.sleep(self.latency)

@@ -8,7 +8,7 @@ import pytest
 
 from controller.cli.load import state, summary
 from controller.cli.preview import span
-from controller.cli.scenarios import complete
+from controller.cli.scenarios import complete, complete_dry_run
 from controller.cli.unload import name_of
 from controller.domain.objects import VirtualMachine
 from controller.scenario.errors import reasons
@@ -77,6 +77,28 @@ def test_a_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1] == "Node  quickstart-node-1 to 3      3  32               256Gi"
     assert "requested:    33.2 of 96 CPUs (35%), 256 of 768 GiB (33%), 6 of 330 pods" in lines
     assert "Plays at 1x." in lines
+
+
+def test_a_dry_run_is_written_as_kubectl_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a value after =, or without one; what follows it is no value."""
+    alone = run(capsys, "load", "--dry-run", "quickstart", "--kubeconfig", "/nowhere/config")
+    assert alone[0] == 0
+    assert run(capsys, "load", "quickstart", "--dry-run=client", "--kubeconfig", "/nowhere/config") == alone
+    code, _, err = run(capsys, "load", "quickstart", "--dry-run=none", "--kubeconfig", "/nowhere/config")
+    assert (code, "'none' is not one of 'client', 'server'" in " ".join(err.split())) == (2, True)
+
+
+def test_a_dry_run_on_the_server_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """After what can be said without."""
+    code, out, err = run(capsys, "load", "quickstart", "--dry-run=server", "--kubeconfig", "/nowhere/config")
+    assert (code, out.splitlines()[0].split()[:3]) == (1, ["KIND", "NAME", "COUNT"])
+    assert err.startswith("error: ")
+
+
+def test_a_shell_completes_the_file_after_a_dry_run() -> None:
+    """Which may stand without a value."""
+    assert complete_dry_run("s") == ["server"]
+    assert complete_dry_run("qu") == ["quickstart"]
 
 
 def test_a_dry_run_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

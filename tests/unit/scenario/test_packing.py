@@ -14,7 +14,7 @@ from controller.cli.preview import fitting
 from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy, Toleration
 from controller.domain.objects import Node
-from controller.scenario.packing import Demand, Packing, Size, Space, pack, pack_scenario
+from controller.scenario.packing import Demand, Packing, Size, Space, pack, pack_fleet
 from controller.scenario.scenario import Scenario
 from controller.scenario.schema import parse
 
@@ -34,7 +34,7 @@ def read(text: str) -> Scenario:
 
 def said(text: str) -> list[str]:
     """What a person is told about a scenario."""
-    return list(fitting(pack_scenario(read(text))))
+    return list(fitting(pack_fleet(read(text).fleet)))
 
 
 def node(name: str, cpu: str, **spec: object) -> Node:
@@ -148,16 +148,16 @@ def test_nodes_of_the_cluster_count_less_what_runs_there() -> None:
     scenario = read("nodes: [{name: a}]\nvms: [{name: v, count: 3, cpu: 0.5, memory: 0.1}]")
     there = [node("a", "16"), node("b", "32"), node("c", "64", unschedulable=True)]
     used = {"b": Amount(cpu=Decimal(20))}
-    packing = pack_scenario(scenario, there=there, used=used, running={"v-1"})
+    packing = pack_fleet(scenario.fleet, there=there, used=used, running={"v-1"})
     assert [group.names for group in packing.homeless] == [("v-3",)]
     assert packing.barred == {"cordoned": 1}
-    assert not pack_scenario(scenario, there=there, used=used, running={"v-1", "v-2"}).homeless
+    assert not pack_fleet(scenario.fleet, there=there, used=used, running={"v-1", "v-2"}).homeless
 
 
 def test_a_node_whose_room_is_unknown_is_counted_apart() -> None:
     """It may have room, or none."""
     scenario = read("vms: [{name: v, cpu: 0.5, memory: 0.1}]")
-    assert next(fitting(pack_scenario(scenario, there=[node("a", "many")]))) == (
+    assert next(fitting(pack_fleet(scenario.fleet, there=[node("a", "many")]))) == (
         "No node takes these VMs: 1 with quantities that cannot be read."
     )
 
@@ -167,12 +167,12 @@ def test_the_policy_says_which_nodes_take_vms() -> None:
     scenario = read(
         "nodes: [{name: n, taints: [{key: a, value: x, effect: NoExecute}]}]\nvms: [{name: v, cpu: 0.1, memory: 0.1}]"
     )
-    assert pack_scenario(scenario).barred == {"tainted a=x:NoExecute": 1}
+    assert pack_fleet(scenario.fleet).barred == {"tainted a=x:NoExecute": 1}
     default = LauncherPolicy()
     tolerant = LauncherPolicy(tolerations=(*default.tolerations, Toleration("a")))
-    assert not pack_scenario(scenario, policy=tolerant).homeless
+    assert not pack_fleet(scenario.fleet, policy=tolerant).homeless
     elsewhere = LauncherPolicy(node_selector={"zone": "a"})
-    assert pack_scenario(scenario, policy=elsewhere).barred == {"without the label zone=a": 1}
+    assert pack_fleet(scenario.fleet, policy=elsewhere).barred == {"without the label zone=a": 1}
 
 
 def test_without_vms_nothing_is_said() -> None:

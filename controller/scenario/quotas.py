@@ -1,0 +1,80 @@
+"""What ResourceQuotas leave of a namespace: what only the sum of many objects exceeds.
+
+Guarantees: pure; quotas count as the API server wrote them down last. One whose scopes may leave launcher pods out is
+passed over, and so is a figure that cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from controller.domain import names
+from controller.domain.quantity import QuantityError, parse_quantity
+from controller.scenario.packing import CPU_UNIT, Size
+
+_VMS: Final = f"count/{names.VM_PLURAL}.{names.GROUP}"
+_SURE_SCOPES: Final = frozenset(("NotTerminating", "NotBestEffort"))
+"""Every launcher pod is in these: it has requests, and no deadline."""
+_LIMITS: Final = ("limits.cpu", "limits.memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A quota that more VMs would exceed, in words; `refused` if it is VMs that are refused, not only their pods."""
+
+    words: str
+    refused: bool
+
+
+def shortages(quotas: Iterable[Mapping[str, Any]], sizes: Iterable[Size]) -> Iterator[Shortage]:
+    """Say which quotas of a namespace are exceeded by VMs, of which each asks for a pod of so much."""
+    asked = list(sizes)
+    if not asked:
+        return
+    cpu, memory = Decimal(sum(size.cpu for size in asked)) / CPU_UNIT, Decimal(sum(size.memory for size in asked))
+    count = Decimal(len(asked))
+    wanted = {_VMS: count, "pods": count, "count/pods": count}
+    wanted |= {"requests.cpu": cpu, "cpu": cpu, "requests.memory": memory, "memory": memory}
+    for quota in quotas:
+        name = quota["metadata"].get("name", "")
+        status = quota.get("status") or {}
+        hard, used = status.get("hard") or {}, status.get("used") or {}
+        for resource, more in wanted.items():
+            if resource != _VMS and not _counts_launchers(quota):
+                continue
+            limit, taken = _quantity(hard.get(resource)), _quantity(used.get(resource, "0"))
+            if limit is not None and taken is not None and taken + more > limit:
+                figures = f"{_plain(resource, more)} more than {used.get(resource, '0')} of {hard[resource]}"
+                what = f"{len(asked)} VMs" if resource == _VMS else f"the pods of {len(asked)} VMs"
+                yield Shortage(f"quota {name} has no room for {what}: {resource}, {figures}", resource == _VMS)
+        if unset := [resource for resource in _LIMITS if resource in hard and _counts_launchers(quota)]:
+            yield Shortage(
+                f"quota {name} wants {' and '.join(unset)}, which VMs' pods do not set: without a LimitRange that "
+                "sets them none is made",
+                refused=False,
+            )
+
+
+def _counts_launchers(quota: Mapping[str, Any]) -> bool:
+    spec = quota.get("spec") or {}
+    selected = [
+        term.get("scopeName") if term.get("operator") == "Exists" else None
+        for term in (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    ]
+    return _SURE_SCOPES.issuperset([*(spec.get("scopes") or ()), *selected])
+
+
+def _plain(resource: str, amount: Decimal) -> str:
+    if resource.endswith("memory"):
+        return f"{amount / 1024**3:.1f}Gi"
+    return f"{amount.normalize():f}"
+
+
+def _quantity(text: object) -> Decimal | None:
+    try:
+        return parse_quantity(text) if isinstance(text, str) else None
+    except QuantityError:
+        return None
