@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from rich.table import Table
-
 from controller.cli import session
 from controller.cli.connection import Connection
+from controller.cli.tables import Column, Grid
 from controller.cli.text import age, cell
 from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
@@ -19,6 +18,8 @@ from controller.kube.client import Client
 from controller.kube.resources import MIGRATIONS
 from controller.operations.text import one_line
 
+_HEADERS: Final = ("NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE")
+_SENTENCES: Final = ("REASON", "MESSAGE")
 _COLOURS: Final = {
     "Pending": "yellow",
     "Terminating": "cyan",
@@ -44,17 +45,13 @@ def run(connection: Connection, *, everywhere: bool) -> None:
     session.run(connection, work, manager=names.MIGRATE_MANAGER)
 
 
-def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Table:
+def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Grid:
     """Draw migrations with kubectl's columns and what they wait for or failed of, oldest first in each namespace."""
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (*(("NAMESPACE",) if namespaces else ()), "NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON"):
-        drawn.add_column(column, no_wrap=True, overflow="ellipsis")
-    for column in ("DOWNTIME", "AGE"):
-        drawn.add_column(column, no_wrap=True)
-    drawn.add_column("MESSAGE", overflow="fold")
+    headers = (*(("NAMESPACE",) if namespaces else ()), *_HEADERS)
+    drawn = Grid(*(Column(header, folds=header in _SENTENCES) for header in headers))
     for migration in sorted(migrations, key=_place):
         metadata, spec, status = migration.metadata, migration.spec, migration.status
-        drawn.add_row(
+        drawn.add(
             *((cell(metadata.namespace),) if namespaces else ()),
             cell(metadata.name),
             cell(status.phase, _COLOURS.get(status.phase, "")),

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
-from rich.table import Table
-
+from controller.cli.tables import Column, Grid
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
 from controller.domain.quantity import parse_quantity
@@ -25,25 +24,23 @@ from controller.scenario.scenario import Scenario, VMGroup
 _GIB: Final = Decimal(1024) ** 3
 
 
-def table(scenario: Scenario) -> Table:
+def table(scenario: Scenario) -> Grid:
     """Draw the groups: what they are, and what they use."""
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("KIND", "NAME"):
-        drawn.add_column(column, no_wrap=True)
-    drawn.add_column("COUNT", justify="right")
-    for column in ("CPU", "MEMORY", "USES CPU", "USES MEMORY"):
-        drawn.add_column(column)
+    drawn = Grid(
+        *(Column("KIND"), Column("NAME"), Column("COUNT", justify="right"), Column("CPU"), Column("MEMORY")),
+        *(Column("USES CPU", folds=True), Column("USES MEMORY", folds=True)),
+    )
     for group in scenario.node_groups:
         names = [node.name for node in group.nodes]
         if group.nodes:
             first = group.nodes[0]
-            drawn.add_row("Node", cell(span(names)), str(len(names)), first.cpu, first.memory, "", "")
+            drawn.add("Node", cell(span(names)), str(len(names)), first.cpu, first.memory, "", "")
     for vm_group in scenario.vm_groups:
         names = [vm.name for vm in vm_group.vms]
         if vm_group.vms:
             cpu, memory = ([vm.cpu for vm in vm_group.vms], [vm.memory for vm in vm_group.vms])
             uses = (_uses(vm_group.cpu), _uses(vm_group.memory))
-            drawn.add_row("VM", cell(span(names)), str(len(names)), _sizes(cpu), _sizes(memory), *uses)
+            drawn.add("VM", cell(span(names)), str(len(names)), _sizes(cpu), _sizes(memory), *uses)
     return drawn
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich.text import Text
 
@@ -11,21 +11,35 @@ from controller.operations.text import one_line
 
 
 def age(created: str | None, now: datetime) -> str:
-    """Say how long ago, as kubectl does in short: 12s, 3m4s, 2h5m, 4d."""
+    """Say how long ago, as kubectl does."""
     moment = parse_timestamp(created)
-    if moment is None:
-        return "<unknown>"
-    seconds = max(0, int((now - moment).total_seconds()))
+    return human_duration(now - moment) if moment is not None else "<unknown>"
+
+
+def human_duration(duration: timedelta) -> str:
+    """Say how long in two or three figures: 12s, 3m4s, 2h5m, 2d5h, 1y3d (apimachinery's duration.HumanDuration)."""
+    seconds = int(duration.total_seconds())
+    if seconds < -1:
+        return "<invalid>"
+    seconds = max(0, seconds)
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes < 2:  # noqa: PLR2004 - apimachinery's duration.HumanDuration
-        return f"{seconds}s"
-    if minutes < 10:  # noqa: PLR2004
-        return f"{minutes}m{seconds % 60}s" if seconds % 60 else f"{minutes}m"
-    if hours < 3:  # noqa: PLR2004
-        return f"{minutes}m"
-    if hours < 8:  # noqa: PLR2004
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    return f"{hours}h" if hours < 48 else f"{days}d"  # noqa: PLR2004
+    for limit, words in (
+        (seconds < 120, f"{seconds}s"),  # noqa: PLR2004 - the numbers are HumanDuration's
+        (minutes < 10, _two(minutes, "m", seconds % 60, "s")),  # noqa: PLR2004
+        (minutes < 180, f"{minutes}m"),  # noqa: PLR2004
+        (hours < 8, _two(hours, "h", minutes % 60, "m")),  # noqa: PLR2004
+        (hours < 48, f"{hours}h"),  # noqa: PLR2004
+        (days < 8, _two(days, "d", hours % 24, "h")),  # noqa: PLR2004
+        (days < 365 * 2, f"{days}d"),
+        (days < 365 * 8, _two(days // 365, "y", days % 365, "d")),
+    ):
+        if limit:
+            return words
+    return f"{days // 365}y"
+
+
+def _two(whole: int, unit: str, rest: int, of: str) -> str:
+    return f"{whole}{unit}{rest}{of}" if rest else f"{whole}{unit}"
 
 
 def cell(text: str | None, style: str = "") -> Text:

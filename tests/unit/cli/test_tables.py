@@ -1,0 +1,84 @@
+"""Tables at any width: whatever was asked for can be read, and no two rows look the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.cli.migrations import table
+from controller.cli.tables import Column, Grid
+from tests.unit.cli.builders import drawn, migration
+
+NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+LONG = "a-machine-with-a-name-as-long-as-people-give-them-in-real-clusters"
+
+
+def grid(*rows: tuple[str, str]) -> Grid:
+    """Return names and sentences."""
+    found = Grid(Column("NAME"), Column("MESSAGE", folds=True))
+    for row in rows:
+        found.add(*row)
+    return found
+
+
+def test_what_fits_is_rows_under_headers() -> None:
+    """The sentence takes what is left."""
+    assert drawn(grid(("a", "one two three")), 40) == ["NAME  MESSAGE", "a     one two three"]
+
+
+def test_what_does_not_fit_is_one_block_a_row() -> None:
+    """With a blank line between, and without what says nothing."""
+    lines = drawn(grid(("a" * 30, "no room on any node"), ("b" * 30, "")), 40)
+    assert lines == [
+        f"NAME:     {'a' * 30}",
+        "MESSAGE:  no room on any node",
+        "",
+        f"NAME:     {'b' * 30}",
+    ]
+
+
+def test_a_name_that_is_longer_than_a_line_is_folded_not_cut() -> None:
+    """All of it is there."""
+    lines = drawn(grid((LONG, "")), 40)
+    assert "".join(lines).replace("NAME:", "").replace(" ", "") == LONG
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_two_migrations_of_one_vm_look_different_at_any_width(width: int) -> None:
+    """Name, VM and message are whole."""
+    names = [f"{LONG}-{end}" for end in ("abcde", "fghij")]
+    found = table(
+        [migration(LONG, name=name, message="No node has room for what it requests") for name in names],
+        namespaces=True,
+        now=NOW,
+    )
+    lines = drawn(found, width)
+    assert all(len(line) <= width for line in lines)
+    text = "".join("".join(lines).split())
+    for whole in (*names, "Nodehasroom"[2:]):
+        assert whole in text
+    assert "…" not in text
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.text("ab-", min_size=1, max_size=60), st.text("xy ", max_size=80)), min_size=1, max_size=5
+    ),
+    width=st.integers(24, 220),
+)
+def test_no_letter_is_lost_at_any_width(rows: list[tuple[str, str]], width: int) -> None:
+    """And no line is longer than the terminal."""
+    lines = drawn(grid(*rows), width)
+    assert all(len(line) <= width for line in lines)
+    text = "".join(lines)
+    for letter in "ab-xy":
+        assert text.count(letter) == sum(f"{name}{words}".count(letter) for name, words in rows)
+
+
+def test_a_row_of_another_length_is_a_mistake() -> None:
+    """Cells would stand under the wrong header."""
+    with pytest.raises(ValueError, match="1 cells for 2 columns"):
+        Grid(Column("A"), Column("B")).add("a")
