@@ -2,8 +2,9 @@
 
 Guarantees: one thread, one event loop and one client for each cluster in a process, made when they are first needed;
 calls come from any thread, a REPL or a notebook's own event loop; what interrupts the caller (Ctrl-C) cancels the
-request in flight; connections are closed at exit, and exit does not wait for more than that. A child that was forked
-starts anew with a thread and connections of its own; a call that was under way at the fork is the parent's alone.
+request in flight; connections are closed when their kubeconfig has changed and at exit, and exit does not wait for more
+than that. A child that was forked starts anew with a thread and connections of its own; a call that was under way at
+the fork is the parent's alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -36,6 +39,7 @@ class Background:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._clients: dict[tuple[object, ...], asyncio.Task[Client]] = {}
+        self._users: Counter[asyncio.Task[Client]] = Counter()
         self._process = os.getpid()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -46,20 +50,37 @@ class Background:
         finally:
             future.cancel()  # which ends what is under way if it was the wait that ended, not the work
 
-    async def client(self, source: credentials.Source) -> Client:
-        """Return the one client of a cluster; another one once its kubeconfig has changed. Call it in the background.
+    @asynccontextmanager
+    async def client(self, source: credentials.Source) -> AsyncIterator[Client]:
+        """Lend the one client of a cluster; another one once its kubeconfig has changed. Call it in the background.
 
-        Raises CredentialsError.
+        The one before is closed when nobody uses it any more. Raises CredentialsError.
         """
         key = (source, *_versions(source))
         task = self._clients.get(key)
         if task is None:
             task = self._clients[key] = asyncio.create_task(Client.connect(source, manager=names.SDK_MANAGER))
+        self._users[task] += 1
         try:
-            return await asyncio.shield(task)  # others may wait for it, too
+            client = await asyncio.shield(task)  # others may wait for it, too
+            await self._close_superseded(source, key)
+            yield client
         finally:
+            self._users[task] -= 1
             if task.done() and (task.cancelled() or task.exception() is not None):
                 self._clients.pop(key, None)
+                if not self._users[task]:
+                    del self._users[task]
+            elif key != (source, *_versions(source)):
+                await self._close_superseded(source, (source, *_versions(source)))
+
+    async def _close_superseded(self, source: credentials.Source, newest: tuple[object, ...]) -> None:
+        """Close the clients of past states of a kubeconfig, save those that are in use."""
+        for key, task in list(self._clients.items()):
+            if key[0] == source and key != newest and task.done() and not self._users[task]:
+                del self._clients[key], self._users[task]
+                if not task.cancelled() and task.exception() is None:
+                    await task.result().close()
 
     def close(self) -> None:
         """End what is under way, close the connections, end the thread."""

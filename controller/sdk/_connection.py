@@ -35,7 +35,8 @@ class Connection:
         home = background()
 
         async def connected() -> T:
-            return await work(await home.client(self._source))
+            async with home.client(self._source) as client:
+                return await work(client)
 
         try:
             return home.run(connected)

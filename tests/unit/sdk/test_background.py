@@ -27,6 +27,12 @@ def background() -> Iterator[Background]:
     made.close()
 
 
+async def used(background: Background, source: Source) -> Client:
+    """Use a client for nothing; return it."""
+    async with background.client(source) as client:
+        return client
+
+
 async def where() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:
     """Return where this runs."""
     return threading.current_thread(), asyncio.get_running_loop()
@@ -114,8 +120,8 @@ def test_a_cluster_has_one_client(background: Background, tmp_path: Path) -> Non
     source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
 
     async def both() -> bool:
-        first, second = await asyncio.gather(background.client(source), background.client(source))
-        return first is second is await background.client(source)
+        first, second = await asyncio.gather(used(background, source), used(background, source))
+        return first is second is await used(background, source)
 
     assert background.run(both)
 
@@ -123,9 +129,28 @@ def test_a_cluster_has_one_client(background: Background, tmp_path: Path) -> Non
 def test_a_kubeconfig_that_was_written_anew_leads_to_another_client(background: Background, tmp_path: Path) -> None:
     """Its cluster may be another one."""
     source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
-    before = background.run(lambda: background.client(source))
+    before = background.run(lambda: used(background, source))
     kubeconfig(tmp_path / "config", "http://127.0.0.1:12")
-    assert background.run(lambda: background.client(source)) is not before
+    assert background.run(lambda: used(background, source)) is not before
+
+
+def test_a_client_whose_kubeconfig_has_changed_is_closed(background: Background, tmp_path: Path) -> None:
+    """No sooner than the last who uses it is done; a process that lives long would else keep them all."""
+    source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
+
+    async def replace() -> list[bool]:
+        closed = []
+        async with background.client(source) as first:
+            await asyncio.to_thread(kubeconfig, tmp_path / "config", "http://127.0.0.1:12")
+            second = await used(background, source)
+            closed.append(first._session.closed)
+        closed.append(first._session.closed)
+        await asyncio.to_thread(kubeconfig, tmp_path / "config", "http://127.0.0.1:123")
+        await used(background, source)
+        return [*closed, second._session.closed]
+
+    assert background.run(replace) == [False, True, True]
+    assert len(background._clients) == 1
 
 
 def test_a_failed_connection_is_tried_again(background: Background, tmp_path: Path) -> None:
@@ -133,9 +158,9 @@ def test_a_failed_connection_is_tried_again(background: Background, tmp_path: Pa
     token = tmp_path / "token"
     source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1", {"tokenFile": str(token)})))
     with pytest.raises(CredentialsError):
-        background.run(lambda: background.client(source))
+        background.run(lambda: used(background, source))
     token.write_text("secret")
-    assert isinstance(background.run(lambda: background.client(source)), Client)
+    assert isinstance(background.run(lambda: used(background, source)), Client)
 
 
 def test_a_process_has_one_background() -> None:
