@@ -11,9 +11,9 @@ from controller.operations.text import one_line
 
 
 def age(created: str | None, now: datetime) -> str:
-    """Say how long ago, as kubectl does."""
+    """Say how long ago, as kubectl does; a clock that is ahead makes nobody unborn."""
     moment = parse_timestamp(created)
-    return human_duration(now - moment) if moment is not None else "<unknown>"
+    return human_duration(max(now - moment, timedelta())) if moment is not None else "<unknown>"
 
 
 def human_duration(duration: timedelta) -> str:

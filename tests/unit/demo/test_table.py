@@ -74,7 +74,7 @@ def test_a_narrow_terminal_cuts_the_pod_before_anything_else() -> None:
         (601, "10m"),
         (3 * 3600 + 300, "3h5m"),
         (9 * 3600, "9h"),
-        (49 * 3600, "2d"),
+        (49 * 3600, "2d1h"),
         (-5, "0s"),
     ],
 )
