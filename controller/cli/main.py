@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -25,6 +25,7 @@ from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.telemetry.logs import LogFormat, LogLevel
 
 PLUGIN = "kubectl vmsim"
+_BAD_ARGUMENT: Final = 2
 
 app = typer.Typer(
     name="vmsim",
@@ -46,7 +47,20 @@ def _run(words: list[str], name: str) -> None:
     if name == PLUGIN and not {"--install-completion", "--show-completion"}.isdisjoint(words):
         typer.echo("kubectl completes its plugins by itself: see kubectl completion --help")
         return
+    for word in words:
+        if not _is_text(word):
+            typer.echo(f"error: {word!r} is no text in UTF-8", err=True)
+            raise SystemExit(_BAD_ARGUMENT)
     app(words, prog_name=name)
+
+
+def _is_text(word: str) -> bool:
+    """Whether it can be sent: Python keeps the bytes of an argument that are no text as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def complete_for_kubectl() -> NoReturn:

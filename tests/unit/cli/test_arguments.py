@@ -191,6 +191,15 @@ def test_a_controller_watches_the_one_namespace_or_several(capsys: pytest.Captur
     assert "either one namespace or --namespaces" in err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("migrate", "\udcff"), ("migrate", "a", "--reason", "\udcff"), ("migrations", "-n", "\udcff")]
+)
+def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    """It could not be sent; in one line, with the bytes."""
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err) == (2, "", "error: '\\udcff' is no text in UTF-8\n")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shell: str
