@@ -110,7 +110,7 @@ async def test_a_server_that_asks_for_time_gets_it_within_reason(wanted: float |
 
 
 async def test_after_a_conflict_a_key_waits_for_news() -> None:
-    """Another try before the watch has brought what was written first would meet it again; each conflict counts anew."""
+    """Another try before the watch has brought what was written first would meet it again; each counts anew."""
     shop = Shop(a=[conflict(), conflict()])
     shop.queue.add("a")
     await asyncio.sleep(0.2)
