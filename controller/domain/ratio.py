@@ -80,11 +80,21 @@ class ReferenceNode:
 
     def cpu_quantity(self, ratio: Decimal) -> str:
         """Write `cpu_of` as a quantity."""
-        return f"{self.cpu_of(ratio).scaleb(3, _EXACT)}m"
+        return _cpu_text(self, ratio)
 
     def memory_quantity(self, ratio: Decimal) -> str:
         """Write `memory_of` as a quantity."""
-        return str(self.memory_of(ratio))
+        return _memory_text(self, ratio)
+
+
+@lru_cache(maxsize=4096)  # VMs come in a few sizes
+def _cpu_text(node: ReferenceNode, ratio: Decimal) -> str:
+    return f"{node.cpu_of(ratio).scaleb(3, _EXACT)}m"
+
+
+@lru_cache(maxsize=4096)
+def _memory_text(node: ReferenceNode, ratio: Decimal) -> str:
+    return str(node.memory_of(ratio))
 
 
 def _floor(value: Decimal, places: int) -> Decimal:

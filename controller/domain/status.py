@@ -177,7 +177,7 @@ def held(pod: Pod) -> str:
         return ""
     if pod.metadata.finalizers:
         return f"; it is held by {listed('finalizer', pod.metadata.finalizers)}"
-    if node_silent(pod):
+    if pod.status.phase == "Running" and node_silent(pod):
         return f"; its node {pod.spec.node_name}, which would end it, stopped reporting"
     return ""
 
@@ -216,7 +216,7 @@ def pod_readiness(pod: Pod) -> Verdict:
     bound = pod.status.condition("PodScheduled")
     if bound is not None and bound.status == "False":
         return Verdict(READY, status=False, reason=bound.reason or "Unschedulable", message=bound.message)
-    if node_silent(pod):
+    if pod.status.phase == "Running" and node_silent(pod):
         message = f"Pod {pod.metadata.name} was marked not ready when its node {pod.spec.node_name} stopped reporting"
         return Verdict(READY, status=False, reason=NODE_NOT_READY, message=message)
     return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} is not ready yet")
@@ -241,13 +241,13 @@ def extend(
     fresh = list(steps)
     if not history:
         fresh.insert(0, Step(Phase.PENDING, vm.metadata.creation_timestamp or now))
+    latest = history[-1].last_transition_time if history and fresh else None
+    if parse_timestamp(latest) is None:
+        latest = ""  # what is no time, if somebody wrote such a thing, is before nothing
     for step in fresh:
-        last = history[-1] if history else None
-        if last is not None and last.type == f"{_HISTORY_PREFIX}{step.phase}":
+        if history and history[-1].type == f"{_HISTORY_PREFIX}{step.phase}":
             continue
-        # What is no time, if somebody wrote such a thing, is before nothing.
-        known = last is not None and parse_timestamp(last.last_transition_time) is not None
-        at = max(step.at, last.last_transition_time or "") if last is not None and known else step.at
+        latest = at = max(step.at, latest or "")
         history.append(
             Condition(
                 type=f"{_HISTORY_PREFIX}{step.phase}",

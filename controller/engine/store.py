@@ -145,7 +145,8 @@ class Store(Generic[T]):
                 subscription.repair(key, old, item)
 
     def _reindex(self, key: str, old: T | None, item: T | None) -> None:
-        before, after = self._place(old), self._place(item)
+        before = self._place(old) if old is not None else None
+        after = self._place(item) if item is not None else None
         if before is not None and before != after:
             bucket = self._index.get(before, {})
             bucket.pop(key, None)
@@ -154,11 +155,9 @@ class Store(Generic[T]):
         if after is not None and item is not None:
             self._index.setdefault(after, {})[key] = item
 
-    def _place(self, item: T | None) -> str | None:
-        if item is None or self._index_of is None:
-            return None
+    def _place(self, item: T) -> str | None:
         try:
-            return self._index_of(item)
+            return self._index_of(item) if self._index_of is not None else None
         except Exception:  # noqa: BLE001 - a defect that one object meets costs that object at most
             _log.exception("an object has no place in the index", object=item.metadata.key)
             return None
