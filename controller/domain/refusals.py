@@ -20,6 +20,8 @@ _FOR_GOOD: Final = (400, 422)
 _FORBIDDEN: Final = 403
 _EXCEEDED: Final = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
 """What the plugin ResourceQuota says, the last one of admission. Each list is `resource=quantity`, by commas."""
+_UNCOUNTED: Final = "status unknown for quota: "
+"""What it says of a quota that its controller has not looked at yet."""
 
 
 def judge(code: int | None, message: str, source: Pod | None) -> Refused | None:
@@ -31,9 +33,11 @@ def judge(code: int | None, message: str, source: Pod | None) -> Refused | None:
         if all(_fits(found, _held(source)) for found in exceeded):
             return None
         return Refused(Reason.QUOTA_EXCEEDED, f"The target pod would be refused: {message}", for_good=False)
-    if code in (*_FOR_GOOD, _FORBIDDEN):
+    uncounted = code == _FORBIDDEN and _UNCOUNTED in message
+    if code in (*_FOR_GOOD, _FORBIDDEN) and not uncounted:
         return Refused(Reason.TARGET_REFUSED, f"The target pod would be refused: {message}", for_good=True)
-    return Refused(Reason.TARGET_REFUSED, f"Nobody knows whether the target pod may be made: {message}", for_good=False)
+    reason = Reason.QUOTA_EXCEEDED if uncounted else Reason.TARGET_REFUSED
+    return Refused(reason, f"Nobody knows whether the target pod may be made: {message}", for_good=False)
 
 
 def _fits(exceeded: re.Match[str], source: Mapping[str, Decimal]) -> bool:

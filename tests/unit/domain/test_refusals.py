@@ -52,6 +52,14 @@ def test_what_says_nothing_about_the_pod_makes_it_wait(code: int | None) -> None
     assert "failed calling webhook" in found.message
 
 
+def test_a_quota_that_nobody_has_counted_yet_makes_it_wait() -> None:
+    """The quota controller does so some moments after a quota was made."""
+    message = f"{HEAD}status unknown for quota: q, resources: requests.cpu"
+    assert judge(403, message, source()) == Refused(
+        Reason.QUOTA_EXCEEDED, f"Nobody knows whether the target pod may be made: {message}", for_good=False
+    )
+
+
 def test_a_quota_counts_the_source_which_goes_first() -> None:
     """9 of 10 in use, 2 of them by the source: there is room for a target of 2, and of 3."""
     assert quota("requests.cpu=2", "requests.cpu=9", "requests.cpu=10") is None
