@@ -1,10 +1,26 @@
-"""How long work is told where there is no terminal to draw on: a line when the matter changes, and one now and then."""
+"""How long work is told: a bar on a terminal; elsewhere a line when the matter changes, and one now and then."""
 
 from __future__ import annotations
 
 import asyncio
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+
+def bar_with_reason(console: Console) -> Progress:
+    """Return a bar that goes away again; each task has a field `why`, which is cut where the line ends."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[why]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        console=console,
+        expand=True,
+        transient=True,
+    )
 
 
 class Lines:

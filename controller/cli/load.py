@@ -16,14 +16,12 @@ from typing import Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
-from rich.table import Column
+from rich.progress import TaskID
 from rich.text import Text
 
 from controller.cli import exits, preview, session
 from controller.cli.connection import Connection
-from controller.cli.lines import Lines
+from controller.cli.lines import Lines, bar_with_reason
 from controller.cli.scenarios import DryRun
 from controller.domain import names
 from controller.kube.client import Client
@@ -224,14 +222,7 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
 
         yield tell
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[why]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-    )
-    with Bars(*columns, console=console, expand=True, transient=True) as bars:
+    with bar_with_reason(console) as bars:
         task: TaskID = bars.add_task(f"loading {name}", total=None, why="")
 
         def report(progress: Progress) -> None:

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column
 
 from controller.cli import exits, session
 from controller.cli.connection import Connection
-from controller.cli.lines import Lines
+from controller.cli.lines import Lines, bar_with_reason
 from controller.cli.load import both, read
 from controller.domain import names
 from controller.engine.listing import everything
@@ -80,14 +78,7 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[Removal], None]]:
 
         yield tell
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[why]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-    )
-    with Progress(*columns, console=console, expand=True, transient=True) as bars:
+    with bar_with_reason(console) as bars:
         bar = bars.add_task(f"unloading {name}", total=None, why="")
 
         def report(removal: Removal) -> None:

@@ -613,3 +613,12 @@ def _merge(document: Document, patch: Mapping[str, Any]) -> Document:
         else:
             merged[name] = value
     return merged
+
+
+async def running(cluster: Cluster) -> Process:
+    """Return a process whose VM runs, some time after both began."""
+    process = Process(cluster)
+    await process.settle()
+    assert cluster.status()["phase"] == "Running"
+    cluster.pass_time(3600)
+    return process

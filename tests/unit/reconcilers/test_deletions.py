@@ -8,27 +8,10 @@ from controller.engine.workers import Result
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.deletions import DEADLINE
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.unit.reconcilers.cluster import Cluster, Fault, running
 
 LOST = errors.TransportError("the reply was lost")
 UNSENT = errors.TransportError("Cannot connect to host", sent=False)
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """One node, one VM."""
-    made = Cluster()
-    made.add_node()
-    made.apply_vm()
-    return made
-
-
-async def running(cluster: Cluster) -> Process:
-    """A process whose VM runs, some time after both began."""
-    process = Process(cluster)
-    await process.settle()
-    cluster.pass_time(3600)
-    return process
 
 
 def stop(cluster: Cluster) -> None:

@@ -13,27 +13,9 @@ from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.api import CREATE_DEADLINE
 from controller.reconcilers.holds import SETTLED
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.unit.reconcilers.cluster import Cluster, Fault, Process, running
 
 LOST = errors.TransportError("the reply was lost")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """One node, one VM."""
-    made = Cluster()
-    made.add_node()
-    made.apply_vm()
-    return made
-
-
-async def running(cluster: Cluster) -> Process:
-    """A process whose VM runs, some time after both began."""
-    process = Process(cluster)
-    await process.settle()
-    assert cluster.status()["phase"] == "Running"
-    cluster.pass_time(3600)
-    return process
 
 
 # --- 1. at most one live pod -----------------------------------------------------------------------------------

@@ -11,27 +11,10 @@ from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.sources import Caches
 from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.unit.reconcilers.cluster import Cluster, Process, running
 
 VM = "default/vm-1"
 HOLD = "example.com/hold"
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """One node, one VM."""
-    made = Cluster()
-    made.add_node()
-    made.apply_vm()
-    return made
-
-
-async def running(cluster: Cluster) -> Process:
-    """A process whose VM runs, some time after both began."""
-    process = Process(cluster)
-    await process.settle()
-    cluster.pass_time(3600)
-    return process
 
 
 def delete_vm(cluster: Cluster, *finalizers: str) -> None:
