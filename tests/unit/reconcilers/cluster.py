@@ -9,7 +9,6 @@ or the write can take effect late. A test that must decide which request goes fi
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -80,6 +79,8 @@ class Cluster:
     """Asked at every write; may answer with a fault."""
     turn: Callable[[str], Awaitable[None]] = field(default=lambda _: asyncio.sleep(0))
     """Awaited by every request, told as its method and resource, before the server looks at it."""
+    _living: dict[str, set[str]] = field(default_factory=dict)
+    """The keys of each VM's live pods, by the VM's UID."""
 
     # --- what a user, the scheduler and the kubelet do -------------------------------------------------------
 
@@ -402,19 +403,27 @@ class Cluster:
         document = {**document, "metadata": metadata}
         self.objects[plural, _key(document)] = document
         self.log.append((plural, document, False))
-        self._check()
+        if plural == PODS.plural:
+            self._check(_key(document), before, document)
         return document
 
     def _remove(self, plural: str, document: Document) -> None:
         self.revision += 1
-        del self.objects[plural, _key(document)]
+        before = self.objects.pop((plural, _key(document)))
+        if plural == PODS.plural:
+            self._check(_key(document), before, None)
         metadata = {**document["metadata"], "resourceVersion": str(self.revision)}
         self.log.append((plural, {**document, "metadata": metadata}, True))
 
-    def _check(self) -> None:
-        owners = [owner["uid"] for pod in self.live() for owner in pod["metadata"].get("ownerReferences", ())]
-        for uid in {uid for uid, pods in Counter(owners).items() if pods > 1}:
-            self.violations.append(f"revision {self.revision}: {owners.count(uid)} live pods of VM {uid}")
+    def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
+        """Note a VM of which a second pod lives since this change."""
+        for uid in _owners_of(before):
+            self._living[uid].discard(key)
+        for uid in _owners_of(pod):
+            living = self._living.setdefault(uid, set())
+            living.add(key)
+            if len(living) > 1:
+                self.violations.append(f"revision {self.revision}: {len(living)} live pods of VM {uid}")
 
 
 class Process:
@@ -594,6 +603,13 @@ def _generation(before: Document | None, after: Document) -> int:
     metadata = before["metadata"]
     dying = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
     return int(metadata["generation"]) + bool(before["spec"] != after["spec"]) + dying
+
+
+def _owners_of(pod: Document | None) -> list[str]:
+    """Return the UIDs of those whose live pod this is."""
+    if pod is None or pod["status"]["phase"] in ("Succeeded", "Failed"):
+        return []
+    return [owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())]
 
 
 def _key(document: Document) -> str:

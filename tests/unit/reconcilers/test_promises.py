@@ -21,6 +21,21 @@ LOST = errors.TransportError("the reply was lost")
 # --- 1. at most one live pod -----------------------------------------------------------------------------------
 
 
+async def test_a_second_live_pod_is_noted_as_long_as_it_lives(cluster: Cluster) -> None:
+    """Else the tests of this promise could not fail; one that has ended is none."""
+    await running(cluster)
+    [first] = cluster.live()
+    ended = {**first, "metadata": {**first["metadata"], "name": "ended"}, "status": {"phase": "Failed"}}
+    cluster._add(PODS.plural, ended)
+    assert cluster.violations == []
+    cluster._add(PODS.plural, {**first, "metadata": {**first["metadata"], "name": "second"}})
+    uid = cluster.vm()["metadata"]["uid"]
+    assert cluster.violations == [f"revision {cluster.revision}: 2 live pods of VM {uid}"]
+    cluster.remove(PODS, "default/second")
+    cluster.edit(PODS, f"default/{first['metadata']['name']}", annotations={})
+    assert len(cluster.violations) == 1
+
+
 async def test_a_create_whose_reply_was_lost_is_adopted_not_repeated(cluster: Cluster) -> None:
     """The second create collides with the first; what has the name is ours."""
     cluster.faults.append(Fault("create", "pods", LOST))
