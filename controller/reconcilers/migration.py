@@ -191,10 +191,10 @@ class MigrationReconciler:
     ) -> MigrationView:
         now = self._now()
         source = self._nodes.get(f"/{_source_node(item, vm)}")
+        view = MigrationView(item, vm, pods, now, source_node=source, guessed=None not in self._caches)
         if vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
-            return MigrationView(item, vm, pods, now, source_node=source, guessed=None not in self._caches)
-        backoff = migration.backoff(known, vm.metadata.uid, now)
-        return MigrationView(item, vm, pods, now, backoff=backoff, source_node=source)
+            return view
+        return msgspec.structs.replace(view, backoff=migration.backoff(known, vm.metadata.uid, now))
 
     async def _decide(self, view: MigrationView) -> MigrationPlan:
         """Answer what the decision asks for, until it is made."""

@@ -250,13 +250,15 @@ class Cluster:
         limit: int,
         continue_token: str = "",
     ) -> Page[T]:
-        """Read all of one kind, in one page."""
+        """Read all of one kind, or of one kind in a namespace, in one page."""
         await self.turn(f"list {resource.plural}")
-        assert (namespace, label_selector, continue_token) == (None, None, "")
+        assert (label_selector, continue_token) == (None, "")
         assert limit > 0
         self.requests.append(f"list {resource.plural}")
         items = [
-            _decode(found, resource.type) for (plural, _), found in self.objects.items() if plural == resource.plural
+            _decode(found, resource.type)
+            for (plural, _), found in self.objects.items()
+            if plural == resource.plural and namespace in (None, found["metadata"]["namespace"])
         ]
         return Page(items, str(self.revision), "")
 
@@ -429,9 +431,17 @@ class Cluster:
 class Process:
     """One controller process: its caches, its queue, its reconciler. A new one knows nothing of the one before."""
 
-    def __init__(self, cluster: Cluster, *, limits: Limits | None = None, of_class: str | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        limits: Limits | None = None,
+        of_class: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
         self.cluster = cluster
         self.of_class = of_class
+        self.namespace = namespace
         self.caches = Caches()
         self.nodes: Store[Node] = Store()
         self.pending: dict[str, None] = {}
@@ -460,7 +470,7 @@ class Process:
             store.replace(items, str(cluster.revision))
         self.reconciler = VMReconciler(
             cluster,
-            {None: self.caches},
+            {namespace: self.caches},
             self.nodes,
             POLICY,
             record=self._record,
@@ -471,7 +481,7 @@ class Process:
         self.reconciler.begin()
         self.migrations = MigrationReconciler(
             cluster,
-            {None: self.caches},
+            {namespace: self.caches},
             self.nodes,
             POLICY,
             limits or Limits(),
@@ -482,14 +492,16 @@ class Process:
             monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
         )
         self.migrations.begin()
-        feed(lambda key, _: self.pending.setdefault(key), {None: self.caches}, self.nodes)
-        feed_migrations(lambda key, _: self.moving.setdefault(key), {None: self.caches})
+        feed(lambda key, _: self.pending.setdefault(key), {namespace: self.caches}, self.nodes)
+        feed_migrations(lambda key, _: self.moving.setdefault(key), {namespace: self.caches})
 
     def _record(self, _: ObjectMeta, event: Event) -> None:
         self.events.append(event)
 
     def _selected(self, plural: str, document: Document) -> bool:
-        """Whether a watch with our label selectors shows an object."""
+        """Whether a watch with our label selectors, of our namespace if we have but one, shows an object."""
+        if plural != NODES.plural and self.namespace not in (None, document["metadata"]["namespace"]):
+            return False
         labels = document["metadata"].get("labels", {})
         of_our_class = bool(labels.get(names.CONTROLLER_CLASS) == self.of_class)
         match plural:

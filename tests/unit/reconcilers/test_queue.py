@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.domain import names
+from controller.domain.migration import GUESS
 from controller.kube import errors
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.slots import Limits
@@ -215,6 +216,73 @@ async def test_the_room_that_a_move_leaves_behind_is_used() -> None:
     cluster.remove(PODS, "other/filler")
     await process.settle(rounds=60)
     assert {cluster.migration(f"m-{name}")["phase"] for name in "ab"} == {"Succeeded"}
+
+
+async def with_a_full_node(namespace: str | None) -> tuple[Cluster, Process]:
+    """A VM that wants to move, and a node that is full of what another namespace has there."""
+    cluster, _ = await wave(Limits(), 2, 1)
+    occupy(cluster, "node-1", "32")
+    return cluster, Process(cluster, namespace=namespace)
+
+
+async def test_where_other_namespaces_are_unknown_it_is_told_that_room_is_a_guess_until_there_is_a_node() -> None:
+    """The scheduler knows all pods, and may find no room."""
+    cluster, process = await with_a_full_node("default")
+    told = []
+    for _ in range(8):
+        process.deliver()
+        await process.step()
+        cluster.finish_deletions()
+        told.append((cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")))
+    cluster.run_pods()
+    await process.settle()
+
+    assert told[-1] == ("Scheduling", GUESS)
+    assert {message for phase, message in told if phase != "Pending"} == {GUESS}
+    assert (cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")) == ("Succeeded", None)
+
+
+async def test_where_all_pods_are_known_nothing_is_guessed() -> None:
+    """No room is no room."""
+    cluster, process = await with_a_full_node(None)
+    for _ in range(4):
+        await look(process)
+    assert cluster.migration("m-0")["phase"] == "Pending"
+    assert "node-1, the only suitable node, has no room for it now" in cluster.migration("m-0")["message"]
+    cluster.remove(PODS, "other/filler")
+    told = set()
+    for _ in range(20):
+        await look(process, 1)
+        told.add((cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")))
+    assert ("Succeeded", None) in told
+    assert GUESS not in {message for _, message in told}
+
+
+async def test_a_guess_is_told_without_a_write_more() -> None:
+    """It is in the first one after the claim."""
+    counts = []
+    for namespace in (None, "default"):
+        cluster, _ = await wave(Limits(), 2, 1)
+        process = Process(cluster, namespace=namespace)
+        cluster.writes.clear()
+        await process.settle()
+        assert cluster.migration("m-0")["phase"] == "Succeeded"
+        counts.append(cluster.writes.count(f"patch {MIGRATIONS.plural}"))
+    assert counts[0] == counts[1]
+
+
+async def test_where_other_namespaces_are_unknown_a_refusal_is_one_still() -> None:
+    """What is known fills the node already."""
+    cluster, _ = await wave(Limits(), 2, 1)
+    occupy(cluster, "node-1", "32")
+    filler = cluster.objects[PODS.plural, "other/filler"]
+    cluster.remove(PODS, "other/filler")
+    cluster._add(PODS.plural, {**filler, "metadata": {"name": "filler", "namespace": "default"}})
+    process = Process(cluster, namespace="default")
+    for _ in range(4):
+        await look(process)
+    assert (cluster.migration("m-0")["phase"], cluster.status("vm-0")["phase"]) == ("Pending", "Running")
+    assert "node-1, the only suitable node, has no room for it now" in cluster.migration("m-0")["message"]
 
 
 # --- the API server is asked first -------------------------------------------------------------------------------
