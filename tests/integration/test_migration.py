@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
-from tests.integration.tools import Controller, Kubectl, LivePods, eventually
+from tests.integration.tools import Controller, Kubectl, KubectlError, LivePods, eventually
+from tests.integration.vmsim import Vmsim
 from tests.plane import install
 
 pytestmark = pytest.mark.timeout(90)
@@ -228,6 +230,87 @@ def test_a_migration_that_waits_can_be_cancelled_and_deleted(kubectl: Kubectl) -
     assert finished(kubectl, "cancelled")["failureReason"] == "Cancelled"
     kubectl("delete", "pod", "filler-0", "filler-1")
     unmoved(kubectl, "held", before)
+
+
+# --- the API server is asked first ------------------------------------------------------------------------------
+
+
+@contextmanager
+def created(kubectl: Kubectl, kind: str, spec: dict[str, Any]) -> Iterator[str]:
+    """Make an object of the core group while the context lasts; yield its name."""
+    body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "rule"}, "spec": spec}
+    kubectl("create", "-f", "-", stdin=json.dumps(body))
+    try:
+        yield "rule"
+    finally:
+        kubectl("delete", kind, "rule", "--wait=true")
+
+
+def answer(kubectl: Kubectl) -> str:
+    """Return what the API server says to one more pod with 1 CPU: nothing if it may be made.
+
+    Its admission learns of a new rule by a watch of its own, a moment after the rule is there.
+    """
+    container = {"name": "c", "image": "registry.k8s.io/pause:3.10.1", "resources": {"requests": {"cpu": "1"}}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": {"containers": [container]}}
+    try:
+        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+    except KubectlError as error:
+        return str(error)
+    return ""
+
+
+def test_what_a_limit_range_forbids_by_now_is_told_before_the_vm_is_down(kubectl: Kubectl, plane: ControlPlane) -> None:
+    """`vmsim migrate --wait` ends with the API server's words, and the VM runs on."""
+    before = running(kubectl, "limited")
+    with created(kubectl, "LimitRange", {"limits": [{"type": "Container", "min": {"cpu": "4"}}]}):
+        eventually(lambda: "minimum cpu usage" in answer(kubectl))
+        done = Vmsim.against(plane.kubeconfig)("migrate", "limited", "--wait")
+        [told] = [item["status"] for item in kubectl.json("get", "vmm")["items"]]
+    words = "minimum cpu usage per Container is 4, but request is 3200m"
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert (told["phase"], told["failureReason"]) == ("Failed", "TargetRefused")
+    assert words in told["message"]
+    unmoved(kubectl, "limited", before)
+
+
+def test_a_quota_that_is_exceeded_makes_it_wait_untouched_until_there_is_some_left(kubectl: Kubectl) -> None:
+    """The VM would not fit into it, even with its own pod gone; asked again is every 15 seconds."""
+    before = running(kubectl, "thrifty")
+    with created(kubectl, "ResourceQuota", {"hard": {"requests.cpu": "2"}}) as quota:
+        eventually(lambda: "exceeded quota" in answer(kubectl))
+        migration(kubectl, "thrifty")
+        kubectl("wait", "vmm/move", "--for=jsonpath={.status.conditions[0].reason}=QuotaExceeded", "--timeout=15s")
+        waiting = kubectl.json("get", "vmm", "move")["status"]
+        assert waiting["phase"] == "Pending"
+        assert "exceeded quota: rule, requested: requests.cpu=3200m" in waiting["message"]
+        unmoved(kubectl, "thrifty", before)
+        kubectl("patch", "resourcequota", quota, "--type=merge", "-p", '{"spec":{"hard":{"requests.cpu":"4"}}}')
+        # 4 CPU hold one such pod and not two: the source's goes first.
+        assert finished(kubectl)["phase"] == "Succeeded"
+    assert kubectl.json("get", "vm", "thrifty")["status"]["podUID"] != before["podUID"]
+
+
+def test_of_two_with_room_for_one_the_second_waits_where_it_is(kubectl: Kubectl) -> None:
+    """No VM is taken down for room that another was promised."""
+    kubectl("cordon", "kwok-node-2", "kwok-node-3")
+    before = {name: running(kubectl, name, cpu="0.30") for name in ("one", "two")}
+    kubectl("uncordon", "kwok-node-2")
+    fill(kubectl, "stranger", "kwok-node-2")
+    for name in before:
+        migration(kubectl, name, f"move-{name}")
+    kubectl.eventually(
+        *("get", "vmm", "-o", "jsonpath={.items[*].status.phase}"),
+        until=lambda text: sorted(text.split()) == ["Pending", "Succeeded"],
+    )
+    kubectl.eventually("get", "vmm", "-o", "wide", until=lambda text: "1 without room (kwok-node-2 lacks" in text)
+    [stays] = [vm for vm in before if kubectl.json("get", "vmm", f"move-{vm}")["status"]["phase"] == "Pending"]
+    after = {vm: kubectl.json("get", "vm", vm)["status"] for vm in before}
+    assert {vm: status["phase"] for vm, status in after.items()} == dict.fromkeys(before, "Running")
+    assert {vm: status["podUID"] == before[vm]["podUID"] for vm, status in after.items()} == {
+        vm: vm == stays for vm in before
+    }
 
 
 # --- in mid-flight: the scheduler is stopped, so that the target waits ------------------------------------------
