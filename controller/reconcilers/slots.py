@@ -7,7 +7,8 @@ claims. Guarantees:
   are not passed over and whose node is below its own limit, and the VM is queued.
 - A migration for which no node has room is passed over, and with it all that ask for the same (`Demand`: as much, from
   the same node, to the same nodes), since they would get the same answer. They keep their rank and stand in nobody's
-  way until `reconsider`, or, one demand every `PROBE_PERIOD`, until time may have changed the answer.
+  way until `reconsider`, or, one demand every `PROBE_PERIOD`, until time may have changed the answer. A slot that is
+  given back, and room with it, changes the answer only of those that were passed over since it was granted.
 - A slot that was granted and not used for a claim by the end of the VM's reconcile is given back, whatever happened.
   One that was used is free again once the cache shows that the claim is gone, or the VM is.
 - A migration that did not ask in its VM's last reconcile is not in line.
@@ -63,10 +64,12 @@ class _Slot:
     """A slot in use: away from which node, and as of which version of the VM for a claim (None: not claimed yet).
 
     `fresh`: the VM's reconcile that may use it has not begun yet. `again`: the VM's key, if it has to be queued when
-    the slot is given back, since another of its migrations would have had the next one.
+    the slot is given back, since another of its migrations would have had the next one. `since`: how many times
+    anybody had been passed over when it was granted.
     """
 
     node: str
+    since: int
     claimed_at: int | None = None
     fresh: bool = True
     again: str | None = None
@@ -100,8 +103,9 @@ class MigrationSlots:
         # The first of each demand that could go if a slot were free, in order; and which one that is.
         self._heads: list[_Place] = []
         self._head_of: dict[Demand, _Place] = {}
-        # Demands that are passed over, the one that was so longest first, and why.
-        self._passed: dict[Demand, Refused] = {}
+        # Demands that are passed over, the one that was so longest first: why, and `_times_passed` as of then.
+        self._passed: dict[Demand, tuple[Refused, int]] = {}
+        self._times_passed = 0
         self._probe_at = 0.0
 
     # --- what the reconciler does ------------------------------------------------------------------------------
@@ -135,7 +139,7 @@ class MigrationSlots:
             self._enter(vm, item, demand)
             self._grant(asking=uid)
         if (passed := self._passed.get(demand)) is not None:
-            return passed  # a slot may be there for another migration of the VM
+            return passed[0]  # a slot may be there for another migration of the VM
         slot = self._slots.get(uid)
         if slot is None:
             return Refused(Reason.LIMIT, self._why(demand.source), for_good=False)
@@ -148,7 +152,8 @@ class MigrationSlots:
         if not self._passed:
             self._probe_at = self._monotonic() + PROBE_PERIOD
         self._passed.pop(demand, None)
-        self._passed[demand] = why
+        self._times_passed += 1
+        self._passed[demand] = why, self._times_passed
         self._enter(vm, item, demand)
         if vm.metadata.uid in self._slots:
             self._release(vm.metadata.uid)
@@ -164,14 +169,16 @@ class MigrationSlots:
         """Give back a slot that was not used."""
         slot = self._slots.get(vm.metadata.uid)
         if slot is not None and slot.claimed_at is None:
-            if self._release(vm.metadata.uid):
-                self.reconsider()
-            self._grant()
+            freed = self._release(vm.metadata.uid)
+            self.reconsider(slot.since if freed else self._times_passed)
 
-    def reconsider(self) -> None:
-        """Pass nobody over any more: a node, or what is held on it, has changed."""
-        passed, self._passed = self._passed, {}
-        for demand in passed:
+    def reconsider(self, since: int = 0) -> None:
+        """Pass over no more those who were since then: a node, or what is held on it, has changed."""
+        while self._passed:
+            demand, (_, time) = next(reversed(self._passed.items()))
+            if time <= since:
+                break
+            del self._passed[demand]
             self._refresh(demand)
         self._grant()
 
@@ -273,7 +280,7 @@ class MigrationSlots:
                 self._wake(first.key)
 
     def _take(self, uid: str, node: str) -> None:
-        self._slots[uid] = _Slot(node)
+        self._slots[uid] = _Slot(node, self._times_passed)
         self._leaving[node] += 1
         if self._leaving[node] == self._limits.outbound:
             self._refresh_all(node)

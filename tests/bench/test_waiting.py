@@ -14,11 +14,13 @@ from typing import Final
 import pytest
 
 from controller.domain import names
+from controller.kube import errors
 from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.reconcilers.dry_run import ASK_AGAIN
 from controller.reconcilers.room import READ_PERIOD
 from controller.reconcilers.slots import Limits
 from tests.bench import counting
-from tests.unit.reconcilers.cluster import Cluster, Document, Process
+from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process
 
 pytestmark = pytest.mark.timeout(60)  # it is seconds of work, and the machine may be busy
 
@@ -158,5 +160,36 @@ async def test_a_reconcile_costs_the_same_among_a_thousand_that_wait_as_among_fi
 ) -> None:
     """For their turn, or for room."""
     few, many = await cost(FEW, limits, full=full), await cost(VMS, limits, full=full)
+
+    assert many <= few * TOLERANCE, f"{many} calls among {VMS}, {few} among {FEW}"
+
+
+async def cost_of_a_refusal(waiting: int) -> int:
+    """Return the calls of a reconcile that finds room, whose target a quota refuses, while so many find none."""
+    cluster = fleet(full=True)
+    run(cluster, "small", "source-0", "0.001")
+    cluster.add_node("nook")
+    cluster._add(PODS.plural, pod("filler-nook", "nook", cpu="31.9"))
+    exceeded = "exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=1"
+    refusal = Fault("dry-run", PODS.plural, errors.ForbiddenError(403, "Forbidden", exceeded), commit=False)
+    cluster.intercept = lambda method, _: refusal if method == "dry-run" else None
+    process = Process(cluster, limits=Limits(0, 0))
+    asked = range(0, VMS, VMS // waiting)
+    ask(cluster, asked)
+    cluster.migrate("m-small", vm="small")
+    await look(process, 2)
+    cluster.pass_time(ASK_AGAIN)
+    cluster.requests.clear()
+    with counting.counted() as calls:
+        await process.migrations.reconcile("default/small")
+    assert cluster.requests.count("dry-run pods") == 1
+    assert cluster.migration("m-small")["conditions"][0]["reason"] == "QuotaExceeded"
+    assert why(cluster, asked) == {("Pending", "NoRoom")}
+    return calls.count
+
+
+async def test_a_refused_target_costs_the_same_among_a_thousand_without_room_as_among_fifty() -> None:
+    """The room that it gives back was there before, when they found it too small."""
+    few, many = await cost_of_a_refusal(FEW), await cost_of_a_refusal(VMS)
 
     assert many <= few * TOLERANCE, f"{many} calls among {VMS}, {few} among {FEW}"

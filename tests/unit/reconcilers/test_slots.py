@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
@@ -50,10 +51,10 @@ def demand(node: str = "node-1", cpu: int = 1) -> Demand:
 class Stand:
     """Slots, and what was queued."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, released: Callable[[str], bool] = lambda _: False) -> None:
         self.clock = Clock()
         self.woken: list[str] = []
-        self.slots = MigrationSlots(limits or Limits(), self.woken.append, self.clock)
+        self.slots = MigrationSlots(limits or Limits(), self.woken.append, self.clock, released)
 
     def ask(self, name: str, node: str = "node-1", *, age: int = 0, priority: int = 3, cpu: int = 1) -> str | None:
         """Ask as a VM's reconcile that stays open: what was granted is kept."""
@@ -193,6 +194,20 @@ def test_who_asks_for_the_same_is_passed_over_too() -> None:
     stand.ask("a")
     stand.slots.pass_over(vm("a"), move("a"), demand(), NO_ROOM)
     assert [stand.ask("b"), stand.ask("c", "node-2")] == ["no node has room", None]
+
+
+def test_room_that_is_given_back_changes_the_answer_only_of_who_asked_while_it_was_held() -> None:
+    """The others found none without it."""
+    stand = Stand(Limits(cluster=2), released=lambda _: True)
+    for cpu, name in enumerate(("before", "while"), 1):
+        if name == "while":
+            assert stand.ask("refused", "node-2", cpu=7) is None
+        assert stand.ask(name, cpu=cpu) is None
+        stand.slots.pass_over(vm(name), move(name), demand(cpu=cpu), NO_ROOM)
+    stand.slots.give_back(vm("refused"))
+    assert stand.woken == ["default/while"]
+    stand.slots.reconsider()
+    assert stand.woken == ["default/while", "default/before"]
 
 
 def test_every_five_seconds_one_of_those_passed_over_is_looked_at_again() -> None:
