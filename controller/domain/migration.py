@@ -609,6 +609,7 @@ class _Move:
         before = self.before
         bound = target.status.condition("PodScheduled") if target is not None else None
         waits = bound.message if bound is not None and bound.status == "False" else None
+        guess = self._guess(phase)
         wanted = msgspec.structs.replace(
             self._at(phase),
             source_node=claim.source_node,
@@ -616,7 +617,8 @@ class _Move:
             target_pod=target.metadata.name if target is not None else None,
             target_node=target.spec.node_name if target is not None else None,
             start_timestamp=before.start_timestamp or self.now,
-            message=message or waits or self._guess(phase),
+            # Why there is no room although there was said to be: the scheduler knows more.
+            message=message or (f"{waits} ({guess})" if waits and guess else waits or guess),
         )
         return self._write(wanted, reason=str(phase))
 

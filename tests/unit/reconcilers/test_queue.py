@@ -242,6 +242,24 @@ async def test_where_other_namespaces_are_unknown_it_is_told_that_room_is_a_gues
     assert (cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")) == ("Succeeded", None)
 
 
+async def test_a_target_that_the_scheduler_finds_no_node_for_tells_of_the_guess_as_well() -> None:
+    """It explains why a VM was taken down that fits nowhere."""
+    cluster, process = await with_a_full_node("default")
+    for _ in range(8):
+        process.deliver()
+        await process.step()
+        cluster.finish_deletions()
+    cluster.cordon("node-1")
+    cluster.run_pods()
+    process.deliver()
+    await process.step()
+
+    assert (cluster.migration("m-0")["phase"], cluster.migration("m-0")["message"]) == (
+        "Scheduling",
+        f"no node ({GUESS})",
+    )
+
+
 async def test_where_all_pods_are_known_nothing_is_guessed() -> None:
     """No room is no room."""
     cluster, process = await with_a_full_node(None)
