@@ -27,7 +27,7 @@ from controller.domain.ratio import ReferenceNode
 from controller.domain.status import timestamp
 from controller.engine.store import Store
 from controller.engine.workers import Result
-from controller.kube import errors
+from controller.kube import codec, errors
 from controller.kube.client import Page
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.reconcilers.migration import MigrationReconciler
@@ -357,7 +357,8 @@ class Cluster:
         self._guard(document, uid, resource_version)
         self._written("delete", plural, document)
         held = bool(document["metadata"].get("finalizers"))
-        if held or (document.get("spec", {}).get("nodeName") and grace_seconds != 0):
+        bound = bool(_decode(document, Pod).spec.node_name)
+        if held or (bound and grace_seconds != 0):
             grace = 30 if grace_seconds is None else grace_seconds
             going = {"deletionTimestamp": timestamp(self.now), "deletionGracePeriodSeconds": grace}
             return self._store(plural, {**document, "metadata": {**document["metadata"], **going}})
@@ -605,7 +606,10 @@ async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Clust
 
 
 def _decode(document: Document, kind: type[T]) -> T:
-    return msgspec.convert(document, kind)
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError:
+        return codec.decode_object(codec.encode(document), kind)  # as the client reads an odd one
 
 
 def _generation(before: Document | None, after: Document) -> int:
@@ -614,7 +618,7 @@ def _generation(before: Document | None, after: Document) -> int:
         return 1
     metadata = before["metadata"]
     dying = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
-    return int(metadata["generation"]) + bool(before["spec"] != after["spec"]) + dying
+    return int(metadata["generation"]) + bool(before.get("spec") != after.get("spec")) + dying
 
 
 def _owners_of(pod: Document | None) -> list[str]:

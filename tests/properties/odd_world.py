@@ -1,0 +1,276 @@
+"""A controller on the reflectors, listeners and metrics of the product, and an API server that holds odd objects.
+
+Guarantees: what a cache hears of comes as JSON through the codec and a reflector, in lists and watches, as over the
+wire; whatever ends a reflector, fails a listener or comes out of a reconcile, unless it is an error of the API server's
+that workers try again, is an AssertionError that names the objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable
+from random import Random
+from typing import Any, Final, TypeVar, cast
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller import app
+from controller.domain.objects import Node, Pod
+from controller.engine.store import Store
+from controller.kube import codec, errors
+from controller.kube.client import Client, Page
+from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.manager import Options
+from controller.reconcilers.slots import Limits
+from controller.reconcilers.sources import Caches
+from controller.telemetry import metrics
+from controller.telemetry.exposition import render
+from controller.telemetry.health import Health, LoopMonitor
+from controller.telemetry.nodes import _FAMILIES as FAMILIES
+from controller.telemetry.nodes import NodeMetrics
+from tests.properties.oddities import KINDS
+from tests.unit.reconcilers.cluster import POLICY, Cluster, Document, Process
+
+T = TypeVar("T")
+ODD_MARK: Final = "odd"
+"""A field of odd objects that nobody reads but their API server."""
+NODE_NAMES: Final = ("node-1", "node-2", "node-3")
+"""The nodes that are sound: the scheduler takes the first that a pod may go to."""
+SETTINGS: Final = app.Settings(
+    kubeconfig=None,
+    namespaces=(),
+    controller_class=None,
+    selector="",
+    bind_address="",
+    certificate=None,
+    metrics_auth=False,
+    vm_metrics=True,
+    leader_election=None,
+    controllers=Options(policy=POLICY, limits=Limits(), workers=1, events=False),
+)
+
+
+class OddCluster(Cluster):
+    """An API server that holds odd objects, too; its scheduler and kubelets look at the others only."""
+
+    def pods(self) -> list[Document]:
+        """Every pod that is as the model made it."""
+        return [pod for pod in super().pods() if ODD_MARK not in pod]
+
+    def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
+        super()._check(key, _unless_odd(before), _unless_odd(pod))
+
+    def _target(self, pod: Document) -> str | None:
+        affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+        terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
+        fields = terms[0].get("matchFields", [])
+        return next(
+            (
+                node
+                for node in NODE_NAMES
+                if all((node in field["values"]) == (field["operator"] == "In") for field in fields)
+            ),
+            None,
+        )
+
+    def add_large_node(self, name: str) -> None:
+        """Create a node on which everything has room."""
+        metadata = {"name": name, "namespace": "", "labels": {"type": "kwok"}}
+        status = {"allocatable": {"cpu": "1000000", "memory": "1000Ti", "pods": "100000"}}
+        self._add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
+
+    def put(self, plural: str, document: Document) -> None:
+        """Store an object as it is."""
+        self._store(plural, {**document, ODD_MARK: True})
+
+    def tell(self, plural: str, document: Document, *, deleted: bool = False) -> None:
+        """Let watches tell of an object that the server does not hold."""
+        self.log.append((plural, document, deleted))
+
+    def remove_odd(self) -> None:
+        """Delete what is odd, at once."""
+        for (plural, _), document in list(self.objects.items()):
+            if ODD_MARK in document:
+                self._remove(plural, document)
+
+    def finish_odd(self) -> None:
+        """Let pods go that are odd and whose deletion was asked for, and pods whose VM is gone."""
+        vms = {vm["metadata"]["uid"] for (plural, _), vm in self.objects.items() if plural == VIRTUAL_MACHINES.plural}
+        for (plural, _), document in list(self.objects.items()):
+            if plural != PODS.plural:
+                continue
+            owners = document["metadata"].get("ownerReferences")
+            orphan = ODD_MARK not in document and not any(owner["uid"] in vms for owner in owners or ())
+            if orphan or (ODD_MARK in document and "deletionTimestamp" in document["metadata"]):
+                self._remove(plural, document)
+
+
+def _unless_odd(document: Document | None) -> Document | None:
+    return None if document is None or ODD_MARK in document else document
+
+
+class Wire:
+    """Lists and watches as JSON. A watch that has told everything says so to whoever waits."""
+
+    def __init__(self, cluster: OddCluster) -> None:
+        self._cluster = cluster
+        self._told = dict.fromkeys((resource.plural for resource in KINDS), 0)
+        self._wake = {plural: asyncio.Event() for plural in self._told}
+        self._rest = {plural: asyncio.Event() for plural in self._told}
+        self._expired: set[str] = set()
+
+    async def list_page(self, resource: Resource[T], **_: Any) -> Page[T]:
+        """Read all of one kind."""
+        plural = resource.plural
+        items = [found for (kind, _), found in self._cluster.objects.items() if kind == plural]
+        self._told[plural] = len(self._cluster.log)
+        reply = codec.encode({"metadata": {"resourceVersion": str(self._cluster.revision)}, "items": items})
+        meta, decoded, left_out = codec.decode_list(reply, resource.type)
+        return Page(decoded, meta.resource_version, "", left_out)
+
+    async def watch(self, resource: Resource[T], **_: Any) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
+        """Tell what is new, whenever somebody wants it told."""
+        plural = resource.plural
+        yield []
+        while True:
+            events = self._cluster.log[self._told[plural] :]
+            self._told[plural] = len(self._cluster.log)
+            lines = [_line("DELETED" if deleted else "MODIFIED", of) for kind, of, deleted in events if kind == plural]
+            if plural in self._expired:
+                self._expired.discard(plural)
+                lines.append(_line("ERROR", {"code": 410, "reason": "Expired", "message": "too old"}))
+                yield lines
+            elif lines:
+                yield lines
+            self._rest[plural].set()
+            await self._wake[plural].wait()
+            self._wake[plural].clear()
+
+    async def deliver(self, *, expired: bool = False) -> None:
+        """Let every watch tell what is new; one that has expired leads to a list."""
+        if expired:
+            self._expired |= self._told.keys()
+        for plural in self._told:
+            self._rest[plural].clear()
+            self._wake[plural].set()
+        for plural, rest in self._rest.items():
+            async with asyncio.timeout(600):  # of the loop's virtual time
+                await rest.wait()
+            assert plural not in self._expired
+
+
+def _line(kind: str, document: Document) -> codec.WatchEnvelope:
+    return codec.decode(codec.encode({"type": kind, "object": document}), codec.WatchEnvelope)
+
+
+class OddWorld:
+    """One controller that sees the API server through reflectors, with all that listens in the product."""
+
+    def __init__(self) -> None:
+        self.cluster = OddCluster()
+        self.process = Process(self.cluster)
+        self.wire = Wire(self.cluster)
+        self.registry = metrics.new_registry()
+        caches: dict[str | None, Caches] = {None: self.process.caches}
+        self.series = app._series(self.registry, SETTINGS, caches, self.process.nodes)
+        reflectors = app._reflectors(
+            cast("Client", self.wire),
+            SETTINGS,
+            caches,
+            self.process.nodes,
+            rng=Random(1),  # noqa: S311 - no secret
+            registry=self.registry,
+        )
+        self.tasks = [asyncio.create_task(reflector.run(), name=name) for name, reflector in reflectors]
+        self.health = Health(LoopMonitor(), self._reached)
+        self.health.watch(self.tasks, reflectors)
+        self._due: dict[tuple[str, str], float] = {}
+
+    async def _reached(self) -> None:
+        """Be the API server that answers."""
+
+    async def close(self) -> None:
+        """End the reflectors."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def _stores(self) -> list[Store[Any]]:
+        caches = self.process.caches
+        return [caches.vms, caches.migrations, caches.pods, self.process.nodes]
+
+    async def deliver(self, *, expired: bool = False) -> None:
+        """Let the caches hear everything, and see that nothing failed of it."""
+        await self.wire.deliver(expired=expired)
+        assert [task.get_name() for task in self.tasks if task.done()] == []
+        failures = {
+            heard.name: heard.failures for store in self._stores() for heard in store.subscriptions if heard.failures
+        }
+        assert failures == {}, "listeners failed"
+
+    async def work(self) -> None:
+        """Let workers have every key whose time has come, all at once."""
+        now = self.cluster.now.timestamp()
+        queued = [at for at in self.process.queued() if self._due.get(at, 0.0) <= now]
+        results = await asyncio.gather(*(self._work(*at) for at in queued))
+        for at, pause in zip(queued, results, strict=True):
+            self._due[at] = now + pause
+
+    async def _work(self, queue: str, key: str) -> float:
+        """Do what a worker does with a key; return for how many seconds it has to wait if it is queued again."""
+        pending = self.process.pending if queue == "vms" else self.process.moving
+        pending.pop(key, None)
+        reconciler = self.process.reconciler if queue == "vms" else self.process.migrations
+        try:
+            result = await reconciler.reconcile(key)
+        except errors.KubeError:
+            pause = 5.0
+        except Exception as error:
+            raise AssertionError(f"reconciling {key} of {queue} raised {error!r}") from error
+        else:
+            if not result.retry and result.requeue_after is None:
+                return 0.0
+            pause = result.requeue_after or 5.0
+        pending[key] = None
+        return pause
+
+    async def until(self, holds: Callable[[], bool], rounds: int = 80) -> None:
+        """Play controller, scheduler, kubelets and garbage collector until something holds."""
+        for _ in range(rounds):
+            await self.deliver()
+            await self.work()
+            if holds():
+                return
+            self.cluster.run_pods()
+            self.cluster.finish_deletions()
+            self.cluster.finish_odd()
+            self.cluster.pass_time(1)
+        raise AssertionError("the sound VMs are not served")
+
+    async def judge(self) -> None:
+        """See that the probes and scrapes answer, with numbers, and that each node's are those of a fresh process."""
+        assert self.health.health() == []
+        assert await self.health.readiness() == []
+        body = await render(self.registry, self.series, accept="", accept_encoding="")
+        samples = [
+            sample for family in text_string_to_metric_families(body.content.decode()) for sample in family.samples
+        ]
+        assert [sample for sample in samples if math.isnan(sample.value)] == []
+        shown = {
+            (sample.labels["node"], sample.name): sample.value for sample in samples if sample.name.startswith("node_")
+        }
+        nodes: Store[Node] = Store()
+        pods: Store[Pod] = Store()
+        fresh = NodeMetrics(nodes, [pods], POLICY.reference)
+        await _fill(self.wire, NODES, nodes)
+        await _fill(self.wire, PODS, pods)
+        wanted = dict(fresh.usage())
+        names = [name for name, _ in FAMILIES]
+        for node in NODE_NAMES:
+            assert dict(zip(names, wanted[node], strict=True)) == {name: shown[node, name] for name in names}, node
+
+
+async def _fill(wire: Wire, resource: Resource[T], store: Store[Any]) -> None:
+    page = await Wire(wire._cluster).list_page(resource)
+    store.replace(page.items, page.resource_version)
