@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any, Final
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from controller.domain import names
-from tests.integration.tools import Controller, Kubectl
+from tests.integration.tools import Controller, Kubectl, vm_manifest
 
 pytestmark = pytest.mark.usefixtures("controller", "clean")
 
@@ -97,3 +100,89 @@ def test_a_vms_life_is_told_in_events(kubectl: Kubectl) -> None:
     events = text.partition("Events:")[2]
     assert "Created virtual machine pod virt-launcher-told-" in events
     assert "The virtual machine runs on kwok-node-" in events
+
+
+_TIMES: Final = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-01-15T10:00:00+23:59", "2026-01-15T10:00:00.1Z")
+_HISTORY: Final = [{"type": f"Phase{phase}", "status": "True"} for phase in ("Pending", "Scheduling", "Running")]
+ODD_VMS: Final[tuple[dict[str, Any], ...]] = (
+    *({"conditions": [*_HISTORY, {"type": kind, "status": "True"}]} for kind in ("PhasePaused", "Phase", "", 'a\nb"c')),
+    *(
+        {"conditions": [*_HISTORY, {"type": "PhaseFailed", "status": "Unknown", "lastTransitionTime": at}]}
+        for at in _TIMES
+    ),
+    *({"startFailure": {"consecutiveFailCount": count}} for count in (-1, 2**31 - 1)),
+    *({"startFailure": {"consecutiveFailCount": 1, "retryAfterTimestamp": at}} for at in _TIMES),
+    *(
+        {"migration": claim}
+        for claim in ({}, {"name": "../x", "uid": "?"}, {"sourceIncarnation": -5, "rollback": True})
+    ),
+    *({"incarnation": life} for life in (7, 2**31 - 2)),
+    {"cpuConsumption": "NaN", "memoryConsumption": "Infinity", "podName": "a/b", "nodeName": "..", "podUID": ""},
+    {"phase": "Failed", "createdAt": _TIMES[0], "observedGeneration": 2**63 - 1},
+    {"phase": "Stopped", "conditions": [{"type": "Ready", "status": "True", "reason": "Odd" * 500}] * 64},
+)
+"""Parts of statuses that the schema allows, and that no release of ours writes."""
+ODD_MIGRATIONS: Final[tuple[dict[str, Any], ...]] = (
+    *({"phase": "Succeeded", "downtimeSeconds": text} for text in ("NaN", "inf", "-1", "soon")),
+    *({"phase": "Failed", "endTimestamp": text, "failureReason": "Nobody"} for text in ("later", _TIMES[1])),
+    {"phase": "Pending", "phaseTransitionTimestamps": [{"phase": "Flying", "phaseTransitionTimestamp": "later"}] * 16},
+    {"phase": "Starting", "conditions": [{"type": "PhasePaused", "status": "Unknown"}], "vmUID": "another"},
+    {"phase": "Terminating", "sourceNode": "..", "targetPod": "a/b", "startTimestamp": "NaN"},
+)
+
+
+def _migration(name: str, vm: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default"}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.MIGRATION_KIND,
+        "metadata": metadata,
+        "spec": {"vmName": vm},
+    }
+
+
+def _of(objects: list[dict[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def test_odd_statuses_and_annotations_cost_other_vms_nothing(kubectl: Kubectl, controller: Controller) -> None:
+    """Whatever the API server accepts: the controller lives and answers, and another VM runs and moves."""
+    spec = {"resources": {"cpu": "0.01", "memory": "0.01"}}
+    vms = [vm_manifest(f"odd-{at}", spec, namespace="default") for at in range(len(ODD_VMS))]
+    kubectl("create", "-f", "-", stdin=_of(vms))
+    kubectl("wait", "vm", "--all", "--for=condition=Ready", "--timeout=30s")
+    odd = [(f"m-{at}", f"odd-{at % len(vms)}", status) for at, status in enumerate(ODD_MIGRATIONS)]
+    odd += [(f"n-{at}", "never-was", status) for at, status in enumerate(ODD_MIGRATIONS)]
+    migrations = [_migration(name, vm) for name, vm, _ in odd]
+    words = {names.INCARNATION: "first", names.REQUESTED_CPU: "NaN", names.CPU_CONSUMPTION: "NaN"}
+    try:
+        kubectl("create", "-f", "-", stdin=_of(migrations))
+        spoiled = [vm | {"status": status} for vm, status in zip(vms, ODD_VMS, strict=True)]
+        spoiled += [made | {"status": status} for made, (_, _, status) in zip(migrations, odd, strict=True)]
+        # Server-side, since the controller is at work on the same statuses.
+        kubectl("apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", "-", stdin=_of(spoiled))
+        for kind, selector in (("pods", names.VM_LABEL), ("vm", ""), ("nodes", "type=kwok")):
+            texts = [f"{key}={text}" for key, text in words.items()]
+            kubectl("annotate", kind, "--overwrite", *(("-l", selector) if selector else ("--all",)), *texts)
+        kubectl.apply_vm("sound")
+        node = kubectl.wait_phase("sound", "Running")["status"]["nodeName"]
+        moves = _migration("sound", "sound")
+        moves["spec"]["priority"] = "system-critical"
+        kubectl("create", "-f", "-", stdin=json.dumps(moves))
+        succeeded = ("wait", "vmm/sound", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+        kubectl(*succeeded, timeout=70)
+        assert kubectl.wait_phase("sound", "Running")["status"]["nodeName"] != node
+        assert controller.process.poll() is None
+        assert controller.get("/healthz") == (200, "ok")
+        samples = [
+            sample
+            for family in text_string_to_metric_families(controller.get("/metrics")[1])
+            for sample in family.samples
+        ]
+        assert [sample for sample in samples if math.isnan(sample.value)] == []
+        failures = [sample for sample in samples if sample.name == "vmsim_store_listener_failures_total"]
+        assert failures
+        assert [sample for sample in failures if sample.value] == []
+    finally:
+        kubectl("annotate", "nodes", "--all", *(f"{key}-" for key in words))
+        kubectl("delete", "vmm", "--all")
