@@ -234,7 +234,7 @@ def mutated(document: Document, *found: Mutation) -> Document:
 
 def _put(value: Any, at: At, wanted: Any) -> Any:
     if not at:
-        return wanted
+        return copy.deepcopy(wanted)  # another mutation may change it
     step, *rest = at
     if isinstance(step, int):
         items = value if isinstance(value, list) and value else [{}]
@@ -242,9 +242,9 @@ def _put(value: Any, at: At, wanted: Any) -> Any:
             items.append(copy.deepcopy(items[-1]))
             step = -1
         items[step] = _put(items[step], tuple(rest), wanted)
-        return [item for item in items if item is not MISSING]
+        return [item for item in items if item != MISSING]
     fields = value if isinstance(value, dict) else {}
     fields[step] = _put(fields.get(step), tuple(rest), wanted)
-    if fields[step] is MISSING:
+    if fields[step] == MISSING:
         del fields[step]
     return fields
