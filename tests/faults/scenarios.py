@@ -145,9 +145,8 @@ async def _migrate_and_delete(scene: Scene) -> None:
     await scene.stage.release(source)
 
 
-def _migration_failed_and_gone(seen: Picture) -> bool:
-    migration = seen.migration(VM)
-    return migration is not None and migration.finished and _gone(seen)
+def _gone_with_its_migration(seen: Picture) -> bool:
+    return seen.migration(VM) is None and _gone(seen)
 
 
 async def _migrate_and_lose_target(scene: Scene) -> None:
@@ -206,7 +205,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("pod failed", _have_running, _fail, lambda seen: _later(seen, 0)),
         Scenario("node lost", _open_and_have_running, _lose_node, lambda seen: _later(seen, 0) and _recorded(seen)),
         Scenario("migrate", _open_and_have_running, _migrate, _migrated),
-        Scenario("migrate, VM deleted", _have_running_held, _migrate_and_delete, _migration_failed_and_gone),
+        Scenario("migrate, VM deleted", _have_running_held, _migrate_and_delete, _gone_with_its_migration),
         Scenario("migrate, target lost", _have_running_held, _migrate_and_lose_target, _migrated),
         Scenario("drain", _have_two_running, _drain, _drained),
     )

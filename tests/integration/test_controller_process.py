@@ -106,6 +106,10 @@ def test_help_lists_the_commands() -> None:
     assert re.search(r"^  controller +\S", done.stdout, re.MULTILINE)
 
 
+KUBECTLS = ("--context", "--cluster", "--user", "--namespace", "--request-timeout")
+"""Flags that every command takes as kubectl does."""
+
+
 def options(text: str) -> dict[str, str]:
     """Parse a help text: each option's name to its explanation, on one line."""
     starts = re.split(r"^  (?:-\w, )?(--[\w-]+)", text.partition("\nOptions:\n")[2], flags=re.MULTILINE)
@@ -122,6 +126,8 @@ def test_help_tells_default_and_variable_of_every_flag() -> None:
         *("--kubeconfig", "--namespaces", "--workers", "--metrics-bind-address", "--log-format", "--log-level"),
         *("--reference-cpu", "--reference-memory", "--node-selector"),
     }
+    for flag in KUBECTLS:  # they have no variable with kubectl, either
+        assert "[default: " in found.pop(flag), flag
     for flag, text in found.items():
         assert f"env var: VMSIM_{flag.removeprefix('--').replace('-', '_').upper()};" in text, flag
         assert re.search(r"default: \S", text), flag

@@ -35,7 +35,8 @@ def test_incarnations_have_names_of_their_own(one: int, other: int) -> None:
     assert same == (one == other)
 
 
-@given(st.from_regex(names.DNS_SUBDOMAIN, fullmatch=True).filter(lambda name: len(name) <= 253), st.integers(1, 253))
+# No regular expression: texts of this length that match one are found too slowly.
+@given(st.text("abz019-.", max_size=251).map(lambda middle: f"a{middle}0"), st.integers(1, 253))
 def test_a_label_stands_for_one_name(name: str, cut: int) -> None:
     """A name that fits is its own label; the label of a longer one is that of no other name that begins like it."""
     value = names.label_value(name)
