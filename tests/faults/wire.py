@@ -27,6 +27,10 @@ _ENDLESS: Final = aiohttp.ClientTimeout(total=None)
 _KEPT: Final = ("Accept", "Content-Type", "User-Agent")
 
 
+DRY_RUN: Final = " (dry run)"
+"""What the name of a write ends with that the server only tries."""
+
+
 @dataclass(slots=True)
 class Call:
     """What was asked, and what became of it: `status` is the server's own answer, None if it was never asked."""
@@ -37,6 +41,7 @@ class Call:
     subresource: str
     watch: bool
     continues: bool
+    dry_run: bool = False
     status: int | None = None
 
     @classmethod
@@ -48,7 +53,7 @@ class Call:
             rest = rest[2:]
         resource, name, subresource = (*rest, "", "", "")[:3]
         watch = url.query.get("watch") == "true"
-        return cls(method, resource, name, subresource, watch, "continue" in url.query)
+        return cls(method, resource, name, subresource, watch, "continue" in url.query, "dryRun" in url.query)
 
     @property
     def write(self) -> bool:
@@ -68,7 +73,7 @@ class Call:
     def __str__(self) -> str:
         """Name it for a person."""
         target = "/".join(part for part in (self.resource, self.name, self.subresource) if part)
-        return f"{'WATCH' if self.watch else self.method} {target}"
+        return f"{'WATCH' if self.watch else self.method} {target}{DRY_RUN if self.dry_run else ''}"
 
 
 @dataclass(frozen=True, slots=True)
