@@ -495,6 +495,8 @@ class _Move:
         if incarnation <= claim.source_incarnation + 1 and source is target is None and _is_spoiled(vm):
             return self._fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
         if incarnation <= claim.source_incarnation:
+            if source is None and _create_refusal(vm) is not None:
+                return self._awaiting(vm, claim, None)  # the claimed life has no pod to end, and can have none
             return MigrationPlan()  # the VM reconciler has its turn
         if incarnation > claim.source_incarnation + 1:
             if claim.rollback:
