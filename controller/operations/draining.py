@@ -116,7 +116,7 @@ def survey(node: str, caches: Caches, *, ours: Ours, refused: Mapping[str, str])
                 key=lambda vm: vm.metadata.key,
             )
         ),
-        on_node=frozenset(key for pod in caches.pods.by_index(node) if not pod.done and (key := _owner(pod))),
+        on_node=frozenset(_pods_on(node, caches)),
         under_way=frozenset(ours.keys() - ended.keys()),
         moved=frozenset(ended.keys() - failed.keys()),
         # A VM that was stopped or deleted meanwhile has left the node, too, and not by a failure of ours.
@@ -126,7 +126,7 @@ def survey(node: str, caches: Caches, *, ours: Ours, refused: Mapping[str, str])
 
 def waits(node: str, caches: Caches, now: Survey, *, ours: Ours) -> dict[str, Wait]:
     """Return what each VM waits for that keeps the drain from its end."""
-    pods = {key: pod for pod in caches.pods.by_index(node) if not pod.done and (key := _owner(pod))}
+    pods = _pods_on(node, caches)
     asked = {vm.metadata.key for vm in now.to_move}
     return {key: _wait(key, caches, ours.get(key), pods.get(key)) for key in now.left if key not in asked}
 
@@ -223,6 +223,10 @@ def _another(key: str, caches: Caches) -> VirtualMachineMigration | None:
     return next((item for item in found if not item.finished and item.spec.record_of is None), None)
 
 
-def _owner(pod: Pod) -> str | None:
-    owner = pod.owner
-    return f"{pod.metadata.namespace}/{owner.name}" if owner is not None else None
+def _pods_on(node: str, caches: Caches) -> dict[str, Pod]:
+    """Return the pods that hold the node, by their VM's key."""
+    return {
+        f"{pod.metadata.namespace}/{owner.name}": pod
+        for pod in caches.pods.by_index(node)
+        if not pod.done and (owner := pod.owner) is not None
+    }
