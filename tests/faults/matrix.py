@@ -22,7 +22,7 @@ from controller.kube.client import Client
 from tests.faults.explanations import explain
 from tests.faults.oracles import judge
 from tests.faults.proxy import Fault
-from tests.faults.requests import CRASHES, REQUEST_FAULTS, Act, AtWrite
+from tests.faults.requests import CRASHES, FORBIDDEN, REQUEST_FAULTS, Act, AtWrite
 from tests.faults.run import BOUND, Lab, Ran
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage
@@ -50,7 +50,7 @@ class Cell:
     def make(self) -> Fault:
         """Make the fault."""
         if self.at == WRITE:
-            return AtWrite(self.nth, _OF_WRITES[self.fault])
+            return AtWrite(self.nth, _OF_WRITES[self.fault], dry_runs=self.fault != FORBIDDEN)
         return _OF_WATCHES[self.fault](self.at, self.nth)
 
     @property
@@ -81,14 +81,11 @@ class Verdict:
 
 
 def cells(reference: Ran) -> Iterator[Cell]:
-    """Return every cell of a scenario, given its undisturbed run.
-
-    Who forbids the dry run of a migration's target ends the migration, rightly, so that cell is none.
-    """
+    """Return every cell of a scenario, given its undisturbed run."""
+    committed = [write for write in reference.writes if not write.endswith(DRY_RUN)]
     for fault in _OF_WRITES:
-        for nth, write in enumerate(reference.writes, 1):
-            if not (fault == "403" and write.endswith(DRY_RUN)):
-                yield Cell(reference.scenario, fault, WRITE, nth)
+        for nth, _ in enumerate(committed if fault == FORBIDDEN else reference.writes, 1):
+            yield Cell(reference.scenario, fault, WRITE, nth)
     for fault, kind in _OF_WATCHES.items():
         for resource in STATE:
             for nth in range(1, min(reference.events[resource], 1 if kind.lasting else _EVERY) + 1):

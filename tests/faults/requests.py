@@ -25,16 +25,17 @@ _RETRY_AFTER: Final = "2"
 
 
 class AtWrite(Fault):
-    """Does something in place of the n-th write (from 1)."""
+    """Does something in place of the n-th write (from 1); dry runs are counted where the fault may strike one."""
 
-    def __init__(self, nth: int, act: Act) -> None:
+    def __init__(self, nth: int, act: Act, *, dry_runs: bool = True) -> None:
         self._nth = nth
         self._act = act
+        self._dry_runs = dry_runs
         self._seen = 0
 
     async def on_request(self, exchange: Exchange) -> web.StreamResponse:
         """Count writes, and strike one."""
-        if exchange.call.write:
+        if exchange.call.write and (self._dry_runs or not exchange.call.dry_run):
             self._seen += 1
             if self._seen == self._nth:
                 self.struck = True
@@ -113,6 +114,9 @@ async def html(exchange: Exchange) -> web.StreamResponse:
     return exchange.reply(Answer(503, page, content_type="text/html"))
 
 
+FORBIDDEN: Final = "403"
+"""The fault that spares dry runs: who forbids the dry run of a migration's target ends the migration, rightly."""
+
 REQUEST_FAULTS: Final[Mapping[str, Act]] = {
     "dropped before the server": drop,
     "reply lost after commit": lose,
@@ -121,7 +125,7 @@ REQUEST_FAULTS: Final[Mapping[str, Act]] = {
     "reply 3 s late": delay_reply,
     "hangs": hang,
     "401": answer(401, "Unauthorized"),
-    "403": answer(403, "Forbidden"),
+    FORBIDDEN: answer(403, "Forbidden"),
     "409": answer(409, "Conflict"),
     "429, Retry-After 2": answer(429, "TooManyRequests", retry_after=_RETRY_AFTER),
     "500": answer(500, "InternalError"),

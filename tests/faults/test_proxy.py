@@ -173,6 +173,22 @@ async def test_a_fault_strikes_the_write_it_was_set_for(
     await wired.patch()
 
 
+async def test_a_fault_that_spares_dry_runs_strikes_the_write_after_them(wired: Wired) -> None:
+    """Any other strikes the dry run."""
+
+    async def create(*, dry_run: bool) -> None:
+        body = {"metadata": {"name": "p"}}
+        await wired.client.create(PODS, body, namespace="ns", server_deadline=5, dry_run=dry_run)
+
+    wired.proxy.fault = requests.AtWrite(1, requests.drop, dry_runs=False)
+    await create(dry_run=True)
+    with pytest.raises(TransportError):
+        await create(dry_run=False)
+    wired.proxy.fault = requests.AtWrite(1, requests.drop)
+    with pytest.raises(TransportError):
+        await create(dry_run=True)
+
+
 async def test_the_wish_of_a_busy_server_to_wait_is_passed_on(wired: Wired) -> None:
     """Retry-After is part of what a 429 says."""
     wired.proxy.fault = requests.AtWrite(1, requests.REQUEST_FAULTS["429, Retry-After 2"])
