@@ -155,15 +155,17 @@ def test_odd_statuses_and_annotations_cost_other_vms_nothing(kubectl: Kubectl, c
     odd += [(f"n-{at}", "never-was", status) for at, status in enumerate(ODD_MIGRATIONS)]
     migrations = [_migration(name, vm) for name, vm, _ in odd]
     words = {names.INCARNATION: "first", names.REQUESTED_CPU: "NaN", names.CPU_CONSUMPTION: "NaN"}
+    texts = [f"{key}={text}" for key, text in words.items()]
     try:
+        # First of all, while no pod is on its way out: kubectl lists them, and fails where one has gone since.
+        kubectl("annotate", "pods", "--overwrite", "-l", names.VM_LABEL, *texts)
         kubectl("create", "-f", "-", stdin=_of(migrations))
         spoiled = [vm | {"status": status} for vm, status in zip(vms, ODD_VMS, strict=True)]
         spoiled += [made | {"status": status} for made, (_, _, status) in zip(migrations, odd, strict=True)]
         # Server-side, since the controller is at work on the same statuses.
         kubectl("apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", "-", stdin=_of(spoiled))
-        for kind, selector in (("pods", names.VM_LABEL), ("vm", ""), ("nodes", "type=kwok")):
-            texts = [f"{key}={text}" for key, text in words.items()]
-            kubectl("annotate", kind, "--overwrite", *(("-l", selector) if selector else ("--all",)), *texts)
+        kubectl("annotate", "vm", "--overwrite", "--all", *texts)
+        kubectl("annotate", "nodes", "--overwrite", "-l", "type=kwok", *texts)
         kubectl.apply_vm("sound")
         node = kubectl.wait_phase("sound", "Running")["status"]["nodeName"]
         moves = _migration("sound", "sound")
