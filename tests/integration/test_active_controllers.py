@@ -19,7 +19,8 @@ from typing import Any, Final
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import Controller, Kubectl, LivePods, vm_manifest
+from tests.integration.live_pods import LivePods
+from tests.integration.tools import Controller, Kubectl, vm_manifest
 
 _log = logging.getLogger(__name__)
 
@@ -125,8 +126,7 @@ def test_three_at_once_leave_every_vm_with_the_pod_that_its_status_names(
     kubectl: Kubectl, controllers: list[Controller]
 ) -> None:
     """VMs are created, stopped, started, moved, and lose their pods, while nobody leads."""
-    watch = TimedPods()
-    with kubectl.running(*TimedPods.COMMAND, sink=watch.read):
+    with TimedPods().following(kubectl) as watch:
         set_running(kubectl, VMS, running=True)
         wait_until(kubectl, settled)
         for turn in range(2):

@@ -115,7 +115,7 @@ def in_force(kubectl: Kubectl, part: str) -> bool:
     probe = vm_manifest("probe", {"resources": {"cpu": "2", "memory": "0.1"}})
     match part:
         case "strict-ratios":
-            return "vmsim-strict-ratios" in complaint(kubectl, *dry("create"), stdin=json.dumps(probe))
+            return "vmsim-strict-ratios" in kubectl.complaint(*dry("create"), stdin=json.dumps(probe))
         case "default-consumption":
             probe["spec"]["resources"]["cpu"] = "0.1"
             # Refused for some seconds, whatever the policy's failurePolicy says: the API server knows no schema of the
@@ -128,11 +128,11 @@ def in_force(kubectl: Kubectl, part: str) -> bool:
                 return False
             return "annotations" in json.loads(shown)["metadata"]
         case "protect-annotated":
-            return "vmsim-protect-annotated" in complaint(kubectl, *dry("delete", "vm", "annotated"))
+            return "vmsim-protect-annotated" in kubectl.complaint(*dry("delete", "vm", "annotated"))
         case "protect-running":
-            return "vmsim-protect-running" in complaint(kubectl, *dry("delete", "vm", "ordinary"))
+            return "vmsim-protect-running" in kubectl.complaint(*dry("delete", "vm", "ordinary"))
         case _:
-            labelled = complaint(kubectl, *dry("delete", "vm", "labelled", "-n", "guarded"))
+            labelled = kubectl.complaint(*dry("delete", "vm", "labelled", "-n", "guarded"))
             return "vmsim-protect-running" in labelled and not in_force(kubectl, EVERYWHERE)
 
 
@@ -144,15 +144,6 @@ def out_of_force(kubectl: Kubectl, part: str) -> bool:
 def dry(verb: str, *arguments: str) -> tuple[str, ...]:
     """Return a command that is admitted, or not, and changes nothing."""
     return (verb, *(arguments or ("-f", "-")), "--dry-run=server")
-
-
-def complaint(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
-    """Return what a command was refused with; nothing if it was not."""
-    try:
-        kubectl(*arguments, stdin=stdin)
-    except KubectlError as error:
-        return str(error)
-    return ""
 
 
 def create(kubectl: Kubectl, *, cpu: str = "0.10", memory: str = "0.15", **annotations: str) -> Any:
@@ -444,7 +435,7 @@ def test_only_false_gives_protection_up(kubectl: Kubectl, namespace: str, value:
     """A misspelling protects, and without the annotation it is up to the namespace."""
     kubectl.apply_vm("choice", namespace=namespace, annotations={} if value is None else {PROTECTED: value})
     try:
-        assert bool(complaint(kubectl, *dry("delete", "vm", "choice", "-n", namespace))) == refused
+        assert bool(kubectl.complaint(*dry("delete", "vm", "choice", "-n", namespace))) == refused
     finally:
         kubectl("annotate", "vm", "choice", "-n", namespace, f"{PROTECTED}=false", "--overwrite")
         kubectl("delete", "vm", "choice", "-n", namespace)
@@ -551,9 +542,9 @@ def test_in_a_namespace_that_goes_anybody_may_delete(plane: ControlPlane, own: K
     plane.stop_component("kube-controller-manager")  # which would delete the VM itself
     try:
         delete = dry("delete", "vm", "inside")
-        assert complaint(own, *delete)
+        assert own.complaint(*delete)
         own("delete", "namespace", own.namespace, "--wait=false")
-        eventually(lambda: not complaint(own, *delete))
+        eventually(lambda: not own.complaint(*delete))
         assert own("get", "vm", "-o", "name") != ""
     finally:
         plane.start_component("kube-controller-manager")
@@ -565,7 +556,7 @@ def test_a_protected_vm_goes_with_its_owner(own: Kubectl) -> None:
     uid = own("get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}")
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
     own.apply_vm("owned", annotations={PROTECTED: "true"}, ownerReferences=[owner])
-    assert complaint(own, *dry("delete", "vm", "owned"))
+    assert own.complaint(*dry("delete", "vm", "owned"))
     own("delete", "configmap", "owner")
     own.eventually("get", "vm", "-o", "name", until=lambda text: not text)
 

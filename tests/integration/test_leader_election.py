@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import Controller, Kubectl, LivePods, eventually, sweep
+from tests.integration.live_pods import LivePods
+from tests.integration.tools import Controller, Kubectl, eventually, sweep
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -83,8 +84,7 @@ def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
 ) -> None:
     """Within 15 s and two pauses; the VM that was asked for meanwhile runs, and none got a second pod."""
-    watch = LivePods()
-    with kubectl.running(*LivePods.COMMAND, sink=watch.read), start("first") as first:
+    with LivePods().following(kubectl) as watch, start("first") as first:
         eventually(lambda: leads(first))
         with start("second") as second:
             second.wait_for("standing by")

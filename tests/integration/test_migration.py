@@ -11,7 +11,8 @@ import pytest
 
 from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
-from tests.integration.tools import Controller, Kubectl, KubectlError, LivePods, eventually
+from tests.integration.live_pods import LivePods
+from tests.integration.tools import Controller, Kubectl, eventually
 from tests.integration.vmsim import Vmsim
 from tests.plane import install
 
@@ -44,8 +45,7 @@ def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) ->
 def _level_ground(kubectl: Kubectl, controller: Controller) -> Iterator[None]:
     """Begin and end with open nodes and no VM, and never see two live pods of one VM in between."""
     assert controller.process.poll() is None
-    watch = LivePods()
-    with kubectl.running(*LivePods.COMMAND, sink=watch.read):
+    with LivePods().following(kubectl) as watch:
         yield
         kubectl("delete", "vmm,vm,pod", "--all", "--wait=true")
         kubectl("uncordon", "-l", "type=kwok")
@@ -102,13 +102,12 @@ def unmoved(kubectl: Kubectl, name: str, before: Any) -> None:
 def test_a_migration_is_seen_as_the_description_shows_it(kubectl: Kubectl) -> None:
     """`kubectl get vm -w`: Running, Scheduling, Running on another node."""
     before = running(kubectl, "my-vm")
-    lines: list[str] = []
-    with kubectl.running("get", "vm", "my-vm", "-w", sink=lines.append) as watch:
+    with kubectl.running("get", "vm", "my-vm", "-w") as watch:
         watch.wait_for(lambda lines: len(lines) > 1)  # from here on nothing is missed
         migration(kubectl, "my-vm", reason="rehearsal")
         status = finished(kubectl)
         after = kubectl.wait_phase("my-vm", "Running")["status"]
-        watch.wait_for(lambda lines: after["podName"] in lines[-1] and " Running " in lines[-1])
+        lines = watch.wait_for(lambda lines: after["podName"] in lines[-1] and " Running " in lines[-1])
     assert (status["phase"], status["sourceNode"]) == ("Succeeded", before["nodeName"])
     assert after["nodeName"] == status["targetNode"] != before["nodeName"]
     assert 0 < float(status["downtimeSeconds"]) < 10
@@ -253,11 +252,7 @@ def answer(kubectl: Kubectl) -> str:
     """
     container = {"name": "c", "image": "registry.k8s.io/pause:3.10.1", "resources": {"requests": {"cpu": "1"}}}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": {"containers": [container]}}
-    try:
-        kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
-    except KubectlError as error:
-        return str(error)
-    return ""
+    return kubectl.complaint("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
 
 
 def test_what_a_limit_range_forbids_by_now_is_told_before_the_vm_is_down(kubectl: Kubectl, plane: ControlPlane) -> None:
@@ -275,21 +270,22 @@ def test_what_a_limit_range_forbids_by_now_is_told_before_the_vm_is_down(kubectl
     unmoved(kubectl, "limited", before)
 
 
+@pytest.mark.timeout(240)
 def test_a_quota_that_is_exceeded_makes_it_wait_untouched_until_there_is_some_left(kubectl: Kubectl) -> None:
     """The VM would not fit into it, even with its own pod gone; asked again is every 15 seconds."""
     before = running(kubectl, "thrifty")
     with created(kubectl, "ResourceQuota", {"hard": {"requests.cpu": "2"}}) as quota:
         eventually(lambda: "exceeded quota" in answer(kubectl))
         migration(kubectl, "thrifty")
-        kubectl("wait", "vmm/move", "--for=jsonpath={.status.conditions[0].reason}=QuotaExceeded", "--timeout=15s")
+        kubectl("wait", "vmm/move", "--for=jsonpath={.status.conditions[0].reason}=QuotaExceeded", "--timeout=45s")
         waiting = kubectl.json("get", "vmm", "move")["status"]
         assert waiting["phase"] == "Pending"
         assert "exceeded quota: rule, requested: requests.cpu=3200m" in waiting["message"]
         unmoved(kubectl, "thrifty", before)
         kubectl("patch", "resourcequota", quota, "--type=merge", "-p", '{"spec":{"hard":{"requests.cpu":"4"}}}')
         # 4 CPU hold one such pod and not two: the source's goes first.
-        assert finished(kubectl)["phase"] == "Succeeded"
-    assert kubectl.json("get", "vm", "thrifty")["status"]["podUID"] != before["podUID"]
+        assert finished(kubectl, patience=60)["phase"] == "Succeeded"
+    assert kubectl.wait_phase("thrifty", "Running")["status"]["podUID"] != before["podUID"]
 
 
 def test_of_two_with_room_for_one_the_second_waits_where_it_is(kubectl: Kubectl) -> None:
@@ -306,8 +302,7 @@ def test_of_two_with_room_for_one_the_second_waits_where_it_is(kubectl: Kubectl)
     )
     kubectl.eventually("get", "vmm", "-o", "wide", until=lambda text: "1 without room (kwok-node-2 lacks" in text)
     [stays] = [vm for vm in before if kubectl.json("get", "vmm", f"move-{vm}")["status"]["phase"] == "Pending"]
-    after = {vm: kubectl.json("get", "vm", vm)["status"] for vm in before}
-    assert {vm: status["phase"] for vm, status in after.items()} == dict.fromkeys(before, "Running")
+    after = {vm: kubectl.wait_phase(vm, "Running")["status"] for vm in before}
     assert {vm: status["podUID"] == before[vm]["podUID"] for vm, status in after.items()} == {
         vm: vm == stays for vm in before
     }

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hack.controlplane.plane import ControlPlane
-from tests.integration.tools import Controller, Kubectl, LivePods, eventually
+from tests.integration.live_pods import LivePods
+from tests.integration.tools import Controller, Kubectl, eventually
 
 CLASS = "simulation.node-classifier.io/controller-class"
 
@@ -35,8 +36,7 @@ def controllers(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
 def _tidy(kubectl: Kubectl, controllers: dict[str, Controller]) -> Iterator[None]:
     """Leave nothing, and never see two live pods of one VM; a VM that nobody handles loses its pod to Kubernetes."""
     assert all(process.process.poll() is None for process in controllers.values())
-    watch = LivePods()
-    with kubectl.running(*LivePods.COMMAND, sink=watch.read):
+    with LivePods().following(kubectl) as watch:
         yield
         kubectl("delete", "vm,vmm", "--all", "--wait=true")
         kubectl("delete", "pods", "--all", "--wait=true")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, Any, Self
@@ -71,11 +71,17 @@ class Kubectl:
 
     def refused(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl, which must fail; return what it complained about."""
+        complaint = self.complaint(*arguments, stdin=stdin)
+        assert complaint, f"kubectl {' '.join(arguments)} was not refused"
+        return complaint
+
+    def complaint(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl; return what it complained about: nothing if it succeeded."""
         try:
-            output = self(*arguments, stdin=stdin)
+            self(*arguments, stdin=stdin)
         except KubectlError as error:
             return str(error)
-        raise AssertionError(f"kubectl {' '.join(arguments)} was not refused: {output}")
+        return ""
 
     def json(self, *arguments: str) -> Any:
         """Run kubectl with `-o json`; return what it printed, decoded."""
@@ -153,13 +159,13 @@ class Kubectl:
             own("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
     @contextmanager
-    def running(self, *arguments: str, sink: Callable[[str], None] | None = None) -> Iterator[Output]:
+    def running(self, *arguments: str) -> Iterator[Output]:
         """Run a kubectl that does not end by itself (`get -w`) while the context lasts."""
         with subprocess.Popen(
             [self.path, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             assert process.stdout is not None
-            output = Output(process.stdout, sink)
+            output = Output(process.stdout)
             try:
                 yield output
             finally:
@@ -170,9 +176,8 @@ class Kubectl:
 class Output:
     """What a running command has printed so far, read line by line on a thread of its own."""
 
-    def __init__(self, stream: IO[str], sink: Callable[[str], None] | None = None) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._sink = sink
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -180,8 +185,6 @@ class Output:
 
     def _read(self) -> None:
         for line in self._stream:
-            if self._sink is not None:
-                self._sink(line)
             with self._changed:
                 self._lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
@@ -194,49 +197,9 @@ class Output:
                 raise AssertionError(f"not within {patience} s; printed:\n{printed}")
             return list(self._lines)
 
-    @property
-    def alive(self) -> bool:
-        """Whether more may come."""
-        return self._thread.is_alive()
-
     def join(self) -> None:
         """Wait until the stream has ended."""
         self._thread.join(PATIENCE)
-
-
-@dataclass(slots=True)
-class LivePods:
-    """Follows `kubectl get pods -A -w -o json --output-watch-events`, and notes each moment of two live pods of a VM.
-
-    A pod lives until it has Succeeded, Failed or is DELETED; one that terminates still lives. VMs are told apart by
-    name, so a VM re-created under its name counts as the same one.
-    """
-
-    violations: list[str] = field(default_factory=list)
-    events: int = 0
-    _owners: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    COMMAND = ("get", "pods", "--all-namespaces", "--watch", "-o", "json", "--output-watch-events")
-
-    def read(self, line: str) -> None:
-        """Take one line of the output, which is one event."""
-        event = json.loads(line)
-        self.take(event["type"], event["object"])
-
-    def take(self, kind: str, pod: Any) -> None:
-        """Take one event."""
-        self.events += 1
-        metadata = pod["metadata"]
-        owner = next((o for o in metadata.get("ownerReferences", ()) if o.get("controller")), None)
-        done = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        if kind == "DELETED" or done or owner is None or owner["kind"] != "VirtualMachine":
-            self._owners.pop(metadata["uid"], None)
-            return
-        vm = f"{metadata['namespace']}/{owner['name']}"
-        self._owners[metadata["uid"]] = (vm, metadata["name"])
-        pods = sorted(pod for of, pod in self._owners.values() if of == vm)
-        if len(pods) > 1:
-            self.violations.append(f"VM {vm} has {len(pods)} live pods at once: {', '.join(pods)}")
 
 
 def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
