@@ -430,6 +430,7 @@ def test_a_drain_names_a_budget_that_allows_no_eviction(cluster: Kubectl, vmsim:
     assert "note: PodDisruptionBudget default/vms has maxUnavailable 1" in done.stdout
 
 
+@pytest.mark.timeout(180)
 def test_a_drain_says_within_ten_seconds_what_holds_a_pod(cluster: Kubectl, vmsim: Vmsim) -> None:
     """By the pod's name, and the finalizer's."""
     vm, *_ = names()
@@ -438,6 +439,7 @@ def test_a_drain_says_within_ten_seconds_what_holds_a_pod(cluster: Kubectl, vmsi
     cluster("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/hold"]}}')
     try:
         cluster("delete", "vm", vm, "--wait=false")
+        cluster("wait", "pod", pod, "--for=jsonpath={.metadata.deletionTimestamp}", "--timeout=30s")
         with vmsim.running("drain", NODES[0]) as (process, output):
             held = f"pod {pod} has been terminating since"
             lines = output.wait_for(lambda lines: any(held in line for line in lines), 30)

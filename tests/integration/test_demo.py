@@ -85,13 +85,14 @@ def controller(directory: Path) -> int | None:
     return None
 
 
+@pytest.mark.timeout(240)
 def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
     """It hangs up, and what is printed from then on goes nowhere."""
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "hack.demo", "--dir", str(tmp_path / "state")]
     with subprocess.Popen(["setsid", "--ctty", *command], cwd=REPOSITORY, stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + 120
         while (pid := controller(tmp_path / "state")) is None and time.monotonic() < ends:
             if select.select([ours], [], [], 0.1)[0]:
                 os.read(ours, 65536)
@@ -102,10 +103,11 @@ def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
     assert started_at(pid) is None
 
 
+@pytest.mark.timeout(240)
 def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
     """Its control plane, and its controller, which would act beside that of the next one."""
     with start(tmp_path / "state") as process:
-        eventually(lambda: controller(tmp_path / "state") is not None, patience=60)
+        eventually(lambda: controller(tmp_path / "state") is not None, patience=120)
         process.kill()
         process.communicate(timeout=10)
     pid = controller(tmp_path / "state")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hack.controlplane.plane import ControlPlane
+from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl
 from tests.plane import install
 
@@ -23,11 +24,13 @@ SHORT = {
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
     """Run a plane whose nodes are missed soon."""
-    with ControlPlane(tmp_path / "state", nodes=2, component_args=SHORT) as plane:
+    audited = accounts.audit_policy(tmp_path)
+    with ControlPlane(tmp_path / "state", nodes=2, component_args=SHORT, audit_policy=audited) as plane:
         install(plane)
         yield plane
 
 
+@pytest.mark.timeout(240)
 def test_vms_are_ready_again_after_a_gap_in_their_nodes_heartbeats(plane: ControlPlane, tmp_path: Path) -> None:
     """Who fakes the nodes stops and goes on. Meanwhile the nodes are not ready, and neither are their pods."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)

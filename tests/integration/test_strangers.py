@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.domain import names
-from tests.integration.tools import Controller, Kubectl, vm_manifest
+from tests.integration.tools import Controller, Kubectl, eventually, vm_manifest
 
 pytestmark = pytest.mark.usefixtures("controller", "clean")
 
@@ -77,8 +77,11 @@ def test_a_webhook_that_is_down_is_told_on_the_vm(kubectl: Kubectl) -> None:
             }
         ],
     }
-    kubectl("create", "-f", "-", stdin=json.dumps(webhook))
+    asked = ("run", "asked", "--image=none", f"--labels={names.VM_LABEL}=hooked", "--dry-run=server")
     try:
+        kubectl("create", "-f", "-", stdin=json.dumps(webhook))
+        # The API server learns of its webhooks by a watch of its own.
+        eventually(lambda: "failed calling webhook" in kubectl.complaint(*asked))
         kubectl.apply_vm("hooked")
         kubectl.eventually(
             "describe", "vm", "hooked", until=lambda text: "FailedCreate" in text.partition("Events:")[2]
@@ -145,6 +148,7 @@ def _of(objects: list[dict[str, Any]]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
 
 
+@pytest.mark.timeout(240)
 def test_odd_statuses_and_annotations_cost_other_vms_nothing(kubectl: Kubectl, controller: Controller) -> None:
     """Whatever the API server accepts: the controller lives and answers, and another VM runs and moves."""
     spec = {"resources": {"cpu": "0.01", "memory": "0.01"}}
@@ -175,7 +179,8 @@ def test_odd_statuses_and_annotations_cost_other_vms_nothing(kubectl: Kubectl, c
         kubectl(*succeeded, timeout=70)
         assert kubectl.wait_phase("sound", "Running")["status"]["nodeName"] != node
         assert controller.process.poll() is None
-        assert controller.get("/healthz") == (200, "ok")
+        # A machine that stands still for seconds shows in it, for some time.
+        eventually(lambda: controller.get("/healthz") == (200, "ok"), patience=60)
         samples = [
             sample
             for family in text_string_to_metric_families(controller.get("/metrics")[1])
