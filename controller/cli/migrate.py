@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
 
 from controller.cli import session
 from controller.cli.connection import Connection
 from controller.domain import names
 from controller.kube.client import Client
 from controller.operations import migrations
+from controller.operations.api import Api
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +39,37 @@ def run(connection: Connection, request: Request) -> None:
     """Create the migration, wait if that is wanted, exit."""
 
     async def work(client: Client, namespace: str) -> int:
-        return await _migrate(client, namespace, request)
+        await migrate(client, namespace, request, session.console())
+        return 0
 
     session.run(connection, work, manager=names.MIGRATE_MANAGER)
 
 
-async def _migrate(client: Client, namespace: str, request: Request) -> int:
+async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:
+    """Create the migration, and tell its name; wait if that is wanted. Raises what `create` and `follow` raise."""
     wish = migrations.Wish(
         vm=request.vm, namespace=namespace, to=request.to, reason=request.reason, priority=request.priority
     )
     created = await migrations.create(client, wish)
-    console = session.console()
     console.print(created.metadata.name)
     if not request.wait:
-        return 0
+        return
     try:
-        with console.status("") as status:
-            tell = status.update if console.is_terminal else console.print
+        with _progress(console) as tell:
             last = await migrations.follow(client, created, tell=tell, timeout=request.timeout)
     except asyncio.CancelledError:
         cancel = migrations.how_to_cancel(namespace, created.metadata.name)
         sys.stderr.write(f"\nThe migration goes on. To cancel it while its VM is untouched:\n\n    {cancel}\n")
         raise
     console.print(migrations.success(last))
-    return 0
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show how far it is: as a line that changes on a terminal, else line by line."""
+    if not console.is_terminal:
+        yield console.print
+        return
+    with console.status("") as status:
+        # A string would be read as markup, whatever the console prints: rich takes `[...]` out of the server's words.
+        yield lambda words: status.update(Text(words))

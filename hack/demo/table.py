@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli.text import age
+from controller.cli.text import age, cell
 from controller.domain.objects import VirtualMachine
 from controller.domain.status import READY
 
@@ -23,9 +23,9 @@ _COLOURS: Final = {
 
 
 def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None = None) -> Table:
-    """Draw VMs, sorted by namespace and name."""
+    """Draw VMs, sorted by namespace and name; nothing in them or in the caption is markup."""
     now = now or datetime.now(UTC)
-    drawn = Table(box=None, pad_edge=False, header_style="bold", caption=caption, caption_justify="left")
+    drawn = Table(box=None, pad_edge=False, header_style="bold", caption=Text(caption), caption_justify="left")
     for column in ("NAME", "PHASE", "NODE", "POD", "CPU", "MEMORY", "AGE"):
         # What may wrap is cut first where the terminal is narrow; the name of a pod has nowhere to wrap.
         drawn.add_column(column, no_wrap=column != "POD", overflow="ellipsis")
@@ -33,11 +33,11 @@ def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None =
         status = vm.status
         drawn.add_row(
             vm.metadata.name,
-            Text(status.phase, style=_COLOURS.get(status.phase, "")),
-            status.node_name or "",
-            status.pod_name or "",
-            status.cpu_consumption or "",
-            status.memory_consumption or "",
+            cell(status.phase, _COLOURS.get(status.phase, "")),
+            cell(status.node_name),
+            cell(status.pod_name),
+            cell(status.cpu_consumption),
+            cell(status.memory_consumption),
             age(vm.metadata.creation_timestamp, now),
         )
     return drawn

@@ -23,7 +23,7 @@ def table(report: Report) -> RenderableType:
     for part in report.rounds:
         drawn.add_column(part.label, justify="right")
     for label, cell in _ROWS:
-        drawn.add_row(label, *(cell(part) for part in report.rounds))
+        drawn.add_row(label, *(Text(cell(part)) for part in report.rounds))  # reasons are the cluster's words
     return Group(drawn, *_verdict(report))
 
 

@@ -33,11 +33,11 @@ RUNS = vm(
 )
 
 
-def drawn(*vms: VirtualMachine, width: int = 120) -> list[list[str]]:
+def drawn(*vms: VirtualMachine, width: int = 120, caption: str = "") -> list[list[str]]:
     """The table's words, line by line."""
     console = Console(width=width, no_color=True)
     with console.capture() as capture:
-        console.print(table(vms, caption="", now=NOW))
+        console.print(table(vms, caption=caption, now=NOW))
     return [line.split() for line in capture.get().splitlines() if line.strip()]
 
 
@@ -52,6 +52,15 @@ def test_a_row_says_what_kubectl_would() -> None:
 def test_rows_are_sorted_and_stay_in_place() -> None:
     """A table that is redrawn four times a second must not dance."""
     assert [row[0] for row in drawn(vm("b", VMStatus()), RUNS, vm("a", VMStatus()))[1:]] == ["a", "b", "runs"]
+
+
+@pytest.mark.parametrize("words", ["[fd00::a]:9090", "[/x]", "[red]x[/red]"])
+def test_nothing_in_the_table_is_markup(words: str) -> None:
+    """Neither what somebody wrote into a status nor a path in the caption."""
+    odd = vm("odd", VMStatus(node_name=words, pod_name=words, cpu_consumption=words, memory_consumption=words))
+    lines = drawn(odd, caption=words)
+    assert lines[1].count(words) == 4
+    assert lines[2] == [words]
 
 
 def test_a_narrow_terminal_keeps_one_line_a_vm() -> None:

@@ -127,6 +127,13 @@ def test_migrations_are_counted_by_how_they_ended() -> None:
     )
 
 
+@pytest.mark.parametrize("reason", ["[fd00::a]", "[/x]", "[red]"])
+def test_a_reason_is_drawn_as_it_is(reason: str) -> None:
+    """It is the cluster's word, and no markup."""
+    odd = msgspec.structs.replace(ROUND, migrations=Migrations(asked=1, failed=1, failures={reason: 1}))
+    assert row(drawn(msgspec.structs.replace(PASSED, rounds=[odd])), "  failed") == f"1 (1 {reason})"
+
+
 @pytest.mark.parametrize("rounds", [[ROUND, ROUND], []])
 def test_the_chart_is_a_png(tmp_path: Path, rounds: list[RoundReport]) -> None:
     """Also when nothing was down."""

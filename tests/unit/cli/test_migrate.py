@@ -1,0 +1,36 @@
+"""What `vmsim migrate --wait` draws and says, whatever the words are that it was given."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from controller.cli.migrate import Request, migrate
+from tests.unit.operations.cluster import Cluster, later
+
+MIGRATION = "vm-1-abcde"
+
+
+async def drawn(cluster: Cluster, words: str, *, terminal: bool) -> str:
+    """Return all that is drawn while a migration waits with these words, and then succeeds."""
+    cluster.vm(phase="Running")
+    file = io.StringIO()
+    console = Console(
+        file=file, force_terminal=terminal, width=120, markup=False, highlight=False, no_color=True, soft_wrap=True
+    )
+    later(1, cluster.migration, MIGRATION, phase="Pending", message=words)
+    later(30, cluster.migration, MIGRATION, phase="Succeeded", sourceNode="n1", targetNode="n2")
+    await migrate(cluster, "default", Request("vm-1", wait=True), console)
+    return file.getvalue()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+@pytest.mark.parametrize(
+    "words", ["dial tcp [fd00:10:96::a]:443: i/o timeout", "no [/x] here", "[red]x[/red]", "[", r"\[bold]"]
+)
+async def test_the_clusters_words_are_drawn_as_they_are(cluster: Cluster, words: str, *, terminal: bool) -> None:
+    """Nothing in them is markup, which would be taken out, or end the command."""
+    assert f"Pending: {words}" in await drawn(cluster, words, terminal=terminal)
