@@ -59,7 +59,7 @@ async def migrate(client: Api, namespace: str, request: Request, console: Consol
             last = await migrations.follow(client, created, tell=tell, timeout=request.timeout)
     except asyncio.CancelledError:
         cancel = migrations.how_to_cancel(namespace, created.metadata.name)
-        sys.stderr.write(f"\nThe migration goes on. To cancel it while its VM is untouched:\n\n    {cancel}\n")
+        sys.stderr.write(f"\nThe migration goes on. To cancel it:\n\n    {cancel}\n")
         raise
     console.print(migrations.success(last))
 

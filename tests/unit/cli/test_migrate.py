@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import pytest
@@ -34,3 +35,17 @@ async def drawn(cluster: Cluster, words: str, *, terminal: bool) -> str:
 async def test_the_clusters_words_are_drawn_as_they_are(cluster: Cluster, words: str, *, terminal: bool) -> None:
     """Nothing in them is markup, which would be taken out, or end the command."""
     assert f"Pending: {words}" in await drawn(cluster, words, terminal=terminal)
+
+
+@pytest.mark.looptime
+async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which works at every point of a migration's way: nothing is said of how far it may be."""
+    cluster.vm(phase="Running")
+    task = asyncio.create_task(
+        migrate(cluster, "default", Request("vm-1", wait=True), Console(file=io.StringIO(), markup=False))
+    )
+    later(5, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    command = f"""kubectl patch vmm -n default {MIGRATION} --type=merge -p '{{"spec":{{"cancel":true}}}}'"""
+    assert capsys.readouterr().err == f"\nThe migration goes on. To cancel it:\n\n    {command}\n"
