@@ -89,7 +89,7 @@ class Client:
         self._deadline = deadline
         self._configuration: Configuration = api.configuration
         self._proxy = through
-        self._host = str(urlsplit(self._configuration.host).netloc)
+        self._host = str(urlsplit(self._configuration.host).netloc).rpartition("@")[2]
         self._source = source
         self._manager = manager
         self._reauthenticated_at = float("-inf")
@@ -188,7 +188,7 @@ class Client:
                 async for lines in _lines(response.content):
                     yield [codec.decode(line, codec.WatchEnvelope) for line in lines]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.TransportError(f"watch {path}: {self._explain(error)}") from error
+            raise errors.TransportError(f"watch {path}: {self._explain(error)}") from _cause(error)
 
     async def ready(self) -> None:
         """Return if the API server says that it is ready."""
@@ -288,7 +288,7 @@ class Client:
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
-            raise errors.TransportError(f"{method} {path}: {self._explain(error)}", sent=sent) from error
+            raise errors.TransportError(f"{method} {path}: {self._explain(error)}", sent=sent) from _cause(error)
 
     async def _open(
         self,
@@ -418,4 +418,18 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _describe(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """Say what failed, without the URL that aiohttp would quote: a proxy's, or a server's, may hold a password."""
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered {error.status} {error.message}".rstrip()
+        case aiohttp.ClientResponseError():
+            return f"{error.status} {error.message}".strip()
+        case aiohttp.InvalidURL():
+            return f"no request can be sent to the URL: {error.description or type(error).__name__}"
+        case _:
+            return str(error) or type(error).__name__
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Return what a traceback may show as the cause: nothing that quotes a URL."""
+    return None if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL) else error

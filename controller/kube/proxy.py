@@ -32,9 +32,9 @@ class Proxy:
     named_by: str
 
     def __str__(self) -> str:
-        """Name it for a person, without its password."""
-        parts = urlsplit(self.url)
-        return f"the proxy {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()} of {self.named_by}"
+        """Name it for a person, without its password: of what may be no URL, too."""
+        scheme, slashes, rest = self.url.partition("://")
+        return f"the proxy {scheme.rpartition('@')[2]}{slashes}{rest.rpartition('@')[2]} of {self.named_by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,10 @@ def for_url(server: str, environment: Environment) -> str | None:
 
 
 def _usable(proxy: Proxy) -> Proxy:
-    parts = urlsplit(proxy.url)
+    try:
+        parts = urlsplit(proxy.url)
+    except ValueError:  # its words may quote the URL
+        raise ProxyError(f"{proxy} is no valid URL: want http://HOST:PORT") from None
     if parts.scheme not in _USABLE:
         raise ProxyError(
             f"{proxy} is none that vmsim can use: want http://HOST:PORT or https://HOST:PORT; "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from controller.kube.proxy import Environment, Proxy, ProxyError, choose, for_url
@@ -147,3 +149,25 @@ def test_a_kubeconfigs_proxy_is_used_for_loopback_too() -> None:
     """It was meant for this very server."""
     found = choose("https://127.0.0.1:6443", "http://p:1", Environment.of({"NO_PROXY": "*"}))
     assert found == Proxy("http://p:1", "the kubeconfig's proxy-url")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:secret@p:x",
+        "http://u:sec/secret@p:1",
+        "http://u:a://secret@p:x",
+        "socks5://u:secret@p:1",
+        "u:secret@p:1",
+        "u:secret@p://x",
+        "http://u:secret\u2100@p:1",
+        "http://u:secret@[::1",
+        "http://u:secret@",
+    ],
+)
+def test_a_proxys_password_is_not_in_what_refuses_it(url: str) -> None:
+    """However far what was named is from a URL."""
+    with pytest.raises(ProxyError) as caught:
+        choose("https://far.example:6443", url, Environment())
+    assert "the kubeconfig's proxy-url" in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +373,44 @@ async def test_a_client_is_of_use_after_a_failure(api: ApiServer, client: Client
 
     api.handler = reply(pod_body("a"))
     assert (await client.get(PODS, "a", namespace="default")).metadata.name == "a"
+
+
+# --- what is never shown ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["407 Proxy Authentication Required", "403 Forbidden", "502 Bad Gateway"])
+async def test_a_proxys_password_is_not_in_what_is_said_of_its_refusal(tmp_path: Path, line: str) -> None:
+    """Nor in its traceback; status, words and the proxy are."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        config = json.loads(kubeconfig(tmp_path / "config", "https://far.example:6443").read_text())
+        config["clusters"][0]["cluster"]["proxy-url"] = f"http://u:secret@{place}"
+        (tmp_path / "config").write_text(json.dumps(config))
+        async with await Client.connect(Source(str(tmp_path / "config"))) as client:
+            for request in (client.ready(), anext(client.watch(PODS, resource_version="1", life=300))):
+                with pytest.raises(errors.TransportError, match=line) as caught:
+                    await request
+                assert f"through the proxy http://{place} of the kubeconfig's proxy-url" in str(caught.value)
+                assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_servers_password_is_not_in_what_is_counted_or_said(tmp_path: Path) -> None:
+    """Whatever becomes of the request."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    heard: list[tuple[str, str, str]] = []
+    for url in (f"http://u:secret@127.0.0.1:{port}", "http://u:secret@:1"):
+        source = Source(str(kubeconfig(tmp_path / "config", url, {"as": "jane"})))
+        async with await Client.connect(source, answered=lambda *request: heard.append(request)) as client:
+            with pytest.raises(errors.TransportError) as caught:
+                await client.ready()
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+    assert heard == [("GET", f"127.0.0.1:{port}", "<error>"), ("GET", ":1", "<error>")]
