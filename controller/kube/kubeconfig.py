@@ -1,8 +1,9 @@
 """Kubeconfigs as kubectl reads them: what a file may say, how several become one, and what a context chooses of it.
 
 Guarantees: client-go's rules (tools/clientcmd), without I/O. Of several files the first that has an entry of a name, or
-sets the current context, wins; entries are never mixed. A relative path belongs to the folder of its own file. Nothing
-that says who we are is passed over: what cannot be heeded is refused.
+sets the current context, wins; entries are never mixed. A relative path belongs to the folder of its own file. What
+proves who we are is for servers with TLS alone: it is not even looked at for others. Else nothing that says who we are
+is passed over: what cannot be heeded is refused.
 """
 
 from __future__ import annotations
@@ -312,9 +313,10 @@ def choose(config: Config, choice: Choice) -> Chosen:
     problems = [*_cluster_problems(cluster_name, cluster), *_user_problems(user_name, user)]
     if problems:
         raise InvalidKubeconfigError("; ".join(problems))
+    server = _server(cluster.server)
     return Chosen(
-        cluster=msgspec.structs.replace(cluster, server=_server(cluster.server)),
-        user=_as_heeded(user),
+        cluster=msgspec.structs.replace(cluster, server=server),
+        user=_as_heeded(user) if server.startswith("https://") else _unproven(user),
         namespace=choice.namespace or context.namespace or DEFAULT_NAMESPACE,
     )
 
@@ -393,13 +395,24 @@ def _plugin_problems(name: str, user: User) -> Iterable[str]:
 
 
 def _server(server: str) -> str:
-    """Return a server's URL; one without a scheme is meant as HTTP."""
-    return server if "://" in server else f"http://{server}"
+    """Return a server's URL, its scheme in lower case; one without a scheme is meant as HTTP."""
+    scheme, slashes, rest = server.partition("://")
+    return f"{scheme.lower()}{slashes}{rest}" if slashes else f"http://{server}"
 
 
 def _as_heeded(user: User) -> User:
     """Leave the plugin out where there is a token, which comes first."""
     return msgspec.structs.replace(user, exec=None) if user.token or user.token_file else user
+
+
+def _unproven(user: User) -> User:
+    """Leave out whatever others on the way to a server without TLS could take: all but whom we want to act as."""
+    return User(
+        impersonate=user.impersonate,
+        impersonate_uid=user.impersonate_uid,
+        impersonate_groups=user.impersonate_groups,
+        impersonate_extra=user.impersonate_extra,
+    )
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------

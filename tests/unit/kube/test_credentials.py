@@ -27,6 +27,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def api(secure: ApiServer) -> ApiServer:
+    """Credentials are for servers with TLS."""
+    return secure
+
+
 # --- where from ------------------------------------------------------------------------------------------
 
 
@@ -245,7 +251,7 @@ async def test_a_directory_is_no_kubeconfig(home: Path) -> None:
 async def test_an_exec_plugin_that_fails_is_quoted(home: Path) -> None:
     """What it said is what a person needs."""
     plugin = {"exec": {"apiVersion": "v1", "command": "sh", "args": ["-c", "echo log in first >&2; exit 3"]}}
-    path = kubeconfig(home / "config", "http://127.0.0.1:1", plugin)
+    path = kubeconfig(home / "config", "https://127.0.0.1:1", plugin)
 
     with pytest.raises(errors.CredentialsError, match="log in first"):
         await Client.connect(Source(str(path)))
@@ -254,10 +260,43 @@ async def test_an_exec_plugin_that_fails_is_quoted(home: Path) -> None:
 async def test_a_missing_exec_plugin_is_named(home: Path) -> None:
     """It may just not be installed."""
     plugin = {"exec": {"apiVersion": "v1", "command": "no-such-plugin"}}
-    path = kubeconfig(home / "config", "http://127.0.0.1:1", plugin)
+    path = kubeconfig(home / "config", "https://127.0.0.1:1", plugin)
 
     with pytest.raises(errors.CredentialsError, match="no-such-plugin"):
         await Client.connect(Source(str(path)))
+
+
+# --- without TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:1", "127.0.0.1:1", "HTTP://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"token": "t"},
+        {"tokenFile": "token"},
+        {"username": "u", "password": "p"},
+        {"exec": {"apiVersion": "v1", "command": "no-such-plugin"}},
+        {"auth-provider": {"name": "oidc", "config": {"id-token": "a.e30.b"}}},
+        {"client-certificate": "no-such-file", "client-key": "no-such-file"},
+    ],
+    ids=["token", "token file", "password", "plugin", "auth-provider", "certificate"],
+)
+async def test_nothing_that_proves_who_we_are_goes_over_plain_http(
+    home: Path, server: str, user: dict[str, Any]
+) -> None:
+    """As with kubectl, which does not even run a plugin; as whom to act is said."""
+    (home / "token").write_text("t")
+    source = Source(str(kubeconfig(home / "config", server, user | {"as": "jane"})))
+    loaded = await credentials.load(source)
+    assert (loaded.configuration.api_key, loaded.configuration.cert_file) == ({}, None)
+    assert loaded.headers == (("Impersonate-User", "jane"),)
+
+
+async def test_a_request_over_plain_http_carries_no_token(home: Path) -> None:
+    """Whatever the kubeconfig says."""
+    async with await Client.connect(Source(str(kubeconfig(home / "config", "http://127.0.0.1:1")))) as client:
+        assert await client._authorization() == {}
 
 
 # --- while running ---------------------------------------------------------------------------------------

@@ -150,11 +150,41 @@ def test_an_entry_that_is_not_chosen_may_be_wrong() -> None:
 
 @pytest.mark.parametrize(
     ("server", "url"),
-    [("127.0.0.1:6443", "http://127.0.0.1:6443"), ("https://a", "https://a"), ("http://a", "http://a")],
+    [
+        ("127.0.0.1:6443", "http://127.0.0.1:6443"),
+        ("https://a", "https://a"),
+        ("http://a", "http://a"),
+        ("HTTPS://A", "https://A"),
+    ],
 )
 def test_a_server_without_a_scheme_is_meant_as_http(server: str, url: str) -> None:
     """As client-go completes it."""
     assert choose(cluster(server=server), Choice()).cluster.server == url
+
+
+def test_to_a_server_without_tls_we_are_nobody_who_acts_as_somebody() -> None:
+    """Whatever proves who we are is left out."""
+    given = config(
+        clusters=[{"name": "ca", "cluster": {"server": "http://a:1"}}],
+        users=[
+            {
+                "name": "ua",
+                "user": {
+                    "token": "t",
+                    "tokenFile": "/t",
+                    "client-certificate": "/c",
+                    "client-key": "/k",
+                    "as": "jane",
+                    "as-uid": "1",
+                    "as-groups": ["g"],
+                    "as-user-extra": {"a": ["b"]},
+                },
+            }
+        ],
+    )
+    assert choose(given, Choice()).user == kubeconfig.User(
+        impersonate="jane", impersonate_uid="1", impersonate_groups=("g",), impersonate_extra={"a": ("b",)}
+    )
 
 
 def test_what_one_acts_as_becomes_headers() -> None:

@@ -59,11 +59,12 @@ async def test_every_request_is_reported_with_what_became_of_it(api: ApiServer, 
     assert heard == [("GET", host, "200"), ("POST", host, "409"), ("GET", host, "<error>"), ("GET", host, "200")]
 
 
-async def test_every_request_says_who_and_what(api: ApiServer, client: Client) -> None:
+async def test_every_request_says_who_and_what(secure: ApiServer, tmp_path: Path) -> None:
     """Token, user agent and the wish for JSON are on each."""
-    await client.ready()
+    async with await Client.connect(Source(str(kubeconfig(tmp_path / "config", secure.url)))) as client:
+        await client.ready()
 
-    [seen] = api.seen
+    [seen] = secure.seen
     assert seen.path == "/readyz"
     assert seen.headers["Authorization"] == "Bearer first"
     assert seen.headers["User-Agent"] == f"vmsim/{__version__}"
