@@ -277,7 +277,10 @@ class Reflector(Generic[T]):
                     if deleted:
                         self._store.remove(*codec.identity(event.object))
                 else:
-                    self._tell_if_odd(item)
+                    if deleted:
+                        self._odd.pop(item.metadata.uid, None)
+                    else:
+                        self._tell_if_odd(item)
                     self._store.apply(item, deleted=deleted)
             case "BOOKMARK":
                 bookmark = codec.decode(event.object, ObjectOnly)

@@ -542,6 +542,18 @@ async def test_an_object_that_is_deleted_leaves_although_it_does_not_decode(meta
         assert scene.heard[-1] == "-a"
 
 
+async def test_nothing_is_remembered_of_odd_objects_that_are_gone() -> None:
+    """However many come and go."""
+    metadata = {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "6"}
+    scene = Scene([page(5)], [[raw_event(kind, {"metadata": metadata, "spec": 7}) for kind in ("ADDED", "DELETED")]])
+    with capture_logs() as logs:
+        async with scene.running():
+            await asyncio.sleep(1)
+
+    assert [line["event"] for line in logs].count("an object is odd") == 1
+    assert scene.reflector._odd == {}
+
+
 async def test_a_deletion_of_a_namesake_takes_nothing_away() -> None:
     """Its UID is another's."""
     scene = Scene([page(5, pod("a", 1))], [[raw_event("DELETED", odd("a", uid="another's")), HANG]])
