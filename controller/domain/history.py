@@ -60,4 +60,4 @@ def _readable_for(item: VirtualMachineMigration, now: datetime) -> float:
     ended = status.parse_timestamp(item.status.end_timestamp)
     began = status.parse_timestamp(item.metadata.creation_timestamp)
     since = ended or began
-    return (since + READABLE - now).total_seconds() if since is not None else 0.0
+    return (since - now + READABLE).total_seconds() if since is not None else 0.0

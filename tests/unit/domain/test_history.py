@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from controller.domain import history, status
@@ -51,6 +53,12 @@ def test_a_migration_that_does_not_say_when_it_ended_counts_from_its_making() ->
     )
     assert found.metadata.creation_timestamp == status.timestamp(NOW)
     assert history.expired((found,), None, at(1800)) == Expired(again=1800)
+
+
+def test_an_end_in_the_last_hour_of_time_is_one_that_is_kept() -> None:
+    """Somebody wrote it; nothing else of the VM is held up by it."""
+    odd = failed("m-1", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), "VMNotFound", vm_uid=None)
+    assert history.expired((odd,), None, NOW).surplus == ()
 
 
 def test_what_names_no_vm_since_an_older_release_ended_it_counts_for_the_vm_of_its_name() -> None:
