@@ -40,6 +40,12 @@ _LONGEST_VERSION: Final = 39
 """Digits of 2¹²⁸, the largest version the API promises."""
 
 
+def gone(old: T | None, new: T | None) -> T | None:
+    """Return the object that is no more since a change: deleted, or replaced by a namesake without a word between."""
+    replaced = old is not None and (new is None or new.metadata.uid != old.metadata.uid)
+    return old if replaced else None
+
+
 class Store(Generic[T]):
     """Objects by `namespace/name`, and by one index."""
 

@@ -13,6 +13,7 @@ from controller.domain import launcher, refusals
 from controller.domain.launcher import LauncherPolicy
 from controller.domain.migration import MigrationPhase, Refused
 from controller.domain.objects import Claim, Pod, VirtualMachine, VirtualMachineMigration
+from controller.engine.store import gone
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE, DryRunApi
@@ -74,7 +75,7 @@ class DryRuns:
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Forget a migration that does not wait any more."""
-        if new is None or new.status.phase != MigrationPhase.PENDING:
-            for item in (old, new):
-                if item is not None:
-                    self._refused.pop(item.metadata.uid, None)
+        if (left := gone(old, new)) is not None:
+            self._refused.pop(left.metadata.uid, None)
+        if new is not None and new.status.phase != MigrationPhase.PENDING:
+            self._refused.pop(new.metadata.uid, None)

@@ -14,6 +14,7 @@ import msgspec
 
 from controller.domain.migration import GUESS, MigrationPhase, MigrationPlan, WriteMigration
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
+from controller.engine.store import gone
 from controller.reconcilers.crowd import Crowd
 from controller.reconcilers.sources import Caches
 
@@ -69,14 +70,13 @@ class Progress:
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Forget what was told; a migration that has ended says how fast they go, one that was deleted does not."""
-        item = new or old
-        if item is None:
-            return
-        self._untold.pop(item.metadata.uid, None)
-        if new is None:
-            self._crowd.forget(item.metadata.uid)
-        elif new.finished:
-            self._crowd.arrived(new.metadata.uid)
+        if (left := gone(old, new)) is not None:
+            self._untold.pop(left.metadata.uid, None)
+            self._crowd.forget(left.metadata.uid)
+        if new is not None:
+            self._untold.pop(new.metadata.uid, None)
+            if new.finished:
+                self._crowd.arrived(new.metadata.uid)
 
 
 def _may_wait(item: VirtualMachineMigration, wanted: MigrationStatus) -> bool:

@@ -26,6 +26,7 @@ from controller.domain.ledger import Ledger
 from controller.domain.migration import MigrationPhase
 from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
 from controller.engine.listing import PAGE_SIZE, everything
+from controller.engine.store import gone
 from controller.kube.resources import PODS
 from controller.reconcilers.api import Api
 from controller.reconcilers.sources import Caches
@@ -164,11 +165,12 @@ class Room:
             self._freed()
 
     def _migration_changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
-        if new is None or new.status.phase != MigrationPhase.PENDING:
-            gone = new or old
-            if gone is not None and self._known_since.pop(gone.metadata.uid, None) is not None:
+        left = gone(old, new)
+        waits = new is not None and new.status.phase == MigrationPhase.PENDING
+        for item in (left, None if waits else new):
+            if item is not None and self._known_since.pop(item.metadata.uid, None) is not None:
                 self._forget()
-        elif old is None:
+        if new is not None and waits and (old is None or left is not None):
             self._known_since[new.metadata.uid] = self._monotonic()
 
     def _forget(self) -> None:

@@ -20,7 +20,7 @@ from controller.domain.objects import (
     VirtualMachineMigration,
     VMStatus,
 )
-from controller.kube.resources import PODS
+from controller.kube.resources import MIGRATIONS, PODS
 from controller.reconcilers.room import READ_PERIOD, Room
 from controller.reconcilers.sources import Caches
 from tests.unit.clock import Clock
@@ -203,3 +203,18 @@ def test_a_claim_that_was_there_before_holds_what_it_says() -> None:
     assert stand.room.used("n") == NOTHING
     stand.room.take_in(CLAIMED, (launcher_pod("b", "n", life=1),), ROOM)
     assert stand.room.used("n") == NOTHING
+
+
+async def test_a_migration_made_anew_under_its_name_needs_a_reading_of_its_own() -> None:
+    """One list shows the old one gone and the new one there; nothing of the old one is remembered."""
+    stand = Stand()
+    await stand.pods(stand.migration("m-1"))
+    stand.clock.now += 1
+    stand.occupy("stranger")
+    stand.cluster.remove(MIGRATIONS, "default/m-1")
+    anew = msgspec.convert(stand.cluster.migrate("m-1"), VirtualMachineMigration)
+    stand.caches.migrations.replace([anew], str(stand.cluster.revision))
+
+    assert await stand.pods(anew) == 1
+    stand.caches.migrations.replace([], str(stand.cluster.revision + 1))
+    assert stand.room._known_since == {}
