@@ -14,8 +14,10 @@ under the claim's constraints. So the two can never both act on a pod. Guarantee
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import msgspec
@@ -85,7 +87,7 @@ class Reason(StrEnum):
 
 
 _BOUNDED: Final = (Reason.NO_ROOM, Reason.SOURCE_NODE_NOT_READY, Reason.QUOTA_EXCEEDED, Reason.TARGET_REFUSED)
-"""What a migration waits for no longer than its `unschedulableTimeoutSeconds`."""
+"""What a migration waits for no longer than its `unschedulableTimeoutSeconds`, each for itself."""
 
 
 def rank(migration: VirtualMachineMigration) -> tuple[int, str, str]:
@@ -93,6 +95,14 @@ def rank(migration: VirtualMachineMigration) -> tuple[int, str, str]:
     metadata = migration.metadata
     priority = _PRIORITIES.get(migration.spec.priority or "", len(_PRIORITIES))
     return priority, metadata.creation_timestamp or "", metadata.key
+
+
+def refused_for(migration: VirtualMachineMigration) -> Reason | None:
+    """Return the reason for which a pending migration was refused, if it waits for that no longer than its time."""
+    if migration.status.phase != MigrationPhase.PENDING:
+        return None
+    told = next((found.reason for found in migration.status.conditions if found.type == COMPLETED), None)
+    return next((reason for reason in _BOUNDED if reason == told), None)
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -146,7 +156,7 @@ class MigrationView(msgspec.Struct, frozen=True):
 
     `answers` are those to what `decide_migration` asked. `backoff` is what earlier failures make it wait. `source_node`
     is the node that the VM leaves; None if there is no such node, or nobody may know. `guessed`: nobody may know all
-    pods on the nodes.
+    pods on the nodes. `refused_since`: when each reason for which it was refused was first seen.
     """
 
     migration: VirtualMachineMigration
@@ -157,6 +167,7 @@ class MigrationView(msgspec.Struct, frozen=True):
     backoff: Backoff | None = None
     source_node: Node | None = None
     guessed: bool = False
+    refused_since: Mapping[str, datetime] = MappingProxyType({})
 
 
 class WriteMigration(msgspec.Struct, frozen=True):
@@ -241,10 +252,11 @@ def _explain(vm: str, backoff: Backoff) -> str:
     return f"{failed} of VM {vm} failed on the way; {waits}"
 
 
-def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
+def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...], *, settled: bool = False) -> MigrationPlan:
     """End a claim whose migration object is gone: the VM comes back, bound by nothing.
 
-    A target that has no node yet may wait for one that never comes, so it is rolled back first.
+    A target that has no node yet may wait for one that never comes, so it is rolled back first. `settled`: that was so
+    long ago that no target bound by the claim can come about any more, so that the VM needs the claim no longer.
     """
     claim = vm.status.migration
     if claim is None:
@@ -258,7 +270,7 @@ def release_orphan(vm: VirtualMachine, pods: tuple[Pod, ...]) -> MigrationPlan:
     )
     if unplaced and not claim.rollback:
         return MigrationPlan((ClaimVM(msgspec.structs.replace(claim, rollback=True)),))
-    if unplaced:
+    if unplaced and not (settled and target is None):
         return MigrationPlan()
     return MigrationPlan((ClaimVM(None),))
 
@@ -456,13 +468,12 @@ class _Move:
     def _refuse(self, refused: Refused) -> MigrationPlan:
         if refused.for_good:
             return self._fail(refused.reason, refused.message)
-        # creationTimestamp is cut to whole seconds: the one that may be missing is the user's.
-        allowed = self.migration.spec.unschedulable_timeout_seconds + 1
-        left = self._left(self.migration.metadata.creation_timestamp, allowed)
+        refused_for = self.view.now - self.view.refused_since.get(refused.reason, self.view.now)
+        left = self.migration.spec.unschedulable_timeout_seconds - refused_for.total_seconds()
         if refused.reason in _BOUNDED and left <= 0:
             return self._fail(refused.reason, refused.message)
         patience = _NODE_PATIENCE if refused.reason is Reason.SOURCE_NODE_NOT_READY else 5.0
-        return self._wait(refused.reason, refused.message, min(left, patience) if left > 0 else patience)
+        return self._wait(refused.reason, refused.message, min(left, patience))
 
     def _claim(self, vm: VirtualMachine) -> Claim:
         spec = self.migration.spec

@@ -40,12 +40,14 @@ from controller.domain.objects import (
 )
 from controller.domain.ratio import RatioError
 from controller.engine.consistency import ConsistencyStore
-from controller.engine.store import Store
+from controller.engine.store import Store, gone
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.reconcilers.api import DryRunApi, patch_status
 from controller.reconcilers.dry_run import DryRuns
+from controller.reconcilers.holds import SETTLED
+from controller.reconcilers.patience import Patience
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.room import Room
 from controller.reconcilers.slots import Limits, MigrationSlots
@@ -86,7 +88,11 @@ class MigrationReconciler:
         self._write_claim = claim
         self._now = now
         self._consistency = ConsistencyStore()
+        self._monotonic = monotonic
         self._progress = Progress(caches, monotonic)
+        self._patience = Patience(caches, now)
+        # Since when (monotonic) an orphaned claim binds no target any more, by the VM's UID.
+        self._unbound: dict[str, float] = {}
         self._room = Room(client, caches, monotonic, freed=self._reconsider)
         self._dry_runs = DryRuns(client, caches, policy, monotonic)
         self._slots = MigrationSlots(
@@ -107,7 +113,7 @@ class MigrationReconciler:
         namespace, _, _ = key.partition("/")
         caches = self._caches.get(namespace) or self._caches[None]
         vm = caches.vms.get(key)
-        with self._slots.visit(vm):
+        with self._slots.visit(vm, lambda: caches.vms.get(key)):
             if not self._consistency.ready(key):
                 return Result(requeue_after=CACHE_PATIENCE)
             return await self._reconcile(key, vm, caches)
@@ -144,6 +150,8 @@ class MigrationReconciler:
                     return None
                 continue
             plan = await self._decide(self._view(self._progress.known(item), vm, pods, known))
+            if _claims(plan, vm) and not _is_wanted(item, caches):
+                return None
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
             if (wait := self._progress.put_off(item, plan)) > 0:
@@ -177,10 +185,14 @@ class MigrationReconciler:
                 return Result(retry=True)
         except (errors.NotFoundError, errors.InvalidNameError):
             pass
-        for action in migration.release_orphan(vm, pods).actions:
+        left = 0.0
+        if claim.rollback:
+            now = self._monotonic()
+            left = self._unbound.setdefault(vm.metadata.uid, now) + SETTLED - now
+        for action in migration.release_orphan(vm, pods, settled=claim.rollback and left <= 0).actions:
             if isinstance(action, ClaimVM):
                 await self._claim(action.claim, key, vm, caches)
-        return Result()
+        return Result(requeue_after=left if left > 0 else None)
 
     def _view(
         self,
@@ -194,7 +206,11 @@ class MigrationReconciler:
         view = MigrationView(item, vm, pods, now, source_node=source, guessed=None not in self._caches)
         if vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
             return view
-        return msgspec.structs.replace(view, backoff=migration.backoff(known, vm.metadata.uid, now))
+        return msgspec.structs.replace(
+            view,
+            backoff=migration.backoff(known, vm.metadata.uid, now),
+            refused_since=self._patience.since(item),
+        )
 
     async def _decide(self, view: MigrationView) -> MigrationPlan:
         """Answer what the decision asks for, until it is made."""
@@ -251,6 +267,8 @@ class MigrationReconciler:
         """Take in claims, and what was reserved for them by the process before."""
         self._slots.vm_changed(old, new)
         claim = new.status.migration if new is not None else None
+        if self._unbound and old is not None and (claim is None or gone(old, new) is not None):
+            self._unbound.pop(old.metadata.uid, None)
         if new is None or claim is None or claim.reserved_node is None:
             return
         try:
@@ -369,6 +387,21 @@ class MigrationReconciler:
         except errors.NotFoundError:
             return None
         return vm.metadata.uid
+
+
+def _claims(plan: MigrationPlan, vm: VirtualMachine | None) -> bool:
+    """Whether a plan begins a move."""
+    untouched = vm is not None and vm.status.migration is None
+    return untouched and any(isinstance(action, ClaimVM) for action in plan.actions)
+
+
+def _is_wanted(item: VirtualMachineMigration, caches: Caches) -> bool:
+    """Whether a migration still stands as it was decided on: it may be cancelled while its questions are asked.
+
+    The claim is guarded by the VM's version, which says nothing of that.
+    """
+    newest = caches.migrations.get(item.metadata.key)
+    return newest is not None and newest.metadata.uid == item.metadata.uid and newest.spec == item.spec
 
 
 def _source_node(item: VirtualMachineMigration, vm: VirtualMachine | None) -> str:

@@ -11,7 +11,8 @@ claims. Guarantees:
   given back, and room with it, changes the answer only of those that were passed over since it was granted.
 - A slot that was granted and not used for a claim by the end of the VM's reconcile is given back, whatever happened.
   One that was used is free again once the cache shows that the claim is gone, or the VM is.
-- A migration that did not ask in its VM's last reconcile is not in line.
+- A migration that did not ask in its VM's last reconcile is not in line. What was asked, granted or held for a VM that
+  went meanwhile is forgotten at the end of that reconcile.
 - Everything is remembered by UID, so that a namesake inherits nothing. `ask` costs O(log n) comparisons in those that
   wait, `reconsider` O(demands that are passed over).
 """
@@ -29,7 +30,7 @@ from controller.domain import migration
 from controller.domain.migration import Reason, Refused
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.preflight import Demand
-from controller.engine.store import revision
+from controller.engine.store import gone, revision
 
 _T = TypeVar("_T")
 
@@ -111,8 +112,11 @@ class MigrationSlots:
     # --- what the reconciler does ------------------------------------------------------------------------------
 
     @contextmanager
-    def visit(self, vm: VirtualMachine | None) -> Iterator[None]:
-        """Enclose one reconcile of a VM: at its end, what did not ask leaves the line, and an unused slot is free."""
+    def visit(self, vm: VirtualMachine | None, shown: Callable[[], VirtualMachine | None]) -> Iterator[None]:
+        """Enclose one reconcile of a VM: at its end, what did not ask leaves the line, and an unused slot is free.
+
+        `shown` tells at the end which VM the cache has under that name.
+        """
         if vm is None:
             yield
             return
@@ -128,7 +132,12 @@ class MigrationSlots:
                 if not self._line[waiting].asked:
                     self._leave(waiting)
             slot = self._slots.get(uid)
-            if slot is not None and slot.claimed_at is None and not slot.fresh:
+            newest = shown()
+            if newest is None or newest.metadata.uid != uid:
+                self._gone(uid)
+            elif slot is None:
+                self._hold_nothing(uid)
+            elif slot.claimed_at is None and not slot.fresh:
                 self.give_back(vm)
 
     def ask(self, vm: VirtualMachine, item: VirtualMachineMigration, demand: Demand) -> Refused | None:
@@ -186,8 +195,8 @@ class MigrationSlots:
 
     def vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Take in the claims of a VM; forget one that is gone, or not ours any more."""
-        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self._gone(old.metadata.uid)
+        if (left := gone(old, new)) is not None:
+            self._gone(left.metadata.uid)
         if new is None:
             return
         uid, claim = new.metadata.uid, new.status.migration
@@ -208,6 +217,13 @@ class MigrationSlots:
             self._leave(waiting)
         if uid in self._slots:
             self._release(uid)
+            self.reconsider()
+        else:
+            self._hold_nothing(uid)
+
+    def _hold_nothing(self, uid: str) -> None:
+        """Let a VM without a slot hold no room, which it may have been promised after the slot was gone."""
+        if self._released(uid):
             self.reconsider()
 
     # --- the line ----------------------------------------------------------------------------------------------

@@ -101,6 +101,15 @@ class Cluster:
         status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
         self._add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
 
+    def crowd(self, node: str) -> Document:
+        """Let a pod that is nobody's VM take nearly all of a node."""
+        stranger = {
+            "metadata": {"name": "stranger", "namespace": "other"},
+            "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
+            "status": {"phase": "Running"},
+        }
+        return self._add(PODS.plural, stranger)
+
     def report(self, name: str, ready: str) -> None:
         """Set what a node's condition Ready says: True, False or Unknown."""
         node = self.objects[NODES.plural, f"/{name}"]

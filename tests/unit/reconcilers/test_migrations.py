@@ -43,16 +43,6 @@ async def begin_to_migrate(cluster: Cluster, process: Process) -> None:
         await process.step()
 
 
-def crowd(cluster: Cluster, node: str) -> dict[str, Any]:
-    """Let a pod that is nobody's VM take nearly all of a node."""
-    stranger = {
-        "metadata": {"name": "stranger", "namespace": "other"},
-        "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
-        "status": {"phase": "Running"},
-    }
-    return cluster._add(PODS.plural, stranger)
-
-
 def last_words(cluster: Cluster) -> tuple[str, str | None]:
     """The phase and the failure of the migration that changed last, which may be gone by now."""
     status = [document["status"] for plural, document, _ in cluster.log if plural == MIGRATIONS.plural][-1]
@@ -176,7 +166,7 @@ async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(clus
     """Strangers' pods count; the VM runs on all the while."""
     process = await running(cluster)
     before = [pod["metadata"]["uid"] for pod in cluster.pods()]
-    made = crowd(cluster, "node-2")
+    made = cluster.crowd("node-2")
     cluster.migrate(unschedulableTimeoutSeconds=60)
     process.deliver()
     await process.step()
@@ -194,7 +184,7 @@ async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(clus
 async def test_room_that_comes_free_is_used(cluster: Cluster) -> None:
     """Waiting is not failing."""
     process = await running(cluster)
-    crowd(cluster, "node-2")
+    cluster.crowd("node-2")
     cluster.migrate()
     process.deliver()
     await process.step()
@@ -572,7 +562,7 @@ async def test_a_migration_names_its_vm_by_uid_from_its_first_status_on(cluster:
 async def test_a_migration_that_waits_does_not_move_a_namesake(cluster: Cluster) -> None:
     """The VM that it was about is gone; the one that has its name now stays where it is."""
     process = await running(cluster)
-    crowd(cluster, "node-2")
+    cluster.crowd("node-2")
     cluster.migrate(unschedulableTimeoutSeconds=3600)
     process.deliver()
     await process.step()
@@ -860,7 +850,7 @@ async def test_the_migrations_of_a_vm_that_is_gone_go_with_it(cluster: Cluster, 
     cluster.pass_time(60)
     cluster.evict(cluster.status()["podName"])
     await process.settle()
-    crowd(cluster, {"node-1": "node-2", "node-2": "node-1"}[cluster.status()["nodeName"]])
+    cluster.crowd({"node-1": "node-2", "node-2": "node-1"}[cluster.status()["nodeName"]])
     cluster.migrate("waits", unschedulableTimeoutSeconds=3600)
     process.deliver()
     await process.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
@@ -60,6 +61,10 @@ class Stand:
         """Ask as a VM's reconcile that stays open: what was granted is kept."""
         why = self.slots.ask(vm(name, node), move(name, age=age, priority=priority), demand(node, cpu))
         return why.message if why is not None else None
+
+    def visit(self, name: str) -> AbstractContextManager[None]:
+        """Begin a VM's reconcile, during which it stays."""
+        return self.slots.visit(vm(name), lambda: vm(name))
 
     def claim(self, name: str, node: str = "node-1") -> None:
         """Write a claim, and let the cache show it."""
@@ -140,7 +145,7 @@ def test_a_migration_that_did_not_ask_is_not_in_line() -> None:
     stand = Stand(Limits(cluster=1))
     stand.ask("first")
     stand.ask("gone", age=0, priority=0)
-    with stand.slots.visit(vm("gone")):
+    with stand.visit("gone"):
         pass
     stand.slots.give_back(vm("first"))
     assert stand.woken == []
@@ -152,7 +157,7 @@ def test_a_slot_that_was_not_used_is_given_back_at_the_end_of_the_reconcile() ->
     stand = Stand(Limits(cluster=1))
 
     def reconcile() -> None:
-        with stand.slots.visit(vm("a")):
+        with stand.visit("a"):
             assert stand.ask("a") is None
             stand.ask("b")
             raise ConnectionError
@@ -166,11 +171,11 @@ def test_a_slot_that_is_granted_while_a_reconcile_ends_is_kept_for_the_next() ->
     """The key is queued again."""
     stand = Stand(Limits(cluster=1))
     stand.ask("first")
-    with stand.slots.visit(vm("a")):
+    with stand.visit("a"):
         assert stand.ask("a") is not None
         stand.slots.give_back(vm("first"))
     assert stand.ask("b", priority=0) is not None
-    with stand.slots.visit(vm("a")):
+    with stand.visit("a"):
         assert stand.ask("a") is None
 
 
@@ -238,6 +243,27 @@ def test_a_vm_that_leaves_gives_everything_back() -> None:
     assert stand.woken == ["default/b"]
     stand.slots.vm_changed(vm("b"), None)
     assert stand.ask("c") is None
+
+
+@pytest.mark.parametrize("newest", [None, vm("a", uid="another")])
+def test_a_vm_that_leaves_during_its_reconcile_gives_everything_back_at_its_end(newest: VirtualMachine | None) -> None:
+    """What was still asked for it came after the cache told of its end."""
+    stand = Stand(Limits(cluster=1))
+    with stand.slots.visit(vm("a"), lambda: newest):
+        stand.ask("a")
+        stand.slots.vm_changed(vm("a"), newest)
+        stand.slots.pass_over(vm("a"), move("a"), demand(), NO_ROOM)
+        stand.slots.reconsider()
+    assert stand.ask("b") is None
+
+
+def test_a_vm_without_a_slot_holds_no_room_after_its_reconcile() -> None:
+    """Its slot went with another's claim while a node was looked for."""
+    held = {"a": True}
+    stand = Stand(released=lambda uid: held.pop(uid, False))
+    with stand.visit("a"):
+        pass
+    assert held == {}
 
 
 def test_a_namesake_neither_holds_nor_inherits_anything() -> None:

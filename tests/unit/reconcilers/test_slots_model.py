@@ -80,13 +80,19 @@ class Machine(RuleBasedStateMachine):
         self.vms[name].pending[item.metadata.uid] = item, demand(HOME[name], cpu)
         self.woken[f"default/{name}"] = None
 
-    @rule(name=VMS, room=st.booleans(), outcome=st.sampled_from(("claimed", "refused", "raised")))
-    def reconcile(self, name: str, room: bool, outcome: str) -> None:  # noqa: FBT001 - drawn by hypothesis
-        """A worker takes a VM's key."""
+    @rule(name=VMS, room=st.booleans(), outcome=st.sampled_from(("claimed", "refused", "raised")), leaves=st.booleans())
+    def reconcile(  # noqa: C901 - one way for each outcome
+        self,
+        name: str,
+        room: bool,  # noqa: FBT001 - drawn by hypothesis
+        outcome: str,
+        leaves: bool = False,  # noqa: FBT001, FBT002 - drawn by hypothesis
+    ) -> None:
+        """A worker takes a VM's key; the VM may leave while it waits for an answer."""
         self.woken.pop(f"default/{name}", None)
         subject = self.vms[name]
         shown = subject.as_shown()
-        with self.slots.visit(shown):
+        with self.slots.visit(shown, lambda: self.vms[name].as_shown()):  # noqa: PLW0108 - another by then
             for uid in subject.pending:
                 self.asking.pop(uid, None)
             if subject.claimed:
@@ -99,6 +105,15 @@ class Machine(RuleBasedStateMachine):
                     assert (answer is NO_ROOM) == (wanted in self.full)
                     continue
                 assert wanted not in self.full, "nobody is looked at whose answer is known"
+                if leaves and self.vms[name] is subject:
+                    self.leave(name, namesake_at_once=room)
+                if self.vms[name] is not subject:
+                    self.asking.pop(item.metadata.uid, None)
+                    if not room:
+                        self.slots.pass_over(shown, item, wanted, NO_ROOM)
+                    self.slots.reconsider()
+                    self.full.clear()
+                    continue
                 if not room:
                     self.slots.pass_over(shown, item, wanted, NO_ROOM)
                     self.full.add(wanted)

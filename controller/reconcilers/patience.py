@@ -1,0 +1,44 @@
+"""Since when each pending migration is refused, by reason: what its time to wait counts from.
+
+Guarantees: the time in line for a turn is no part of it, nor is what another reason took; a process that has just begun
+counts from its own first look. Bounded by the migrations that are pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from controller.domain import migration
+from controller.domain.migration import MigrationPhase
+from controller.domain.objects import VirtualMachineMigration
+from controller.engine.store import gone
+from controller.reconcilers.sources import Caches
+
+_NEVER: Final[Mapping[str, datetime]] = MappingProxyType({})
+
+
+class Patience:
+    """When each bounded reason was first seen, by the migration's UID."""
+
+    def __init__(self, caches: Mapping[str | None, Caches], now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._since: dict[str, dict[str, datetime]] = {}
+        for cache in caches.values():
+            cache.migrations.listen(self._changed, name="Patience")
+
+    def since(self, item: VirtualMachineMigration) -> Mapping[str, datetime]:
+        """Return when each reason for which a pending migration was refused was first seen in its status."""
+        uid = item.metadata.uid
+        if (reason := migration.refused_for(item)) is not None:
+            self._since.setdefault(uid, {}).setdefault(reason, self._now())
+        return self._since.get(uid, _NEVER)
+
+    def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
+        """Forget a migration that does not wait any more."""
+        if (left := gone(old, new)) is not None:
+            self._since.pop(left.metadata.uid, None)
+        if new is not None and new.status.phase != MigrationPhase.PENDING:
+            self._since.pop(new.metadata.uid, None)
