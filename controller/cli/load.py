@@ -29,7 +29,7 @@ from controller.operations.errors import SimulatorError
 from controller.operations.text import one_line
 from controller.scenario import files
 from controller.scenario.asking import Findings
-from controller.scenario.errors import DocumentError, RefusedError, reasons
+from controller.scenario.errors import DocumentError, FleetRefusedError, reasons
 from controller.scenario.loading import Outcome, Progress, load, rehearse
 from controller.scenario.packing import pack_fleet
 from controller.scenario.player import Played, play
@@ -185,7 +185,7 @@ def _refusals(name: str) -> Iterator[None]:
     """Tell each refusal in a line of its own."""
     try:
         yield
-    except RefusedError as error:
+    except FleetRefusedError as error:
         for problem in error.problems:
             _tell(one_line(str(problem)))
         found = counted(len(error.problems), "problem")

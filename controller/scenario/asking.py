@@ -23,7 +23,7 @@ from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.text import one_line
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
-from controller.scenario.errors import Problem, RefusedError
+from controller.scenario.errors import FleetRefusedError, Problem
 from controller.scenario.fleet import Fleet, NodeWish, Origin, VMWish, node_manifest, vm_manifest
 from controller.scenario.packing import Packing, demand, pack_fleet, used_by_node
 from controller.scenario.parallel import each, passing, patiently
@@ -33,6 +33,8 @@ R = TypeVar("R")
 _QUOTAS: Final[Resource[dict[str, Any]]] = Resource("", "v1", "resourcequotas", dict)
 _NO_DRY_RUN: Final = "does not support dry run"
 """What the API server answers where a webhook has side effects: it asks nobody then."""
+_OVER_QUOTA: Final = (403, "Forbidden")
+"""How it refuses what exceeds a quota: code and reason."""
 
 
 class Asker(Api, Protocol):
@@ -78,6 +80,15 @@ class _Question:
     namespace: str | None
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Refusal:
+    """What the API server would refuse, and how."""
+
+    problem: Problem
+    code: int
+    reason: str
+
+
 async def ask(
     client: Asker,
     fleet: Fleet,
@@ -90,7 +101,8 @@ async def ask(
 ) -> Findings:
     """Ask the API server whether it would take what is missing of a fleet; `nodes` are those of the cluster.
 
-    Raises RefusedError with everything that it would refuse, and the KubeErrors of reads that waiting will not mend.
+    Raises FleetRefusedError with everything that it would refuse, and the KubeErrors of reads that waiting will not
+    mend.
     """
     return await _Asking(client, fleet, missing, nodes, namespace=namespace, rng=rng, asked=asked).run()
 
@@ -117,7 +129,7 @@ class _Asking:
         self._rng = rng
         self._asked = asked
         self._done = self._total = 0
-        self._refused: dict[tuple[str, Origin | None], Problem] = {}
+        self._refused: dict[tuple[str, Origin | None], _Refusal] = {}
         self._warnings: list[str] = []
 
     async def run(self) -> Findings:
@@ -134,7 +146,9 @@ class _Asking:
         await each(questions, self._ask)
         await self._ask_quotas()
         if self._refused:
-            raise RefusedError(self._refused.values())
+            refusals = sorted(self._refused.values())
+            first = refusals[0]
+            raise FleetRefusedError((one.problem for one in refusals), code=first.code, reason=first.reason)
         return Findings(await self._pack(), tuple(self._warnings))
 
     def _questions(self, rules: admission.Rules) -> Iterator[_Question]:
@@ -177,7 +191,8 @@ class _Asking:
             if _NO_DRY_RUN in error.message:
                 self._warn(f"{one_line(error.message)}: what it would refuse shows when it is made")
             else:
-                self._refused.setdefault(group, _problem(question.what, question.origin, error.message))
+                problem = _problem(question.what, question.origin, error.message)
+                self._refused.setdefault(group, _Refusal(problem, error.code, error.reason))
         self._done += 1
         self._asked(self._done, self._total, "")
 
@@ -191,7 +206,8 @@ class _Asking:
             if shortage.refused:
                 first = self._missing.vms[0].origin
                 origin = replace(first, field="vms") if first is not None else None
-                self._refused[shortage.words, None] = _problem("", origin, shortage.words)
+                problem = _problem("", origin, shortage.words)
+                self._refused[shortage.words, None] = _Refusal(problem, *_OVER_QUOTA)
             else:
                 self._warn(shortage.words)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from controller.operations.errors import SimulatorError
+from controller.operations.errors import RefusedError, SimulatorError
 
 SHOWN: Final = 10
 """Things that a one-line message lists before it counts the rest."""
@@ -52,12 +52,16 @@ class OccupiedError(SimulatorError):
         super().__init__(f"nothing was changed: {listed(self.conflicts, separator='; ')}")
 
 
-class RefusedError(SimulatorError):
-    """The API server would refuse some of it, so nothing was made; `problems` are places in the file, and its words."""
+class FleetRefusedError(RefusedError):
+    """The API server would refuse some of it, so nothing was made; `problems` are places in the file, and its words.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `code` and `reason` are those of the first problem.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, code: int, reason: str) -> None:
         self.problems = tuple(sorted(problems))
-        super().__init__(f"nothing was made: {listed((_told(problem) for problem in self.problems), separator='; ')}")
+        words = listed((_told(problem) for problem in self.problems), separator="; ")
+        super().__init__(f"nothing was made: {words}", code=code, reason=reason)
 
 
 class NoNamespaceError(SimulatorError):

@@ -97,7 +97,7 @@ async def load(
     `report` is called with every change; `warn` before anything is made, if anything is missing, with what may keep
     VMs from running. A VM that somebody has stopped is not waited for.
 
-    Raises OccupiedError if anything is in the way, RefusedError if the API server would not take something,
+    Raises OccupiedError if anything is in the way, FleetRefusedError if the API server would not take something,
     NoNamespaceError, NotRunningError after the deadline, and the KubeErrors of requests that will not succeed by
     waiting.
     """

@@ -37,8 +37,9 @@ class ExporterState:
         python-api` removes all that was loaded. `timeout` is in seconds.
 
         Raises InvalidValueError for a VM or node that is there twice; OccupiedError, with nothing changed, if
-        something else has one of the names; NoControllerError if nobody takes care of any VM for some 13 s;
-        NotRunningError after the timeout, with what each VM waits for.
+        something else has one of the names; NoNamespaceError; RefusedError if a quota, an admission policy or a webhook
+        does not take some of it, with nothing made unless that showed only then; NoControllerError if nobody takes care
+        of any VM for some 13 s; NotRunningError after the timeout, with what each VM waits for.
         """
         wanted, namespace = list(nodes), self._connection.namespace
         vms = {vm.id: vm for node in wanted for vm in node.vms}

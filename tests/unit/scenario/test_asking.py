@@ -14,12 +14,13 @@ from controller.kube import errors
 from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.scenario.admission import Rules
 from controller.scenario.asking import Findings, least_and_largest
-from controller.scenario.errors import NotRunningError, RefusedError
+from controller.scenario.errors import FleetRefusedError, NotRunningError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 from controller.scenario.loading import Progress, Stage, load, rehearse
 from controller.scenario.packing import Size
 from controller.scenario.quotas import shortages
 from controller.scenario.schema import parse
+from controller.sdk.errors import RefusedError
 from tests.unit.scenario.api import Api
 
 pytestmark = pytest.mark.looptime
@@ -100,7 +101,7 @@ async def test_a_refusal_names_its_place_and_the_servers_words_and_nothing_is_ma
     """Every group that is refused."""
     api = refusing("db", errors.ForbiddenError(403, "Forbidden", 'virtualmachines "db" is forbidden:\nno'))
     api.faults["ASK big"] = [invalid('Node "big" is invalid: spec.taints[1]: Duplicate value')]
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(FleetRefusedError) as error:
         await load(api, FLEET, namespace="default", report=lambda _: None, deadline=60)
     assert api.writes == []
     assert [str(problem) for problem in error.value.problems] == [
@@ -114,7 +115,7 @@ async def test_a_group_is_refused_once() -> None:
     api = Api()
     for vm in FLEET.vms:
         api.faults[f"ASK {vm.name}"] = [invalid(f"{vm.name} is bad")]
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(FleetRefusedError) as error:
         await found(api)
     assert len(error.value.problems) == 2
 
@@ -122,8 +123,21 @@ async def test_a_group_is_refused_once() -> None:
 async def test_a_fleet_without_a_file_is_refused_by_name() -> None:
     """As the Python API makes one."""
     fleet = Fleet("demo", (), (VMWish("vm-1", "0.1", "0.1"),))
-    with pytest.raises(RefusedError, match=r"^nothing was made: VM vm-1: it is bad$"):
+    with pytest.raises(FleetRefusedError, match=r"^nothing was made: VM vm-1: it is bad$"):
         await found(refusing("vm-1", invalid("it is bad")), fleet)
+
+
+async def test_a_refusal_is_the_python_apis_own_with_the_servers_code_and_reason() -> None:
+    """Of the first problem; a quota refuses as the API server does it."""
+    fleet = Fleet("demo", (), (VMWish("vm-1", "0.1", "0.1"),))
+    with pytest.raises(RefusedError) as refused:
+        await found(refusing("vm-1", invalid("it is bad")), fleet)
+    assert (refused.value.code, refused.value.reason) == (422, "Invalid")
+    api = Api()
+    api.put("resourcequotas", "default", "q", **quota({VMS_OF_A_NAMESPACE: "0"}))
+    with pytest.raises(RefusedError) as refused:
+        await found(api, fleet)
+    assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
 
 
 async def test_what_was_made_meanwhile_is_no_refusal() -> None:
@@ -302,7 +316,7 @@ async def test_a_quota_of_vms_refuses_and_one_of_pods_warns() -> None:
     api.put("resourcequotas", "default", "q", **quota({"pods": "10"}))
     assert "quota q has no room for the pods of 101 VMs" in (await found(api)).warnings[0]
     api.put("resourcequotas", "default", "q", **quota({VMS_OF_A_NAMESPACE: "10"}))
-    with pytest.raises(RefusedError, match="quota q has no room for 101 VMs"):
+    with pytest.raises(FleetRefusedError, match="quota q has no room for 101 VMs"):
         await found(api)
 
 
