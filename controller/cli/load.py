@@ -30,7 +30,7 @@ from controller.operations.text import one_line
 from controller.scenario import files
 from controller.scenario.asking import Findings
 from controller.scenario.errors import DocumentError, FleetRefusedError, reasons
-from controller.scenario.loading import Outcome, Progress, load, rehearse
+from controller.scenario.loading import Outcome, Progress, Stage, load, rehearse
 from controller.scenario.packing import pack_fleet
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
@@ -214,11 +214,15 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
     """Show how a load goes: as a bar on a terminal, else as a line now and then."""
     if not console.is_terminal:
         lines = Lines(console, every=_SPARSE)
+        troubled: set[Stage] = set()
 
         def tell(progress: Progress) -> None:
-            if progress.done < progress.total:  # the end is told by who ends it
+            if progress.waiting:
+                troubled.add(progress.stage)  # the first trouble is told at once, more of it now and then
+            if progress.done < progress.total or progress.waiting:  # the end is told by who ends it
                 why = f": {one_line(reasons(dict(progress.waiting)))}" if progress.waiting else ""
-                lines.tell(progress.stage, f"{progress.stage}, {progress.done} of {progress.total}{why}")
+                words = f"{progress.stage}, {progress.done} of {progress.total}{why}"
+                lines.tell((progress.stage, progress.stage in troubled), words)
 
         yield tell
         return

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from random import Random
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import Node
 from controller.engine.listing import everything
-from controller.kube.errors import AlreadyExistsError, ForbiddenError, KubeError, NotFoundError, StatusError
+from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
 from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.text import one_line
@@ -26,7 +25,7 @@ from controller.scenario.comparison import Comparison
 from controller.scenario.errors import FleetRefusedError, Problem
 from controller.scenario.fleet import Fleet, NodeWish, Origin, VMWish, node_manifest, vm_manifest
 from controller.scenario.packing import Packing, demand, pack_fleet, used_by_node
-from controller.scenario.parallel import each, passing, patiently
+from controller.scenario.parallel import Requests, each
 from controller.scenario.quotas import shortages
 
 R = TypeVar("R")
@@ -53,8 +52,8 @@ class Asker(Api, Protocol):
         ...
 
 
-Asked: TypeAlias = Callable[[int, int, str], None]
-"""Told how many of how many questions are answered, and what is in the way, if anything."""
+Asked: TypeAlias = Callable[[int, int], None]
+"""Told how many of how many questions are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +95,17 @@ async def ask(
     nodes: Sequence[Node],
     *,
     namespace: str,
-    rng: Random,
+    requests: Requests,
     asked: Asked,
 ) -> Findings:
     """Ask the API server whether it would take what is missing of a fleet; `nodes` are those of the cluster.
 
+    What it waits for stands in `requests`.
+
     Raises FleetRefusedError with everything that it would refuse, and the KubeErrors of reads that waiting will not
     mend.
     """
-    return await _Asking(client, fleet, missing, nodes, namespace=namespace, rng=rng, asked=asked).run()
+    return await _Asking(client, fleet, missing, nodes, namespace=namespace, requests=requests, asked=asked).run()
 
 
 class _Asking:
@@ -118,7 +119,7 @@ class _Asking:
         nodes: Sequence[Node],
         *,
         namespace: str,
-        rng: Random,
+        requests: Requests,
         asked: Asked,
     ) -> None:
         self._client = client
@@ -126,7 +127,7 @@ class _Asking:
         self._missing = missing
         self._nodes = nodes
         self._namespace = namespace
-        self._rng = rng
+        self._requests = requests
         self._asked = asked
         self._done = self._total = 0
         self._refused: dict[tuple[str, Origin | None], _Refusal] = {}
@@ -136,7 +137,7 @@ class _Asking:
         """Ask all questions."""
         if not (self._missing.nodes or self._missing.vms):
             return Findings(pack_fleet(self._fleet, there=self._nodes, running=self._there()), ())
-        rules = await patiently(lambda: admission.read(self._client), rng=self._rng)
+        rules = await self._requests.patiently("webhooks and policies", lambda: admission.read(self._client))
         if rules.unread:
             self._warnings.append(
                 f"{' and '.join(rules.unread)} may not be read: every object was asked for, as if one looked at each"
@@ -170,21 +171,16 @@ class _Asking:
             return
 
         async def request() -> None:
-            try:
-                await self._client.create(
-                    question.resource,
-                    question.body,
-                    namespace=question.namespace,
-                    server_deadline=SERVER_DEADLINE,
-                    dry_run=True,
-                )
-            except KubeError as error:
-                if passing(error):
-                    self._asked(self._done, self._total, f"{question.what}: {one_line(str(error))}")
-                raise
+            await self._client.create(
+                question.resource,
+                question.body,
+                namespace=question.namespace,
+                server_deadline=SERVER_DEADLINE,
+                dry_run=True,
+            )
 
         try:
-            await patiently(request, rng=self._rng)
+            await self._requests.patiently(question.what, request)
         except AlreadyExistsError:
             pass  # somebody was faster; the load will look at it
         except StatusError as error:
@@ -194,7 +190,7 @@ class _Asking:
                 problem = _problem(question.what, question.origin, error.message)
                 self._refused.setdefault(group, _Refusal(problem, error.code, error.reason))
         self._done += 1
-        self._asked(self._done, self._total, "")
+        self._asked(self._done, self._total)
 
     async def _ask_quotas(self) -> None:
         policy = LauncherPolicy()
@@ -218,7 +214,7 @@ class _Asking:
     async def _readable(self, what: str, resource: Resource[R], namespace: str | None) -> list[R] | None:
         """Read a list; None if it may not be read, which is a warning."""
         try:
-            return await patiently(lambda: everything(self._client, resource, namespace=namespace), rng=self._rng)
+            return await self._requests.patiently(what, lambda: everything(self._client, resource, namespace=namespace))
         except (ForbiddenError, NotFoundError):
             self._warn(f"{what} may not be read: what they take is not counted")
             return None

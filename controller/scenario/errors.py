@@ -76,6 +76,15 @@ class NotRunningError(SimulatorError):
         super().__init__(f"not everything runs after {deadline:g} s: {reasons(self.waiting)}")
 
 
+class UnansweredError(SimulatorError):
+    """The API server had no answer to all questions in time; `waiting` maps those it put off to its last words."""
+
+    def __init__(self, deadline: float, waiting: Mapping[str, str]) -> None:
+        self.waiting = dict(waiting)
+        words = f": {reasons(self.waiting)}" if self.waiting else ""
+        super().__init__(f"the API server has not answered everything after {deadline:g} s{words}")
+
+
 class NotGoneError(SimulatorError):
     """Not all that was to be removed is gone in time; `left` names it, `why` maps each name to what holds it."""
 

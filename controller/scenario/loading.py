@@ -2,18 +2,18 @@
 
 Guarantees: idempotent, a second load writes nothing; nothing is written at all while something is in the way, or is
 known to be refused; what another process creates meanwhile is taken if it is what is wanted; no wait outlasts the
-deadline, and what it waited for is said, with the scheduler's reason.
+deadline, and what it waits for is told every second and at its end, in the API server's or the scheduler's words.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from controller.domain.objects import Node, VirtualMachine
 from controller.domain.status import Phase, ready
@@ -25,15 +25,15 @@ from controller.operations.api import SERVER_DEADLINE
 from controller.operations.watching import View, watching
 from controller.scenario.asking import Asker, Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
-from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
+from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
-from controller.scenario.parallel import each, patiently
+from controller.scenario.parallel import TICK, Requests, each, telling
 
+T = TypeVar("T")
 UNNOTICED: Final = 10.0
 """Seconds without a sign that anybody cares for the VMs or nodes that wait, after which we wonder if anybody does."""
 NO_CONTROLLER: Final = "no sign of a controller; does `vmsim controller` run, and watch this namespace?"
 NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
-_TICK: Final = 1.0
 _PACE: Final = 0.1
 """Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
 _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -43,6 +43,7 @@ _UNDER_WAY: Final = ("GuestNotRunning", "PodTerminating")
 _MANY: Final = 100
 """Questions that take longer than an instant."""
 _DELETED: Final = "deleted meanwhile"
+_NOT_CREATED: Final = "not created"
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
@@ -58,7 +59,8 @@ class Stage(StrEnum):
 class Progress:
     """How far a load has come: objects asked for or created, or nodes ready and VMs running.
 
-    `waiting` holds, while it waits, each object that is not there yet, and why (empty if there is nothing to say).
+    `waiting` holds, while it waits, each object that is not there yet, and why (empty if there is nothing to say);
+    while it asks or creates, only what the API server puts off or is slow to answer.
     """
 
     stage: Stage
@@ -114,14 +116,14 @@ async def rehearse(
 ) -> tuple[Comparison, Findings]:
     """Do what a load does before it makes anything; return what it would make, and what may keep VMs from running.
 
-    Raises what `load` raises.
+    Raises what `load` raises, but UnansweredError after the deadline.
     """
     loading = _Load(client, fleet, namespace, report)
     try:
         async with asyncio.timeout(deadline):
             return await loading.ask()
     except TimeoutError:
-        raise NotRunningError(deadline, dict(loading.waiting)) from None
+        raise UnansweredError(deadline, dict(loading.put_off)) from None
 
 
 class _Load:
@@ -132,12 +134,34 @@ class _Load:
         self._fleet = fleet
         self._namespace = namespace
         self._report = report
-        self._rng = Random()  # noqa: S311 - spreads retries
-        self._created = 0
-        self.waiting: tuple[tuple[str, str], ...] = (("the API server", "no answer"),)
+        self._requests = Requests(Random(), self._tell)  # noqa: S311 - spreads retries
+        self._stage = Stage.ASKING
+        self._done = self._total = 0
+        # What is yet to be created.
+        self._uncreated: dict[str, None] = {}
+        self._lacking_now: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def waiting(self) -> tuple[tuple[str, str], ...]:
+        """Everything that is not done yet, and why."""
+        if self._stage == Stage.STARTING:
+            return self._lacking_now
+        # What is put off comes first: of many only the first are named.
+        put_off = dict(self.put_off)
+        rest = ((name, _NOT_CREATED) for name in self._uncreated if name not in put_off)
+        return (*put_off.items(), *rest) or (("the API server", "no answer"),)
+
+    @property
+    def put_off(self) -> tuple[tuple[str, str], ...]:
+        """What the API server puts off or is slow to answer, and its last words."""
+        prefix = f"{_NOT_CREATED}: " if self._stage == Stage.CREATING else ""
+        return tuple((what, f"{prefix}{why}") for what, why in self._requests.waiting.items())
 
     async def ask(self) -> tuple[Comparison, Findings]:
         """Compare, and ask the API server what it would say."""
+        return await telling(self._ask(), self._tell)
+
+    async def _ask(self) -> tuple[Comparison, Findings]:
         missing, nodes = await self._compare()
         findings = await ask(
             self._client,
@@ -145,8 +169,8 @@ class _Load:
             missing,
             nodes,
             namespace=self._namespace,
-            rng=self._rng,
-            asked=self._report_questions,
+            requests=self._requests,
+            asked=self._count_questions,
         )
         return missing, findings
 
@@ -155,7 +179,7 @@ class _Load:
         missing, findings = await self.ask()
         if missing.nodes or missing.vms:
             warn(findings)
-        await self._create(missing)
+        await telling(self._create(missing), self._tell)
         vms = await self._wait()
         created_nodes = tuple(wish.name for wish in missing.nodes)
         created_vms = tuple(wish.name for wish in missing.vms)
@@ -167,10 +191,16 @@ class _Load:
             vms=vms,
         )
 
-    def _report_questions(self, done: int, total: int, trouble: str) -> None:
-        self.waiting = (("the API server", trouble or "no answer"),)
-        if total > _MANY or trouble:
-            self._report(Progress(Stage.ASKING, done, total, self.waiting if trouble else ()))
+    def _count_questions(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        if total > _MANY:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Report what the API server has done, if that is worth a word."""
+        put_off = self.put_off
+        if put_off or self._total > _MANY or self._stage == Stage.CREATING:
+            self._report(Progress(self._stage, self._done, self._total, put_off))
 
     async def _compare(self) -> tuple[Comparison, list[Node]]:
         """Look at what is there. The VMs first: a cluster without our resources must not be left with nodes."""
@@ -188,54 +218,55 @@ class _Load:
         return compared, nodes
 
     async def _create(self, missing: Comparison) -> None:
-        total = len(missing.nodes) + len(missing.vms)
-        if not total:
+        self._stage, self._done, self._total = Stage.CREATING, 0, len(missing.nodes) + len(missing.vms)
+        if not self._total:
             return
-        self._report(Progress(Stage.CREATING, 0, total))
-
-        def count() -> None:
-            self._created += 1
-            self._report(Progress(Stage.CREATING, self._created, total))
+        self._tell()
 
         async def node(wish: NodeWish) -> None:
             await self._create_node(wish)
-            count()
+            self._count(f"node {wish.name}")
 
         async def vm(wish: VMWish) -> None:
             await self._create_vm(wish)
-            count()
+            self._count(f"VM {wish.name}")
 
         # Nodes first, so that the scheduler sees all of them when it places the first VM.
-        self.waiting = tuple((f"node {wish.name}", "not created") for wish in missing.nodes)
+        self._uncreated = dict.fromkeys(f"node {wish.name}" for wish in missing.nodes)
         await each(missing.nodes, node)
-        self.waiting = tuple((f"VM {wish.name}", "not created") for wish in missing.vms)
+        self._uncreated = dict.fromkeys(f"VM {wish.name}" for wish in missing.vms)
         await each(missing.vms, vm)
+
+    def _count(self, created: str) -> None:
+        del self._uncreated[created]
+        self._done += 1
+        self._tell()
 
     async def _create_node(self, wish: NodeWish) -> None:
         body = node_manifest(wish, self._fleet.name)
-        try:
-            await patiently(lambda: self._client.create(NODES, body, server_deadline=SERVER_DEADLINE), rng=self._rng)
-        except AlreadyExistsError:
-            there = await patiently(lambda: self._client.get(NODES, wish.name), rng=self._rng)
-            if (why := node_conflict(wish, there, self._fleet.name)) is not None:
-                raise OccupiedError([why]) from None
+        there = await self._create_object(f"node {wish.name}", NODES, body, None)
+        if there is not None and (why := node_conflict(wish, there, self._fleet.name)) is not None:
+            raise OccupiedError([why])
 
     async def _create_vm(self, wish: VMWish) -> None:
         body = vm_manifest(wish, self._fleet.name, self._namespace)
-        namespace = self._namespace
+        there = await self._create_object(f"VM {wish.name}", VIRTUAL_MACHINES, body, self._namespace)
+        if there is not None and (why := vm_conflict(wish, there, self._fleet.name)) is not None:
+            raise OccupiedError([why])
+
+    async def _create_object(
+        self, what: str, resource: Resource[T], body: Mapping[str, Any], namespace: str | None
+    ) -> T | None:
+        """Create an object; return the one that has its name already, if there is one."""
+        client, name = self._client, body["metadata"]["name"]
         try:
-            await patiently(
-                lambda: self._client.create(
-                    VIRTUAL_MACHINES, body, namespace=namespace, server_deadline=SERVER_DEADLINE
-                ),
-                rng=self._rng,
+            await self._requests.patiently(
+                what,
+                lambda: client.create(resource, body, namespace=namespace, server_deadline=SERVER_DEADLINE),
             )
         except AlreadyExistsError:
-            there = await patiently(
-                lambda: self._client.get(VIRTUAL_MACHINES, wish.name, namespace=namespace), rng=self._rng
-            )
-            if (why := vm_conflict(wish, there, self._fleet.name)) is not None:
-                raise OccupiedError([why]) from None
+            return await self._requests.patiently(what, lambda: client.get(resource, name, namespace=namespace))
+        return None
 
     async def _wait(self) -> tuple[VirtualMachine, ...]:
         """Wait until all nodes are ready and all VMs run; return the VMs."""
@@ -250,17 +281,18 @@ class _Load:
             )
             total = len(self._fleet.nodes) + len(self._fleet.vms)
             silence = Silence(clock(), UNNOTICED)
+            self._stage = Stage.STARTING
             while True:
                 lacking = list(self._lacking(nodes, vms))
                 unnoticed = silence.lasts(sum(lack.silent for lack in lacking), clock())
-                self.waiting = tuple(
+                self._lacking_now = tuple(
                     (lack.name, lack.suspicion if lack.silent and unnoticed else lack.why) for lack in lacking
                 )
-                self._report(Progress(Stage.STARTING, total - len(self.waiting), total, self.waiting))
+                self._report(Progress(self._stage, total - len(self.waiting), total, self.waiting))
                 if not self.waiting:
                     found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
                     return tuple(vm for vm in found if vm is not None)
-                await view.change(_TICK)
+                await view.change(TICK)
                 await asyncio.sleep(_PACE)
 
     def _lacking(self, nodes: Store[Node], vms: Store[VirtualMachine]) -> Iterator[_Lack]:

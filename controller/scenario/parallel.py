@@ -1,24 +1,31 @@
 """Many requests, a bounded number at a time, each tried again while that makes sense.
 
 Guarantees: the first failure ends the others and is raised as itself; a request whose outcome is unknown, or that was
-told to come back later, is tried again with a backoff; nothing here has a deadline of its own: the caller's ends it.
+told to come back later, is tried again with a backoff, and what the server said to it can be read meanwhile; nothing
+here has a deadline of its own: the caller's ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from random import Random
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from controller.engine.backoff import Backoff
 from controller.kube.errors import KubeError, StatusError, TooManyRequestsError, UnauthorizedError
+from controller.operations.text import one_line
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 AT_A_TIME: Final = 16
 """Requests under way."""
+TICK: Final = 1.0
+"""Seconds between two reports of work that goes on."""
+_SLOW: Final = 5.0
+"""Seconds without an answer, after which that is worth a word."""
+_NO_ANSWER: Final = "no answer yet"
 
 
 async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_a_time: int = AT_A_TIME) -> None:
@@ -41,16 +48,62 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_a
             raise result
 
 
-async def patiently(request: Callable[[], Awaitable[R]], *, rng: Random) -> R:
-    """Send a request again and again until the API server has an answer that will not change by waiting."""
-    backoff = Backoff(asyncio.get_running_loop().time, rng)
-    while True:
-        try:
-            return await request()
-        except KubeError as error:
-            if not passing(error):
-                raise
-            await asyncio.sleep(backoff.delay(at_least=retry_after(error)))
+async def telling(work: Coroutine[Any, Any, R], tell: Callable[[], None]) -> R:
+    """Do some work, and call `tell` every second until it is done."""
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([task], timeout=TICK))[0]:
+            tell()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return task.result()
+
+
+class Requests:
+    """Requests that have no lasting answer, and why; `changed` is called whenever the server had a word on one."""
+
+    def __init__(self, rng: Random, changed: Callable[[], None]) -> None:
+        self._rng = rng
+        self._changed = changed
+        self._clock = asyncio.get_running_loop().time
+        self._since: dict[str, float] = {}
+        self._words: dict[str, str] = {}
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """What each request waits for that was put off, or has had no answer for long: the server's last words."""
+        now = self._clock()
+        return {
+            what: self._words.get(what, _NO_ANSWER)
+            for what, since in self._since.items()
+            if what in self._words or now - since >= _SLOW
+        }
+
+    async def patiently(self, what: str, request: Callable[[], Awaitable[R]]) -> R:
+        """Send a request again and again until the API server has an answer that will not change by waiting.
+
+        `what` it is about is in `waiting` meanwhile, and stays there if the caller's deadline ends it.
+        """
+        self._since[what] = self._clock()
+        backoff = Backoff(self._clock, self._rng)
+        while True:
+            try:
+                answer = await request()
+            except KubeError as error:
+                if not passing(error):
+                    self._settle(what)
+                    raise
+                self._words[what] = one_line(str(error))
+                self._changed()
+                await asyncio.sleep(backoff.delay(at_least=retry_after(error)))
+            else:
+                self._settle(what)
+                return answer
+
+    def _settle(self, what: str) -> None:
+        self._since.pop(what, None)
+        self._words.pop(what, None)
 
 
 def passing(error: KubeError) -> bool:

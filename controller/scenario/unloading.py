@@ -2,7 +2,8 @@
 
 Guarantees: idempotent; nothing without the label is touched, and every delete is for the very object that was seen
 (UID); what may not be deleted stops nothing else; nodes go last, if no VM is left, since KWOK finishes no deletion of a
-pod on a node it does not know; no wait outlasts the deadline, and what is left is named, with what holds it.
+pod on a node it does not know; no wait outlasts the deadline, and what is left is named, with what holds it or the API
+server's last words.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ from controller.operations.waiting import held, held_by
 from controller.operations.watching import View, watching
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.fleet import selector
-from controller.scenario.parallel import each, patiently
+from controller.scenario.parallel import TICK, Requests, each
 
 T = TypeVar("T", bound=HasMetadata)
 _NOT_ASKED: Final = "not deleted yet"
-_TICK: Final = 1.0
 _PACE: Final = 0.1
 """Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
 
@@ -76,12 +76,12 @@ class _Unload:
         self._client = client
         self._label = selector(fleet)
         self._report = report
-        self._rng = Random()  # noqa: S311 - spreads retries
+        self._requests = Requests(Random(), lambda: None)  # noqa: S311 - spreads retries
         self._total = 0
         # What the API server would not delete, by UID.
         self._kept: dict[str, StatusError] = {}
         # What is left, by name, and why it is.
-        self.left: Mapping[str, str] = {"what the API server has not told": "it does not answer"}
+        self.left: dict[str, str] = {"what the API server has not told": "it does not answer"}
 
     async def run(self) -> Removed:
         """Remove VMs, then nodes."""
@@ -139,17 +139,24 @@ class _Unload:
         `there` says, by UID, what is still there, and why.
         """
         self.left = dict.fromkeys(ours.values(), _NOT_ASKED)
-        deleting = asyncio.create_task(each(objects, lambda item: self._delete(resource, item)))
+        deleting = asyncio.create_task(
+            each(objects, lambda item: self._delete(resource, item, ours[item.metadata.uid]))
+        )
         try:
             while True:
                 if deleting.done():
                     deleting.result()  # raises what ended it
                 found = there()
                 self.left = {name: found[uid] for uid, name in ours.items() if uid in found and uid not in self._kept}
+                self.left |= {
+                    name: f"{_NOT_ASKED}: {why}"
+                    for name, why in self._requests.waiting.items()
+                    if self.left.get(name) == _NOT_ASKED
+                }
                 self._report(Removal(self._total - len(self.left) - later, self._total, self.left))
                 if not self.left and deleting.done():
                     break
-                await view.change(_TICK)
+                await view.change(TICK)
                 await asyncio.sleep(_PACE)
         finally:
             deleting.cancel()
@@ -157,14 +164,14 @@ class _Unload:
         if self._kept:
             raise KeptError({ours[uid]: str(error) for uid, error in self._kept.items()})
 
-    async def _delete(self, resource: Resource[T], item: T) -> None:
+    async def _delete(self, resource: Resource[T], item: T, what: str) -> None:
         metadata = item.metadata
 
         async def request() -> None:
             await self._client.delete(resource, metadata.name, namespace=metadata.namespace or None, uid=metadata.uid)
 
         try:
-            await patiently(request, rng=self._rng)
+            await self._requests.patiently(what, request)
         except (NotFoundError, ConflictError):  # gone, or another object's name now
             return
         except StatusError as error:

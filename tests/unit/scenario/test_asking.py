@@ -14,7 +14,7 @@ from controller.kube import errors
 from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.scenario.admission import Rules
 from controller.scenario.asking import Findings, least_and_largest
-from controller.scenario.errors import FleetRefusedError, NotRunningError
+from controller.scenario.errors import FleetRefusedError, NotRunningError, UnansweredError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 from controller.scenario.loading import Progress, Stage, load, rehearse
 from controller.scenario.packing import Size
@@ -164,9 +164,40 @@ async def test_an_api_server_that_cannot_say_is_asked_again_and_named() -> None:
 
     api.before = fail
     reports: list[Progress] = []
-    with pytest.raises(NotRunningError, match="the API server: VM db: failed calling webhook"):
+    words = "the API server has not answered everything after 30 s: VM db: failed calling webhook"
+    with pytest.raises(UnansweredError, match=words):
         await found(api, deadline=30, report=reports.append)
     assert {step.stage for step in reports} == {Stage.ASKING}
+    with pytest.raises(NotRunningError, match="not everything runs after 30 s: VM db: failed calling webhook"):
+        await load(api, FLEET, namespace="default", report=lambda _: None, deadline=30)
+
+
+async def test_the_last_words_on_one_question_outlast_the_answers_to_others() -> None:
+    """Of a hundred, one is put off and the rest are answered meanwhile."""
+    api = Api()
+    webhook()(api)
+    api.latency = 0.5
+    api.faults[f"ASK {FLEET.vms[0].name}"] = [errors.TooManyRequestsError(429, "", "slow down", retry_after=60)]
+    with pytest.raises(UnansweredError, match=f"VM {FLEET.vms[0].name}: slow down"):
+        await found(api, deadline=30)
+
+
+async def test_a_rehearsal_without_time_says_that_nothing_was_answered() -> None:
+    """It runs nothing, and there are no words yet."""
+    with pytest.raises(UnansweredError, match=r"^the API server has not answered everything after 0 s$"):
+        await found(Api(), deadline=0)
+
+
+async def test_who_looks_at_objects_is_asked_again_and_named() -> None:
+    """As the objects are."""
+    api = Api()
+    api.faults["LIST validatingwebhookconfigurations"] = [
+        errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=60)
+    ]
+    reports: list[Progress] = []
+    with pytest.raises(UnansweredError, match="webhooks and policies: slow down"):
+        await found(api, deadline=30, report=reports.append)
+    assert dict(reports[0].waiting).keys() == {"webhooks and policies"}
 
 
 # --- who looks at single objects -------------------------------------------------------------------------------

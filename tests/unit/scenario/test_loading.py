@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from io import StringIO
+from itertools import pairwise
 
 import pytest
+from rich.console import Console
 
+from controller.cli.load import _bar
 from controller.domain import names
 from controller.domain.objects import Taint
 from controller.kube import errors
@@ -213,6 +217,92 @@ async def test_an_overloaded_server_is_waited_for() -> None:
     api.faults["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=20)]
     assert (await loaded(api)).created_vms == ("vm-1", "vm-2")
     assert asyncio.get_running_loop().time() - began >= 20
+
+
+def failing(api: Api, *requests: str) -> None:
+    """Let requests fail of a webhook that is down."""
+
+    def fail(request: str) -> None:
+        if request in requests:
+            raise errors.ServerError(500, "InternalError", "failed calling webhook")
+
+    api.before = fail
+
+
+async def test_why_an_object_is_not_created_is_told_every_second_and_at_the_end() -> None:
+    """In the server's words; what was created is not among it."""
+    api = working()
+    failing(api, "POST vm-1")
+    clock = asyncio.get_running_loop().time
+    told: list[tuple[float, str | None]] = []
+    began = clock()
+    with pytest.raises(NotRunningError) as error:
+        await load(
+            api,
+            FLEET,
+            namespace="default",
+            report=lambda progress: told.append((clock() - began, dict(progress.waiting).get("VM vm-1"))),
+            deadline=30,
+        )
+    why = "not created: failed calling webhook (500 InternalError)"
+    moments = [moment for moment, words in told if words == why]
+    assert moments[0] < 1
+    assert max(later - earlier for earlier, later in pairwise([*moments, 30.0])) <= 1.01
+    assert error.value.waiting == {"VM vm-1": why}
+
+
+async def test_a_node_that_is_not_created_is_told_and_the_vms_wait_for_it() -> None:
+    """Nothing but nodes is asked for until then."""
+    api = working()
+    failing(api, "POST n-2")
+    with pytest.raises(NotRunningError, match=r"after 30 s: node n-2: not created: failed calling webhook"):
+        await loaded(api, deadline=30)
+
+
+async def test_a_create_that_nobody_answers_is_told_within_ten_seconds() -> None:
+    """There are no words to quote."""
+    api = working()
+    clock = asyncio.get_running_loop().time
+    told: list[float] = []
+
+    def slow(request: str) -> None:
+        api.latency = 60.0 if request == "POST n-1" else 0.0
+
+    api.before = slow
+    began = clock()
+
+    def report(progress: Progress) -> None:
+        told.extend(clock() - began for what, why in progress.waiting if (what, why) == silent)
+
+    silent = ("node n-1", "not created: no answer yet")
+    with pytest.raises(NotRunningError) as error:
+        await load(api, FLEET, namespace="default", report=report, deadline=30)
+    assert told[0] < 10
+    assert dict([silent]).items() <= error.value.waiting.items()
+
+
+async def test_an_error_that_is_over_is_not_told_any_more() -> None:
+    """What waits for a node is told in the scheduler's words then."""
+    api = working()
+    api.faults["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=2)]
+    reports: list[Progress] = []
+    await loaded(api, reports=reports)
+    told = [dict(step.waiting).get("VM vm-1") for step in reports if step.stage == Stage.CREATING]
+    assert "not created: slow down (429 TooManyRequests)" in told
+    assert told[-1] is None
+
+
+async def test_where_there_is_no_terminal_the_first_trouble_is_a_line_at_once() -> None:
+    """More of it now and then."""
+    api = working()
+    failing(api, "POST vm-1", "POST vm-2")
+    out = StringIO()
+    with _bar(Console(file=out, width=200), "demo") as report, pytest.raises(NotRunningError):
+        await load(api, FLEET, namespace="default", report=report, deadline=9)
+    assert out.getvalue().splitlines() == [
+        "creating, 0 of 4",
+        "creating, 2 of 4: VM vm-1: not created: failed calling webhook (500 InternalError)",
+    ]
 
 
 async def test_a_bounded_number_of_creates_is_under_way() -> None:

@@ -107,6 +107,23 @@ async def test_a_lost_reply_is_tried_again() -> None:
     assert api.writes.count("DELETE vm-1") == 2
 
 
+async def test_why_a_deletion_is_put_off_is_told_within_seconds_and_at_the_end() -> None:
+    """In the server's words; what is deleted or gone is not among it."""
+    api = loaded()
+
+    def fail(request: str) -> None:
+        if request == "DELETE vm-1":
+            raise errors.ServerError(500, "InternalError", "failed calling webhook")
+
+    api.before = fail
+    reports: list[Removal] = []
+    with pytest.raises(NotGoneError) as error:
+        await unloaded(api, deadline=30, reports=reports)
+    assert error.value.why == {"VM default/vm-1": "not deleted yet: failed calling webhook (500 InternalError)"}
+    assert reports[2].waiting == error.value.why
+    assert len(reports) > 25
+
+
 async def test_what_is_left_at_the_deadline_is_named() -> None:
     """And nodes with it are left, too."""
     api = loaded()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.operations.errors import SimulatorError
-from controller.scenario.errors import DocumentError, KeptError, NoScenarioError, NotGoneError
+from controller.scenario.errors import DocumentError, KeptError, NoScenarioError, NotGoneError, UnansweredError
 from controller.sdk import _exporter, _pod_manager, _vm_manager, errors
 
 ROOMS = {module.__name__.rpartition(".")[0] for module in (_exporter, _pod_manager, _vm_manager)} | {
     "controller.operations",
     "controller.scenario",
 }
-ELSEWHERE = {DocumentError, NoScenarioError, KeptError, NotGoneError}
-"""Of scenario files and of unloading, which the Python API does not do."""
+ELSEWHERE = {DocumentError, NoScenarioError, KeptError, NotGoneError, UnansweredError}
+"""Of scenario files, of rehearsing and of unloading, which the Python API does not do."""
 
 
 def kinds(root: type[SimulatorError]) -> Iterator[type[SimulatorError]]:
