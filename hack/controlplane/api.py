@@ -30,7 +30,7 @@ class ApiServer:
         try:
             context = ssl.create_default_context(cafile=pki / "ca.crt")
             context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        except OSError as error:  # SSLError is one
+        except (FileNotFoundError, ssl.SSLError) as error:  # not every OSError: no file descriptor left is no damage
             raise CertificateError(pki, str(error)) from error
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT, context=context)
         try:

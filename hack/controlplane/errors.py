@@ -43,6 +43,13 @@ class ControlPlaneError(Exception):
         raise NotImplementedError
 
 
+class DamagedError(ControlPlaneError):
+    """The root of what says that files of a plane are gone or damaged: nothing but making it anew helps.
+
+    No other failure is one: whatever may pass, or be mended by a person, leaves a plane its objects.
+    """
+
+
 @dataclass(eq=False)
 class WrongBinaryVersionError(ControlPlaneError):
     """A binary in the assets directory is of another minor release than the pinned one."""
@@ -201,7 +208,24 @@ class ComponentFailedError(ControlPlaneError):
         return f"{self.component} does not stay up; the end of {self.log}:\n{self.tail}"
 
     def _hint(self) -> str:
-        return "correct what the log names (a component argument, perhaps), then run `up` again"
+        return (
+            "correct what the log names (a component argument, perhaps), then run `up` again; "
+            "if its data is damaged, run `down` first (the objects are lost)"
+        )
+
+
+@dataclass(eq=False)
+class LayoutError(DamagedError):
+    """What kwokctl wrote down does not tell how a component is started."""
+
+    component: str
+    configuration: Path
+
+    def _message(self) -> str:
+        return f"{self.configuration} does not tell how {self.component} is started"
+
+    def _hint(self) -> str:
+        return "start afresh with `down` and `up`"
 
 
 @dataclass(eq=False)
@@ -231,7 +255,10 @@ class PortCollisionError(ControlPlaneError):
         return f"{self.component} found its port taken"
 
     def _hint(self) -> str:
-        return "run `up` again: it chooses other ports"
+        return (
+            "run `up` again; where a control plane exists, end what listens on its port before that, "
+            "or run `down` (its objects are lost): the next `up` chooses other ports"
+        )
 
 
 @dataclass(eq=False)
@@ -319,7 +346,7 @@ class ApiError(ControlPlaneError):
 
 
 @dataclass(eq=False)
-class CertificateError(ControlPlaneError):
+class CertificateError(DamagedError):
     """The plane's certificates are gone or damaged."""
 
     directory: Path

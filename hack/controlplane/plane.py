@@ -1,8 +1,9 @@
 """One control plane: make it, keep it healthy, take it away.
 
 Every operation can be repeated, and finds its way from whatever state the last one was left in: nothing there,
-half started, some components dead, all of them dead after a reboot. Operations on one directory exclude each
-other, those on different directories do not know of each other.
+half started, some components dead, all of them dead after a reboot. A plane that was healthy once is made anew, which
+costs its objects, only where its own files are damaged (errors.DamagedError); every other failure leaves them.
+Operations on one directory exclude each other, those on different directories do not know of each other.
 """
 
 import json
@@ -22,9 +23,8 @@ from hack.controlplane import kwok, kwokctl, leftovers, processes, record, socke
 from hack.controlplane.api import ApiServer
 from hack.controlplane.binaries import Sources, find_kubectl, obtain
 from hack.controlplane.errors import (
-    ControlPlaneError,
+    DamagedError,
     InvalidSettingError,
-    NotReadyError,
     NotRunningError,
     PortCollisionError,
     SettingsChangedError,
@@ -224,9 +224,7 @@ class ControlPlane:
             self._report.say(f"starting again what does not run: {', '.join(dead)}")
         try:
             self._startup(known).run()
-        except NotReadyError:
-            raise  # it may just need more time: that is the caller's decision
-        except ControlPlaneError as error:
+        except DamagedError as error:
             self._report.warn(f"{error}")
             self._report.warn("the control plane cannot be repaired: making it anew, its objects are lost")
             self._create()

@@ -1,7 +1,8 @@
 """Brings the components of a laid-out plane to health, or tells why they do not get there.
 
 A component that ends early is started again a few times: on a slow machine kube-controller-manager gives up on
-an API server that is still starting. One that found its port taken is reported at once; only other ports help.
+an API server that is still starting. One that found its port taken, or
+the disk full, is reported at once: another start would not help.
 """
 
 import subprocess
@@ -13,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hack.controlplane import api, disk, kwok, kwokctl, processes
-from hack.controlplane.errors import ApiError, CommandError, ComponentFailedError, NotReadyError, PortCollisionError
+from hack.controlplane.errors import (
+    ApiError,
+    CommandError,
+    ComponentFailedError,
+    LayoutError,
+    NotReadyError,
+    PortCollisionError,
+)
 from hack.controlplane.layout import Layout
 from hack.controlplane.ports import Ports
 from hack.controlplane.report import Reporter
@@ -103,7 +111,7 @@ class Startup:
             self.report.warn(f"{name} has ended, starting it again")
         component = kwokctl.read_components(self.layout.workdir).get(name)
         if component is None:
-            raise CommandError("kwokctl create cluster", f"it did not lay out {name}")
+            raise LayoutError(name, self.layout.kwok_config)
         self._starts[name] += 1
         self._started[name] = kwokctl.start_component(component, self.layout)
 

@@ -2,12 +2,16 @@
 
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from hack.controlplane.binaries import Sources
+from hack.controlplane.layout import Layout
 from hack.controlplane.report import Advance
 from hack.controlplane.versions import DISTRIBUTIONS
 
@@ -46,6 +50,27 @@ def write_program(path: Path, output: str) -> Path:
     path.write_text(f"#!/bin/sh\necho '{output}'\n")
     path.chmod(0o755)
     return path
+
+
+def fill_cache(sources: Sources, *, without: str = "") -> None:
+    """Put every binary into the cache, but for one."""
+    for distribution in DISTRIBUTIONS:
+        for binary in distribution.binaries:
+            if binary.name != without:
+                write_program(sources.cache_of(distribution) / binary.name, VERSIONS[binary.name])
+
+
+def lay_out(layout: Layout, scripts: Mapping[str, str]) -> None:
+    """Lay a plane out whose components are shell scripts."""
+    for name in ("bin", "logs", "pids"):
+        (layout.workdir / name).mkdir(parents=True, exist_ok=True)
+    components = []
+    for name, script in scripts.items():
+        program = layout.workdir / "bin" / name
+        # Linked, because the kernel shows a script's interpreter in the place of its program.
+        program.symlink_to("/bin/sh")
+        components.append({"name": name, "binary": str(program), "args": ["-c", script]})
+    layout.kwok_config.write_text(yaml.safe_dump({"kind": "KwokctlConfiguration", "components": components}))
 
 
 @dataclass(frozen=True, slots=True)

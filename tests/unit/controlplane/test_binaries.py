@@ -17,15 +17,14 @@ from hack.controlplane.errors import (
 )
 from hack.controlplane.host import Platform
 from hack.controlplane.versions import ETCD, KUBERNETES, KWOK
-from tests.unit.controlplane.support import VERSIONS, RecordingReporter, ReleaseServer, write_go, write_program
-
-
-def fill_cache(sources: Sources, *, without: str = "") -> None:
-    """Put every binary into the cache, but for one."""
-    for distribution in (ETCD, KUBERNETES, KWOK):
-        for binary in distribution.binaries:
-            if binary.name != without:
-                write_program(sources.cache_of(distribution) / binary.name, VERSIONS[binary.name])
+from tests.unit.controlplane.support import (
+    VERSIONS,
+    RecordingReporter,
+    ReleaseServer,
+    fill_cache,
+    write_go,
+    write_program,
+)
 
 
 def test_cached_binaries_are_taken(sources: Sources, report: RecordingReporter) -> None:

@@ -1,17 +1,28 @@
 """A control plane object refuses what cannot work before it touches anything."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hack.controlplane import kwokctl, processes
 from hack.controlplane.binaries import Sources
-from hack.controlplane.errors import InvalidSettingError, NotRunningError, SettingsChangedError
+from hack.controlplane.errors import (
+    ComponentFailedError,
+    ControlPlaneError,
+    FullDiskError,
+    InvalidSettingError,
+    LayoutError,
+    NotRunningError,
+    PortCollisionError,
+    SettingsChangedError,
+)
 from hack.controlplane.layout import Layout
 from hack.controlplane.plane import ControlPlane
 from hack.controlplane.ports import Ports
 from hack.controlplane.record import Record, Settings, write
-from tests.unit.controlplane.support import RecordingReporter
+from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_out, write_program
 
 
 def test_unknown_component_cannot_be_stopped(tmp_path: Path) -> None:
@@ -82,3 +93,58 @@ def test_down_removes_everything_but_the_lock(made: Layout, report: RecordingRep
     ControlPlane(made.directory, report=report).down()
 
     assert [path.name for path in made.directory.iterdir()] == ["lock"]
+
+
+RUNS = "while :; do sleep 0.1; done"
+
+
+@pytest.fixture
+def dead(made: Layout, sources: Sources) -> Iterator[Layout]:
+    """Return the layout of a plane that does not run and has objects; all is there to make it anew."""
+    fill_cache(sources)
+    write_program(sources.beside / "kubectl", "Client Version: v1.37.1")
+    made.workdir.mkdir(parents=True)
+    made.workdir.joinpath("objects").write_text("what etcd keeps")
+    yield made
+    processes.kill_all(made, timeout=5)
+
+
+def repair(layout: Layout, sources: Sources, report: RecordingReporter, etcd: str) -> ControlPlane:
+    """Return a plane whose etcd does this when it is started."""
+    lay_out(layout, {name: etcd if name == "etcd" else RUNS for name in kwokctl.COMPONENTS})
+    return ControlPlane(layout.directory, sources=sources, report=report, wait=5)
+
+
+@pytest.mark.parametrize(
+    ("etcd", "error"),
+    [
+        ("echo write wal: no space left on device", FullDiskError),
+        ("echo listen tcp: bind: address already in use", PortCollisionError),
+        ("echo cannot allocate memory", ComponentFailedError),
+    ],
+    ids=["full disk", "taken port", "anything else"],
+)
+def test_what_a_person_can_mend_costs_no_objects(
+    dead: Layout, sources: Sources, report: RecordingReporter, etcd: str, error: type[ControlPlaneError]
+) -> None:
+    """The plane is left as it is."""
+    with pytest.raises(error):
+        repair(dead, sources, report, etcd).up()
+
+    assert dead.workdir.joinpath("objects").read_text() == "what etcd keeps"
+    assert dead.record.exists()
+
+
+def test_what_cannot_be_started_is_made_anew(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
+    """Its objects are lost in any case."""
+    plane = repair(dead, sources, report, RUNS)
+    dead.kwok_config.unlink()
+
+    with pytest.raises(LayoutError):  # of the new one: the stand-in for kwokctl lays nothing out
+        plane.up()
+
+    assert report.warned[:2] == [
+        f"{dead.kwok_config} does not tell how etcd is started",
+        "the control plane cannot be repaired: making it anew, its objects are lost",
+    ]
+    assert not dead.workdir.joinpath("objects").exists()

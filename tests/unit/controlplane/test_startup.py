@@ -13,7 +13,7 @@ from hack.controlplane.kwokctl import Component
 from hack.controlplane.layout import Layout
 from hack.controlplane.ports import Ports
 from hack.controlplane.startup import Startup, stopped_on_failure
-from tests.unit.controlplane.support import RecordingReporter
+from tests.unit.controlplane.support import RecordingReporter, lay_out
 
 NOBODY_LISTENS = Ports(1, 1, 1, 1, 1, 1)
 
@@ -22,23 +22,13 @@ NOBODY_LISTENS = Ports(1, 1, 1, 1, 1, 1)
 def layout(tmp_path: Path) -> Iterator[Layout]:
     """Return the layout of a plane that kwokctl has laid out; whatever it runs ends with the test."""
     layout = Layout.of(tmp_path / "the state")
-    for name in ("bin", "logs", "pids"):
-        (layout.workdir / name).mkdir(parents=True)
     yield layout
     processes.kill_all(layout, timeout=5)
 
 
 def lay_out_etcd(layout: Layout, script: str) -> Component:
     """Make a stand-in for etcd of a shell script."""
-    # Linked, because the kernel shows a script's interpreter in the place of its program.
-    (layout.workdir / "bin" / "etcd").symlink_to("/bin/sh")
-    (layout.workdir / "kwok.yaml").write_text(
-        f"kind: KwokctlConfiguration\n"
-        f"components:\n"
-        f"- name: etcd\n"
-        f"  binary: {layout.workdir}/bin/etcd\n"
-        f"  args: ['-c', \"{script}\"]\n"
-    )
+    lay_out(layout, {"etcd": script})
     return kwokctl.read_components(layout.workdir)["etcd"]
 
 
