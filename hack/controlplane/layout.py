@@ -79,6 +79,10 @@ class Layout:
         """The audit log, if the plane was made with a policy."""
         return self.logs / "audit.log"
 
+    def program(self, component: str) -> Path:
+        """Return the link to the binary that a component runs."""
+        return self.workdir / "bin" / component
+
     def log(self, component: str) -> Path:
         """Return the log of a component's present run."""
         return self.logs / f"{component}.log"

@@ -222,6 +222,8 @@ class ControlPlane:
         alive = processes.components(processes.running(), self._layout.workdir)
         if dead := [name for name in kwokctl.COMPONENTS if name not in alive]:
             self._report.say(f"starting again what does not run: {', '.join(dead)}")
+        if not all(self._layout.program(name).exists() for name in dead):
+            obtain(self._sources, self._report)  # they lie in the cache, which may have been emptied
         try:
             self._startup(known).run()
         except DamagedError as error:

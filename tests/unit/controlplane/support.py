@@ -66,7 +66,7 @@ def lay_out(layout: Layout, scripts: Mapping[str, str]) -> None:
         (layout.workdir / name).mkdir(parents=True, exist_ok=True)
     components = []
     for name, script in scripts.items():
-        program = layout.workdir / "bin" / name
+        program = layout.program(name)
         # Linked, because the kernel shows a script's interpreter in the place of its program.
         program.symlink_to("/bin/sh")
         components.append({"name": name, "binary": str(program), "args": ["-c", script]})

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from hack.controlplane.layout import Layout
 from hack.controlplane.plane import ControlPlane
 from hack.controlplane.ports import Ports
 from hack.controlplane.record import Record, Settings, write
-from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_out, write_program
+from hack.controlplane.versions import ETCD
+from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_out, write_go, write_program
 
 
 def test_unknown_component_cannot_be_stopped(tmp_path: Path) -> None:
@@ -133,6 +135,22 @@ def test_what_a_person_can_mend_costs_no_objects(
 
     assert dead.workdir.joinpath("objects").read_text() == "what etcd keeps"
     assert dead.record.exists()
+
+
+def test_binaries_that_are_gone_are_obtained_again(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
+    """Somebody has emptied the cache: that costs no objects either."""
+    cached = sources.cache_of(ETCD) / "etcd"
+    cached.unlink()
+    write_go(Path(sources.search_path) / "go")
+    plane = repair(dead, replace(sources, build=True), report, RUNS)
+    dead.program("etcd").unlink()
+    dead.program("etcd").symlink_to(cached)
+
+    with pytest.raises(ComponentFailedError):  # what the stand-in for Go makes is no etcd
+        plane.up()
+
+    assert cached.exists()
+    assert dead.workdir.joinpath("objects").exists()
 
 
 def test_what_cannot_be_started_is_made_anew(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
