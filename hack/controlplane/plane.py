@@ -134,6 +134,11 @@ class ControlPlane:
             self.end_leftovers()
             self._remove()
 
+    def halt(self) -> None:
+        """End the processes of the plane; its objects stay, and the next `up` goes on with them."""
+        with self._locked():
+            processes.kill_all(self._layout, timeout=_KILL_TIMEOUT)
+
     def end_leftovers(self) -> None:
         """End the controllers of runs that were killed; those of runs that go on stay."""
         for pid in leftovers.end(self._layout.directory, patience=_STOP_PATIENCE):

@@ -1,7 +1,9 @@
 """Start everything, show the VMs, stop everything.
 
 Guarantees: what this process started (control plane, controller) is stopped again on every way out; what it found
-running is left running. With `--once` the exit code is 0 only if every example VM runs before the deadline.
+running is left running, and a control plane that it found stopped keeps its objects. A controller that a killed run
+left is ended before another one is started, whatever cluster that is on. With `--once` the exit code is 0 only if every
+example VM runs before the deadline.
 """
 
 from __future__ import annotations
@@ -101,6 +103,8 @@ def _complain(message: str) -> None:
 
 @contextmanager
 def _cluster(arguments: argparse.Namespace) -> Iterator[Cluster]:
+    plane = ControlPlane(arguments.dir, nodes=arguments.nodes)
+    plane.end_leftovers()  # the controller of a killed run would act beside ours
     if arguments.cluster == "current":
         sources = default_sources()
         source = credentials.find(None)
@@ -108,16 +112,18 @@ def _cluster(arguments: argparse.Namespace) -> Iterator[Cluster]:
             raise DemoError("CLUSTER=current needs a kubeconfig: set KUBECONFIG, or make ~/.kube/config")
         yield Cluster(source.kubeconfig, find_kubectl(sources.search_path, sources.beside))
         return
-    plane = ControlPlane(arguments.dir, nodes=arguments.nodes)
-    found_running = any(status.pid is not None for status in plane.status())
+    found = plane.status()
     try:
-        plane.end_leftovers()
         plane.up()
         print(f"\nIn another terminal:\n\n    export KUBECONFIG={plane.kubeconfig}\n", flush=True)
         yield Cluster(str(plane.kubeconfig), plane.kubectl)
     finally:
-        if found_running:
+        if any(status.pid is not None for status in found):
             print("The control plane was there before and stays; `make down` stops it.", file=sys.stderr)
+        elif found:
+            with signals.uninterrupted():
+                plane.halt()
+            print("The control plane is stopped again and keeps its objects; `make down` removes it.", file=sys.stderr)
         else:
             with signals.uninterrupted():
                 plane.down()

@@ -1,12 +1,21 @@
-"""What `make run` tells of the controller it started."""
+"""What `make run` tells of the controller it started, ends of an earlier run, and leaves of a plane it found."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hack.demo.run import metrics_url
+from hack.controlplane import kwokctl, processes, record
+from hack.controlplane.layout import Layout
+from hack.controlplane.leftovers import started_at
+from hack.controlplane.ports import Ports
+from hack.demo.run import REPOSITORY, metrics_url
+from tests.unit.controlplane.support import lay_out
 
 STARTING = '{"event": "starting", "metrics": "http://127.0.0.1:39133/metrics", "version": "0.1.0"}\n'
 
@@ -26,3 +35,50 @@ def test_a_log_that_does_not_begin_with_it_tells_nothing(tmp_path: Path, begins:
     log.write_text(begins)
 
     assert metrics_url(log) is None
+
+
+def demonstrate(directory: Path, *arguments: str) -> tuple[int, str]:
+    """Run the demonstration where no cluster is known; return its exit code and what it complained of."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hack.demo", "--once", "--dir", str(directory), *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "KUBECONFIG": "", "VMSIM_KUBECONFIG": "", "HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_controller_that_a_killed_run_left_on_another_cluster_is_ended(tmp_path: Path) -> None:
+    """It would act beside that of this run."""
+    with subprocess.Popen(["sleep", "60"]) as run, subprocess.Popen(["sleep", "60"]) as controller:
+        (tmp_path / "runs").mkdir()
+        note = json.dumps([[process.pid, started_at(process.pid)] for process in (run, controller)])
+        (tmp_path / "runs" / "note.json").write_text(note)
+        run.kill()
+        run.wait(5)
+        try:
+            code, complaints = demonstrate(tmp_path, "--cluster", "current")
+            assert controller.poll() is not None
+        finally:
+            controller.kill()
+    assert f"ended process {controller.pid}, the controller of a run that was killed" in complaints
+    assert (code, "error: no cluster to talk to" in complaints) == (1, True)
+
+
+def test_a_control_plane_that_does_not_come_up_keeps_its_objects(tmp_path: Path) -> None:
+    """It was not this run that made it."""
+    layout = Layout.of(tmp_path / "state")
+    scripts = dict.fromkeys(kwokctl.COMPONENTS, "while :; do sleep 0.1; done")
+    lay_out(layout, {**scripts, "etcd": "echo no space left on device"})
+    record.write(layout.record, record.Record.of(record.Settings.of({}, None), Ports(1, 1, 1, 1, 1, 1)))
+    try:
+        code, complaints = demonstrate(layout.directory)
+        assert processes.components(processes.running(), layout.workdir) == {}
+    finally:
+        processes.kill_all(layout, timeout=5)
+    assert (code, "error: no space left on the disk of" in complaints) == (1, True)
+    assert "is stopped again and keeps its objects" in complaints
+    assert layout.record.exists()
