@@ -156,7 +156,7 @@ def test_a_client_whose_kubeconfig_has_changed_is_closed(background: Background,
 def test_a_failed_connection_is_tried_again(background: Background, tmp_path: Path) -> None:
     """The error is not kept: what was missing may be there now."""
     token = tmp_path / "token"
-    source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1", {"tokenFile": str(token)})))
+    source = Source(str(kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"tokenFile": str(token)})))
     with pytest.raises(CredentialsError):
         background.run(lambda: used(background, source))
     token.write_text("secret")
