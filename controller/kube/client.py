@@ -115,7 +115,7 @@ class Client:
             through = proxy.choose(str(configuration.host), configuration.proxy, proxy.Environment.of(os.environ))
             api = library.load().api_client(configuration)
             return cls(
-                api, source, answered, headers=found.headers, through=through, deadline=deadline, manager=manager
+                api, found.source, answered, headers=found.headers, through=through, deadline=deadline, manager=manager
             )
         except (OSError, ValueError, proxy.ProxyError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
@@ -376,7 +376,7 @@ class Client:
                 return
             self._reauthenticated_at = now
             try:
-                fresh = (await credentials.load(self._source)).configuration
+                fresh = (await credentials.load_anew(self._source, str(self._configuration.host))).configuration
             except errors.CredentialsError as error:
                 _log.warning("credentials were refused and cannot be read again", error=str(error))
                 return

@@ -1,14 +1,15 @@
 """Where the cluster is and who we are there: kubeconfigs or in-cluster, through kubernetes-asyncio.
 
 Guarantees: an explicit file is used or refused, never silently replaced by another source; of several files kubectl's
-rules make one (controller/kube/kubeconfig.py), and the library gets no more than what was chosen of it; every failure
-is a `CredentialsError` that names the source tried and what to do next.
+rules make one (controller/kube/kubeconfig.py), and the library gets no more than what was chosen of it. What is read
+again is what was chosen at first, by its names, and for the same server. Every failure is a `CredentialsError` that
+names the source tried and what to do next.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import yaml
 
-from controller.kube import kubeconfig, library
-from controller.kube.errors import CredentialsError
+from controller.kube import kubeconfig, library, proxy
+from controller.kube.errors import CredentialsError, OtherServerError
 from controller.kube.kubeconfig import DEFAULT_NAMESPACE, Choice, Chosen, Config, InvalidKubeconfigError
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the library needs to know, and what every request says besides."""
+    """What the library needs to know, what every request says besides, and where to read the same again."""
 
     configuration: Configuration
+    source: Source
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -85,7 +87,24 @@ async def load(source: Source) -> Credentials:
 
     Raises CredentialsError.
     """
+    return await _loaded(source, _chosen(source))
+
+
+async def load_anew(source: Source, server: str) -> Credentials:
+    """Read again what `load` says to read again: it is for the server of this URL, and is not shown to another.
+
+    Raises CredentialsError, and OtherServerError if it leads elsewhere now.
+    """
     chosen = _chosen(source)
+    if chosen is not None and chosen.cluster.server.rstrip("/") != server:
+        raise OtherServerError(
+            f"cannot use {source}: its cluster {source.choice.cluster!r} was {proxy.shown(server)} at the start and is "
+            f"{proxy.shown(chosen.cluster.server)} now; start anew to use that one"
+        )
+    return await _loaded(source, chosen)
+
+
+async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
     kubernetes = library.load()
     config, configuration = kubernetes.config, kubernetes.configuration()
     try:
@@ -95,7 +114,9 @@ async def load(source: Source) -> Credentials:
             await config.load_kube_config_from_dict(_document(chosen), client_configuration=configuration)
     except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
         raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
-    return Credentials(configuration, kubeconfig.headers(chosen) if chosen is not None else ())
+    if chosen is None:
+        return Credentials(configuration, source)
+    return Credentials(configuration, replace(source, choice=chosen.names), kubeconfig.headers(chosen))
 
 
 def namespace(source: Source) -> str:
@@ -158,7 +179,7 @@ def _document(chosen: Chosen) -> dict[str, Any]:
     """Return what the library shall read. Of a token and a file with one the file counts while it can be read."""
     user = chosen.user
     if user.token and user.token_file and os.access(user.token_file, os.R_OK):
-        chosen = Chosen(chosen.cluster, msgspec.structs.replace(user, token=""), chosen.namespace)
+        chosen = replace(chosen, user=msgspec.structs.replace(user, token=""))
     return chosen.document()
 
 

@@ -20,6 +20,10 @@ class CredentialsError(KubeError):
     """No usable kubeconfig or in-cluster credentials. Raised at start, or when a token cannot be read anew."""
 
 
+class OtherServerError(CredentialsError):
+    """What was chosen at the start leads to another server now. Its credentials are not for the one in use."""
+
+
 class NotLeadingError(KubeError):
     """This process does not hold the lease, so it did not send the write."""
 

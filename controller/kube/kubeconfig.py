@@ -123,6 +123,8 @@ class Choice:
     cluster: str | None = None
     user: str | None = None
     namespace: str | None = None
+    kept: bool = False
+    """Whether it was all settled by an earlier reading: then None is nothing, and no flag is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Chosen:
     cluster: Cluster
     user: User
     namespace: str
+    names: Choice
+    """What chooses the same again, whatever the current context is then."""
 
     def document(self) -> dict[str, Any]:
         """Return a kubeconfig that says this and nothing more."""
@@ -297,18 +301,19 @@ def choose(config: Config, choice: Choice) -> Chosen:
 
     Raises InvalidKubeconfigError for an entry that is not there, and one that cannot be used.
     """
-    context = _context(config, choice)
-    cluster_name, user_name = choice.cluster or context.cluster, choice.user or context.user
-    named_by = f"context {choice.context or config.current_context!r} names"
+    context_name, context = _context(config, choice)
+    cluster_name = choice.cluster or context.cluster
+    user_name = choice.user or ("" if choice.kept else context.user)
+    named_by = f"context {context_name!r} names"
     if not cluster_name:
-        raise InvalidKubeconfigError(_no_cluster(config, choice))
+        raise InvalidKubeconfigError(_no_cluster(config, context_name))
     cluster = config.clusters.get(cluster_name)
     if cluster is None:
-        who = "--cluster names" if choice.cluster else named_by
+        who = _who("--cluster", choice) if choice.cluster else named_by
         raise InvalidKubeconfigError(_missing(f"{who} cluster {cluster_name!r}", config.clusters))
     user = config.users.get(user_name) if user_name else User()
     if user is None:
-        who = "--user names" if choice.user else named_by
+        who = _who("--user", choice) if choice.user else named_by
         raise InvalidKubeconfigError(_missing(f"{who} user {user_name!r}", config.users))
     problems = [*_cluster_problems(cluster_name, cluster), *_user_problems(user_name, user)]
     if problems:
@@ -318,23 +323,28 @@ def choose(config: Config, choice: Choice) -> Chosen:
         cluster=msgspec.structs.replace(cluster, server=server),
         user=_as_heeded(user) if server.startswith("https://") else _unproven(user),
         namespace=choice.namespace or context.namespace or DEFAULT_NAMESPACE,
+        names=Choice(context_name or None, cluster_name, user_name or None, choice.namespace, kept=True),
     )
 
 
-def _context(config: Config, choice: Choice) -> Context:
-    name = choice.context or config.current_context
+def _context(config: Config, choice: Choice) -> tuple[str, Context]:
+    name = choice.context or ("" if choice.kept else config.current_context)
     context = config.contexts.get(name)
     if context is not None:
-        return context
+        return name, context
     if name:
-        who = "--context names context" if choice.context else "current-context names context"
-        raise InvalidKubeconfigError(_missing(f"{who} {name!r}", config.contexts))
-    return Context()
+        who = _who("--context", choice) if choice.context else "current-context names"
+        raise InvalidKubeconfigError(_missing(f"{who} context {name!r}", config.contexts))
+    return "", Context()
 
 
-def _no_cluster(config: Config, choice: Choice) -> str:
-    if choice.context or config.current_context:
-        return f"context {choice.context or config.current_context!r} names no cluster"
+def _who(flag: str, choice: Choice) -> str:
+    return "what was chosen at the start names" if choice.kept else f"{flag} names"
+
+
+def _no_cluster(config: Config, context_name: str) -> str:
+    if context_name:
+        return f"context {context_name!r} names no cluster"
     there = f"; there are {', '.join(sorted(config.contexts))}" if config.contexts else ", and there is none in it"
     return f"it chooses no context{there}: run kubectl config use-context, or name one by --context"
 

@@ -32,9 +32,8 @@ class Proxy:
     named_by: str
 
     def __str__(self) -> str:
-        """Name it for a person, without its password: of what may be no URL, too."""
-        scheme, slashes, rest = self.url.partition("://")
-        return f"the proxy {scheme.rpartition('@')[2]}{slashes}{rest.rpartition('@')[2]} of {self.named_by}"
+        """Name it for a person, without its password."""
+        return f"the proxy {shown(self.url)} of {self.named_by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,12 @@ class Environment:
 
 
 _NAMES: Final = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+
+
+def shown(url: str) -> str:
+    """Return a URL as anybody may see it, without user and password; of what may be no URL, too."""
+    scheme, slashes, rest = url.partition("://")
+    return f"{scheme.rpartition('@')[2]}{slashes}{rest.rpartition('@')[2]}"
 
 
 def choose(server: str, configured: str | None, environment: Environment) -> Proxy | None:

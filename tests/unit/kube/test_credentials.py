@@ -357,6 +357,57 @@ async def test_a_kubeconfig_that_vanished_leaves_the_old_token(api: ApiServer, c
     assert api.seen[-1].headers["Authorization"] == "Bearer first"
 
 
+def two_clusters(path: Path, here: str, other: str, current: str, token: str) -> Path:
+    """Write a kubeconfig of two contexts, `here` and `other`, of which one is current."""
+    tls = {"insecure-skip-tls-verify": True}
+    config = {
+        "current-context": current,
+        "clusters": [
+            {"name": "here", "cluster": {"server": here} | tls},
+            {"name": "other", "cluster": {"server": other} | tls},
+        ],
+        "users": [{"name": "here", "user": {"token": token}}, {"name": "other", "user": {"token": "others"}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in ("here", "other")],
+    }
+    path.write_text(json.dumps(config))
+    return path
+
+
+async def refused_then_accepted(api: ApiServer, client: Client) -> str:
+    """Have a request refused; return what the next one says who we are."""
+    api.handler = reply(status_body(401, "Unauthorized"), status=401)
+    with pytest.raises(errors.UnauthorizedError):
+        await client.ready()
+    api.handler = reply({})
+    await client.ready()
+    return api.seen[-1].headers["Authorization"]
+
+
+async def test_another_current_context_does_not_change_who_we_are(api: ApiServer, home: Path) -> None:
+    """Its token is for another cluster; ours is read again, as kubectl's users expect of what runs on."""
+    path = two_clusters(home / "two", api.url, "https://127.0.0.1:1", "here", "first")
+    async with await Client.connect(Source(str(path))) as client:
+        two_clusters(path, api.url, "https://127.0.0.1:1", "other", "second")
+        assert await refused_then_accepted(api, client) == "Bearer second"
+
+
+async def test_a_name_that_leads_to_another_server_by_now_gives_no_token(
+    api: ApiServer, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said instead, and tried again."""
+    path = two_clusters(home / "two", api.url, "https://127.0.0.1:1", "here", "first")
+    async with await Client.connect(Source(str(path))) as client:
+        two_clusters(path, "https://u:secret@127.0.0.1:2", api.url, "here", "second")
+        assert await refused_then_accepted(api, client) == "Bearer first"
+        said = capsys.readouterr().out
+        assert f"cluster 'here' was {api.url} at the start and is https://127.0.0.1:2 now" in said
+        assert "secret" not in said
+
+        client._reauthenticated_at = float("-inf")
+        two_clusters(path, api.url, "https://127.0.0.1:1", "other", "third")
+        assert await refused_then_accepted(api, client) == "Bearer third"
+
+
 async def test_a_token_file_may_end_in_a_newline(home: Path, api: ApiServer) -> None:
     """As every editor writes it, and as kubectl reads it."""
     (home / "token").write_text("from-file\n")

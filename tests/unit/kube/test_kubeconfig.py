@@ -68,6 +68,42 @@ def test_each_flag_replaces_what_the_context_says(choice: Choice, expected: tupl
     assert (chosen.cluster.server, chosen.user.token, chosen.namespace) == expected
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [Choice(), Choice(context="b"), Choice(cluster="cb"), Choice(user="ub", namespace="x"), Choice(context="a")],
+)
+def test_what_was_chosen_is_chosen_again_by_its_names(choice: Choice) -> None:
+    """Whatever the current context, and what the context says, are then."""
+    first = choose(config(), choice)
+    contexts = [{"name": name, "context": {"cluster": "cb", "user": "ub"}} for name in ("a", "b", "z")]
+    again = choose(config(**{"current-context": "z", "contexts": contexts}), first.names)
+    assert (again.cluster, again.user, again.names) == (first.cluster, first.user, first.names)
+
+
+def test_whoever_was_nobody_stays_nobody() -> None:
+    """Although the context names a user by now, or one has become current."""
+    for nobody in (Choice(context="empty", cluster="ca"), Choice(cluster="ca")):
+        names = choose(config(**({} if nobody.context else {"current-context": ""})), nobody).names
+        contexts = [{"name": name, "context": {"cluster": "ca", "user": "ua"}} for name in ("a", "empty")]
+        assert choose(config(contexts=contexts), names).user == kubeconfig.User()
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"contexts": []}, "context 'a'"),
+        ({"clusters": []}, "cluster 'ca'"),
+        ({"users": []}, "user 'ua'"),
+    ],
+)
+def test_what_was_chosen_and_is_gone_is_named(changes: dict[str, Any], missing: str) -> None:
+    """No flag is said to have named it."""
+    names = choose(config(), Choice()).names
+    with pytest.raises(InvalidKubeconfigError) as caught:
+        choose(config(**changes), names)
+    assert str(caught.value) == f"what was chosen at the start names {missing}, which is not there; there is none"
+
+
 def test_cluster_and_user_do_without_a_context() -> None:
     """As kubectl's."""
     chosen = choose(config(**{"current-context": "", "contexts": []}), Choice(cluster="cb", user="ua"))
