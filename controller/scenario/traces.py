@@ -125,6 +125,7 @@ def shares_of(table: Table, column: str, percent: bool | None, notes: Notes) -> 
     found: list[Decimal] = []
     likely = HIGHEST if percent is not None else _LIKELY[column]
     scale = _HUNDRED if percent else Decimal(1)
+    highest = HIGHEST * _HUNDRED if percent is None else HIGHEST * scale
     unlikely = False
     for line, cell in zip(table.lines, cells, strict=True):
         if len(notes.problems) - before >= SHOWN:
@@ -133,7 +134,7 @@ def shares_of(table: Table, column: str, percent: bool | None, notes: Notes) -> 
         if value is None and tables.decimal_comma(cell):
             notes.add(line, column, f"{cell!r} has a decimal comma: write the column with points, 0.5 for 0,5")
             break
-        if value is None or not -1 <= value <= HIGHEST * scale or (share := readings.rounded(value / scale)) < 0:
+        if value is None or not -1 <= value <= highest or (share := readings.rounded(value / scale)) < 0:
             notes.add(line, column, _no_share(cell, HIGHEST * scale))
         elif share <= likely:
             found.append(share)
@@ -187,8 +188,10 @@ def _too_long(length: Decimal, unit: str | None, *, bare: bool) -> str:
 
 
 def _percent_hint(column: str, cells: Sequence[str]) -> str:
-    largest = max(value for cell in cells if (value := readings.number(cell)) is not None and value <= HIGHEST)
-    return (
-        f"shares up to {largest} look like percent: beside file:, write percent: true to divide by 100, or "
-        f"percent: false if the VM uses {'more than ten times' if column == 'cpu' else 'more than'} what it requests"
-    )
+    numbers = (value for cell in cells if (value := readings.number(cell)) is not None)
+    largest = max(value for value in numbers if value <= HIGHEST * _HUNDRED)
+    hint = f"shares up to {largest:f} look like percent: beside file:, write percent: true to divide by 100"
+    if largest > HIGHEST:
+        return hint
+    more = "more than ten times" if column == "cpu" else "more than"
+    return f"{hint}, or percent: false if the VM uses {more} what it requests"

@@ -267,7 +267,7 @@ def test_anchors_save_writing() -> None:
         ("time,cpu\n5,1\n5,1\n", ["t.csv:3: time: want a time later than that of the row before; not '5'"]),
         ("time,cpu\nsoon,1\n", ["t.csv:2: time: want seconds, or a time such as 5m"]),
         ("time,cpu\n0,1,2\n", ["t.csv:2: has 3 columns, the first line 2"]),
-        ("time,cpu\n0,1001\n", ["t.csv:2: cpu: want a share of what the VM requests, a number from 0 to 1000; not"]),
+        ("time,cpu\n0,100001\n", ["t.csv:2: cpu: want a share of what the VM requests, a number from 0 to 1000; not"]),
         ("time,cpu\n", ["t.csv:1: has no rows below the first line"]),
         ("", ["t.csv:1: want a first line that names the columns time, and cpu or memory; not ''"]),
         ("cpu,memory\n0,1\n", ["t.csv:1: want a first line that names the columns time"]),

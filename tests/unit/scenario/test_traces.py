@@ -167,7 +167,7 @@ def test_short_ways_to_write_a_number_are_read(tmp_path: Path, cell: str, share:
     assert str(value.normalize()) == share
 
 
-@pytest.mark.parametrize("cell", ["x", "-1", "1001", "1e9", "1e99999", "0x1", "1_0", "--1", "1e", ".", "1 2", "٣"])
+@pytest.mark.parametrize("cell", ["x", "-1", "100001", "1e9", "1e99999", "0x1", "1_0", "--1", "1e", ".", "1 2", "٣"])
 def test_what_is_no_share_is_told_with_its_line(tmp_path: Path, cell: str) -> None:
     """And with what is wanted."""
     [problem] = refused(tmp_path, column("cpu", "0.1", cell))
@@ -201,6 +201,35 @@ def test_percent_is_asked_about_once(tmp_path: Path, name: str, cells: tuple[str
     assert problem.startswith(hint)
     assert "percent: true" in problem
     assert "percent: false" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "largest"),
+    [
+        ("cpu", ("1600", "1500", "250"), "1600"),
+        ("cpu", ("1600", "1500"), "1600"),
+        ("cpu", ("0.5", "1000.1"), "1000.1"),
+        ("memory", ("50", "1e5"), "100000"),
+    ],
+)
+def test_percent_of_more_than_any_share_is_told_once_too(
+    tmp_path: Path, name: str, cells: tuple[str, ...], largest: str
+) -> None:
+    """With the largest of all; that they are shares is no answer then."""
+    [problem] = refused(tmp_path, column(name, *cells), column=name)
+    assert problem.endswith(
+        f": shares up to {largest} look like percent: beside file:, write percent: true to divide by 100"
+    )
+    assert traced(tmp_path, column(name, "0"), "percent: true", name).high == 0
+
+
+@pytest.mark.parametrize(("words", "highest"), [("percent: false", "1000"), ("percent: true", "100000")])
+def test_a_share_beyond_what_was_said_is_told_by_its_line(tmp_path: Path, words: str, highest: str) -> None:
+    """Nothing is guessed then."""
+    assert traced(tmp_path, column("cpu", highest), words).high == 1000
+    [problem] = refused(tmp_path, column("cpu", "1", f"{highest}.1"), words)
+    assert problem.startswith("t.csv:3: cpu: want ")
+    assert problem.endswith(f" from 0 to {highest}; not '{highest}.1'")
 
 
 def test_percent_is_divided_by_a_hundred(tmp_path: Path) -> None:
