@@ -1,8 +1,8 @@
 """CSV files as people have them, down to the cells of the columns that are wanted.
 
 Guarantees: what spreadsheets and pandas leave in a file is passed over: any kind of line ending, rows and columns of
-nothing, and columns that nobody wants. Another separator and decimal commas are named as the cause, once; a row that
-cannot be used is a problem with its line.
+nothing, blanks around cells, and columns that nobody wants; a first line `sep=;` is heeded. Another separator, quotes
+around whole rows and decimal commas are named as the cause, once; a row that cannot be used is a problem with its line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from controller.scenario.document import Notes
 
 SHOWN: Final = 20
 """Bad rows after which reading stops: the others are bad in the same way."""
-_SEPARATORS: Final = {";": "';'", "\t": "tabs", "|": "'|'"}
+_SEPARATORS: Final = {";": "';'", "\t": "tabs", "|": "'|'", " ": "spaces"}
+_STATED: Final = re.compile(r'"?sep=([,;\t|])"?[ ,;\t|]*(?:\r\n|\r|\n)', re.ASCII | re.IGNORECASE)
+"""A line that Excel reads and other programs do not know: how the columns of the rest are separated."""
+_QUOTED_ROWS: Final = "each row is one quoted cell: save it without quotes around whole rows"
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 _LONGEST_HEADER: Final = 80
 _BEGIN: Final = 4096
@@ -38,12 +41,20 @@ def read(text: str, notes: Notes, *, needed: str, others: Sequence[str]) -> Tabl
 
     Notes what is wrong with single rows; returns None, with a note, if the file as a whole cannot be used.
     """
-    if (cause := _other_separator(text[:_BEGIN], needed, others)) is not None:
-        notes.add(1, "", cause)
+    stated = _STATED.match(text)
+    above = 1 if stated is not None else 0
+    text = text[stated.end() :] if stated is not None else text
+    first, *rest = [line for line in text[:_BEGIN].splitlines() if line.strip()] or [""]
+    separator = stated[1] if stated is not None and stated[1] in first else ","
+    if separator == "," and (cause := _other_separator(first, rest, needed, others)) is not None:
+        notes.add(above + 1, "", cause)
         return None
-    rows = _rows(text, notes)
-    line, header = next(rows, (1, []))
+    rows = _rows(text, notes, separator, above)
+    line, header = next(rows, (above + 1, []))
     if notes.problems:
+        return None
+    if len(header) == 1 and separator in header[0]:
+        notes.add(line, "", _QUOTED_ROWS)
         return None
     wanted = [name for name in header if name in (needed, *others)]
     if needed not in wanted or wanted == [needed]:
@@ -55,7 +66,7 @@ def read(text: str, notes: Notes, *, needed: str, others: Sequence[str]) -> Tabl
     if len(wanted) > len(set(wanted)):
         notes.add(line, "", f"a column is there twice: {','.join(wanted)}")
         return None
-    return _collect(rows, header, wanted, notes)
+    return _collect(rows, header, wanted, separator, notes)
 
 
 def decimal_comma(cell: str) -> bool:
@@ -63,30 +74,36 @@ def decimal_comma(cell: str) -> bool:
     return _DECIMAL_COMMA.fullmatch(cell) is not None
 
 
-def _rows(text: str, notes: Notes) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that hold anything, without blank cells at their ends, and the line that each ends on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _rows(text: str, notes: Notes, separator: str, above: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that hold anything, without blank cells at their ends, and the line that each ends on.
+
+    `above` lines of the file come before the text.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             while cells and not cells[-1]:
                 del cells[-1]
             if cells:
-                yield reader.line_num, cells
+                yield above + reader.line_num, cells
     except csv.Error as error:
-        notes.add(max(1, reader.line_num), "", f"no CSV: {error}")
+        notes.add(above + max(1, reader.line_num), "", f"no CSV: {error}")
 
 
 def _collect(
-    rows: Iterator[tuple[int, list[str]]], header: Sequence[str], wanted: Sequence[str], notes: Notes
+    rows: Iterator[tuple[int, list[str]]], header: Sequence[str], wanted: Sequence[str], separator: str, notes: Notes
 ) -> Table | None:
     places = {name: header.index(name) for name in wanted}
     lines: list[int] = []
     columns: dict[str, list[str]] = {name: [] for name in wanted}
     for line, row in rows:
+        if not lines and len(row) == 1 and row[0].count(separator) == len(header) - 1 > 0:
+            notes.add(line, "", _QUOTED_ROWS)
+            return None
         if len(row) > len(header):
             wrong = f"has {len(row)} columns, the first line {len(header)}"
-            if all(cell.isdigit() for cell in row):
+            if separator == "," and all(cell.isdigit() for cell in row):
                 notes.add(line, "", f"{wrong}: if these are decimal commas, write 0.5, not 0,5")
                 return None
             notes.add(line, "", wrong)
@@ -101,11 +118,12 @@ def _collect(
     return Table(lines, columns)
 
 
-def _other_separator(begin: str, needed: str, others: Sequence[str]) -> str | None:
+def _other_separator(first: str, rest: Sequence[str], needed: str, others: Sequence[str]) -> str | None:
     """Say how the columns of a file are separated whose first line names them, but not with commas between."""
-    first, *rest = [line for line in begin.splitlines() if line.strip()] or [""]
     for separator, words in _SEPARATORS.items():
         names = [name.strip().strip('"') for name in first.split(separator)]
+        if separator == " " and "," in first:
+            continue  # blanks around commas
         if needed in names and not set(others).isdisjoint(names):
             commas = any(decimal_comma(cell.strip()) for line in rest for cell in line.split(separator))
             numbers = (", and its numbers have decimal commas", " and points in numbers") if commas else ("", "")
