@@ -1,7 +1,7 @@
 """The single values of a scenario file: numbers, times, names, labels.
 
 Guarantees: each reader returns a value within its bounds, or notes in one line what it wants instead. Numbers are
-exact decimals of at most four places, quoted or not.
+exact decimals of at most four places, quoted or not, in any notation that a trace's may have.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Final
 from controller.domain import names
 from controller.domain.launcher import FAKE_NODES
 from controller.domain.quantity import QuantityError, parse_quantity
+from controller.scenario import readings
 from controller.scenario.distributions import QUANTUM
 from controller.scenario.document import Spot, UnusableError
 
 LONGEST_TIME: Final = 366 * 86400
 """Seconds."""
-_NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
-_WHOLE = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _TIME = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d))+", re.ASCII)
 _TIME_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 _LABEL_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _LONGEST_QUANTITY: Final = 32
+_LONGEST_IN_FULL: Final = 32
 
 
 def decimal(low: Decimal, high: Decimal) -> Callable[[Spot], Decimal]:
@@ -35,11 +35,10 @@ def decimal(low: Decimal, high: Decimal) -> Callable[[Spot], Decimal]:
 
     def read(spot: Spot) -> Decimal:
         written = spot.scalar(wanted)
-        if _NUMBER.fullmatch(written):
-            value = Decimal(written)
-            if low <= value <= high and value == value.quantize(QUANTUM):
-                return value
-        raise spot.unusable(f"want {wanted}, not {_short(written)}")
+        value = readings.number(written)
+        if value is not None and low <= value <= high and value == value.quantize(QUANTUM):
+            return _plain(value)
+        raise spot.unusable(f"want {wanted}, not {_short(written)}{_in_full(written, value)}")
 
     return read
 
@@ -50,8 +49,9 @@ def whole(low: int, high: int) -> Callable[[Spot], int]:
 
     def read(spot: Spot) -> int:
         written = spot.scalar(wanted)
-        if _WHOLE.fullmatch(written) and low <= int(written) <= high:
-            return int(written)
+        value = readings.number(written)
+        if value is not None and low <= value <= high and value == int(value):
+            return int(value)
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
 
     return read
@@ -174,6 +174,17 @@ def is_label_key(text: str) -> bool:
         len(prefix) <= names.LONGEST_SUBDOMAIN and names.DNS_SUBDOMAIN.fullmatch(prefix) is not None
     )
     return right_prefix and len(word) <= names.LONGEST_LABEL and _LABEL_WORD.fullmatch(word) is not None
+
+
+def _plain(value: Decimal) -> Decimal:
+    """Return a number without an exponent, as messages show it, and nothing without a sign."""
+    return Decimal(f"{value or Decimal(0):f}")
+
+
+def _in_full(written: str, value: Decimal | None) -> str:
+    """Say what a number with an exponent is, whose decimal places nobody sees."""
+    in_full = f"{value:f}" if value is not None and "e" in written.lower() else ""
+    return f", which is {in_full}" if 0 < len(in_full) <= _LONGEST_IN_FULL else ""
 
 
 def _short(written: str) -> str:

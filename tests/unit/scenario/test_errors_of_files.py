@@ -111,7 +111,20 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
         ),
         (VM.replace("0.1", "-0.1"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
         (VM.replace("0.1", "0.12345"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000 with at most 4 decimal"),
-        (VM.replace("0.1", "1e-1"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
+        (
+            VM.replace("0.1", "5e-05"),
+            (
+                "s.yaml:6: vms[0].cpu: want a number from 0 to 1000 with at most 4 decimal places, "
+                "not '5e-05', which is 0.00005"
+            ),
+        ),
+        (VM.replace("0.1", "1e-400"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000 with at most 4 decimal"),
+        (VM.replace("0.1", "1e4"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000 with at most 4 decimal places"),
+        (VM.replace("0.1", "1e99999"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000 with at most 4 decimal"),
+        (VM.replace("0.1", "."), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
+        (VM.replace("0.1", "1_0"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
+        (VM.replace("0.1", "-.1"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
+        (VM + "count: 1e-1", "s.yaml:8: vms[0].count: want a whole number from 0 to 50000, not '1e-1'"),
         (VM.replace("0.1", "0x1"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
         (VM.replace("0.1", "1:30"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000"),
         (VM.replace("0.5", "1.01"), "s.yaml:7: vms[0].memory: want a number from 0 to 1 "),
@@ -203,6 +216,36 @@ def test_a_problem_names_file_line_and_field(text: str, problem: str) -> None:
     """And says what is wanted."""
     found = problems(text)
     assert any(one.startswith(problem) for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        (".5", "0.50"),
+        ("+0.5", "0.50"),
+        ("1e-1", "0.10"),
+        ("1E-4", "0.0001"),
+        ("5.e-1", "0.50"),
+        ("1.", "1.00"),
+        ("1e0", "1.00"),
+        ("-0", "0.00"),
+        ("0.10000000000000", "0.10"),
+        ("'.5'", "0.50"),
+    ],
+)
+def test_a_number_may_be_written_as_programs_write_it(written: str, plain: str) -> None:
+    """Whether YAML takes it for a number or for a string."""
+    [vm] = parse(VM.replace("0.1", written) + f"consumption: {{cpu: {written}}}", "s.yaml", Path()).fleet.vms
+    assert vm.cpu == plain
+    text = HEAD + f"vms: [{{name: v, cpu: {{choice: [{{value: {written}, weight: 2e2}}]}}, memory: {written}}}]"
+    [vm] = parse(text, "s.yaml", Path()).fleet.vms
+    assert (vm.cpu, vm.memory) == (plain, plain)
+
+
+@pytest.mark.parametrize("written", ["3", "+3", "3.0", "3e0", "0.3e1", "'3'"])
+def test_a_whole_number_may_be_written_so_too(written: str) -> None:
+    """If it is whole."""
+    assert len(parse(VM + f"count: {written}", "s.yaml", Path()).fleet.vms) == 3
 
 
 def test_all_problems_are_told_at_once() -> None:
