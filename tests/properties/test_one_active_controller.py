@@ -125,8 +125,8 @@ class Machine(RuleBasedStateMachine):
             name
         ):
             return  # the new class would look at an empty status, and for pods of its own
-        if self._is_just_made(name) and self._on_its_way():
-            return  # nothing tells the new class that somebody may have made a pod for it
+        if self._is_just_made(name):
+            return  # nothing tells the new class that the old one may make a pod for it, now or when it sees the VM
         labels = {} if of_class is None else {names.CONTROLLER_CLASS: of_class}
         self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", labels=labels)
 
