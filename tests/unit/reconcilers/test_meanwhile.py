@@ -155,6 +155,8 @@ async def test_what_is_refused_for_its_time_fails_however_often_the_process_chan
     await process.settle(rounds=400)
     assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "TargetRefused")
     assert 60 <= (cluster.now - began).total_seconds() < 90
+    process.deliver()
+    assert process.migrations._patience._since == {}
 
 
 async def test_a_claim_whose_migration_was_deleted_ends_although_no_target_can_be_made(cluster: Cluster) -> None:
@@ -181,3 +183,4 @@ async def test_a_claim_whose_migration_was_deleted_ends_although_no_target_can_b
     cluster.intercept = None
     await process.settle(rounds=200)
     assert cluster.status()["phase"] == "Running"
+    assert process.migrations._unbound == {}
