@@ -127,6 +127,48 @@ def test_where_another_order_may_do_better_that_is_said() -> None:
     )
 
 
+def test_a_group_of_which_some_fit_no_node_and_others_no_more_is_not_certain() -> None:
+    """0.4 + 0.3 + 0.3 fill both nodes, though the largest first find room for four of the six."""
+    vms = """vms:
+  - {name: a, count: 2, cpu: 0.4, memory: 0.01}
+  - {name: b, count: 5, cpu: {choice: [{value: 2, weight: 1}, {value: 0.3, weight: 4}]}, memory: 0.01}
+"""
+    assert said(f"seed: 2\nnodes: [{{name: n, count: 2}}]\n{vms}")[1:3] == [
+        "No room for 2 of 7 VMs, placed one by one, the largest first; another order may do better:",
+        "  b: 2 of 5, up to 64 CPUs and 2.6 GiB; no node has as much, the nearest is n-1: 32 CPUs and 256 GiB",
+    ]
+
+
+@given(st.lists(SIZES, max_size=5), st.lists(ROOMS, min_size=1, max_size=2))
+def test_no_order_does_better_than_a_refusal_that_is_certain(sizes: list[Size], rooms: list[Size]) -> None:
+    """Tried with every way to place them."""
+    packing = packed(sizes, rooms)
+    placed = len(sizes) - sum(len(group.names) for group in packing.homeless)
+    assert not packing.certain or placed == most_placed(sizes, rooms)
+
+
+def most_placed(sizes: list[Size], rooms: list[Size]) -> int:
+    """How many find room at best."""
+    best = 0
+    for places in product(range(len(rooms) + 1), repeat=len(sizes)):
+        inside = [[size for size, place in zip(sizes, places, strict=True) if place == at] for at in range(len(rooms))]
+        if all(fits(held, room) for held, room in zip(inside, rooms, strict=True)):
+            best = max(best, sum(map(len, inside)))
+    return best
+
+
+def fits(held: list[Size], room: Size) -> bool:
+    """Whether a node can hold these together; what is overspent holds those that ask for nothing of it."""
+    needs = [sum(getattr(size, name) for size in held) for name in ("cpu", "memory", "pods")]
+    return all(not need or need <= has for need, has in zip(needs, (room.cpu, room.memory, room.pods), strict=True))
+
+
+def test_those_beyond_every_node_leave_the_order_of_the_rest_the_same() -> None:
+    """Where the rest is alike."""
+    packing = packed([Size(9, 1), Size(5, 1), Size(5, 1)], [Size(8, 8, 8)])
+    assert (len(packing.homeless[0].names), packing.certain) == (2, True)
+
+
 def test_pods_are_room_too() -> None:
     """A node that has none left says so."""
     assert said("nodes: [{name: n, pods: 2}]\nvms: [{name: v, count: 3, cpu: 0.1, memory: 0.1}]") == [
