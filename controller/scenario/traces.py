@@ -29,6 +29,8 @@ _TIME: Final = "time"
 _LIKELY: Final = {"cpu": Decimal(10), "memory": Decimal(1)}
 """Shares above these are percent, unless somebody says that they are not."""
 _HUNDRED: Final = Decimal(100)
+_SHORTEST: Final = Decimal("1e-9")
+"""Seconds between two rows: less is none in the numbers that a play counts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def times_of(table: Table, unit: str | None, notes: Notes) -> tuple[float, ...] 
             notes.add(line, _TIME, _no_time(cell))
         elif found and moment <= found[-1]:
             notes.add(line, _TIME, _not_later(cell, same=moment == found[-1]))
+        elif found and moment - found[-1] < _SHORTEST:
+            notes.add(line, _TIME, f"want a time at least a nanosecond later than that of the row before; not {cell!r}")
         elif found and moment - found[0] > LONGEST_TIME:
             notes.add(line, _TIME, _too_long(moment - found[0], unit, bare=value is not None))
             return None

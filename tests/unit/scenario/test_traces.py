@@ -140,6 +140,36 @@ def test_rows_ascend(tmp_path: Path) -> None:
     assert problem.endswith("not '1.7E+12': if a spreadsheet cut its digits off, format the column as a number")
 
 
+@pytest.mark.parametrize("end", ["", "end: repeat"])
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (("0", "1e-400"), ""),
+        (("0", "1e-320"), ""),
+        (("0", "9.9e-10"), ""),
+        (("5", "5.0000000001"), ""),
+        (("1e15", "1000000000000000.0000000001"), "unit: s"),
+        (("0", "0.0001"), "unit: us"),
+        (("2026-03-01T12:00:00Z", "2026-03-01T12:00:00.0000000001Z"), ""),
+    ],
+)
+def test_rows_that_are_no_time_apart_are_refused(tmp_path: Path, rows: tuple[str, str], words: str, end: str) -> None:
+    """A trace of no length could not begin anew."""
+    content = "time,cpu\n" + "".join(f"{row},0.5\n" for row in rows)
+    [problem] = refused(tmp_path, content, ", ".join(filter(None, (words, end))))
+    assert problem == (
+        f"t.csv:3: time: want a time at least a nanosecond later than that of the row before; not {rows[1]!r}"
+    )
+
+
+def test_the_shortest_trace_begins_anew(tmp_path: Path) -> None:
+    """A nanosecond, however late it is."""
+    samples = traced(tmp_path, "time,cpu\n0,0.1\n1e-9,0.2\n", "end: repeat")
+    assert samples.period == 2e-9
+    assert samples.at(1e12, 0) in samples.values
+    assert traced(tmp_path, "time,cpu\n5,0.1\n", "end: repeat").at(1e12, 0) == Decimal("0.1")
+
+
 # --- shares ------------------------------------------------------------------------------------------------------
 
 
