@@ -2,7 +2,7 @@
 
 Guarantees: every flag shows its default and, if it has one, its environment variable in `--help`; an expected error is
 one line that says what to do, with exit code 1 (2 for a bad flag), never a traceback, output that cannot be written
-included (controller/cli/output.py).
+(controller/cli/output.py) and Ctrl-C while they are loaded (controller/cli/entry.py) included.
 """
 
 from __future__ import annotations

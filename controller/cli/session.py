@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from controller import signals
+from controller.cli import entry
 from controller.cli.connection import Connection
 from controller.cli.exits import INTERRUPTED, CommandError, fail
 from controller.kube import credentials, errors
@@ -33,6 +34,7 @@ def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *
     """
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
     try:
+        entry.answer_interrupts()
         code = asyncio.run(_connected(connection, work, manager))
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None

@@ -12,6 +12,6 @@ from controller.sdk._exporter import ExporterState
 __all__ = ["ExporterState"]
 
 if __name__ == "__main__":
-    from controller.cli.main import main
+    from controller.cli.entry import main
 
     main(["controller", *sys.argv[1:]])

@@ -165,6 +165,6 @@ def test_what_is_copied_is_enough_to_build_the_wheel(tmp_path: Path) -> None:
     with ZipFile(wheel) as archive:
         content = archive.namelist()
         entry_points = archive.read(next(name for name in content if name.endswith("entry_points.txt"))).decode()
-    assert "vmsim = controller.cli.main:main" in entry_points
+    assert "vmsim = controller.cli.entry:main" in entry_points
     manifests = {f"controller/manifests/{name}.yaml" for name in ("crds/virtualmachines", "scenarios/quickstart")}
     assert {"controller/py.typed", *manifests} <= set(content)
