@@ -14,6 +14,9 @@ from typing import Any, Self
 
 from hack.controlplane.errors import ApiError, CertificateError
 
+MANAGER = "vmsim-controlplane"
+"""Under this name the API server notes in an object's `managedFields` what was written by this client."""
+
 _TIMEOUT = 10.0
 
 
@@ -66,7 +69,7 @@ class ApiServer:
     ) -> dict[str, Any]:
         content = json.dumps(body) if body is not None else None
         try:
-            self.connection.request(method, path, content, {"Content-Type": content_type})
+            self.connection.request(method, path, content, {"Content-Type": content_type, "User-Agent": MANAGER})
             response = self.connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:

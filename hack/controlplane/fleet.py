@@ -1,6 +1,7 @@
 """Brings the fake nodes of a running plane to the wanted number and size, and waits until pods can land there.
 
-Nodes that somebody else made, of whatever name and capacity, fake or not, are neither touched nor waited for.
+Nodes that somebody else made, of whatever name and capacity, fake or not, are neither touched nor waited for: the API
+server knows of each who made it.
 """
 
 import time
@@ -10,10 +11,11 @@ from pathlib import Path
 from hack.controlplane.api import ApiServer
 from hack.controlplane.errors import NotReadyError
 from hack.controlplane.nodes import (
-    FAKE_ANNOTATION,
     NodeCapacity,
     capacity_of,
     has_our_name,
+    is_fake,
+    is_ours,
     is_schedulable,
     node_manifest,
     plan_nodes,
@@ -39,7 +41,7 @@ class Fleet:
         plan = plan_nodes({name: size for name, (size, _) in nodes.items()}, count, capacity)
         for name in plan.create:
             if name in taken:
-                self.report.warn(f"node {name} is there and is no fake one: it is left alone")
+                self.report.warn(f"node {name} is there and {taken[name]}: it is left alone")
             else:
                 self.server.post(_NODES, node_manifest(name, capacity))
         for name in plan.resize:
@@ -59,12 +61,13 @@ class Fleet:
                 raise NotReadyError(f"nodes {', '.join(unready[:5])}", seconds, self.logs)
             time.sleep(_POLL)
 
-    def _observe(self) -> tuple[dict[str, tuple[NodeCapacity, bool]], set[str]]:
-        """Return our nodes, and those names of ours that somebody else took for nodes that are not fake."""
+    def _observe(self) -> tuple[dict[str, tuple[NodeCapacity, bool]], dict[str, str]]:
+        """Return our nodes, and those of other people under names of ours, with what they are."""
         named = [node for node in self.server.get(_NODES)["items"] if has_our_name(node["metadata"]["name"])]
-        ours = {
-            node["metadata"]["name"]: (capacity_of(node), is_schedulable(node))
+        ours = {node["metadata"]["name"]: (capacity_of(node), is_schedulable(node)) for node in named if is_ours(node)}
+        taken = {
+            node["metadata"]["name"]: "was made by somebody else" if is_fake(node) else "is no fake one"
             for node in named
-            if FAKE_ANNOTATION in node["metadata"].get("annotations", {})
+            if not is_ours(node)
         }
-        return ours, {node["metadata"]["name"] for node in named} - ours.keys()
+        return ours, taken

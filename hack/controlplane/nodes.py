@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.domain.quantity import QuantityError, parse_quantity
+from hack.controlplane.api import MANAGER
 from hack.controlplane.errors import InvalidSettingError
 
 _PREFIX = "kwok-node-"
 _NAME = re.compile(rf"^{_PREFIX}([1-9]\d*)$")
 
 FAKE_ANNOTATION = "kwok.x-k8s.io/node"
+
+# Who wrote the nodes of our planes. Earlier releases gave the API server no name, which then notes this one; other
+# clients that people make nodes with (kubectl, client libraries, curl) all give theirs.
+_MAKERS = (MANAGER, "unknown")
 
 # Until kube-controller-manager has seen a new node Ready, these keep pods away from it.
 _STARTUP_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -81,6 +86,19 @@ def plan_nodes(existing: Mapping[str, NodeCapacity], count: int, capacity: NodeC
 def has_our_name(name: str) -> bool:
     """Tell whether a name is one that we give."""
     return _NAME.match(name) is not None
+
+
+def is_fake(node: Mapping[str, Any]) -> bool:
+    """Tell whether a node object is one that KWOK plays."""
+    return FAKE_ANNOTATION in node["metadata"].get("annotations", {})
+
+
+def is_ours(node: Mapping[str, Any]) -> bool:
+    """Tell whether a node object is a fake one that we made; a write of its status alone did not make it."""
+    return is_fake(node) and any(
+        entry.get("manager") in _MAKERS and not entry.get("subresource")
+        for entry in node["metadata"].get("managedFields", [])
+    )
 
 
 def capacity_of(node: Mapping[str, Any]) -> NodeCapacity:

@@ -151,18 +151,19 @@ def test_nodes_take_another_size_on_a_running_plane(plane: ControlPlane, directo
     assert allocatable == {"cpu": "4", "memory": "8Gi", "pods": "20"}
 
 
-def test_up_lives_beside_a_node_that_somebody_else_made(plane: ControlPlane) -> None:
-    """KWOK gives one that states no capacity a million pods, written as 1M."""
+@pytest.mark.parametrize("name", ["mine", "kwok-node-7"])
+def test_up_lives_beside_a_node_that_somebody_else_made(plane: ControlPlane, name: str) -> None:
+    """KWOK gives one that states no capacity a million pods, written as 1M; its name may look like one of ours."""
     before = nodes(plane)
-    mine = {"name": "mine", "annotations": {"kwok.x-k8s.io/node": "fake"}, "labels": {"type": "kwok"}}
+    mine = {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}, "labels": {"type": "kwok"}}
     kubectl(plane, "create", "--filename=-", manifest={"apiVersion": "v1", "kind": "Node", "metadata": mine})
     try:
-        assert "condition met" in kubectl(plane, "wait", "node/mine", "--for=condition=Ready", "--timeout=20s")
-        assert kubectl(plane, "get", "node", "mine", "--output=jsonpath={.status.capacity.pods}") == "1M"
+        assert "condition met" in kubectl(plane, "wait", f"node/{name}", "--for=condition=Ready", "--timeout=20s")
         plane.up()
+        assert kubectl(plane, "get", "node", name, "--output=jsonpath={.status.capacity.pods}") == "1M"
         assert set(before) < set(nodes(plane))
     finally:
-        kubectl(plane, "delete", "node", "mine")
+        kubectl(plane, "delete", "node", name)
 
 
 def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -> None:

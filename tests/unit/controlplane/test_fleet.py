@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from hack.controlplane.api import ApiServer
+from hack.controlplane.api import MANAGER, ApiServer
 from hack.controlplane.errors import NotReadyError
 from hack.controlplane.fleet import Fleet
 from hack.controlplane.nodes import NodeCapacity, node_manifest
@@ -30,7 +30,7 @@ class Server:
         """Make one."""
         name = body["metadata"]["name"]
         self.writes.append(f"create {name}")
-        self.nodes[name] = ready(body)
+        self.nodes[name] = ready(made_by(MANAGER, body))
 
     def patch(self, path: str, _body: Mapping[str, Any]) -> None:
         """Note it."""
@@ -43,9 +43,21 @@ class Server:
         del self.nodes[name]
 
 
+def made_by(manager: str, node: dict[str, Any], **entry: str) -> dict[str, Any]:
+    """Return a node as the API server notes it."""
+    written = {"manager": manager, "operation": "Update", **entry}
+    played = {"manager": "kwok-controller", "operation": "Update", "subresource": "status"}
+    return {**node, "metadata": {**node["metadata"], "managedFields": [written, played]}}
+
+
 def ready(node: dict[str, Any]) -> dict[str, Any]:
     """Return a node that KWOK has taken over."""
     return {**node, "status": {**node["status"], "conditions": READY}}
+
+
+def ours(name: str, manager: str = MANAGER) -> dict[str, Any]:
+    """Return a node that `up` made earlier."""
+    return ready(made_by(manager, node_manifest(name, NodeCapacity())))
 
 
 def strange(name: str, *, fake: bool = True, capacity: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -66,7 +78,7 @@ def test_nodes_of_others_are_left_alone(
     report: RecordingReporter, name: str, capacity: dict[str, str], *, fake: bool
 ) -> None:
     """Whatever they hold, and although they are not ready."""
-    server = Server(strange(name, fake=fake, capacity=capacity), ready(node_manifest("kwok-node-1", NodeCapacity())))
+    server = Server(strange(name, fake=fake, capacity=capacity), ours("kwok-node-1"))
     converge(server, report, 2)
     assert server.writes == ["create kwok-node-2"]
 
@@ -79,15 +91,39 @@ def test_a_name_of_ours_that_is_taken_is_left_and_told(report: RecordingReporter
     assert report.warned == ["node kwok-node-1 is there and is no fake one: it is left alone"]
 
 
-def test_a_fake_node_under_a_name_of_ours_gets_our_size(report: RecordingReporter) -> None:
-    """It is one of those that were asked for."""
-    server = Server(ready(strange("kwok-node-1", capacity={"pods": "1M"})))
+@pytest.mark.parametrize("manager", ["kubectl-create", "kubectl-client-side-apply", "OpenAPI-Generator", "curl"])
+@pytest.mark.parametrize("capacity", [{"pods": "1M"}, NodeCapacity().resources()])
+def test_a_fake_node_that_somebody_else_made_is_left_under_any_name(
+    report: RecordingReporter, manager: str, capacity: dict[str, str]
+) -> None:
+    """It has neither another size nor an end, and is told only where it is in the way."""
+    theirs = [made_by(manager, strange(name, capacity=capacity)) for name in ("kwok-node-1", "kwok-node-7")]
+    server = Server(*theirs)
+    converge(server, report, 2)
+    assert server.writes == ["create kwok-node-2"]
+    assert report.warned == ["node kwok-node-1 is there and was made by somebody else: it is left alone"]
+
+
+def test_a_write_of_the_status_alone_makes_nobody_its_maker(report: RecordingReporter) -> None:
+    """Somebody else's node, which an earlier release gave our size, say."""
+    server = Server(made_by("unknown", strange("kwok-node-7"), subresource="status"))
+    converge(server, report, 0)
+    assert server.writes == []
+
+
+@pytest.mark.parametrize("manager", [MANAGER, "unknown"], ids=["this release", "one that gave no name"])
+def test_our_nodes_get_our_size_and_number(report: RecordingReporter, manager: str) -> None:
+    """Those of planes that earlier releases made, too."""
+    small = ours("kwok-node-1", manager)
+    small["status"]["capacity"] = {"pods": "5"}
+    server = Server(small, ours("kwok-node-2", manager))
     converge(server, report, 1)
-    assert server.writes == ["patch kwok-node-1"]
+    assert server.writes == ["patch kwok-node-1", "delete kwok-node-2"]
+    assert report.warned == []
 
 
 def test_a_node_of_ours_is_waited_for(report: RecordingReporter) -> None:
     """Pods could not land there yet."""
-    server = Server(node_manifest("kwok-node-1", NodeCapacity()))
+    server = Server(made_by(MANAGER, node_manifest("kwok-node-1", NodeCapacity())))
     with pytest.raises(NotReadyError, match="kwok-node-1"):
         converge(server, report, 1)
