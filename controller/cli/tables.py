@@ -19,6 +19,8 @@ _GAP: Final = 2
 """Columns of the terminal between two of the table."""
 _LEAST_FOLDED: Final = 20
 """Columns of the terminal that a sentence gets at least."""
+_LEAST_VALUE: Final = 10
+"""Columns of the terminal that a value gets at least beside its header; with less it stands after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Grid:
         if self._least_width() <= options.max_width:
             yield self._table()
         else:
-            yield from self._blocks()
+            yield from self._blocks(options.max_width)
 
     def _least_width(self) -> int:
         """Return how many columns of the terminal a table takes in which nothing is cut."""
@@ -75,16 +77,28 @@ class Grid:
             drawn.add_row(*row)
         return drawn
 
-    def _blocks(self) -> Iterator[RenderableType]:
+    def _blocks(self, width: int) -> Iterator[RenderableType]:
         """Draw each row as lines of a header and its cell, without those that say nothing."""
-        width = max(len(column.header) for column in self._columns) + 1
+        headers = max(len(column.header) for column in self._columns) + 1
+        draw = self._block if headers + _GAP + _LEAST_VALUE <= width else self._lines
         for row, following in pairwise([*self._rows, None]):
-            block = Table(box=None, pad_edge=False, show_header=False)
-            block.add_column(style="bold", no_wrap=True, min_width=width)
-            block.add_column(overflow="fold")
-            for column, cell in zip(self._columns, row or (), strict=True):
-                if cell.plain:
-                    block.add_row(f"{column.header}:", cell)
-            yield block
+            yield from draw(row or (), headers)
             if following is not None:
                 yield ""
+
+    def _block(self, row: tuple[Text, ...], headers: int) -> Iterator[RenderableType]:
+        """Draw a row with its cells one below the other."""
+        block = Table(box=None, pad_edge=False, show_header=False)
+        block.add_column(style="bold", no_wrap=True, min_width=headers)
+        block.add_column(overflow="fold")
+        for header, cell in self._said(row):
+            block.add_row(header, cell)
+        yield block
+
+    def _lines(self, row: tuple[Text, ...], _: int) -> Iterator[RenderableType]:
+        """Draw a row where there is no room beside the headers."""
+        for header, cell in self._said(row):
+            yield Text.assemble((header, "bold"), " ", cell, overflow="fold")
+
+    def _said(self, row: tuple[Text, ...]) -> Iterator[tuple[str, Text]]:
+        return ((f"{column.header}:", cell) for column, cell in zip(self._columns, row, strict=True) if cell.plain)
