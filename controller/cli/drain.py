@@ -1,18 +1,20 @@
 """`vmsim drain`: cordon a node, then move every VM off it, one migration each, within the controller's limits.
 
 Guarantees: the node is cordoned before anything moves; a VM gets one migration of ours at most, and none while it has
-an unfinished one; a VM whose migration is refused keeps no other from moving; whatever the drain waits for is said
-within ten seconds, by name; the exit code is 0 only when no VM's pod is on the node and every migration has ended well;
-nothing is undone on a way out, but how to undo it is said.
+an unfinished one; what the API server leaves unanswered is asked again under the same name, and what it refuses keeps
+no other VM from moving; whatever the drain waits for is said within ten seconds, by name; the exit code is 0 only when
+no VM's pod is on the node and every migration has ended well; nothing is undone on a way out, but how to undo it is
+said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 import structlog
@@ -23,13 +25,22 @@ from controller.cli import exits, session
 from controller.cli.connection import Connection
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.engine.backoff import Backoff
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.client import Client
-from controller.kube.errors import KubeError, NotFoundError, StatusError, TooManyRequestsError
+from controller.kube.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    KubeError,
+    NotFoundError,
+    StatusError,
+    TooManyRequestsError,
+    TransportError,
+)
 from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.operations import migrations as moves
-from controller.operations.api import SERVER_DEADLINE
+from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.budgets import BUDGETS, unanswerable
 from controller.operations.draining import (
     Announcer,
@@ -42,15 +53,18 @@ from controller.operations.draining import (
     survey,
     waits,
 )
+from controller.operations.errors import translated
 from controller.operations.text import one_line
 from controller.operations.watching import View, watching
+from controller.scenario.parallel import passing, retry_after
 
 _log = structlog.get_logger(__name__)
 
 PRIORITY: Final = "system-critical"
 _TICK: Final = 1.0
+_NEVER: Final = float("-inf")
 _LONGEST_PAUSE: Final = 30.0
-"""Seconds of a Retry-After that are believed."""
+"""Seconds between two rounds of questions to an API server that does not answer them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +98,24 @@ def run(connection: Connection, request: Request) -> None:
     """Drain the node, and exit."""
 
     async def work(client: Client, _: str) -> int:
-        return await _Drain(client, request, session.console()).run()
+        rng = Random()  # noqa: S311 - spreads retries, and tells our migrations' names from others'
+        return await Drain(client, request, session.console(), rng).run()
 
     session.run(connection, work, manager=names.DRAIN_MANAGER)
 
 
-class _Drain:
-    """One drain, from the cordon to the verdict."""
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """When a migration was asked for that may be there (monotonic, in seconds), and what was said instead of that."""
 
-    def __init__(self, client: Client, request: Request, console: Console) -> None:
+    at: float
+    said: str
+
+
+class Drain:
+    """One drain, from the cordon to the verdict. `rng` makes the names of its migrations its own."""
+
+    def __init__(self, client: Api, request: Request, console: Console, rng: Random) -> None:
         self._client = client
         self._request = request
         self._node = request.node
@@ -102,6 +125,14 @@ class _Drain:
         self._created: dict[str, VirtualMachineMigration] = {}
         self._refused: dict[str, str] = {}
         self._told: set[str] = set()
+        self._id = f"{rng.getrandbits(64):x}"
+        self._clock = asyncio.get_running_loop().time
+        self._backoff = Backoff(self._clock, rng)
+        # All by VM.
+        self._wishes: dict[str, moves.Wish] = {}
+        # Those without an answer, the longest ago first; none is asked for again before this time.
+        self._unanswered: dict[str, _Question] = {}
+        self._next_round = 0.0
 
     async def run(self) -> int:
         """Cordon and move; return the exit code. Raises CommandError with how to undo it on standard error."""
@@ -127,7 +158,7 @@ class _Drain:
                 last = await self._move(caches)
         finally:
             if last is None or last.failed:
-                waiting = last is None and bool(self._created)
+                waiting = last is None and bool(self._wishes)
                 sys.stderr.write(f"\n{aftermath(self._node, waiting=waiting)}\n\n")
         if last.failed:
             asked = len(self._created.keys() | self._refused.keys())
@@ -147,7 +178,7 @@ class _Drain:
 
     async def _move(self, caches: Caches) -> Survey:
         """Migrate what is on the node until nothing is left to do; return how that ended."""
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         ends = clock() + self._request.timeout if self._request.timeout is not None else float("inf")
         with Progress(
             TextColumn("{task.description}", markup=False),
@@ -159,19 +190,22 @@ class _Drain:
         ) as progress:
             bar = progress.add_task(f"draining {self._node}", total=None)
             while True:
+                self._recognize(caches.migrations)
                 ours = {key: _newest(migration, caches.migrations) for key, migration in self._created.items()}
-                now = survey(self._node, caches, ours=ours, refused=self._refused)
+                unanswered = {key: question.said for key, question in self._unanswered.items()}
+                now = survey(self._node, caches, ours=ours, refused=self._refused, unanswered=unanswered)
                 late = clock() >= ends
                 self._tell_endings(now, ours)
-                for line in self._announcer.due(waits(self._node, caches, now, ours=ours), clock(), all_now=late):
+                waited = waits(self._node, caches, now, ours=ours, unanswered=unanswered)
+                for line in self._announcer.due(waited, clock(), all_now=late):
                     self._console.print(line)
                 total = len(now.on_node | {vm.metadata.key for vm in now.to_move} | ours.keys())
                 progress.update(bar, total=total, completed=len(now.moved) + len(now.failed))
                 if now.settled:
                     self._tell_refusals(now)
                     return now
-                if now.to_move and not late:
-                    await self._create(now.to_move)
+                if not late and (due := self._due(now)):
+                    await self._ask(due, now.to_move)
                     continue
                 if late:
                     self._tell_refusals(now)
@@ -181,30 +215,97 @@ class _Drain:
                     )
                 await self._view.change(min(_TICK, ends - clock()))
 
-    async def _create(self, vms: Iterable[VirtualMachine]) -> None:
-        """Ask for a migration of each VM; what is refused is remembered, and keeps no other from being asked for."""
-        for vm in vms:
-            wish = moves.Wish(
-                vm=vm.metadata.name,
-                namespace=vm.metadata.namespace,
-                reason=self._request.reason,
-                priority=PRIORITY,
-                labels={names.DRAIN_LABEL: label(self._node)},
-            )
+    def _due(self, now: Survey) -> list[str]:
+        """Return the VMs to ask about now: at once those that nobody asked about yet, the others after a pause."""
+        fresh = [vm.metadata.key for vm in now.to_move if vm.metadata.key not in self._unanswered]
+        return fresh + (list(self._unanswered) if self._clock() >= self._next_round else [])
+
+    async def _ask(self, due: Sequence[str], to_move: Iterable[VirtualMachine]) -> None:
+        """Ask once for each VM's migration, or whether it is there if the VM needs none any more."""
+        needed = {vm.metadata.key: vm for vm in to_move}
+        self._wishes |= {key: self._wish(needed[key]) for key in due if key in needed}
+        pause = 0.0
+        for place, key in enumerate(due):
             try:
-                created = await self._client.create(
-                    MIGRATIONS, moves.manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
-                )
-            except TooManyRequestsError as error:
-                pause = min(max(error.retry_after or 0.0, _TICK), _LONGEST_PAUSE)
-                self._console.print(f"the API server asks for a pause: going on in {pause:g} s")
-                await asyncio.sleep(pause)
-                return  # the next look finds the same VMs to move
-            except StatusError as error:
-                self._refused[vm.metadata.key] = one_line(error.message)
-                continue
-            self._created[vm.metadata.key] = created
-            self._console.print(f"{vm.metadata.key}: migration {created.metadata.name} created")
+                await (self._create(key) if key in needed else self._look_for(key))
+            except KubeError as error:
+                if not (passing(error) or isinstance(error, ConflictError)):  # a quota's count moves under many creates
+                    self._refuse(key, error)
+                    continue
+                pause = max(pause, retry_after(error) or 0.0)
+                # Load, and a server out of reach, would keep the others from an answer, too. They are first next time.
+                rest = due[place + 1 :] if isinstance(error, TooManyRequestsError | TransportError) else ()
+                for other in rest:
+                    self._leave_open(other, error)
+                self._leave_open(key, error, at=self._clock() if key in needed else _NEVER)
+                if rest:
+                    break
+        if not self._unanswered.keys().isdisjoint(due):
+            self._next_round = self._clock() + min(self._backoff.delay(at_least=pause), _LONGEST_PAUSE)
+
+    def _wish(self, vm: VirtualMachine) -> moves.Wish:
+        """Return what is asked for, always under the same name: asking again makes no second migration."""
+        return moves.Wish(
+            vm=vm.metadata.name,
+            namespace=vm.metadata.namespace,
+            reason=self._request.reason,
+            priority=PRIORITY,
+            labels={names.DRAIN_LABEL: label(self._node)},
+            name=names.migration_name(vm.metadata.name, f"{self._id}/{vm.metadata.uid}"),
+        )
+
+    async def _create(self, key: str) -> None:
+        wish = self._wishes[key]
+        try:
+            created = await self._client.create(
+                MIGRATIONS, moves.manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+            )
+        except AlreadyExistsError:
+            created = await self._get(wish)
+            if not self._is_ours(created, key):
+                raise
+        self._take(key, created)
+
+    async def _look_for(self, key: str) -> None:
+        try:
+            found = await self._get(self._wishes[key])
+        except NotFoundError:
+            if self._clock() >= self._unanswered[key].at + SERVER_DEADLINE:  # before that it may yet come
+                del self._unanswered[key]
+            return
+        self._take(key, found)
+
+    async def _get(self, wish: moves.Wish) -> VirtualMachineMigration:
+        return await self._client.get(MIGRATIONS, str(wish.name), namespace=wish.namespace)
+
+    def _recognize(self, shown: Store[VirtualMachineMigration]) -> None:
+        """Take what was carried out although its answer was lost."""
+        for key in list(self._unanswered):
+            wish = self._wishes[key]
+            found = shown.get(f"{wish.namespace}/{wish.name}")
+            if found is not None and self._is_ours(found, key):
+                self._take(key, found)
+
+    def _take(self, key: str, migration: VirtualMachineMigration) -> None:
+        self._unanswered.pop(key, None)
+        self._created[key] = migration
+        self._console.print(f"{key}: migration {migration.metadata.name} created")
+
+    def _refuse(self, key: str, error: KubeError) -> None:
+        if not isinstance(error, StatusError):
+            raise error
+        self._unanswered.pop(key, None)
+        self._refused[key] = one_line(error.message)
+
+    def _leave_open(self, key: str, error: KubeError, *, at: float = _NEVER) -> None:
+        """Note what was said instead of an answer; `at` is when the migration was asked for, if it was."""
+        before = self._unanswered.pop(key, None)
+        at = max(at, before.at if before is not None else _NEVER)
+        self._unanswered[key] = _Question(at, str(translated(error)))
+
+    def _is_ours(self, migration: VirtualMachineMigration, key: str) -> bool:
+        """Whether a migration of our name is not by chance somebody else's."""
+        return migration.vm_key == key and migration.metadata.labels.get(names.DRAIN_LABEL) == label(self._node)
 
     def _tell_endings(self, now: Survey, ours: Ours) -> None:
         """Print how each migration ended, once."""

@@ -103,6 +103,14 @@ def record_name(vm_name: str, pod_uid: str) -> str:
     return f"evicted-{vm_name}-{_suffix(pod_uid)}"
 
 
+def migration_name(vm_name: str, seed: str) -> str:
+    """`<vm>-<5 chars>`, as the API server would make it of a generateName, but the same for the same arguments.
+
+    Asking for it again is safe after a request whose outcome is unknown.
+    """
+    return f"{vm_name[: LONGEST_LABEL - 1 - SUFFIX_LENGTH].rstrip('-.')}-{_suffix(seed)}"
+
+
 def label_value(name: str) -> str:
     """Return a label's value that stands for an object's name and for no other: the name, or its beginning and a hash.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
@@ -53,6 +54,7 @@ class Cause(StrEnum):
     PENDING = "pending"
     MOVING = "moving"
     ANOTHER = "another"
+    UNANSWERED = "unanswered"
     NOT_RUNNING = "not running"
     LEAVING = "leaving"
 
@@ -73,7 +75,7 @@ class Survey:
     """VMs that need a migration, in order."""
     on_node: frozenset[str]
     under_way: frozenset[str]
-    """VMs whose migration of ours has not ended."""
+    """VMs whose migration of ours has not ended, or may be there although nobody has said so."""
     moved: frozenset[str]
     failed: Mapping[str, str]
     """VMs whose migration of ours failed or was refused, and why."""
@@ -86,49 +88,78 @@ class Survey:
     @property
     def left(self) -> tuple[str, ...]:
         """VMs that keep the drain from its end, in order."""
-        return tuple(sorted((self.on_node | self.under_way) - self.failed.keys()))
+        asked = {vm.metadata.key for vm in self.to_move}
+        return tuple(sorted((self.on_node | self.under_way | asked) - self.failed.keys()))
 
 
 Ours = Mapping[str, VirtualMachineMigration | None]
 """The newest state of our migration of each VM; None if it was deleted."""
 
 
-def survey(node: str, caches: Caches, *, ours: Ours, refused: Mapping[str, str]) -> Survey:
-    """Look at a node that is being drained; `refused` are the VMs whose migration nobody would take, and why."""
+def survey(
+    node: str,
+    caches: Caches,
+    *,
+    ours: Ours,
+    refused: Mapping[str, str],
+    unanswered: Mapping[str, str] = MappingProxyType({}),
+) -> Survey:
+    """Look at a node that is being drained.
+
+    `refused` are the VMs whose migration nobody would take, and why; `unanswered` those for which one was asked without
+    an answer that says whether it is there, and what was said instead.
+    """
     ended = {key: migration for key, migration in ours.items() if migration is None or migration.finished}
-    failed = {**refused} | {
+    on_node = frozenset(_pods_on(node, caches))
+    there = on_node | {vm.metadata.key for vm in caches.vms.by_index(node)}
+    # A VM whose migration was refused may be moved by somebody else's all the same.
+    stuck = {key: why for key, why in refused.items() if key in there and _another(key, caches) is None}
+    failed = stuck | {
         key: "its migration was deleted" if migration is None else moves.failure(migration)
         for key, migration in ended.items()
         if migration is None or migration.status.phase == "Failed"
     }
+    to_move = tuple(
+        sorted(
+            (
+                vm
+                for vm in caches.vms.by_index(node)
+                if vm.status.phase == Phase.RUNNING
+                and _wanted(vm)
+                and vm.metadata.key not in ours
+                and vm.metadata.key not in refused
+                and _another(vm.metadata.key, caches) is None
+            ),
+            key=lambda vm: vm.metadata.key,
+        )
+    )
+    in_doubt = unanswered.keys() - ours.keys() - {vm.metadata.key for vm in to_move}
     return Survey(
-        to_move=tuple(
-            sorted(
-                (
-                    vm
-                    for vm in caches.vms.by_index(node)
-                    if vm.status.phase == Phase.RUNNING
-                    and _wanted(vm)
-                    and vm.metadata.key not in ours
-                    and vm.metadata.key not in refused
-                    and _another(vm.metadata.key, caches) is None
-                ),
-                key=lambda vm: vm.metadata.key,
-            )
-        ),
-        on_node=frozenset(_pods_on(node, caches)),
-        under_way=frozenset(ours.keys() - ended.keys()),
+        to_move=to_move,
+        on_node=on_node,
+        under_way=frozenset((ours.keys() - ended.keys()) | in_doubt),
         moved=frozenset(ended.keys() - failed.keys()),
         # A VM that was stopped or deleted meanwhile has left the node, too, and not by a failure of ours.
         failed={key: why for key, why in failed.items() if _wanted(caches.vms.get(key))},
     )
 
 
-def waits(node: str, caches: Caches, now: Survey, *, ours: Ours) -> dict[str, Wait]:
-    """Return what each VM waits for that keeps the drain from its end."""
+def waits(
+    node: str, caches: Caches, now: Survey, *, ours: Ours, unanswered: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Wait]:
+    """Return what each VM waits for that keeps the drain from its end, unless it is asked for next."""
     pods = _pods_on(node, caches)
     asked = {vm.metadata.key for vm in now.to_move}
-    return {key: _wait(key, caches, ours.get(key), pods.get(key)) for key in now.left if key not in asked}
+    return {
+        key: _without_answer(unanswered[key]) if key in unanswered else _wait(key, caches, ours.get(key), pods.get(key))
+        for key in now.left
+        if key in unanswered or key not in asked
+    }
+
+
+def _without_answer(said: str) -> Wait:
+    words = f"the API server has not said that it takes the migration, and is asked again: {said}"
+    return Wait(Cause.UNANSWERED, "", words)
 
 
 def _wait(key: str, caches: Caches, mine: VirtualMachineMigration | None, pod: Pod | None) -> Wait:
@@ -172,9 +203,9 @@ def hindrance(migration: VirtualMachineMigration) -> str | None:
 class Announcer:
     """Decides what a person hears of the waits, and when.
 
-    What a controller says of a migration that cannot go on now is told at once; anything else once it has lasted
-    `PATIENCE` (10 s where it takes so long to know that nobody is there). VMs that wait for the same thing are told in
-    one line, and no VM's cause twice.
+    What the API server says instead of an answer, and what a controller says of a migration that cannot go on now, is
+    told at once; anything else once it has lasted `PATIENCE` (10 s where it takes so long to know that nobody is
+    there). VMs that wait for the same thing are told in one line, and no VM's cause twice.
     """
 
     def __init__(self) -> None:
@@ -198,7 +229,7 @@ class Announcer:
 
 
 def _patience(cause: Cause) -> float:
-    if cause is Cause.PENDING:
+    if cause in (Cause.PENDING, Cause.UNANSWERED):
         return 0.0
     return UNNOTICED if cause is Cause.UNNOTICED else PATIENCE
 

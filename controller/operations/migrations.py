@@ -35,12 +35,15 @@ class Wish:
     reason: str | None = None
     priority: str | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    name: str | None = None
+    """The migration's; None: it begins with the VM's, and the API server makes it unique."""
 
 
 def manifest(wish: Wish) -> dict[str, Any]:
-    """Return the migration to create; its name begins with the VM's, and the API server makes it unique."""
+    """Return the migration to create."""
     wishes = {"targetNode": wish.to, "reason": wish.reason, "priority": wish.priority}
-    metadata: dict[str, Any] = {"generateName": f"{wish.vm}-", "namespace": wish.namespace}
+    named = {"generateName": f"{wish.vm}-"} if wish.name is None else {"name": wish.name}
+    metadata: dict[str, Any] = {**named, "namespace": wish.namespace}
     if wish.labels:
         metadata["labels"] = dict(wish.labels)
     return {

@@ -35,6 +35,16 @@ def test_incarnations_have_names_of_their_own(one: int, other: int) -> None:
     assert same == (one == other)
 
 
+@given(st.text("abz019-.", max_size=251).map(lambda middle: f"a{middle}0"), st.uuids())
+def test_a_migrations_name_is_the_same_for_one_seed_and_valid_for_any_vm(vm: str, seed: object) -> None:
+    """It can be asked for twice; whatever the VM's name, it ends in a suffix, as a generateName does."""
+    name = names.migration_name(vm, str(seed))
+    assert name == names.migration_name(vm, str(seed))
+    assert name != names.migration_name(vm, f"{seed}-")
+    assert re.fullmatch(r"a[-.a-z0-9]{0,56}-[a-z0-9]{5}", name)
+    assert not re.search(r"[-.]-[a-z0-9]{5}$", name)
+
+
 # No regular expression: texts of this length that match one are found too slowly.
 @given(st.text("abz019-.", max_size=251).map(lambda middle: f"a{middle}0"), st.integers(1, 253))
 def test_a_label_stands_for_one_name(name: str, cut: int) -> None:

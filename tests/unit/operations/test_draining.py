@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.domain.objects import Condition, Pod, VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store
@@ -42,9 +44,11 @@ def look(
     migrations: Iterable[VirtualMachineMigration] = (),
     ours: Mapping[str, VirtualMachineMigration | None] | None = None,
     refused: Mapping[str, str] | None = None,
+    unanswered: Mapping[str, str] | None = None,
 ) -> Survey:
     """Survey node n1."""
-    return survey("n1", caches(vms, pods, migrations), ours=ours or {}, refused=refused or {})
+    seen = caches(vms, pods, migrations)
+    return survey("n1", seen, ours=ours or {}, refused=refused or {}, unanswered=unanswered or {})
 
 
 def waiting_for(
@@ -198,6 +202,117 @@ def test_a_refused_vm_ends_the_drain_as_a_failure_once_the_others_have_left() ->
     found = look(vm("a", "n1"), pods=[pod("a", "n1")], refused={"default/a": "exceeded quota"})
     assert found.settled
     assert found.failed == {"default/a": "exceeded quota"}
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Scheduling"])
+def test_a_refused_vm_that_somebody_else_moves_is_waited_for(phase: str) -> None:
+    """A later migration clears the refusal."""
+    other = migration("a", phase=phase)
+    found = look(vm("a", "n1"), pods=[pod("a", "n1")], migrations=[other], refused={"default/a": "exceeded quota"})
+    assert not found.settled
+    assert not found.failed
+    assert found.left == ("default/a",)
+
+
+@pytest.mark.parametrize("node", ["n2", None])
+def test_a_refused_vm_that_has_left_has_not_failed(node: str | None) -> None:
+    """However it left."""
+    found = look(vm("a", node), refused={"default/a": "exceeded quota"})
+    assert found.settled
+    assert not found.failed
+
+
+def test_a_refused_vm_whose_other_migration_failed_is_refused_still() -> None:
+    """Nobody moves it any more."""
+    failed = migration("a", phase="Failed")
+    found = look(vm("a", "n1"), pods=[pod("a", "n1")], migrations=[failed], refused={"default/a": "exceeded quota"})
+    assert found.settled
+    assert found.failed == {"default/a": "exceeded quota"}
+
+
+# --- what is not answered ------------------------------------------------------------------------------------
+
+
+def test_a_migration_that_was_not_answered_is_asked_for_again() -> None:
+    """As long as its VM runs on the node."""
+    found = look(vm("a", "n1"), pods=[pod("a", "n1")], unanswered={"default/a": "timed out"})
+    assert chosen(found) == ["a"]
+    assert not found.under_way
+    assert not found.settled
+
+
+@pytest.mark.parametrize(
+    "vms", [[], [vm("a", None, phase="Scheduling")], [vm("a", "n2")]], ids=["deleted", "on its way", "elsewhere"]
+)
+def test_a_drain_does_not_end_before_it_knows_what_became_of_a_question(vms: list[VirtualMachine]) -> None:
+    """The VM may be on its way by the migration that was asked for."""
+    found = look(*vms, unanswered={"default/a": "timed out"})
+    assert not found.settled
+    assert found.left == ("default/a",)
+
+
+def test_what_was_not_answered_is_told_with_what_was_said() -> None:
+    """At once, and once."""
+    seen, unanswered = caches([vm("a", "n1"), vm("b", "n1")], [], []), {"default/a": "timed out"}
+    told = waits(
+        "n1", seen, survey("n1", seen, ours={}, refused={}, unanswered=unanswered), ours={}, unanswered=unanswered
+    )
+    assert list(told) == ["default/a"]
+    announcer = Announcer()
+    (line,) = announcer.due(told, 0)
+    assert line.startswith("default/a: ")
+    assert line.endswith("asked again: timed out")
+    assert announcer.due({"default/a": told["default/a"]._replace(words="other")}, 99) == []
+
+
+KEYS = st.sampled_from(["default/a", "default/b", "default/c"])
+PHASES = st.sampled_from(["Pending", "Terminating", "Scheduling", "Starting", "Succeeded", "Failed"])
+NODES = st.sampled_from(["n1", "n2", None])
+
+
+@given(
+    vms=st.dictionaries(
+        KEYS,
+        st.builds(
+            lambda node, phase, on: (node, phase, on),
+            NODES,
+            st.sampled_from(["Running", "Scheduled", "Scheduling"]),
+            st.booleans(),
+        ),
+    ),
+    pods=st.dictionaries(KEYS, NODES),
+    others=st.dictionaries(KEYS, PHASES),
+    ours=st.dictionaries(KEYS, st.none() | PHASES),
+    refused=st.sets(KEYS),
+    unanswered=st.sets(KEYS),
+)
+def test_a_drain_ends_exactly_when_nothing_keeps_it(  # noqa: PLR0917 - a cluster has many parts
+    vms: dict[str, tuple[str | None, str, bool]],
+    pods: dict[str, str | None],
+    others: dict[str, str],
+    ours: dict[str, str | None],
+    refused: set[str],
+    unanswered: set[str],
+) -> None:
+    """Whatever keeps it is asked for next, or has words; what is over is neither asked for nor on its way."""
+    seen = caches(
+        [vm(key[8:], node, phase=phase, running=on) for key, (node, phase, on) in vms.items()],
+        [pod(key[8:], node) for key, node in pods.items()],
+        [migration(key[8:], name=f"their-{key[8:]}", phase=phase) for key, phase in others.items()],
+    )
+    own = {key: None if phase is None else migration(key[8:], phase=phase) for key, phase in ours.items()}
+    no, said = dict.fromkeys(refused - own.keys(), "no"), dict.fromkeys(unanswered - own.keys() - refused, "late")
+    found = survey("n1", seen, ours=own, refused=no, unanswered=said)
+    told = waits("n1", seen, found, ours=own, unanswered=said)
+    asked = {item.metadata.key for item in found.to_move}
+    assert found.settled == (not found.left)
+    assert asked.isdisjoint(own.keys() | no.keys())
+    assert set(found.left) == (asked - said.keys()) | told.keys()
+    assert said.keys() <= set(found.left)
+    if found.settled:
+        assert not said
+        assert all(migration is None or migration.finished for migration in own.values())
+        assert found.on_node <= found.failed.keys()
 
 
 # --- what it waits for ---------------------------------------------------------------------------------------

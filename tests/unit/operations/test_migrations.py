@@ -28,6 +28,12 @@ def test_the_name_begins_with_the_vms() -> None:
     assert body["metadata"] == {"generateName": "vm-1-", "namespace": "here"}
 
 
+def test_a_name_of_ones_own_is_taken() -> None:
+    """For who may have to ask twice."""
+    body = manifest(Wish(vm="vm-1", namespace="here", name="vm-1-bcdfg"))
+    assert body["metadata"] == {"name": "vm-1-bcdfg", "namespace": "here"}
+
+
 def test_only_what_was_said_is_in_the_spec() -> None:
     """Defaults are the schema's."""
     body = manifest(Wish(vm="vm-1", namespace="here"))

@@ -1,0 +1,267 @@
+"""A drain whose questions get no answer, a late one, or a refusal: every VM moves once, and nothing ends too early."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from controller.cli.drain import Drain, Request
+from controller.cli.exits import CommandError
+from controller.kube.errors import (
+    ConflictError,
+    ForbiddenError,
+    KubeError,
+    ServerError,
+    TooManyRequestsError,
+    TransportError,
+    UnauthorizedError,
+)
+from controller.kube.resources import MIGRATIONS, NODES, PODS, Resource
+from tests.unit.operations.cluster import Cluster, Document, later, now
+
+T = TypeVar("T")
+
+TIMED_OUT = ServerError(500, "InternalError", "etcdserver: request timed out")
+LOST = TransportError("POST /apis: connection reset by peer")
+EXPIRED = UnauthorizedError(401, "Unauthorized", "Unauthorized")
+BUSY = TooManyRequestsError(429, "TooManyRequests", "too many requests", retry_after=5.0)
+UNKNOWN = pytest.mark.parametrize("error", [TIMED_OUT, LOST], ids=lambda error: type(error).__name__)
+CONFLICT = ConflictError(409, "Conflict", 'Operation cannot be fulfilled on resourcequotas "q"')
+PASSING = pytest.mark.parametrize(
+    "error", [TIMED_OUT, LOST, EXPIRED, BUSY, CONFLICT], ids=lambda error: type(error).__name__
+)
+REFUSAL = ForbiddenError(403, "Forbidden", "exceeded quota: one-move")
+
+
+@dataclass(slots=True)
+class Clouded(Cluster):
+    """A cluster that carries out some creates without saying so, and tells late of migrations."""
+
+    errors: dict[str, list[KubeError]] = field(default_factory=dict)
+    """By VM: what is said to the next creates."""
+    carries_out: bool = False
+    """Whether these are carried out all the same."""
+    lag: float = 0.0
+    """Seconds until a watch tells of a migration."""
+    asked: list[tuple[float, str]] = field(default_factory=list)
+    seconds: float = 5.0
+    """Seconds that a move takes."""
+
+    def place(self, name: str, node: str) -> None:
+        """Let a VM run on a node."""
+        self.vm(name, phase="Running", nodeName=node)
+        self.pod(f"pod-{name}", name, node=node, phase="Running")
+
+    def of(self, vm: str) -> list[Document]:
+        """Return the migrations of a VM."""
+        found = [item for (plural, _), item in self.objects.items() if plural == MIGRATIONS.plural]
+        return [item for item in found if item["spec"]["vmName"] == vm]
+
+    async def create(
+        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+    ) -> T:
+        """Create or not, answer or not; what was created moves its VM."""
+        vm = body["spec"]["vmName"]
+        self.asked.append((now(), vm))
+        errors = self.errors.get(vm, [])
+        error = errors.pop(0) if errors else None
+        if error is not None and not self.carries_out:
+            raise error
+        # Cluster.create, since a dataclass with slots has no super() to call.
+        created = await Cluster.create(self, resource, body, namespace=namespace, server_deadline=server_deadline)
+        later(1, self._begin, vm)
+        later(self.seconds, self._arrive, vm)
+        if error is not None:
+            raise error
+        return created
+
+    async def merge_patch(
+        self,
+        resource: Resource[T],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> T:
+        """Cordon the node."""
+        assert (resource.plural, body) == (NODES.plural, {"spec": {"unschedulable": True}})
+        assert (namespace, subresource) == (None, None)
+        self._fail("patch", resource.plural, name)
+        return msgspec.convert({"metadata": {"name": name}}, resource.type)
+
+    def _begin(self, vm: str) -> None:
+        self._change(vm, phase="Terminating", sourceNode="n1")
+        self.vm(vm, phase="Scheduling")
+        self.remove(PODS.plural, f"pod-{vm}")
+
+    def _arrive(self, vm: str) -> None:
+        self.place(vm, "n2")
+        self._change(vm, phase="Succeeded", sourceNode="n1", targetNode="n2")
+
+    def _change(self, vm: str, **status: str) -> None:
+        (document,) = self.of(vm)
+        metadata = document["metadata"]
+        self.put(MIGRATIONS.plural, metadata["name"], metadata=metadata, spec=document["spec"], status=status)
+
+    def _tell(self, kind: str, plural: str, document: Document) -> None:
+        if plural == MIGRATIONS.plural and self.lag:
+            later(self.lag, Cluster._tell, self, kind, plural, document)
+        else:
+            Cluster._tell(self, kind, plural, document)
+
+
+@pytest.fixture
+def clouded(cluster: Cluster) -> Clouded:
+    """Return a cluster with three VMs on n1."""
+    assert not cluster.objects  # it keeps the log out of the output
+    found = Clouded()
+    for name in ("a", "b", "c"):
+        found.place(name, "n1")
+    return found
+
+
+async def drain(cluster: Clouded, *, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the drain's own
+    """Drain n1; return what is printed."""
+    file = io.StringIO()
+    console = Console(file=file, width=1000, markup=False, highlight=False, soft_wrap=True)
+    try:
+        assert await Drain(cluster, Request("n1", "Drain", timeout), console, Random(1)).run() == 0  # noqa: S311 - reproducible
+    except CommandError as error:
+        file.write(f"error: {error}\n")
+    return file.getvalue()
+
+
+def ends_well(text: str) -> bool:
+    """Whether all three VMs have moved."""
+    return text.endswith("n1 is drained; 3 VMs moved\n")
+
+
+@PASSING
+@pytest.mark.looptime
+async def test_what_was_not_answered_and_not_carried_out_is_asked_again(clouded: Clouded, error: KubeError) -> None:
+    """It is no refusal; the others need not wait for it."""
+    clouded.errors = {"a": [error, error]}
+    text = await drain(clouded)
+    assert ends_well(text)
+    assert [len(clouded.of(vm)) for vm in "abc"] == [1, 1, 1]
+
+
+@UNKNOWN
+@pytest.mark.looptime
+async def test_what_was_carried_out_without_an_answer_is_ours(clouded: Clouded, error: KubeError) -> None:
+    """Although its VM is on its way by the time one looks again: the drain waits for it, and makes no other."""
+    clouded.errors = {"b": [error]}
+    clouded.carries_out = True
+    clouded.failures["get virtualmachinemigrations"] = AssertionError("the watch has told it")
+    text = await drain(clouded)
+    assert ends_well(text)
+    assert [len(clouded.of(vm)) for vm in "abc"] == [1, 1, 1]
+    assert text.count("default/b: migration ") == 1
+
+
+@pytest.mark.parametrize("lag", [3, 30])
+@UNKNOWN
+@pytest.mark.looptime
+async def test_a_late_watch_makes_no_second_migration(clouded: Clouded, error: KubeError, lag: float) -> None:
+    """The VM still stands there, or has left, and no migration is seen: the API server is asked for it by its name."""
+    clouded.errors = {"a": [error, error], "b": [error]}
+    clouded.carries_out = True
+    clouded.lag = lag
+    clouded.seconds = 8
+    text = await drain(clouded)
+    assert ends_well(text)
+    assert [len(clouded.of(vm)) for vm in "abc"] == [1, 1, 1]
+
+
+@PASSING
+@pytest.mark.looptime
+async def test_no_answer_is_told_once_with_the_servers_words(clouded: Clouded, error: KubeError) -> None:
+    """At once, however often it is asked again."""
+    clouded.errors = {"a": [error] * 5}
+    text = await drain(clouded)
+    (line,) = [line for line in text.splitlines() if "has not said" in line and line.startswith("default/a")]
+    assert str(error).split(" (")[0] in line
+
+
+@PASSING
+@pytest.mark.looptime
+async def test_a_vm_that_never_gets_an_answer_keeps_no_other_from_moving(clouded: Clouded, error: KubeError) -> None:
+    """The others are asked for first, and it is not asked for all the time."""
+    clouded.errors = {"a": [error] * 1000}
+    text = await drain(clouded, timeout=60)
+    assert text.endswith("error: after 60 s 1 VM not done: default/a\n")
+    assert [len(clouded.of(vm)) for vm in "abc"] == [0, 1, 1]
+    assert len(clouded.asked) < 12
+
+
+@pytest.mark.looptime
+async def test_the_time_is_over_when_it_is_over(clouded: Clouded) -> None:
+    """Whatever pause the API server asks for."""
+    clouded.errors = {"a": [TooManyRequestsError(429, "TooManyRequests", "later", retry_after=300.0)] * 9}
+    began = now()
+    assert "error: after 5 s 3 VMs not done: " in await drain(clouded, timeout=5)
+    assert now() - began == 5
+
+
+@pytest.mark.looptime
+async def test_a_pause_that_the_server_asks_for_is_made(clouded: Clouded) -> None:
+    """By everybody who was not heard."""
+    clouded.errors = {"a": [BUSY]}
+    began = now()
+    assert ends_well(await drain(clouded))
+    assert [vm for at, vm in clouded.asked if at < began + 5] == ["a"]
+
+
+@pytest.mark.looptime
+async def test_a_vm_that_leaves_without_the_migration_ends_the_drain(clouded: Clouded) -> None:
+    """As soon as no late request can bring the migration any more."""
+    clouded.errors = {"a": [TIMED_OUT] * 9}
+    later(0.5, clouded.vm, "a", running=False, phase="Stopped")
+    later(0.5, clouded.remove, PODS.plural, "pod-a")
+    began = now()
+    text = await drain(clouded)
+    assert text.endswith("n1 is drained; 2 VMs moved\n")
+    assert 10 <= now() - began <= 25
+    assert clouded.of("a") == []
+
+
+@pytest.mark.looptime
+async def test_a_refusal_is_final_and_told_at_the_end(clouded: Clouded) -> None:
+    """It is asked for once."""
+    clouded.errors = {"b": [REFUSAL]}
+    lines = (await drain(clouded)).splitlines()
+    assert lines[-2:] == ["default/b: refused: exceeded quota: one-move", "error: 1 of 3 VMs did not move"]
+    assert [vm for _, vm in clouded.asked].count("b") == 1
+
+
+@pytest.mark.looptime
+async def test_a_refused_vm_that_somebody_else_moves_is_none_that_did_not_move(clouded: Clouded) -> None:
+    """It has left the node."""
+    clouded.errors = {"b": [REFUSAL]}
+    later(2, clouded.put, MIGRATIONS.plural, "theirs", spec={"vmName": "b"}, status={"phase": "Pending"})
+    later(20, clouded._begin, "b")
+    later(25, clouded._arrive, "b")
+    assert (await drain(clouded)).endswith("n1 is drained; 2 VMs moved\n")
+    assert now() >= 20
+
+
+@pytest.mark.looptime
+async def test_ctrl_c_during_a_question_says_how_to_cancel_what_may_be_there(
+    clouded: Clouded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody knows whether it was carried out."""
+    clouded.errors = {vm: [LOST] * 9 for vm in "abc"}
+    task = asyncio.create_task(drain(clouded))
+    later(1, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert "kubectl delete vmm -A -l simulation.node-classifier.io/drain=n1" in capsys.readouterr().err
