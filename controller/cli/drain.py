@@ -53,7 +53,7 @@ from controller.operations.draining import (
     survey,
     waits,
 )
-from controller.operations.errors import translated
+from controller.operations.errors import may_be_done, translated
 from controller.operations.text import one_line
 from controller.operations.watching import View, watching
 from controller.scenario.parallel import passing, retry_after
@@ -138,10 +138,18 @@ class Drain:
         """Cordon and move; return the exit code. Raises CommandError with how to undo it on standard error."""
         # Asked for first: a cluster without our resources must not be left with a cordoned node.
         await self._client.list_page(MIGRATIONS, limit=1)
+        again = f"drain it again, or kubectl uncordon {self._node}"
         try:
             await self._client.merge_patch(NODES, self._node, {"spec": {"unschedulable": True}})
         except NotFoundError as error:
             raise exits.CommandError(f"there is no node {self._node}: see kubectl get nodes") from error
+        except asyncio.CancelledError:
+            sys.stderr.write(f"\n{self._node} may be cordoned: {again}\n")
+            raise
+        except KubeError as error:
+            if may_be_done(error):
+                raise translated(error, doubt=f"{self._node} may be cordoned all the same: {again}") from error
+            raise
         self._console.print(f"{self._node} is cordoned")
         last: Survey | None = None
         try:

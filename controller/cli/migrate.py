@@ -1,7 +1,7 @@
 """`vmsim migrate`: ask for a VM to move, and watch it move.
 
-Guarantees: a migration is created only for a VM that exists; while waiting nothing is polled, and no way out
-(Ctrl-C, `--timeout`) stops the migration: it says how to.
+Guarantees: a migration is created only for a VM that exists, and never asked for twice: a lost answer is told as such;
+while waiting nothing is polled, and no way out (Ctrl-C, `--timeout`) stops the migration: it says how to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.cli import session
 from controller.cli.connection import Connection
 from controller.domain import names
 from controller.kube.client import Client
-from controller.operations import migrations
+from controller.operations import migrations, vms
 from controller.operations.api import Api
 
 
@@ -46,11 +46,16 @@ def run(connection: Connection, request: Request) -> None:
 
 
 async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:
-    """Create the migration, and tell its name; wait if that is wanted. Raises what `create` and `follow` raise."""
+    """Create the migration, tell its name, wait if that is wanted. Raises what `vms.get`, `ask` and `follow` raise."""
     wish = migrations.Wish(
         vm=request.vm, namespace=namespace, to=request.to, reason=request.reason, priority=request.priority
     )
-    created = await migrations.create(client, wish)
+    await vms.get(client, namespace, request.vm)
+    try:
+        created = await migrations.ask(client, wish)
+    except asyncio.CancelledError:
+        sys.stderr.write(f"\nW{migrations.doubt(namespace)[1:]}\n")
+        raise
     console.print(created.metadata.name)
     if not request.wait:
         return

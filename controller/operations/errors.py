@@ -73,16 +73,22 @@ def no_such_vm(name: str, namespace: str) -> NoSuchVMError:
     return NoSuchVMError(f"there is no VM {name} in namespace {namespace}: see kubectl get vm -A")
 
 
-def translated(error: errors.KubeError) -> SimulatorError:
-    """Say in one line what went wrong, and what to do about it where that is known."""
+def may_be_done(error: errors.KubeError) -> bool:
+    """Whether a write that failed so may have been carried out, or may yet be."""
+    return error.outcome_unknown and not (isinstance(error, errors.TransportError) and not error.sent)
+
+
+def translated(error: errors.KubeError, *, doubt: str = "") -> SimulatorError:
+    """Say in one line what went wrong, and what to do about it where that is known; at its end what is in doubt."""
+    after = f"; {doubt}" if doubt else ""
     match error:
         case errors.TransportError():
-            return NoClusterError(one_line(f"the API server does not answer: {error}"))
+            return NoClusterError(one_line(f"the API server does not answer: {error}{after}"))
         case errors.NotFoundError(reason=""):  # of an object that is not there it would say NotFound
             return CRDMissingError("the cluster does not know our resources: install them with hack/setup_vm_crd.sh")
         case errors.StatusError():
-            return RefusedError(one_line(error.message), code=error.code, reason=error.reason)
+            return RefusedError(one_line(f"{error.message}{after}"), code=error.code, reason=error.reason)
         case errors.InvalidNameError():
             return InvalidValueError(str(error))
         case _:  # no credentials, or a reply that is none of an API server's
-            return NoClusterError(one_line(str(error)))
+            return NoClusterError(one_line(f"{error}{after}"))

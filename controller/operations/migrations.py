@@ -14,10 +14,17 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
+from controller.kube.errors import KubeError
 from controller.kube.resources import MIGRATIONS
 from controller.operations import vms
 from controller.operations.api import SERVER_DEADLINE, Api
-from controller.operations.errors import MigrationFailedError, NoControllerError, TimedOutError
+from controller.operations.errors import (
+    MigrationFailedError,
+    NoControllerError,
+    TimedOutError,
+    may_be_done,
+    translated,
+)
 from controller.operations.text import one_line
 from controller.operations.waiting import UNNOTICED
 from controller.operations.watching import View, watching
@@ -92,10 +99,33 @@ def failure(migration: VirtualMachineMigration) -> str:
     return ": ".join(filter(None, (status.failure_reason or "Failed", one_line(status.message))))
 
 
+def doubt(namespace: str) -> str:
+    """Say what is to be done where nobody knows whether a migration was created."""
+    return (
+        f"whether the migration was created is not known: look at kubectl get vmm -n {namespace} before you ask again"
+    )
+
+
 async def create(client: Api, wish: Wish) -> VirtualMachineMigration:
-    """Ask for a VM to move. Raises NoSuchVMError, or the KubeError of whoever refuses."""
+    """Ask for a VM to move. Raises NoSuchVMError, and what `ask` raises."""
     await vms.get(client, wish.namespace, wish.vm)
-    return await client.create(MIGRATIONS, manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE)
+    return await ask(client, wish)
+
+
+async def ask(client: Api, wish: Wish) -> VirtualMachineMigration:
+    """Ask for a VM to move that is known to exist.
+
+    Raises the KubeError of whoever refuses; if the migration may be there all the same, the SimulatorError that says
+    so: asking again would make a second one.
+    """
+    try:
+        return await client.create(
+            MIGRATIONS, manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+        )
+    except KubeError as error:
+        if may_be_done(error):
+            raise translated(error, doubt=doubt(wish.namespace)) from error
+        raise
 
 
 async def follow(

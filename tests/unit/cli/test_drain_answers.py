@@ -25,6 +25,7 @@ from controller.kube.errors import (
     UnauthorizedError,
 )
 from controller.kube.resources import MIGRATIONS, NODES, PODS, Resource
+from controller.operations.errors import SimulatorError
 from tests.unit.operations.cluster import Cluster, Document, later, now
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ async def drain(cluster: Clouded, *, timeout: float | None = None) -> str:  # no
     console = Console(file=file, width=1000, markup=False, highlight=False, soft_wrap=True)
     try:
         assert await Drain(cluster, Request("n1", "Drain", timeout), console, Random(1)).run() == 0  # noqa: S311 - reproducible
-    except CommandError as error:
+    except (CommandError, SimulatorError) as error:
         file.write(f"error: {error}\n")
     return file.getvalue()
 
@@ -265,3 +266,25 @@ async def test_ctrl_c_during_a_question_says_how_to_cancel_what_may_be_there(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert "kubectl delete vmm -A -l simulation.node-classifier.io/drain=n1" in capsys.readouterr().err
+
+
+@UNKNOWN
+@pytest.mark.looptime
+async def test_a_cordon_without_an_answer_says_that_it_may_be_there(clouded: Clouded, error: KubeError) -> None:
+    """And how to undo it; nothing moves."""
+    clouded.failures["patch nodes"] = error
+    text = await drain(clouded)
+    assert text.startswith("error: ")
+    assert text.endswith("; n1 may be cordoned all the same: drain it again, or kubectl uncordon n1\n")
+    assert not clouded.asked
+
+
+@pytest.mark.looptime
+async def test_ctrl_c_during_the_cordon_says_that_it_may_be_there(
+    clouded: Clouded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The request may have been carried out."""
+    clouded.failures["patch nodes"] = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await drain(clouded)
+    assert "n1 may be cordoned: drain it again, or kubectl uncordon n1\n" in capsys.readouterr().err

@@ -49,3 +49,26 @@ async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Cluster, caps
         await task
     command = f"""kubectl patch vmm -n default {MIGRATION} --type=merge -p '{{"spec":{{"cancel":true}}}}'"""
     assert capsys.readouterr().err == f"\nThe migration goes on. To cancel it:\n\n    {command}\n"
+
+
+@pytest.mark.looptime
+async def test_ctrl_c_while_it_is_asked_for_says_what_is_not_known(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The request may have been carried out."""
+    cluster.vm(phase="Running")
+    cluster.failures["create virtualmachinemigrations"] = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await migrate(cluster, "default", Request("vm-1"), Console(file=io.StringIO(), markup=False))
+    assert capsys.readouterr().err == (
+        "\nWhether the migration was created is not known: look at kubectl get vmm -n default before you ask again\n"
+    )
+
+
+@pytest.mark.looptime
+async def test_ctrl_c_before_it_is_asked_for_says_nothing(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to look for."""
+    cluster.failures["get virtualmachines"] = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await migrate(cluster, "default", Request("vm-1"), Console(file=io.StringIO(), markup=False))
+    assert capsys.readouterr().err == ""

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from controller.domain.objects import VirtualMachineMigration
+from controller.kube.errors import ForbiddenError, KubeError, MalformedReplyError, ServerError, TransportError
 from controller.kube.resources import MIGRATIONS
-from controller.operations.errors import MigrationFailedError, NoControllerError, NoSuchVMError, TimedOutError
+from controller.operations.errors import (
+    MigrationFailedError,
+    NoClusterError,
+    NoControllerError,
+    NoSuchVMError,
+    RefusedError,
+    TimedOutError,
+)
 from controller.operations.migrations import (
     Wish,
     create,
@@ -109,6 +117,39 @@ async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Cluster) -> 
     with pytest.raises(NoSuchVMError, match="there is no VM vm-1 in namespace default: see kubectl get vm -A"):
         await create(cluster, Wish("vm-1", "default"))
     assert cluster.names(MIGRATIONS) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ServerError(500, "InternalError", "etcdserver: request timed out"), RefusedError),
+        (TransportError("POST /apis: connection reset by peer"), NoClusterError),
+        (MalformedReplyError("a proxy's page"), NoClusterError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_create_that_may_have_been_carried_out_is_said_to_be_so(
+    cluster: Cluster, error: KubeError, kind: type[Exception]
+) -> None:
+    """Who asks again without a look may move the VM twice."""
+    cluster.vm(phase="Running")
+    cluster.failures["create virtualmachinemigrations"] = error
+    with pytest.raises(kind) as told:
+        await create(cluster, Wish("vm-1", "default"))
+    assert str(told.value).endswith(
+        "whether the migration was created is not known: look at kubectl get vmm -n default before you ask again"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [TransportError("no connection", sent=False), ForbiddenError(403, "Forbidden", "exceeded quota")]
+)
+async def test_a_create_that_was_not_carried_out_is_raised_as_it_is(cluster: Cluster, error: KubeError) -> None:
+    """There is nothing to look for."""
+    cluster.vm(phase="Running")
+    cluster.failures["create virtualmachinemigrations"] = error
+    with pytest.raises(type(error)):
+        await create(cluster, Wish("vm-1", "default"))
 
 
 @pytest.mark.looptime
