@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar
@@ -77,14 +77,15 @@ class Client:
         answered: Answered = _no_one,
         *,
         headers: tuple[tuple[str, str], ...] = (),
+        certificate: bytes = b"",
         through: proxy.Proxy | None = None,
         deadline: float = REQUEST_DEADLINE,
         manager: str = names.CONTROLLER_NAME,
     ) -> None:
         self._api = api
-        self._session, self._watches = session.take_over(
-            api, (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers)
-        )
+        self._headers = (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers)
+        self._session, self._watches = session.take_over(api, self._headers)
+        self._certificate = certificate
         self._answered = answered
         self._deadline = deadline
         self._configuration: Configuration = api.configuration
@@ -93,7 +94,7 @@ class Client:
         self._source = source
         self._manager = manager
         self._reauthenticated_at = float("-inf")
-        self._reauthenticating = asyncio.Lock()
+        self._reauthenticating: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -115,7 +116,14 @@ class Client:
             through = proxy.choose(str(configuration.host), configuration.proxy, proxy.Environment.of(os.environ))
             api = library.load().api_client(configuration)
             return cls(
-                api, found.source, answered, headers=found.headers, through=through, deadline=deadline, manager=manager
+                api,
+                found.source,
+                answered,
+                headers=found.headers,
+                certificate=found.certificate,
+                through=through,
+                deadline=deadline,
+                manager=manager,
             )
         except (OSError, ValueError, proxy.ProxyError) as error:  # certificates and keys are read here
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
@@ -128,6 +136,9 @@ class Client:
 
     async def close(self) -> None:
         """Close every connection, open watches included."""
+        if self._reauthenticating is not None:
+            self._reauthenticating.cancel()
+            await asyncio.wait({self._reauthenticating})
         await self._session.close()
         await self._watches.close()
 
@@ -180,7 +191,7 @@ class Client:
         path = resource.path(namespace)
         try:
             async with asyncio.timeout(self._within()):
-                response = await self._open("GET", path, query=query, timeout=timeout, over=self._watches)
+                response = await self._open("GET", path, query=query, timeout=timeout, watch=True)
             async with response:
                 async with asyncio.timeout(self._within()):
                     await self._check(response)
@@ -285,7 +296,7 @@ class Client:
                 ) as response,
             ):
                 await self._check(response)
-                return await response.read()
+                return await _read(response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
             raise errors.TransportError(f"{method} {path}: {self._explain(error)}", sent=sent) from _cause(error)
@@ -299,7 +310,7 @@ class Client:
         query: Mapping[str, str | None] | None = None,
         data: bytes | None = None,
         content_type: str | None = None,
-        over: aiohttp.ClientSession | None = None,
+        watch: bool = False,
     ) -> aiohttp.ClientResponse:
         headers = await self._authorization()
         if content_type is not None:
@@ -313,7 +324,7 @@ class Client:
             extra["server_hostname"] = rest.server_hostname
         code = "<error>"
         try:
-            response = await (over or self._session).request(
+            response = await (self._watches if watch else self._session).request(
                 method,
                 URL(url, encoded=True),
                 data=data,
@@ -357,7 +368,7 @@ class Client:
         """Raise the StatusError of any status outside 2xx."""
         if 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers are clearest as numbers
             return
-        status = codec.decode_status(await response.read())
+        status = codec.decode_status(await _read(response.read()))
         error = errors.from_status(
             response.status,
             status.reason,
@@ -369,19 +380,40 @@ class Client:
         raise error
 
     async def _reauthenticate(self) -> None:
-        """Read the credentials again: a token may have been rotated. The caller's next try uses them."""
-        async with self._reauthenticating:
+        """Read the credentials again: they may have been renewed. The caller's next try uses them.
+
+        It goes on where the caller's time is up: a plugin may take longer than a request.
+        """
+        if self._reauthenticating is None or self._reauthenticating.done():
             now = asyncio.get_running_loop().time()
             if now - self._reauthenticated_at < _REAUTHENTICATE_EVERY:
                 return
             self._reauthenticated_at = now
-            try:
-                fresh = (await credentials.load_anew(self._source, str(self._configuration.host))).configuration
-            except errors.CredentialsError as error:
-                _log.warning("credentials were refused and cannot be read again", error=str(error))
-                return
-            self._configuration.api_key = fresh.api_key
-            self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+            self._reauthenticating = asyncio.create_task(self._renew(), name="credentials")
+        await asyncio.shield(self._reauthenticating)
+
+    async def _renew(self) -> None:
+        try:
+            fresh = await credentials.load_anew(self._source, str(self._configuration.host))
+            if fresh.certificate != self._certificate:
+                await self._reconnect(fresh)
+        except errors.CredentialsError as error:
+            _log.warning("credentials were refused and cannot be read again", error=str(error))
+            return
+        except (OSError, ValueError) as error:
+            _log.warning("the renewed client certificate cannot be used", error=str(error))
+            return
+        self._configuration.api_key = fresh.configuration.api_key
+        self._configuration.refresh_api_key_hook = fresh.configuration.refresh_api_key_hook
+
+    async def _reconnect(self, fresh: credentials.Credentials) -> None:
+        """Show a renewed certificate: a connection shows the one that it was opened with, so all are opened anew."""
+        self._api = library.load().api_client(fresh.configuration)
+        self._configuration, self._certificate = fresh.configuration, fresh.certificate
+        former = self._session, self._watches
+        self._session, self._watches = session.take_over(self._api, self._headers)
+        for each in former:
+            await each.close()
 
 
 @lru_cache(maxsize=64)
@@ -390,13 +422,21 @@ def _arguments(query: tuple[tuple[str, str | None], ...]) -> str:
     return urlencode({key: value for key, value in query if value})
 
 
+async def _read(bytes_to_come: Awaitable[bytes]) -> bytes:
+    """Return what arrives. Raises ClientConnectionError, too, for a connection that we closed ourselves just now."""
+    try:
+        return await bytes_to_come
+    except RuntimeError as error:  # aiohttp's word for it, until the event loop has told of the end
+        raise aiohttp.ClientConnectionError(str(error)) from error
+
+
 async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[list[bytes], None]:
     """Yield the whole lines of each chunk. Raises TransportError if the stream ends within one."""
     rest: list[bytes] = []
     size = 0
     # An empty read is no end of stream: only at_eof() is.
     while not stream.at_eof():
-        chunk = await stream.readany()
+        chunk = await _read(stream.readany())
         head, *tail = chunk.split(b"\n")
         rest.append(head)
         size += len(head)

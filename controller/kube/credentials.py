@@ -1,4 +1,4 @@
-"""Where the cluster is and who we are there: kubeconfigs or in-cluster, through kubernetes-asyncio.
+"""Where the cluster is and who we are there: kubeconfigs, their plugins, or in-cluster, through kubernetes-asyncio.
 
 Guarantees: an explicit file is used or refused, never silently replaced by another source; of several files kubectl's
 rules make one (controller/kube/kubeconfig.py), and the library gets no more than what was chosen of it. What is read
@@ -8,7 +8,10 @@ names the source tried and what to do next.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import yaml
 
-from controller.kube import kubeconfig, library, proxy
-from controller.kube.errors import CredentialsError, OtherServerError
-from controller.kube.kubeconfig import DEFAULT_NAMESPACE, Choice, Chosen, Config, InvalidKubeconfigError
+from controller.kube import kubeconfig, library, plugin, proxy
+from controller.kube.errors import CredentialsError, OtherServerError, PluginError
+from controller.kube.kubeconfig import DEFAULT_NAMESPACE, Choice, Chosen, Config, InvalidKubeconfigError, User
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import Configuration
@@ -60,6 +63,8 @@ class Credentials:
     configuration: Configuration
     source: Source
     headers: tuple[tuple[str, str], ...] = ()
+    certificate: bytes = b""
+    """A digest of the client certificate and its key; empty without one."""
 
 
 def find(explicit: str | None, choice: Choice = NOTHING_CHOSEN) -> Source:
@@ -105,6 +110,12 @@ async def load_anew(source: Source, server: str) -> Credentials:
 
 
 async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
+    if chosen is not None and chosen.user.exec is not None:
+        try:
+            found = await plugin.run(chosen.user.exec, chosen.cluster, terminal=_at_a_terminal())
+        except PluginError as error:
+            raise PluginError(f"cannot use {source}: {error}") from error
+        chosen = replace(chosen, user=_proven(chosen.user, found))
     kubernetes = library.load()
     config, configuration = kubernetes.config, kubernetes.configuration()
     try:
@@ -112,11 +123,13 @@ async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
             config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config_from_dict(_document(chosen), client_configuration=configuration)
+        certificate = _digest(configuration)
     except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
         raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
     if chosen is None:
         return Credentials(configuration, source)
-    return Credentials(configuration, replace(source, choice=chosen.names), kubeconfig.headers(chosen))
+    again = replace(source, choice=chosen.names)
+    return Credentials(configuration, again, kubeconfig.headers(chosen), certificate)
 
 
 def namespace(source: Source) -> str:
@@ -181,6 +194,30 @@ def _document(chosen: Chosen) -> dict[str, Any]:
     if user.token and user.token_file and os.access(user.token_file, os.R_OK):
         chosen = replace(chosen, user=msgspec.structs.replace(user, token=""))
     return chosen.document()
+
+
+def _proven(user: User, found: plugin.Printed) -> User:
+    """Return the user as a plugin proves it; a certificate of the kubeconfig's own comes first, as in client-go."""
+    user = msgspec.structs.replace(user, exec=None, token=found.token)
+    if not found.certificate or user.client_certificate or user.client_certificate_data:
+        return user
+    certificate, key = (base64.b64encode(pem.encode()).decode() for pem in (found.certificate, found.key))
+    return msgspec.structs.replace(user, client_certificate_data=certificate, client_key_data=key)
+
+
+def _at_a_terminal() -> bool:
+    try:
+        return sys.stdin.isatty()
+    except (AttributeError, ValueError):  # there is none, or it was closed
+        return False
+
+
+def _digest(configuration: Configuration) -> bytes:
+    """Return what tells a client certificate and its key from others; empty if there is none."""
+    if not configuration.cert_file:
+        return b""
+    files = (configuration.cert_file, configuration.key_file or configuration.cert_file)
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).digest()
 
 
 def _reason(config: ModuleType, error: Exception) -> str:

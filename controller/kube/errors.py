@@ -20,6 +20,10 @@ class CredentialsError(KubeError):
     """No usable kubeconfig or in-cluster credentials. Raised at start, or when a token cannot be read anew."""
 
 
+class PluginError(CredentialsError):
+    """A credential plugin of the kubeconfig failed, hung, or printed what is no credential."""
+
+
 class OtherServerError(CredentialsError):
     """What was chosen at the start leads to another server now. Its credentials are not for the one in use."""
 

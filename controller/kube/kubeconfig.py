@@ -13,6 +13,7 @@ import binascii
 import os.path
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeVar
@@ -22,7 +23,9 @@ import yaml
 
 DEFAULT_NAMESPACE: Final = "default"
 _EXTERNAL_PROVIDERS: Final = ("gcp", "oidc")
-_LINE_BREAK: Final = re.compile(r"[\r\n\0]")
+_MODES: Final = ("Never", "IfAvailable", "Always")
+_MODE_IS_REQUIRED: Final = "client.authentication.k8s.io/v1"
+LINE_BREAK: Final = re.compile(r"[\r\n\0]")
 
 
 class InvalidKubeconfigError(Exception):
@@ -38,6 +41,13 @@ class Named(msgspec.Struct, frozen=True):
     context: Context | None = None
 
 
+class Extension(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a kubeconfig has for somebody else: for credential plugins, say."""
+
+    name: str = ""
+    extension: Any = None
+
+
 class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
     """Where a cluster is."""
 
@@ -48,6 +58,7 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
     certificate_authority_data: str = ""
     proxy_url: str = ""
     disable_compression: bool = False
+    extensions: tuple[Extension, ...] = ()
 
 
 class Exec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -170,7 +181,18 @@ _Loader.add_implicit_resolver(
     ),
     list("-+.0123456789"),
 )
-_Loader.add_constructor(_FLOAT, lambda *_: 0.0)  # no field of a kubeconfig is a number: it is refused, whichever it is
+
+
+def _number(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    """Return a number; no field but those of an extension may be one."""
+    text = node.value.replace("_", "")
+    for read in (lambda word: int(word, 0), lambda word: int(word, 8), int, float):
+        with suppress(ValueError):
+            return read(text)
+    return 0
+
+
+_Loader.add_constructor(_FLOAT, _number)
 
 
 def parse(data: bytes) -> Config:
@@ -372,7 +394,7 @@ def _user_problems(name: str, user: User) -> Iterable[str]:
         yield f"user {name!r} has as-uid, as-groups or as-user-extra without as"
     extra = (value for values in user.impersonate_extra.values() for value in values)
     spoken = (user.token.strip(), user.impersonate, user.impersonate_uid, *user.impersonate_groups, *extra)
-    if any(_LINE_BREAK.search(text) for text in spoken):
+    if any(LINE_BREAK.search(text) for text in spoken):
         yield f"user {name!r} has a token, or a name to act as, with a line break in it"
     yield from _certificate_problems(name, user)
     yield from _plugin_problems(name, user)
@@ -397,6 +419,12 @@ def _plugin_problems(name: str, user: User) -> Iterable[str]:
             yield f"user {name!r} has an exec without a command"
         if not user.exec.api_version:
             yield f"user {name!r} has an exec without an apiVersion"
+        if not all(variable.get("name") for variable in user.exec.env):
+            yield f"user {name!r} has an exec with a variable without a name in its env"
+        wanted = _MODES if user.exec.api_version == _MODE_IS_REQUIRED else ("", *_MODES)
+        if user.exec.interactive_mode not in wanted:
+            mode = user.exec.interactive_mode or "none"
+            yield f"user {name!r} has an exec of interactiveMode {mode}; want {', '.join(_MODES)}"
     if user.auth_provider is not None and user.auth_provider.name not in _EXTERNAL_PROVIDERS:
         yield (
             f"user {name!r} has the auth-provider {user.auth_provider.name!r}, which Kubernetes has removed: "

@@ -48,6 +48,10 @@ GOOD: dict[str, dict[str, str]] = {
     "a null current context sets none": {"n": "current-context:", "b": B},
     "three files": {"n": NO_CURRENT, "a": A, "b": B},
     "a plugin": {"p": PLUGIN},
+    "what is for plugins": {
+        "e": "clusters: [{name: c, cluster: {extensions: [{name: client.authentication.k8s.io/exec, extension: "
+        "{a: [b, 3, 1.5, 1e3, 0x1F, 0777, 1_000], c: {d: 12:30, e: yes}}}, {name: other, extension: {f: g}}]}}]"
+    },
     "empty file": {"e": "", "a": A},
     "blank file": {"e": "  \n\n", "a": A},
     "comments": {"e": "# nothing\n", "a": A},

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from aiohttp import web
+
+from controller.telemetry.tls import Files
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -57,6 +61,29 @@ class ApiServer:
             self.busy -= 1
             if self.busy == 0:
                 self.quiet.set()
+
+
+@asynccontextmanager
+async def listening(tls: ssl.SSLContext | None) -> AsyncIterator[ApiServer]:
+    """Start a server on a free port of the loopback interface."""
+    server = ApiServer(reply({}))
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+def server_tls(pair: Files) -> ssl.SSLContext:
+    """Return what a server with this certificate needs."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pair.certificate, pair.key)
+    return tls
 
 
 def reply(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Handler:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from controller.kube.client import Client
 from controller.kube.credentials import Source
 from controller.telemetry.tls import Files
 from tests.certificates import self_signed
-from tests.unit.kube.builders import ApiServer, kubeconfig, reply
+from tests.unit.kube.builders import ApiServer, kubeconfig, listening, server_tls
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +25,7 @@ def _no_system_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def api() -> AsyncIterator[ApiServer]:
     """Start a server on a free port of the loopback interface."""
-    async with _listening(None) as server:
+    async with listening(None) as server:
         yield server
 
 
@@ -41,23 +38,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture
 async def secure(pair: Files) -> AsyncIterator[ApiServer]:
     """Start a server with TLS, to which credentials are shown."""
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(pair.certificate, pair.key)
-    async with _listening(tls) as server:
+    async with listening(server_tls(pair)) as server:
         yield server
-
-
-@asynccontextmanager
-async def _listening(tls: ssl.SSLContext | None) -> AsyncIterator[ApiServer]:
-    server = ApiServer(reply({}))
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
 
 
 @pytest.fixture

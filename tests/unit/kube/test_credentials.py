@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from kubernetes_asyncio.client import ApiClient, Configuration
 from kubernetes_asyncio.config import ConfigException
 
@@ -16,7 +20,18 @@ from controller.kube.client import Client
 from controller.kube.credentials import Source
 from controller.kube.kubeconfig import Choice
 from controller.kube.resources import PODS
-from tests.unit.kube.builders import ApiServer, kubeconfig, pod_body, reply, status_body
+from controller.telemetry.tls import Files
+from tests.certificates import copy, self_signed
+from tests.unit.kube.builders import (
+    ApiServer,
+    kubeconfig,
+    listening,
+    pod_body,
+    reply,
+    server_tls,
+    status_body,
+    stream,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +46,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def api(secure: ApiServer) -> ApiServer:
     """Credentials are for servers with TLS."""
     return secure
+
+
+@asynccontextmanager
+async def certified(pair: Files, clients: Iterable[Files]) -> AsyncIterator[ApiServer]:
+    """Start a server that wants one of these certificates."""
+    tls = server_tls(pair)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    for client in clients:
+        tls.load_verify_locations(client.certificate)
+    async with listening(tls) as server:
+        yield server
 
 
 # --- where from ------------------------------------------------------------------------------------------
@@ -251,6 +277,7 @@ async def test_a_directory_is_no_kubeconfig(home: Path) -> None:
 async def test_an_exec_plugin_that_fails_is_quoted(home: Path) -> None:
     """What it said is what a person needs."""
     plugin = {"exec": {"apiVersion": "v1", "command": "sh", "args": ["-c", "echo log in first >&2; exit 3"]}}
+    plugin["exec"]["interactiveMode"] = "Never"
     path = kubeconfig(home / "config", "https://127.0.0.1:1", plugin)
 
     with pytest.raises(errors.CredentialsError, match="log in first"):
@@ -406,6 +433,110 @@ async def test_a_name_that_leads_to_another_server_by_now_gives_no_token(
         client._reauthenticated_at = float("-inf")
         two_clusters(path, api.url, "https://127.0.0.1:1", "other", "third")
         assert await refused_then_accepted(api, client) == "Bearer third"
+
+
+@pytest.mark.parametrize("by", ["plugin", "files"])
+async def test_a_renewed_client_certificate_is_shown(home: Path, pair: Files, by: str) -> None:
+    """On every connection, those of watches included, since each shows the one that it was opened with."""
+    pairs = [await asyncio.to_thread(self_signed, home, name) for name in ("first", "second")]
+    text = """printf '{"apiVersion": "v1", "kind": "ExecCredential", "status": {"clientCertificateData": "%s", """
+    text += (
+        '''"clientKeyData": "%s"}}' "$(sed 's/$/\\\\n/' crt | tr -d '\\n')" "$(sed 's/$/\\\\n/' key | tr -d '\\n')"'''
+    )
+    shown = Files(home / "crt", home / "key")
+    user: dict[str, Any] = {"client-certificate": str(shown.certificate), "client-key": str(shown.key)}
+    if by == "plugin":
+        user = {"exec": {"apiVersion": "v1", "command": "sh", "args": ["-c", f"cd {home}; {text}"]}}
+    async with certified(pair, pairs) as api:
+        copy(pairs[0], shown)
+        async with await Client.connect(Source(str(kubeconfig(home / "config", api.url, user)))) as client:
+            seen = [await who(api, client)]
+            watch = client.watch(PODS, resource_version="1", life=300)
+            api.handler = stream(60.0)
+            assert await anext(watch) == []
+            copy(pairs[1], shown)
+            api.handler = reply(status_body(401, "Unauthorized"), status=401)
+            with pytest.raises(errors.UnauthorizedError):
+                await client.ready()
+            with pytest.raises(errors.TransportError):
+                await anext(watch)
+            seen.append(await who(api, client))
+    assert seen == ["first", "second"]
+
+
+async def who(api: ApiServer, client: Client) -> str:
+    """Return whose certificate a request comes with."""
+    names: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        certificate = request.get_extra_info("peercert")
+        names.extend(value for part in certificate["subject"] for _, value in part)
+        return web.json_response({})
+
+    api.handler = answer
+    await client.ready()
+    return names[0]
+
+
+async def test_an_unchanged_client_certificate_leaves_the_connections_alone(home: Path, pair: Files) -> None:
+    """A refusal may have other reasons; watches would start anew for nothing."""
+    mine = await asyncio.to_thread(self_signed, home, "first")
+    user = {"client-certificate": str(mine.certificate), "client-key": str(mine.key)}
+    async with (
+        certified(pair, [mine]) as api,
+        await Client.connect(Source(str(kubeconfig(home / "config", api.url, user)))) as client,
+    ):
+        before = client._session
+        api.handler = reply(status_body(401, "Unauthorized"), status=401)
+        with pytest.raises(errors.UnauthorizedError):
+            await client.ready()
+        assert client._session is before
+        assert not before.closed
+
+
+async def test_a_plugin_may_take_longer_than_a_request(home: Path, api: ApiServer) -> None:
+    """A request ends in time; what the plugin says then is used by the next."""
+    (home / "token").write_text("first")
+    async with await Client.connect(Source(str(slow_plugin(home, api.url)))) as client:
+        (home / "token").write_text("second")
+        await give_up_on(client, api, home)
+        (home / "go").touch()
+        assert client._reauthenticating is not None
+        await client._reauthenticating
+        api.handler = reply({})
+        await client.ready()
+    assert api.seen[-1].headers["Authorization"] == "Bearer second"
+
+
+async def test_a_client_that_is_closed_waits_for_no_plugin(home: Path, api: ApiServer) -> None:
+    """It is ended."""
+    (home / "token").write_text("first")
+    async with await Client.connect(Source(str(slow_plugin(home, api.url)))) as client:
+        await give_up_on(client, api, home)
+    assert client._reauthenticating is not None
+    assert client._reauthenticating.cancelled()
+
+
+def slow_plugin(home: Path, url: str) -> Path:
+    """Write a kubeconfig whose plugin waits for the file `go`, which is there, and says that it runs by another."""
+    (home / "go").touch()
+    status = '{"apiVersion": "v1", "kind": "ExecCredential", "status": {"token": "%s"}}'
+    text = f"cd {home}; touch runs; while ! test -e go; do sleep 0.02; done; printf '{status}' \"$(cat token)\""
+    user = {"exec": {"apiVersion": "v1", "command": "sh", "args": ["-c", text], "interactiveMode": "Never"}}
+    return kubeconfig(home / "config", url, user)
+
+
+async def give_up_on(client: Client, api: ApiServer, home: Path) -> None:
+    """Have a request refused, and end it while the plugin waits: what its deadline does."""
+    (home / "go").unlink()
+    (home / "runs").unlink()
+    api.handler = reply(status_body(401, "Unauthorized"), status=401)
+    asking = asyncio.create_task(client.ready())
+    while not (home / "runs").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_a_token_file_may_end_in_a_newline(home: Path, api: ApiServer) -> None:

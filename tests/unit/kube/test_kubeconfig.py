@@ -165,12 +165,15 @@ def test_a_kubeconfig_that_chooses_nothing_is_refused(changes: dict[str, Any], w
         user(**{"as-user-extra": {"a": ["b"]}}),
         user(exec={"apiVersion": "v1"}),
         user(exec={"command": "x"}),
+        user(exec={"command": "x", "apiVersion": "v1", "env": [{"value": "v"}]}),
+        user(exec={"command": "x", "apiVersion": "v1", "interactiveMode": "never"}),
+        user(exec={"command": "x", "apiVersion": "client.authentication.k8s.io/v1"}),
         user(exec={"command": "x", "apiVersion": "v1"}, **{"auth-provider": {"name": "oidc"}}),
         user(**{"auth-provider": {"name": "azure"}}),
         user(token="two\nlines"),  # noqa: S106
         user(**{"as": "two\r\nlines"}),
     ],
-    ids=range(17),
+    ids=range(20),
 )
 def test_what_client_go_refuses_is_refused(given: Config) -> None:
     """And what could not be sent."""
@@ -231,6 +234,25 @@ def test_what_one_acts_as_becomes_headers() -> None:
         ("Impersonate-Extra-a%20b%25", "c"),
         ("Impersonate-Extra-a%20b%25", "d"),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3", 3),
+        ("-1.5", -1.5),
+        ("1e3", 1000.0),
+        ("0x1F", 31),
+        ("0777", 511),
+        ("0899", 899),
+        ("0b11", 3),
+        ("1_000", 1000),
+    ],
+)
+def test_a_number_that_is_for_others_is_kept(text: str, number: float) -> None:
+    """Credential plugins may be told it."""
+    found = parse(f"clusters: [{{name: c, cluster: {{extensions: [{{name: e, extension: {{a: {text}}}}}]}}}}]".encode())
+    assert found.clusters["c"].extensions == (kubeconfig.Extension("e", {"a": number}),)
 
 
 # --- several files ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,294 @@
+"""Credential plugins are run as client-go runs them, and none is waited for in silence or for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+import uvloop
+
+from controller.kube import plugin
+from controller.kube.errors import PluginError
+from controller.kube.kubeconfig import Cluster, Exec, Extension
+from controller.kube.plugin import Printed
+
+V1 = "client.authentication.k8s.io/v1"
+HERE = Cluster(server="https://a:1")
+
+
+def script(text: str, **fields: Any) -> Exec:
+    """Return a plugin that is a shell script."""
+    return Exec(command="sh", args=("-c", text), api_version=V1, **fields)
+
+
+def credential(status: Mapping[str, str] = MappingProxyType({"token": "t"})) -> str:
+    """Return what a plugin prints."""
+    return json.dumps({"apiVersion": V1, "kind": "ExecCredential", "status": {**status}})
+
+
+def printing(text: str) -> Exec:
+    """Return a plugin that prints this."""
+    return script(f"printf '%s' '{text}'")
+
+
+async def run(given: Exec, cluster: Cluster = HERE, **arguments: Any) -> Printed:
+    """Run a plugin where nobody sits at the terminal, unless it is said."""
+    return await plugin.run(given, cluster, **{"terminal": False, "deadline": 10.0} | arguments)
+
+
+async def told(given: Exec, folder: Path, cluster: Cluster = HERE, **arguments: Any) -> Any:
+    """Return what a plugin is told, of one that does nothing but write it down."""
+    text = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" >{folder}/told; printf '%s' '{credential()}'"
+    fields = {name: getattr(given, name) for name in ("provide_cluster_info", "interactive_mode", "env")}
+    await run(script(text, **fields), cluster, **arguments)
+    return json.loads(await asyncio.to_thread((folder / "told").read_text))
+
+
+# --- what it prints --------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_and_a_certificate_are_taken() -> None:
+    """Either, or both; a date is none of our business, since the API server says when it is over."""
+    pair = {"clientCertificateData": "C", "clientKeyData": "K"}
+    assert await run(printing(credential({"token": "t", "expirationTimestamp": "2026-01-01T00:00:00Z"}))) == Printed(
+        "t"
+    )
+    assert await run(printing(credential(pair))) == Printed("", "C", "K")
+    assert await run(printing(credential({"token": "t"} | pair))) == Printed("t", "C", "K")
+
+
+async def test_what_was_printed_is_in_no_representation() -> None:
+    """It may get into a log."""
+    assert "secret" not in repr(Printed("secret", "secret", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "printed no ExecCredential"),
+        ("secret", "printed no ExecCredential"),
+        ('["secret"]', "printed no ExecCredential"),
+        (credential({}), "neither a token nor a certificate"),
+        (credential({"token": ""}), "neither a token nor a certificate"),
+        (credential({"clientCertificateData": "secret"}), "one of clientCertificateData and clientKeyData"),
+        (credential({"clientKeyData": "secret", "token": "secret"}), "one of clientCertificateData and clientKeyData"),
+        (credential({"token": "secret\nHeader: x"}), "a token with a line break"),
+        (credential({"token": "secret"}).replace("/v1", "/v1beta1"), f"ExecCredential of .*/v1beta1; want .* of {V1}"),
+        (credential({"token": "secret"}).replace("ExecC", "C"), f"Credential of {V1}; want ExecCredential"),
+    ],
+    ids=range(10),
+)
+async def test_what_is_no_credential_is_refused(text: str, words: str) -> None:
+    """Unquoted, since half of it may be secret."""
+    with pytest.raises(PluginError, match=f"^credential plugin 'sh' .*{words}") as caught:
+        await run(printing(text))
+    assert "secret" not in str(caught.value)
+
+
+# --- what it is told -------------------------------------------------------------------------------------------------
+
+
+async def test_a_plugin_is_told_no_more_than_it_asked_for(tmp_path: Path) -> None:
+    """And whether it may ask somebody."""
+    assert await told(Exec(), tmp_path) == {
+        "apiVersion": V1,
+        "kind": "ExecCredential",
+        "spec": {"interactive": False},
+    }
+
+
+async def test_a_plugin_that_asks_is_told_of_the_cluster(tmp_path: Path) -> None:
+    """Its certificate by what is in the file; and what the kubeconfig says to plugins, numbers and all."""
+    (tmp_path / "ca").write_text("of the cluster")
+    config = {"audience": "a", "attempts": 3, "deep": [{"x": 1.5}]}
+    cluster = Cluster(
+        server="https://a:1",
+        tls_server_name="b",
+        certificate_authority=str(tmp_path / "ca"),
+        proxy_url="http://p:1",
+        disable_compression=True,
+        extensions=(
+            Extension("other", {"no": "no"}),
+            Extension("client.authentication.k8s.io/exec", config),
+        ),
+    )
+    asking = Exec(provide_cluster_info=True)
+    assert (await told(asking, tmp_path, cluster))["spec"]["cluster"] == {
+        "server": "https://a:1",
+        "tls-server-name": "b",
+        "certificate-authority-data": base64.b64encode(b"of the cluster").decode(),
+        "proxy-url": "http://p:1",
+        "disable-compression": True,
+        "config": config,
+    }
+    folded = Cluster(server="https://a:1", certificate_authority_data="YQ\n==\n")
+    assert (await told(asking, tmp_path, folded))["spec"]["cluster"]["certificate-authority-data"] == "YQ=="
+    open_ = Cluster(server="https://a:1", insecure_skip_tls_verify=True)
+    assert (await told(asking, tmp_path, open_))["spec"]["cluster"] == {
+        "server": "https://a:1",
+        "insecure-skip-tls-verify": True,
+    }
+
+
+async def test_a_plugin_that_cannot_be_told_is_not_run(tmp_path: Path) -> None:
+    """It would show what it prints to whoever answers."""
+    cluster = Cluster(server="https://a:1", certificate_authority="/no/ca")
+    with pytest.raises(PluginError, match=r"'sh' cannot be told .* '/no/ca'"):
+        await run(script(f"touch {tmp_path}/run", provide_cluster_info=True), cluster)
+    assert not (tmp_path / "run").exists()
+
+
+async def test_a_plugin_has_our_environment_and_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own comes first."""
+    monkeypatch.setenv("OURS", "a")
+    monkeypatch.setenv("BOTH", "b")
+    own = ({"name": "BOTH", "value": "c"}, {"name": "EMPTY"})
+    text = credential({"token": "$OURS-$BOTH-$EMPTY-"}).replace('"', '\\"')
+    assert await run(script(f'printf "{text}"', env=own)) == Printed("a-c--")
+
+
+@pytest.mark.parametrize(
+    ("mode", "terminal", "interactive"),
+    [
+        ("Never", True, False),
+        ("Never", False, False),
+        ("IfAvailable", True, True),
+        ("IfAvailable", False, False),
+        ("", True, True),
+        ("Always", True, True),
+    ],
+)
+async def test_only_a_plugin_that_may_ask_has_the_terminal(
+    tmp_path: Path,
+    mode: str,
+    terminal: bool,  # noqa: FBT001
+    interactive: bool,  # noqa: FBT001
+) -> None:
+    """The mode says who may."""
+    found = await told(Exec(interactive_mode=mode), tmp_path, terminal=terminal)
+    assert found["spec"]["interactive"] is interactive
+
+
+async def test_a_plugin_that_must_ask_needs_a_terminal() -> None:
+    """Nobody would answer."""
+    with pytest.raises(PluginError, match="'sh' wants to ask a person, and standard input is no terminal"):
+        await run(script("exit 0", interactive_mode="Always"))
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_plugin_says_reaches_the_person_at_once_and_the_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it ends: it may wait for a code to be typed somewhere."""
+    done = tmp_path / "done"
+    text = f"echo enter 1234 >&2; while ! test -e {done}; do sleep 0.02; done; exit 7"
+    running = asyncio.create_task(run(script(text, install_hint="get it\nhere")))
+    said = ""
+    while "enter 1234" not in said:
+        await asyncio.sleep(0.02)
+        said += capsys.readouterr().err
+    await asyncio.to_thread(done.touch)
+    with pytest.raises(PluginError) as caught:
+        await running
+    assert str(caught.value) == "credential plugin 'sh' ended with 7: enter 1234 (get it here)"
+
+
+async def test_a_long_complaint_is_quoted_by_its_end() -> None:
+    """The end says why."""
+    with pytest.raises(PluginError, match=r"the reason$") as caught:
+        await run(
+            script("i=0; while test $i -lt 9000; do echo word$i; i=$((i+1)); done >&2; echo the reason >&2; exit 1")
+        )
+    assert len(str(caught.value)) < 2100
+
+
+@pytest.mark.parametrize("command", ["no-such-plugin", "/etc/passwd", "a\0b", ""])
+async def test_what_is_no_program_is_named(command: str) -> None:
+    """With how to get it."""
+    with pytest.raises(PluginError, match=r"cannot be run: .* \(get it here\)") as caught:
+        await run(Exec(command=command, api_version=V1, install_hint="get it here"))
+    assert repr(command) in str(caught.value)
+
+
+async def gone(path: Path) -> None:
+    """Wait until a process whose number is in a file is no more than a corpse."""
+    number = int(await asyncio.to_thread(path.read_text))
+    for _ in range(500):
+        try:
+            state = await asyncio.to_thread(Path(f"/proc/{number}/stat").read_text)
+        except FileNotFoundError:
+            return
+        if state.rpartition(")")[2].split()[0] == "Z":
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(number)
+
+
+async def test_a_plugin_that_hangs_is_ended_with_all_that_it_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said before that it is waited for, and after it which it was, and what it said."""
+    text = f"sleep 3600 & echo $! >{tmp_path}/child; echo asking far.example >&2; wait"
+    with pytest.raises(PluginError, match=r"'sh' has not ended within 1\.5 s: asking far\.example"):
+        await run(script(text), deadline=1.5, notice=0.1)
+    assert "waiting for the kubeconfig's credential plugin 'sh', for at most 1.5 s\n" in capsys.readouterr().err
+    await gone(tmp_path / "child")
+
+
+async def test_a_plugin_whose_child_holds_its_output_is_ended_too(tmp_path: Path) -> None:
+    """Although it has ended itself."""
+    text = f"sleep 3600 & echo $! >{tmp_path}/child; exit 0"
+    with pytest.raises(PluginError, match="has not ended"):
+        await run(script(text), deadline=1.0)
+    await gone(tmp_path / "child")
+
+
+async def test_a_plugin_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:
+    """We are told to end, say."""
+    running = asyncio.create_task(run(script(f"echo $$ >{tmp_path}/own; sleep 3600")))
+    while not ((tmp_path / "own").exists() and (tmp_path / "own").read_text()):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await gone(tmp_path / "own")
+
+
+async def test_a_person_is_given_time_and_told_what_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """No deadline of ours ends it."""
+    slow = script(f"sleep 0.4; printf '%s' '{credential()}'")
+    assert await run(slow, terminal=True, deadline=0.1, notice=0.05) == Printed("t")
+    assert capsys.readouterr().err == "waiting for the kubeconfig's credential plugin 'sh'\n"
+
+
+async def test_a_plugin_that_is_quick_is_not_talked_about() -> None:
+    """Not afterwards either: nothing is left to come."""
+    await run(printing(credential()))
+    loop: Any = asyncio.get_running_loop()
+    assert all(timer.cancelled() for timer in loop._scheduled)
+
+
+def test_the_controllers_event_loop_runs_and_ends_plugins_alike(tmp_path: Path) -> None:
+    """It is another one than these tests'."""
+
+    async def both() -> None:
+        assert await run(printing(credential())) == Printed("t")
+        with pytest.raises(PluginError, match="has not ended within"):
+            await run(script(f"sleep 3600 & echo $! >{tmp_path}/child; wait"), deadline=1.0)
+        await gone(tmp_path / "child")
+
+    uvloop.run(both())
+
+
+def test_nobody_waits_longer_than_a_minute_and_in_silence_longer_than_ten_seconds() -> None:
+    """Unless a person is asked."""
+    assert plugin.DEADLINE <= 60
+    assert plugin.NOTICE <= 10
