@@ -63,18 +63,8 @@ async def run(
     """Run a plugin for a cluster; `terminal` says that a person sits at standard input. Raises PluginError."""
     interactive = _interactive(plugin, terminal=terminal)
     limit = None if interactive else deadline
-    information = json.dumps(_information(plugin, cluster, interactive=interactive))
-    own = {variable["name"]: variable.get("value", "") for variable in plugin.env}
     try:
-        process = await asyncio.create_subprocess_exec(
-            plugin.command,
-            *plugin.args,
-            env={**os.environ, **own, "KUBERNETES_EXEC_INFO": information},
-            stdin=None if interactive else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=None if interactive else asyncio.subprocess.PIPE,
-            start_new_session=not interactive,  # a group that can be ended as a whole
-        )
+        process = await _start(plugin, cluster, interactive=interactive)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PluginError(_failure(plugin, f"cannot be run: {reason}")) from error
@@ -94,6 +84,29 @@ async def run(
     if code != 0:
         raise PluginError(_failure(plugin, f"ended with {code}", words))
     return _printed(plugin, out)
+
+
+async def _start(plugin: Exec, cluster: Cluster, *, interactive: bool) -> asyncio.subprocess.Process:
+    """Start it; one whose start nobody waits for any more is ended at once. Raises OSError and ValueError."""
+    information = json.dumps(_information(plugin, cluster, interactive=interactive))
+    own = {variable["name"]: variable.get("value", "") for variable in plugin.env}
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            plugin.command,
+            *plugin.args,
+            env={**os.environ, **own, "KUBERNETES_EXEC_INFO": information},
+            stdin=None if interactive else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=None if interactive else asyncio.subprocess.PIPE,
+            start_new_session=not interactive,  # a group that can be ended as a whole
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:  # asyncio would end the plugin alone, and wait for whatever it has started
+        with suppress(OSError, ValueError):
+            await _end(await starting, group=not interactive)
+        raise
 
 
 def _interactive(plugin: Exec, *, terminal: bool) -> bool:

@@ -262,6 +262,18 @@ async def test_a_plugin_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> No
     await gone(tmp_path / "own")
 
 
+async def test_a_plugin_that_is_given_up_while_it_starts_is_ended_too() -> None:
+    """At whatever moment; asyncio would wait for what it has started."""
+    for turns in range(24):
+        running = asyncio.create_task(run(script("sleep 3600; true")))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        running.cancel()
+        done, _ = await asyncio.wait({running}, timeout=10)
+        assert done, turns
+        assert running.cancelled()
+
+
 async def test_a_person_is_given_time_and_told_what_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     """No deadline of ours ends it."""
     slow = script(f"sleep 0.4; printf '%s' '{credential()}'")
