@@ -241,8 +241,7 @@ class _Life:
             return Plan((*deletions, *self._publish_held(self.older)))
         if self.spec_problem is not None:
             verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=self.spec_problem)
-            write = self._publish(Phase.FAILED, verdict, steps=(Step(Phase.FAILED, self.now),))
-            return Plan((*self._confirm_recorded(), *write) if write else ())
+            return self._without_pod(Phase.FAILED, verdict)
         if self._used_up:
             return self._replace("Pod was deleted", confirm=True)
         return self._start()
@@ -260,9 +259,13 @@ class _Life:
             return Plan((*deletions, *self._publish_ending()))
         message = f"The VM is being deleted, and held by {status.listed('finalizer', holders)}"
         verdict = Verdict(status.READY, status=False, reason="Terminating", message=message)
-        write = self._publish(Phase.STOPPED, verdict, steps=(Step(Phase.STOPPED, self.now),))
+        return self._without_pod(Phase.STOPPED, verdict)
+
+    def _without_pod(self, phase: Phase, verdict: Verdict) -> Plan:
+        """Publish that no pod is to come; while one may, only why: its labels may be gone before it is seen."""
+        write = self._publish(phase, verdict, steps=(Step(phase, self.now),))
         if write and self.circumstances.hold > 0:
-            return Plan(self._publish_as_it_was(verdict), requeue_after=self.circumstances.hold)  # a pod may still come
+            return Plan(self._publish_as_it_was(verdict), requeue_after=self.circumstances.hold)
         return Plan((*self._confirm_recorded(), *write) if write else ())
 
     def acknowledge(self) -> tuple[WriteStatus, ...]:

@@ -135,7 +135,8 @@ class VMReconciler:
         if key in self._tries and not plan.wants_pod:
             self._tries.moot(key)
         if view.asked:
-            again = min(self._deletions.under_way(pods).values())
+            # One that was answered, or is over, since the view was taken is looked at again at once.
+            again = min(self._deletions.under_way(pods).values(), default=0.0)
             plan = msgspec.structs.replace(plan, requeue_after=min(again, plan.requeue_after or again))
         return await self._carry_out(plan, key, view, namespace, caches)
 

@@ -428,6 +428,19 @@ def test_a_spec_that_slipped_past_the_schema_fails_that_vm_and_says_why(resource
     assert plan_for(msgspec.structs.replace(machine, status=published(plan))) == Plan()
 
 
+def test_a_spec_that_turned_wrong_while_a_pod_may_still_come_is_told_at_once_and_judged_later() -> None:
+    """What comes may be hidden by the time it is seen, and nobody would look for it any more."""
+    machine = vm(cpu="x", status=VMStatus(phase="Scheduling", pod_name="p", pod_uid="u", incarnation=0))
+    held = plan_for(machine, hold=7)
+    assert (published(held).phase, condition(published(held), "Ready").reason) == ("Scheduling", "InvalidSpec")
+    assert held.requeue_after == 7
+    told = msgspec.structs.replace(machine, status=published(held))
+    assert plan_for(told, hold=3) == Plan(requeue_after=3)
+    [looks, _] = plan_for(told).actions
+    assert isinstance(looks, ConfirmPodGone)
+    assert published(plan_for(told)).phase == "Failed"
+
+
 def test_a_spec_mended_after_a_failure_gets_its_pod() -> None:
     """Failed is no dead end, and the history tells both."""
     broken = msgspec.structs.replace(vm(), status=published(plan_for(vm(cpu="x"))))

@@ -6,7 +6,7 @@ import pytest
 
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
 from controller.reconcilers.deletions import DEADLINE
 from tests.unit.reconcilers.cluster import Cluster, Fault, running
 
@@ -133,3 +133,26 @@ async def test_a_claim_waits_for_no_deletion_and_repeats_none(cluster: Cluster) 
     await process.settle()
     assert cluster.migration()["phase"] == "Succeeded"
     assert deletes(cluster) == 1
+
+
+async def test_a_request_that_is_over_while_an_eviction_is_recorded_is_sent_again_at_once(cluster: Cluster) -> None:
+    """What was under way at the beginning of a reconcile need not be at its end."""
+    process = await running(cluster)
+    delete_node(cluster)
+    refused = errors.ServerError(500, "InternalError", "etcdserver: request timed out")
+    cluster.faults = [
+        Fault("create", MIGRATIONS.plural, refused, commit=False),
+        Fault("delete", "pods", LOST, commit=False),
+        Fault("create", MIGRATIONS.plural, refused, commit=False),
+    ]
+    process.deliver()
+    assert await process.reconcile() is LOST
+
+    async def turn(told: str) -> None:
+        if told == f"create {MIGRATIONS.plural}":
+            cluster.pass_time(DEADLINE)
+
+    cluster.turn = turn
+    for _ in range(2):
+        assert isinstance(await process.reconcile(), Result)
+    assert deletes(cluster) == 2
