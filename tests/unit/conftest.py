@@ -9,6 +9,14 @@ import pytest
 import structlog
 
 
+@pytest.fixture(autouse=True)
+def _logging_of_nobody_else() -> Iterator[None]:
+    """Begin with structlog as it is, whatever command another test ran in this process, and leave it so."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Give a test the process's logging anew, and leave nothing of its own, such as its standard error, to others."""
@@ -17,4 +25,3 @@ def own_logging() -> Iterator[None]:
     root.handlers = []
     yield
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()

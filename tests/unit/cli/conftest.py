@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import structlog
 
@@ -11,8 +9,7 @@ from tests.unit.operations.cluster import Cluster
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Cluster:
     """Return an empty cluster; the log of those who watch it stays out of the tests' output."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    yield Cluster()
-    structlog.reset_defaults()
+    return Cluster()

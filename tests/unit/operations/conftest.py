@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import structlog
 
@@ -11,11 +9,9 @@ from tests.unit.operations.cluster import Cluster
 
 
 @pytest.fixture(autouse=True)
-def _no_logs() -> Iterator[None]:
+def _no_logs() -> None:
     """Keep the reflectors' log out of the tests' output."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture
