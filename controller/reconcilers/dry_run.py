@@ -11,13 +11,12 @@ from typing import Final
 
 from controller.domain import launcher, refusals
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.migration import MigrationPhase, Refused
+from controller.domain.migration import Refused
 from controller.domain.objects import Claim, Pod, VirtualMachine, VirtualMachineMigration
-from controller.engine.store import gone
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE, DryRunApi
-from controller.reconcilers.sources import Caches
+from controller.reconcilers.sources import Caches, no_longer_pending
 
 ASK_AGAIN: Final = 15.0
 """Seconds from one refusal that may pass to the next question."""
@@ -75,7 +74,5 @@ class DryRuns:
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Forget a migration that does not wait any more."""
-        if (left := gone(old, new)) is not None:
-            self._refused.pop(left.metadata.uid, None)
-        if new is not None and new.status.phase != MigrationPhase.PENDING:
-            self._refused.pop(new.metadata.uid, None)
+        for item in no_longer_pending(old, new):
+            self._refused.pop(item.metadata.uid, None)

@@ -12,10 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from controller.domain import migration
-from controller.domain.migration import MigrationPhase
 from controller.domain.objects import VirtualMachineMigration
-from controller.engine.store import gone
-from controller.reconcilers.sources import Caches
+from controller.reconcilers.sources import Caches, no_longer_pending
 
 _NEVER: Final[Mapping[str, datetime]] = MappingProxyType({})
 
@@ -38,7 +36,5 @@ class Patience:
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Forget a migration that does not wait any more."""
-        if (left := gone(old, new)) is not None:
-            self._since.pop(left.metadata.uid, None)
-        if new is not None and new.status.phase != MigrationPhase.PENDING:
-            self._since.pop(new.metadata.uid, None)
+        for item in no_longer_pending(old, new):
+            self._since.pop(item.metadata.uid, None)

@@ -29,7 +29,7 @@ from controller.engine.listing import PAGE_SIZE, everything
 from controller.engine.store import gone
 from controller.kube.resources import PODS
 from controller.reconcilers.api import Api
-from controller.reconcilers.sources import Caches
+from controller.reconcilers.sources import Caches, no_longer_pending
 
 _log = structlog.get_logger(__name__)
 
@@ -165,12 +165,11 @@ class Room:
             self._freed()
 
     def _migration_changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
-        left = gone(old, new)
-        waits = new is not None and new.status.phase == MigrationPhase.PENDING
-        for item in (left, None if waits else new):
-            if item is not None and self._known_since.pop(item.metadata.uid, None) is not None:
+        for item in no_longer_pending(old, new):
+            if self._known_since.pop(item.metadata.uid, None) is not None:
                 self._forget()
-        if new is not None and waits and (old is None or left is not None):
+        fresh = old is None or gone(old, new) is not None
+        if fresh and new is not None and new.status.phase == MigrationPhase.PENDING:
             self._known_since[new.metadata.uid] = self._monotonic()
 
     def _forget(self) -> None:

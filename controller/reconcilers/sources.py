@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
+from controller.domain.migration import MigrationPhase
 from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
-from controller.engine.store import Store
+from controller.engine.store import Store, gone
 
 Add: TypeAlias = Callable[[str, str], None]
 """Queues a key, with its cause for the log."""
@@ -102,3 +103,11 @@ def _what(old: object | None, new: object | None) -> str:
     if old is None:
         return "added"
     return "changed" if new is not None else "deleted"
+
+
+def no_longer_pending(
+    old: VirtualMachineMigration | None, new: VirtualMachineMigration | None
+) -> tuple[VirtualMachineMigration, ...]:
+    """Return the migrations that do not wait for their claim since a change: gone, or further than that."""
+    waits = new is not None and new.status.phase == MigrationPhase.PENDING
+    return tuple(item for item in (gone(old, new), None if waits else new) if item is not None)

@@ -1,8 +1,8 @@
 """Brings the components of a laid-out plane to health, or tells why they do not get there.
 
 A component that ends early is started again a few times: on a slow machine kube-controller-manager gives up on
-an API server that is still starting. One that found its port taken, or
-the disk full, is reported at once: another start would not help.
+an API server that is still starting. One that found its port taken, or the disk full, is reported at once:
+another start would not help.
 """
 
 import subprocess
