@@ -36,11 +36,11 @@ NODES ?= 3
 
 .PHONY: up
 up: $(STAMP) ## Start the local control plane alone (NODES=3)
-	@$(BIN)/python -m hack.controlplane up --nodes $(NODES)
+	@$(BIN)/python -m controller.controlplane up --nodes $(NODES)
 
 .PHONY: down
 down: $(STAMP) ## Stop it and forget its data
-	@$(BIN)/python -m hack.controlplane down
+	@$(BIN)/python -m controller.controlplane down
 
 .PHONY: run
 run: $(STAMP) ## Control plane, controller, example VMs, live table (ONCE=1, CLUSTER=current, NODES=3)
@@ -71,7 +71,7 @@ integration: $(STAMP) controlplane ## End-to-end tests on a control plane of the
 
 .PHONY: controlplane
 controlplane: $(STAMP) ## Obtain the control plane's binaries (about 12 minutes where they have to be built)
-	@$(BIN)/python -m hack.controlplane build
+	@$(BIN)/python -m controller.controlplane build
 
 # Most tests wait for a control plane most of the time: several at once, each with its own, end sooner.
 WORKERS ?= 3

@@ -1,7 +1,7 @@
 """How a process is asked to stop: SIGTERM, Ctrl-C, and a hang-up, which all mean the same.
 
 Guarantees: whoever asked for hang-ups to be ignored (`nohup`) is heeded; what is printed after the terminal has gone
-fails nothing.
+fails nothing. A command that starts processes handles the three as interrupts, so that it stops what it has started.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -69,3 +70,45 @@ def leave_terminal() -> None:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
+
+
+def end_as_interrupted() -> None:
+    """Have every request to stop raise KeyboardInterrupt, also in a background job, which ignores SIGINT otherwise."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in requests_to_stop():
+        signal.signal(number, interrupt)
+
+
+@contextmanager
+def handled(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` in the running loop, however often this process is asked to stop, while the context lasts.
+
+    Unlike the loop's own handlers, these leave those of before in their place: there is no moment in which a signal
+    ends the process at once.
+    """
+    loop = asyncio.get_running_loop()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            leave_terminal()
+        loop.call_soon_threadsafe(stop)
+
+    with _set(ask):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no further request to stop leave processes behind."""
+    with _set(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _set(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, *requests_to_stop())}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

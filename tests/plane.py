@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 _DEADLINE: Final = 90.0

@@ -16,13 +16,13 @@ from typing import Final
 
 from rich.console import Console
 
+from controller import signals
+from controller.controlplane.errors import ControlPlaneError
+from controller.controlplane.report import default_reporter
 from controller.telemetry import logs
-from hack import signals
 from hack.bench import chart, contestants, machine, plan, table, verdicts
 from hack.bench.errors import BenchError
 from hack.bench.figures import Results
-from hack.controlplane.errors import ControlPlaneError
-from hack.controlplane.report import default_reporter
 
 _WIDTH: Final = 140
 _MISSED, _NOT_CARRIED_OUT, _INTERRUPTED = 1, 3, 130

@@ -15,11 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from controller.controlplane.gobuild import GoBuild, find_go
+from controller.controlplane.host import cache_directory
+from controller.controlplane.report import Reporter
+from controller.controlplane.versions import Binary, Distribution, Version
 from hack.bench.errors import BenchError
-from hack.controlplane.gobuild import GoBuild, find_go
-from hack.controlplane.host import cache_directory
-from hack.controlplane.report import Reporter
-from hack.controlplane.versions import Binary, Distribution, Version
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 STATE: Final = REPOSITORY / ".vmsim" / "bench"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from controller.controlplane.api import ApiServer
+from controller.controlplane.layout import Layout
 from hack.bench.errors import BenchError
-from hack.controlplane.api import ApiServer
-from hack.controlplane.layout import Layout
 
 _SAMPLE: Final = re.compile(r"^apiserver_request_total\{([^}]*)\} (\S+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')

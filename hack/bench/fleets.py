@@ -14,15 +14,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from controller.controlplane import kwokctl
+from controller.controlplane.lock import Lock, locked
+from controller.controlplane.plane import ControlPlane
+from controller.controlplane.report import Reporter
+from controller.controlplane.versions import DISTRIBUTIONS
 from controller.kube.resources import LEASES
 from hack.bench import bursts, contestants, objects, stage
 from hack.bench.contestants import OURS, REPOSITORY, STATE
 from hack.bench.process import started
-from hack.controlplane import kwokctl
-from hack.controlplane.lock import Lock, locked
-from hack.controlplane.plane import ControlPlane
-from hack.controlplane.report import Reporter
-from hack.controlplane.versions import DISTRIBUTIONS
 
 _HOME: Final = STATE / "fleets"
 _LIVE: Final = _HOME / "live"

@@ -16,14 +16,14 @@ from typing import Final
 
 import uvloop
 
+from controller.controlplane.command import CommandError
+from controller.controlplane.report import Reporter
 from controller.kube.errors import KubeError
 from hack.bench import bursts, contestants, fleets, machine, moves, objects, stage, standing
 from hack.bench.contestants import Contestant, Launch
 from hack.bench.errors import BenchError
 from hack.bench.figures import Results, Sample
 from hack.bench.process import Running, started
-from hack.command import CommandError
-from hack.controlplane.report import Reporter
 
 BURST: Final = "burst"
 FLEET: Final = ("cold", "idle", "latency", "change")

@@ -17,10 +17,10 @@ from typing import Final
 
 import aiohttp
 
+from controller.controlplane.command import end
 from hack.bench import machine
 from hack.bench.contestants import REPOSITORY, Launch
 from hack.bench.errors import BenchError
-from hack.command import end
 
 _START_DEADLINE: Final = 180.0
 _STOP_DEADLINE: Final = 30.0

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from controller.controlplane.command import run
+from controller.controlplane.plane import ControlPlane
+from controller.controlplane.report import Reporter
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.resources import Resource
 from hack.bench import counters, machine
 from hack.bench.contestants import REPOSITORY
 from hack.bench.objects import NAMESPACE
-from hack.command import run
-from hack.controlplane.plane import ControlPlane
-from hack.controlplane.report import Reporter
 
 T = TypeVar("T")
 

@@ -23,6 +23,11 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
+from controller import signals
+from controller.controlplane import command, leftovers
+from controller.controlplane.binaries import find_kubectl
+from controller.controlplane.errors import ControlPlaneError
+from controller.controlplane.plane import ControlPlane, default_sources
 from controller.domain.objects import VirtualMachine
 from controller.engine.reflector import Reflector
 from controller.engine.store import Store
@@ -31,11 +36,6 @@ from controller.kube.client import Client
 from controller.kube.errors import KubeError
 from controller.kube.resources import NODES, VIRTUAL_MACHINES
 from controller.telemetry import logs
-from hack import command, signals
-from hack.controlplane import leftovers
-from hack.controlplane.binaries import find_kubectl
-from hack.controlplane.errors import ControlPlaneError
-from hack.controlplane.plane import ControlPlane, default_sources
 from hack.demo.table import laggards, table
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

@@ -20,10 +20,10 @@ from typing import Final
 
 from rich.console import Console
 
+from controller import signals
+from controller.controlplane.errors import ControlPlaneError
 from controller.kube.errors import KubeError
 from controller.telemetry import logs
-from hack import signals
-from hack.controlplane.errors import ControlPlaneError
 from hack.drills import chart, cluster
 from hack.drills.errors import DrillError
 from hack.drills.report import Report

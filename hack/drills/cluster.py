@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from controller import signals
+from controller.controlplane.binaries import find_kubectl
+from controller.controlplane.command import CommandError, run
+from controller.controlplane.plane import ControlPlane, default_sources
 from controller.kube import credentials
-from hack import signals
-from hack.command import CommandError, run
-from hack.controlplane.binaries import find_kubectl
-from hack.controlplane.plane import ControlPlane, default_sources
 from hack.drills.errors import DrillError
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from controller import signals
 from controller.kube import credentials
 from controller.kube.client import Client
-from hack import signals
 from hack.drills import history
 from hack.drills.cluster import Cluster
 from hack.drills.drill import Drill

@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from controller.controlplane.errors import ControlPlaneError
+from controller.controlplane.plane import ControlPlane
 from controller.telemetry import logs
-from hack.controlplane.errors import ControlPlaneError
-from hack.controlplane.plane import ControlPlane
 from tests.faults import report
 from tests.faults.matrix import Matrix, Verdict, cells, laboratory
 from tests.faults.scenarios import SCENARIOS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.plane import install
 
 

@@ -24,10 +24,10 @@ from typing import Final, Protocol
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.controlplane.errors import ControlPlaneError
+from controller.controlplane.plane import ControlPlane
 from controller.kube.resources import ObjectOnly, Resource
 from controller.telemetry import logs
-from hack.controlplane.errors import ControlPlaneError
-from hack.controlplane.plane import ControlPlane
 from tests.faults.churn import Churn
 from tests.faults.matrix import laboratory
 from tests.faults.oracles import broken_histories, two_live_pods
@@ -55,7 +55,7 @@ _FAILED, _NOT_CARRIED_OUT = 1, 3
 
 
 class Outages(Protocol):
-    """A control plane whose parts can be killed; `hack.controlplane` has one."""
+    """A control plane whose parts can be killed; `controller.controlplane` has one."""
 
     def stop_component(self, name: str) -> None:
         """Kill it."""

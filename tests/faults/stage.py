@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller.controlplane.nodes import NodeCapacity, node_manifest
 from controller.domain import names
 from controller.domain.launcher import FAKE_TAINT
 from controller.domain.objects import ObjectMeta, Pod, VirtualMachine
 from controller.kube import errors
 from controller.kube.client import Client
 from controller.kube.resources import EVENTS, MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
-from hack.controlplane.nodes import NodeCapacity, node_manifest
 from tests.faults.witness import Picture, Witness
 
 _LABEL: Final = "faults.test/stage"

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.faults.matrix import WRITE, Cell, Matrix, Verdict, laboratory
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.faults.soak import NODES, carry_out
 from tests.faults.soaked import Wish
 from tests.plane import install

@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
-from hack.controlplane.binaries import find_kubectl
-from hack.controlplane.layout import Layout
-from hack.controlplane.plane import default_sources
+from controller.controlplane.binaries import find_kubectl
+from controller.controlplane.layout import Layout
+from controller.controlplane.plane import default_sources
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 ACCOUNT = "vmsim-controller"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, sweep
 from tests.plane import install

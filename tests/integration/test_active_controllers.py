@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration.live_pods import LivePods
 from tests.integration.tools import Controller, Kubectl, vm_manifest
 

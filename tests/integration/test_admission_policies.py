@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from controller.controlplane.plane import ControlPlane
 from controller.domain import names
 from controller.sdk.errors import RefusedError
 from controller.sdk.vm_manager import VMManager
-from hack.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import PATIENCE, Controller, Kubectl, KubectlError, eventually, vm_manifest
 from tests.plane import install as install_resources

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import PATIENCE, Controller, Kubectl
 from tests.integration.vmsim import Vmsim

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration.tools import Controller, Kubectl, Output
 from tests.unit.manifests.shipped import REPOSITORY, load
 

@@ -18,8 +18,8 @@ from uuid import uuid4
 import pytest
 
 from controller import __version__
-from hack.controlplane.plane import ControlPlane
-from hack.controlplane.sockets import listening_sockets
+from controller.controlplane.plane import ControlPlane
+from controller.controlplane.sockets import listening_sockets
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually
 from tests.plane import install

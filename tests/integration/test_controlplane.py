@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from hack.controlplane.errors import SettingsChangedError
-from hack.controlplane.nodes import NodeCapacity
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.errors import SettingsChangedError
+from controller.controlplane.nodes import NodeCapacity
+from controller.controlplane.plane import ControlPlane
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -242,7 +242,7 @@ def test_up_makes_anew_what_cannot_be_repaired(other: ControlPlane, capfd: pytes
 def start_up(directory: Path) -> subprocess.Popen[bytes]:
     """Run `up` as a process of its own, and return when it has started etcd."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hack.controlplane", "up", "--dir", directory],
+        [sys.executable, "-m", "controller.controlplane", "up", "--dir", directory],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

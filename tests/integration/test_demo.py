@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.leftovers import started_at
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.leftovers import started_at
+from controller.controlplane.plane import ControlPlane
 from tests.integration.tools import eventually, left_running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
     assert pid is not None
     assert started_at(pid) is not None
 
-    down = [sys.executable, "-m", "hack.controlplane", "down", "--dir", str(tmp_path / "state")]
+    down = [sys.executable, "-m", "controller.controlplane", "down", "--dir", str(tmp_path / "state")]
     told = subprocess.run(down, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60)
     assert f"ended process {pid}, the controller of a run that was killed" in told.stderr
     assert started_at(pid) is None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import Controller, Kubectl, Output
 

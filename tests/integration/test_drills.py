@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from hack.drills.report import Report
 from tests.integration.tools import Kubectl, left_running
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl
 from tests.plane import install

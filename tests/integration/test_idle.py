@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration.tools import Controller, Kubectl
 from tests.plane import install
 

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.controlplane.binaries import find_kubectl
+from controller.controlplane.plane import default_sources
 from controller.kube import credentials
 from controller.kube.credentials import Source
 from controller.kube.errors import CredentialsError
 from controller.kube.kubeconfig import Config
-from hack.controlplane.binaries import find_kubectl
-from hack.controlplane.plane import default_sources
 
 A = (
     "apiVersion: v1\nkind: Config\ncurrent-context: a\n"

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import pytest
 
+from controller.controlplane.plane import ControlPlane
 from controller.domain import names
-from hack.controlplane.plane import ControlPlane
 from tests.integration.live_pods import LivePods
 from tests.integration.tools import PATIENCE, Controller, Kubectl, vm_manifest
 

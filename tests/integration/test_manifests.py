@@ -13,8 +13,8 @@ import pytest
 import yaml
 from aiohttp import web
 
-from hack import command
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane import command
+from controller.controlplane.plane import ControlPlane
 from tests.faults.proxy import Exchange, Fault, Proxy
 from tests.faults.wire import Upstream
 from tests.integration import accounts

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.live_pods import LivePods
 from tests.integration.tools import Controller, Kubectl, eventually

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration.tools import Kubectl
 from tests.plane import install
 

@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from hack.controlplane.layout import Layout
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.layout import Layout
+from controller.controlplane.plane import ControlPlane
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane
 from tests.integration.tools import PATIENCE, Controller, Kubectl, eventually, sweep
 from tests.integration.vmsim import Vmsim
 from tests.plane import install

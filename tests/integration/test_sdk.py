@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from controller.controlplane.plane import ControlPlane
 from controller.sdk import errors
 from controller.sdk.node import VM, Node
 from controller.sdk.pod_manager import PodManager
 from controller.sdk.prometheus_exporter import ExporterState
 from controller.sdk.vm_manager import VMManager
-from hack.controlplane.plane import ControlPlane
 from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import Controller, Kubectl
 

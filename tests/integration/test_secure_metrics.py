@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from controller.controlplane.plane import ControlPlane
 from controller.telemetry.tls import Files
-from hack.controlplane.plane import ControlPlane
 from tests.certificates import copy, self_signed
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually

@@ -15,7 +15,7 @@ from controller.signals import listen
 
 SCRIPT = """
 import signal, time
-from hack import signals
+from controller import signals
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
 signals.end_as_interrupted()
 try:
@@ -27,7 +27,7 @@ except KeyboardInterrupt:
 UNDER_NOHUP = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{SCRIPT}"
 IN_A_TERMINAL = """
 import pathlib, sys, time
-from hack import signals
+from controller import signals
 signals.end_as_interrupted()
 try:
     print("ready", flush=True)
@@ -51,7 +51,7 @@ os.waitpid(pid, 0)
 """
 IN_A_LOOP = """
 import asyncio, os, signal
-from hack import signals
+from controller import signals
 
 async def main():
     asked = []

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.binaries import Sources
-from hack.controlplane.host import Platform
+from controller.controlplane.binaries import Sources
+from controller.controlplane.host import Platform
 from tests.unit.controlplane.support import (
     QuietHandler,
     RecordingReporter,

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from hack.controlplane.binaries import Sources
-from hack.controlplane.layout import Layout
-from hack.controlplane.report import Advance
-from hack.controlplane.versions import DISTRIBUTIONS
+from controller.controlplane.binaries import Sources
+from controller.controlplane.layout import Layout
+from controller.controlplane.report import Advance
+from controller.controlplane.versions import DISTRIBUTIONS
 
 VERSIONS = {binary.name: str(dist.version) for dist in DISTRIBUTIONS for binary in dist.binaries}
 

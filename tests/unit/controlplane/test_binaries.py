@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.binaries import Sources, find_kubectl, obtain
-from hack.controlplane.download import Bases
-from hack.controlplane.errors import (
+from controller.controlplane.binaries import Sources, find_kubectl, obtain
+from controller.controlplane.download import Bases
+from controller.controlplane.errors import (
     AssetsDirectoryError,
     BinariesMissingError,
     KubectlMissingError,
     UnusableBinaryError,
     WrongBinaryVersionError,
 )
-from hack.controlplane.host import Platform
-from hack.controlplane.versions import ETCD, KUBERNETES, KWOK
+from controller.controlplane.host import Platform
+from controller.controlplane.versions import ETCD, KUBERNETES, KWOK
 from tests.unit.controlplane.support import (
     VERSIONS,
     RecordingReporter,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from hack.controlplane.cli import app, parse_component_args
-from hack.controlplane.errors import InvalidSettingError
+from controller.controlplane.cli import app, parse_component_args
+from controller.controlplane.errors import InvalidSettingError
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> Result:

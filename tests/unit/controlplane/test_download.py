@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.download import Bases, Downloader, Release, Timeouts, digest_for, release_of, why_no_release
-from hack.controlplane.errors import DownloadError
-from hack.controlplane.host import Platform
-from hack.controlplane.versions import ETCD, KUBERNETES, KWOK, Distribution
+from controller.controlplane.download import (
+    Bases,
+    Downloader,
+    Release,
+    Timeouts,
+    digest_for,
+    release_of,
+    why_no_release,
+)
+from controller.controlplane.errors import DownloadError
+from controller.controlplane.host import Platform
+from controller.controlplane.versions import ETCD, KUBERNETES, KWOK, Distribution
 from tests.unit.controlplane.support import RecordingReporter, ReleaseServer
 
 LINUX = Platform("linux", "amd64")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hack.controlplane.errors import FREE_SPACE, CommandError, ControlPlaneError, DownloadError, GoCommandError
+from controller.controlplane.errors import FREE_SPACE, CommandError, ControlPlaneError, DownloadError, GoCommandError
 
 
 @pytest.mark.parametrize(

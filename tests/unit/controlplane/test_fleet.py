@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from hack.controlplane.api import MANAGER, ApiServer
-from hack.controlplane.errors import NotReadyError
-from hack.controlplane.fleet import Fleet
-from hack.controlplane.nodes import NodeCapacity, node_manifest
+from controller.controlplane.api import MANAGER, ApiServer
+from controller.controlplane.errors import NotReadyError
+from controller.controlplane.fleet import Fleet
+from controller.controlplane.nodes import NodeCapacity, node_manifest
 from tests.unit.controlplane.support import RecordingReporter
 
 READY = [{"type": "Ready", "status": "True"}]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.binaries import Sources, obtain
-from hack.controlplane.errors import GoCommandError, GoMissingError
-from hack.controlplane.gobuild import GoBuild, find_go, go_environment
-from hack.controlplane.versions import ETCD, KWOK
+from controller.controlplane.binaries import Sources, obtain
+from controller.controlplane.errors import GoCommandError, GoMissingError
+from controller.controlplane.gobuild import GoBuild, find_go, go_environment
+from controller.controlplane.versions import ETCD, KWOK
 from tests.unit.controlplane.support import VERSIONS, RecordingReporter, write_go
 
 
@@ -121,7 +121,7 @@ _ENDLESS = 'sleep 600 & echo $! >"$0.child"; echo $$ >"$0.pid"; wait'
 def start_build(sources: Sources, *shell: str) -> subprocess.Popen[bytes]:
     """Run the command line's `build` as a process of its own, with nothing but the fake Go to build with."""
     return subprocess.Popen(
-        [*shell, sys.executable, "-m", "hack.controlplane", "build", "--no-download"],
+        [*shell, sys.executable, "-m", "controller.controlplane", "build", "--no-download"],
         env={**os.environ, "PATH": sources.search_path, "VMSIM_CACHE_DIR": str(sources.cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.errors import InvalidSettingError
-from hack.controlplane.host import cache_directory
+from controller.controlplane.errors import InvalidSettingError
+from controller.controlplane.host import cache_directory
 
 
 @pytest.mark.parametrize(

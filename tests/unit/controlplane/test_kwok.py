@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from hack.controlplane import kwok
-from hack.controlplane.api import ApiServer
+from controller.controlplane import kwok
+from controller.controlplane.api import ApiServer
 
 WRITTEN = "kind: KwokctlConfiguration\nstatus: {}\n---\nkind: Stage\nmetadata: {name: pod-ready}\n"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.errors import InvalidSettingError
-from hack.controlplane.kwokctl import Component, check_paths, configuration, environment, read_components
-from hack.controlplane.ports import Ports
+from controller.controlplane.errors import InvalidSettingError
+from controller.controlplane.kwokctl import Component, check_paths, configuration, environment, read_components
+from controller.controlplane.ports import Ports
 from tests.unit.controlplane.support import VERSIONS
 
 BINARIES = {name: Path("/cache") / name for name in VERSIONS}

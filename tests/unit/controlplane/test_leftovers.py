@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import leftovers
-from hack.controlplane.leftovers import started_at
-from hack.controlplane.plane import ControlPlane
+from controller.controlplane import leftovers
+from controller.controlplane.leftovers import started_at
+from controller.controlplane.plane import ControlPlane
 from tests.unit.controlplane.support import RecordingReporter
 
 STUBBORN = (

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane.errors import LockTimeoutError
-from hack.controlplane.lock import locked
+from controller.controlplane.errors import LockTimeoutError
+from controller.controlplane.lock import locked
 from tests.unit.controlplane.support import RecordingReporter
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hack.controlplane.errors import InvalidSettingError
-from hack.controlplane.nodes import (
+from controller.controlplane.errors import InvalidSettingError
+from controller.controlplane.nodes import (
     NodeCapacity,
     NodePlan,
     capacity_of,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import kwokctl, processes
-from hack.controlplane.binaries import Sources
-from hack.controlplane.errors import (
+from controller.controlplane import kwokctl, processes
+from controller.controlplane.binaries import Sources
+from controller.controlplane.errors import (
     ComponentFailedError,
     ControlPlaneError,
     FullDiskError,
@@ -19,11 +19,11 @@ from hack.controlplane.errors import (
     PortCollisionError,
     SettingsChangedError,
 )
-from hack.controlplane.layout import Layout
-from hack.controlplane.plane import ControlPlane
-from hack.controlplane.ports import Ports
-from hack.controlplane.record import Record, Settings, write
-from hack.controlplane.versions import ETCD
+from controller.controlplane.layout import Layout
+from controller.controlplane.plane import ControlPlane
+from controller.controlplane.ports import Ports
+from controller.controlplane.record import Record, Settings, write
+from controller.controlplane.versions import ETCD
 from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_out, write_go, write_program
 
 

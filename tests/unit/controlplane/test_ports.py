@@ -3,7 +3,7 @@
 import dataclasses
 import socket
 
-from hack.controlplane.ports import choose_ports, is_free
+from controller.controlplane.ports import choose_ports, is_free
 
 
 def test_ports_are_distinct_and_below_those_kwokctl_and_systems_hand_out() -> None:

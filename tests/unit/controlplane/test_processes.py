@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import processes
-from hack.controlplane.layout import Layout
-from hack.controlplane.processes import Process, belongs_to, component_of, parse_ps
+from controller.controlplane import processes
+from controller.controlplane.layout import Layout
+from controller.controlplane.processes import Process, belongs_to, component_of, parse_ps
 
 LAYOUT = Layout(Path("/repo/.vmsim"))
 WORKDIR = "/repo/.vmsim/controlplane/.kwok/clusters/vmsim"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import record
-from hack.controlplane.errors import InvalidSettingError
-from hack.controlplane.ports import Ports
-from hack.controlplane.record import Record, Settings, differences
+from controller.controlplane import record
+from controller.controlplane.errors import InvalidSettingError
+from controller.controlplane.ports import Ports
+from controller.controlplane.record import Record, Settings, differences
 
 PORTS = Ports(1, 2, 3, 4, 5, 6)
 ARGS = {"kube-apiserver": {"v": "4"}}

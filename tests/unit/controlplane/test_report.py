@@ -2,7 +2,7 @@
 
 import pytest
 
-from hack.controlplane.report import PlainReporter, TerminalReporter, progress_line
+from controller.controlplane.report import PlainReporter, TerminalReporter, progress_line
 
 
 def test_line_extrapolates_the_time_left() -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from hack.controlplane.sockets import ListeningSocket, listening_sockets, parse_listening
+from controller.controlplane.sockets import ListeningSocket, listening_sockets, parse_listening
 
 _HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import kwokctl, processes
-from hack.controlplane.errors import ComponentFailedError, FullDiskError, NotReadyError, PortCollisionError
-from hack.controlplane.kwokctl import Component
-from hack.controlplane.layout import Layout
-from hack.controlplane.ports import Ports
-from hack.controlplane.startup import Startup, stopped_on_failure
+from controller.controlplane import kwokctl, processes
+from controller.controlplane.errors import ComponentFailedError, FullDiskError, NotReadyError, PortCollisionError
+from controller.controlplane.kwokctl import Component
+from controller.controlplane.layout import Layout
+from controller.controlplane.ports import Ports
+from controller.controlplane.startup import Startup, stopped_on_failure
 from tests.unit.controlplane.support import RecordingReporter, lay_out
 
 NOBODY_LISTENS = Ports(1, 1, 1, 1, 1, 1)

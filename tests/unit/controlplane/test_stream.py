@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-from hack.controlplane import stream
+from controller.controlplane import stream
 
 def interrupt(frame, event, _):
     if event == "return" and frame.f_code.co_name == "_execute_child":

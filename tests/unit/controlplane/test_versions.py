@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hack.controlplane.versions import DISTRIBUTIONS, KUBERNETES, MINIMUM_GO, Distribution, Version
+from controller.controlplane.versions import DISTRIBUTIONS, KUBERNETES, MINIMUM_GO, Distribution, Version
 
 _distributions = pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=lambda d: d.name)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hack.controlplane import kwokctl, processes, record
-from hack.controlplane.layout import Layout
-from hack.controlplane.leftovers import started_at
-from hack.controlplane.ports import Ports
+from controller.controlplane import kwokctl, processes, record
+from controller.controlplane.layout import Layout
+from controller.controlplane.leftovers import started_at
+from controller.controlplane.ports import Ports
 from hack.demo.run import REPOSITORY, metrics_url
 from tests.unit.controlplane.support import lay_out
 

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from controller.cli.main import app
-from hack.controlplane.nodes import NodeCapacity, node_manifest
+from controller.controlplane.nodes import NodeCapacity, node_manifest
 from tests.unit.manifests.shipped import GRAFANA, PROMETHEUS, REPOSITORY, load
 
 COMPOSE = REPOSITORY / "docker-compose.yaml"

@@ -19,24 +19,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from hack.controlplane import kwok, kwokctl, leftovers, processes, record, sockets
-from hack.controlplane.api import ApiServer
-from hack.controlplane.binaries import Sources, find_kubectl, obtain
-from hack.controlplane.errors import (
+from controller.controlplane import kwok, kwokctl, leftovers, processes, record, sockets
+from controller.controlplane.api import ApiServer
+from controller.controlplane.binaries import Sources, find_kubectl, obtain
+from controller.controlplane.errors import (
     DamagedError,
     InvalidSettingError,
     NotRunningError,
     PortCollisionError,
     SettingsChangedError,
 )
-from hack.controlplane.fleet import Fleet
-from hack.controlplane.host import this_platform
-from hack.controlplane.layout import Layout
-from hack.controlplane.lock import Lock, locked
-from hack.controlplane.nodes import NodeCapacity, check_capacity
-from hack.controlplane.ports import choose_ports
-from hack.controlplane.report import Reporter, default_reporter
-from hack.controlplane.startup import Startup, stopped_on_failure
+from controller.controlplane.fleet import Fleet
+from controller.controlplane.host import this_platform
+from controller.controlplane.layout import Layout
+from controller.controlplane.lock import Lock, locked
+from controller.controlplane.nodes import NodeCapacity, check_capacity
+from controller.controlplane.ports import choose_ports
+from controller.controlplane.report import Reporter, default_reporter
+from controller.controlplane.startup import Startup, stopped_on_failure
 
 _PORT_ATTEMPTS = 5
 _KILL_TIMEOUT = 20.0

@@ -1,10 +1,9 @@
-"""The command line: `python -m hack.controlplane up|down|status|build`.
+"""The command line: `python -m controller.controlplane up|down|status|build`.
 
 A person never sees a traceback for an expected failure: one line says what happened, one what to do next.
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,13 +14,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hack import signals
-from hack.controlplane.binaries import Sources, obtain
-from hack.controlplane.download import GITHUB_BASE, KUBERNETES_BASE, Bases
-from hack.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
-from hack.controlplane.nodes import NodeCapacity
-from hack.controlplane.plane import ControlPlane, default_sources
-from hack.controlplane.report import default_reporter
+from controller import signals
+from controller.controlplane.binaries import Sources, obtain
+from controller.controlplane.download import GITHUB_BASE, KUBERNETES_BASE, Bases
+from controller.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
+from controller.controlplane.nodes import NodeCapacity
+from controller.controlplane.plane import ControlPlane, default_sources
+from controller.controlplane.report import default_reporter
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _INTERRUPTED = 130
@@ -88,12 +87,12 @@ def _failures_explained() -> Iterator[None]:
         _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
         raise typer.Exit(_INTERRUPTED) from None
 
 
 def _explain(message: str, hint: str) -> None:
-    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    typer.echo(f"error: {message}\nhint: {hint}", err=True)
 
 
 @app.command()
@@ -141,7 +140,7 @@ def up(
             ),
         )
         plane.up()
-        print(f"ready: export KUBECONFIG={plane.kubeconfig}")
+        typer.echo(f"ready: export KUBECONFIG={plane.kubeconfig}")
 
 
 @app.command()
@@ -157,7 +156,7 @@ def status(directory: Directory = _REPOSITORY / ".vmsim") -> None:
     with _failures_explained():
         components = ControlPlane(directory).status()
     if not components:
-        print(f"no control plane in {directory}")
+        typer.echo(f"no control plane in {directory}")
         raise typer.Exit(1)
     table = Table("component", "pid", "port", "alive")
     for component in components:
@@ -194,7 +193,7 @@ def build(
             bases=Bases(kubernetes_base, etcd_base, kwok_base, kwok_sums),
         )
         for path in obtain(sources, default_reporter()).values():
-            print(path)
+            typer.echo(path)
 
 
 def parse_component_args(texts: list[str]) -> dict[str, dict[str, str]]:

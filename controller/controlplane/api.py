@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from hack.controlplane.errors import ApiError, CertificateError
+from controller.controlplane.errors import ApiError, CertificateError
 
 MANAGER = "vmsim-controlplane"
 """Under this name the API server notes in an object's `managedFields` what was written by this client."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from hack.controlplane.download import Bases, Downloader, release_of, why_no_release
-from hack.controlplane.errors import (
+from controller.controlplane.download import Bases, Downloader, release_of, why_no_release
+from controller.controlplane.errors import (
     AssetsDirectoryError,
     BinariesMissingError,
     DownloadError,
@@ -23,11 +23,11 @@ from hack.controlplane.errors import (
     UnusableBinaryError,
     WrongBinaryVersionError,
 )
-from hack.controlplane.gobuild import GoBuild, find_go
-from hack.controlplane.host import Platform, cache_directory
-from hack.controlplane.lock import Lock, locked
-from hack.controlplane.report import Reporter
-from hack.controlplane.versions import DISTRIBUTIONS, KUBERNETES, Binary, Distribution, Version
+from controller.controlplane.gobuild import GoBuild, find_go
+from controller.controlplane.host import Platform, cache_directory
+from controller.controlplane.lock import Lock, locked
+from controller.controlplane.report import Reporter
+from controller.controlplane.versions import DISTRIBUTIONS, KUBERNETES, Binary, Distribution, Version
 
 _VERSION_TIMEOUT = 10.0
 _WAIT_FOR_OTHER_BUILD = 3600.0

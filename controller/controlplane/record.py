@@ -8,10 +8,10 @@ from typing import Self
 
 import msgspec
 
-from hack.controlplane.errors import InvalidSettingError
-from hack.controlplane.kwokctl import COMPONENTS, ComponentArgs
-from hack.controlplane.ports import Ports
-from hack.controlplane.versions import DISTRIBUTIONS
+from controller.controlplane.errors import InvalidSettingError
+from controller.controlplane.kwokctl import COMPONENTS, ComponentArgs
+from controller.controlplane.ports import Ports
+from controller.controlplane.versions import DISTRIBUTIONS
 
 
 @dataclass(frozen=True, slots=True)

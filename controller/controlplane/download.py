@@ -18,10 +18,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
-from hack.controlplane.errors import DownloadError
-from hack.controlplane.host import Platform
-from hack.controlplane.report import Advance, Reporter
-from hack.controlplane.versions import ETCD, KUBERNETES, KWOK, Binary, Distribution
+from controller.controlplane.errors import DownloadError
+from controller.controlplane.host import Platform
+from controller.controlplane.report import Advance, Reporter
+from controller.controlplane.versions import ETCD, KUBERNETES, KWOK, Binary, Distribution
 
 _MEBIBYTE = 1 << 20
 _DIGEST_LENGTH = 64

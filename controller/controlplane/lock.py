@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.controlplane.errors import LockTimeoutError
-from hack.controlplane.report import Reporter
+from controller.controlplane.errors import LockTimeoutError
+from controller.controlplane.report import Reporter
 
 _POLL = 0.2
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from hack.controlplane.errors import FullDiskError, says_full
+from controller.controlplane.errors import FullDiskError, says_full
 
 _READ = 256 * 1024
 """Bytes of a log's end that are searched: a Go program writes a long stack after the reason."""

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hack.controlplane import api, disk, kwok, kwokctl, processes
-from hack.controlplane.errors import (
+from controller.controlplane import api, disk, kwok, kwokctl, processes
+from controller.controlplane.errors import (
     ApiError,
     CommandError,
     ComponentFailedError,
@@ -22,9 +22,9 @@ from hack.controlplane.errors import (
     NotReadyError,
     PortCollisionError,
 )
-from hack.controlplane.layout import Layout
-from hack.controlplane.ports import Ports
-from hack.controlplane.report import Reporter
+from controller.controlplane.layout import Layout
+from controller.controlplane.ports import Ports
+from controller.controlplane.report import Reporter
 
 _POLL = 0.1
 _RESTARTS = 3

@@ -8,7 +8,7 @@ contextlib assign `__traceback__` to exceptions on their way up.
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.controlplane.versions import Version
+from controller.controlplane.versions import Version
 
 FREE_SPACE = "free space on that disk, or name directories on another one (--dir, --cache-dir), then run this again"
 
@@ -149,7 +149,7 @@ class UnusableBinaryError(ControlPlaneError):
         return f"the obtained {self.name} is unusable: {self.reason}"
 
     def _hint(self) -> str:
-        return "check that hack/controlplane/versions.py agrees with the go.mod files"
+        return "check that controller/controlplane/versions.py agrees with the go.mod files"
 
 
 @dataclass(eq=False)

@@ -62,11 +62,12 @@ class PlainReporter:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
     def warn(self, text: str) -> None:
         """Print a line, marked."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        self.say(f"warning: {text}")
 
     @contextmanager
     def task(self, title: str) -> Iterator[Advance]:

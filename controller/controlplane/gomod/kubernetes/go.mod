@@ -1,5 +1,5 @@
 // Pins every byte of the Kubernetes control plane that the simulator builds from source.
-// Made with `go mod tidy`; see hack/controlplane/versions.py for how to move to another version.
+// Made with `go mod tidy`; see controller/controlplane/versions.py for how to move to another version.
 module controlplane.local/kubernetes
 
 go 1.26.0

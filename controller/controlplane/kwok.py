@@ -9,12 +9,13 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from hack.controlplane.api import ApiServer
+from controller.controlplane.api import ApiServer
 
 NAME = "kwok-controller"
 STAGE = Path(__file__).resolve().parents[2] / "manifests" / "kwok" / "pod-ready-again.yaml"
 
-_MARK = "\n---\n# Appended by hack/controlplane.\n"
+_MARK = "\n---\n# Appended by "
+"""What stands before our stage, whichever release appended it."""
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _FIRST_LINES = 50
 
@@ -25,7 +26,7 @@ def append_stage(configuration: Path) -> bool:
         there = configuration.read_text()
     except FileNotFoundError:
         return False  # kwokctl has not come that far
-    wanted = there.partition(_MARK)[0] + _MARK + STAGE.read_text()
+    wanted = there.partition(_MARK)[0] + _MARK + "vmsim.\n" + STAGE.read_text()
     if there == wanted:
         return False
     temporary = configuration.with_suffix(".tmp")

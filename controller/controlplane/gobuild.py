@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.controlplane.errors import GoMissingError
-from hack.controlplane.report import Reporter
-from hack.controlplane.stream import OnProgress, run
-from hack.controlplane.versions import MINIMUM_GO, Binary, Distribution
+from controller.controlplane.errors import GoMissingError
+from controller.controlplane.report import Reporter
+from controller.controlplane.stream import OnProgress, run
+from controller.controlplane.versions import MINIMUM_GO, Binary, Distribution
 
 _PROBE_TIMEOUT = 10.0
 _LIST_TIMEOUT = 1800.0  # it downloads the modules

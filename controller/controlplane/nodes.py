@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.controlplane.api import MANAGER
+from controller.controlplane.errors import InvalidSettingError
 from controller.domain.quantity import QuantityError, parse_quantity
-from hack.controlplane.api import MANAGER
-from hack.controlplane.errors import InvalidSettingError
 
 _PREFIX = "kwok-node-"
 _NAME = re.compile(rf"^{_PREFIX}([1-9]\d*)$")

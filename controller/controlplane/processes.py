@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.controlplane.errors import CommandError, StopError
-from hack.controlplane.layout import Layout
+from controller.controlplane.errors import CommandError, StopError
+from controller.controlplane.layout import Layout
 
 _PROC = Path("/proc")
 _HAS_PROC = _PROC.joinpath("self").exists()

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from hack.controlplane.errors import CommandError, InvalidSettingError
-from hack.controlplane.layout import CLUSTER, Layout
-from hack.controlplane.ports import Ports
-from hack.controlplane.versions import KUBERNETES
+from controller.controlplane.errors import CommandError, InvalidSettingError
+from controller.controlplane.layout import CLUSTER, Layout
+from controller.controlplane.ports import Ports
+from controller.controlplane.versions import KUBERNETES
 
 # In the order of their start. The binary of kwok-controller is called kwok.
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.controlplane.api import ApiServer
-from hack.controlplane.errors import NotReadyError
-from hack.controlplane.nodes import (
+from controller.controlplane.api import ApiServer
+from controller.controlplane.errors import NotReadyError
+from controller.controlplane.nodes import (
     NodeCapacity,
     capacity_of,
     has_our_name,
@@ -21,7 +21,7 @@ from hack.controlplane.nodes import (
     plan_nodes,
     status_of,
 )
-from hack.controlplane.report import Reporter
+from controller.controlplane.report import Reporter
 
 _POLL = 0.1
 _NODES = "/api/v1/nodes"
