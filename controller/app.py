@@ -23,14 +23,16 @@ from prometheus_client import CollectorRegistry
 
 from controller import __version__
 from controller.domain import names
-from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.election import Elector, LeaseLostError
 from controller.engine.reflector import Reflector
 from controller.engine.store import HasMetadata, Store
-from controller.kube import credentials
+from controller.kube import credentials, managers
 from controller.kube.client import REQUEST_DEADLINE, Answered, Client
+from controller.kube.kinds import Node, Pod
 from controller.kube.kubeconfig import Choice
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.resources import NODES, PODS, Resource
 from controller.manager import Manager, Options
 from controller.reconcilers.api import Fenced
 from controller.reconcilers.sources import Caches
@@ -183,7 +185,7 @@ def _tell_exposure(settings: Settings) -> None:
 
 def _lease_name(settings: Settings) -> str:
     """Return the lease's name: each class has one."""
-    return "-".join(filter(None, (names.CONTROLLER_NAME, settings.controller_class)))
+    return "-".join(filter(None, (managers.CONTROLLER, settings.controller_class)))
 
 
 def _elector(client: Client, settings: Settings, source: credentials.Source, rng: Random) -> Elector | None:

@@ -18,12 +18,12 @@ from prometheus_client import CollectorRegistry
 
 from controller.domain import names
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node
 from controller.engine.events import EventWriter, Recorder
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.store import Store
 from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
+from controller.kube.kinds import Node
 from controller.reconcilers.api import DryRunApi
 from controller.reconcilers.migration import MigrationReconciler
 from controller.reconcilers.slots import Limits

@@ -25,9 +25,11 @@ from controller.cli import exits, session
 from controller.cli.connection import Connection
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.backoff import Backoff
 from controller.engine.listing import everything
 from controller.engine.store import Store
+from controller.kube import managers, naming
 from controller.kube.client import Client
 from controller.kube.errors import (
     AlreadyExistsError,
@@ -38,7 +40,7 @@ from controller.kube.errors import (
     TooManyRequestsError,
     TransportError,
 )
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from controller.operations import migrations as moves
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.budgets import BUDGETS, unanswerable
@@ -78,7 +80,7 @@ class Request:
 
 def label(node: str) -> str:
     """Return the label's value by which the migrations of a drain are found: node names may be longer than labels."""
-    return names.label_value(node)
+    return naming.label_value(node)
 
 
 def aftermath(node: str, *, waiting: bool) -> str:
@@ -101,7 +103,7 @@ def run(connection: Connection, request: Request) -> None:
         rng = Random()  # noqa: S311 - spreads retries, and tells our migrations' names from others'
         return await Drain(client, request, session.console(), rng).run()
 
-    session.run(connection, work, manager=names.DRAIN_MANAGER)
+    session.run(connection, work, manager=managers.DRAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from typing import Final
 
 import typer
 
-from controller.domain import names
 from controller.domain.launcher import Toleration
-from controller.domain.quantity import QuantityError, parse_quantity
 from controller.domain.ratio import ReferenceNode
+from controller.kube import naming
+from controller.kube.quantity import QuantityError, parse_quantity
 from controller.telemetry.address import BindError, parse_address
 
 _LONGEST_CLASS: Final = 40
@@ -66,7 +66,7 @@ def namespaces(text: str) -> tuple[str, ...]:
     """Parse `a,b`; empty means all of them."""
     found = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
     for name in found:
-        if len(name) > names.LONGEST_LABEL or not names.DNS_LABEL.fullmatch(name):
+        if len(name) > naming.LONGEST_LABEL or not naming.DNS_LABEL.fullmatch(name):
             raise typer.BadParameter(f"{name!r} cannot be the name of a namespace", param_hint="--namespaces")
     return found
 
@@ -128,7 +128,7 @@ def controller_class(text: str) -> str | None:
     """Check a class's name, which becomes a label and part of the lease's name; None means the default class."""
     if not text:
         return None
-    if len(text) > _LONGEST_CLASS or not names.DNS_LABEL.fullmatch(text):
+    if len(text) > _LONGEST_CLASS or not naming.DNS_LABEL.fullmatch(text):
         wanted = f"want at most {_LONGEST_CLASS} small letters, digits and dashes, such as blue"
         raise typer.BadParameter(f"{text!r} cannot be a class: {wanted}", param_hint="--controller-class")
     return text

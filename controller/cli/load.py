@@ -23,7 +23,7 @@ from controller.cli import exits, preview, session
 from controller.cli.connection import Connection
 from controller.cli.lines import Lines, bar_with_reason
 from controller.cli.scenarios import DryRun
-from controller.domain import names
+from controller.kube import managers
 from controller.kube.client import Client
 from controller.operations.errors import SimulatorError
 from controller.operations.text import one_line
@@ -73,7 +73,7 @@ def run(connection: Connection, request: Request) -> None:
         await (loading.rehearse(request) if request.dry_run is not None else loading.run(request, speed))
         return 0
 
-    session.run(connection, work, manager=names.LOAD_MANAGER)
+    session.run(connection, work, manager=managers.LOAD)
 
 
 def read(file: str) -> Scenario:

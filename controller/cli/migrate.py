@@ -17,7 +17,7 @@ from rich.text import Text
 
 from controller.cli import session
 from controller.cli.connection import Connection
-from controller.domain import names
+from controller.kube import managers
 from controller.kube.client import Client
 from controller.operations import migrations, vms
 from controller.operations.api import Api
@@ -42,7 +42,7 @@ def run(connection: Connection, request: Request) -> None:
         await migrate(client, namespace, request, session.console())
         return 0
 
-    session.run(connection, work, manager=names.MIGRATE_MANAGER)
+    session.run(connection, work, manager=managers.MIGRATE)
 
 
 async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:

@@ -11,11 +11,11 @@ from controller.cli import session
 from controller.cli.connection import Connection
 from controller.cli.tables import Column, Grid
 from controller.cli.text import age, cell
-from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS
 from controller.engine.listing import everything
+from controller.kube import managers
 from controller.kube.client import Client
-from controller.kube.resources import MIGRATIONS
 from controller.operations.text import one_line
 
 _HEADERS: Final = ("NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE")
@@ -42,7 +42,7 @@ def run(connection: Connection, *, everywhere: bool) -> None:
             sys.stderr.write(f"No migrations in {f'namespace {where}' if where else 'any namespace'}.\n")
         return 0
 
-    session.run(connection, work, manager=names.MIGRATE_MANAGER)
+    session.run(connection, work, manager=managers.MIGRATE)
 
 
 def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Grid:

@@ -13,8 +13,8 @@ from typing import Final
 from controller.cli.tables import Column, Grid
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.quantity import parse_quantity
 from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
+from controller.kube.quantity import parse_quantity
 from controller.scenario.errors import SHOWN, listed
 from controller.scenario.fleet import VMWish
 from controller.scenario.packing import CPU_UNIT, Homeless, Packing, Size

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from rich.text import Text
 
-from controller.domain.status import parse_timestamp
+from controller.kube.times import parse_timestamp
 from controller.operations.text import one_line
 
 

@@ -17,10 +17,10 @@ from controller.cli import exits, session
 from controller.cli.connection import Connection
 from controller.cli.lines import Lines, bar_with_reason
 from controller.cli.load import both, read
-from controller.domain import names
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
+from controller.kube import managers
 from controller.kube.client import Client
-from controller.kube.resources import VIRTUAL_MACHINES
 from controller.operations.text import one_line
 from controller.scenario import files
 from controller.scenario.errors import reasons
@@ -45,7 +45,7 @@ def run(connection: Connection, scenario: str, timeout: float) -> None:
         console.print(f"{name} is unloaded: {f'{gone} removed' if gone else 'nothing of it was there'}")
         return 0
 
-    session.run(connection, work, manager=names.UNLOAD_MANAGER)
+    session.run(connection, work, manager=managers.UNLOAD)
 
 
 async def _stay_within(client: Client, name: str, namespace: str) -> None:

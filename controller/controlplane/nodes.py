@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.controlplane.api import MANAGER
 from controller.controlplane.errors import InvalidSettingError
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.kube.quantity import QuantityError, parse_quantity
 
 _PREFIX = "kwok-node-"
 _NAME = re.compile(rf"^{_PREFIX}([1-9]\d*)$")

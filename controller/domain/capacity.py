@@ -17,8 +17,8 @@ import msgspec
 
 from controller.domain import requests
 from controller.domain.launcher import LauncherPolicy, Placement, Shares
-from controller.domain.objects import Node, Pod, Taint
-from controller.domain.quantity import QuantityError, parse_quantity, round_up
+from controller.kube.kinds import Node, Pod, Taint
+from controller.kube.quantity import QuantityError, parse_quantity, round_up
 
 _ZERO: Final = Decimal(0)
 _MILLICORE: Final = Decimal("0.001")

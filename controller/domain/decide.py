@@ -20,11 +20,13 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from controller.domain import launcher, names, records, status
+from controller.domain import launcher, names, ownership, records, status
 from controller.domain.launcher import LauncherPolicy, Shares
-from controller.domain.objects import Pod, StartFailure, VirtualMachine, VirtualMachineMigration, VMStatus
+from controller.domain.objects import StartFailure, VirtualMachine, VirtualMachineMigration, VMStatus
 from controller.domain.ratio import RatioError
 from controller.domain.status import Phase, Step, Verdict
+from controller.kube import times
+from controller.kube.kinds import Pod
 
 ORPHAN: Final = "orphan"
 NAMESAKE_PATIENCE: Final = 5.0
@@ -164,8 +166,8 @@ def _leftovers(view: View, pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
     return tuple(
         action
         for pod in pods
-        if pod.owner is not None and not view.goes(pod)
-        for action in (ConfirmVMGone(pod.owner.name, pod.owner.uid), DeletePod(pod, why))
+        if (owner := ownership.owner(pod)) is not None and not view.goes(pod)
+        for action in (ConfirmVMGone(owner.name, owner.uid), DeletePod(pod, why))
     )
 
 
@@ -202,11 +204,11 @@ class _Life:
         self.view = view
         self.policy = policy
         self.circumstances = circumstances
-        self.now = status.timestamp(circumstances.now)
-        self.own = own = tuple(pod for pod in view.pods if pod.belongs_to(vm))
+        self.now = times.timestamp(circumstances.now)
+        self.own = own = tuple(pod for pod in view.pods if ownership.belongs_to(pod, vm))
         all_ours = len(own) == len(view.pods)
-        self.strangers = () if all_ours else tuple(pod for pod in view.pods if not pod.belongs_to(vm))
-        lives = [pod.incarnation for pod in own]
+        self.strangers = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
+        lives = [ownership.incarnation(pod) for pod in own]
         # A wiped status must not restart the count below a pod that exists.
         self.incarnation = max((vm.status.incarnation or 0, *(life for life in lives if life is not None)))
         self.current = own[lives.index(self.incarnation)] if self.incarnation in lives else None
@@ -319,7 +321,7 @@ class _Life:
     def _replace(self, why: str, *, confirm: bool) -> Plan:
         """Move to the next incarnation; the reconcile after this one deletes what is left and creates."""
         failure = self.vm.status.start_failure
-        retry_at = status.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
+        retry_at = times.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
         backoff = (retry_at - self.circumstances.now).total_seconds() if retry_at is not None else 0.0
         backoff = min(backoff, status.LONGEST_START_BACKOFF)  # a later time is nobody's word of ours
         wait = max(backoff, self.circumstances.hold)
@@ -377,7 +379,7 @@ class _Life:
 
     def _await(self, predecessors: tuple[Pod, ...]) -> Plan:
         """Wait until the pods are gone of a VM that had this name before; say so if that takes long."""
-        created = status.parse_timestamp(self.vm.metadata.creation_timestamp) or self.circumstances.now
+        created = times.parse_timestamp(self.vm.metadata.creation_timestamp) or self.circumstances.now
         patience = NAMESAKE_PATIENCE - (self.circumstances.now - created).total_seconds()
         if 0 < patience <= NAMESAKE_PATIENCE + CLOCK_SKEW:
             return Plan(requeue_after=patience)

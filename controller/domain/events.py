@@ -5,26 +5,12 @@ Guarantees: KubeVirt's reasons where it has one; an unchanged status is worth no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
-
 from controller.domain import status
 from controller.domain.migration import MigrationPhase, Reason
-from controller.domain.objects import Condition, MigrationStatus, VirtualMachineMigration, VMStatus
+from controller.domain.objects import MigrationStatus, VirtualMachineMigration, VMStatus
 from controller.domain.status import Phase
-
-NORMAL: Final = "Normal"
-WARNING: Final = "Warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing worth telling about a VM: what we did (`action`), why it matters (`reason`), in words (`note`)."""
-
-    type: str
-    reason: str
-    action: str
-    note: str
+from controller.kube.event import NORMAL, WARNING, Event
+from controller.kube.meta import Condition
 
 
 def created(pod: str) -> Event:

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from controller.domain import status
 from controller.domain.migration import Reason
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.kube import times
 
 KEPT: Final = 5
 """Finished migrations kept for each VM, as KubeVirt keeps them."""
@@ -57,7 +57,7 @@ def expired(migrations: tuple[VirtualMachineMigration, ...], vm: VirtualMachine 
 
 def _readable_for(item: VirtualMachineMigration, now: datetime) -> float:
     """Return the seconds for which a migration of no known VM is kept from now on."""
-    ended = status.parse_timestamp(item.status.end_timestamp)
-    began = status.parse_timestamp(item.metadata.creation_timestamp)
+    ended = times.parse_timestamp(item.status.end_timestamp)
+    began = times.parse_timestamp(item.metadata.creation_timestamp)
     since = ended or began
     return (since - now + READABLE).total_seconds() if since is not None else 0.0

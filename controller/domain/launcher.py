@@ -16,8 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from controller.domain import names
-from controller.domain.objects import Claim, Pod, VirtualMachine
+from controller.domain.objects import Claim, VirtualMachine
 from controller.domain.ratio import CPU_MAX, DEFAULT_REFERENCE, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+from controller.kube.kinds import Pod
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
 """Does nothing, and a real node could pull it."""

@@ -22,17 +22,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from controller.domain import names, nodes, records, status
-from controller.domain.objects import (
-    Claim,
-    Condition,
-    MigrationStatus,
-    Node,
-    PhaseTime,
-    Pod,
-    VirtualMachine,
-    VirtualMachineMigration,
-)
+from controller.domain import names, nodes, ownership, records, status
+from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VirtualMachineMigration
+from controller.kube import times
+from controller.kube.kinds import Node, Pod
+from controller.kube.meta import Condition
 
 COMPLETED: Final = "Completed"
 GUESS: Final = "That a node has room is a guess: the pods of other namespaces are unknown"
@@ -218,7 +212,7 @@ def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: date
             break
         if _failed_on_the_way(migration):
             failures.append(migration)
-    at = status.parse_timestamp(failures[0].status.end_timestamp) if failures else None
+    at = times.parse_timestamp(failures[0].status.end_timestamp) if failures else None
     if at is None or at > now + timedelta(seconds=LONGEST_BACKOFF):  # the latter is no end of ours
         return None
     seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(len(failures) - 1, _DOUBLINGS))
@@ -248,7 +242,7 @@ def _explain(vm: str, backoff: Backoff) -> str:
     """Say what a migration waits for that comes after failures; the same words until it has waited."""
     one = backoff.failures == 1
     failed = "The last migration" if one else f"The last {backoff.failures} migrations"
-    waits = f"the next waits {backoff.seconds:g} s after that, until {status.timestamp(backoff.until)}"
+    waits = f"the next waits {backoff.seconds:g} s after that, until {times.timestamp(backoff.until)}"
     return f"{failed} of VM {vm} failed on the way; {waits}"
 
 
@@ -321,11 +315,11 @@ def _is_spoiled(vm: VirtualMachine) -> bool:
 
 def _own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
     """Return the VM's own pods: one that had its name before may have left some, and of the same lives."""
-    return tuple(pod for pod in pods if pod.belongs_to(vm)) if vm is not None else ()
+    return tuple(pod for pod in pods if ownership.belongs_to(pod, vm)) if vm is not None else ()
 
 
 def _pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
-    return next((pod for pod in pods if pod.incarnation == incarnation), None)
+    return next((pod for pod in pods if ownership.incarnation(pod) == incarnation), None)
 
 
 def _create_refusal(vm: VirtualMachine) -> str | None:
@@ -350,7 +344,7 @@ class _Move:
         self.vm = view.vm
         self.pods = _own(view.vm, view.pods)
         # With microseconds: downtime is shorter than pods' whole seconds can tell.
-        self.now = status.micro_timestamp(view.now)
+        self.now = times.micro_timestamp(view.now)
 
     def plan(self) -> MigrationPlan | Ask:
         claim = self.vm.status.migration if self.vm is not None else None
@@ -531,7 +525,7 @@ class _Move:
         if ClaimVM(None) in released:
             if vm.status.incarnation == claim.source_incarnation:
                 return self._fail(Reason.CANCELLED, "Cancelled before its source was deleted")
-            if target is not None and vm.status.incarnation == target.incarnation:
+            if target is not None and vm.status.incarnation == ownership.incarnation(target):
                 goes_on = f"VM {name} goes on with pod {target.metadata.name} on node {target.spec.node_name}"
                 return self._fail(Reason.CANCELLED, f"Cancelled on its way: {goes_on}")
             return self._fail(Reason.CANCELLED, f"Cancelled on its way: VM {name} may start on any node")
@@ -603,7 +597,7 @@ class _Move:
         [write] = self._progress(MigrationPhase.SUCCEEDED, claim, source, target).actions
         if not isinstance(write, WriteMigration):  # pragma: no cover - _progress writes nothing else
             raise TypeError(write)
-        began = status.parse_timestamp(write.status.start_timestamp) or self.view.now
+        began = times.parse_timestamp(write.status.start_timestamp) or self.view.now
         done = msgspec.structs.replace(
             write.status,
             target_node=target.spec.node_name,
@@ -681,7 +675,7 @@ class _Move:
         condition = Condition(
             type=COMPLETED,
             status=done,
-            last_transition_time=at or status.timestamp(self.view.now),
+            last_transition_time=at or times.timestamp(self.view.now),
             reason=reason,
             message=wanted.message or "",
         )
@@ -703,7 +697,7 @@ class _Move:
         return next((step.phase_transition_timestamp for step in times if step.phase == phase), self.now)
 
     def _left(self, since: str | None, seconds: int) -> float:
-        start = status.parse_timestamp(since) or self.view.now
+        start = times.parse_timestamp(since) or self.view.now
         return seconds - (self.view.now - start).total_seconds()
 
     def _unplaced(self) -> str:

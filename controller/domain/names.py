@@ -6,10 +6,10 @@ twice collides at the API server instead of making two.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from functools import lru_cache
 from typing import Final
+
+from controller.kube.naming import LONGEST_LABEL, SUFFIX_LENGTH, suffix
 
 GROUP: Final = "simulation.node-classifier.io"
 VERSION: Final = "v1alpha1"
@@ -18,18 +18,6 @@ VM_KIND: Final = "VirtualMachine"
 VM_PLURAL: Final = "virtualmachines"
 MIGRATION_KIND: Final = "VirtualMachineMigration"
 MIGRATION_PLURAL: Final = "virtualmachinemigrations"
-
-CONTROLLER_NAME: Final = "vmsim-controller"
-"""Field manager of the controller's writes and reporter of its events."""
-
-# --- Field managers of the other tools: a conflict of server-side apply names who wrote a field --------------
-LOAD_MANAGER: Final = "vmsim-load"
-"""The player, too."""
-UNLOAD_MANAGER: Final = "vmsim-unload"
-MIGRATE_MANAGER: Final = "vmsim-migrate"
-DRAIN_MANAGER: Final = "vmsim-drain"
-SDK_MANAGER: Final = "vmsim-sdk"
-"""The Python API."""
 
 # --- On the VM, written by users -------------------------------------------------------------------------
 CPU_CONSUMPTION: Final = f"{GROUP}/cpu-consumption"
@@ -73,34 +61,20 @@ KUBEVIRT_CREATED_BY: Final = "kubevirt.io/created-by"
 KUBEVIRT_VM_NAME: Final = "vm.kubevirt.io/name"
 KUBEVIRT_DOMAIN: Final = "kubevirt.io/domain"
 
-# --- What Kubernetes takes for a name (apimachinery's util/validation) ---------------------------------------
-DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-LONGEST_LABEL: Final = 63
-"""Characters of a DNS label, and of a label's value."""
-DNS_SUBDOMAIN: Final = re.compile(rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*", re.ASCII)
-LONGEST_SUBDOMAIN: Final = 253
-
 POD_PREFIX: Final = "virt-launcher-"
-SUFFIX_LENGTH: Final = 5
-MAX_VM_NAME: Final = 63 - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
+MAX_VM_NAME: Final = LONGEST_LABEL - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
 """43: the pod's name must be a DNS label, since it is also a hostname."""
-
-_LONG_SUFFIX: Final = 10
-"""Characters of the hash of a name that is cut: 27¹⁰ of them, so that no two names become one."""
-
-# apimachinery's util/rand alphabet: no vowels and no look-alikes, so no suffix spells a word.
-_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 @lru_cache(maxsize=1024)  # a decision asks for the same name several times
 def pod_name(vm_name: str, vm_uid: str, incarnation: int) -> str:
     """`virt-launcher-<vm>-<5 chars>`, the same for the same arguments for ever."""
-    return f"{POD_PREFIX}{vm_name}-{_suffix(f'{vm_uid}/{incarnation}')}"
+    return f"{POD_PREFIX}{vm_name}-{suffix(f'{vm_uid}/{incarnation}')}"
 
 
 def record_name(vm_name: str, pod_uid: str) -> str:
     """`evicted-<vm>-<5 chars>`: the record of one pod's eviction, the same however often it is made."""
-    return f"evicted-{vm_name}-{_suffix(pod_uid)}"
+    return f"evicted-{vm_name}-{suffix(pod_uid)}"
 
 
 def migration_name(vm_name: str, seed: str) -> str:
@@ -108,24 +82,4 @@ def migration_name(vm_name: str, seed: str) -> str:
 
     Asking for it again is safe after a request whose outcome is unknown.
     """
-    return f"{vm_name[: LONGEST_LABEL - 1 - SUFFIX_LENGTH].rstrip('-.')}-{_suffix(seed)}"
-
-
-def label_value(name: str) -> str:
-    """Return a label's value that stands for an object's name and for no other: the name, or its beginning and a hash.
-
-    Names may have 253 characters, and labels' values 63.
-    """
-    if len(name) <= LONGEST_LABEL:
-        return name
-    digest = _suffix(name, _LONG_SUFFIX)
-    return f"{name[: LONGEST_LABEL - 1 - _LONG_SUFFIX].rstrip('-._')}-{digest}"
-
-
-def _suffix(seed: str, length: int = SUFFIX_LENGTH) -> str:
-    digest = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
-    letters = []
-    for _ in range(length):
-        digest, index = divmod(digest, len(_ALPHABET))
-        letters.append(_ALPHABET[index])
-    return "".join(letters)
+    return f"{vm_name[: LONGEST_LABEL - 1 - SUFFIX_LENGTH].rstrip('-.')}-{suffix(seed)}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from controller.domain.objects import Node
+from controller.kube.kinds import Node
 
 OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 """The taint by which a person says that a node is off, so that Kubernetes removes its pods."""

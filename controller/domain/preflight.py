@@ -17,7 +17,8 @@ from controller.domain import capacity, launcher
 from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy, Placement
 from controller.domain.migration import Reason, Refused
-from controller.domain.objects import Claim, Node, VirtualMachine
+from controller.domain.objects import Claim, VirtualMachine
+from controller.kube.kinds import Node
 
 _TOO_SMALL: Final = "too small"
 _FULL: Final = "without room"

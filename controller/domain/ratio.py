@@ -12,7 +12,7 @@ from decimal import ROUND_FLOOR, Context, Decimal
 from functools import lru_cache
 from typing import Final
 
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.kube.quantity import QuantityError, parse_quantity
 
 MAX_LENGTH: Final = 16
 """Longest ratio string: bounds the work before any arithmetic, here and in the CRD."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from controller.domain import names
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain import names, ownership
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.kube.kinds import Pod
 
 EVICTED: Final = "Evicted"
 TAINTED: Final = "NoExecuteTaint"
@@ -43,7 +44,7 @@ def taken_back(pod: Pod) -> bool:
 def moved_by_migration(vm: VirtualMachine, pod: Pod, migrations: tuple[VirtualMachineMigration, ...]) -> bool:
     """Whether a migration takes this pod of the VM away already, or did: one move has one record."""
     claim = vm.status.migration
-    if claim is not None and pod.incarnation == claim.source_incarnation:
+    if claim is not None and ownership.incarnation(pod) == claim.source_incarnation:
         return True
     return any(
         other.spec.record_of is None
@@ -64,7 +65,7 @@ def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:
             "annotations": {
                 names.SOURCE_NODE: pod.spec.node_name or "",
                 names.SOURCE_POD: pod.metadata.name,
-                names.SOURCE_INCARNATION: str(pod.incarnation or 0),
+                names.SOURCE_INCARNATION: str(ownership.incarnation(pod) or 0),
                 names.SOURCE_VM: vm.metadata.uid,
             },
         },
@@ -74,8 +75,7 @@ def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:
 
 def source_incarnation(migration: VirtualMachineMigration) -> int | None:
     """Return the life that a record says was ended; None if somebody made it who should not have."""
-    text = migration.metadata.annotations.get(names.SOURCE_INCARNATION, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < len("1000000000") else None
+    return ownership.incarnation(migration, names.SOURCE_INCARNATION)
 
 
 def avoided(migrations: tuple[VirtualMachineMigration, ...], vm_uid: str, incarnation: int) -> str | None:

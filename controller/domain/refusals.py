@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from controller.domain import capacity
 from controller.domain.migration import Reason, Refused
-from controller.domain.objects import Pod
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.kube.kinds import Pod
+from controller.kube.quantity import QuantityError, parse_quantity
 
 _FOR_GOOD: Final = (400, 422)
 _FORBIDDEN: Final = 403

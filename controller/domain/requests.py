@@ -12,8 +12,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from controller.domain.objects import Container, ContainerResources, Pod, PodSpec, Requests
-from controller.domain.quantity import parse_quantity
+from controller.kube.kinds import Container, ContainerResources, Pod, PodSpec, Requests
+from controller.kube.quantity import parse_quantity
 
 _ZERO: Final = Decimal(0)
 _UNASKED: Final = Requests()

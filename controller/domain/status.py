@@ -15,7 +15,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from controller.domain.objects import Condition, Pod, StartFailure, VirtualMachine, VMStatus
+from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
+from controller.kube.kinds import Pod
+from controller.kube.meta import Condition
+from controller.kube.times import parse_timestamp, timestamp
 
 READY: Final = "Ready"
 RESTART_REQUIRED: Final = "RestartRequired"
@@ -72,33 +75,6 @@ class Verdict(NamedTuple):
     status: bool
     reason: str
     message: str
-
-
-def timestamp(moment: datetime) -> str:
-    """Write a moment as Kubernetes does: UTC, whole seconds, `Z`."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-
-
-def micro_timestamp(moment: datetime) -> str:
-    """Write a moment as a metav1.MicroTime: UTC, microseconds, `Z`."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def parse_timestamp(text: str | None) -> datetime | None:
-    """Read a Kubernetes time; None for an absent or unreadable one."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # the latter for a time that UTC's calendar lacks
-        return None
-
-
-def seconds_between(earlier: str | None, later: str | None) -> float | None:
-    """Return the time between two Kubernetes times, at least 0: clocks differ; None unless both are readable."""
-    began, ended = parse_timestamp(earlier), parse_timestamp(later)
-    return max(0.0, (ended - began).total_seconds()) if began is not None and ended is not None else None
 
 
 def pod_phase(pod: Pod) -> Phase:

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from controller.domain import names, requests
 from controller.domain.capacity import NOTHING, Amount, allocatable, of_pod
-from controller.domain.objects import Node, Pod
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+from controller.kube.kinds import Node, Pod
 
 _NONE: Final = Decimal(0)
 _NO_CAPACITY: Final = 1.0

@@ -25,10 +25,10 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 import structlog
 
-from controller.domain.objects import Lease, LeaseSpec
-from controller.domain.status import micro_timestamp
 from controller.kube import errors
+from controller.kube.kinds import Lease, LeaseSpec
 from controller.kube.resources import LEASES, Resource
+from controller.kube.times import micro_timestamp
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)

@@ -18,13 +18,12 @@ from uuid import uuid4
 
 import structlog
 
-from controller.domain import names
-from controller.domain.events import Event
-from controller.domain.objects import ObjectMeta
-from controller.domain.status import micro_timestamp
 from controller.engine.ratelimit import Bucket
-from controller.kube import errors
-from controller.kube.resources import EVENTS, ObjectOnly, Resource
+from controller.kube import errors, managers, naming
+from controller.kube.event import Event
+from controller.kube.meta import ObjectMeta, ObjectOnly
+from controller.kube.resources import EVENTS, Resource
+from controller.kube.times import micro_timestamp
 
 _log = structlog.get_logger(__name__)
 
@@ -131,7 +130,7 @@ class Recorder:
         """Return a name that no other event has: client-go's, or a UUID where that would be too long to be one."""
         stamp = int(now.timestamp() * 1_000_000)
         name = f"{regarding}.{stamp:x}{next(self._serial) % 4096:03x}"
-        return name if len(name) <= names.LONGEST_SUBDOMAIN else str(uuid4())
+        return name if len(name) <= naming.LONGEST_SUBDOMAIN else str(uuid4())
 
     def _forget(self, now: datetime) -> None:
         """Forget the series that nothing can be added to any more, and the oldest beyond what is kept."""
@@ -183,7 +182,7 @@ class Recorder:
             "kind": "Event",
             "metadata": {"name": series.name, "namespace": regarding.namespace},
             "eventTime": micro_timestamp(series.last),
-            "reportingController": names.CONTROLLER_NAME,
+            "reportingController": managers.CONTROLLER,
             "reportingInstance": self._instance,
             "type": event.type,
             "reason": event.reason,

@@ -30,7 +30,8 @@ from controller.engine.backoff import Backoff
 from controller.engine.listing import Lister, read_whole
 from controller.engine.store import HasMetadata, Store
 from controller.kube import codec, errors
-from controller.kube.resources import ObjectOnly, Resource
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import Resource
 
 T = TypeVar("T", bound=HasMetadata)
 _log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from controller.domain.objects import ObjectMeta
 from controller.engine.listeners import Changed, Subscription
+from controller.kube.meta import ObjectMeta
 
 
 class HasMetadata(Protocol):

@@ -22,9 +22,9 @@ import structlog
 from yarl import URL
 
 from controller import __version__
-from controller.domain import names
-from controller.kube import codec, credentials, errors, library, proxy, session
-from controller.kube.resources import ObjectOnly, Resource
+from controller.kube import codec, credentials, errors, library, managers, proxy, session
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import Resource
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient, Configuration
@@ -80,7 +80,7 @@ class Client:
         certificate: bytes = b"",
         through: proxy.Proxy | None = None,
         deadline: float = REQUEST_DEADLINE,
-        manager: str = names.CONTROLLER_NAME,
+        manager: str = managers.CONTROLLER,
     ) -> None:
         self._api = api
         self._headers = (("Accept", _JSON), ("User-Agent", f"vmsim/{__version__}"), *headers)
@@ -103,7 +103,7 @@ class Client:
         *,
         answered: Answered = _no_one,
         deadline: float = REQUEST_DEADLINE,
-        manager: str = names.CONTROLLER_NAME,
+        manager: str = managers.CONTROLLER,
     ) -> Self:
         """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError.
 

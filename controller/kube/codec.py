@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from controller.domain.objects import Value
 from controller.kube import errors, salvage
+from controller.kube.meta import Value
 
 T = TypeVar("T")
 

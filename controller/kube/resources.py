@@ -10,19 +10,9 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
-from controller.domain import names
-from controller.domain.objects import (
-    Lease,
-    Node,
-    ObjectMeta,
-    Pod,
-    SubjectAccessReview,
-    TokenReview,
-    Value,
-    VirtualMachine,
-    VirtualMachineMigration,
-)
 from controller.kube.errors import InvalidNameError
+from controller.kube.kinds import Lease, Node, Pod, SubjectAccessReview, TokenReview
+from controller.kube.meta import ObjectOnly
 
 T = TypeVar("T")
 
@@ -59,15 +49,7 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
-class ObjectOnly(Value, frozen=True):
-    """Any object, of which only the metadata matters."""
-
-    metadata: ObjectMeta
-
-
-VIRTUAL_MACHINES = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, VirtualMachine)
 PODS = Resource("", "v1", "pods", Pod)
-MIGRATIONS = Resource(names.GROUP, names.VERSION, names.MIGRATION_PLURAL, VirtualMachineMigration)
 NODES = Resource("", "v1", "nodes", Node)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", Lease)
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", TokenReview)

@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from controller.domain import names
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain import names, ownership
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.status import Phase, pod_phase, unschedulable
 from controller.engine.store import Store
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
+from controller.kube.resources import PODS
 from controller.operations.api import Api
 from controller.operations.errors import TimedOutError, no_such_vm
 from controller.operations.waiting import Attention, explained, no_controller, untouched
@@ -68,10 +70,11 @@ def _current(pods: Store[Pod]) -> dict[str, Pod]:
     """Return the pod of each VM's present life, by the VM's UID."""
     latest: dict[str, Pod] = {}
     for pod in pods:
-        if pod.owner is not None:
-            rival = latest.get(pod.owner.uid)
-            if rival is None or (pod.incarnation or 0) > (rival.incarnation or 0):
-                latest[pod.owner.uid] = pod
+        uid = ownership.vm_uid(pod)
+        if uid is not None:
+            rival = latest.get(uid)
+            if rival is None or (ownership.incarnation(pod) or 0) > (ownership.incarnation(rival) or 0):
+                latest[uid] = pod
     return latest
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from controller.domain import launcher, names, status
-from controller.domain.objects import ObjectMeta, Pod, VirtualMachine, VMResources, VMSpec
+from controller.domain.objects import VirtualMachine, VMResources, VMSpec
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import ConflictError, NotFoundError
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.errors import (

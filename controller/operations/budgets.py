@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.domain.objects import ObjectMeta, Pod, Value
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
 
 

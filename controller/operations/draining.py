@@ -12,9 +12,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain import ownership
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.status import Phase
 from controller.engine.store import Store
+from controller.kube.kinds import Pod
 from controller.operations import migrations as moves
 from controller.operations.waiting import UNNOTICED, explained, held
 
@@ -259,5 +261,5 @@ def _pods_on(node: str, caches: Caches) -> dict[str, Pod]:
     return {
         f"{pod.metadata.namespace}/{owner.name}": pod
         for pod in caches.pods.by_index(node)
-        if not pod.done and (owner := pod.owner) is not None
+        if not pod.done and (owner := ownership.owner(pod)) is not None
     }

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import KubeError
-from controller.kube.resources import MIGRATIONS
 from controller.operations import vms
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.errors import (

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from controller.domain import launcher, names
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
-from controller.kube.resources import VIRTUAL_MACHINES, Resource
+from controller.kube.resources import Resource
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.errors import VMExistsError, no_such_vm
 

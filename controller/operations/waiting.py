@@ -11,11 +11,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from controller.domain import names
-from controller.domain.objects import Condition, ObjectMeta, Pod, VirtualMachine, VMStatus
+from controller.domain import names, ownership
+from controller.domain.objects import VirtualMachine, VMStatus
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.status import ready
 from controller.engine.store import Store
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
+from controller.kube.meta import Condition, ObjectMeta
+from controller.kube.resources import PODS
 from controller.operations import vms
 from controller.operations.api import Api
 from controller.operations.errors import (
@@ -129,7 +132,7 @@ async def until_no_pod(
     view = View()
     namespace, selector = vm.metadata.namespace, f"{names.VM_LABEL}={vm.metadata.name}"
     async with watching(client, PODS, view, namespace=namespace, label_selector=selector) as pods:
-        while left := [pod for pod in pods if pod.belongs_to(vm)]:
+        while left := [pod for pod in pods if ownership.belongs_to(pod, vm)]:
             if clock() >= ends:
                 why = held(left[0])
                 raise TimedOutError(

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from controller.domain.objects import ObjectMeta
 from controller.kube import errors
 from controller.kube.client import Page
+from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, Resource
 
 T = TypeVar("T")

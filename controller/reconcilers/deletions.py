@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from controller.domain.objects import Pod
 from controller.kube import errors
 from controller.kube.client import REQUEST_DEADLINE
+from controller.kube.kinds import Pod
 
 DEADLINE: Final = REQUEST_DEADLINE
 """Seconds after which a request that was not answered is over."""

@@ -12,8 +12,9 @@ from typing import Final
 from controller.domain import launcher, refusals
 from controller.domain.launcher import LauncherPolicy
 from controller.domain.migration import Refused
-from controller.domain.objects import Claim, Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration
 from controller.kube import errors
+from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE, DryRunApi
 from controller.reconcilers.sources import Caches, no_longer_pending

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import structlog
 
-from controller.domain import decide, records
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain import decide, ownership, records
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS
+from controller.kube.kinds import Pod
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone
 from controller.reconcilers.sources import vm_key
 
@@ -70,7 +71,7 @@ class Evictions:
         """Record one eviction, unless that is done; return False if it is still to be done."""
         migrations = known.by_index(key)
         recorded = any(migration.spec.record_of == pod.metadata.uid for migration in migrations)
-        if recorded or not pod.belongs_to(vm) or records.moved_by_migration(vm, pod, migrations):
+        if recorded or not ownership.belongs_to(pod, vm) or records.moved_by_migration(vm, pod, migrations):
             return True
         if records.disruption(pod) is None and not await node_gone(self._client, pod.spec.node_name or ""):
             return True  # the cache of nodes is late: a new node was used before it was seen

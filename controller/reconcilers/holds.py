@@ -12,6 +12,7 @@ from typing import Final
 
 from controller.domain import status
 from controller.domain.objects import VirtualMachine
+from controller.kube import times
 from controller.reconcilers.api import CREATE_DEADLINE
 
 SETTLED: Final = 2 * CREATE_DEADLINE
@@ -46,7 +47,7 @@ class Holds:
             self.hold(vm.metadata.key)
 
     def _may_be_created(self, vm: VirtualMachine) -> bool:
-        created = status.parse_timestamp(vm.metadata.creation_timestamp)
+        created = times.parse_timestamp(vm.metadata.creation_timestamp)
         new = created is None or created >= self._now() - CLOCK_SKEW
         return not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon())
 
@@ -79,5 +80,5 @@ def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
     if recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
         return True
     history = recorded.conditions
-    last = status.parse_timestamp(history[-1].last_transition_time) if history else None
+    last = times.parse_timestamp(history[-1].last_transition_time) if history else None
     return last is None or last > horizon

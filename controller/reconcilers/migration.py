@@ -30,20 +30,14 @@ from controller.domain.migration import (
     Refused,
     WriteMigration,
 )
-from controller.domain.objects import (
-    Claim,
-    MigrationStatus,
-    Node,
-    Pod,
-    VirtualMachine,
-    VirtualMachineMigration,
-)
+from controller.domain.objects import Claim, MigrationStatus, VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import RatioError
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store, gone
 from controller.engine.workers import Result
 from controller.kube import codec, errors
-from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.kinds import Node, Pod
 from controller.reconcilers.api import DryRunApi, patch_status
 from controller.reconcilers.dry_run import DryRuns
 from controller.reconcilers.holds import SETTLED

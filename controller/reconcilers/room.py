@@ -20,13 +20,14 @@ from typing import Final
 
 import structlog
 
-from controller.domain import capacity
+from controller.domain import capacity, ownership
 from controller.domain.capacity import Amount
 from controller.domain.ledger import Ledger
 from controller.domain.migration import MigrationPhase
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.listing import PAGE_SIZE, everything
 from controller.engine.store import gone
+from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from controller.reconcilers.api import Api
 from controller.reconcilers.sources import Caches, no_longer_pending
@@ -130,7 +131,7 @@ class Room:
         if claim is None or claim.reserved_node is None or uid in self._reserved:
             return
         life = claim.source_incarnation + 1
-        if not any(pod.belongs_to(vm) and _has_taken(pod, life) for pod in pods):
+        if not any(ownership.belongs_to(pod, vm) and _has_taken(pod, life) for pod in pods):
             self._reserved.put(uid, claim.reserved_node, amount)
             self._lives[uid] = life
 
@@ -156,7 +157,7 @@ class Room:
 
     def _target_changed(self, pod: Pod) -> None:
         """End a reservation whose pod has a node, and counts there."""
-        owner = pod.owner
+        owner = ownership.owner(pod)
         life = self._lives.get(owner.uid) if owner is not None else None
         if owner is None or life is None or not _has_taken(pod, life):
             return
@@ -180,4 +181,5 @@ class Room:
 
 def _has_taken(pod: Pod, life: int) -> bool:
     """Whether this is the pod of a life, or of a later one, and counts on a node."""
-    return capacity.node_of(pod) is not None and pod.incarnation is not None and pod.incarnation >= life
+    incarnation = ownership.incarnation(pod)
+    return capacity.node_of(pod) is not None and incarnation is not None and incarnation >= life

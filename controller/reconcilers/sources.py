@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
+from controller.domain import ownership
 from controller.domain.migration import MigrationPhase
-from controller.domain.objects import Node, Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store, gone
+from controller.kube.kinds import Node, Pod
 
 Add: TypeAlias = Callable[[str, str], None]
 """Queues a key, with its cause for the log."""
@@ -24,7 +26,7 @@ _MIGRATION_KEYS: Final = "MigrationKeys"
 
 def vm_key(pod: Pod) -> str | None:
     """`namespace/name` of the VM that controls a pod; the pod store's index."""
-    owner = pod.owner
+    owner = ownership.owner(pod)
     return f"{pod.metadata.namespace}/{owner.name}" if owner is not None else None
 
 

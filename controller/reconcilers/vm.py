@@ -17,13 +17,16 @@ import msgspec
 import structlog
 
 from controller.domain import decide as domain
-from controller.domain import events, launcher, names, status
-from controller.domain.objects import Claim, Node, ObjectMeta, Pod, VirtualMachine, VMStatus
+from controller.domain import events, launcher, names, ownership, status
+from controller.domain.objects import Claim, VirtualMachine, VMStatus
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
-from controller.kube import codec, errors
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube import codec, errors, event
+from controller.kube.kinds import Node, Pod
+from controller.kube.meta import ObjectMeta
+from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
 from controller.reconcilers.deferral import Deferral
 from controller.reconcilers.deletions import Deletions
@@ -38,11 +41,11 @@ CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
 
 
-Record: TypeAlias = Callable[[ObjectMeta, events.Event], None]
+Record: TypeAlias = Callable[[ObjectMeta, event.Event], None]
 """Takes an event about a VM; returns at once."""
 
 
-def no_events(regarding: ObjectMeta, event: events.Event) -> None:
+def no_events(regarding: ObjectMeta, event: event.Event) -> None:
     """Record nothing."""
 
 
@@ -276,7 +279,7 @@ class VMReconciler:
             pod = await self._client.get(PODS, name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
             return True
-        if not pod.belongs_to(vm):
+        if not ownership.belongs_to(pod, vm):
             return True
         await self._reveal(vm, pod)
         return False
@@ -345,14 +348,14 @@ class VMReconciler:
             pod = await self._client.get(PODS, action.name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
             return False
-        if not pod.belongs_to(vm):
+        if not ownership.belongs_to(pod, vm):
             why = f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
             self._refuse(key, vm, action.name, why)
             return False
         self._tries.forget(key)
         await self._reveal(vm, pod)
         # The watch shows it in a moment; what it is worth is decided then.
-        return pod.incarnation == action.incarnation and not pod.terminating and not pod.done
+        return ownership.incarnation(pod) == action.incarnation and not pod.terminating and not pod.done
 
     async def _delete(self, action: domain.DeletePod, key: str, vm: VirtualMachine | None, caches: Caches) -> None:
         metadata = action.pod.metadata
@@ -391,14 +394,15 @@ class VMReconciler:
             return None
         self._deferral.told(key)
         self._consistency.wrote(key, caches.vms, written.metadata.resource_version)
-        for event in events.transitions(vm.status, wanted):
-            self._record(vm.metadata, event)
+        for found in events.transitions(vm.status, wanted):
+            self._record(vm.metadata, found)
         return written.metadata.resource_version
 
 
 def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
     """Whether a controller made the pod for this VM, and not somebody who wants it to look so: its name tells."""
-    lives = (pod.incarnation, vm.status.incarnation or 0)  # the first is an annotation, which may have been taken away
-    return pod.belongs_to(vm) and any(
+    # The first is an annotation, which may have been taken away.
+    lives = (ownership.incarnation(pod), vm.status.incarnation or 0)
+    return ownership.belongs_to(pod, vm) and any(
         life is not None and pod.metadata.name == launcher.name(vm, life) for life in lives
     )

@@ -14,10 +14,11 @@ from decimal import Decimal
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.kinds import Node
+from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.text import one_line
 from controller.scenario import admission

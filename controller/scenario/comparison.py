@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from controller.domain import names
-from controller.domain.objects import Node, ObjectMeta, VirtualMachine
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.domain.objects import VirtualMachine
+from controller.kube.kinds import Node
+from controller.kube.meta import ObjectMeta
+from controller.kube.quantity import QuantityError, parse_quantity
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 
 

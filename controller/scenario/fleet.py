@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.domain.launcher import FAKE_NODES, FAKE_TAINT
-from controller.domain.objects import Taint
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
+from controller.kube.kinds import Taint
 from controller.operations import vms
 
 FAKE_ANNOTATION: Final = FAKE_TAINT.key

@@ -15,12 +15,15 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Final, TypeVar
 
-from controller.domain.objects import Node, VirtualMachine
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.status import Phase, ready
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError
-from controller.kube.resources import NODES, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.kinds import Node
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import NODES, Resource
 from controller.operations.api import SERVER_DEADLINE
 from controller.operations.watching import View, watching
 from controller.scenario.asking import Asker, Findings, ask

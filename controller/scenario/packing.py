@@ -21,7 +21,7 @@ import msgspec
 from controller.domain import capacity
 from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node, Pod
+from controller.kube.kinds import Node, Pod
 from controller.scenario.fleet import Fleet, node_manifest
 
 _Room: TypeAlias = tuple[int, int, int, int, int]

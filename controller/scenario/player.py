@@ -17,9 +17,9 @@ from typing import Final
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.backoff import Backoff
 from controller.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError, TransportError
-from controller.kube.resources import VIRTUAL_MACHINES
 from controller.operations.api import Api
 from controller.scenario.parallel import each, passing, retry_after
 from controller.scenario.profiles import Part

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from controller.domain import names
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.kube.quantity import QuantityError, parse_quantity
 from controller.scenario.packing import CPU_UNIT, Size
 
 _VMS: Final = f"count/{names.VM_PLURAL}.{names.GROUP}"

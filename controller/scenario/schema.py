@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from controller.domain import names
-from controller.domain.objects import Taint
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX
+from controller.kube import naming
+from controller.kube.kinds import Taint
 from controller.scenario import chance, values
 from controller.scenario.distributions import Distribution, plain
 from controller.scenario.document import Fields, Notes, Spot, UnusableError, attempt, compose
@@ -115,7 +116,7 @@ def _node_group(spot: Spot) -> NodeGroup:
     fields = spot.fields("a group of nodes", *NODE_FIELDS)
     name = fields.required("name", values.node_name)
     members = _numbered(fields, name, MOST_NODES)
-    _fits(fields, members, names.LONGEST_LABEL)
+    _fits(fields, members, naming.LONGEST_LABEL)
     default = NodeWish("")
     cpu = fields.optional("cpu", values.quantity, default.cpu)
     memory = fields.optional("memory", values.quantity, default.memory)

@@ -16,12 +16,14 @@ from random import Random
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from controller.domain import names
-from controller.domain.objects import Node, VirtualMachine
+from controller.domain import names, ownership
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
 from controller.engine.store import HasMetadata
 from controller.kube.errors import ConflictError, NotFoundError, StatusError
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.kinds import Node
+from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.api import Api
 from controller.operations.waiting import held, held_by
 from controller.operations.watching import View, watching
@@ -111,7 +113,7 @@ class _Unload:
             pods = await watch(watching(self._client, PODS, view, label_selector=names.VM_LABEL))
 
             def there() -> dict[str, str]:
-                owned = {owner.uid: pod for pod in pods if (owner := pod.owner) is not None}
+                owned = {owner.uid: pod for pod in pods if (owner := ownership.owner(pod)) is not None}
                 return {uid: held(pod) or f"pod {pod.metadata.name} is there" for uid, pod in owned.items()} | _left(
                     shown
                 )

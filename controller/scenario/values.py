@@ -13,7 +13,8 @@ from typing import Final
 
 from controller.domain import names
 from controller.domain.launcher import FAKE_NODES
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.kube import naming
+from controller.kube.quantity import QuantityError, parse_quantity
 from controller.scenario import readings
 from controller.scenario.distributions import QUANTUM
 from controller.scenario.document import Spot, UnusableError
@@ -91,13 +92,13 @@ def duration(spot: Spot) -> float:
     return seconds
 
 
-def dns_label(at_most: int = names.LONGEST_LABEL) -> Callable[[Spot], str]:
+def dns_label(at_most: int = naming.LONGEST_LABEL) -> Callable[[Spot], str]:
     """Return the reader of a DNS label of so many characters."""
     wanted = f"a name of at most {at_most} lower-case letters, digits and '-'"
 
     def read(spot: Spot) -> str:
         written = spot.text(wanted)
-        if len(written) > at_most or not names.DNS_LABEL.fullmatch(written):
+        if len(written) > at_most or not naming.DNS_LABEL.fullmatch(written):
             raise spot.unusable(f"want {wanted}, not {_short(written)}")
         return written
 
@@ -108,7 +109,7 @@ def node_name(spot: Spot) -> str:
     """Read the name of a node: a DNS name that also fits into the label kubernetes.io/hostname."""
     wanted = "a name of at most 63 lower-case letters, digits, '-' and '.'"
     written = spot.text(wanted)
-    if len(written) > names.LONGEST_LABEL or not names.DNS_SUBDOMAIN.fullmatch(written):
+    if len(written) > naming.LONGEST_LABEL or not naming.DNS_SUBDOMAIN.fullmatch(written):
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
 
@@ -153,7 +154,7 @@ def label_value(spot: Spot) -> str:
     """Read the value of a label or taint; it may be empty."""
     wanted = "a value of at most 63 letters, digits, '-', '_' and '.'"
     written = spot.text(wanted)
-    if written and (len(written) > names.LONGEST_LABEL or not _LABEL_WORD.fullmatch(written)):
+    if written and (len(written) > naming.LONGEST_LABEL or not _LABEL_WORD.fullmatch(written)):
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
 
@@ -171,9 +172,9 @@ def is_label_key(text: str) -> bool:
     """Whether the API server takes it for the key of a label: an optional DNS prefix, and a word."""
     prefix, slash, word = text.rpartition("/")
     right_prefix = not slash or (
-        len(prefix) <= names.LONGEST_SUBDOMAIN and names.DNS_SUBDOMAIN.fullmatch(prefix) is not None
+        len(prefix) <= naming.LONGEST_SUBDOMAIN and naming.DNS_SUBDOMAIN.fullmatch(prefix) is not None
     )
-    return right_prefix and len(word) <= names.LONGEST_LABEL and _LABEL_WORD.fullmatch(word) is not None
+    return right_prefix and len(word) <= naming.LONGEST_LABEL and _LABEL_WORD.fullmatch(word) is not None
 
 
 def _plain(value: Decimal) -> Decimal:

@@ -21,8 +21,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from controller.domain import names
-from controller.kube import credentials
+from controller.kube import credentials, managers
 from controller.kube.client import Client
 
 T = TypeVar("T")
@@ -59,7 +58,7 @@ class Background:
         key = (source, *_versions(source))
         task = self._clients.get(key)
         if task is None:
-            task = self._clients[key] = asyncio.create_task(Client.connect(source, manager=names.SDK_MANAGER))
+            task = self._clients[key] = asyncio.create_task(Client.connect(source, manager=managers.SDK))
         self._users[task] += 1
         try:
             client = await asyncio.shield(task)  # others may wait for it, too

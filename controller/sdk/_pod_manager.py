@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from controller.domain.migration import downtime
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import VirtualMachine
 from controller.kube.client import Client
+from controller.kube.kinds import Pod
 from controller.operations import assignments, bare, migrations, vms, waiting
 from controller.sdk import _fleet, _values
 from controller.sdk._connection import Connection

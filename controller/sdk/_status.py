@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.domain.objects import VirtualMachine
-from controller.domain.status import parse_timestamp
+from controller.kube.times import parse_timestamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from numbers import Real
 from typing import Final, TypeAlias
 
 from controller.domain import names
-from controller.domain.quantity import QuantityError, parse_quantity
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, parse_ratio
 from controller.domain.status import Phase
+from controller.kube import naming
+from controller.kube.quantity import QuantityError, parse_quantity
 from controller.operations.errors import InvalidValueError
 
 Ratio: TypeAlias = float | str | Decimal
@@ -64,11 +65,11 @@ def vm_name(value: object, field: str = "name") -> str:
 
 def namespace(value: object) -> str:
     """Return the name of a namespace. Raises InvalidValueError."""
-    return _label(value, "namespace", names.LONGEST_LABEL)
+    return _label(value, "namespace", naming.LONGEST_LABEL)
 
 
 def _label(value: object, field: str, longest: int) -> str:
-    if not isinstance(value, str) or len(value) > longest or not names.DNS_LABEL.fullmatch(value):
+    if not isinstance(value, str) or len(value) > longest or not naming.DNS_LABEL.fullmatch(value):
         raise InvalidValueError(
             f"{field} is {value!r}: want 1 to {longest} characters of a-z, 0-9 and -, with no - at either end"
         )
@@ -77,9 +78,9 @@ def _label(value: object, field: str, longest: int) -> str:
 
 def node_name(value: object, field: str = "name") -> str:
     """Return the name of a node. Raises InvalidValueError."""
-    if not isinstance(value, str) or len(value) > names.LONGEST_SUBDOMAIN or not names.DNS_SUBDOMAIN.fullmatch(value):
+    if not isinstance(value, str) or len(value) > naming.LONGEST_SUBDOMAIN or not naming.DNS_SUBDOMAIN.fullmatch(value):
         raise InvalidValueError(
-            f"{field} is {value!r}: want at most {names.LONGEST_SUBDOMAIN} characters of a-z, 0-9, - and dots"
+            f"{field} is {value!r}: want at most {naming.LONGEST_SUBDOMAIN} characters of a-z, 0-9, - and dots"
         )
     return value
 

@@ -21,9 +21,9 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from controller.domain.objects import UserInfo
 from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
+from controller.kube.kinds import UserInfo
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 
 _log = structlog.get_logger(__name__)

@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 
 from controller.domain.migration import MigrationPhase, downtime
 from controller.domain.objects import VirtualMachineMigration
-from controller.domain.status import seconds_between
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
+from controller.kube.times import seconds_between
 from controller.telemetry.exposition import header, label
 from controller.telemetry.vms import TRANSITION_BUCKETS
 

@@ -16,11 +16,11 @@ from typing import Final
 import structlog
 
 from controller.domain import capacity, usage
-from controller.domain.objects import Node, Pod
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import Load, Usage
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
+from controller.kube.kinds import Node, Pod
 from controller.telemetry.exposition import header, label
 
 _log = structlog.get_logger(__name__)

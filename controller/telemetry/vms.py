@@ -17,9 +17,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controller.domain.objects import VirtualMachine
-from controller.domain.status import Phase, first_steps, seconds_between
+from controller.domain.status import Phase, first_steps
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
+from controller.kube.times import seconds_between
 from controller.telemetry.exposition import header, label
 
 TRANSITION_BUCKETS: Final = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600)

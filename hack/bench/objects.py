@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from controller.domain import launcher, names
-from controller.domain.objects import ObjectMeta, Value, VirtualMachine, VMResources, VMSpec
+from controller.domain.objects import VirtualMachine, VMResources, VMSpec
+from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
 
 NAMESPACE: Final = "default"

@@ -29,12 +29,13 @@ from controller.controlplane.binaries import find_kubectl
 from controller.controlplane.errors import ControlPlaneError
 from controller.controlplane.plane import ControlPlane, default_sources
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.reflector import Reflector
 from controller.engine.store import Store
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.errors import KubeError
-from controller.kube.resources import NODES, VIRTUAL_MACHINES
+from controller.kube.resources import NODES
 from controller.telemetry import logs
 from hack.demo.table import laggards, table
 

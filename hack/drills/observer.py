@@ -13,12 +13,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from controller.domain import ownership
 from controller.domain.launcher import FAKE_NODES
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.store import revision
 from controller.kube import codec, errors
 from controller.kube.client import Client
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import NODES, PODS, Resource
 from hack.drills.errors import DrillError
 from hack.drills.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
 
@@ -165,7 +169,7 @@ def seen(item: Any, *, at: float, deleted: bool) -> Seen:
     metadata = item.metadata
     match item:
         case Pod():
-            owner = item.owner
+            owner = ownership.owner(item)
             return PodSeen(
                 at,
                 metadata.uid,

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.domain.objects import ObjectMeta, Value
 from controller.kube.client import Client
+from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
 
 _SERVER_DEADLINE: Final = 10.0

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.client import Client
-from controller.kube.resources import MIGRATIONS, NODES, VIRTUAL_MACHINES
+from controller.kube.resources import NODES
 from hack.drills import judge
 from hack.drills.errors import DrillError
 from hack.drills.history import Picture

@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec
-from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
 from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process
 

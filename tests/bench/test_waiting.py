@@ -14,8 +14,9 @@ from typing import Final
 import pytest
 
 from controller.domain import names
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.resources import PODS
 from controller.reconcilers.dry_run import ASK_AGAIN
 from controller.reconcilers.room import READ_PERIOD
 from controller.reconcilers.slots import Limits

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from controller.domain import names
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.kube.kinds import Pod
 from tests.faults.witness import Object, Seen
 
 

@@ -14,10 +14,13 @@ from typing import Any, Final, TypeAlias
 
 from controller.domain import names
 from controller.domain.history import KEPT
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.client import Client
-from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import PODS, Resource
 
 _DEADLINE: Final = 10.0
 _RETRY: Final = 0.5

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final
 
+from controller.domain import ownership
 from controller.domain.migration import MigrationPhase
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.kube.kinds import Pod
 from tests.faults.stage import stranger
 from tests.faults.witness import Object, Picture, Seen
 
@@ -50,18 +52,16 @@ def two_live_pods(history: Iterable[Seen]) -> Iterator[str]:
     live: dict[str, Pod] = {}
     for seen in history:
         pod = seen.item
-        if not isinstance(pod, Pod) or pod.owner is None:
+        if not isinstance(pod, Pod) or (owner := ownership.owner(pod)) is None:
             continue
         uid = pod.metadata.uid
         if seen.deleted or pod.done:
             live.pop(uid, None)
             continue
         live[uid] = pod
-        same = sorted(
-            other.metadata.name for other in live.values() if other.owner and other.owner.uid == pod.owner.uid
-        )
+        same = sorted(other.metadata.name for other in live.values() if ownership.vm_uid(other) == owner.uid)
         if len(same) > 1:
-            yield f"VM {pod.owner.name} has {len(same)} live pods at version {pod.metadata.resource_version}: {same}"
+            yield f"VM {owner.name} has {len(same)} live pods at version {pod.metadata.resource_version}: {same}"
 
 
 def touched_strangers(history: Iterable[Seen]) -> Iterator[str]:
@@ -138,9 +138,10 @@ def _vm_line(vm: VirtualMachine, picture: Picture) -> str:
 
 
 def _pod_line(pod: Pod) -> str:
-    owner = pod.owner.name if pod.owner is not None else "nobody"
+    owner = ownership.owner(pod)
+    whose = owner.name if owner is not None else "nobody"
     state = "Terminating" if pod.terminating else pod.status.phase
-    return f"pod of {owner}: {state}, life {pod.incarnation}"
+    return f"pod of {whose}: {state}, life {ownership.incarnation(pod)}"
 
 
 def _migration_line(migration: VirtualMachineMigration) -> str:

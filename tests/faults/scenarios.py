@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from controller.domain import ownership
 from tests.faults.stage import VM, Scene, runs
 from tests.faults.witness import Picture
 
@@ -35,7 +36,9 @@ def _migrated(seen: Picture, vm: str = VM) -> bool:
 
 
 def _gone(seen: Picture) -> bool:
-    return seen.vm(VM) is None and not any(pod.owner and pod.owner.name == VM for pod in seen.pods.values())
+    return seen.vm(VM) is None and not any(
+        (owner := ownership.owner(pod)) is not None and owner.name == VM for pod in seen.pods.values()
+    )
 
 
 def _later(seen: Picture, than: int) -> bool:
@@ -168,7 +171,7 @@ def _target_waits(seen: Picture) -> bool:
     pods = seen.pods_of(vm)
     return (
         len(pods) == 1
-        and pods[0].incarnation == 1
+        and ownership.incarnation(pods[0]) == 1
         and vm.status.pod_uid == pods[0].metadata.uid
         and migration.status.target_pod == pods[0].metadata.name
     )

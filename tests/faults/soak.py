@@ -26,7 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from controller.controlplane.errors import ControlPlaneError
 from controller.controlplane.plane import ControlPlane
-from controller.kube.resources import ObjectOnly, Resource
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import Resource
 from controller.telemetry import logs
 from tests.faults.churn import Churn
 from tests.faults.matrix import laboratory

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Final
 
+from controller.domain import ownership
 from controller.domain.migration import Reason
 from controller.domain.objects import VirtualMachineMigration
 from tests.faults.stage import runs
@@ -94,7 +95,7 @@ class Soaked:
 
 def unfinished(seen: Picture, wanted: Mapping[str, bool]) -> Iterator[str]:
     """Complain of everything that is not as its user wants it, or that nobody wants."""
-    pods = Counter(pod.owner.uid for pod in seen.pods.values() if pod.owner is not None)
+    pods = Counter(uid for pod in seen.pods.values() if (uid := ownership.vm_uid(pod)) is not None)
     for name, running in wanted.items():
         vm = seen.vm(name)
         if vm is None:
@@ -104,7 +105,7 @@ def unfinished(seen: Picture, wanted: Mapping[str, bool]) -> Iterator[str]:
         elif not running and (vm.status.phase != "Stopped" or pods[vm.metadata.uid]):
             yield f"VM {name} is {vm.status.phase} with {pods[vm.metadata.uid]} pods where it should be stopped"
     for pod in seen.pods.values():
-        if pod.owner is None or pod.owner.uid not in seen.vms:
+        if ownership.vm_uid(pod) not in seen.vms:
             yield f"pod {pod.metadata.name} has no VM"
     for migration in seen.migrations.values():
         if not migration.finished and not _backs_off(migration):

@@ -15,10 +15,13 @@ from typing import Any, Final
 from controller.controlplane.nodes import NodeCapacity, node_manifest
 from controller.domain import names
 from controller.domain.launcher import FAKE_TAINT
-from controller.domain.objects import ObjectMeta, Pod, VirtualMachine
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.client import Client
-from controller.kube.resources import EVENTS, MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectMeta, ObjectOnly
+from controller.kube.resources import EVENTS, NODES, PODS, Resource
 from tests.faults.witness import Picture, Witness
 
 _LABEL: Final = "faults.test/stage"

@@ -14,10 +14,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain import ownership
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.client import Client
-from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES, ObjectOnly, Resource
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import PODS, Resource
 
 T = TypeVar("T", VirtualMachine, Pod, VirtualMachineMigration)
 Object: TypeAlias = VirtualMachine | Pod | VirtualMachineMigration
@@ -66,7 +70,7 @@ class Picture:
 
     def pods_of(self, vm: VirtualMachine) -> list[Pod]:
         """Return the pods that a VM controls."""
-        return [pod for pod in self.pods.values() if pod.owner is not None and pod.owner.uid == vm.metadata.uid]
+        return [pod for pod in self.pods.values() if ownership.belongs_to(pod, vm)]
 
     def migration(self, name: str) -> VirtualMachineMigration | None:
         """Return a migration by its name."""

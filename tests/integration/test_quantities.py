@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from controller.domain.quantity import QuantityError, parse_quantity
+from controller.kube.quantity import QuantityError, parse_quantity
 from tests.integration.tools import Kubectl
 
 DIGITS = st.text("0123456789", min_size=1, max_size=22)

@@ -16,11 +16,12 @@ from typing import Any, Final, TypeVar, cast
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller import app
-from controller.domain.objects import Node, Pod
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.store import Store
 from controller.kube import codec, errors
 from controller.kube.client import Client, Page
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.kinds import Node, Pod
+from controller.kube.resources import NODES, PODS, Resource
 from controller.manager import Options
 from controller.reconcilers.slots import Limits
 from controller.reconcilers.sources import Caches

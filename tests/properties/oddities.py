@@ -17,7 +17,8 @@ import msgspec
 import yaml
 
 from controller.domain import names
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS, Resource
 from tests.unit.reconcilers.cluster import Document
 
 CRDS: Final = Path(__file__).resolve().parents[2] / "manifests" / "crds"

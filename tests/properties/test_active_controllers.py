@@ -14,7 +14,8 @@ from typing import Final
 
 import pytest
 
-from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.resources import PODS
 from tests.properties.world import World
 
 SCHEDULES: Final = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 40

@@ -28,8 +28,10 @@ from controller.domain.migration import (
     WriteMigration,
     decide_migration,
 )
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
+from controller.kube.resources import PODS
 from tests.unit.reconcilers.cluster import POLICY, Cluster, Document, Process
 
 STEPS: Final = 12

@@ -15,8 +15,9 @@ from typing import Any, Final
 import pytest
 
 from controller.domain import names
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec, errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.resources import NODES, PODS, Resource
 from tests.properties.odd_world import ODD_MARK, OddWorld
 from tests.properties.oddities import KINDS, Mutation, fields, mutated, mutations
 from tests.unit.reconcilers.cluster import Document

@@ -20,10 +20,12 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from controller.domain import launcher, names
-from controller.domain.objects import Pod, VirtualMachine
-from controller.domain.status import parse_timestamp
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
+from controller.kube.resources import NODES, PODS
+from controller.kube.times import parse_timestamp
 from controller.reconcilers.holds import CLOCK_SKEW
 from tests.properties.world import HOLD, World
 from tests.unit.reconcilers.cluster import Document, Fault

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from tests.properties.test_one_active_controller import BLUE, Machine, a_pod, a_vm
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"

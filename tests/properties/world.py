@@ -17,12 +17,14 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.domain import launcher, names, status
+from controller.domain import launcher, names, ownership, status
 from controller.domain.decide import HISTORY_LIMIT
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import VirtualMachine
 from controller.domain.ratio import RatioError
-from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube import errors, times
+from controller.kube.kinds import Pod
+from controller.kube.resources import NODES, PODS
 from controller.reconcilers.api import CREATE_DEADLINE
 from tests.unit.reconcilers.cluster import LONGEST_REQUEST, Cluster, Document, Fault, Process
 
@@ -192,7 +194,7 @@ class World:
 
     def _delete_pod(self, pod: Document) -> None:
         if "deletionTimestamp" not in pod["metadata"]:
-            going = status.timestamp(self.cluster.now)
+            going = times.timestamp(self.cluster.now)
             self.cluster.edit(PODS, f"default/{pod['metadata']['name']}", deletionTimestamp=going)
 
     def settle(self) -> None:
@@ -266,7 +268,7 @@ class World:
         assert found.phase == status.pod_phase(pod), name
         assert found.phase == "Running" or self._nowhere(), f"{name} is {found.phase}"
         shown = (found.pod_name, found.pod_uid, found.node_name, found.incarnation)
-        assert shown == (pod.metadata.name, pod.metadata.uid, pod.spec.node_name, pod.incarnation), name
+        assert shown == (pod.metadata.name, pod.metadata.uid, pod.spec.node_name, ownership.incarnation(pod)), name
         assert pod.metadata.labels.get(names.CONTROLLER_CLASS) == vm.metadata.labels.get(names.CONTROLLER_CLASS), name
         if spec is not None:
             used = launcher.consumption(vm, spec).shares

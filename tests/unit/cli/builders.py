@@ -12,16 +12,13 @@ from controller.domain import names
 from controller.domain.objects import (
     MigrationSpec,
     MigrationStatus,
-    ObjectMeta,
-    OwnerReference,
-    Pod,
-    PodSpec,
-    PodStatus,
     VirtualMachine,
     VirtualMachineMigration,
     VMSpec,
     VMStatus,
 )
+from controller.kube.kinds import Pod, PodSpec, PodStatus
+from controller.kube.meta import ObjectMeta, OwnerReference
 
 CREATED = "2026-01-15T10:29:50Z"
 

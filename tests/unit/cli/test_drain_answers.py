@@ -15,6 +15,7 @@ from rich.console import Console
 
 from controller.cli.drain import Drain, Request
 from controller.cli.exits import CommandError
+from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import (
     ConflictError,
     ForbiddenError,
@@ -24,7 +25,7 @@ from controller.kube.errors import (
     TransportError,
     UnauthorizedError,
 )
-from controller.kube.resources import MIGRATIONS, NODES, PODS, Resource
+from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.errors import SimulatorError
 from tests.unit.operations.cluster import Cluster, Document, later, now
 

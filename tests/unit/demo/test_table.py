@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from controller.cli.text import age
-from controller.domain.objects import Condition, ObjectMeta, VirtualMachine, VMStatus
+from controller.domain.objects import VirtualMachine, VMStatus
+from controller.kube.meta import Condition, ObjectMeta
 from hack.demo.table import laggards, table
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)

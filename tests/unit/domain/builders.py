@@ -8,20 +8,10 @@ from typing import Any
 import msgspec
 
 from controller.domain import decide, launcher, names
-from controller.domain.objects import (
-    Condition,
-    Container,
-    ObjectMeta,
-    OwnerReference,
-    Pod,
-    PodSpec,
-    PodStatus,
-    VirtualMachine,
-    VMResources,
-    VMSpec,
-    VMStatus,
-)
+from controller.domain.objects import VirtualMachine, VMResources, VMSpec, VMStatus
 from controller.domain.ratio import ReferenceNode
+from controller.kube.kinds import Container, Pod, PodSpec, PodStatus
+from controller.kube.meta import Condition, ObjectMeta, OwnerReference
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 T0 = "2026-01-15T10:29:45Z"

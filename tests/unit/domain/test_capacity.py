@@ -10,19 +10,19 @@ import pytest
 from controller.domain import capacity, launcher
 from controller.domain.capacity import Amount
 from controller.domain.launcher import LauncherPolicy, Placement, Toleration
-from controller.domain.objects import (
+from controller.kube.kinds import (
     Container,
     ContainerResources,
     Node,
     NodeSpec,
     NodeStatus,
-    ObjectMeta,
     Pod,
     PodSpec,
     PodStatus,
     Requests,
     Taint,
 )
+from controller.kube.meta import ObjectMeta
 from tests.unit.domain.builders import POLICY, vm
 
 FAKE = Taint(key="kwok.x-k8s.io/node", value="fake", effect="NoSchedule")

@@ -21,7 +21,8 @@ from controller.domain.decide import (
     WriteStatus,
     decide,
 )
-from controller.domain.objects import Condition, VMResources, VMStatus
+from controller.domain.objects import VMResources, VMStatus
+from controller.kube.meta import Condition
 from tests.unit.domain.builders import (
     NOW,
     POLICY,

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from controller.domain import history, status
+from controller.domain import history
 from controller.domain.history import Expired
 from controller.domain.objects import VirtualMachineMigration
+from controller.kube import times
 from tests.unit.domain.builders import NOW, vm
 from tests.unit.domain.test_migration import at, failed, move
 
@@ -51,7 +52,7 @@ def test_a_migration_that_does_not_say_when_it_ended_counts_from_its_making() ->
     found = msgspec.structs.replace(
         never("m-1", 0), status=msgspec.structs.replace(never("m-1", 0).status, end_timestamp="noon")
     )
-    assert found.metadata.creation_timestamp == status.timestamp(NOW)
+    assert found.metadata.creation_timestamp == times.timestamp(NOW)
     assert history.expired((found,), None, at(1800)) == Expired(again=1800)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.domain import migration, status
+from controller.domain import migration
 from controller.domain.migration import (
     MigrationView,
     Reason,
@@ -18,12 +18,13 @@ from controller.domain.objects import (
     Claim,
     MigrationSpec,
     MigrationStatus,
-    ObjectMeta,
-    Pod,
     VirtualMachine,
     VirtualMachineMigration,
     VMStatus,
 )
+from controller.kube import times
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectMeta
 from tests.unit.domain.builders import NOW, vm
 
 
@@ -35,15 +36,15 @@ def at(seconds: float) -> datetime:
 def move(name: str = "m-1", *, state: dict[str, Any] | None = None, **spec: Any) -> VirtualMachineMigration:
     """A migration of vm-1 that was asked for now, in the given state."""
     metadata = ObjectMeta(
-        name=name, namespace="default", uid=f"uid-{name}", creation_timestamp=status.timestamp(NOW), generation=1
+        name=name, namespace="default", uid=f"uid-{name}", creation_timestamp=times.timestamp(NOW), generation=1
     )
     return VirtualMachineMigration(metadata, MigrationSpec(vm_name="vm-1", **spec), MigrationStatus(**(state or {})))
 
 
 def failed(name: str, ended: datetime, reason: str = "RolledBack", **state: Any) -> VirtualMachineMigration:
     """A migration of the VM uid-1 that began to move it and failed."""
-    began = {"vm_uid": "uid-1", "start_timestamp": status.micro_timestamp(ended), "failure_reason": reason}
-    end = {"phase": "Failed", "end_timestamp": status.micro_timestamp(ended)}
+    began = {"vm_uid": "uid-1", "start_timestamp": times.micro_timestamp(ended), "failure_reason": reason}
+    end = {"phase": "Failed", "end_timestamp": times.micro_timestamp(ended)}
     return move(name, state={**began, **end, **state})
 
 

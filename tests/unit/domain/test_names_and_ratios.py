@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.domain import names
-from controller.domain.quantity import QuantityError, parse_quantity
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+from controller.kube import naming
+from controller.kube.quantity import QuantityError, parse_quantity
 
 REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
 
@@ -49,15 +50,15 @@ def test_a_migrations_name_is_the_same_for_one_seed_and_valid_for_any_vm(vm: str
 @given(st.text("abz019-.", max_size=251).map(lambda middle: f"a{middle}0"), st.integers(1, 253))
 def test_a_label_stands_for_one_name(name: str, cut: int) -> None:
     """A name that fits is its own label; the label of a longer one is that of no other name that begins like it."""
-    value = names.label_value(name)
+    value = naming.label_value(name)
     assert re.fullmatch(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?", value)
     assert (value == name) == (len(name) <= 63)
-    assert names.label_value(name[:cut]) != value or name[:cut] == name
+    assert naming.label_value(name[:cut]) != value or name[:cut] == name
 
 
 def test_labels_of_long_names_that_differ_at_their_end_differ() -> None:
     """Cloud nodes are named so."""
-    values = {names.label_value(f"{'ip-10-0-0-1.' * 8}node-{number}") for number in range(2000)}
+    values = {naming.label_value(f"{'ip-10-0-0-1.' * 8}node-{number}") for number in range(2000)}
     assert len(values) == 2000
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.domain.nodes import OUT_OF_SERVICE, silence
-from controller.domain.objects import Condition, Node, NodeSpec, NodeStatus, ObjectMeta, Taint
+from controller.kube.kinds import Node, NodeSpec, NodeStatus, Taint
+from controller.kube.meta import Condition, ObjectMeta
 
 
 def node(*conditions: Condition, taints: tuple[Taint, ...] = ()) -> Node:

@@ -8,8 +8,9 @@ from controller.domain import preflight
 from controller.domain.capacity import NOTHING, Amount
 from controller.domain.launcher import FAKE_NODES, LauncherPolicy
 from controller.domain.migration import Reason, Refused
-from controller.domain.objects import Node, NodeSpec, NodeStatus, ObjectMeta, Taint
 from controller.domain.preflight import Demand
+from controller.kube.kinds import Node, NodeSpec, NodeStatus, Taint
+from controller.kube.meta import ObjectMeta
 
 POLICY = LauncherPolicy()
 GIB = 2**30

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controller.domain.migration import Reason, Refused
-from controller.domain.objects import Container, ContainerResources, ObjectMeta, Pod, PodSpec, PodStatus, Requests
 from controller.domain.refusals import judge
+from controller.kube.kinds import Container, ContainerResources, Pod, PodSpec, PodStatus, Requests
+from controller.kube.meta import ObjectMeta
 
 HEAD = 'pods "virt-launcher-a-xyz" is forbidden: '
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from controller.domain import requests
-from controller.domain.objects import Pod
-from controller.domain.quantity import QuantityError
+from controller.kube.kinds import Pod
+from controller.kube.quantity import QuantityError
 
 GI = 2**30
 INFEASIBLE = {"conditions": [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]}

@@ -9,14 +9,9 @@ import pytest
 
 from controller.domain import migration, status
 from controller.domain.decide import CreatePod
-from controller.domain.objects import (
-    Condition,
-    MigrationStatus,
-    ObjectMeta,
-    StartFailure,
-    VirtualMachineMigration,
-    VMStatus,
-)
+from controller.domain.objects import MigrationStatus, StartFailure, VirtualMachineMigration, VMStatus
+from controller.kube import times
+from controller.kube.meta import Condition, ObjectMeta
 from tests.unit.domain.builders import NOW, condition, history, plan_for, pod, published, running, vm
 
 
@@ -25,7 +20,7 @@ from tests.unit.domain.builders import NOW, condition, history, plan_for, pod, p
 )
 def test_what_is_no_time_is_none(text: str) -> None:
     """Nor is a time beyond the calendar: nothing can be reckoned with it."""
-    assert status.parse_timestamp(text) is None
+    assert times.parse_timestamp(text) is None
 
 
 def test_a_history_with_a_phase_of_another_release_is_kept_and_goes_on() -> None:
@@ -45,8 +40,8 @@ def test_a_time_in_the_history_that_is_none_holds_up_no_later_one() -> None:
     machine = vm(status=VMStatus(incarnation=0, conditions=(odd,)))
 
     wanted = published(plan_for(machine, running(machine)))
-    times = [found.last_transition_time for found in wanted.conditions if found.type.startswith("PhaseS")]
-    assert None not in [status.parse_timestamp(time) for time in times]
+    told = [found.last_transition_time for found in wanted.conditions if found.type.startswith("PhaseS")]
+    assert None not in [times.parse_timestamp(time) for time in told]
 
 
 @pytest.mark.parametrize("count", [-(2**40), 2**40, 10**400])
@@ -55,7 +50,7 @@ def test_a_count_of_failures_that_is_none_of_ours_still_gives_a_backoff(count: i
     machine = vm(status=VMStatus(start_failure=StartFailure(consecutive_fail_count=count)))
     failure = status.start_failure(machine, pod(machine, phase="Failed"), now=NOW, jitter=0.0)
 
-    again = status.parse_timestamp(failure.retry_after_timestamp)
+    again = times.parse_timestamp(failure.retry_after_timestamp)
     assert again is not None
     assert timedelta(seconds=10) <= again - NOW <= timedelta(seconds=300)
 

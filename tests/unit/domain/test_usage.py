@@ -11,18 +11,10 @@ import pytest
 
 from controller.domain import names, usage
 from controller.domain.capacity import Amount
-from controller.domain.objects import (
-    Container,
-    ContainerResources,
-    Node,
-    NodeStatus,
-    ObjectMeta,
-    Pod,
-    PodSpec,
-    Requests,
-)
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import Contribution, Load, Usage
+from controller.kube.kinds import Container, ContainerResources, Node, NodeStatus, Pod, PodSpec, Requests
+from controller.kube.meta import ObjectMeta
 from tests.unit.domain.builders import pod, running, vm
 
 REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")

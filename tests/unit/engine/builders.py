@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from controller.domain.objects import ObjectMeta, Pod, PodSpec
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Reflector, Relist
 from controller.engine.store import Store
@@ -20,6 +19,8 @@ from controller.engine.workqueue import QueueMetrics, WorkQueue
 from controller.kube import codec
 from controller.kube.client import Page
 from controller.kube.errors import KubeError
+from controller.kube.kinds import Pod, PodSpec
+from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS, Resource
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controller.domain.objects import Pod
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
+from controller.kube.kinds import Pod
 from tests.unit.engine.builders import pod
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.domain.objects import Lease, LeaseSpec, ObjectMeta
 from controller.engine.election import Elector, LeaseLostError, Timing
 from controller.kube import errors
+from controller.kube.kinds import Lease, LeaseSpec
+from controller.kube.meta import ObjectMeta
 from controller.kube.resources import LEASES, Resource
 from tests.unit.engine.builders import seeded
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from controller.domain.events import Event
-from controller.domain.names import DNS_SUBDOMAIN, LONGEST_SUBDOMAIN
-from controller.domain.objects import ObjectMeta
 from controller.engine.events import MAX_PENDING, MAX_SERIES, Recorder
 from controller.kube import errors
-from controller.kube.resources import ObjectOnly, Resource
+from controller.kube.event import Event
+from controller.kube.meta import ObjectMeta, ObjectOnly
+from controller.kube.naming import DNS_SUBDOMAIN, LONGEST_SUBDOMAIN
+from controller.kube.resources import Resource
 from tests.unit.engine.builders import settle
 
 pytestmark = pytest.mark.looptime

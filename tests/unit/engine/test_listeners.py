@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from controller.domain.objects import Pod
 from controller.engine.listeners import REBUILD_EVERY, Subscription
 from controller.engine.store import Store
+from controller.kube.kinds import Pod
 from tests.unit.engine.builders import pod
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.domain.objects import Pod
 from controller.engine.store import Store, revision
+from controller.kube.kinds import Pod
 from tests.unit.engine.builders import pod
 
 

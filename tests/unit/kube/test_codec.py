@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from controller.domain.objects import Pod, VirtualMachine
+from controller.domain.objects import VirtualMachine
 from controller.kube import codec, errors
+from controller.kube.kinds import Pod
 from tests.unit.kube.builders import pod_body
 
 

@@ -14,11 +14,12 @@ from aiohttp import web
 
 from controller import __version__
 from controller.domain import names
-from controller.domain.objects import Pod
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.client import Client
 from controller.kube.credentials import Source
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
+from controller.kube.resources import NODES, PODS
 from tests.unit.kube.builders import ApiServer, hang, hang_up, kubeconfig, pod_body, reply, status_body, stream
 
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"

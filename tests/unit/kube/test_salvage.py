@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.domain.objects import Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube import codec, errors
-from controller.kube.resources import ObjectOnly
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectOnly
 
 
 def decoded(body: dict[str, Any], kind: type[Any] = Pod) -> Any:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from controller.domain import names
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.client import Page
-from controller.kube.resources import MIGRATIONS, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.resources import PODS, Resource
 
 T = TypeVar("T")
 Document = dict[str, Any]

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from controller.domain.objects import VMStatus
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.kube.resources import PODS
 from controller.operations.assignments import disagrees, hindrance, settled
 from controller.operations.errors import NoControllerError, NoSuchVMError, TimedOutError
 from controller.operations.waiting import UNNOTICED

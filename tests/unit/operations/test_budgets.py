@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.domain.objects import ObjectMeta
+from controller.kube.meta import ObjectMeta
 from controller.operations.budgets import Budget, Requirement, Selector, selects, unanswerable
 from tests.unit.cli.builders import pod
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.domain.objects import Condition, Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store
+from controller.kube.kinds import Pod
+from controller.kube.meta import Condition
 from controller.operations.draining import (
     PATIENCE,
     Announcer,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
 from controller.kube import errors as kube
-from controller.kube.resources import VIRTUAL_MACHINES
 from tests.unit.operations.cluster import Cluster
 
 NAMES = [f"vm-{number}" for number in range(5)]

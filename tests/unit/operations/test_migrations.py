@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.domain.objects import VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import ForbiddenError, KubeError, MalformedReplyError, ServerError, TransportError
-from controller.kube.resources import MIGRATIONS
 from controller.operations.errors import (
     MigrationFailedError,
     NoClusterError,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.domain import names
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
-from controller.kube.resources import VIRTUAL_MACHINES
 from controller.operations import vms
 from controller.operations.errors import NoSuchVMError, VMExistsError
 from tests.unit.operations.cluster import Cluster

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.resources import PODS
 from controller.operations import vms
 from controller.operations.errors import NoControllerError, NoSuchVMError, TimedOutError, UnschedulableError
 from controller.operations.waiting import UNNOTICED, for_phase, until_no_pod

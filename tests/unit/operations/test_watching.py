@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
 from controller.kube.client import Page
-from controller.kube.resources import VIRTUAL_MACHINES
 from controller.operations.errors import NotListedError
 from controller.operations.watching import View, watching
 from tests.unit.operations.cluster import Cluster

@@ -19,17 +19,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from controller.domain import names
-from controller.domain.events import Event
+from controller.domain import names, ownership
 from controller.domain.launcher import LauncherPolicy
-from controller.domain.objects import Node, ObjectMeta, Pod, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
-from controller.domain.status import timestamp
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.client import Page
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.event import Event
+from controller.kube.kinds import Node, Pod
+from controller.kube.meta import ObjectMeta
+from controller.kube.resources import NODES, PODS, Resource
+from controller.kube.times import timestamp
 from controller.reconcilers.migration import MigrationReconciler
 from controller.reconcilers.slots import Limits
 from controller.reconcilers.sources import Caches, feed, feed_migrations
@@ -377,7 +380,7 @@ class Cluster:
     def _written(self, method: str, plural: str, document: Document) -> None:
         """Note a write of a controller, and whether it had any business there."""
         self.writes.append(f"{method} {plural}")
-        if plural == PODS.plural and _decode(document, Pod).owner is None:
+        if plural == PODS.plural and ownership.owner(_decode(document, Pod)) is None:
             self.touched.append(f"{method} pods {_key(document)}")
 
     def _fault(self, method: str, plural: str) -> Fault | None:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.store import Store
-from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, wave
 

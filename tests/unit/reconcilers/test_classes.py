@@ -10,8 +10,9 @@ import pytest
 from controller.domain import launcher, names
 from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from controller.reconcilers.deletions import DEADLINE
 from tests.unit.reconcilers.cluster import Cluster, Fault, running
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller.domain.objects import ObjectMeta
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.meta import ObjectMeta
+from controller.kube.resources import PODS
 from controller.reconcilers.api import Api, Fenced
 from tests.unit.reconcilers.cluster import Cluster
 

@@ -10,9 +10,10 @@ import pytest
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
-from controller.domain.status import parse_timestamp
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
+from controller.kube.times import parse_timestamp
 from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process, wave
 

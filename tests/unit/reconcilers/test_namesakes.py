@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import PODS, VIRTUAL_MACHINES
+from controller.kube.resources import PODS
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.kube.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from controller.domain.status import micro_timestamp
-from controller.kube.resources import MIGRATIONS
+from controller.domain.resources import MIGRATIONS
+from controller.kube.times import micro_timestamp
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
 from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process, wave

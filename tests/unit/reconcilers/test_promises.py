@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from controller.domain import names
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from controller.reconcilers.api import CREATE_DEADLINE
 from controller.reconcilers.holds import SETTLED
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process, running

@@ -6,8 +6,9 @@ import pytest
 
 from controller.domain import names
 from controller.domain.migration import GUESS
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from controller.reconcilers.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process, wave
 

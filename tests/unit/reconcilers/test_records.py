@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.kube.resources import MIGRATIONS, NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 LOST = errors.TransportError("the connection broke")

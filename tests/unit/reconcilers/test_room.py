@@ -10,17 +10,11 @@ from structlog.testing import capture_logs
 
 from controller.domain import names
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.objects import (
-    Claim,
-    ObjectMeta,
-    OwnerReference,
-    Pod,
-    PodSpec,
-    VirtualMachine,
-    VirtualMachineMigration,
-    VMStatus,
-)
-from controller.kube.resources import MIGRATIONS, PODS
+from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration, VMStatus
+from controller.domain.resources import MIGRATIONS
+from controller.kube.kinds import Pod, PodSpec
+from controller.kube.meta import ObjectMeta, OwnerReference
+from controller.kube.resources import PODS
 from controller.reconcilers.room import READ_PERIOD, Room
 from controller.reconcilers.sources import Caches
 from tests.unit.clock import Clock

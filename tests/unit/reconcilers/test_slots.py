@@ -12,15 +12,9 @@ import pytest
 
 from controller.domain.capacity import Amount
 from controller.domain.migration import Reason, Refused
-from controller.domain.objects import (
-    Claim,
-    MigrationSpec,
-    ObjectMeta,
-    VirtualMachine,
-    VirtualMachineMigration,
-    VMStatus,
-)
+from controller.domain.objects import Claim, MigrationSpec, VirtualMachine, VirtualMachineMigration, VMStatus
 from controller.domain.preflight import Demand
+from controller.kube.meta import ObjectMeta
 from controller.reconcilers.slots import PROBE_PERIOD, Limits, MigrationSlots
 from tests.unit.clock import Clock
 

@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from controller.domain.decide import NAMESAKE_PATIENCE
 from controller.domain.ratio import ReferenceNode
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from controller.reconcilers.sources import Caches
 from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.client import Page
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES, Resource
+from controller.kube.resources import NODES, PODS, Resource
 
 T = TypeVar("T")
 DELETED = "2026-01-15T10:30:00Z"

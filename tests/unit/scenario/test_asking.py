@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from controller.domain import names
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import NODES, VIRTUAL_MACHINES
+from controller.kube.resources import NODES
 from controller.scenario.admission import Rules
 from controller.scenario.asking import Findings, least_and_largest
 from controller.scenario.errors import FleetRefusedError, NotRunningError, UnansweredError

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from controller.cli.load import _bar
 from controller.domain import names
-from controller.domain.objects import Taint
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import NODES, VIRTUAL_MACHINES
+from controller.kube.kinds import Taint
+from controller.kube.resources import NODES
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 from controller.scenario.loading import NO_CONTROLLER, NO_KWOK, Outcome, Progress, Stage, load

@@ -13,8 +13,8 @@ import pytest
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import VIRTUAL_MACHINES
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import Constant, Curve, Part, Profile, Samples, Sine
 from tests.unit.scenario.api import Api

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.domain import names
-from controller.domain.objects import Taint
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, parse_ratio
+from controller.kube.kinds import Taint
 from controller.scenario import files
 from controller.scenario.fleet import NodeWish, VMWish, node_manifest, vm_manifest
 from controller.scenario.scenario import Scenario, VMGroup

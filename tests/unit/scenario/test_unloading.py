@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from controller.domain import names
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import NODES, PODS, VIRTUAL_MACHINES
+from controller.kube.resources import NODES, PODS
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.unloading import Removal, Removed, unload
 from tests.unit.scenario.api import Api, pod_of

@@ -6,8 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.domain.objects import MigrationSpec, MigrationStatus, ObjectMeta, PhaseTime, VirtualMachineMigration
+from controller.domain.objects import MigrationSpec, MigrationStatus, PhaseTime, VirtualMachineMigration
 from controller.engine.store import Store
+from controller.kube.meta import ObjectMeta
 from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
 
 SECONDS = "kubevirt_vmi_migration_phase_transition_time_from_creation_seconds"

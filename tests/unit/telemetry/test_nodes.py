@@ -8,9 +8,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from controller.domain import names
-from controller.domain.objects import Node, NodeStatus, ObjectMeta, Pod
 from controller.domain.ratio import ReferenceNode
 from controller.engine.store import Store
+from controller.kube.kinds import Node, NodeStatus, Pod
+from controller.kube.meta import ObjectMeta
 from controller.telemetry.nodes import NodeMetrics
 from tests.unit.domain.builders import pod, running, vm
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from controller.domain.objects import Pod
 from controller.engine.listeners import Subscription
 from controller.engine.reflector import Relist
 from controller.engine.store import Store
+from controller.kube.kinds import Pod
 from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, StoreMetrics
 from tests.unit.clock import Clock
 from tests.unit.engine.builders import pod

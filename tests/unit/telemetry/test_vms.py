@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from controller.domain.objects import Condition, VirtualMachine, VMStatus
+from controller.domain.objects import VirtualMachine, VMStatus
 from controller.engine.store import Store
+from controller.kube.meta import Condition
 from controller.telemetry.vms import VMMetrics, VMSeries
 from tests.unit.domain.builders import vm
 

@@ -22,9 +22,11 @@ import msgspec
 from aiohttp import ClientError
 from kubernetes_asyncio import client, config
 
-from controller.domain import launcher, names, status
+from controller.domain import launcher, names, ownership, status
 from controller.domain.decide import HISTORY_LIMIT
-from controller.domain.objects import Pod, VirtualMachine, VMStatus
+from controller.domain.objects import VirtualMachine, VMStatus
+from controller.kube import times
+from controller.kube.kinds import Pod
 
 _VMS: Final = (names.GROUP, names.VERSION, names.VM_PLURAL)
 _POLICY: Final = launcher.LauncherPolicy()
@@ -113,13 +115,11 @@ async def follow(
     pod = msgspec.convert(dict(body), Pod)
     found = machines.get((pod.metadata.namespace, pod.metadata.labels[names.VM_LABEL]), ())
     vm = next((msgspec.convert(dict(vm), VirtualMachine) for vm in found), None)
-    if vm is None or vm.metadata.deletion_timestamp is not None or pod.owner is None:
-        return
-    if pod.owner.uid != vm.metadata.uid:
+    if vm is None or vm.metadata.deletion_timestamp is not None or not ownership.belongs_to(pod, vm):
         return
     # The index may not show our last write yet, but this pod's memo does.
     vm = msgspec.structs.replace(vm, status=memo.get("status", vm.status))
-    incarnation = pod.incarnation or 0
+    incarnation = ownership.incarnation(pod) or 0
     if type != "DELETED":
         memo.status = await _publish(memo.api, vm, _told(vm, pod, incarnation))
     elif vm.spec.running:
@@ -127,7 +127,7 @@ async def follow(
 
 
 def _told(vm: VirtualMachine, pod: Pod, incarnation: int) -> VMStatus:
-    now = status.timestamp(datetime.now(UTC))
+    now = times.timestamp(datetime.now(UTC))
     used = launcher.consumption(vm, launcher.requested(vm)).shares
     target = VMStatus(
         phase=str(status.pod_phase(pod)),

@@ -1,0 +1,42 @@
+"""A pod as a VM's launcher: whose it is, and which of the VM's incarnations.
+
+Guarantees: a VM is told from a namesake by its UID; what is no number is no incarnation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.kube.kinds import Pod
+from controller.kube.meta import OwnerReference
+
+_LONGEST: Final = 9
+"""Digits that are read: no VM starts so often, and no text of somebody else's is worth more."""
+
+
+def owner(pod: Pod) -> OwnerReference | None:
+    """Return the VirtualMachine that controls a pod, if one does."""
+    for reference in pod.metadata.owner_references:
+        if reference.controller and reference.kind == names.VM_KIND and reference.api_version == names.API_VERSION:
+            return reference
+    return None
+
+
+def belongs_to(pod: Pod, vm: VirtualMachine) -> bool:
+    """Whether exactly this VM controls a pod, not a namesake."""
+    found = owner(pod)
+    return found is not None and found.uid == vm.metadata.uid
+
+
+def vm_uid(pod: Pod) -> str | None:
+    """Return the UID of the VirtualMachine that controls a pod, if one does."""
+    found = owner(pod)
+    return found.uid if found is not None else None
+
+
+def incarnation(of: Pod | VirtualMachineMigration, annotation: str = names.INCARNATION) -> int | None:
+    """Return the VM's incarnation that an annotation names; None when it is missing or no number of nine digits."""
+    text = of.metadata.annotations.get(annotation, "")
+    return int(text) if len(text) <= _LONGEST and text.isascii() and text.isdigit() else None

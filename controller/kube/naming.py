@@ -1,0 +1,46 @@
+"""What Kubernetes takes for a name, and names made from longer ones.
+
+Guarantees: a suffix and a label's value are pure functions of what they are made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+# apimachinery's util/validation
+DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
+LONGEST_LABEL: Final = 63
+"""Characters of a DNS label, and of a label's value."""
+DNS_SUBDOMAIN: Final = re.compile(rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*", re.ASCII)
+LONGEST_SUBDOMAIN: Final = 253
+
+SUFFIX_LENGTH: Final = 5
+"""Characters that the API server appends to a generateName."""
+_LONG_SUFFIX: Final = 10
+"""Characters of the hash of a name that is cut: 27¹⁰ of them, so that no two names become one."""
+
+# apimachinery's util/rand alphabet: no vowels and no look-alikes, so no suffix spells a word.
+_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
+
+
+def label_value(name: str) -> str:
+    """Return a label's value that stands for an object's name and for no other: the name, or its beginning and a hash.
+
+    Names may have 253 characters, and labels' values 63.
+    """
+    if len(name) <= LONGEST_LABEL:
+        return name
+    digest = suffix(name, _LONG_SUFFIX)
+    return f"{name[: LONGEST_LABEL - 1 - _LONG_SUFFIX].rstrip('-._')}-{digest}"
+
+
+def suffix(seed: str, length: int = SUFFIX_LENGTH) -> str:
+    """Return a hash of the seed in the characters of a generateName's suffix."""
+    digest = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
+    letters = []
+    for _ in range(length):
+        digest, index = divmod(digest, len(_ALPHABET))
+        letters.append(_ALPHABET[index])
+    return "".join(letters)
