@@ -36,15 +36,15 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.manager import Manager, Options
 from controller.reconcilers.api import Fenced
 from controller.reconcilers.sources import Caches
+from controller.serving.address import is_loopback, parse_address
+from controller.serving.auth import ScrapeGuard
+from controller.serving.health import Health, LoopMonitor
+from controller.serving.server import Server
+from controller.serving.tls import Certificates, Files
 from controller.telemetry import logs, metrics
-from controller.telemetry.address import is_loopback, parse_address
-from controller.telemetry.auth import ScrapeGuard
 from controller.telemetry.exposition import Source
-from controller.telemetry.health import Health, LoopMonitor
 from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
 from controller.telemetry.nodes import NodeMetrics
-from controller.telemetry.server import Server
-from controller.telemetry.tls import Certificates, Files
 from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, StoreMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 
 from controller import app, signals
 from controller.kube.errors import CredentialsError
-from controller.telemetry.address import BindError
-from controller.telemetry.tls import CertificateError
+from controller.serving.address import BindError
+from controller.serving.tls import CertificateError
 
 
 def run_until_signal(settings: app.Settings) -> str | None:

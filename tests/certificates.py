@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.telemetry.tls import Files
+from controller.serving.tls import Files
 
 
 def self_signed(directory: Path, name: str) -> Files:

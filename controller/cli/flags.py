@@ -17,7 +17,7 @@ from controller.domain.launcher import Toleration
 from controller.domain.ratio import ReferenceNode
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
-from controller.telemetry.address import BindError, parse_address
+from controller.serving.address import BindError, parse_address
 
 _LONGEST_CLASS: Final = 40
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")

@@ -255,7 +255,8 @@ def controller(
     from controller.app import LeaderElection, Settings  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
     from controller.reconcilers.slots import Limits  # noqa: PLC0415
-    from controller.telemetry import logs, tls  # noqa: PLC0415
+    from controller.serving import tls  # noqa: PLC0415
+    from controller.telemetry import logs  # noqa: PLC0415
 
     logs.configure(log_format, log_level)
     certificate = flags.certificate_files(metrics_cert_file, metrics_key_file)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from controller.controlplane.plane import ControlPlane
-from controller.telemetry.tls import Files
+from controller.serving.tls import Files
 from tests.certificates import copy, self_signed
 from tests.integration import accounts
 from tests.integration.tools import Controller, Kubectl, eventually

@@ -25,9 +25,9 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.manager import Options
 from controller.reconcilers.slots import Limits
 from controller.reconcilers.sources import Caches
+from controller.serving.health import Health, LoopMonitor
 from controller.telemetry import metrics
 from controller.telemetry.exposition import render
-from controller.telemetry.health import Health, LoopMonitor
 from controller.telemetry.nodes import _FAMILIES as FAMILIES
 from controller.telemetry.nodes import NodeMetrics
 from tests.properties.oddities import KINDS

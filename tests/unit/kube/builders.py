@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from aiohttp import web
 
-from controller.telemetry.tls import Files
+from controller.serving.tls import Files
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from controller.kube.client import Client
 from controller.kube.credentials import Source
-from controller.telemetry.tls import Files
+from controller.serving.tls import Files
 from tests.certificates import self_signed
 from tests.unit.kube.builders import ApiServer, kubeconfig, listening, server_tls
 

@@ -20,7 +20,7 @@ from controller.kube.client import Client
 from controller.kube.credentials import Source
 from controller.kube.kubeconfig import Choice
 from controller.kube.resources import PODS
-from controller.telemetry.tls import Files
+from controller.serving.tls import Files
 from tests.certificates import copy, self_signed
 from tests.unit.kube.builders import (
     ApiServer,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from controller.kube import errors
-from controller.telemetry.health import STALLED, UNATTENDED, Health, LoopMonitor
+from controller.serving.health import STALLED, UNATTENDED, Health, LoopMonitor
 from tests.unit.engine.builders import new_queue
 from tests.unit.engine.clock import SteppedLoop
 

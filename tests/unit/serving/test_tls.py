@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from controller.telemetry.tls import LOOK_EVERY, CertificateError, Certificates, Files
+from controller.serving.tls import LOOK_EVERY, CertificateError, Certificates, Files
 from tests.certificates import copy, self_signed, with_passphrase
 
 

@@ -18,11 +18,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
+from controller.serving.address import BindError, parse_address
+from controller.serving.auth import Refusal
+from controller.serving.connections import Connections
+from controller.serving.health import Health
 from controller.telemetry import exposition
-from controller.telemetry.address import BindError, parse_address
-from controller.telemetry.auth import Refusal
-from controller.telemetry.connections import Connections
-from controller.telemetry.health import Health
 
 _LONGEST_LINE: Final = 4 * 1024
 _LONGEST_HEADER: Final = 16 * 1024
@@ -38,7 +38,7 @@ _GOODBYE: Final = 5.0
 
 
 class Guard(Protocol):
-    """Decides who may scrape; `controller.telemetry.auth.ScrapeGuard` is one."""
+    """Decides who may scrape; `controller.serving.auth.ScrapeGuard` is one."""
 
     async def refusal(self, authorization: str | None) -> Refusal | None:
         """Return why a request with this Authorization header is not answered; None if it is."""

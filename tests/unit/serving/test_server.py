@@ -15,12 +15,12 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from controller.kube import errors
-from controller.telemetry.address import BindError, is_loopback, parse_address
-from controller.telemetry.auth import Refusal
-from controller.telemetry.connections import Connections
-from controller.telemetry.health import Health, LoopMonitor
-from controller.telemetry.server import Guard, Server
-from controller.telemetry.tls import Certificates
+from controller.serving.address import BindError, is_loopback, parse_address
+from controller.serving.auth import Refusal
+from controller.serving.connections import Connections
+from controller.serving.health import Health, LoopMonitor
+from controller.serving.server import Guard, Server
+from controller.serving.tls import Certificates
 from tests.certificates import self_signed
 
 

@@ -13,7 +13,7 @@ from controller.cli import flags
 from controller.domain.launcher import LauncherPolicy
 from controller.manager import Options
 from controller.reconcilers.slots import Limits
-from controller.telemetry.tls import Files
+from controller.serving.tls import Files
 
 
 def settings(address: str, *, tls: bool, auth: bool) -> app.Settings:

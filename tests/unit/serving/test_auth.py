@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
-from controller.telemetry.auth import DEADLINE, REMEMBERED, Memory, Refusal, ScrapeGuard, bearer
+from controller.serving.auth import DEADLINE, REMEMBERED, Memory, Refusal, ScrapeGuard, bearer
 
 pytestmark = pytest.mark.looptime
 

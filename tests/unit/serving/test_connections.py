@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from controller.telemetry.connections import Connections
+from controller.serving.connections import Connections
 
 pytestmark = pytest.mark.looptime
 

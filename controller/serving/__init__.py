@@ -1,0 +1,1 @@
+"""The HTTP door: TLS, tokens, limits, addresses, health."""
