@@ -17,7 +17,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from controller.domain import names
-from controller.domain.launcher import LauncherPolicy
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.engine.events import EventWriter, Recorder
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.store import Store
@@ -25,10 +25,10 @@ from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube.kinds import Node
 from controller.reconcilers.api import DryRunApi
-from controller.reconcilers.migration import MigrationReconciler
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.reconciler import MigrationReconciler
+from controller.reconcilers.migration.slots import Limits
 from controller.reconcilers.sources import Caches, feed, feed_migrations
-from controller.reconcilers.vm import Record, VMReconciler, no_events
+from controller.reconcilers.vm.reconciler import Record, VMReconciler, no_events
 from controller.telemetry import metrics
 
 _VMS: Final = "virtualmachine"

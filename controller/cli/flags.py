@@ -13,8 +13,8 @@ from typing import Final
 
 import typer
 
-from controller.domain.launcher import Toleration
 from controller.domain.ratio import ReferenceNode
+from controller.domain.vm.launcher import Toleration
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
 from controller.serving.address import BindError, parse_address

@@ -19,9 +19,9 @@ from controller import __version__
 from controller.cli import flags, moving, output, scenarios
 from controller.cli.connection import Connection, connecting
 from controller.cli.exits import FAILED
-from controller.domain.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.domain.names import CONTROLLER_CLASS
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
+from controller.domain.vm.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.telemetry.logs import LogFormat, LogLevel
 
 PLUGIN = "kubectl vmsim"
@@ -254,7 +254,7 @@ def controller(
     from controller import process  # noqa: PLC0415
     from controller.app import LeaderElection, Settings  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
-    from controller.reconcilers.slots import Limits  # noqa: PLC0415
+    from controller.reconcilers.migration.slots import Limits  # noqa: PLC0415
     from controller.serving import tls  # noqa: PLC0415
     from controller.telemetry import logs  # noqa: PLC0415
 

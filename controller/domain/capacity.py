@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from controller.domain import requests
-from controller.domain.launcher import LauncherPolicy, Placement, Shares
+from controller.domain.vm.launcher import LauncherPolicy, Placement, Shares
 from controller.kube.kinds import Node, Pod, Taint
 from controller.kube.quantity import QuantityError, parse_quantity, round_up
 

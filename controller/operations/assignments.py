@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.status import Phase, pod_phase, unschedulable
+from controller.domain.vm.status import Phase, pod_phase, unschedulable
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from controller.domain import launcher, names, status
+from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec
+from controller.domain.vm import launcher, status
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import ConflictError, NotFoundError

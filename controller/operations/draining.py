@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from controller.domain import ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
-from controller.domain.status import Phase
+from controller.domain.vm.status import Phase
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
 from controller.operations import migrations as moves

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from controller.domain import launcher, names
+from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm import launcher
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from controller.kube.resources import Resource

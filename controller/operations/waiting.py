@@ -14,7 +14,7 @@ from typing import Final
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.status import ready
+from controller.domain.vm.status import ready
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition, ObjectMeta

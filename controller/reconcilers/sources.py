@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from controller.domain import ownership
-from controller.domain.migration import MigrationPhase
+from controller.domain.migration.machine import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store, gone
 from controller.kube.kinds import Node, Pod

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from controller.domain.launcher import LauncherPolicy
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
 from controller.kube.kinds import Node

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.status import Phase, ready
+from controller.domain.vm.status import Phase, ready
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError

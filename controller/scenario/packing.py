@@ -20,7 +20,7 @@ import msgspec
 
 from controller.domain import capacity
 from controller.domain.capacity import Amount
-from controller.domain.launcher import LauncherPolicy
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube.kinds import Node, Pod
 from controller.scenario.fleet import Fleet, node_manifest
 

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from controller.domain import names
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, parse_ratio
-from controller.domain.status import Phase
+from controller.domain.vm.status import Phase
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
 from controller.operations.errors import InvalidValueError

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.domain.migration import MigrationPhase, downtime
+from controller.domain.migration.machine import MigrationPhase, downtime
 from controller.domain.objects import VirtualMachineMigration
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store

@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controller.domain.objects import VirtualMachine
-from controller.domain.status import Phase, first_steps
+from controller.domain.vm.status import Phase, first_steps
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.kube.times import seconds_between

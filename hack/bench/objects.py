@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from controller.domain import launcher, names
+from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec
+from controller.domain.vm import launcher
 from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from controller.cli.text import age, cell
 from controller.domain.objects import VirtualMachine
-from controller.domain.status import READY
+from controller.domain.vm.status import READY
 
 _COLOURS: Final = {
     "Running": "green",

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from controller.domain import ownership
-from controller.domain.launcher import FAKE_NODES
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.vm.launcher import FAKE_NODES
 from controller.engine.store import revision
 from controller.kube import codec, errors
 from controller.kube.client import Client

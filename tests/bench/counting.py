@@ -24,7 +24,7 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec
 from controller.kube.kinds import Pod
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process
 
 HERE: Final = Path(__file__).parent

@@ -17,9 +17,9 @@ from controller.domain import names
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import PODS
-from controller.reconcilers.dry_run import ASK_AGAIN
-from controller.reconcilers.room import READ_PERIOD
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.dry_run import ASK_AGAIN
+from controller.reconcilers.migration.room import READ_PERIOD
+from controller.reconcilers.migration.slots import Limits
 from tests.bench import counting
 from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process
 

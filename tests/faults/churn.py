@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from controller.domain import names
-from controller.domain.history import KEPT
+from controller.domain.migration.retention import KEPT
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors

@@ -23,7 +23,7 @@ from controller.kube.client import Client, Page
 from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
 from controller.manager import Options
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from controller.reconcilers.sources import Caches
 from controller.serving.health import Health, LoopMonitor
 from controller.telemetry import metrics

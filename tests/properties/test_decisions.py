@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.domain import names
-from controller.domain.decide import Circumstances, CreatePod, View, decide
-from controller.domain.migration import (
+from controller.domain.migration.machine import (
     Answers,
     Ask,
     Backoff,
@@ -30,6 +29,7 @@ from controller.domain.migration import (
 )
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm.decide import Circumstances, CreatePod, View, decide
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from tests.unit.reconcilers.cluster import POLICY, Cluster, Document, Process

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from controller.domain import launcher, names
+from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.vm import launcher
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
-from controller.reconcilers.holds import CLOCK_SKEW
+from controller.reconcilers.vm.holds import CLOCK_SKEW
 from tests.properties.world import HOLD, World
 from tests.unit.reconcilers.cluster import Document, Fault
 

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.domain import launcher, names, ownership, status
-from controller.domain.decide import HISTORY_LIMIT
+from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine
 from controller.domain.ratio import RatioError
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.vm import launcher, status
+from controller.domain.vm.decide import HISTORY_LIMIT
 from controller.kube import errors, times
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS

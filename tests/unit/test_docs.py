@@ -115,13 +115,13 @@ def test_the_promises_are_held_against_their_tests() -> None:
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        ("`reconcilers/vm.py`, [`domain/decide.py`](x) `decide`, `_start`", []),
+        ("`reconcilers/vm/reconciler.py`, [`domain/vm/decide.py`](x) `decide`, `_start`", []),
         ("`telemetry/nodes.py`, `vms.py`; `tests/conftest.py`", []),
         ("`test_docs.py::test_each_link_leads_somewhere`", []),
         ("`telemetry/nodes.py`, `no_such.py`", ["no_such.py"]),
         ("`no/such.py` `decide`", ["no/such.py"]),
-        ("`domain/decide.py` `decide`, `gone`", ["domain/decide.py gone"]),
-        ("[`domain/decide.py`](x)\n`Gone`", ["domain/decide.py Gone"]),
+        ("`domain/vm/decide.py` `decide`, `gone`", ["domain/vm/decide.py gone"]),
+        ("[`domain/vm/decide.py`](x)\n`Gone`", ["domain/vm/decide.py Gone"]),
         ("`test_docs.py::test_gone`", ["test_docs.py test_gone"]),
         ("`D` is\n[`tests/unit/test_docs.py`](x). D `each_link_leads_somewhere`", []),
         ("`D` is [`tests/unit/test_docs.py`](x). D\n`gone`", ["tests/unit/test_docs.py test_gone"]),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import Final
 
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from hack.drills import judge
 from hack.drills.history import Seen
 from hack.drills.seeding import Wish, roomy

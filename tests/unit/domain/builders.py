@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from controller.domain import decide, launcher, names
+from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec, VMStatus
 from controller.domain.ratio import ReferenceNode
+from controller.domain.vm import decide, launcher
 from controller.kube.kinds import Container, Pod, PodSpec, PodStatus
 from controller.kube.meta import Condition, ObjectMeta, OwnerReference
 

@@ -7,9 +7,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from controller.domain import capacity, launcher
+from controller.domain import capacity
 from controller.domain.capacity import Amount
-from controller.domain.launcher import LauncherPolicy, Placement, Toleration
+from controller.domain.vm import launcher
+from controller.domain.vm.launcher import LauncherPolicy, Placement, Toleration
 from controller.kube.kinds import (
     Container,
     ContainerResources,

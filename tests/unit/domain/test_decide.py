@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from controller.domain import names
-from controller.domain.decide import (
+from controller.domain.objects import VMResources, VMStatus
+from controller.domain.vm.decide import (
     Circumstances,
     ConfirmNodeGone,
     ConfirmPodGone,
@@ -21,7 +22,6 @@ from controller.domain.decide import (
     WriteStatus,
     decide,
 )
-from controller.domain.objects import VMResources, VMStatus
 from controller.kube.meta import Condition
 from tests.unit.domain.builders import (
     NOW,

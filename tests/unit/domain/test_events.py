@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from controller.domain import events
 from controller.domain.objects import VirtualMachine, VMStatus
+from controller.domain.vm import events
 from tests.unit.domain.builders import plan_for, pod, published, running, settled, vm
 
 

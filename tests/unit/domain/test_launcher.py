@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from controller.domain import launcher, names
-from controller.domain.launcher import LauncherPolicy, Toleration
+from controller.domain import names
 from controller.domain.ratio import ReferenceNode
+from controller.domain.vm import launcher
+from controller.domain.vm.launcher import LauncherPolicy, Toleration
 from tests.unit.domain.builders import POLICY, vm
 
 

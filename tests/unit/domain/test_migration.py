@@ -8,12 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.domain import migration
-from controller.domain.migration import (
-    MigrationView,
-    Reason,
-    WriteMigration,
-)
+from controller.domain.migration import machine
+from controller.domain.migration.machine import MigrationView, Reason, WriteMigration
 from controller.domain.objects import (
     Claim,
     MigrationSpec,
@@ -54,17 +50,15 @@ def on_node_1(**state: Any) -> VirtualMachine:
     return vm(status=msgspec.structs.replace(found, **state))
 
 
-def decide(
-    item: VirtualMachineMigration, machine: VirtualMachine | None, *pods: Pod, **more: Any
-) -> migration.MigrationPlan:
+def decide(item: VirtualMachineMigration, of: VirtualMachine | None, *pods: Pod, **more: Any) -> machine.MigrationPlan:
     """Decide now, with every answer that is asked for a yes."""
-    answers = migration.Answers(slot=True, node="kwok-node-2", accepted=True)
-    plan = migration.decide_migration(MigrationView(item, machine, pods, more.pop("now", NOW), answers, **more))
-    assert isinstance(plan, migration.MigrationPlan)
+    answers = machine.Answers(slot=True, node="kwok-node-2", accepted=True)
+    plan = machine.decide_migration(MigrationView(item, of, pods, more.pop("now", NOW), answers, **more))
+    assert isinstance(plan, machine.MigrationPlan)
     return plan
 
 
-def written(plan: migration.MigrationPlan) -> MigrationStatus:
+def written(plan: machine.MigrationPlan) -> MigrationStatus:
     """The one status that a plan writes."""
     [write] = [action for action in plan.actions if isinstance(action, WriteMigration)]
     return write.status
@@ -75,44 +69,44 @@ def written(plan: migration.MigrationPlan) -> MigrationStatus:
 
 def test_without_failures_nothing_waits() -> None:
     """Neither a first migration nor one after a success."""
-    assert migration.backoff((), "uid-1", NOW) is None
+    assert machine.backoff((), "uid-1", NOW) is None
     success = failed("m-2", at(-5), phase="Succeeded", failure_reason=None)
-    assert migration.backoff((failed("m-1", at(-6)), success), "uid-1", NOW) is None
+    assert machine.backoff((failed("m-1", at(-6)), success), "uid-1", NOW) is None
 
 
 def test_the_wait_doubles_with_each_failure_and_counts_from_the_last() -> None:
     """20 s, 40 s, 80 s."""
     history = tuple(failed(f"m-{number}", at(number - 10)) for number in range(3))
-    found = migration.backoff(history, "uid-1", NOW)
-    assert found == migration.Backoff(failures=3, seconds=80, until=at(72), left=72)
+    found = machine.backoff(history, "uid-1", NOW)
+    assert found == machine.Backoff(failures=3, seconds=80, until=at(72), left=72)
 
 
 def test_a_wait_that_is_over_is_none() -> None:
     """To the second."""
-    assert migration.backoff((failed("m-1", at(-20)),), "uid-1", NOW) is None
+    assert machine.backoff((failed("m-1", at(-20)),), "uid-1", NOW) is None
 
 
 @pytest.mark.parametrize("reason", ["TargetNotFound", "NoSuitableNode", "NoRoom", "VMNotRunning", "Cancelled"])
 def test_a_failure_that_touched_no_vm_makes_none_wait(reason: str) -> None:
     """Five typos cost nothing."""
     refused = tuple(failed(f"m-{number}", at(-1), reason, start_timestamp=None) for number in range(5))
-    assert migration.backoff(refused, "uid-1", NOW) is None
+    assert machine.backoff(refused, "uid-1", NOW) is None
 
 
 def test_a_cancelled_migration_makes_none_wait_wherever_it_was() -> None:
     """Who cancels wants what comes next."""
-    assert migration.backoff((failed("m-1", at(-1), "Cancelled"),), "uid-1", NOW) is None
+    assert machine.backoff((failed("m-1", at(-1), "Cancelled"),), "uid-1", NOW) is None
 
 
 @pytest.mark.parametrize("uid", ["uid-of-a-namesake", None])
 def test_the_failures_of_another_vm_make_none_wait(uid: str | None) -> None:
     """One that had the name before, or that nobody wrote down."""
-    assert migration.backoff((failed("m-1", at(-1), vm_uid=uid),), "uid-1", NOW) is None
+    assert machine.backoff((failed("m-1", at(-1), vm_uid=uid),), "uid-1", NOW) is None
 
 
 def test_a_migration_that_waits_after_failures_says_until_when() -> None:
     """In words that stay the same while it waits."""
-    wait = migration.backoff((failed("m-0", at(-5)), failed("m-1", at(-1))), "uid-1", NOW)
+    wait = machine.backoff((failed("m-0", at(-5)), failed("m-1", at(-1))), "uid-1", NOW)
     plan = decide(move(), on_node_1(), backoff=wait)
     told = written(plan)
     assert told.message == (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from controller.domain import preflight
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.launcher import FAKE_NODES, LauncherPolicy
-from controller.domain.migration import Reason, Refused
-from controller.domain.preflight import Demand
+from controller.domain.migration import preflight
+from controller.domain.migration.machine import Reason, Refused
+from controller.domain.migration.preflight import Demand
+from controller.domain.vm.launcher import FAKE_NODES, LauncherPolicy
 from controller.kube.kinds import Node, NodeSpec, NodeStatus, Taint
 from controller.kube.meta import ObjectMeta
 

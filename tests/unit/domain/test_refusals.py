@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.domain.migration import Reason, Refused
-from controller.domain.refusals import judge
+from controller.domain.migration.machine import Reason, Refused
+from controller.domain.migration.refusals import judge
 from controller.kube.kinds import Container, ContainerResources, Pod, PodSpec, PodStatus, Requests
 from controller.kube.meta import ObjectMeta
 

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from controller.domain import names, ownership
-from controller.domain.launcher import LauncherPolicy
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import codec, errors
@@ -33,10 +33,10 @@ from controller.kube.kinds import Node, Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.times import timestamp
-from controller.reconcilers.migration import MigrationReconciler
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.reconciler import MigrationReconciler
+from controller.reconcilers.migration.slots import Limits
 from controller.reconcilers.sources import Caches, feed, feed_migrations
-from controller.reconcilers.vm import VMReconciler
+from controller.reconcilers.vm.reconciler import VMReconciler
 
 T = TypeVar("T")
 POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.store import Store
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, wave
 
 VMS = 40

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from controller.domain import launcher, names
-from controller.domain.launcher import LauncherPolicy
+from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm import launcher
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE

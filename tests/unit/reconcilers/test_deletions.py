@@ -8,7 +8,7 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.workers import Result
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.deletions import DEADLINE
+from controller.reconcilers.vm.deletions import DEADLINE
 from tests.unit.reconcilers.cluster import Cluster, Fault, running
 
 LOST = errors.TransportError("the reply was lost")

@@ -6,7 +6,7 @@ import pytest
 
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.reconcilers.tries import PATIENCE, Tries
+from controller.reconcilers.vm.tries import PATIENCE, Tries
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 DOWN = errors.ServerError(

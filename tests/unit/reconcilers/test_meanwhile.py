@@ -9,7 +9,7 @@ import pytest
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process
 
 ONE = Limits(1, 1)

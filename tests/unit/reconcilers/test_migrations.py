@@ -14,7 +14,7 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process, wave
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.domain.resources import MIGRATIONS
 from controller.kube.times import micro_timestamp
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Process, wave
 
 CROWD = 40

@@ -13,7 +13,7 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.api import CREATE_DEADLINE
-from controller.reconcilers.holds import SETTLED
+from controller.reconcilers.vm.holds import SETTLED
 from tests.unit.reconcilers.cluster import Cluster, Fault, Process, running
 
 LOST = errors.TransportError("the reply was lost")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from controller.domain import names
-from controller.domain.migration import GUESS
+from controller.domain.migration.machine import GUESS
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.slots import Limits
+from controller.reconcilers.migration.slots import Limits
 from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process, wave
 
 

@@ -11,11 +11,11 @@ from typing import Final
 import pytest
 
 from controller.domain.capacity import Amount
-from controller.domain.migration import Reason, Refused
+from controller.domain.migration.machine import Reason, Refused
+from controller.domain.migration.preflight import Demand
 from controller.domain.objects import Claim, MigrationSpec, VirtualMachine, VirtualMachineMigration, VMStatus
-from controller.domain.preflight import Demand
 from controller.kube.meta import ObjectMeta
-from controller.reconcilers.slots import PROBE_PERIOD, Limits, MigrationSlots
+from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
 from tests.unit.clock import Clock
 
 NO_ROOM = Refused(Reason.NO_ROOM, "no node has room", for_good=False)

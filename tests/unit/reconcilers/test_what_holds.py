@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.domain.decide import NAMESAKE_PATIENCE
 from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm.decide import NAMESAKE_PATIENCE
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.sources import Caches
 from controller.telemetry.nodes import NodeMetrics

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controller.cli.preview import fitting
 from controller.domain.capacity import Amount
-from controller.domain.launcher import LauncherPolicy, Toleration
+from controller.domain.vm.launcher import LauncherPolicy, Toleration
 from controller.kube.kinds import Node
 from controller.scenario.packing import Demand, Packing, Size, Space, pack, pack_fleet
 from controller.scenario.scenario import Scenario

@@ -22,9 +22,10 @@ import msgspec
 from aiohttp import ClientError
 from kubernetes_asyncio import client, config
 
-from controller.domain import launcher, names, ownership, status
-from controller.domain.decide import HISTORY_LIMIT
+from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VMStatus
+from controller.domain.vm import launcher, status
+from controller.domain.vm.decide import HISTORY_LIMIT
 from controller.kube import times
 from controller.kube.kinds import Pod
 

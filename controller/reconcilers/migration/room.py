@@ -23,7 +23,7 @@ import structlog
 from controller.domain import capacity, ownership
 from controller.domain.capacity import Amount
 from controller.domain.ledger import Ledger
-from controller.domain.migration import MigrationPhase
+from controller.domain.migration.machine import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.listing import PAGE_SIZE, everything
 from controller.engine.store import gone

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from controller.domain import decide, status
 from controller.domain.objects import VirtualMachine, VMStatus
+from controller.domain.vm import decide, status
 from controller.reconcilers.crowd import Crowd
 
 

@@ -16,10 +16,11 @@ from typing import Final, TypeAlias
 import msgspec
 import structlog
 
-from controller.domain import decide as domain
-from controller.domain import events, launcher, names, ownership, status
+from controller.domain import names, ownership
 from controller.domain.objects import Claim, VirtualMachine, VMStatus
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm import decide as domain
+from controller.domain.vm import events, launcher, status
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
@@ -28,12 +29,12 @@ from controller.kube.kinds import Node, Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
-from controller.reconcilers.deferral import Deferral
-from controller.reconcilers.deletions import Deletions
-from controller.reconcilers.evictions import Evictions
-from controller.reconcilers.holds import Holds
 from controller.reconcilers.sources import Caches, vm_key
-from controller.reconcilers.tries import Tries
+from controller.reconcilers.vm.deferral import Deferral
+from controller.reconcilers.vm.deletions import Deletions
+from controller.reconcilers.vm.evictions import Evictions
+from controller.reconcilers.vm.holds import Holds
+from controller.reconcilers.vm.tries import Tries
 
 _log = structlog.get_logger(__name__)
 

@@ -22,8 +22,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from controller.domain import names, nodes, ownership, records, status
+from controller.domain import names, nodes, ownership
 from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VirtualMachineMigration
+from controller.domain.vm import records, status
 from controller.kube import times
 from controller.kube.kinds import Node, Pod
 from controller.kube.meta import Condition

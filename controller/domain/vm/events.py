@@ -5,10 +5,9 @@ Guarantees: KubeVirt's reasons where it has one; an unchanged status is worth no
 
 from __future__ import annotations
 
-from controller.domain import status
-from controller.domain.migration import MigrationPhase, Reason
-from controller.domain.objects import MigrationStatus, VirtualMachineMigration, VMStatus
-from controller.domain.status import Phase
+from controller.domain.objects import VMStatus
+from controller.domain.vm import status
+from controller.domain.vm.status import Phase
 from controller.kube.event import NORMAL, WARNING, Event
 from controller.kube.meta import Condition
 
@@ -47,30 +46,6 @@ def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
         if condition is not None and _condition(before, kind) is None and after.phase != Phase.FAILED:
             found.append(Event(WARNING, kind, "Observe", condition.message))
     return tuple(found)
-
-
-def migration_transitions(migration: VirtualMachineMigration, after: MigrationStatus) -> tuple[Event, ...]:
-    """Tell what a migration's status write changes, under KubeVirt's reasons."""
-    before = migration.status
-    vm = migration.spec.vm_name
-    if after.phase != before.phase:
-        match after.phase:
-            case MigrationPhase.SUCCEEDED:
-                way = f"from {after.source_node} to {after.target_node}"
-                note = f"VM {vm} moved {way}, down for {after.downtime_seconds} s"
-                return (Event(NORMAL, "SuccessfulMigration", "Migrate", note),)
-            case MigrationPhase.FAILED if after.failure_reason == Reason.CANCELLED:
-                return (Event(NORMAL, "SuccessfulAbortMigration", "Abort", f"Migration of VM {vm} was cancelled"),)
-            case MigrationPhase.FAILED:
-                return (Event(WARNING, "FailedMigration", "Migrate", f"{after.failure_reason}: {after.message}"),)
-    stuck = after.phase == MigrationPhase.SCHEDULING and after.target_pod is not None
-    known = before.phase == MigrationPhase.SCHEDULING and before.message is not None
-    if stuck and after.message and not known:
-        return (Event(WARNING, "migrationTargetPodUnschedulable", "Schedule", after.message),)
-    reason = after.conditions[0].reason if after.conditions else ""
-    if reason == Reason.BACKOFF and (not before.conditions or before.conditions[0].reason != reason):
-        return (Event(WARNING, "MigrationBackoff", "Wait", after.message or ""),)
-    return ()
 
 
 def _condition(wanted: VMStatus, kind: str) -> Condition | None:

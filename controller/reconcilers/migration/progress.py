@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.migration import GUESS, MigrationPhase, MigrationPlan, WriteMigration
+from controller.domain.migration.machine import GUESS, MigrationPhase, MigrationPlan, WriteMigration
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.engine.store import gone
 from controller.reconcilers.crowd import Crowd

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import structlog
 
-from controller.domain import decide, ownership, records
+from controller.domain import ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS
+from controller.domain.vm import decide, records
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.kube import errors

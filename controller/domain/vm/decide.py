@@ -20,11 +20,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from controller.domain import launcher, names, ownership, records, status
-from controller.domain.launcher import LauncherPolicy, Shares
+from controller.domain import names, ownership
 from controller.domain.objects import StartFailure, VirtualMachine, VirtualMachineMigration, VMStatus
 from controller.domain.ratio import RatioError
-from controller.domain.status import Phase, Step, Verdict
+from controller.domain.vm import launcher, records, status
+from controller.domain.vm.launcher import LauncherPolicy, Shares
+from controller.domain.vm.status import Phase, Step, Verdict
 from controller.kube import times
 from controller.kube.kinds import Pod
 

@@ -13,11 +13,12 @@ from typing import Final
 
 import msgspec
 
-from controller.domain import capacity, launcher
+from controller.domain import capacity
 from controller.domain.capacity import Amount
-from controller.domain.launcher import LauncherPolicy, Placement
-from controller.domain.migration import Reason, Refused
+from controller.domain.migration.machine import Reason, Refused
 from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.vm import launcher
+from controller.domain.vm.launcher import LauncherPolicy, Placement
 from controller.kube.kinds import Node
 
 _TOO_SMALL: Final = "too small"

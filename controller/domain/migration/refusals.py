@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from controller.domain import capacity
-from controller.domain.migration import Reason, Refused
+from controller.domain.migration.machine import Reason, Refused
 from controller.kube.kinds import Pod
 from controller.kube.quantity import QuantityError, parse_quantity
 

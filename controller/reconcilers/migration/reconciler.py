@@ -15,8 +15,9 @@ from typing import TypeAlias
 import msgspec
 import structlog
 
-from controller.domain import events, history, launcher, migration, names, preflight
-from controller.domain.migration import (
+from controller.domain import names
+from controller.domain.migration import events, machine, preflight, retention
+from controller.domain.migration.machine import (
     Answers,
     Ask,
     ClaimVM,
@@ -33,20 +34,21 @@ from controller.domain.migration import (
 from controller.domain.objects import Claim, MigrationStatus, VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import RatioError
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.vm import launcher
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store, gone
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.kinds import Node, Pod
 from controller.reconcilers.api import DryRunApi, patch_status
-from controller.reconcilers.dry_run import DryRuns
-from controller.reconcilers.holds import SETTLED
-from controller.reconcilers.patience import Patience
-from controller.reconcilers.progress import Progress
-from controller.reconcilers.room import Room
-from controller.reconcilers.slots import Limits, MigrationSlots
+from controller.reconcilers.migration.dry_run import DryRuns
+from controller.reconcilers.migration.patience import Patience
+from controller.reconcilers.migration.progress import Progress
+from controller.reconcilers.migration.room import Room
+from controller.reconcilers.migration.slots import Limits, MigrationSlots
 from controller.reconcilers.sources import Caches
-from controller.reconcilers.vm import CACHE_PATIENCE, Record
+from controller.reconcilers.vm.holds import SETTLED
+from controller.reconcilers.vm.reconciler import CACHE_PATIENCE, Record
 
 _log = structlog.get_logger(__name__)
 
@@ -138,7 +140,7 @@ class MigrationReconciler:
     ) -> list[float] | None:
         """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
         again: list[float] = []
-        for item in sorted(known, key=migration.rank):
+        for item in sorted(known, key=machine.rank):
             if (untold := self._progress.due(item)) is not None:
                 if not await self._write(untold, key, item, caches):
                     return None
@@ -183,7 +185,7 @@ class MigrationReconciler:
         if claim.rollback:
             now = self._monotonic()
             left = self._unbound.setdefault(vm.metadata.uid, now) + SETTLED - now
-        for action in migration.release_orphan(vm, pods, settled=claim.rollback and left <= 0).actions:
+        for action in machine.release_orphan(vm, pods, settled=claim.rollback and left <= 0).actions:
             if isinstance(action, ClaimVM):
                 await self._claim(action.claim, key, vm, caches)
         return Result(requeue_after=left if left > 0 else None)
@@ -202,13 +204,13 @@ class MigrationReconciler:
             return view
         return msgspec.structs.replace(
             view,
-            backoff=migration.backoff(known, vm.metadata.uid, now),
+            backoff=machine.backoff(known, vm.metadata.uid, now),
             refused_since=self._patience.since(item),
         )
 
     async def _decide(self, view: MigrationView) -> MigrationPlan:
         """Answer what the decision asks for, until it is made."""
-        while isinstance(decision := migration.decide_migration(view), Ask):
+        while isinstance(decision := machine.decide_migration(view), Ask):
             view = msgspec.structs.replace(view, answers=await self._answer(decision, view))
         return decision
 
@@ -328,7 +330,7 @@ class MigrationReconciler:
         if written is None:
             return False  # its claim, if it has one, is released by the next reconcile
         self._consistency.wrote(key, caches.migrations, written.metadata.resource_version)
-        for event in events.migration_transitions(item, status):
+        for event in events.transitions(item, status):
             self._record(item.metadata, event)
         return True
 
@@ -359,7 +361,7 @@ class MigrationReconciler:
         self, key: str, vm: VirtualMachine | None, known: tuple[VirtualMachineMigration, ...]
     ) -> float | None:
         """Remove what has ended and is not kept any longer; return the seconds until more may go."""
-        expired = history.expired(known, vm, self._now())
+        expired = retention.expired(known, vm, self._now())
         going = expired.surplus
         if expired.orphaned:
             alive = await self._live_uid(key)

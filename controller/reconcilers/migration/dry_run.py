@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from controller.domain import launcher, refusals
-from controller.domain.launcher import LauncherPolicy
-from controller.domain.migration import Refused
+from controller.domain.migration import refusals
+from controller.domain.migration.machine import Refused
 from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration
+from controller.domain.vm import launcher
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS

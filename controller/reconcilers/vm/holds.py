@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from controller.domain import status
 from controller.domain.objects import VirtualMachine
+from controller.domain.vm import status
 from controller.kube import times
 from controller.reconcilers.api import CREATE_DEADLINE
 

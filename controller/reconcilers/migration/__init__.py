@@ -1,0 +1,1 @@
+"""The migration reconciler, which never touches a pod: slots, headroom, dry runs, progress."""
