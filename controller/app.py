@@ -15,27 +15,25 @@ import time
 from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from controller import __version__
-from controller.domain import names
-from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.election import Elector, LeaseLostError
-from controller.engine.reflector import Reflector
-from controller.engine.store import HasMetadata, Store
+from controller.engine.store import Store
 from controller.kube import credentials, managers
 from controller.kube.client import REQUEST_DEADLINE, Answered, Client
-from controller.kube.kinds import Node, Pod
+from controller.kube.kinds import Node
 from controller.kube.kubeconfig import Choice
-from controller.kube.resources import NODES, PODS, Resource
+from controller.kube.resources import NODES, PODS
 from controller.manager import Manager, Options
+from controller.observe import caches as observed
+from controller.observe.caches import Caches, Named
 from controller.reconcilers.api import Fenced
-from controller.reconcilers.sources import Caches
 from controller.serving.address import is_loopback, parse_address
 from controller.serving.auth import ScrapeGuard
 from controller.serving.health import Health, LoopMonitor
@@ -49,11 +47,6 @@ from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, Sto
 from controller.telemetry.vms import VMMetrics, VMSeries
 
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T", bound=HasMetadata)
-AnyReflector: TypeAlias = (
-    Reflector[VirtualMachine] | Reflector[Pod] | Reflector[Node] | Reflector[VirtualMachineMigration]
-)
 
 STOP_DEADLINE: Final = 10.0
 """Seconds that keys in hand get when the process is asked to stop."""
@@ -107,7 +100,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     registry = metrics.new_registry()
     metrics.event_loop_lag(registry, lambda: monitor.lag)
     logs.dropped_lines(registry)
-    caches = {namespace: Caches() for namespace in settings.namespaces or (None,)}
+    caches = observed.of(settings.namespaces)
     nodes: Store[Node] = Store()
     series = _series(registry, settings, caches, nodes)
     async with await _client(settings, source, RequestMetrics(registry).answered) as client:
@@ -243,47 +236,20 @@ def _reflectors(
     *,
     rng: Random,
     registry: CollectorRegistry,
-) -> list[tuple[str, AnyReflector]]:
-    """Make a reflector of every cache, each with its name for people."""
-    metrics = ReflectorMetrics(registry, asyncio.get_running_loop().time)
-
-    def reflector(
-        resource: Resource[T],
-        store: Store[T],
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        optional: bool = False,
-    ) -> Reflector[T]:
-        name = f"{resource.plural}/{namespace}" if namespace else resource.plural
-        return Reflector(
-            client,
-            resource,
-            store,
-            rng=rng,
-            namespace=namespace,
-            label_selector=label_selector,
-            optional=optional,
-            metrics=metrics.reflector(name),
-        )
-
-    wanted = settings.controller_class
-    of_class = f"!{names.CONTROLLER_CLASS}" if wanted is None else f"{names.CONTROLLER_CLASS}={wanted}"
-    vms = ",".join(filter(None, (of_class, settings.selector)))
-    pods = f"{names.VM_LABEL},{of_class}"
-    # Who was given some namespaces may have been given no more; then what needs nodes is off.
-    found: list[tuple[str, AnyReflector]] = [("nodes", reflector(NODES, nodes, optional=bool(settings.namespaces)))]
-    for namespace, cache in caches.items():
-        where = f" in {namespace}" if namespace else ""
-        found += [
-            (f"VMs{where}", reflector(VIRTUAL_MACHINES, cache.vms, namespace=namespace, label_selector=vms)),
-            (f"migrations{where}", reflector(MIGRATIONS, cache.migrations, namespace=namespace)),
-            (f"pods{where}", reflector(PODS, cache.pods, namespace=namespace, label_selector=pods)),
-        ]
-    return found
+) -> list[Named]:
+    """Return a reflector for every cache, each with its name for people."""
+    return observed.reflectors(
+        client,
+        caches,
+        nodes,
+        controller_class=settings.controller_class,
+        selector=settings.selector,
+        rng=rng,
+        metrics=ReflectorMetrics(registry, asyncio.get_running_loop().time).reflector,
+    )
 
 
-async def _all_synced(reflectors: list[tuple[str, AnyReflector]]) -> None:
+async def _all_synced(reflectors: list[Named]) -> None:
     for _, reflector in reflectors:
         await reflector.answered.wait()
 

@@ -24,10 +24,11 @@ from controller.engine.store import Store
 from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube.kinds import Node
+from controller.observe.caches import Caches
 from controller.reconcilers.api import DryRunApi
 from controller.reconcilers.migration.reconciler import MigrationReconciler
 from controller.reconcilers.migration.slots import Limits
-from controller.reconcilers.sources import Caches, feed, feed_migrations
+from controller.reconcilers.sources import feed, feed_migrations
 from controller.reconcilers.vm.reconciler import Record, VMReconciler, no_events
 from controller.telemetry import metrics
 

@@ -36,6 +36,12 @@ def vm_uid(pod: Pod) -> str | None:
     return found.uid if found is not None else None
 
 
+def vm_key(pod: Pod) -> str | None:
+    """Return `namespace/name` of the VirtualMachine that controls a pod, if one does."""
+    found = owner(pod)
+    return f"{pod.metadata.namespace}/{found.name}" if found is not None else None
+
+
 def incarnation(of: Pod | VirtualMachineMigration, annotation: str = names.INCARNATION) -> int | None:
     """Return the VM's incarnation that an annotation names; None when it is missing or no number of nine digits."""
     text = of.metadata.annotations.get(annotation, "")

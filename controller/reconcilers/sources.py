@@ -7,38 +7,21 @@ which is rare, costs one look at every pod.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
-from controller.domain import ownership
 from controller.domain.migration.machine import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.ownership import vm_key
 from controller.engine.store import Store, gone
 from controller.kube.kinds import Node, Pod
+from controller.observe.caches import Caches
 
 Add: TypeAlias = Callable[[str, str], None]
 """Queues a key, with its cause for the log."""
 _VM_KEYS: Final = "VMKeys"
 _MIGRATION_KEYS: Final = "MigrationKeys"
 """What the metrics of listeners call the two sources of keys."""
-
-
-def vm_key(pod: Pod) -> str | None:
-    """`namespace/name` of the VM that controls a pod; the pod store's index."""
-    owner = ownership.owner(pod)
-    return f"{pod.metadata.namespace}/{owner.name}" if owner is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Caches:
-    """The stores of one namespace, or of all."""
-
-    vms: Store[VirtualMachine] = field(default_factory=Store)
-    pods: Store[Pod] = field(default_factory=lambda: Store(index=vm_key))
-    migrations: Store[VirtualMachineMigration] = field(
-        default_factory=lambda: Store(index=lambda migration: migration.vm_key)
-    )
 
 
 def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:

@@ -23,8 +23,8 @@ from controller.kube.client import Client, Page
 from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
 from controller.manager import Options
+from controller.observe.caches import Caches
 from controller.reconcilers.migration.slots import Limits
-from controller.reconcilers.sources import Caches
 from controller.serving.health import Health, LoopMonitor
 from controller.telemetry import metrics
 from controller.telemetry.exposition import render

@@ -17,8 +17,9 @@ from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
+from controller.observe.caches import Caches
 from controller.reconcilers.api import CREATE_DEADLINE, DryRunApi
-from controller.reconcilers.sources import Caches, no_longer_pending
+from controller.reconcilers.sources import no_longer_pending
 
 ASK_AGAIN: Final = 15.0
 """Seconds from one refusal that may pass to the next question."""

@@ -13,7 +13,8 @@ from typing import Final
 
 from controller.domain.migration import machine
 from controller.domain.objects import VirtualMachineMigration
-from controller.reconcilers.sources import Caches, no_longer_pending
+from controller.observe.caches import Caches
+from controller.reconcilers.sources import no_longer_pending
 
 _NEVER: Final[Mapping[str, datetime]] = MappingProxyType({})
 

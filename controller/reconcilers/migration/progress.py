@@ -15,8 +15,8 @@ import msgspec
 from controller.domain.migration.machine import GUESS, MigrationPhase, MigrationPlan, WriteMigration
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.engine.store import gone
+from controller.observe.caches import Caches
 from controller.reconcilers.crowd import Crowd
-from controller.reconcilers.sources import Caches
 
 _ON_THE_WAY: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
 _STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)

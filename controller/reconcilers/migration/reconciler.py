@@ -40,13 +40,13 @@ from controller.engine.store import Store, gone
 from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.kinds import Node, Pod
+from controller.observe.caches import Caches
 from controller.reconcilers.api import DryRunApi, patch_status
 from controller.reconcilers.migration.dry_run import DryRuns
 from controller.reconcilers.migration.patience import Patience
 from controller.reconcilers.migration.progress import Progress
 from controller.reconcilers.migration.room import Room
 from controller.reconcilers.migration.slots import Limits, MigrationSlots
-from controller.reconcilers.sources import Caches
 from controller.reconcilers.vm.holds import SETTLED
 from controller.reconcilers.vm.reconciler import CACHE_PATIENCE, Record
 

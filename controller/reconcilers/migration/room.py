@@ -29,8 +29,9 @@ from controller.engine.listing import PAGE_SIZE, everything
 from controller.engine.store import gone
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
+from controller.observe.caches import Caches
 from controller.reconcilers.api import Api
-from controller.reconcilers.sources import Caches, no_longer_pending
+from controller.reconcilers.sources import no_longer_pending
 
 _log = structlog.get_logger(__name__)
 

@@ -10,6 +10,7 @@ import structlog
 
 from controller.domain import ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.ownership import vm_key
 from controller.domain.resources import MIGRATIONS
 from controller.domain.vm import decide, records
 from controller.engine.consistency import ConsistencyStore
@@ -17,7 +18,6 @@ from controller.engine.store import Store
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone
-from controller.reconcilers.sources import vm_key
 
 _log = structlog.get_logger(__name__)
 

@@ -18,6 +18,7 @@ import structlog
 
 from controller.domain import names, ownership
 from controller.domain.objects import Claim, VirtualMachine, VMStatus
+from controller.domain.ownership import vm_key
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm import decide as domain
 from controller.domain.vm import events, launcher, status
@@ -28,8 +29,8 @@ from controller.kube import codec, errors, event
 from controller.kube.kinds import Node, Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
+from controller.observe.caches import Caches
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone, patch_status
-from controller.reconcilers.sources import Caches, vm_key
 from controller.reconcilers.vm.deferral import Deferral
 from controller.reconcilers.vm.deletions import Deletions
 from controller.reconcilers.vm.evictions import Evictions

@@ -33,9 +33,10 @@ from controller.kube.kinds import Node, Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.times import timestamp
+from controller.observe.caches import Caches
 from controller.reconcilers.migration.reconciler import MigrationReconciler
 from controller.reconcilers.migration.slots import Limits
-from controller.reconcilers.sources import Caches, feed, feed_migrations
+from controller.reconcilers.sources import feed, feed_migrations
 from controller.reconcilers.vm.reconciler import VMReconciler
 
 T = TypeVar("T")

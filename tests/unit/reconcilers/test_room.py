@@ -15,8 +15,8 @@ from controller.domain.resources import MIGRATIONS
 from controller.kube.kinds import Pod, PodSpec
 from controller.kube.meta import ObjectMeta, OwnerReference
 from controller.kube.resources import PODS
+from controller.observe.caches import Caches
 from controller.reconcilers.migration.room import READ_PERIOD, Room
-from controller.reconcilers.sources import Caches
 from tests.unit.clock import Clock
 from tests.unit.reconcilers.cluster import Cluster
 

@@ -9,7 +9,7 @@ from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.decide import NAMESAKE_PATIENCE
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.sources import Caches
+from controller.observe.caches import Caches
 from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
 from tests.unit.reconcilers.cluster import Cluster, Process, running

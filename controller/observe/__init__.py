@@ -1,0 +1,1 @@
+"""What the product sees of a cluster, and what that adds up to."""
