@@ -6,7 +6,10 @@ import asyncio
 import signal
 from typing import Any
 
+import pytest
 import structlog
+
+pytest.register_assert_rewrite("tests.model")
 
 # Plugins call `get_event_loop` before synchronous tests, of any folder; without this it makes a loop that nobody
 # closes, and a later test fails of the warning. So it is done when tests are collected, before any of them runs.

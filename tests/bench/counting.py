@@ -25,7 +25,8 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec
 from controller.kube.kinds import Pod
 from controller.reconcilers.migration.slots import Limits
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import Process
 
 HERE: Final = Path(__file__).parent
 OURS: Final = str(HERE.parents[1] / "controller")

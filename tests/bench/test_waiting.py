@@ -15,13 +15,17 @@ import pytest
 
 from controller.domain import names
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.engine.listing import PAGE_SIZE
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.reconcilers.migration.dry_run import ASK_AGAIN
 from controller.reconcilers.migration.room import READ_PERIOD
 from controller.reconcilers.migration.slots import Limits
 from tests.bench import counting
-from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.model.rules import Document
+from tests.unit.reconcilers.harness import Process
 
 pytestmark = pytest.mark.timeout(60)  # it is seconds of work, and the machine may be busy
 
@@ -57,7 +61,7 @@ def run(cluster: Cluster, name: str, node: str, cpu: str) -> None:
         "annotations": {names.INCARNATION: "0"},
         "ownerReferences": [{**owner, "controller": True}],
     }
-    made = cluster._add(PODS.plural, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
+    made = cluster.add(PODS.plural, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
     status = {"podName": made["metadata"]["name"], "podUID": made["metadata"]["uid"], "nodeName": node}
     cluster.set_status(
         VIRTUAL_MACHINES, f"default/{name}", {"phase": "Running", "incarnation": 0, "conditions": [], **status}
@@ -71,11 +75,11 @@ def fleet(*, full: bool, strangers: int = 0) -> Cluster:
     for node in (*sources, "free"):
         cluster.add_node(node)
         if full:
-            cluster._add(PODS.plural, pod(f"filler-{node}", node, cpu="32"))
+            cluster.add(PODS.plural, pod(f"filler-{node}", node, cpu="32"))
     for number in range(VMS):
         run(cluster, f"vm-{number}", sources[number // A_NODE], f"{0.01 + number % A_NODE / 1000:.3f}")
     for number in range(strangers):
-        cluster._add(PODS.plural, pod(f"stranger-{number}", f"elsewhere-{number % NODES}"))
+        cluster.add(PODS.plural, pod(f"stranger-{number}", f"elsewhere-{number % NODES}"))
     cluster.pass_time(3600)
     return cluster
 
@@ -133,7 +137,9 @@ async def test_pods_are_listed_once_in_five_seconds_at_most_however_many_come_an
         await look(process, 1)
     await look(process, 3)
 
-    assert [later - earlier for earlier, later in pairwise(listed)] == [READ_PERIOD] * 2
+    pages = -(-len(cluster.pods()) // PAGE_SIZE)
+    assert len(listed) == 3 * pages
+    assert [later - earlier for earlier, later in pairwise(listed[::pages])] == [READ_PERIOD] * 2
     assert why(cluster, range(VMS)) == {("Pending", "NoRoom")}
 
 
@@ -170,7 +176,7 @@ async def cost_of_a_refusal(waiting: int) -> int:
     cluster = fleet(full=True)
     run(cluster, "small", "source-0", "0.001")
     cluster.add_node("nook")
-    cluster._add(PODS.plural, pod("filler-nook", "nook", cpu="31.9"))
+    cluster.add(PODS.plural, pod("filler-nook", "nook", cpu="31.9"))
     exceeded = "exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=1"
     refusal = Fault("dry-run", PODS.plural, errors.ForbiddenError(403, "Forbidden", exceeded), commit=False)
     cluster.intercept = lambda method, _: refusal if method == "dry-run" else None

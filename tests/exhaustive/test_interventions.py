@@ -10,7 +10,8 @@ import pytest
 
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.resources import NODES, PODS
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import Process
 
 
 def _kill_target(cluster: Cluster) -> None:
@@ -54,7 +55,7 @@ def _cancel(cluster: Cluster) -> None:
     key = (MIGRATIONS.plural, "default/m-1")
     if key in cluster.objects:
         document = cluster.objects[key]
-        cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+        cluster.store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
 
 
 def _second(cluster: Cluster) -> None:

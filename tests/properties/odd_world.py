@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final, TypeVar, cast
 
@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller import app
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.store import Store
-from controller.kube import codec, errors
+from controller.kube import errors
 from controller.kube.client import Client, Page
 from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
@@ -30,8 +30,11 @@ from controller.telemetry import metrics
 from controller.telemetry.exposition import render
 from controller.telemetry.nodes import _FAMILIES as FAMILIES
 from controller.telemetry.nodes import NodeMetrics
+from tests.model.cluster import Cluster
+from tests.model.rules import Document
+from tests.model.watches import Events
 from tests.properties.oddities import KINDS
-from tests.unit.reconcilers.cluster import POLICY, Cluster, Document, Process
+from tests.unit.reconcilers.harness import POLICY, Process
 
 T = TypeVar("T")
 ODD_MARK: Final = "odd"
@@ -79,32 +82,30 @@ class OddCluster(Cluster):
         """Create a node on which everything has room."""
         metadata = {"name": name, "namespace": "", "labels": {"type": "kwok"}}
         status = {"allocatable": {"cpu": "1000000", "memory": "1000Ti", "pods": "100000"}}
-        self._add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
+        self.add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
 
-    def put(self, plural: str, document: Document) -> None:
+    def hold(self, plural: str, document: Document) -> None:
         """Store an object as it is."""
-        self._store(plural, {**document, ODD_MARK: True})
+        self.store(plural, {**document, ODD_MARK: True})
 
     def tell(self, plural: str, document: Document, *, deleted: bool = False) -> None:
         """Let watches tell of an object that the server does not hold."""
-        self.log.append((plural, document, deleted))
+        self.watches.tell(plural, document, document, deleted=deleted)
 
     def remove_odd(self) -> None:
         """Delete what is odd, at once."""
         for (plural, _), document in list(self.objects.items()):
             if ODD_MARK in document:
-                self._remove(plural, document)
+                self.discard(plural, document)
 
     def finish_odd(self) -> None:
         """Let pods go that are odd and whose deletion was asked for, and pods whose VM is gone."""
-        vms = {vm["metadata"]["uid"] for (plural, _), vm in self.objects.items() if plural == VIRTUAL_MACHINES.plural}
-        for (plural, _), document in list(self.objects.items()):
-            if plural != PODS.plural:
-                continue
+        vms = {vm["metadata"]["uid"] for vm in self.of(VIRTUAL_MACHINES)}
+        for document in self.of(PODS):
             owners = document["metadata"].get("ownerReferences")
             orphan = ODD_MARK not in document and not any(owner["uid"] in vms for owner in owners or ())
             if orphan or (ODD_MARK in document and "deletionTimestamp" in document["metadata"]):
-                self._remove(plural, document)
+                self.discard(PODS.plural, document)
 
 
 def _unless_odd(document: Document | None) -> Document | None:
@@ -112,57 +113,29 @@ def _unless_odd(document: Document | None) -> Document | None:
 
 
 class Wire:
-    """Lists and watches as JSON. A watch that has told everything says so to whoever waits."""
+    """The lists and watches of a server that show everything, whatever is asked for: what is odd may have no labels."""
 
     def __init__(self, cluster: OddCluster) -> None:
         self._cluster = cluster
-        self._told = dict.fromkeys((resource.plural for resource in KINDS), 0)
-        self._wake = {plural: asyncio.Event() for plural in self._told}
-        self._rest = {plural: asyncio.Event() for plural in self._told}
-        self._expired: set[str] = set()
+        cluster.watches.held = []
 
-    async def list_page(self, resource: Resource[T], **_: Any) -> Page[T]:
-        """Read all of one kind."""
-        plural = resource.plural
-        items = [found for (kind, _), found in self._cluster.objects.items() if kind == plural]
-        self._told[plural] = len(self._cluster.log)
-        reply = codec.encode({"metadata": {"resourceVersion": str(self._cluster.revision)}, "items": items})
-        meta, decoded, left_out = codec.decode_list(reply, resource.type)
-        return Page(decoded, meta.resource_version, "", left_out)
+    async def list_page(self, resource: Resource[T], *, limit: int, continue_token: str = "", **_: Any) -> Page[T]:
+        """Read a page of one kind."""
+        return await self._cluster.list_page(resource, limit=limit, continue_token=continue_token)
 
-    async def watch(self, resource: Resource[T], **_: Any) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
+    def watch(self, resource: Resource[Any], *, resource_version: str, life: float, **_: Any) -> Events:
         """Tell what is new, whenever somebody wants it told."""
-        plural = resource.plural
-        yield []
-        while True:
-            events = self._cluster.log[self._told[plural] :]
-            self._told[plural] = len(self._cluster.log)
-            lines = [_line("DELETED" if deleted else "MODIFIED", of) for kind, of, deleted in events if kind == plural]
-            if plural in self._expired:
-                self._expired.discard(plural)
-                lines.append(_line("ERROR", {"code": 410, "reason": "Expired", "message": "too old"}))
-                yield lines
-            elif lines:
-                yield lines
-            self._rest[plural].set()
-            await self._wake[plural].wait()
-            self._wake[plural].clear()
+        return self._cluster.watch(resource, resource_version=resource_version, life=life)
 
     async def deliver(self, *, expired: bool = False) -> None:
         """Let every watch tell what is new; one that has expired leads to a list."""
+        watches = self._cluster.watches
+        before = set(watches.open)
         if expired:
-            self._expired |= self._told.keys()
-        for plural in self._told:
-            self._rest[plural].clear()
-            self._wake[plural].set()
-        for plural, rest in self._rest.items():
-            async with asyncio.timeout(600):  # of the loop's virtual time
-                await rest.wait()
-            assert plural not in self._expired
-
-
-def _line(kind: str, document: Document) -> codec.WatchEnvelope:
-    return codec.decode(codec.encode({"type": kind, "object": document}), codec.WatchEnvelope)
+            watches.expire()
+        async with asyncio.timeout(600):  # of the loop's virtual time
+            await watches.deliver(len(KINDS))
+        assert not expired or not before & set(watches.open)
 
 
 class OddWorld:
@@ -273,5 +246,5 @@ class OddWorld:
 
 
 async def _fill(wire: Wire, resource: Resource[T], store: Store[Any]) -> None:
-    page = await Wire(wire._cluster).list_page(resource)
+    page = await wire.list_page(resource, limit=0)
     store.replace(page.items, page.resource_version)

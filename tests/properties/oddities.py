@@ -19,7 +19,7 @@ import yaml
 from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.resources import NODES, PODS, Resource
-from tests.unit.reconcilers.cluster import Document
+from tests.model.rules import Document
 
 CRDS: Final = Path(__file__).resolve().parents[2] / "manifests" / "crds"
 KINDS: Final[tuple[Resource[Any], ...]] = (VIRTUAL_MACHINES, MIGRATIONS, PODS, NODES)

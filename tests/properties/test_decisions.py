@@ -32,7 +32,9 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.decide import Circumstances, CreatePod, View, decide
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
-from tests.unit.reconcilers.cluster import POLICY, Cluster, Document, Process
+from tests.model.cluster import Cluster
+from tests.model.rules import Document
+from tests.unit.reconcilers.harness import POLICY, Process
 
 STEPS: Final = 12
 """More than the longest way there is: delete what is old, delete what is current, move on, create."""
@@ -123,9 +125,9 @@ def test_from_any_state_a_vm_comes_to_rest(vm: Document, pods: list[Document]) -
     """Nobody schedules and nothing fails meanwhile; only what terminates goes."""
     cluster = Cluster(now=NOW)
     cluster.add_node("node-1")
-    made = cluster._add(VIRTUAL_MACHINES.plural, vm)
+    made = cluster.add(VIRTUAL_MACHINES.plural, vm)
     for wish in pods:
-        cluster._add(PODS.plural, pod_of(made, wish))
+        cluster.add(PODS.plural, pod_of(made, wish))
     process = Process(cluster)
     cluster.pass_time(60)  # what a process before may have left under way has settled
 

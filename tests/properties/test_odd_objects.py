@@ -18,9 +18,9 @@ from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.resources import NODES, PODS, Resource
+from tests.model.rules import Document
 from tests.properties.odd_world import ODD_MARK, OddWorld
 from tests.properties.oddities import KINDS, Mutation, fields, mutated, mutations
-from tests.unit.reconcilers.cluster import Document
 
 pytestmark = pytest.mark.looptime
 
@@ -174,7 +174,7 @@ async def test_no_listener_fails_on_an_odd_object(plural: str) -> None:
         for mutation in chosen:
             if mutation.at[0] != "metadata":
                 odd = mutated(named(plural, f"odd-{len(world.cluster.objects)}"), mutation)
-                world.cluster.put(plural, odd)
+                world.cluster.hold(plural, odd)
         await world.deliver(expired=True)
         await world.judge()
     finally:
@@ -254,14 +254,14 @@ async def serve(batch: list[tuple[Mutation, ...]]) -> None:
 def _spoil(world: OddWorld, at: int, found: tuple[Mutation, ...]) -> None:
     cluster, plural, host = world.cluster, found[0].plural, f"host-{at}"
     if plural == NODES.plural:
-        cluster.put(plural, mutated(named(plural, f"odd-{at}"), *found))
+        cluster.hold(plural, mutated(named(plural, f"odd-{at}"), *found))
         return
     if plural == MIGRATIONS.plural:
         made = named(plural, f"odd-{at}")
         made["spec"]["vmName"] = host
         if at % 2:
             made["status"] = {"phase": "Pending"}
-        cluster.put(plural, mutated(made, *found))
+        cluster.hold(plural, mutated(made, *found))
         return
     if plural == VIRTUAL_MACHINES.plural:
         document = cluster.vm(host)
@@ -270,7 +270,7 @@ def _spoil(world: OddWorld, at: int, found: tuple[Mutation, ...]) -> None:
     if found[0].at[:2] in (("status", "migration"), ("status", "startFailure")):
         part = str(found[0].at[1])
         document = {**document, "status": {**document["status"], part: SOUND[plural]["status"][part]}}
-    cluster.put(plural, mutated(document, *found))
+    cluster.hold(plural, mutated(document, *found))
 
 
 async def _serve_the_sound(world: OddWorld) -> None:

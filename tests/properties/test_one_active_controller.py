@@ -28,8 +28,9 @@ from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
 from controller.reconcilers.vm.holds import CLOCK_SKEW
+from tests.model.faults import Fault
+from tests.model.rules import Document
 from tests.properties.world import HOLD, World
-from tests.unit.reconcilers.cluster import Document, Fault
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 BLUE: Final = "blue"
@@ -171,7 +172,7 @@ class Machine(RuleBasedStateMachine):
         """Cancel a migration."""
         if (MIGRATIONS.plural, f"default/{name}") in self.cluster.objects:
             document = self.cluster.objects[MIGRATIONS.plural, f"default/{name}"]
-            self.cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+            self.cluster.store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
 
     @rule(name=MIGRATION)
     def delete_migration(self, name: str) -> None:

@@ -27,7 +27,10 @@ from controller.kube import errors, times
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.api import CREATE_DEADLINE
-from tests.unit.reconcilers.cluster import LONGEST_REQUEST, Cluster, Document, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import LONGEST_REQUEST, Fault
+from tests.model.rules import Document
+from tests.unit.reconcilers.harness import Process
 
 LONGEST_PATIENCE: Final = 256.0
 """Seconds that pass at most while nobody does anything."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.reconcilers.cluster import Cluster
+from tests.model.cluster import Cluster
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.store import Store
 from controller.reconcilers.migration.slots import Limits
-from tests.unit.reconcilers.cluster import Cluster, wave
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import wave
 
 VMS = 40
 """More than are told of at once, so that what waits is remembered, too."""

@@ -6,8 +6,9 @@ import pytest
 
 from controller.kube.resources import PODS
 from controller.reconcilers.crowd import ALLOWANCE, PATIENCE, UNHURRIED, USUAL_PACE, Crowd
+from tests.model.cluster import Cluster
 from tests.unit.clock import Clock
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.unit.reconcilers.harness import Process
 
 CROWD = 100
 

@@ -15,7 +15,9 @@ from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process
 
 BLUE = "blue"
 

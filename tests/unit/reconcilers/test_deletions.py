@@ -9,7 +9,9 @@ from controller.engine.workers import Result
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.vm.deletions import DEADLINE
-from tests.unit.reconcilers.cluster import Cluster, Fault, running
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import running
 
 LOST = errors.TransportError("the reply was lost")
 UNSENT = errors.TransportError("Cannot connect to host", sent=False)

@@ -7,7 +7,9 @@ import pytest
 from controller.engine.workers import Result
 from controller.kube import errors
 from controller.reconcilers.vm.tries import PATIENCE, Tries
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process
 
 DOWN = errors.ServerError(
     500, "InternalError", 'failed calling webhook "x.example": dial tcp 127.0.0.1:1: connect: connection refused'

@@ -12,7 +12,7 @@ from controller.kube import errors
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
 from controller.reconcilers.api import Api, Fenced
-from tests.unit.reconcilers.cluster import Cluster
+from tests.model.cluster import Cluster
 
 Write = Callable[[Api, ObjectMeta], Awaitable[Any]]
 

@@ -10,7 +10,9 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.migration.slots import Limits
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process
 
 ONE = Limits(1, 1)
 
@@ -98,7 +100,7 @@ async def test_a_migration_that_is_cancelled_while_its_questions_are_asked_leave
     def cancel() -> None:
         key = (MIGRATIONS.plural, "default/m-1")
         document = cluster.objects[key]
-        cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+        cluster.store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
 
     once(cluster, process, request_, cancel)
     await process.settle()

@@ -15,7 +15,9 @@ from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
 from controller.reconcilers.migration.slots import Limits
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process, wave
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process, wave
 
 
 @pytest.fixture
@@ -755,7 +757,7 @@ async def test_a_target_that_cannot_be_made_is_told_in_the_words_of_who_refuses_
 
 def _cancel(cluster: Cluster) -> None:
     document = cluster.objects[MIGRATIONS.plural, "default/m-1"]
-    cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+    cluster.store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
 
 
 def _delete(cluster: Cluster) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import PODS
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process
 
 
 def statuses(cluster: Cluster, since: int, name: str = "vm-1") -> list[dict[str, object]]:

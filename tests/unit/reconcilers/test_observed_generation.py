@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from tests.unit.reconcilers.cluster import Cluster, Process
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import Process
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def test_a_spec_that_changes_nothing_else_is_one_write(cluster: Cluster) -
     process = Process(cluster)
     await process.settle()
     before, told = len(cluster.writes), cluster.status()
-    cluster._store(VIRTUAL_MACHINES.plural, {**cluster.vm(), "spec": {**cluster.vm()["spec"], "later": "field"}})
+    cluster.store(VIRTUAL_MACHINES.plural, {**cluster.vm(), "spec": {**cluster.vm()["spec"], "later": "field"}})
     assert not is_fresh(cluster)
     await process.settle()
     assert cluster.writes[before:] == ["patch virtualmachines"]
@@ -77,7 +78,7 @@ def told_of(cluster: Cluster, name: str = "m-1") -> tuple[int | None, int]:
 def cancel(cluster: Cluster) -> None:
     """Change the only field of a migration that may change."""
     document = cluster.objects[MIGRATIONS.plural, "default/m-1"]
-    cluster._store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
+    cluster.store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
 
 
 async def test_every_status_of_a_migration_tells_its_generation(cluster: Cluster) -> None:

@@ -6,7 +6,8 @@ from controller.domain.resources import MIGRATIONS
 from controller.kube.times import micro_timestamp
 from controller.reconcilers.crowd import PATIENCE, UNHURRIED
 from controller.reconcilers.migration.slots import Limits
-from tests.unit.reconcilers.cluster import Cluster, Process, wave
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import Process, wave
 
 CROWD = 40
 NO_LIMITS = Limits(cluster=0, outbound=0)

@@ -14,7 +14,9 @@ from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.api import CREATE_DEADLINE
 from controller.reconcilers.vm.holds import SETTLED
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process, running
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process, running
 
 LOST = errors.TransportError("the reply was lost")
 
@@ -27,9 +29,9 @@ async def test_a_second_live_pod_is_noted_as_long_as_it_lives(cluster: Cluster) 
     await running(cluster)
     [first] = cluster.live()
     ended = {**first, "metadata": {**first["metadata"], "name": "ended"}, "status": {"phase": "Failed"}}
-    cluster._add(PODS.plural, ended)
+    cluster.add(PODS.plural, ended)
     assert cluster.violations == []
-    cluster._add(PODS.plural, {**first, "metadata": {**first["metadata"], "name": "second"}})
+    cluster.add(PODS.plural, {**first, "metadata": {**first["metadata"], "name": "second"}})
     uid = cluster.vm()["metadata"]["uid"]
     assert cluster.violations == [f"revision {cluster.revision}: 2 live pods of VM {uid}"]
     cluster.remove(PODS, "default/second")
@@ -511,7 +513,7 @@ async def test_a_strangers_pod_on_our_name_is_left_alone_and_the_vm_says_so(clus
     uid = cluster.vm()["metadata"]["uid"]
     name = names.pod_name("vm-1", uid, 0)
     stranger = {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Running"}}
-    cluster._add(PODS.plural, stranger)
+    cluster.add(PODS.plural, stranger)
     cluster.apply_vm("vm-2")
     process = Process(cluster)
     for _ in range(6):

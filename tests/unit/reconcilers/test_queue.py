@@ -10,13 +10,16 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.migration.slots import Limits
-from tests.unit.reconcilers.cluster import Cluster, Document, Fault, Process, wave
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.model.rules import Document
+from tests.unit.reconcilers.harness import Process, wave
 
 
 def occupy(cluster: Cluster, node: str, cpu: str, name: str = "filler") -> Document:
     """Put a pod of nobody on a node."""
     requests = {"requests": {"cpu": cpu}}
-    return cluster._add(
+    return cluster.add(
         PODS.plural,
         {
             "metadata": {"name": name, "namespace": "other"},
@@ -296,7 +299,7 @@ async def test_where_other_namespaces_are_unknown_a_refusal_is_one_still() -> No
     occupy(cluster, "node-1", "32")
     filler = cluster.objects[PODS.plural, "other/filler"]
     cluster.remove(PODS, "other/filler")
-    cluster._add(PODS.plural, {**filler, "metadata": {"name": "filler", "namespace": "default"}})
+    cluster.add(PODS.plural, {**filler, "metadata": {"name": "filler", "namespace": "default"}})
     process = Process(cluster, namespace="default")
     for _ in range(4):
         await look(process)
@@ -404,7 +407,7 @@ async def test_a_name_that_is_taken_makes_it_wait() -> None:
     await asked(cluster, process, None)
     name = cluster.dry_runs[0]["metadata"]["name"]
     cluster, process = await wave(Limits(), 2, 1)
-    cluster._add(
+    cluster.add(
         PODS.plural, {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Pending"}}
     )
     await asked(cluster, process, None)

@@ -10,7 +10,9 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.workers import Result
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from tests.unit.reconcilers.cluster import Cluster, Fault, Process
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process
 
 LOST = errors.TransportError("the connection broke")
 BUSY = errors.TooManyRequestsError(429, "TooManyRequests", "slow down")

@@ -12,7 +12,8 @@ from controller.kube.resources import NODES, PODS
 from controller.observe.caches import Caches
 from controller.telemetry.nodes import NodeMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
-from tests.unit.reconcilers.cluster import Cluster, Process, running
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import Process, running
 
 VM = "default/vm-1"
 HOLD = "example.com/hold"

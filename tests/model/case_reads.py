@@ -1,0 +1,200 @@
+"""What reads, lists and watches show, at the model and at a real API server alike."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Final
+
+import pytest
+
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.kube import codec, errors
+from controller.kube.meta import ObjectMeta
+from controller.kube.resources import PODS
+from tests.model.place import PATIENCE, Case, Place, change_of, version
+from tests.model.server import ApiServer
+
+
+async def what_is_not_there_is_not_found(at: Place) -> None:
+    """By whatever verb."""
+    await at.vm("other")
+    with pytest.raises(errors.NotFoundError):
+        await at.get(VIRTUAL_MACHINES)
+    with pytest.raises(errors.NotFoundError):
+        await at.patch(VIRTUAL_MACHINES, {"spec": {"running": True}})
+    with pytest.raises(errors.NotFoundError):
+        await at.patch(VIRTUAL_MACHINES, {"metadata": {"uid": "none"}, "spec": {"running": True}})
+    with pytest.raises(errors.NotFoundError):
+        await at.delete(VIRTUAL_MACHINES, ObjectMeta(name="a", uid="none"))
+
+
+async def what_is_no_name_is_not_asked_for(at: Place) -> None:
+    """It would lead to another object, or to a list."""
+    for name in ("", ".", "..", "a/b", "a%2Fb"):
+        with pytest.raises(errors.InvalidNameError):
+            await at.get(PODS, name)
+        with pytest.raises(errors.InvalidNameError):
+            await at.patch(PODS, {}, name)
+        with pytest.raises(errors.InvalidNameError):
+            await at.delete(PODS, ObjectMeta(name=name, uid="none"))
+        with pytest.raises(errors.InvalidNameError):
+            await at.api.list_page(PODS, namespace=name, limit=0)
+
+
+async def a_list_shows_one_namespace_in_the_order_of_names(at: Place) -> None:
+    """At a version that no change has yet."""
+    made = [await at.vm(name) for name in ("b", "c", "a")]
+    page = await at.page(VIRTUAL_MACHINES)
+    assert [item.metadata.name for item in page.items] == ["a", "b", "c"]
+    assert sorted(page.items, key=version) == made
+    assert version(page) >= version(made[-1])
+    assert version(await at.vm("d")) > version(page)
+    everywhere = await at.api.list_page(VIRTUAL_MACHINES, limit=0)
+    assert {(at.namespace, name) for name in "abcd"} <= {
+        (item.metadata.namespace, item.metadata.name) for item in everywhere.items
+    }
+
+
+async def labels_select(at: Place) -> None:
+    """By every operator that the product uses, or may be told to use."""
+    await at.vm("a", labels={"tier": "web", "zone": "1"})
+    await at.vm("b", labels={"tier": "db"})
+    await at.vm("c", labels={"tier": ""})
+    await at.vm("d")
+    for selector, wanted in {
+        "tier=web": "a",
+        "tier==db": "b",
+        "tier=": "c",
+        "tier": "abc",
+        "!tier": "d",
+        "tier!=web": "bcd",
+        "tier in (web, db)": "ab",
+        "tier notin (web,db)": "cd",
+        "tier,!zone": "bc",
+        "tier in (web,db),zone=1": "a",
+        "zone=2": "",
+    }.items():
+        assert "".join(await at.selected(selector)) == wanted, selector
+
+
+async def what_is_no_selector_is_refused(at: Place) -> None:
+    """Of a list, and of a watch."""
+    for selector in ("a b", "=web", "tier,,zone"):
+        with pytest.raises(errors.InvalidError):
+            await at.selected(selector)
+        with pytest.raises(errors.InvalidError):
+            await at.told(VIRTUAL_MACHINES, "1", ("ADDED",), selector)
+
+
+async def the_pages_of_a_list_show_one_state(at: Place) -> None:
+    """That of the first, whatever happens meanwhile; each may be read again."""
+    made = {name: await at.vm(name) for name in "abcde"}
+    first = await at.page(VIRTUAL_MACHINES, limit=2)
+    await at.vm("aa")
+    await at.vm("cc")
+    await at.delete(VIRTUAL_MACHINES, made["d"].metadata)
+    await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"new": ""}}}, "e")
+    second = await at.page(VIRTUAL_MACHINES, limit=2, token=first.continue_token)
+    third = await at.page(VIRTUAL_MACHINES, limit=2, token=second.continue_token)
+    assert first.items + second.items + third.items == list(made.values())
+    assert third.continue_token == ""
+    assert first.resource_version == second.resource_version == third.resource_version
+    again = await at.page(VIRTUAL_MACHINES, limit=2, token=first.continue_token)
+    assert again.items == second.items
+
+
+async def a_page_that_holds_all_is_the_last(at: Place) -> None:
+    """Also if nothing more would go on it."""
+    await at.vm("a")
+    await at.vm("b")
+    page = await at.page(VIRTUAL_MACHINES, limit=2)
+    assert (len(page.items), page.continue_token) == (2, "")
+
+
+async def a_watch_tells_every_change_since_a_version(at: Place) -> None:
+    """In order, each with its version; from a later one on, the rest."""
+    begun = await at.page(VIRTUAL_MACHINES)
+    made = await at.vm()
+    await at.vm("other")
+    spec = await at.patch(VIRTUAL_MACHINES, {"spec": {"running": True}})
+    status = await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Stopped"}}, subresource="status")
+    await at.delete(VIRTUAL_MACHINES, made.metadata)
+    types = ("ADDED", "ADDED", "MODIFIED", "MODIFIED", "DELETED")
+    told = await at.told(VIRTUAL_MACHINES, begun.resource_version, types)
+    assert [change[:2] for change in told] == list(zip(types, ("a", "other", "a", "a", "a"), strict=True))
+    versions = [change[2] for change in told]
+    assert [versions[0], *versions[2:4]] == [version(item) for item in (made, spec, status)]
+    assert versions == sorted(set(versions))
+    assert await at.told(VIRTUAL_MACHINES, str(versions[2]), types[3:]) == told[3:]
+
+
+async def a_watch_goes_on_with_what_happens(at: Place) -> None:
+    """It says at once that it has begun."""
+    page = await at.page(VIRTUAL_MACHINES)
+    async with asyncio.timeout(PATIENCE), aclosing(at.watch(VIRTUAL_MACHINES, page.resource_version)) as events:
+        assert await anext(events) == []
+        made = await at.vm()
+        (added,) = await anext(events)
+        assert codec.decode(added.object, VirtualMachine) == made
+        await at.vm("b")
+        (more,) = await anext(events)
+        assert change_of(more)[:2] == ("ADDED", "b")
+
+
+async def a_watch_is_of_its_selection(at: Place) -> None:
+    """What leaves it is deleted to it, what enters it is added, and what was never in it is nothing."""
+    begun = await at.page(VIRTUAL_MACHINES)
+    outside = await at.vm("outside")
+    await at.vm(labels={"in": ""})
+    await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"more": ""}}})
+    left = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"in": None}}})
+    await at.delete(VIRTUAL_MACHINES, outside.metadata)
+    await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"in": ""}}})
+    last = await at.vm("last", labels={"in": ""})
+    types = ("ADDED", "MODIFIED", "DELETED", "ADDED", "ADDED")
+    told = await at.told(VIRTUAL_MACHINES, begun.resource_version, types, "in")
+    assert [change[:2] for change in told] == list(zip(types, ("a", "a", "a", "a", "last"), strict=True))
+    assert (told[2][2], told[4][2]) == (version(left), version(last))
+
+
+async def a_watch_ends_when_its_life_is_over(at: Place) -> None:
+    """In good order; it has nothing to say of what concerned others."""
+    page = await at.page(VIRTUAL_MACHINES)
+    await at.vm()
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with asyncio.timeout(PATIENCE):
+        watch = at.watch(VIRTUAL_MACHINES, page.resource_version, "none=such", life=2.0)
+        assert [batch async for batch in watch] == [[]]
+    assert 1.5 < clock() - began < PATIENCE
+
+
+async def a_version_that_is_forgotten_cannot_be_watched_from(at: Place) -> None:
+    """The watch says that it has expired, which is no error of the request."""
+    await at.vm()
+    if isinstance(at.api, ApiServer):
+        at.api.compact()
+    async with asyncio.timeout(PATIENCE), aclosing(at.watch(VIRTUAL_MACHINES, "1")) as events:
+        batches = [batch async for batch in events]
+    ((error,),) = [batch for batch in batches if batch]
+    assert error.type == "ERROR"
+    status = codec.decode_status(bytes(error.object))
+    assert (status.code, status.reason) == (410, "Expired")
+
+
+CASES: Final[tuple[Case, ...]] = (
+    what_is_not_there_is_not_found,
+    what_is_no_name_is_not_asked_for,
+    a_list_shows_one_namespace_in_the_order_of_names,
+    labels_select,
+    what_is_no_selector_is_refused,
+    the_pages_of_a_list_show_one_state,
+    a_page_that_holds_all_is_the_last,
+    a_watch_tells_every_change_since_a_version,
+    a_watch_goes_on_with_what_happens,
+    a_watch_is_of_its_selection,
+    a_watch_ends_when_its_life_is_over,
+    a_version_that_is_forgotten_cannot_be_watched_from,
+)

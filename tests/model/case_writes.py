@@ -1,0 +1,253 @@
+"""What creates and patches do, at the model and at a real API server alike."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+
+from controller.domain import names
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube import errors
+from controller.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
+from tests.model.place import ANOTHER, FAILED, HOLD, Case, Place, version, vm
+
+
+async def a_create_is_answered_with_the_object(at: Place) -> None:
+    """Its identity is the server's, its status begins as Pending whatever the body says."""
+    made = await at.create(VIRTUAL_MACHINES, {**vm(), "status": {"phase": "Running"}})
+    metadata = made.metadata
+    assert (metadata.name, metadata.namespace, metadata.generation) == ("a", at.namespace, 1)
+    assert metadata.uid
+    assert metadata.creation_timestamp is not None
+    assert metadata.deletion_timestamp is None
+    assert made.status.phase == "Pending"
+    assert (await at.pod()).status.phase == "Pending"
+    assert await at.get(VIRTUAL_MACHINES) == made
+
+
+async def a_name_is_taken_once(at: Place) -> None:
+    """Each resource has names of its own."""
+    await at.vm()
+    with pytest.raises(errors.AlreadyExistsError):
+        await at.vm()
+    await at.pod()
+
+
+async def a_namesake_is_another_object(at: Place) -> None:
+    """By its UID."""
+    first = await at.vm()
+    await at.delete(VIRTUAL_MACHINES, first.metadata)
+    second = await at.vm()
+    assert second.metadata.uid != first.metadata.uid
+    assert version(second) > version(first)
+
+
+async def a_generated_name_has_five_characters_more(at: Place) -> None:
+    """And is another each time."""
+    found = [(await at.vm("", generateName="moves-")).metadata.name for _ in range(3)]
+    assert all(re.fullmatch(r"moves-[a-z0-9]{5}", name) for name in found), found
+    assert len(set(found)) == 3
+
+
+async def a_namespace_that_is_not_there_takes_nothing(at: Place) -> None:
+    """It is the namespace that is not found."""
+    with pytest.raises(errors.NotFoundError, match="nowhere"):
+        await at.api.create(VIRTUAL_MACHINES, vm(), namespace="nowhere", server_deadline=10.0)
+
+
+async def a_dry_run_leaves_nothing_behind(at: Place) -> None:
+    """It says what a create would."""
+    asked = await at.create(VIRTUAL_MACHINES, vm(), dry_run=True)
+    assert (asked.metadata.name, asked.metadata.namespace, asked.status.phase) == ("a", at.namespace, "Pending")
+    assert not await at.exists(VIRTUAL_MACHINES)
+    await at.vm()
+    with pytest.raises(errors.AlreadyExistsError):
+        await at.create(VIRTUAL_MACHINES, vm(), dry_run=True)
+
+
+async def a_new_node_is_not_ready(at: Place) -> None:
+    """Its taint says so, until somebody takes it away."""
+    made = await at.node()
+    try:
+        assert "node.kubernetes.io/not-ready" in [taint.key for taint in made.spec.taints]
+        assert made.metadata.namespace == ""
+    finally:
+        await at.api.delete(NODES, made.metadata.name, uid=made.metadata.uid)
+
+
+async def every_change_has_a_later_version(at: Place) -> None:
+    """Of whatever object it is."""
+    found = [
+        version(await at.vm()),
+        version(await at.pod()),
+        version(await at.patch(VIRTUAL_MACHINES, {"spec": {"running": True}})),
+        version(await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Stopped"}}, subresource="status")),
+        version(await at.patch(PODS, {"metadata": {"labels": {"a": "b"}}})),
+    ]
+    assert all(earlier < later for earlier, later in pairwise(found)), found
+    assert version(await at.get(VIRTUAL_MACHINES)) == found[3]
+
+
+async def what_changes_nothing_writes_nothing(at: Place) -> None:
+    """The version stays. A real server may write down once whose a field is now: so all is said twice here."""
+    await at.vm(labels={"a": "b"})
+    spec = {"metadata": {"labels": {"a": "b", "none": None}}, "spec": {"running": True}}
+    status = {"status": {"phase": "Stopped"}}
+    await at.patch(VIRTUAL_MACHINES, spec)
+    newest = await at.patch(VIRTUAL_MACHINES, status, subresource="status")
+    assert await at.patch(VIRTUAL_MACHINES, spec) == newest
+    assert await at.patch(VIRTUAL_MACHINES, status, subresource="status") == newest
+    assert await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Failed"}}) == newest
+
+
+async def a_merge_patch_sets_and_takes_away(at: Place) -> None:
+    """Field by field; a list is replaced as a whole, and null is away."""
+    await at.vm(labels={"a": "1", "b": "2"})
+    changed = await at.patch(
+        VIRTUAL_MACHINES,
+        {
+            "metadata": {"labels": {"a": None, "c": "3"}, "annotations": {"d": "4"}},
+            "spec": {"resources": {"cpu": "0.2"}},
+        },
+    )
+    assert changed.metadata.labels == {"b": "2", "c": "3"}
+    assert changed.metadata.annotations == {"d": "4"}
+    assert (changed.spec.resources.cpu, changed.spec.resources.memory) == ("0.2", "0.1")
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": "2026-01-15T10:00:00Z"} for kind in ("A", "B")]
+    told = [{**condition, "reason": "R", "message": ""} for condition in conditions]
+    await at.patch(VIRTUAL_MACHINES, {"status": {"nodeName": "n", "conditions": told}}, subresource="status")
+    body = {"status": {"nodeName": None, "conditions": told[1:]}}
+    stripped = await at.patch(VIRTUAL_MACHINES, body, subresource="status")
+    assert stripped.status.node_name is None
+    assert [condition.type for condition in stripped.status.conditions] == ["B"]
+
+
+async def status_and_the_rest_are_written_apart(at: Place) -> None:
+    """Each write leaves alone what is the other's."""
+    await at.vm()
+    both = {"metadata": {"labels": {"a": "b"}}, "spec": {"running": True}, "status": {"phase": "Failed"}}
+    main = await at.patch(VIRTUAL_MACHINES, both)
+    assert (main.metadata.labels, main.spec.running, main.status.phase) == ({"a": "b"}, True, "Pending")
+    other = {"metadata": {"labels": {"c": "d"}}, "spec": {"running": False}, "status": {"phase": "Failed"}}
+    status = await at.patch(VIRTUAL_MACHINES, other, subresource="status")
+    assert (status.metadata.labels, status.spec.running, status.status.phase) == ({"a": "b"}, True, "Failed")
+
+
+async def a_new_spec_is_a_new_generation(at: Place) -> None:
+    """Nothing else is, but for the beginning of a deletion."""
+    await at.vm(finalizers=[HOLD])
+    labels = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
+    status = await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Failed"}}, subresource="status")
+    spec = await at.patch(VIRTUAL_MACHINES, {"spec": {"running": True}})
+    await at.delete(VIRTUAL_MACHINES, spec.metadata)
+    going = await at.get(VIRTUAL_MACHINES)
+    assert [item.metadata.generation for item in (labels, status, spec, going)] == [1, 1, 2, 3]
+    await at.release(VIRTUAL_MACHINES)
+
+
+async def a_guarded_patch_is_for_one_state(at: Place) -> None:
+    """Of an older one it is a conflict, and changes nothing."""
+    made = await at.vm()
+    newer = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
+    guard = {"uid": made.metadata.uid, "resourceVersion": made.metadata.resource_version}
+    for old in (guard, {"resourceVersion": made.metadata.resource_version}, {**guard, "uid": ANOTHER}):
+        with pytest.raises(errors.ConflictError):
+            await at.patch(VIRTUAL_MACHINES, {"metadata": old, "spec": {"running": True}})
+        with pytest.raises(errors.ConflictError):
+            await at.patch(VIRTUAL_MACHINES, {"metadata": old, **FAILED}, subresource="status")
+    assert await at.get(VIRTUAL_MACHINES) == newer
+    guard["resourceVersion"] = newer.metadata.resource_version
+    changed = await at.patch(VIRTUAL_MACHINES, {"metadata": guard, "spec": {"running": True}})
+    assert changed.spec.running
+
+
+async def a_guarded_patch_is_for_one_object(at: Place) -> None:
+    """Of another, of whose version it says nothing, it would change the UID, which is refused as invalid."""
+    made = await at.vm()
+    launched = await at.pod()
+    resources: tuple[Resource[Any], ...] = (VIRTUAL_MACHINES, PODS)
+    for resource in resources:
+        with pytest.raises(errors.InvalidError, match="uid"):
+            await at.patch(resource, {"metadata": {"uid": ANOTHER, "labels": {"a": "b"}}})
+    assert await at.get(VIRTUAL_MACHINES) == made
+    assert (await at.get(PODS)).metadata.labels == launched.metadata.labels
+    labelled = await at.patch(VIRTUAL_MACHINES, {"metadata": {"uid": made.metadata.uid, "labels": {"a": "b"}}})
+    assert labelled.metadata.labels == {"a": "b"}
+
+
+async def a_lease_is_taken_by_one_of_two(at: Place) -> None:
+    """Both saw the same version of it."""
+    body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {}}
+    seen = (await at.create(LEASES, body)).metadata.resource_version
+
+    async def take(holder: str) -> str | None:
+        guarded = {"metadata": {"resourceVersion": seen}, "spec": {"holderIdentity": holder, "leaseTransitions": 1}}
+        return (await at.patch(LEASES, guarded)).spec.holder_identity
+
+    assert await take("one") == "one"
+    with pytest.raises(errors.ConflictError):
+        await take("two")
+    assert (await at.get(LEASES)).spec.holder_identity == "one"
+
+
+async def an_event_counts_its_series(at: Place) -> None:
+    """Its fields are at the top, and no status is apart from them."""
+    stamp = "2026-01-15T10:00:00.000000Z"
+    regarding = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "namespace": at.namespace, "name": "a"}
+    body = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": "a", "namespace": at.namespace},
+        "eventTime": stamp,
+        "reportingController": "example.com/cases",
+        "reportingInstance": "one",
+        "action": "Act",
+        "reason": "Reason",
+        "regarding": regarding,
+        "note": "words",
+        "type": "Normal",
+    }
+    made = await at.create(EVENTS, body)
+    series = {"series": {"count": 2, "lastObservedTime": stamp}}
+    counted = await at.patch(EVENTS, series)
+    assert version(counted) > version(made)
+    assert version(await at.patch(EVENTS, series)) == version(counted)
+    with pytest.raises(errors.AlreadyExistsError):
+        await at.create(EVENTS, body)
+    with pytest.raises(errors.NotFoundError):
+        await at.patch(EVENTS, series, "other")
+
+
+async def migrations_are_like_vms(at: Place) -> None:
+    """Their status is written apart, and what a spec does not say has its default."""
+    body = {"apiVersion": names.API_VERSION, "kind": names.MIGRATION_KIND, "metadata": {"name": "a"}}
+    made = await at.create(MIGRATIONS, {**body, "spec": {"vmName": "vm"}})
+    assert (made.spec.unschedulable_timeout_seconds, made.spec.cancel, made.status.phase) == (300, False, "Pending")
+    moved = await at.patch(MIGRATIONS, {"status": {"phase": "Failed"}}, subresource="status")
+    assert (moved.status.phase, moved.metadata.generation) == ("Failed", 1)
+    cancelled = await at.patch(MIGRATIONS, {"spec": {"cancel": True}, "status": {"phase": "Pending"}})
+    assert (cancelled.status.phase, cancelled.spec.cancel, cancelled.metadata.generation) == ("Failed", True, 2)
+
+
+CASES: Final[tuple[Case, ...]] = (
+    a_create_is_answered_with_the_object,
+    a_name_is_taken_once,
+    a_namesake_is_another_object,
+    a_generated_name_has_five_characters_more,
+    a_namespace_that_is_not_there_takes_nothing,
+    a_dry_run_leaves_nothing_behind,
+    a_new_node_is_not_ready,
+    every_change_has_a_later_version,
+    what_changes_nothing_writes_nothing,
+    a_merge_patch_sets_and_takes_away,
+    status_and_the_rest_are_written_apart,
+    a_new_spec_is_a_new_generation,
+    a_guarded_patch_is_for_one_state,
+    a_guarded_patch_is_for_one_object,
+    a_lease_is_taken_by_one_of_two,
+    an_event_counts_its_series,
+    migrations_are_like_vms,
+)

@@ -1,0 +1,200 @@
+"""A cluster of VMs: the API server, and what a user, the scheduler and the kubelets do, each when a test says so.
+
+Guarantees: every moment at which a VM had more than one live pod is noted, and every write of a controller to a pod
+that no VM controls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.domain import ownership
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube.kinds import Pod
+from controller.kube.resources import NODES, PODS
+from controller.kube.times import timestamp
+from tests.model import rules
+from tests.model.rules import Document
+from tests.model.server import ApiServer, decode
+
+
+@dataclass
+class Cluster(ApiServer):
+    """One API server, its users, its scheduler, its kubelets. All that is namespaced is in `default`."""
+
+    violations: list[str] = field(default_factory=list)
+    """Each moment at which one pod more of a VM lived than one."""
+    touched: list[str] = field(default_factory=list)
+    """Writes of a controller to a pod that no VM controls."""
+    unfit: set[str] = field(default_factory=set)
+    """Nodes that the scheduler refuses for reasons of its own."""
+    _living: dict[str, set[str]] = field(default_factory=dict)
+    """The keys of each VM's live pods, by the VM's UID."""
+
+    # --- what a user does ------------------------------------------------------------------------------------
+
+    def apply_vm(
+        self, name: str = "vm-1", *, running: bool = True, cpu: str = "0.10", memory: str = "0.15"
+    ) -> Document:
+        """Create or change a VM."""
+        key = (VIRTUAL_MACHINES.plural, f"default/{name}")
+        spec = {"resources": {"cpu": cpu, "memory": memory}, "running": running}
+        if key in self.objects:
+            return self.store(VIRTUAL_MACHINES.plural, {**self.objects[key], "spec": spec})
+        metadata = {"name": name, "namespace": "default"}
+        return self.add(VIRTUAL_MACHINES.plural, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})
+
+    def migrate(self, name: str = "m-1", *, vm: str = "vm-1", **spec: Any) -> Document:
+        """Ask for a migration."""
+        metadata = {"name": name, "namespace": "default"}
+        body = {"metadata": metadata, "spec": {"vmName": vm, **spec}, "status": {"phase": "Pending"}}
+        return self.add(MIGRATIONS.plural, body)
+
+    def add_node(self, name: str = "node-1") -> None:
+        """Create a node that fake VMs may land on."""
+        metadata = {"name": name, "namespace": "", "labels": {"type": "kwok"}}
+        status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
+        self.add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
+
+    def crowd(self, node: str) -> Document:
+        """Let a pod that is nobody's VM take nearly all of a node."""
+        stranger = {
+            "metadata": {"name": "stranger", "namespace": "other"},
+            "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
+            "status": {"phase": "Running"},
+        }
+        return self.add(PODS.plural, stranger)
+
+    def report(self, name: str, ready: str) -> None:
+        """Set what a node's condition Ready says: True, False or Unknown."""
+        node = self.objects[NODES.plural, f"/{name}"]
+        told = [{"type": "Ready", "status": ready, "reason": "" if ready == "True" else "NodeStatusUnknown"}]
+        self.store(NODES.plural, {**node, "status": {**node["status"], "conditions": told}})
+
+    def taint(self, name: str, key: str) -> None:
+        """Taint a node."""
+        node = self.objects[NODES.plural, f"/{name}"]
+        taints = [{"key": key, "effect": "NoExecute"}]
+        self.store(NODES.plural, {**node, "spec": {**node["spec"], "taints": taints}})
+
+    def cordon(self, name: str, *, unschedulable: bool = True) -> None:
+        """Close a node to the scheduler, or open it again."""
+        node = self.objects[NODES.plural, f"/{name}"]
+        self.store(NODES.plural, {**node, "spec": {**node["spec"], "unschedulable": unschedulable}})
+
+    def evict(self, name: str, reason: str = "EvictionByEvictionAPI") -> None:
+        """Evict a pod, as the API server does: first the condition, then the deletion."""
+        pod = self.objects[PODS.plural, f"default/{name}"]
+        told = {"type": "DisruptionTarget", "status": "True", "reason": reason}
+        conditions = [*pod["status"].get("conditions", []), told]
+        pod = self.store(PODS.plural, {**pod, "status": {**pod["status"], "conditions": conditions}})
+        self.terminate(PODS.plural, pod, rules.grace_of(PODS.plural, pod, None))
+
+    # --- what the scheduler and the kubelets do --------------------------------------------------------------
+
+    def _target(self, pod: Document) -> str | None:
+        """Choose the newest node that takes the pod."""
+        affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+        terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
+        fields = terms[0].get("matchFields", [])
+        for (plural, _), node in reversed(self.objects.items()):
+            if plural != NODES.plural:
+                continue
+            name = node["metadata"]["name"]
+            takes = all((name in field["values"]) == (field["operator"] == "In") for field in fields)
+            if takes and not node["spec"].get("unschedulable") and name not in self.unfit:
+                return str(name)
+        return None
+
+    def bind_pods(self) -> None:
+        """Bind every pending pod to a node that takes it, and no more."""
+        for pod in self.pods():
+            if pod["status"]["phase"] == "Pending" and (node := self._target(pod)) is not None:
+                told = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}]
+                bound = {**pod["status"], "conditions": told}
+                self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": bound})
+
+    def run_pods(self) -> None:
+        """Bind every pending pod to a node that takes it and let it run; say of the others that none does."""
+        for pod in self.pods():
+            if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]:
+                stamp = timestamp(self.now)
+                node = self._target(pod)
+                if node is None:
+                    told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+                    waiting = {**pod["status"], "conditions": [told]}
+                    if waiting != pod["status"]:
+                        self.store(PODS.plural, {**pod, "status": waiting})
+                    continue
+                conditions = [
+                    {"type": kind, "status": "True", "lastTransitionTime": stamp} for kind in ("PodScheduled", "Ready")
+                ]
+                status = {"phase": "Running", "startTime": stamp, "conditions": conditions}
+                self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
+
+    def finish_deletions(self) -> None:
+        """Let the kubelets finish what is terminating; on a node that is gone there is none."""
+        for pod in self.pods():
+            node = pod["spec"].get("nodeName")
+            going = "deletionTimestamp" in pod["metadata"] and not pod["metadata"].get("finalizers")
+            if going and (node is None or (NODES.plural, f"/{node}") in self.objects):
+                self.discard(PODS.plural, pod)
+
+    # --- what a test looks at --------------------------------------------------------------------------------
+
+    def vm(self, name: str = "vm-1") -> Document:
+        """One VM."""
+        return self.objects[VIRTUAL_MACHINES.plural, f"default/{name}"]
+
+    def status(self, name: str = "vm-1") -> Document:
+        """One VM's status."""
+        status: Document = self.vm(name)["status"]
+        return status
+
+    def migration(self, name: str = "m-1") -> Document:
+        """One migration's status."""
+        status: Document = self.objects[MIGRATIONS.plural, f"default/{name}"]["status"]
+        return status
+
+    def pods(self) -> list[Document]:
+        """Every pod."""
+        return self.of(PODS)
+
+    def live(self, vm_uid: str | None = None) -> list[Document]:
+        """Every live pod that a VM controls."""
+        return [
+            pod
+            for pod in self.pods()
+            if pod["status"]["phase"] not in ("Succeeded", "Failed")
+            and any(vm_uid in (None, owner["uid"]) for owner in pod["metadata"].get("ownerReferences", ()))
+        ]
+
+    # --- what the server notes -------------------------------------------------------------------------------
+
+    def _changed(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
+        super()._changed(plural, before, document, deleted=deleted)
+        if plural == PODS.plural:
+            self._check(rules.key_of(document), before, None if deleted else document)
+
+    def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
+        """Note a VM of which a second pod lives since this change."""
+        for uid in _owners_of(before):
+            self._living[uid].discard(key)
+        for uid in _owners_of(pod):
+            living = self._living.setdefault(uid, set())
+            living.add(key)
+            if len(living) > 1:
+                self.violations.append(f"revision {self.revision}: {len(living)} live pods of VM {uid}")
+
+    def _written(self, method: str, plural: str, document: Document) -> None:
+        super()._written(method, plural, document)
+        if plural == PODS.plural and method != "create" and ownership.owner(decode(document, Pod)) is None:
+            self.touched.append(f"{method} pods {rules.key_of(document)}")
+
+
+def _owners_of(pod: Document | None) -> list[str]:
+    """Return the UIDs of those whose live pod this is."""
+    if pod is None or pod["status"]["phase"] in ("Succeeded", "Failed"):
+        return []
+    return [owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())]

@@ -1,0 +1,104 @@
+"""What can go wrong at an API server, or on the way to it, as a test scripts it.
+
+Guarantees: a write whose reply is lost took effect, did not, or does so later, as its `Fault` says; a late one takes
+effect when the test moves the clock (`pass_time`), judged by the state of that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from controller.kube import errors
+
+R = TypeVar("R")
+LONGEST_REQUEST: Final = 60.0
+"""Seconds after which the API server gives up any request (`--request-timeout`)."""
+READS: Final = ("get", "list", "watch")
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to the next matching request: `commit` says whether it takes effect, `late` how many seconds later.
+
+    Without a name it is that of any object.
+    """
+
+    method: str
+    plural: str
+    error: BaseException
+    commit: bool = True
+    late: float = 0.0
+    name: str | None = None
+
+
+@dataclass
+class Faulty:
+    """The clock of an API server, its request log, and the faults that wait for requests."""
+
+    now: datetime = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
+    requests: list[str] = field(default_factory=list)
+    """Each request that arrived, as its method and resource; `dry-run` is the method of a create that is a question."""
+    faults: list[Fault] = field(default_factory=list)
+    """Each for one request."""
+    failures: dict[str, BaseException] = field(default_factory=dict)
+    """By `method plural` or `method plural/name`: raised instead of an answer, until a test takes it away."""
+    intercept: Callable[[str, str], Fault | None] | None = None
+    """Asked at every write, with its method and resource; may answer with a fault."""
+    turn: Callable[[str], Awaitable[None]] = field(default=lambda _: asyncio.sleep(0))
+    """Awaited by every request, told as its method and resource, before the server looks at it."""
+    late: list[tuple[datetime, Callable[[], object]]] = field(default_factory=list)
+    """Writes that nobody hears of any more, and when they take effect."""
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock; late writes take effect on the way."""
+        self.now += timedelta(seconds=seconds)
+        due = [write for at, write in self.late if at <= self.now]
+        self.late = [(at, write) for at, write in self.late if at > self.now]
+        for write in due:
+            # Nobody is there any more who would be told that it was refused.
+            with suppress(errors.StatusError):
+                write()
+
+    async def _arrive(self, method: str, plural: str, name: str) -> None:
+        """Wait for a request's turn. Whatever is raised here is its answer."""
+        del name
+        await self.turn(f"{method} {plural}")
+
+    def _leave(self, method: str, plural: str, name: str) -> None:
+        """Answer a request that took effect. Whatever is raised here is the answer instead."""
+
+    def _carry_out(
+        self, method: str, plural: str, name: str, act: Callable[[], R], *, deadline: float = LONGEST_REQUEST
+    ) -> R:
+        """Do what a request asks for, unless a fault has it otherwise."""
+        fault = self._fault(method, plural, name)
+        if fault is None:
+            result = act()
+            self._leave(method, plural, name)
+            return result
+        if fault.late:
+            assert fault.late <= deadline, "the server gives up at its deadline"
+            self.late.append((self.now + timedelta(seconds=fault.late), act))
+        elif fault.commit:
+            act()
+        raise fault.error
+
+    def _fault(self, method: str, plural: str, name: str) -> Fault | None:
+        what = f"{method} {plural}"
+        self.requests.append(what)
+        if self.failures:
+            for place in (what, f"{what}/{name}"):
+                if place in self.failures:
+                    raise self.failures[place]
+        if self.intercept is not None and method not in READS and (fault := self.intercept(method, plural)) is not None:
+            return fault
+        for fault in self.faults:
+            if (fault.method, fault.plural) == (method, plural) and fault.name in (None, name):
+                self.faults.remove(fault)
+                return fault
+        return None

@@ -1,0 +1,160 @@
+"""Where a case of `tests.model.cases` is at home: a namespace, and the client's way there; and what it makes there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.kube import codec, errors
+from controller.kube.client import Client, Page
+from controller.kube.kinds import Node, Pod
+from controller.kube.meta import ObjectMeta, ObjectOnly
+from controller.kube.resources import NODES, PODS, Resource
+from tests.model.rules import Document
+from tests.model.server import ApiServer
+
+T = TypeVar("T")
+Change: TypeAlias = tuple[str, str, int]
+"""A line of a watch: its type, the object's name, the version."""
+HOLD: Final = "example.com/hold"
+ANOTHER: Final = "00000000-0000-4000-8000-000000000000"
+"""No object's UID."""
+FAILED: Final = {"status": {"phase": "Failed"}}
+GONE: Final = "node-without-kubelet"
+"""The node of pods that nobody runs: no node has the name."""
+LIFE: Final = 300.0
+PATIENCE: Final = 10.0
+"""Seconds within which a watch tells of what has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a case is at home, and the way there."""
+
+    api: Client | ApiServer
+    namespace: str
+
+    # --- making, with what only matters to a real server filled in --------------------------------------------
+
+    async def create(self, resource: Resource[T], body: Document, *, dry_run: bool = False) -> T:
+        """Create an object in the namespace."""
+        return await self.api.create(resource, body, namespace=self.namespace, server_deadline=10.0, dry_run=dry_run)
+
+    async def vm(self, name: str = "a", **metadata: Any) -> VirtualMachine:
+        """Create a VM."""
+        return await self.create(VIRTUAL_MACHINES, vm(name, **metadata))
+
+    async def pod(self, name: str = "a", *, node: str | None = None, **metadata: Any) -> Pod:
+        """Create a pod, which no scheduler binds and no kubelet runs; on a node, which is gone, if one is named."""
+        return await self.create(PODS, pod(name, node=node, **metadata))
+
+    async def node(self) -> Node:
+        """Create a node without a kubelet."""
+        name = f"node-{self.namespace}"
+        body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+        return await self.api.create(NODES, body, server_deadline=10.0)
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    async def get(self, resource: Resource[T], name: str = "a") -> T:
+        """Read an object of the namespace."""
+        return await self.api.get(resource, name, namespace=self.namespace)
+
+    async def exists(self, resource: Resource[Any], name: str = "a") -> bool:
+        """Whether an object of the namespace is there."""
+        try:
+            await self.get(resource, name)
+        except errors.NotFoundError:
+            return False
+        return True
+
+    async def page(
+        self, resource: Resource[T], selector: str | None = None, *, limit: int = 0, token: str = ""
+    ) -> Page[T]:
+        """Read a page of the namespace's objects."""
+        return await self.api.list_page(
+            resource, namespace=self.namespace, label_selector=selector, limit=limit, continue_token=token
+        )
+
+    async def selected(self, selector: str | None) -> list[str]:
+        """Return the names of the VMs that have these labels."""
+        return [item.metadata.name for item in (await self.page(VIRTUAL_MACHINES, selector)).items]
+
+    # --- changing ---------------------------------------------------------------------------------------------
+
+    async def patch(
+        self, resource: Resource[T], body: Document, name: str = "a", *, subresource: str | None = None
+    ) -> T:
+        """Patch an object of the namespace."""
+        return await self.api.merge_patch(resource, name, body, namespace=self.namespace, subresource=subresource)
+
+    async def release(self, resource: Resource[Any], name: str = "a") -> None:
+        """Take every finalizer of an object away."""
+        await self.patch(resource, {"metadata": {"finalizers": None}}, name)
+
+    async def delete(self, resource: Resource[Any], metadata: ObjectMeta, **options: Any) -> str:
+        """Delete exactly this object."""
+        return await self.api.delete(
+            resource, metadata.name, namespace=self.namespace, **{"uid": metadata.uid, **options}
+        )
+
+    def watch(
+        self, resource: Resource[Any], since: str, selector: str | None = None, *, life: float = LIFE
+    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
+        """Watch the namespace's objects."""
+        return self.api.watch(
+            resource, resource_version=since, life=life, namespace=self.namespace, label_selector=selector
+        )
+
+    async def told(
+        self, resource: Resource[Any], since: str, wanted: tuple[str, ...], selector: str | None = None
+    ) -> list[Change]:
+        """Return the first changes of these types that a watch tells of, as many as there are types."""
+        found: list[Change] = []
+        async with asyncio.timeout(PATIENCE), aclosing(self.watch(resource, since, selector)) as events:
+            async for batch in events:
+                found += [change_of(event) for event in batch if event.type in wanted]
+                if len(found) >= len(wanted):
+                    break
+        return found
+
+
+def change_of(event: codec.WatchEnvelope) -> Change:
+    """Return what a line of a watch says."""
+    metadata = codec.decode(event.object, ObjectOnly).metadata
+    return event.type, metadata.name, int(metadata.resource_version)
+
+
+def vm(name: str = "a", **metadata: Any) -> Document:
+    """Return what is created as a VM."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.VM_KIND,
+        "metadata": {**({"name": name} if name else {}), **metadata},
+        "spec": {"resources": {"cpu": "0.1", "memory": "0.1"}, "running": False},
+    }
+
+
+def pod(name: str = "a", *, node: str | None = None, **metadata: Any) -> Document:
+    """Return what is created as a pod."""
+    where: Document = {"nodeName": node} if node else {"schedulingGates": [{"name": HOLD}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, **metadata},
+        "spec": {**where, "containers": [{"name": "c", "image": "example.com/none"}]},
+    }
+
+
+def version(item: Any) -> int:
+    """Return the version of an object or a page. They are opaque to a client; the cases know that they grow."""
+    return int(item.resource_version if isinstance(item, Page) else item.metadata.resource_version)
+
+
+Case: TypeAlias = Callable[[Place], Awaitable[None]]

@@ -1,0 +1,184 @@
+"""What an API server does with objects, as pure functions: merging, counting generations, selecting, deleting.
+
+Guarantees: each is what the real one does, as far as the product can tell (`tests.model.cases`); no document that is
+passed in changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS
+
+Document: TypeAlias = dict[str, Any]
+
+OURS: Final = frozenset((VIRTUAL_MACHINES.plural, MIGRATIONS.plural))
+BORN_PENDING: Final = OURS | {PODS.plural}
+"""Whose status, whatever a create says of it, begins as Pending; that of others is kept."""
+WITH_STATUS: Final = BORN_PENDING | {NODES.plural}
+"""Whose status only a write of the subresource changes."""
+ANSWERED_WITH_THE_OBJECT: Final = frozenset((PODS.plural,))
+"""Whose deletion at once is answered with what is gone, and so with a version; of the others it says but Success."""
+_SERVER_OWNED: Final = ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp")
+_NEW_NODE: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+_FINISHED: Final = ("Succeeded", "Failed")
+_GRACE: Final = 30
+"""Seconds that a pod gets to terminate if its spec says nothing."""
+
+
+def key_of(document: Document) -> str:
+    """Return `namespace/name`; the namespace of a node is empty."""
+    metadata = document["metadata"]
+    return f"{metadata.get('namespace') or ''}/{metadata['name']}"
+
+
+def created(plural: str, body: Mapping[str, Any], namespace: str | None, name: str) -> Document:
+    """Return what a create makes of a body; the UID and the times are still to come."""
+    kept = {field: value for field, value in body["metadata"].items() if field not in ("uid", "generateName")}
+    document = {**body, "metadata": {**kept, "name": name, "namespace": namespace or ""}}
+    if plural in BORN_PENDING:
+        document["status"] = {"phase": "Pending"}
+    elif plural == NODES.plural:
+        spec = body.get("spec", {})
+        document["spec"] = {**spec, "taints": [*spec.get("taints", ()), _NEW_NODE]}
+    return document
+
+
+def check_guards(document: Document, uid: str | None, version: str | None, *, changing: bool = False) -> None:
+    """Raise ConflictError if an object is not, or no longer, the one that is meant.
+
+    A patch that means another would change its UID: `changing` it raises InvalidError.
+    """
+    metadata = document["metadata"]
+    if version not in (None, metadata["resourceVersion"]):
+        raise errors.ConflictError(409, "Conflict", f"{metadata['name']}: the object has been modified")
+    if uid not in (None, metadata["uid"]):
+        if changing:
+            raise errors.InvalidError(422, "Invalid", f"{metadata['name']}: metadata.uid: field is immutable")
+        raise errors.ConflictError(409, "Conflict", f"{metadata['name']}: the UID is {metadata['uid']}, not {uid}")
+
+
+def patched(plural: str, document: Document, body: Mapping[str, Any], subresource: str | None) -> Document:
+    """Return what a merge patch makes of an object; equal to the object if it changes nothing."""
+    if subresource is not None:
+        return merged(document, {part: value for part, value in body.items() if part == subresource})
+    parts = {part: value for part, value in body.items() if part != "status" or plural not in WITH_STATUS}
+    if "metadata" in parts:
+        parts["metadata"] = {field: value for field, value in body["metadata"].items() if field not in _SERVER_OWNED}
+    return merged(document, parts)
+
+
+def merged(document: Document, patch: Mapping[str, Any]) -> Document:
+    """Apply a merge patch (RFC 7386)."""
+    result = dict(document)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(name), dict):
+            result[name] = merged(result[name], value)
+        elif isinstance(value, Mapping):
+            result[name] = merged({}, value)
+        else:
+            result[name] = value
+    return result
+
+
+def generation(before: Document | None, after: Document) -> int:
+    """Count a new spec, and the beginning of a deletion."""
+    if before is None:
+        return 1
+    metadata = before["metadata"]
+    dying = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
+    return int(metadata["generation"]) + bool(before.get("spec") != after.get("spec")) + dying
+
+
+def grace_of(plural: str, document: Document, wanted: int | None) -> int:
+    """Return how many seconds an object gets to terminate: none, unless it is a pod that a kubelet has to end."""
+    spec = document.get("spec")
+    if plural != PODS.plural or not spec or not spec.get("nodeName"):
+        return 0
+    if document.get("status", {}).get("phase") in _FINISHED:
+        return 0
+    return int(spec.get("terminationGracePeriodSeconds", _GRACE)) if wanted is None else wanted
+
+
+def deletion(plural: str, document: Document, wanted: int | None) -> int | None:
+    """Return the grace period that a deletion gives an object from now on; None if it goes at once.
+
+    The same as before, of one that terminates, means that nothing changes.
+    """
+    metadata = document["metadata"]
+    held = bool(metadata.get("finalizers"))
+    if "deletionTimestamp" in metadata:
+        before = int(metadata.get("deletionGracePeriodSeconds") or 0)
+        grace = min(before, before if wanted is None else wanted)
+    else:
+        grace = grace_of(plural, document, wanted)
+    return grace if held or grace else None
+
+
+def is_released(document: Document) -> bool:
+    """Whether nothing holds an object any more whose deletion was asked for."""
+    metadata = document["metadata"]
+    return (
+        "deletionTimestamp" in metadata
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+    )
+
+
+# --- selectors ---------------------------------------------------------------------------------------------------
+
+Matches: TypeAlias = Callable[[Document], bool]
+
+
+def selects(namespace: str | None, label_selector: str | None) -> Matches:
+    """Return whether a list or a watch shows an object. Raises InvalidError for what is no selector."""
+    terms = [_term(text) for text in _split(label_selector or "")]
+    if namespace is None and not terms:
+        return lambda _: True
+
+    def shown(document: Document) -> bool:
+        metadata = document["metadata"]
+        if namespace is not None and metadata["namespace"] != namespace:
+            return False
+        labels = metadata.get("labels") or {}
+        return all(term(labels) for term in terms)
+
+    return shown
+
+
+def _split(selector: str) -> list[str]:
+    """Split at the commas outside of parentheses."""
+    parts, depth = [""], 0
+    for character in selector:
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts] if selector else []
+
+
+def _term(text: str) -> Callable[[Mapping[str, str]], bool]:
+    for operator, negative in ((" notin ", True), (" in ", False)):
+        key, found, values = text.partition(operator)
+        if found:
+            among = {value.strip() for value in values.strip().removeprefix("(").removesuffix(")").split(",")}
+            return lambda labels: (labels.get(key.strip()) in among) != negative
+    for operator, negative in (("!=", True), ("==", False), ("=", False)):
+        key, found, value = text.partition(operator)
+        if found:
+            _check_key(key)
+            return lambda labels: (labels.get(key.strip()) == value.strip()) != negative
+    key = text.removeprefix("!")
+    _check_key(key)
+    return lambda labels: (key in labels) != text.startswith("!")
+
+
+def _check_key(key: str) -> None:
+    if not key.strip() or any(character in " ()!=," for character in key.strip()):
+        raise errors.InvalidError(400, "BadRequest", f"unable to parse requirement: {key!r}")

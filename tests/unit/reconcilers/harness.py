@@ -1,0 +1,221 @@
+"""A controller's caches and reconcilers on the model of the API server, all of it in the test's hands.
+
+Guarantees: events reach the caches only when the test says so, of each resource as many as it says; a worker takes a
+key only when it is told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.ratio import ReferenceNode
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.vm.launcher import LauncherPolicy
+from controller.engine.store import Store
+from controller.engine.workers import Result
+from controller.kube import errors
+from controller.kube.event import Event
+from controller.kube.kinds import Node, Pod
+from controller.kube.meta import ObjectMeta
+from controller.kube.resources import NODES, PODS
+from controller.observe.caches import Caches
+from controller.reconcilers.migration.reconciler import MigrationReconciler
+from controller.reconcilers.migration.slots import Limits
+from controller.reconcilers.sources import feed, feed_migrations
+from controller.reconcilers.vm.reconciler import VMReconciler
+from tests.model.cluster import Cluster
+from tests.model.rules import Document
+from tests.model.server import decode
+
+POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+LATER = 1800.0
+"""Whoever wants to look again no sooner than after so many seconds has nothing left to do."""
+
+
+class Process:
+    """One controller process: its caches, its queue, its reconciler. A new one knows nothing of the one before."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        limits: Limits | None = None,
+        of_class: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        self.cluster = cluster
+        self.of_class = of_class
+        self.namespace = namespace
+        self.caches = Caches()
+        self.nodes: Store[Node] = Store()
+        self.pending: dict[str, None] = {}
+        self.moving: dict[str, None] = {}
+        self.events: list[Event] = []
+        self._queues = {"vms": self.pending, "migrations": self.moving}
+        self._stores: dict[str, Store[Any]] = {
+            VIRTUAL_MACHINES.plural: self.caches.vms,
+            PODS.plural: self.caches.pods,
+            NODES.plural: self.nodes,
+            MIGRATIONS.plural: self.caches.migrations,
+        }
+        self._types: dict[str, type[Any]] = {
+            VIRTUAL_MACHINES.plural: VirtualMachine,
+            PODS.plural: Pod,
+            NODES.plural: Node,
+            MIGRATIONS.plural: VirtualMachineMigration,
+        }
+        self._read = dict.fromkeys(self._stores, len(cluster.log))
+        for plural, store in self._stores.items():
+            items = [
+                decode(document, self._types[plural])
+                for (kind, _), document in cluster.objects.items()
+                if kind == plural and self._selected(plural, document)
+            ]
+            store.replace(items, str(cluster.revision))
+        self.reconciler = VMReconciler(
+            cluster,
+            {namespace: self.caches},
+            self.nodes,
+            POLICY,
+            record=self._record,
+            rng=Random(1),  # noqa: S311 - jitter, no secret
+            now=lambda: cluster.now,
+            monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
+        )
+        self.reconciler.begin()
+        self.migrations = MigrationReconciler(
+            cluster,
+            {namespace: self.caches},
+            self.nodes,
+            POLICY,
+            limits or Limits(),
+            record=self._record,
+            wake=lambda key, _: self.moving.setdefault(key),
+            claim=self.reconciler.claim,
+            now=lambda: cluster.now,
+            monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
+        )
+        self.migrations.begin()
+        feed(lambda key, _: self.pending.setdefault(key), {namespace: self.caches}, self.nodes)
+        feed_migrations(lambda key, _: self.moving.setdefault(key), {namespace: self.caches})
+
+    def _record(self, _: ObjectMeta, event: Event) -> None:
+        self.events.append(event)
+
+    def _selected(self, plural: str, document: Document) -> bool:
+        """Whether a watch with our label selectors, of our namespace if we have but one, shows an object."""
+        if plural != NODES.plural and self.namespace not in (None, document["metadata"]["namespace"]):
+            return False
+        labels = document["metadata"].get("labels", {})
+        of_our_class = bool(labels.get(names.CONTROLLER_CLASS) == self.of_class)
+        match plural:
+            case PODS.plural:
+                return names.VM_LABEL in labels and of_our_class
+            case VIRTUAL_MACHINES.plural:
+                return of_our_class
+            case _:
+                return True
+
+    def deliver(self, *, withhold: str | None = None) -> None:
+        """Let the watches catch up; those of one resource may be late."""
+        for plural in self._stores:
+            if plural != withhold:
+                self.deliver_some(plural, len(self.cluster.log))
+
+    def deliver_some(self, plural: str, count: int) -> None:
+        """Let the watch of one resource show its next `count` events."""
+        for at in range(self._read[plural], len(self.cluster.log)):
+            kind, document, deleted = self.cluster.log[at]
+            if kind != plural:
+                continue
+            if not count:
+                return
+            count -= 1
+            self._read[plural] = at + 1
+            item = decode(document, self._types[plural])
+            # An object that leaves the selection reaches its watcher as deleted.
+            self._stores[plural].apply(item, deleted=deleted or not self._selected(plural, document))
+        self._read[plural] = len(self.cluster.log)
+
+    def queued(self) -> list[tuple[str, str]]:
+        """Return what waits for a worker, the queue's name and the key, in an order that is the same in every run."""
+        return sorted((name, key) for name, queue in self._queues.items() for key in queue)
+
+    async def work(self, name: str, key: str) -> None:
+        """Do what a worker does with a key of the queue `vms` or `migrations`."""
+        queue = self._queues[name]
+        queue.pop(key, None)
+        reconcile = self.reconciler.reconcile if name == "vms" else self.migrations.reconcile
+        try:
+            result = await reconcile(key)
+        except errors.KubeError:
+            result = Result(retry=True)
+        if result.retry or result.requeue_after is not None:
+            queue[key] = None
+
+    async def reconcile(self, key: str = "default/vm-1") -> Result | errors.KubeError:
+        """Reconcile once, whatever the queue says; return the error where a worker would back off."""
+        try:
+            return await self.reconciler.reconcile(key)
+        except errors.KubeError as error:
+            return error
+
+    async def step(self) -> bool:
+        """Let the controller work off what is queued now; return whether it wants to look again later."""
+        again = False
+        for queue, reconcile in ((self.pending, self.reconciler.reconcile), (self.moving, self.migrations.reconcile)):
+            keys = list(queue)
+            queue.clear()
+            # All at once, as many workers do: every request lets the others go on.
+            for key, result in zip(
+                keys, await asyncio.gather(*map(reconcile, keys), return_exceptions=True), strict=True
+            ):
+                if isinstance(result, BaseException) and not isinstance(result, errors.KubeError):
+                    raise result
+                if isinstance(result, errors.KubeError) or result.retry or result.requeue_after is not None:
+                    queue[key] = None
+                    again = again or isinstance(result, errors.KubeError) or (result.requeue_after or 0) <= LATER
+        return again
+
+    async def settle(self, rounds: int = 60, *, patience: float = 1.0) -> None:
+        """Play controller, scheduler and kubelet until nobody has anything left to do, `patience` seconds a round."""
+        for _ in range(rounds):
+            self.deliver()
+            before = (self.cluster.revision, len(self.cluster.late))
+            again = await self.step()
+            self.cluster.run_pods()
+            self.cluster.finish_deletions()
+            if (self.cluster.revision, len(self.cluster.late)) == before:
+                if not again:
+                    return
+                self.cluster.pass_time(patience)
+        raise AssertionError(f"not settled: {self.cluster.objects}")
+
+
+async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Cluster, Process]:
+    """Let so many VMs run on node-0, add the other nodes, and ask for a migration of each VM, all at once."""
+    cluster = Cluster()
+    cluster.add_node("node-0")
+    for number in range(vms):
+        cluster.apply_vm(f"vm-{number}", cpu="0.01", memory="0.01")
+    process = Process(cluster, limits=limits)
+    await process.settle()
+    cluster.pass_time(3600)
+    for number in range(1, nodes):
+        cluster.add_node(f"node-{number}")
+    for number in range(vms):
+        cluster.migrate(f"m-{number}", vm=f"vm-{number}", **spec)
+    return cluster, process
+
+
+async def running(cluster: Cluster) -> Process:
+    """Return a process whose VM runs, some time after both began."""
+    process = Process(cluster)
+    await process.settle()
+    assert cluster.status()["phase"] == "Running"
+    cluster.pass_time(3600)
+    return process
