@@ -25,7 +25,7 @@ from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube.kinds import Node
 from controller.observe.caches import Caches
-from controller.reconcilers.api import DryRunApi
+from controller.reconcilers.api import Api
 from controller.reconcilers.migration.reconciler import MigrationReconciler
 from controller.reconcilers.migration.slots import Limits
 from controller.reconcilers.sources import feed, feed_migrations
@@ -73,7 +73,7 @@ class Manager:
         registry.register(metrics.UnfinishedWork(self._queues))
         metrics.dropped_events(registry, lambda: sum(recorder.dropped for recorder in self._recorders))
 
-    def start(self, api: DryRunApi, events: EventWriter) -> list[asyncio.Task[None]]:
+    def start(self, api: Api, events: EventWriter) -> list[asyncio.Task[None]]:
         """Begin to act through `api`, and to tell of it through `events`; return the tasks that must live."""
         options = self._options
         vms = VMReconciler(

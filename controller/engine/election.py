@@ -16,21 +16,21 @@ This is no fencing: a request on its way when the lease ends may still be carrie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from controller.kube import errors
 from controller.kube.kinds import Lease, LeaseSpec
-from controller.kube.resources import LEASES, Resource
+from controller.kube.resources import LEASES
 from controller.kube.times import micro_timestamp
+from controller.kube.verbs import Creator, Getter, Patcher
 
-T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 _JITTER: Final = 1.2
@@ -58,24 +58,8 @@ class Timing:
             raise ValueError(f"want lease > renew > {_JITTER} * retry > 0, not {self}")
 
 
-class Leases(Protocol):
-    """The requests of an election; `controller.kube.client.Client` has them."""
-
-    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
-        """Read."""
-        ...
-
-    async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
-    ) -> T:
-        """Create."""
-        ...
-
-    async def merge_patch(
-        self, resource: Resource[T], name: str, body: Mapping[str, Any], *, namespace: str | None = None
-    ) -> T:
-        """Patch, guarded."""
-        ...
+class Leases(Getter, Creator, Patcher, Protocol):
+    """The requests of an election."""
 
 
 class Elector:

@@ -21,9 +21,10 @@ import structlog
 from controller.engine.ratelimit import Bucket
 from controller.kube import errors, managers, naming
 from controller.kube.event import Event
-from controller.kube.meta import ObjectMeta, ObjectOnly
-from controller.kube.resources import EVENTS, Resource
+from controller.kube.meta import ObjectMeta
+from controller.kube.resources import EVENTS
 from controller.kube.times import micro_timestamp
+from controller.kube.verbs import Creator, Patcher
 
 _log = structlog.get_logger(__name__)
 
@@ -38,20 +39,8 @@ _NOTE_LIMIT: Final = 1024
 """Longest note in bytes that the API accepts."""
 
 
-class EventWriter(Protocol):
-    """The two writes of a recorder; `controller.kube.client.Client` has them."""
-
-    async def create(
-        self, resource: Resource[ObjectOnly], body: dict[str, Any], *, namespace: str, server_deadline: float
-    ) -> ObjectOnly:
-        """Create an event."""
-        ...
-
-    async def merge_patch(
-        self, resource: Resource[ObjectOnly], name: str, body: dict[str, Any], *, namespace: str
-    ) -> ObjectOnly:
-        """Update a series."""
-        ...
+class EventWriter(Creator, Patcher, Protocol):
+    """The two writes of a recorder."""
 
 
 @dataclass(slots=True)

@@ -6,31 +6,15 @@ past, the list is read in one piece, as client-go does.
 
 from __future__ import annotations
 
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from controller.kube.client import Page
 from controller.kube.errors import ExpiredError
 from controller.kube.resources import Resource
+from controller.kube.verbs import Lister, Page
 
 T = TypeVar("T")
 
 PAGE_SIZE: Final = 500
-
-
-class Lister(Protocol):
-    """The request that a list needs; `controller.kube.client.Client` has it."""
-
-    async def list_page(
-        self,
-        resource: Resource[T],
-        *,
-        namespace: str | None,
-        label_selector: str | None,
-        limit: int,
-        continue_token: str,
-    ) -> Page[T]:
-        """Read one page."""
-        ...
 
 
 async def read_whole(

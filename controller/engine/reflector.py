@@ -18,7 +18,7 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from enum import StrEnum
 from random import Random
@@ -27,11 +27,12 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 
 from controller.engine.backoff import Backoff
-from controller.engine.listing import Lister, read_whole
+from controller.engine.listing import read_whole
 from controller.engine.store import HasMetadata, Store
 from controller.kube import codec, errors
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import Resource
+from controller.kube.verbs import Lister, Watcher
 
 T = TypeVar("T", bound=HasMetadata)
 _log = structlog.get_logger(__name__)
@@ -102,20 +103,8 @@ class NoMetrics:
         """Ignore it."""
 
 
-class ListWatcher(Lister, Protocol):
-    """The two requests a reflector needs; `controller.kube.client.Client` has them."""
-
-    def watch(
-        self,
-        resource: Resource[T],
-        *,
-        resource_version: str,
-        life: float,
-        namespace: str | None,
-        label_selector: str | None,
-    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Stream events."""
-        ...
+class ListWatcher(Lister, Watcher, Protocol):
+    """The two requests of a reflector."""
 
 
 class Reflector(Generic[T]):

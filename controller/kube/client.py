@@ -12,9 +12,8 @@ import asyncio
 import math
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -25,6 +24,7 @@ from controller import __version__
 from controller.kube import codec, credentials, errors, library, managers, proxy, session
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import Resource
+from controller.kube.verbs import Page
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient, Configuration
@@ -46,17 +46,6 @@ _REAUTHENTICATE_EVERY: Final = 10.0
 
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of a list: the state it shows, and the token of the next page (empty at the end)."""
-
-    items: list[T]
-    resource_version: str
-    continue_token: str
-    left_out: int = 0
-    """Objects whose metadata did not decode."""
 
 
 Answered: TypeAlias = Callable[[str, str, str], None]

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from controller.kube import codec
-from controller.kube.resources import Resource
-from controller.reconcilers import api
-
-T = TypeVar("T")
+from controller.kube.verbs import Creator, Deleter, Getter, Lister, Patcher, Watcher
 
 SERVER_DEADLINE: Final = 10.0
 """Seconds that the API server may take for a create."""
 
 
-class Api(api.Api, Protocol):
+class Api(Getter, Lister, Watcher, Creator, Patcher, Deleter, Protocol):
     """The API server, as far as an operation needs it."""
-
-    def watch(
-        self,
-        resource: Resource[T],
-        *,
-        resource_version: str,
-        life: float,
-        namespace: str | None,
-        label_selector: str | None,
-    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Stream events."""
-        ...

@@ -8,10 +8,10 @@ a webhook has side effects, counts as accepted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.launcher import LauncherPolicy
@@ -35,22 +35,6 @@ _NO_DRY_RUN: Final = "does not support dry run"
 """What the API server answers where a webhook has side effects: it asks nobody then."""
 _OVER_QUOTA: Final = (403, "Forbidden")
 """How it refuses what exceeds a quota: code and reason."""
-
-
-class Asker(Api, Protocol):
-    """The API server, as far as a load needs it."""
-
-    async def create(
-        self,
-        resource: Resource[R],
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        server_deadline: float,
-        dry_run: bool = False,
-    ) -> R:
-        """Create an object, or only ask whether it could be."""
-        ...
 
 
 Asked: TypeAlias = Callable[[int, int], None]
@@ -90,7 +74,7 @@ class _Refusal:
 
 
 async def ask(
-    client: Asker,
+    client: Api,
     fleet: Fleet,
     missing: Comparison,
     nodes: Sequence[Node],
@@ -114,7 +98,7 @@ class _Asking:
 
     def __init__(
         self,
-        client: Asker,
+        client: Api,
         fleet: Fleet,
         missing: Comparison,
         nodes: Sequence[Node],

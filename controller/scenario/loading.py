@@ -24,9 +24,9 @@ from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, Resource
-from controller.operations.api import SERVER_DEADLINE
+from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.watching import View, watching
-from controller.scenario.asking import Asker, Findings, ask
+from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
@@ -89,7 +89,7 @@ def _ignore(_: Findings) -> None:
 
 
 async def load(
-    client: Asker,
+    client: Api,
     fleet: Fleet,
     *,
     namespace: str,
@@ -115,7 +115,7 @@ async def load(
 
 
 async def rehearse(
-    client: Asker, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
+    client: Api, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
 ) -> tuple[Comparison, Findings]:
     """Do what a load does before it makes anything; return what it would make, and what may keep VMs from running.
 
@@ -132,7 +132,7 @@ async def rehearse(
 class _Load:
     """One load, from the comparison to the last VM that runs."""
 
-    def __init__(self, client: Asker, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
+    def __init__(self, client: Api, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
         self._client = client
         self._fleet = fleet
         self._namespace = namespace

@@ -16,7 +16,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -25,6 +25,7 @@ from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
 from controller.kube.kinds import UserInfo
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
+from controller.kube.verbs import Creator
 
 _log = structlog.get_logger(__name__)
 
@@ -47,14 +48,6 @@ REVIEW_BURST: Final = 30
 """The rate of controller-runtime's clients."""
 LONGEST_TURN: Final = 2.0
 """Seconds that a review may wait for its turn. Beyond that, refusing at once keeps the connections free for probes."""
-
-
-class Reviews(Protocol):
-    """The API server, as far as it is asked about scrapes; `controller.kube.client.Client` is one."""
-
-    async def create(self, resource: Resource[T], body: Mapping[str, Any], *, server_deadline: float) -> T:
-        """Have the API server answer a question."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +114,7 @@ class _TooManyError(Exception):
 class ScrapeGuard:
     """Decides about scrapes. `secret` is random, of this process alone: it keeps digests from being comparable."""
 
-    def __init__(self, reviews: Reviews, *, secret: bytes, clock: Callable[[], float]) -> None:
+    def __init__(self, reviews: Creator, *, secret: bytes, clock: Callable[[], float]) -> None:
         self._reviews = reviews
         self._secret = secret
         self._bucket = Bucket(clock, rate=REVIEWS_PER_SECOND, burst=REVIEW_BURST)

@@ -59,7 +59,7 @@ async def _run(
         began = clock()
         dead = [asyncio.create_task(process.ended())] if process else []
         try:
-            await stage.create(resource, bodies)
+            await stage.create_all(resource, bodies)
             created = clock()
             await until(
                 all_run.wait(),

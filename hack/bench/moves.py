@@ -111,7 +111,7 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
 
 
 async def _by_migrations(stage: Stage, vm_names: list[str]) -> None:
-    await stage.create(objects.MIGRATIONS, (objects.migration(f"move-{name}", name) for name in vm_names))
+    await stage.create_all(objects.MIGRATIONS, (objects.migration(f"move-{name}", name) for name in vm_names))
 
 
 async def _by_hand(stage: Stage, items: list[Brief], pods: _Pods) -> None:

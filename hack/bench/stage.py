@@ -54,7 +54,7 @@ class Stage:
         [port] = [status.port for status in self.plane.status() if status.name == "kube-apiserver"]
         return counters.read(self.directory, port)
 
-    async def create(self, resource: Resource[T], bodies: Iterable[dict[str, Any]]) -> None:
+    async def create_all(self, resource: Resource[T], bodies: Iterable[dict[str, Any]]) -> None:
         """Create objects, as many at a time as there are connections."""
 
         async def create(body: dict[str, Any]) -> None:

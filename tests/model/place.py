@@ -12,10 +12,11 @@ from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import codec, errors
-from controller.kube.client import Client, Page
+from controller.kube.client import Client
 from controller.kube.kinds import Node, Pod
 from controller.kube.meta import ObjectMeta, ObjectOnly
 from controller.kube.resources import NODES, PODS, Resource
+from controller.kube.verbs import Page
 from tests.model.rules import Document
 from tests.model.server import ApiServer
 

@@ -19,9 +19,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from controller.kube import codec, errors
-from controller.kube.client import Page
 from controller.kube.resources import Resource
 from controller.kube.times import timestamp
+from controller.kube.verbs import Page
 from tests.model import rules
 from tests.model.faults import Faulty
 from tests.model.rules import Document

@@ -19,9 +19,10 @@ from controller import app
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.store import Store
 from controller.kube import errors
-from controller.kube.client import Client, Page
+from controller.kube.client import Client
 from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
+from controller.kube.verbs import Page
 from controller.manager import Options
 from controller.observe.caches import Caches
 from controller.reconcilers.migration.slots import Limits

@@ -1,4 +1,4 @@
-"""What the code must not contain: ways by which a name from outside would run, or be read as something else."""
+"""What the code must not contain: a name from outside that would run, and a verb's signature written again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ FORBIDDEN_CALLS = {
     *("tempfile.mktemp", "ssl._create_unverified_context"),
 }
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "telnetlib", "commands"}
+VERBS = {"get", "list_page", "watch", "create", "merge_patch", "delete"}
+VERB_MODULES = ["controller/kube/client.py", "controller/kube/verbs.py"]
+"""What carries the verbs out, and their protocols."""
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
@@ -70,3 +73,37 @@ def test_nothing_from_outside_is_run_or_unpacked_or_becomes_a_log_format(path: P
 def test_the_check_finds_what_it_is_for(source: str, problem: str) -> None:
     """A check that finds nothing anywhere would pass, too."""
     assert list(problems(ast.parse(source))) == [problem]
+
+
+def verbs(tree: ast.AST) -> Iterator[str]:
+    """Yield the requests of the API server that a module defines: functions with a verb's name that take a resource."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in VERBS:
+            annotations = [each.annotation for each in (*node.args.posonlyargs, *node.args.args)]
+            if any(each is not None and ast.unparse(each).startswith("Resource[") for each in annotations):
+                yield node.name
+
+
+def test_a_verb_has_one_protocol_and_one_client() -> None:
+    """Whoever makes requests takes a sum of the protocols, and whoever wraps a client repeats no parameter."""
+    found = {str(path.relative_to(REPOSITORY)): sorted(verbs(ast.parse(path.read_text()))) for path in SOURCES}
+    assert {path: names for path, names in found.items() if names} == dict.fromkeys(VERB_MODULES, sorted(VERBS))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class Api(Protocol):\n    async def get(self, resource: Resource[T], name: str) -> T: ...",
+        "class Wrapper:\n    def get(self, resource: Resource[Any], /, *rest): return self.api.get(resource, *rest)",
+        "def get(client: Api, resource: Resource[Pod], name: str) -> Pod: ...",
+    ],
+    ids=["a protocol", "a wrapper", "a function"],
+)
+def test_a_signature_that_is_written_again_is_found(source: str) -> None:
+    """Whatever it stands in."""
+    assert list(verbs(ast.parse(source))) == ["get"]
+
+
+def test_methods_of_the_same_names_that_request_nothing_are_none() -> None:
+    """A store and a queue have a `get`, too."""
+    assert list(verbs(ast.parse("class Store:\n    def get(self, key: str) -> T | None: ..."))) == []

@@ -18,7 +18,7 @@ from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from controller.observe.caches import Caches
-from controller.reconcilers.api import CREATE_DEADLINE, DryRunApi
+from controller.reconcilers.api import CREATE_DEADLINE, Api
 from controller.reconcilers.sources import no_longer_pending
 
 ASK_AGAIN: Final = 15.0
@@ -30,7 +30,7 @@ class DryRuns:
 
     def __init__(
         self,
-        client: DryRunApi,
+        client: Api,
         caches: Mapping[str | None, Caches],
         policy: LauncherPolicy,
         monotonic: Callable[[], float],

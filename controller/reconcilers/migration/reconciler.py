@@ -41,7 +41,7 @@ from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.kinds import Node, Pod
 from controller.observe.caches import Caches
-from controller.reconcilers.api import DryRunApi, patch_status
+from controller.reconcilers.api import Api, patch_status
 from controller.reconcilers.migration.dry_run import DryRuns
 from controller.reconcilers.migration.patience import Patience
 from controller.reconcilers.migration.progress import Progress
@@ -64,7 +64,7 @@ class MigrationReconciler:
 
     def __init__(
         self,
-        client: DryRunApi,
+        client: Api,
         caches: Mapping[str | None, Caches],
         nodes: Store[Node],
         policy: launcher.LauncherPolicy,

@@ -68,9 +68,16 @@ class Clouded(Cluster):
         return [item for item in found if item["spec"]["vmName"] == vm]
 
     async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
     ) -> T:
         """Create or not, answer or not; what was created moves its VM."""
+        assert not dry_run
         vm = body["spec"]["vmName"]
         self.asked.append((now(), vm))
         errors = self.errors.get(vm, [])

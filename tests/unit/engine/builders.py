@@ -17,11 +17,11 @@ from controller.engine.reflector import Reflector, Relist
 from controller.engine.store import Store
 from controller.engine.workqueue import QueueMetrics, WorkQueue
 from controller.kube import codec
-from controller.kube.client import Page
 from controller.kube.errors import KubeError
 from controller.kube.kinds import Pod, PodSpec
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS, Resource
+from controller.kube.verbs import Page
 
 
 def seeded(seed: int = 1) -> Random:
@@ -127,10 +127,10 @@ class ScriptedApi:
         self,
         resource: Resource[Any],
         *,
-        namespace: str | None,
-        label_selector: str | None,
+        namespace: str | None = None,
+        label_selector: str | None = None,
         limit: int,
-        continue_token: str,
+        continue_token: str = "",
     ) -> Page[Any]:
         """Play the next step of `lists`."""
         assert resource is PODS
@@ -150,8 +150,8 @@ class ScriptedApi:
         *,
         resource_version: str,
         life: float,
-        namespace: str | None,
-        label_selector: str | None,
+        namespace: str | None = None,
+        label_selector: str | None = None,
     ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
         """Play the next script of `watches`."""
         assert resource is PODS

@@ -84,9 +84,16 @@ class LeaseClient:
         return self._server.lease
 
     async def create(
-        self, resource: Resource[Any], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+        self,
+        resource: Resource[Any],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
     ) -> Any:
         """Create."""
+        assert not dry_run
         del resource, namespace, server_deadline
         await self._way()
         if self._server.lease is not None:
@@ -94,9 +101,16 @@ class LeaseClient:
         return self._reply(self._server.store(body))
 
     async def merge_patch(
-        self, resource: Resource[Any], name: str, body: Mapping[str, Any], *, namespace: str | None = None
+        self,
+        resource: Resource[Any],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
     ) -> Any:
         """Patch."""
+        assert subresource is None
         del resource, name, namespace
         await self._way()
         if self._server.lease is None:

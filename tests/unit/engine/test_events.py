@@ -38,18 +38,31 @@ class Server:
         self.failure: errors.KubeError | None = None
 
     async def create(
-        self, resource: Resource[ObjectOnly], body: Mapping[str, Any], *, namespace: str, server_deadline: float
-    ) -> ObjectOnly:
+        self,
+        resource: Resource[Any],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
+    ) -> Any:
         """Create an event."""
         assert (resource.plural, namespace) == ("events", body["metadata"]["namespace"])
         assert server_deadline > 0
+        assert not dry_run
         return self._keep(body["metadata"]["name"], dict(body))
 
     async def merge_patch(
-        self, resource: Resource[ObjectOnly], name: str, body: Mapping[str, Any], *, namespace: str
-    ) -> ObjectOnly:
+        self,
+        resource: Resource[Any],
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+    ) -> Any:
         """Update a series."""
-        assert (resource.plural, namespace) == ("events", "default")
+        assert (resource.plural, namespace, subresource) == ("events", "default", None)
         if name not in self.events:
             raise errors.NotFoundError(404, "NotFound", name)
         return self._keep(name, {**self.events[name], **body})

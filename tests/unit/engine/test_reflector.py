@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from controller.engine.reflector import Relist
 from controller.kube import codec, errors
-from controller.kube.client import Page
+from controller.kube.verbs import Page
 from tests.unit.engine.builders import HANG, Scene, WatchStep, bookmark, error_event, event, gaps, page, pod
 
 pytestmark = pytest.mark.looptime

@@ -13,10 +13,10 @@ from controller.domain.objects import MigrationSpec, VirtualMachineMigration
 from controller.engine.reflector import NoMetrics
 from controller.engine.store import Store
 from controller.kube import codec, errors
-from controller.kube.client import Page
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, Resource
+from controller.kube.verbs import Page
 from controller.observe import caches
 from controller.observe.caches import Caches
 from tests.unit.domain.builders import pod, running, vm
@@ -32,7 +32,7 @@ class Server:
         self._forbids_nodes = forbids_nodes
 
     async def list_page(
-        self, resource: Resource[Any], *, namespace: str | None, label_selector: str | None, **_: Any
+        self, resource: Resource[Any], *, namespace: str | None = None, label_selector: str | None = None, **_: Any
     ) -> Page[Any]:
         """Answer with nothing."""
         self.asked[resource.plural, namespace] = label_selector

@@ -12,8 +12,8 @@ import msgspec
 from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec, errors
-from controller.kube.client import Page
 from controller.kube.resources import PODS, Resource
+from controller.kube.verbs import Page
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -144,8 +144,8 @@ class Cluster:
         *,
         resource_version: str,
         life: float,
-        namespace: str | None,
-        label_selector: str | None,
+        namespace: str | None = None,
+        label_selector: str | None = None,
     ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
         """Tell of every change from now on."""
         assert resource_version == str(self.revision), "a change between list and watch would be lost"
@@ -160,11 +160,18 @@ class Cluster:
             self._watches.remove(mine)
 
     async def create(
-        self, resource: Resource[T], body: Mapping[str, Any], *, namespace: str | None = None, server_deadline: float
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
     ) -> T:
         """Create, unless the name is taken; a generateName gets five characters."""
         await asyncio.sleep(0)
         assert server_deadline > 0
+        assert not dry_run
         metadata = dict(body["metadata"])
         name = metadata.get("name") or f"{metadata.pop('generateName')}abcde"
         self._fail("create", resource.plural, name)

@@ -9,7 +9,7 @@ import pytest
 
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
-from controller.kube.client import Page
+from controller.kube.verbs import Page
 from controller.operations.errors import NotListedError
 from controller.operations.watching import View, watching
 from tests.unit.operations.cluster import Cluster

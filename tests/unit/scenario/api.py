@@ -12,8 +12,8 @@ import msgspec
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import codec, errors
-from controller.kube.client import Page
 from controller.kube.resources import NODES, PODS, Resource
+from controller.kube.verbs import Page
 
 T = TypeVar("T")
 DELETED = "2026-01-15T10:30:00Z"
@@ -112,8 +112,8 @@ class Api:
         *,
         resource_version: str,
         life: float,
-        namespace: str | None,
-        label_selector: str | None,
+        namespace: str | None = None,
+        label_selector: str | None = None,
     ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
         """Stream what changes from now on; nothing is awaited between a list and its watch here."""
         del resource_version, life, namespace

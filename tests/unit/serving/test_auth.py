@@ -41,9 +41,18 @@ class ApiServer:
         self.error: Exception | None = None
         self.slowness = 0.0
 
-    async def create(self, resource: Resource[T], body: Mapping[str, Any], *, server_deadline: float) -> T:
+    async def create(
+        self,
+        resource: Resource[T],
+        body: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        server_deadline: float,
+        dry_run: bool = False,
+    ) -> T:
         """Answer as the API server does, whose reply repeats the question."""
         assert server_deadline <= DEADLINE
+        assert (namespace, dry_run) == (None, False)
         body = msgspec.json.decode(codec.encode(body))
         self.asked.append(body)
         await asyncio.sleep(self.slowness)
