@@ -1,0 +1,179 @@
+"""The parts of a process: when each of them lives, and the order in which they start and stop.
+
+Guarantees:
+
+- The stages (`When`) open one after the other, each once its gate has returned. A part starts with its stage, in the
+  order of the list.
+- Every part that was started is stopped exactly once, the last stage first. A process that was asked to stop lets the
+  parts of a stage finish what they have in hand (`Part.drain`), all at once and for a bounded time; then, or at once
+  after a failure, they are cancelled.
+- A part must live until it is stopped. The first part that ends before, however it ends, or the first gate that fails
+  ends the process: `run` raises ControllerDiedError with the cause.
+- Nothing waits for ever: a part that does not end when it is cancelled is logged and left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from controller.engine.election import LeaseLostError
+
+_log = structlog.get_logger(__name__)
+
+CANCEL_PATIENCE: Final = 5.0
+"""Seconds that the parts of one stage have to end in when they are cancelled. Three stages and the time to finish what
+is in hand stay below the 30 s after which Kubernetes kills a pod."""
+
+Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+class ControllerDiedError(Exception):
+    """A part that must live has ended; only a restart helps. The message names it and the cause."""
+
+
+class When(IntEnum):
+    """From which stage of the process on a part lives. The stages open in this order."""
+
+    ALWAYS = 0
+    """From the start."""
+    SYNCED = 1
+    """Once the caches are full."""
+    LEADING = 2
+    """Once this process may act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that a process does for as long as it lives."""
+
+    name: str
+    """How logs and errors call it."""
+    run: Run
+    """Does it, until cancelled."""
+    when: When = When.ALWAYS
+    drain: Run | None = None
+    """Makes `run` take no new work, and returns once it has none in hand; cancelled when the time for that is over."""
+
+
+class Lifecycle:
+    """Runs parts. `gates` says what each stage waits for; a stage without a gate opens with the one before."""
+
+    def __init__(self, parts: Iterable[Part], gates: Mapping[When, Run]) -> None:
+        self._parts = tuple(parts)
+        self._gates = gates
+        self._started: dict[When, list[tuple[Part, asyncio.Task[None]]]] = {}
+        self._failure: ControllerDiedError | None = None
+        # Set by the first failure and by the wish to stop: nothing more is started.
+        self._ending = asyncio.Event()
+
+    def has_reached(self, when: When) -> bool:
+        """Whether a stage has opened."""
+        return when in self._started
+
+    def ended(self) -> list[str]:
+        """Return the names of the parts that were started and do not run."""
+        return [part.name for started in self._started.values() for part, task in started if task.done()]
+
+    async def run(self, stop: asyncio.Event, *, grace: float) -> None:
+        """Start every part with its stage, and stop them all when `stop` is set. To be called once.
+
+        `grace` is how many seconds the parts of one stage then have to finish what they have in hand. Raises
+        ControllerDiedError when a part ends before it is stopped, or a gate fails.
+        """
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        stopping.add_done_callback(lambda _: self._ending.set())
+        asked = False
+        try:
+            for when in When:
+                if not await self._opens(when):
+                    break
+                self._start(when)
+            await self._ending.wait()
+            if self._failure is not None:
+                raise self._failure
+            asked = True
+            _log.info("stopping")
+        finally:
+            await _cancel([stopping])
+            for when in reversed(When):
+                await self._stop(when, grace if asked else 0.0)
+
+    async def _opens(self, when: When) -> bool:
+        """Wait for a stage's gate; return False if the process has to end first."""
+        if when in self._gates:
+            gate = asyncio.create_task(self._gates[when](), name=f"{when.name.lower()} gate")
+            gate.add_done_callback(self._gate_ended)
+            ending = asyncio.create_task(self._ending.wait(), name="ending")
+            try:
+                await asyncio.wait((gate, ending), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                gate.remove_done_callback(self._gate_ended)
+                await _cancel([gate, ending])
+        return not self._ending.is_set()
+
+    def _start(self, when: When) -> None:
+        started = self._started[when] = []
+        for part in self._parts:
+            if part.when is when:
+                task = asyncio.create_task(part.run(), name=part.name)
+                task.add_done_callback(self._part_ended)
+                started.append((part, task))
+
+    async def _stop(self, when: When, grace: float) -> None:
+        """Stop the parts of a stage, if it has opened."""
+        started = self._started.get(when, ())
+        for _, task in started:
+            task.remove_done_callback(self._part_ended)
+        draining = [
+            asyncio.create_task(_drain(part.name, part.drain), name=f"drain of {part.name}")
+            for part, task in started
+            if part.drain is not None and grace > 0 and not task.done()
+        ]
+        if draining:
+            await asyncio.wait(draining, timeout=grace)
+        await _cancel([*draining, *(task for _, task in started)])
+
+    def _gate_ended(self, gate: asyncio.Task[None]) -> None:
+        if gate.cancelled() or gate.exception() is not None:
+            self._part_ended(gate)
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        """Let the process end for what has ended; of several, the first is the cause."""
+        why = None if task.cancelled() else task.exception()
+        if isinstance(why, LeaseLostError) and not self._ending.is_set():
+            text = str(why)
+        else:
+            cause = "it was cancelled" if task.cancelled() else f"{type(why).__name__}: {why}" if why else "it returned"
+            text = f"task {task.get_name()} has ended: {cause}"
+            _log.error("a task that must live has ended", task=task.get_name(), cause=cause, exc_info=why)
+        if self._failure is None:
+            self._failure = ControllerDiedError(text)
+            self._failure.__cause__ = why
+        self._ending.set()
+
+
+async def _drain(name: str, drain: Run) -> None:
+    try:
+        await drain()
+    except Exception:  # noqa: BLE001 - whatever it leaves undone, the others are stopped all the same
+        _log.exception("a task could not finish what it had in hand", task=name)
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """End tasks, as far as that is up to us; log what is left of them."""
+    running = [task for task in tasks if not task.done()]
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running, timeout=CANCEL_PATIENCE)
+    for task in running:
+        if not task.done():
+            _log.error("a task does not end; it is left behind", task=task.get_name())
+        elif not task.cancelled() and (why := task.exception()) is not None:
+            _log.error("a task failed when it was stopped", task=task.get_name(), exc_info=why)

@@ -1,0 +1,389 @@
+"""Parts start in their order and stop in the reverse one; the first that ends before it is stopped is the cause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from structlog.testing import capture_logs
+
+from controller.engine.election import LeaseLostError
+from controller.engine.lifecycle import CANCEL_PATIENCE, ControllerDiedError, Lifecycle, Part, Run, When
+
+pytestmark = pytest.mark.looptime
+
+GRACE = 10.0
+
+
+async def lives() -> None:
+    """Live as long as the process."""
+    await asyncio.Event().wait()
+
+
+async def ends() -> None:
+    """End after a while, with nothing to say."""
+    await asyncio.sleep(1)
+
+
+async def fails() -> None:
+    """Fail after a while."""
+    await asyncio.sleep(1)
+    raise ZeroDivisionError("of all things")
+
+
+async def loses() -> None:
+    """Lose the lease after a while."""
+    await asyncio.sleep(1)
+    raise LeaseLostError("lease vmsim was taken by another")
+
+
+async def is_cancelled() -> None:
+    """Be cancelled, but not by the one who stops the parts."""
+    await asyncio.sleep(1)
+    raise asyncio.CancelledError
+
+
+class Diary:
+    """Parts that write down when they begin and end."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def part(self, name: str, when: When, *, drain: Run | None = None) -> Part:
+        """Return a part that lives until it is cancelled."""
+
+        async def run() -> None:
+            self.lines.append(f"{name} starts")
+            try:
+                await lives()
+            finally:
+                self.lines.append(f"{name} stops")
+
+        return Part(name, run, when, drain)
+
+
+@asynccontextmanager
+async def running(
+    parts: list[Part], gates: Mapping[When, Run] | None = None
+) -> AsyncIterator[tuple[Lifecycle, asyncio.Event, asyncio.Task[None]]]:
+    """Run parts; see that nothing is left of them."""
+    before = asyncio.all_tasks()
+    lifecycle, stop = Lifecycle(parts, gates or {}), asyncio.Event()
+    task = asyncio.create_task(lifecycle.run(stop, grace=GRACE))
+    yield lifecycle, stop, task
+    stop.set()
+    await asyncio.wait([task])
+    assert asyncio.all_tasks() == before
+
+
+# --- order ------------------------------------------------------------------------------------------------
+
+
+async def test_stages_open_in_turn_and_close_the_other_way_round() -> None:
+    """Whatever the order of the list; within a stage the list's order holds."""
+    diary = Diary()
+    parts = [
+        diary.part("workers", When.LEADING),
+        diary.part("reflector", When.ALWAYS),
+        diary.part("page", When.SYNCED),
+        diary.part("monitor", When.ALWAYS),
+    ]
+    async with running(parts) as (_, stop, task):
+        await asyncio.sleep(1)
+        stop.set()
+        await task
+
+    starts = ["reflector starts", "monitor starts", "page starts", "workers starts"]
+    assert diary.lines[:4] == starts
+    assert diary.lines[4:6] == ["workers stops", "page stops"]
+    assert sorted(diary.lines[6:]) == ["monitor stops", "reflector stops"]
+
+
+async def test_a_stage_waits_for_its_gate() -> None:
+    """What is to live then has not begun, and nobody takes the stage for open."""
+    diary = Diary()
+    filled = asyncio.Event()
+
+    async def gate() -> None:
+        await filled.wait()
+
+    parts = [diary.part("reflector", When.ALWAYS), diary.part("workers", When.LEADING)]
+    async with running(parts, {When.SYNCED: gate}) as (lifecycle, stop, task):
+        await asyncio.sleep(3600)
+        assert diary.lines == ["reflector starts"]
+        assert lifecycle.has_reached(When.ALWAYS)
+        assert not lifecycle.has_reached(When.SYNCED)
+        filled.set()
+        await asyncio.sleep(1)
+        assert diary.lines == ["reflector starts", "workers starts"]
+        assert lifecycle.has_reached(When.LEADING)
+        stop.set()
+        await task
+
+
+async def test_a_stop_before_a_gate_opens_ends_the_wait_for_it() -> None:
+    """Only what has begun is stopped."""
+    diary = Diary()
+    parts = [diary.part("reflector", When.ALWAYS), diary.part("page", When.SYNCED)]
+    async with running(parts, {When.SYNCED: lives}) as (_, stop, task):
+        await asyncio.sleep(1)
+        stop.set()
+        await task
+    assert diary.lines == ["reflector starts", "reflector stops"]
+
+
+async def test_a_lifecycle_without_parts_waits_for_the_stop() -> None:
+    """There is nothing to do, and nothing wrong with that."""
+    async with running([]) as (_, stop, task):
+        await asyncio.sleep(3600)
+        assert not task.done()
+        stop.set()
+        await task
+
+
+# --- the time to finish -----------------------------------------------------------------------------------
+
+
+async def test_parts_finish_what_they_have_in_hand_before_anything_is_stopped() -> None:
+    """Those that lead at once with each other; whatever they need lives on meanwhile."""
+    diary = Diary()
+
+    async def drain() -> None:
+        diary.lines.append("drains")
+        await asyncio.sleep(GRACE - 1)
+        diary.lines.append("drained")
+
+    parts = [
+        diary.part("election", When.SYNCED),
+        diary.part("vms", When.LEADING, drain=drain),
+        diary.part("migrations", When.LEADING, drain=drain),
+    ]
+    async with running(parts) as (_, stop, task):
+        await asyncio.sleep(1)
+        del diary.lines[:]
+        stop.set()
+        began = asyncio.get_running_loop().time()
+        await task
+        assert asyncio.get_running_loop().time() - began == GRACE - 1
+
+    assert diary.lines[:4] == ["drains", "drains", "drained", "drained"]
+    assert sorted(diary.lines[4:6]) == ["migrations stops", "vms stops"]
+    assert diary.lines[6:] == ["election stops"]
+
+
+async def test_the_time_to_finish_ends() -> None:
+    """What is not finished by then is abandoned, quietly: any process may die at any time."""
+    diary = Diary()
+    with capture_logs() as logs:
+        async with running([diary.part("vms", When.LEADING, drain=lives)]) as (_, stop, task):
+            await asyncio.sleep(1)
+            stop.set()
+            began = asyncio.get_running_loop().time()
+            await task
+            assert asyncio.get_running_loop().time() - began == GRACE
+    assert [line["event"] for line in logs] == ["stopping"]
+
+
+async def test_a_part_that_ends_as_it_has_nothing_more_to_do_is_no_failure() -> None:
+    """As workers do that are told to take nothing new."""
+    over = asyncio.Event()
+
+    async def run() -> None:
+        await over.wait()
+
+    async def drain() -> None:
+        over.set()
+
+    with capture_logs() as logs:
+        async with running([Part("vms", run, When.LEADING, drain)]) as (_, stop, task):
+            await asyncio.sleep(1)
+            stop.set()
+            await task
+    assert [line["event"] for line in logs] == ["stopping"]
+
+
+async def test_after_a_failure_nothing_is_finished() -> None:
+    """The process may not lead any more: what it has in hand could not be written."""
+    diary = Diary()
+
+    async def drain() -> None:
+        diary.lines.append("drains")
+
+    parts = [Part("election", loses, When.SYNCED), diary.part("vms", When.LEADING, drain=drain)]
+    async with running(parts) as (_, _, task):
+        with pytest.raises(ControllerDiedError):
+            await task
+    assert diary.lines == ["vms starts", "vms stops"]
+
+
+async def test_a_drain_that_fails_stops_no_less() -> None:
+    """It is logged with its traceback."""
+    diary = Diary()
+    with capture_logs() as logs:
+        async with running([diary.part("vms", When.LEADING, drain=fails)]) as (_, stop, task):
+            await asyncio.sleep(1)
+            stop.set()
+            await task
+    assert diary.lines == ["vms starts", "vms stops"]
+    assert [(line["event"], line.get("task")) for line in logs] == [
+        ("stopping", None),
+        ("a task could not finish what it had in hand", "vms"),
+    ]
+
+
+# --- failures ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", When)
+@pytest.mark.parametrize(
+    ("end", "why", "logged"),
+    [
+        (fails, "task reflector has ended: ZeroDivisionError: of all things", True),
+        (ends, "task reflector has ended: it returned", True),
+        (is_cancelled, "task reflector has ended: it was cancelled", True),
+        (loses, "lease vmsim was taken by another", False),
+    ],
+)
+async def test_a_part_that_must_live_and_ends_is_told_with_its_cause(
+    end: Run,
+    why: str,
+    logged: bool,  # noqa: FBT001 - a parameter
+    when: When,
+) -> None:
+    """Whatever else is waited for; a lost lease tells all there is to tell."""
+    diary = Diary()
+    parts = [diary.part("monitor", When.ALWAYS), Part("reflector", end, when)]
+    gates = {} if when is When.LEADING else {When.LEADING: lives}
+    with capture_logs() as logs:
+        async with running(parts, gates) as (lifecycle, _, task):
+            with pytest.raises(ControllerDiedError) as caught:
+                await task
+    assert str(caught.value) == why
+    assert isinstance(caught.value.__cause__, ZeroDivisionError | LeaseLostError) == (end in (fails, loses))
+    assert [line["event"] for line in logs] == ["a task that must live has ended"] * logged
+    assert diary.lines == ["monitor starts", "monitor stops"]
+    assert "reflector" in lifecycle.ended()
+
+
+async def test_a_gate_that_fails_raises_with_its_cause() -> None:
+    """It is not taken for open: a process whose wait for the lease failed does not lead."""
+    diary = Diary()
+    parts = [diary.part("reflector", When.ALWAYS), diary.part("workers", When.LEADING)]
+    async with running(parts, {When.LEADING: fails}) as (lifecycle, _, task):
+        with pytest.raises(
+            ControllerDiedError, match="task leading gate has ended: ZeroDivisionError: of all things"
+        ) as caught:
+            await task
+        assert not lifecycle.has_reached(When.LEADING)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert diary.lines == ["reflector starts", "reflector stops"]
+
+
+async def test_a_gate_that_is_cancelled_raises() -> None:
+    """By whoever."""
+    async with running([], {When.SYNCED: is_cancelled}) as (_, _, task):
+        with pytest.raises(ControllerDiedError, match="it was cancelled"):
+            await task
+
+
+async def test_the_first_of_several_failures_is_raised_and_all_are_logged() -> None:
+    """They end in the same moment."""
+
+    def failing(number: int) -> Callable[[], object]:
+        async def run() -> None:
+            await asyncio.sleep(1)
+            raise ValueError(number)
+
+        return run
+
+    parts = [Part(f"part {number}", failing(number)) for number in range(3)]  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        async with running(parts) as (_, _, task):
+            with pytest.raises(ControllerDiedError, match="task part 0 has ended: ValueError: 0"):
+                await task
+    assert [line["task"] for line in logs] == ["part 0", "part 1", "part 2"]
+
+
+async def test_a_failure_while_the_others_finish_is_logged_only() -> None:
+    """The process was asked to stop, and does so in good order."""
+    diary = Diary()
+    parts = [Part("election", lambda: loses_at(5), When.SYNCED), diary.part("vms", When.LEADING, drain=lives)]
+    with capture_logs() as logs:
+        async with running(parts) as (_, stop, task):
+            await asyncio.sleep(1)
+            stop.set()
+            await task
+    assert [line["event"] for line in logs] == ["stopping", "a task that must live has ended"]
+
+
+async def loses_at(seconds: float) -> None:
+    """Lose the lease after so long."""
+    await asyncio.sleep(seconds)
+    raise LeaseLostError("lease vmsim was taken by another")
+
+
+# --- parts that do not end --------------------------------------------------------------------------------
+
+
+async def test_a_part_that_does_not_end_is_named_and_left_behind() -> None:
+    """The others are stopped all the same, and nobody waits for ever."""
+    diary = Diary()
+    over = asyncio.Event()
+
+    async def swallows() -> None:
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+
+    parts = [diary.part("reflector", When.ALWAYS), Part("vms", swallows, When.LEADING)]
+    with capture_logs() as logs:
+        async with running(parts) as (_, stop, task):
+            await asyncio.sleep(1)
+            stop.set()
+            began = asyncio.get_running_loop().time()
+            await task
+            assert asyncio.get_running_loop().time() - began == CANCEL_PATIENCE
+            over.set()
+            await asyncio.sleep(0)
+
+    assert diary.lines == ["reflector starts", "reflector stops"]
+    assert [(line["event"], line.get("task")) for line in logs] == [
+        ("stopping", None),
+        ("a task does not end; it is left behind", "vms"),
+    ]
+
+
+async def test_a_part_that_fails_when_it_is_stopped_is_logged() -> None:
+    """It keeps nothing else from stopping."""
+    diary = Diary()
+
+    async def run() -> None:
+        try:
+            await lives()
+        finally:
+            raise ZeroDivisionError
+
+    parts = [diary.part("reflector", When.ALWAYS), Part("vms", run, When.LEADING)]
+    with capture_logs() as logs:
+        async with running(parts) as (_, stop, task):
+            await asyncio.sleep(1)
+            stop.set()
+            await task
+    assert diary.lines == ["reflector starts", "reflector stops"]
+    assert [(line["event"], line.get("task")) for line in logs] == [
+        ("stopping", None),
+        ("a task failed when it was stopped", "vms"),
+    ]
+
+
+async def test_whoever_cancels_the_lifecycle_ends_its_parts() -> None:
+    """At once."""
+    diary = Diary()
+    async with running([diary.part("vms", When.LEADING, drain=lives)]) as (_, _, task):
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert diary.lines == ["vms starts", "vms stops"]

@@ -1,0 +1,315 @@
+"""Lifecycles of parts that end, fail or hang at any stage and at any moment, against what must hold of each."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from structlog.testing import capture_logs
+
+from controller.engine.lifecycle import CANCEL_PATIENCE, ControllerDiedError, Lifecycle, Part, When
+from tests.unit.engine.clock import SteppedLoop
+
+GRACE: Final = 10.0
+BOUND: Final = CANCEL_PATIENCE + len(When) * (GRACE + CANCEL_PATIENCE) + 1
+"""Seconds within which everything is over, a gate that hangs included."""
+SLOW: Final = 3.0
+
+WAYS_TO_END = ("returns", "fails", "is cancelled")
+AT_STOP = ("ends", "is slow", "fails", "hangs")
+AT_DRAIN = (None, "ends", "is slow", "fails", "hangs", "ends the part")
+
+
+@dataclass(eq=False)
+class Subject:
+    """One part or gate: how it behaves, and what became of it."""
+
+    name: str
+    when: When
+    at_stop: str
+    at_drain: str | None
+    diary: list[tuple[str, Subject]]
+    command: asyncio.Future[None]
+    release: asyncio.Event
+    own_end: bool = False
+    """Whether the test ended it before anybody stopped it."""
+    seen: list[str] = field(default_factory=list)
+
+    def note(self, what: str) -> None:
+        """Write down what happens to it."""
+        self.seen.append(what)
+        self.diary.append((what, self))
+
+    async def run(self) -> None:
+        """Live until told to end, or stopped."""
+        self.note("start")
+        try:
+            await self.command
+        except asyncio.CancelledError:
+            if self.own_end:
+                raise
+            self.note("stop")
+            await self._stop()
+            raise
+        finally:
+            self.note("end")
+
+    async def _stop(self) -> None:
+        match self.at_stop:
+            case "is slow":
+                await asyncio.sleep(SLOW)
+            case "fails":
+                raise ZeroDivisionError
+            case "hangs":
+                while not self.release.is_set():
+                    with suppress(asyncio.CancelledError):
+                        await self.release.wait()
+
+    async def drain(self) -> None:
+        """Finish what is in hand, or not."""
+        self.note("drain")
+        match self.at_drain:
+            case "is slow":
+                await asyncio.sleep(SLOW)
+            case "fails":
+                raise ZeroDivisionError
+            case "hangs":
+                await asyncio.Event().wait()
+            case "ends the part":
+                self.own_end = True
+                self.command.set_result(None)
+
+    def end(self, how: str) -> None:
+        """End by itself."""
+        self.own_end = True
+        match how:
+            case "returns":
+                self.command.set_result(None)
+            case "fails":
+                self.command.set_exception(ZeroDivisionError(self.name))
+            case _:
+                self.command.cancel()
+
+    def why(self, how: str) -> str:
+        """Return what is said of such an end."""
+        cause = {"returns": "it returned", "fails": f"ZeroDivisionError: {self.name}"}.get(how, "it was cancelled")
+        return f"task {self.name} has ended: {cause}"
+
+
+class Machine(RuleBasedStateMachine):
+    """Starts a lifecycle, does to it what may happen to a process, and sees that it keeps its word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = SteppedLoop()
+        self.diary: list[tuple[str, Subject]] = []
+        self.logs: list[Any] = []
+        self.parts: list[Subject] = []
+        self.gates: dict[When, Subject] = {}
+        self.stage: When | None = None
+        """The last stage that has to be open."""
+        self.ended_by: str | None = None
+        """`stop`, `cancel`, or the failure that has to be raised."""
+
+    @initialize(
+        parts=st.lists(
+            st.tuples(st.sampled_from(When), st.sampled_from(AT_STOP), st.sampled_from(AT_DRAIN)), max_size=6
+        ),
+        gates=st.dictionaries(st.sampled_from(When), st.sampled_from(AT_STOP)),
+    )
+    def begin(self, parts: list[tuple[When, str, str | None]], gates: dict[When, str]) -> None:
+        """Run a lifecycle."""
+        self.stop = self.loop.run_until_complete(self._event())
+        self.release = self.loop.run_until_complete(self._event())
+        self.parts = [self._subject(f"part-{number}", *part) for number, part in enumerate(parts)]
+        self.gates = {
+            when: self._subject(f"{when.name.lower()} gate", when, at_stop, None) for when, at_stop in gates.items()
+        }
+        self.lifecycle = Lifecycle(
+            [
+                Part(part.name, part.run, part.when, part.drain if part.at_drain is not None else None)
+                for part in self.parts
+            ],
+            {when: gate.run for when, gate in self.gates.items()},
+        )
+        self.task = self.loop.create_task(self.lifecycle.run(self.stop, grace=GRACE))
+        self._open_up_to_the_next_gate()
+        self._settle()
+
+    def _subject(self, name: str, when: When, at_stop: str, at_drain: str | None) -> Subject:
+        return Subject(name, when, at_stop, at_drain, self.diary, self.loop.create_future(), self.release)
+
+    @staticmethod
+    async def _event() -> asyncio.Event:
+        return asyncio.Event()
+
+    def _settle(self, seconds: float = 0.0) -> None:
+        """Let time pass, and all happen that happens then."""
+        with capture_logs() as logs:
+            self.loop.advance(seconds)
+            for _ in range(5):
+                self.loop.settle()
+        self.logs += logs
+
+    def _open_up_to_the_next_gate(self) -> None:
+        for when in When:
+            gate = self.gates.get(when)
+            if gate is not None and not gate.own_end:
+                return
+            self.stage = when
+
+    def _next_gate(self) -> Subject | None:
+        return next((gate for _, gate in sorted(self.gates.items()) if not gate.own_end), None)
+
+    def _living(self) -> list[Subject]:
+        return [part for part in self.parts if part.seen[-1:] == ["start"] and not part.own_end]
+
+    # --- what may happen ---------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.ended_by is None and self._next_gate() is not None)
+    @rule(data=st.data())
+    def a_gate_opens(self, data: st.DataObject) -> None:
+        """So the stages up to the next one open, at once with the failure of a part perhaps."""
+        gate = self._next_gate()
+        assert gate is not None
+        gate.end("returns")
+        dying = data.draw(st.lists(st.sampled_from(self._living()), max_size=1)) if self._living() else []
+        for part in dying:
+            self._fail(part, "fails")
+        if not dying:
+            self._open_up_to_the_next_gate()
+        self._settle()
+
+    @precondition(lambda self: self.ended_by is None and self._next_gate() is not None)
+    @rule(how=st.sampled_from(WAYS_TO_END[1:]))
+    def a_gate_fails(self, how: str) -> None:
+        """It does not open."""
+        gate = self._next_gate()
+        assert gate is not None
+        self._fail(gate, how)
+        self._settle()
+
+    @precondition(lambda self: self.ended_by is None and self._living())
+    @rule(data=st.data(), how=st.sampled_from(WAYS_TO_END), stopped=st.booleans())
+    def parts_end(self, data: st.DataObject, how: str, stopped: bool) -> None:  # noqa: FBT001 - drawn
+        """One or more in the same moment, in which the stop may come as well."""
+        dying = data.draw(st.lists(st.sampled_from(self._living()), min_size=1, max_size=3, unique=True))
+        for part in dying:
+            self._fail(part, how)
+        if stopped:
+            self.stop.set()
+        self._settle()
+
+    def _fail(self, subject: Subject, how: str) -> None:
+        subject.end(how)
+        self.ended_by = self.ended_by or subject.why(how)
+
+    @precondition(lambda self: self.ended_by is None)
+    @rule()
+    def the_process_is_asked_to_stop(self) -> None:
+        """In good order."""
+        self.ended_by = "stop"
+        self.stop.set()
+        self._settle()
+
+    @precondition(lambda self: self.ended_by is None)
+    @rule()
+    def the_lifecycle_is_cancelled(self) -> None:
+        """By whoever runs it."""
+        self.ended_by = "cancel"
+        self.task.cancel()
+        self._settle()
+
+    @precondition(lambda self: self.ended_by is not None and self._living())
+    @rule(data=st.data(), how=st.sampled_from(WAYS_TO_END))
+    def a_part_ends_meanwhile(self, data: st.DataObject, how: str) -> None:
+        """Before its stage is stopped."""
+        data.draw(st.sampled_from(self._living())).end(how)
+        self._settle()
+
+    @rule(seconds=st.sampled_from([0.5, SLOW, CANCEL_PATIENCE, GRACE]))
+    def time_passes(self, seconds: float) -> None:
+        """Much or little."""
+        self._settle(seconds)
+
+    # --- what must hold ----------------------------------------------------------------------------------
+
+    @invariant()
+    def what_is_to_live_was_started(self) -> None:
+        """Every part of the stages that are open, once, a stage after the other, in the list's order; nothing else."""
+        wanted = [part for part in sorted(self.parts, key=lambda part: part.when) if self._is_open(part.when)]
+        assert [part for what, part in self.diary if what == "start" and part in self.parts] == wanted
+
+    def _is_open(self, when: When) -> bool:
+        is_open = self.stage is not None and when <= self.stage
+        if self.parts:
+            assert self.lifecycle.has_reached(when) == is_open
+        return is_open
+
+    @invariant()
+    def nothing_ends_without_cause(self) -> None:
+        """As long as nothing failed and nobody wants it, everything lives."""
+        if self.ended_by is None and self.parts:
+            assert not self.task.done()
+            assert self.lifecycle.ended() == []
+
+    @invariant()
+    def stages_are_stopped_the_other_way_round(self) -> None:
+        """No part hears of its end while one of a later stage has yet to, or has time left to end in."""
+        left = {part for part in self.parts if "start" in part.seen}
+        for what, part in self.diary:
+            if part not in left or what not in ("drain", "stop", "end"):
+                continue
+            if what == "end":
+                left.discard(part)
+            elif what == "stop" or part.at_drain is not None:
+                later = {other for other in left if other.when > part.when}
+                assert all(other.at_stop == "hangs" and "stop" in other.seen for other in later)
+
+    def teardown(self) -> None:
+        """See that it comes to an end, which one, and what is left."""
+        if self.parts or self.gates or hasattr(self, "task"):
+            if self.ended_by is None:
+                self.the_process_is_asked_to_stop()
+            latest = self.loop.now + BOUND
+            while not self.task.done() and self.loop.now < latest:
+                self._settle(1.0)
+            self._judge()
+            self.release.set()
+            self._settle(BOUND)
+            assert not asyncio.all_tasks(self.loop)
+        self.loop.close()
+
+    def _judge(self) -> None:
+        assert self.task.done()
+        if self.ended_by == "cancel":
+            assert self.task.cancelled()
+        elif self.ended_by == "stop":
+            assert self.task.exception() is None
+        else:
+            died = self.task.exception()
+            assert isinstance(died, ControllerDiedError)
+            assert str(died) == self.ended_by
+        started = [part for part in (*self.parts, *self.gates.values()) if "start" in part.seen]
+        for subject in started:
+            assert subject.seen.count("start") == 1
+            assert subject.seen.count("stop") == (not subject.own_end)
+            assert subject.seen.count("drain") <= (self.ended_by == "stop" and subject.at_drain is not None)
+            if not subject.own_end and subject.at_drain is not None and self.ended_by == "stop":
+                assert subject.seen.index("drain") < subject.seen.index("stop")
+            if "drain" in subject.seen:
+                assert subject.seen.index("drain") < subject.seen.index("end")
+        stopped = [subject for subject in started if not subject.own_end]
+        left_behind = [line["task"] for line in self.logs if line["event"] == "a task does not end; it is left behind"]
+        assert sorted(left_behind) == sorted(subject.name for subject in stopped if subject.at_stop == "hangs")
+        failed = [line["task"] for line in self.logs if line["event"] == "a task failed when it was stopped"]
+        assert sorted(failed) == sorted(subject.name for subject in stopped if subject.at_stop == "fails")
+
+
+TestModel = Machine.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=12, deadline=None, derandomize=True, database=None)
