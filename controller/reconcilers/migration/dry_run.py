@@ -31,7 +31,6 @@ class DryRuns:
     def __init__(
         self,
         client: Api,
-        caches: Mapping[str | None, Caches],
         policy: LauncherPolicy,
         monotonic: Callable[[], float],
     ) -> None:
@@ -39,6 +38,9 @@ class DryRuns:
         self._policy = policy
         self._monotonic = monotonic
         self._refused: dict[str, tuple[float, Refused]] = {}
+
+    def listen(self, caches: Mapping[str | None, Caches]) -> None:
+        """Follow the migrations from now on."""
         for cache in caches.values():
             cache.migrations.listen(self._changed, name="DryRuns")
 

@@ -22,9 +22,12 @@ _NEVER: Final[Mapping[str, datetime]] = MappingProxyType({})
 class Patience:
     """When each bounded reason was first seen, by the migration's UID."""
 
-    def __init__(self, caches: Mapping[str | None, Caches], now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._since: dict[str, dict[str, datetime]] = {}
+
+    def listen(self, caches: Mapping[str | None, Caches]) -> None:
+        """Follow the migrations from now on."""
         for cache in caches.values():
             cache.migrations.listen(self._changed, name="Patience")
 

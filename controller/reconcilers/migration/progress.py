@@ -32,9 +32,12 @@ class _Untold(msgspec.Struct, frozen=True):
 class Progress:
     """What waits, by the migration's UID."""
 
-    def __init__(self, caches: Mapping[str | None, Caches], monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
         self._crowd = Crowd(monotonic)
         self._untold: dict[str, _Untold] = {}
+
+    def listen(self, caches: Mapping[str | None, Caches]) -> None:
+        """Follow the migrations from now on."""
         for cache in caches.values():
             cache.migrations.listen(self._changed, name="MigrationProgress")
 

@@ -85,22 +85,23 @@ class MigrationReconciler:
         self._now = now
         self._consistency = ConsistencyStore()
         self._monotonic = monotonic
-        self._progress = Progress(caches, monotonic)
-        self._patience = Patience(caches, now)
+        self._progress = Progress(monotonic)
+        self._patience = Patience(now)
         # Since when (monotonic) an orphaned claim binds no target any more, by the VM's UID.
         self._unbound: dict[str, float] = {}
         self._room = Room(client, caches, monotonic, freed=self._reconsider)
-        self._dry_runs = DryRuns(client, caches, policy, monotonic)
+        self._dry_runs = DryRuns(client, policy, monotonic)
         self._slots = MigrationSlots(
             limits, lambda key: wake(key, "a slot is free"), monotonic, released=self._room.release
         )
-        for cache in caches.values():
-            cache.vms.listen(self._vm_changed, name="MigrationSlots")
-        nodes.listen(self._node_changed, name="MigrationSlots")
 
     def begin(self) -> None:
-        """Take in the claims that exist, once the caches are full and before the first reconcile."""
+        """Take in the claims that exist and listen, once the caches are full and before the first reconcile."""
+        for part in (self._progress, self._patience, self._room, self._dry_runs):
+            part.listen(self._caches)
+        self._nodes.listen(self._node_changed, name="MigrationSlots")
         for caches in self._caches.values():
+            caches.vms.listen(self._vm_changed, name="MigrationSlots")
             for vm in caches.vms:
                 self._vm_changed(None, vm)
 

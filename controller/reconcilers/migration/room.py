@@ -15,7 +15,7 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -43,17 +43,20 @@ _NEVER: Final = float("-inf")
 
 
 class Room:
-    """Readings and reservations. `freed` is called when a reservation ends whose room nobody took."""
+    """Readings of the pods of some namespaces (None: of all), and reservations.
+
+    `freed` is called when a reservation ends whose room nobody took.
+    """
 
     def __init__(
         self,
         client: Api,
-        caches: Mapping[str | None, Caches],
+        namespaces: Iterable[str | None],
         monotonic: Callable[[], float],
         freed: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
-        self._namespaces = tuple(caches)
+        self._namespaces = tuple(namespaces)
         self._monotonic = monotonic
         self._freed = freed
         self._pods = Ledger()
@@ -69,6 +72,9 @@ class Room:
         self._changed: dict[str, Pod | None] | None = None
         # Since when (monotonic) each pending migration is known, by UID.
         self._known_since: dict[str, float] = {}
+
+    def listen(self, caches: Mapping[str | None, Caches]) -> None:
+        """Follow the migrations and the pods from now on."""
         for cache in caches.values():
             cache.migrations.listen(self._migration_changed, name="Room")
             cache.pods.listen(self._pod_changed, name="Room")

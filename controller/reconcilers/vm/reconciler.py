@@ -87,9 +87,6 @@ class VMReconciler:
         # Of VMs that run: the version that told all there is to tell, and the pods it told of; until it comes back.
         self._echoes: dict[str, tuple[str, tuple[Pod, ...]]] = {}
         self._evictions = Evictions(client, self._consistency)
-        for cache in caches.values():
-            cache.vms.listen(self._vm_changed, name="VMReconciler")
-            cache.pods.listen(self._pod_changed, name="VMReconciler")
 
     def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Take a VM over that comes with a past: another installation may have sent a create moments ago."""
@@ -107,12 +104,14 @@ class VMReconciler:
             self._deletions.over(old)
 
     def begin(self) -> None:
-        """Take over from the process before, once the caches are full and before the first reconcile.
+        """Take over from the process before and listen, once the caches are full and before the first reconcile.
 
         That process may have sent creates moments before it died: VMs to which that may have happened keep their
         incarnation until such a create has settled.
         """
         for caches in self._caches.values():
+            caches.vms.listen(self._vm_changed, name="VMReconciler")
+            caches.pods.listen(self._pod_changed, name="VMReconciler")
             self._holds.take_over(caches.vms)
 
     async def reconcile(self, key: str) -> Result:

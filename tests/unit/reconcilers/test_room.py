@@ -51,7 +51,8 @@ class Stand:
         self.caches = Caches()
         self.clock = Clock()
         self.freed: list[float] = []
-        self.room = Room(self.cluster, {None: self.caches}, self.clock, freed=lambda: self.freed.append(self.clock.now))
+        self.room = Room(self.cluster, (None,), self.clock, freed=lambda: self.freed.append(self.clock.now))
+        self.room.listen({None: self.caches})
         self.later = 0.0
 
     def migration(self, name: str) -> VirtualMachineMigration:
