@@ -22,7 +22,6 @@ import structlog
 
 from controller.domain import capacity, ownership
 from controller.domain.capacity import Amount
-from controller.domain.ledger import Ledger
 from controller.domain.migration.machine import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.listing import PAGE_SIZE, everything
@@ -30,6 +29,7 @@ from controller.engine.store import gone
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from controller.observe.caches import Caches
+from controller.observe.loads import Ledger
 from controller.reconcilers.api import Api
 from controller.reconcilers.sources import no_longer_pending
 

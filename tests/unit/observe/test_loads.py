@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.ledger import Ledger
+from controller.observe.loads import Ledger
 
 SOME = Amount(Decimal("0.1"), Decimal(3), 1)
 ODD = Amount(pods=1, unknown=True)
