@@ -33,6 +33,7 @@ from controller.kube.resources import NODES, PODS
 from controller.manager import Manager, Options
 from controller.observe import caches as observed
 from controller.observe.caches import Caches, Named
+from controller.observe.loads import NodeLoads
 from controller.reconcilers.api import Fenced
 from controller.serving.address import is_loopback, parse_address
 from controller.serving.auth import ScrapeGuard
@@ -42,7 +43,7 @@ from controller.serving.tls import Certificates, Files
 from controller.telemetry import logs, metrics
 from controller.telemetry.exposition import Source
 from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
-from controller.telemetry.nodes import NodeMetrics
+from controller.telemetry.nodes import NodeSeries
 from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, StoreMetrics
 from controller.telemetry.vms import VMMetrics, VMSeries
 
@@ -209,6 +210,7 @@ def _series(
     """Derive metrics from caches that are still empty; return the families that are too large for a registry."""
     vms = [cache.vms for cache in caches.values()]
     migrations = [cache.migrations for cache in caches.values()]
+    pods = [cache.pods for cache in caches.values()]
     VMMetrics(registry, vms)
     MigrationMetrics(registry, migrations)
     StoreMetrics(
@@ -216,13 +218,11 @@ def _series(
         {
             VIRTUAL_MACHINES.plural: vms,
             MIGRATIONS.plural: migrations,
-            PODS.plural: [cache.pods for cache in caches.values()],
+            PODS.plural: pods,
             NODES.plural: [nodes],
         },
     )
-    found: list[Source] = [
-        NodeMetrics(nodes, [cache.pods for cache in caches.values()], settings.controllers.policy.reference)
-    ]
+    found: list[Source] = [NodeSeries(NodeLoads(nodes, pods, settings.controllers.policy.reference))]
     if settings.vm_metrics:
         found += [VMSeries(vms), MigrationSeries(migrations)]
     return found

@@ -1,15 +1,18 @@
 """How loaded a node is: what its VMs use now, and what the scheduler packed onto it.
 
 Guarantees: exact decimals, so that what was added and taken away again leaves exactly nothing; a share of a node whose
-capacity is 0, absent or unreadable is 1, idle or not, so that nobody takes it for an empty one; every value is a
-function of one pod, so a load is the sum of its pods in any order.
+capacity is 0, absent or unreadable is 1, idle or not, so that nobody takes it for an empty one; every load is a
+function of one pod, so a node's is the sum of its pods' in any order; a pod whose requests cannot be read takes its
+place, and leaves the sum a sum.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from controller.domain import names, requests
 from controller.domain.capacity import NOTHING, Amount, allocatable, of_pod
@@ -21,32 +24,62 @@ _NO_CAPACITY: Final = 1.0
 """The share of a node on which nothing can be placed: full."""
 
 
-class Contribution(NamedTuple):
-    """What one pod adds to its node.
+class Load(msgspec.Struct, frozen=True):
+    """What one pod puts on its node, or the sum of several.
 
-    `running` is 1 if its VM runs; `cpu` and `memory` are what that VM uses, in shares of the reference node. A ratio
-    has at most 16 characters, so the sum of 10⁹ of them fits in a decimal's 28 digits and stays exact.
+    `running` counts VMs that run; `cpu` and `memory` are what they use, in shares of the reference node; `requested` is
+    what the scheduler counts, as far as it can be read, and `unreadable` the pods of which it cannot. A ratio has at
+    most 16 characters, so the sum of 10⁹ of them fits in a decimal's 28 digits and stays exact.
     """
 
-    node: str
-    running: int
-    cpu: Decimal
-    memory: Decimal
-    requested: Amount
+    running: int = 0
+    cpu: Decimal = _NONE
+    memory: Decimal = _NONE
+    requested: Amount = NOTHING
+    unreadable: int = 0
+
+    @classmethod
+    def holding(cls, amount: Amount) -> Load:
+        """Return the load of what holds an amount and uses nothing."""
+        return cls(requested=replace(amount, unknown=False), unreadable=1) if amount.unknown else cls(requested=amount)
+
+    @property
+    def held(self) -> Amount:
+        """What is requested; unknown while a part of it cannot be read."""
+        return replace(self.requested, unknown=True) if self.unreadable else self.requested
+
+    def __add__(self, other: Load) -> Load:
+        return Load(
+            self.running + other.running,
+            self.cpu + other.cpu,
+            self.memory + other.memory,
+            self.requested + other.requested,
+            self.unreadable + other.unreadable,
+        )
+
+    def __sub__(self, other: Load) -> Load:
+        return Load(
+            self.running - other.running,
+            self.cpu - other.cpu,
+            self.memory - other.memory,
+            self.requested - other.requested,
+            self.unreadable - other.unreadable,
+        )
 
 
-def of(pod: Pod | None) -> Contribution | None:
-    """Return what a pod adds to a node; None if it is on none, or has ended."""
+IDLE: Final = Load()
+
+
+def of(pod: Pod | None) -> tuple[str, Load] | None:
+    """Return what a pod puts on which node; None if it is on none, or has ended."""
     if pod is None or not pod.spec.node_name or pod.done:
         return None
-    running = pod.status.phase == "Running"
-    return Contribution(
-        pod.spec.node_name,
-        int(running),
-        _used(pod, names.CPU_CONSUMPTION, names.REQUESTED_CPU, CPU_MAX) if running else _NONE,
-        _used(pod, names.MEMORY_CONSUMPTION, names.REQUESTED_MEMORY, MEMORY_MAX) if running else _NONE,
-        _requested(pod),
-    )
+    held = Load.holding(of_pod(pod))
+    if pod.status.phase != "Running":
+        return pod.spec.node_name, held
+    cpu = _used(pod, names.CPU_CONSUMPTION, names.REQUESTED_CPU, CPU_MAX)
+    memory = _used(pod, names.MEMORY_CONSUMPTION, names.REQUESTED_MEMORY, MEMORY_MAX)
+    return pod.spec.node_name, Load(1, cpu, memory, held.requested, held.unreadable)
 
 
 def same(old: Pod, new: Pod) -> bool:
@@ -58,12 +91,6 @@ def same(old: Pod, new: Pod) -> bool:
     )
 
 
-def _requested(pod: Pod) -> Amount:
-    """Return what a pod requests; no more than its place if that cannot be read, since a sum must stay a sum."""
-    amount = of_pod(pod)
-    return Amount(pods=amount.pods) if amount.unknown else amount
-
-
 def _used(pod: Pod, annotation: str, requested: str, maximum: Decimal) -> Decimal:
     """Return what the annotation says, else what was requested; 0 if somebody spoiled both."""
     annotations = pod.metadata.annotations
@@ -73,33 +100,6 @@ def _used(pod: Pod, annotation: str, requested: str, maximum: Decimal) -> Decima
         except RatioError:
             continue
     return _NONE
-
-
-@dataclass(slots=True)
-class Load:
-    """The sum of what is on one node."""
-
-    pods: int = 0
-    running: int = 0
-    cpu: Decimal = _NONE
-    memory: Decimal = _NONE
-    requested: Amount = NOTHING
-
-    def add(self, part: Contribution) -> None:
-        """Add a pod."""
-        self.pods += 1
-        self.running += part.running
-        self.cpu += part.cpu
-        self.memory += part.memory
-        self.requested += part.requested
-
-    def remove(self, part: Contribution) -> None:
-        """Take away a pod that was added."""
-        self.pods -= 1
-        self.running -= part.running
-        self.cpu -= part.cpu
-        self.memory -= part.memory
-        self.requested -= part.requested
 
 
 class Usage(NamedTuple):

@@ -25,12 +25,12 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.verbs import Page
 from controller.manager import Options
 from controller.observe.caches import Caches
+from controller.observe.loads import NodeLoads
 from controller.reconcilers.migration.slots import Limits
 from controller.serving.health import Health, LoopMonitor
 from controller.telemetry import metrics
 from controller.telemetry.exposition import render
 from controller.telemetry.nodes import _FAMILIES as FAMILIES
-from controller.telemetry.nodes import NodeMetrics
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
 from tests.model.watches import Events
@@ -237,7 +237,7 @@ class OddWorld:
         }
         nodes: Store[Node] = Store()
         pods: Store[Pod] = Store()
-        fresh = NodeMetrics(nodes, [pods], POLICY.reference)
+        fresh = NodeLoads(nodes, [pods], POLICY.reference)
         await _fill(self.wire, NODES, nodes)
         await _fill(self.wire, PODS, pods)
         wanted = dict(fresh.usage())

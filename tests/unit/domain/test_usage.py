@@ -12,7 +12,7 @@ import pytest
 from controller.domain import names, usage
 from controller.domain.capacity import Amount
 from controller.domain.ratio import ReferenceNode
-from controller.domain.usage import Contribution, Load, Usage
+from controller.domain.usage import IDLE, Load, Usage
 from controller.kube.kinds import Container, ContainerResources, Node, NodeStatus, Pod, PodSpec, Requests
 from controller.kube.meta import ObjectMeta
 from tests.unit.domain.builders import pod, running, vm
@@ -23,6 +23,13 @@ REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
 def node(cpu: str = "32", memory: str = "256Gi") -> Node:
     """Return a node of a size."""
     return Node(metadata=ObjectMeta(name="n"), status=NodeStatus(allocatable={"cpu": cpu, "memory": memory}))
+
+
+def load_of(subject: Pod) -> Load:
+    """Return what a pod that is on a node puts there."""
+    found = usage.of(subject)
+    assert found is not None
+    return found[1]
 
 
 def annotated(subject: Pod, **values: str | None) -> Pod:
@@ -40,22 +47,21 @@ def annotated(subject: Pod, **values: str | None) -> Pod:
 def test_a_running_pod_adds_what_its_vm_uses_and_what_it_requests() -> None:
     """The use is the annotation's; the requests are the container's."""
     machine = vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.75"})
-    assert usage.of(running(machine)) == Contribution(
-        "kwok-node-1", 1, Decimal("0.75"), Decimal("0.25"), Amount(Decimal(16), Decimal(64 * 2**30), 1)
+    assert usage.of(running(machine)) == (
+        "kwok-node-1",
+        Load(1, Decimal("0.75"), Decimal("0.25"), Amount(Decimal(16), Decimal(64 * 2**30), 1)),
     )
 
 
 def test_a_pod_that_has_a_node_but_does_not_run_yet_only_holds_room() -> None:
     """It uses nothing and is no running VM."""
     part = usage.of(pod(vm(cpu="0.5", memory="0.25"), node="n"))
-    assert part == Contribution("n", 0, Decimal(0), Decimal(0), Amount(Decimal(16), Decimal(64 * 2**30), 1))
+    assert part == ("n", Load(0, Decimal(0), Decimal(0), Amount(Decimal(16), Decimal(64 * 2**30), 1)))
 
 
 def test_a_terminating_pod_that_runs_still_counts() -> None:
     """Its node has it until it is gone."""
-    part = usage.of(pod(vm(), phase="Running", node="n", terminating=True))
-    assert part is not None
-    assert part.running == 1
+    assert load_of(pod(vm(), phase="Running", node="n", terminating=True)).running == 1
 
 
 @pytest.mark.parametrize(
@@ -71,24 +77,17 @@ def test_a_pod_on_no_node_or_at_its_end_adds_nothing(nothing: Pod | None) -> Non
 @pytest.mark.parametrize("spoiled", [None, "", "NaN", "-1", "1e3", "a lot"])
 def test_a_spoiled_annotation_counts_as_what_was_requested(spoiled: str | None) -> None:
     """Until the controller has put it right."""
-    part = usage.of(annotated(running(vm(cpu="0.5")), cpu_consumption=spoiled))
-    assert part is not None
-    assert part.cpu == Decimal("0.5")
+    assert load_of(annotated(running(vm(cpu="0.5")), cpu_consumption=spoiled)).cpu == Decimal("0.5")
 
 
 def test_a_pod_whose_annotations_are_all_spoiled_uses_nothing() -> None:
     """Rather than not a number."""
-    part = usage.of(annotated(running(vm(memory="0.5")), memory_consumption="x", requested_memory="y"))
-    assert part is not None
-    assert part.memory == 0
+    assert load_of(annotated(running(vm(memory="0.5")), memory_consumption="x", requested_memory="y")).memory == 0
 
 
 def test_a_load_relates_to_the_nodes_own_size() -> None:
     """Half of the reference node is the whole of one half as big."""
-    load = Load()
-    part = usage.of(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.25"})))
-    assert part is not None
-    load.add(part)
+    load = load_of(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.25"})))
 
     assert usage.usage(node(), load, REFERENCE) == Usage(1, 0.25, 0.25, 0.5, 0.25)
     assert usage.usage(node("16", "128Gi"), load, REFERENCE) == Usage(1, 0.5, 0.5, 1.0, 0.5)
@@ -96,11 +95,9 @@ def test_a_load_relates_to_the_nodes_own_size() -> None:
 
 def test_a_load_beyond_the_nodes_size_shows_as_more_than_one() -> None:
     """Over-commit is what people look for."""
-    load = Load()
+    load = IDLE
     for _ in range(3):
-        part = usage.of(running(vm(cpu="0.5")))
-        assert part is not None
-        load.add(part)
+        load += load_of(running(vm(cpu="0.5")))
     assert usage.usage(node(), load, REFERENCE).cpu == 1.5
 
 
@@ -108,11 +105,7 @@ def test_a_load_beyond_the_nodes_size_shows_as_more_than_one() -> None:
 @pytest.mark.parametrize("machines", [0, 1])
 def test_a_node_without_a_size_is_full_idle_or_not(size: Any, machines: int) -> None:
     """Were it at 0, everybody would take it for the emptiest of all; its pods still count."""
-    load = Load()
-    for _ in range(machines):
-        part = usage.of(running(vm()))
-        assert part is not None
-        load.add(part)
+    load = load_of(running(vm())) if machines else IDLE
     odd = node() if size is None else node(size, size)
     if size is None:
         odd = msgspec.structs.replace(odd, status=NodeStatus())
@@ -121,10 +114,7 @@ def test_a_node_without_a_size_is_full_idle_or_not(size: Any, machines: int) -> 
 
 def test_what_cannot_be_read_of_one_resource_spoils_no_other() -> None:
     """Half of the memory is in use, whatever the CPU is."""
-    load = Load()
-    part = usage.of(running(vm(memory="0.5")))
-    assert part is not None
-    load.add(part)
+    load = load_of(running(vm(memory="0.5")))
     assert usage.usage(node("nonsense"), load, REFERENCE).memory == 0.5
     assert usage.usage(node("nonsense", "256e9"), load, REFERENCE).memory == 0.5 * 256 * 2**30 / 256e9
 
@@ -137,12 +127,10 @@ def test_a_pod_whose_requests_cannot_be_read_leaves_the_sum_a_sum() -> None:
             node_name="n", containers=(Container(resources=ContainerResources(requests=Requests(cpu="many"))),)
         ),
     )
-    load, part = Load(), usage.of(odd)
-    assert part is not None
-    load.add(part)
+    load = IDLE + load_of(odd)
     assert load.requested == Amount(pods=1)
-    load.remove(part)
-    assert load == Load()
+    assert load.held == Amount(pods=1, unknown=True)
+    assert load - load_of(odd) == IDLE
 
 
 @pytest.mark.timeout(90)
@@ -150,23 +138,21 @@ def test_a_million_changes_leave_exactly_nothing() -> None:
     """No drift: ratios of 14 decimals are added and taken away in any order."""
     rng = Random(7)  # noqa: S311 - no secret
     parts = [
-        Contribution(
-            "n", 1, Decimal(f"0.{rng.randrange(10**14):014}"), Decimal(rng.randrange(10**9)).scaleb(-9), Amount(pods=1)
-        )
+        Load(1, Decimal(f"0.{rng.randrange(10**14):014}"), Decimal(rng.randrange(10**9)).scaleb(-9), Amount(pods=1))
         for _ in range(1000)
     ]
-    load = Load()
-    there: list[Contribution] = []
+    load = IDLE
+    there: list[Load] = []
     for _ in range(1_000_000):
         if there and rng.random() < 0.5:
             last = rng.randrange(len(there))
             there[last], there[-1] = there[-1], there[last]
-            load.remove(there.pop())
+            load -= there.pop()
         else:
             part = parts[rng.randrange(1000)]
             there.append(part)
-            load.add(part)
+            load += part
     assert load.cpu == sum((part.cpu for part in there), Decimal(0))
     for part in there:
-        load.remove(part)
-    assert load == Load()
+        load -= part
+    assert load == IDLE

@@ -10,7 +10,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.decide import NAMESAKE_PATIENCE
 from controller.kube.resources import NODES, PODS
 from controller.observe.caches import Caches
-from controller.telemetry.nodes import NodeMetrics
+from controller.observe.loads import NodeLoads
 from controller.telemetry.vms import VMMetrics, VMSeries
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process, running
@@ -66,7 +66,7 @@ async def test_a_held_vm_is_counted_nowhere_as_running(cluster: Cluster) -> None
     await process.settle()
     seen = Caches()
     metrics = VMMetrics(CollectorRegistry(), (seen.vms,))
-    nodes = NodeMetrics(process.nodes, (seen.pods,), ReferenceNode.of(cpu="32", memory="256Gi"))
+    nodes = NodeLoads(process.nodes, (seen.pods,), ReferenceNode.of(cpu="32", memory="256Gi"))
     seen.vms.replace(list(process.caches.vms), "1")
     seen.pods.replace(list(process.caches.pods), "1")
     [family] = metrics.collect()

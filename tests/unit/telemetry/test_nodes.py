@@ -12,7 +12,8 @@ from controller.domain.ratio import ReferenceNode
 from controller.engine.store import Store
 from controller.kube.kinds import Node, NodeStatus, Pod
 from controller.kube.meta import ObjectMeta
-from controller.telemetry.nodes import NodeMetrics
+from controller.observe.loads import NodeLoads
+from controller.telemetry.nodes import NodeSeries
 from tests.unit.domain.builders import pod, running, vm
 
 REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
@@ -33,14 +34,14 @@ class Scene:
         self.nodes: Store[Node] = Store()
         self.pods: Store[Pod] = Store()
         self.others: Store[Pod] = Store()
-        self.metrics = NodeMetrics(self.nodes, [self.pods, self.others], REFERENCE)
+        self.series_of_nodes = NodeSeries(NodeLoads(self.nodes, [self.pods, self.others], REFERENCE))
         self.nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
         self.pods.replace([], "10")
         self.others.replace([], "10")
 
     def series(self, family: str) -> dict[str, float]:
         """Return a family's values by node."""
-        text = "".join(self.metrics.pieces())
+        text = "".join(self.series_of_nodes.pieces())
         [found] = [item for item in text_string_to_metric_families(text) if item.name == family]
         return {sample.labels["node"]: sample.value for sample in found.samples}
 
@@ -64,12 +65,12 @@ def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
     nodes.replace([node("kwok-node-1")], "10")
     full: Store[Pod] = Store()
     empty: Store[Pod] = Store()
-    metrics = NodeMetrics(nodes, [full, empty], REFERENCE)
+    loads = NodeLoads(nodes, [full, empty], REFERENCE)
     full.replace([running(vm())], "10")
-    assert list(metrics.usage()) == []
+    assert list(loads.usage()) == []
 
     empty.replace([], "10")
-    assert [(name, usage.vms) for name, usage in metrics.usage()] == [("kwok-node-1", 1)]
+    assert [(name, usage.vms) for name, usage in loads.usage()] == [("kwok-node-1", 1)]
 
 
 def test_a_running_vm_counts_on_its_node() -> None:
@@ -137,7 +138,7 @@ def test_a_node_that_grew_is_less_loaded() -> None:
 def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: bool) -> None:
     """Sums are derived: what one event left undone, or done twice, does not stay."""
 
-    class Faulty(NodeMetrics):
+    class Faulty(NodeLoads):
         """Fails on one change, once, before or after what it does."""
 
         def _changed(self, old: Pod | None, new: Pod | None) -> None:
@@ -159,7 +160,7 @@ def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: boo
     pods.apply(moved, deleted=False)
 
     fresh_pods: Store[Pod] = Store()
-    fresh = NodeMetrics(nodes, [fresh_pods], REFERENCE)
+    fresh = NodeLoads(nodes, [fresh_pods], REFERENCE)
     fresh_pods.replace(list(pods), "300")
     assert pods.subscriptions[0].failures == 1
     assert list(subject.usage()) == list(fresh.usage())
