@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -38,9 +38,10 @@ from controller.reconcilers.api import Fenced
 from controller.serving.address import is_loopback, parse_address
 from controller.serving.auth import ScrapeGuard
 from controller.serving.health import Health, LoopMonitor
+from controller.serving.routes import Answer, Guard, Request, Route
 from controller.serving.server import Server
 from controller.serving.tls import Certificates, Files
-from controller.telemetry import logs, metrics
+from controller.telemetry import exposition, logs, metrics
 from controller.telemetry.exposition import Source
 from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
 from controller.telemetry.nodes import NodeSeries
@@ -109,11 +110,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         health = Health(monitor, client.ready)
         async with Server(
             settings.bind_address,
-            registry,
-            health,
-            series,
+            [scrapes(registry, series, _guard(client) if settings.metrics_auth else None), *health.routes()],
+            flag="--metrics-bind-address",
             tls=certificates.context if certificates is not None else None,
-            guard=_guard(client) if settings.metrics_auth else None,
         ) as server:
             _log.info(
                 "starting",
@@ -121,7 +120,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 cluster=str(source),
                 namespaces=",".join(settings.namespaces) or "*",
                 workers=settings.controllers.workers,
-                metrics=f"{server.url}/metrics",
+                metrics=f"{server.url}{exposition.PATH}",
             )
             _tell_exposure(settings)
             reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
@@ -163,7 +162,22 @@ async def _client(settings: Settings, source: credentials.Source, answered: Answ
 
 
 def _guard(client: Client) -> ScrapeGuard:
-    return ScrapeGuard(client, secret=secrets.token_bytes(32), clock=asyncio.get_running_loop().time)
+    return ScrapeGuard(client, exposition.PATH, secret=secrets.token_bytes(32), clock=asyncio.get_running_loop().time)
+
+
+def scrapes(registry: CollectorRegistry, series: Sequence[Source], guard: Guard | None) -> Route:
+    """Return the route of the metrics: one registry, and the large families besides it."""
+
+    async def scrape(request: Request) -> Answer:
+        content, headers = await exposition.render(
+            registry,
+            series,
+            accept=request.headers.get("accept", ""),
+            accept_encoding=request.headers.get("accept-encoding", ""),
+        )
+        return Answer(content, headers=headers)
+
+    return Route("GET", exposition.PATH, scrape, guard=guard)
 
 
 def _tell_exposure(settings: Settings) -> None:

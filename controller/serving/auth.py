@@ -1,7 +1,7 @@
 """Who may scrape: the API server decides, by the request's bearer token, as with controller-runtime's filter.
 
 Guarantees: a scrape is answered only after a TokenReview said whom its token speaks for and a SubjectAccessReview that
-they may `get` the path `/metrics`; when the API server cannot be asked, nobody may. Requests with one token share one
+they may `get` the path; when the API server cannot be asked, nobody may. Requests with one token share one
 review, and what was decided is remembered for controller-runtime's times, in a bounded memory that holds no token.
 Strangers with made-up tokens cannot make us ask the API server at more than a fixed rate. No token, nor anything made
 of one, is logged.
@@ -32,7 +32,6 @@ _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 V = TypeVar("V")
 
-PATH: Final = "/metrics"
 AUTHENTICATED: Final = 60.0
 """Seconds for which a token's user, or that it has none, is remembered."""
 ALLOWED: Final = 300.0
@@ -112,10 +111,11 @@ class _TooManyError(Exception):
 
 
 class ScrapeGuard:
-    """Decides about scrapes. `secret` is random, of this process alone: it keeps digests from being comparable."""
+    """Decides about scrapes of a path. `secret` is random, of this process alone: no digest can be compared."""
 
-    def __init__(self, reviews: Creator, *, secret: bytes, clock: Callable[[], float]) -> None:
+    def __init__(self, reviews: Creator, path: str, *, secret: bytes, clock: Callable[[], float]) -> None:
         self._reviews = reviews
+        self._path = path
         self._secret = secret
         self._bucket = Bucket(clock, rate=REVIEWS_PER_SECOND, burst=REVIEW_BURST)
         self._speakers: Memory[_Speaker] = Memory(clock)
@@ -154,7 +154,7 @@ class ScrapeGuard:
             "uid": user.uid,
             "groups": user.groups,
             "extra": user.extra,
-            "nonResourceAttributes": {"path": PATH, "verb": "get"},
+            "nonResourceAttributes": {"path": self._path, "verb": "get"},
         }
 
         async def review() -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from controller.kube import errors
+from controller.serving.routes import Answer, Request, Route, text
 
 _HEARTBEAT: Final = 1.0
 """Seconds between two looks. A standstill may show short by as much; each look wakes a process that is at rest."""
@@ -131,3 +132,18 @@ class Health:
         if self._api_problem is not None:
             problems.append(self._api_problem)
         return problems
+
+    def routes(self) -> list[Route]:
+        """Return the probes: they answer anybody, in text, one problem a line, 200 or 503."""
+
+        async def healthz(_: Request) -> Answer:
+            return _answer(self.health())
+
+        async def readyz(_: Request) -> Answer:
+            return _answer(await self.readiness())
+
+        return [Route("GET", "/healthz", healthz), Route("GET", "/readyz", readyz)]
+
+
+def _answer(problems: list[str]) -> Answer:
+    return text("\n".join(problems) or "ok", 503 if problems else 200)

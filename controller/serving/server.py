@@ -1,79 +1,71 @@
-"""The HTTP server: /metrics, /healthz, /readyz.
+"""The HTTP server: answers routes on one address, and may be opened as often as there are addresses.
 
 Guarantees: listens only where told; port 0 takes a free one, which `url` then names; with TLS there is nothing without
-it. Probes answer anybody, in text, one problem a line, 200 or 503; a scrape is answered once the guard, if there is
-one, has nothing against it. No request changes anything: only GET and HEAD are answered. What a client may send is
-bounded in size, and the connections it may hold in time and number.
+it. A path that no route names is answered 404, a method that none has 405. A handler runs once its route's guard, if
+there is one, has nothing against it and the body is there and within the route's limit (413); what it raises ends its
+own request only. What a client may send is bounded in size, and the connections it may hold in time and number; streams
+have a bound of their own (503), so that no number of them costs another request its connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable
+from contextlib import aclosing
 from http import HTTPStatus
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
+import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from prometheus_client import CollectorRegistry
 
 from controller.serving.address import BindError, parse_address
-from controller.serving.auth import Refusal
-from controller.serving.connections import Connections
-from controller.serving.health import Health
-from controller.telemetry import exposition
+from controller.serving.connections import Connections, TooManyStreamsError
+from controller.serving.routes import Answer, Request, Route, text
 
 _LONGEST_LINE: Final = 4 * 1024
 _LONGEST_HEADER: Final = 16 * 1024
 """In bytes. Tokens of some identity providers, with many groups in them, have about half of that."""
 _MOST_HEADERS: Final = 64
-_LARGEST_BODY: Final = 1024
-"""In bytes; nobody has reason to send any."""
 _LINGER: Final = 1.0
 """Seconds in which a body that nobody reads must be over, or its connection is closed."""
 _HANDSHAKE: Final = 10.0
 _GOODBYE: Final = 5.0
 """Seconds for TLS to begin and to end."""
-
-
-class Guard(Protocol):
-    """Decides who may scrape; `controller.serving.auth.ScrapeGuard` is one."""
-
-    async def refusal(self, authorization: str | None) -> Refusal | None:
-        """Return why a request with this Authorization header is not answered; None if it is."""
-        ...
+_LAST_ANSWERS: Final = 1.0
+"""Seconds that answers under way have when the server ends, and as many again before they are cancelled."""
+_RETRY_AFTER: Final = 5
+"""Seconds after which a client that was refused a stream may ask again."""
 
 
 class Server:
-    """Serves one registry, the large families besides it, and one health. Use as an async context manager."""
+    """Serves routes on one address. Use as an async context manager."""
 
     def __init__(
         self,
         address: str,
-        registry: CollectorRegistry,
-        health: Health,
-        sources: Sequence[exposition.Source] = (),
+        routes: Iterable[Route],
         *,
+        flag: str,
         tls: ssl.SSLContext | None = None,
-        guard: Guard | None = None,
         connections: Connections | None = None,
     ) -> None:
+        """Take `flag` as the name of the option that chooses another address, for the message when it is taken."""
         self._host, self._port = parse_address(address)
-        self._registry = registry
-        self._sources = sources
-        self._health = health
+        self._flag = flag
         self._tls = tls
-        self._guard = guard
         self._connections = connections or Connections()
-        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._answering])
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
+        app = web.Application(middlewares=[self._answering])
+        for route in routes:
+            if route.method == "GET":
+                app.router.add_get(route.path, self._handler(route), allow_head=not route.streaming)
+            else:
+                app.router.add_route(route.method, route.path, self._handler(route))
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            shutdown_timeout=1.0,
+            shutdown_timeout=_LAST_ANSWERS,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_HEADER,
             max_headers=_MOST_HEADERS,
@@ -100,7 +92,7 @@ class Server:
             why = error.strerror if isinstance(error, OSError) else error
             raise BindError(
                 f"cannot listen on {self._host}:{self._port}: {why}; choose another address with "
-                "--metrics-bind-address (port 0 takes a free one)"
+                f"{self._flag} (port 0 takes a free one)"
             ) from error
         host, port = self._listening.sockets[0].getsockname()[:2]
         scheme = "https" if self._tls else "http"
@@ -110,6 +102,7 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         if self._listening is not None:
             self._listening.close()
+        self._connections.end_streams()
         await self._runner.cleanup()
 
     @web.middleware
@@ -117,25 +110,68 @@ class Server:
         with self._connections.answering(request.transport):
             return await handler(request)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        refusal = await self._guard.refusal(request.headers.get("Authorization")) if self._guard else None
-        if refusal is not None:
-            headers = {"WWW-Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else {}
-            return web.Response(text=refusal.text, status=refusal.status, headers=headers)
-        content, headers = await exposition.render(
-            self._registry,
-            self._sources,
-            accept=",".join(request.headers.getall("Accept", ())),
-            accept_encoding=",".join(request.headers.getall("Accept-Encoding", ())),
-        )
-        return web.Response(body=content, headers=headers)
+    def _handler(self, route: Route) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            refusal = await route.guard.refusal(request.headers.get("Authorization")) if route.guard else None
+            if refusal is not None:
+                challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else {}
+                return _whole(text(refusal.text, refusal.status, challenge))
+            headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
+            asked = Request(headers, await self._body(request, route.body_limit) if route.body_limit else b"")
+            return await self._stream(request, route, asked) if route.streaming else _whole(await route.handler(asked))
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return _answer(self._health.health())
+        return handle
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        return _answer(await self._health.readiness())
+    async def _body(self, request: web.Request, limit: int) -> bytes:
+        """Return a request's body. Raises the answer to one that is too large or cannot be read."""
+        body = bytearray()
+        too_large = web.HTTPRequestEntityTooLarge(limit, text=f"the body has more than {limit} bytes")
+        if (request.content_length or 0) > limit:
+            raise too_large
+        with self._connections.receiving(request.transport):
+            try:
+                while piece := await request.content.readany():
+                    body += piece
+                    if len(body) > limit:
+                        raise too_large
+            except (OSError, web.RequestPayloadError) as error:  # the connection was lost, or what came is no HTTP
+                raise web.HTTPBadRequest(text="the body cannot be read") from error
+        return bytes(body)
+
+    async def _stream(self, request: web.Request, route: Route, asked: Request) -> web.StreamResponse:
+        try:
+            with self._connections.streaming(request.transport):
+                answer = await route.handler(asked)
+                return (
+                    _whole(answer)
+                    if isinstance(answer.body, bytes)
+                    else await self._write(request, answer, answer.body)
+                )
+        except TooManyStreamsError as error:
+            raise web.HTTPServiceUnavailable(text=str(error), headers={"Retry-After": f"{_RETRY_AFTER}"}) from error
+
+    async def _write(
+        self, request: web.Request, answer: Answer, body: AsyncGenerator[bytes, None]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=answer.headers)
+        async with aclosing(body) as pieces:
+            if await self._written(request, response.prepare(request)):
+                async for piece in pieces:
+                    if not await self._written(request, response.write(piece)):
+                        break
+        return response
+
+    async def _written(self, request: web.Request, writing: Awaitable[object]) -> bool:
+        """Wait until a client has room for what is being written; return whether it is still there."""
+        try:
+            with self._connections.writing(request.transport):
+                await writing
+        except aiohttp.ClientConnectionError:
+            return False
+        return True
 
 
-def _answer(problems: list[str]) -> web.Response:
-    return web.Response(text="\n".join(problems) or "ok", status=503 if problems else 200)
+def _whole(answer: Answer) -> web.Response:
+    if not isinstance(answer.body, bytes):
+        raise TypeError("a stream is the answer of a route that is not streaming")
+    return web.Response(body=answer.body, status=answer.status, headers=answer.headers)

@@ -14,6 +14,8 @@ from typing import Final, NamedTuple, Protocol
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
+PATH: Final = "/metrics"
+"""Where scrapers look for it."""
 _END: Final = b"# EOF\n"
 """Ends an OpenMetrics exposition, and only that."""
 _LEVEL: Final = 1

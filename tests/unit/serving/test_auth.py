@@ -88,7 +88,7 @@ class ApiServer:
 
 def guard(api: ApiServer) -> ScrapeGuard:
     """Return a guard on the test's clock."""
-    return ScrapeGuard(api, secret=b"secret", clock=asyncio.get_running_loop().time)
+    return ScrapeGuard(api, "/metrics", secret=b"secret", clock=asyncio.get_running_loop().time)
 
 
 # --- who may ---------------------------------------------------------------------------------------------------
@@ -363,8 +363,8 @@ async def test_no_token_is_kept_or_told() -> None:
 async def test_what_is_remembered_by_means_nothing_in_another_process() -> None:
     """Its key is random there."""
     one, two = (
-        ScrapeGuard(ApiServer(), secret=b"1", clock=lambda: 0),
-        ScrapeGuard(ApiServer(), secret=b"2", clock=lambda: 0),
+        ScrapeGuard(ApiServer(), "/metrics", secret=b"1", clock=lambda: 0),
+        ScrapeGuard(ApiServer(), "/metrics", secret=b"2", clock=lambda: 0),
     )
     for subject in (one, two):
         await subject.refusal("Bearer good")

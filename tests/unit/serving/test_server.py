@@ -6,22 +6,23 @@ import asyncio
 import gzip
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
+from controller import app
 from controller.kube import errors
 from controller.serving.address import BindError, is_loopback, parse_address
 from controller.serving.auth import Refusal
 from controller.serving.connections import Connections
 from controller.serving.health import Health, LoopMonitor
-from controller.serving.server import Guard, Server
+from controller.serving.routes import Guard
+from controller.serving.server import Server
 from controller.serving.tls import Certificates
 from tests.certificates import self_signed
+from tests.unit.serving.clients import ask, connected, status_of
 
 
 async def reachable() -> None:
@@ -63,18 +64,11 @@ def new_server(
     subject.watch([task], [("pods", cache)])
     return Server(
         address,
-        registry or CollectorRegistry(),
-        subject,
+        [app.scrapes(registry or CollectorRegistry(), (), guard), *subject.routes()],
+        flag="--metrics-bind-address",
         tls=tls,
-        guard=guard,
-        connections=connections or Connections(),
+        connections=connections,
     )
-
-
-async def ask(server: Server, path: str) -> tuple[int, str]:
-    """Return status and text of an answer."""
-    async with aiohttp.ClientSession() as session, session.get(f"{server.url}{path}") as response:
-        return response.status, await response.text()
 
 
 async def test_a_process_that_works_is_healthy_and_ready() -> None:
@@ -266,28 +260,6 @@ async def test_probes_need_no_token() -> None:
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def connected(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect as a client that may write anything."""
-    where = urlsplit(server.url)
-    reader, writer = await asyncio.open_connection(where.hostname, where.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-
-
-async def status_of(server: Server, request: bytes) -> int | None:
-    """Send bytes; return the status of the answer, None if the connection was cut."""
-    async with connected(server) as (reader, writer):
-        try:
-            writer.write(request)
-            line = await reader.readline()
-        except ConnectionError:
-            return None
-        return int(line.split()[1]) if line else None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,301 @@
+"""Streams have bounds of their own: whatever their clients or handlers do, probes and scrapes are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller import app
+from controller.serving.auth import Refusal
+from controller.serving.connections import Connections
+from controller.serving.health import Health, LoopMonitor
+from controller.serving.routes import Answer, Guard, Request, Route, text
+from controller.serving.server import Server
+from controller.serving.tls import Certificates
+from tests.certificates import self_signed
+from tests.unit.serving.clients import ask, connected, exchange, status_of
+
+EVENTS = b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+MORE_THAN_KERNELS_KEEP = b"x" * 32 * 1024 * 1024
+
+
+class Page:
+    """A page's events: each stream begins with a greeting, and tells what it is told, to whoever listens."""
+
+    def __init__(self, greeting: bytes = b"hello\n") -> None:
+        self.greeting = greeting
+        self.opened = 0
+        self.open: list[asyncio.Queue[bytes | Exception | None]] = []
+        self.stubborn = asyncio.Event()
+        self.stubborn.set()
+
+    async def __call__(self, _: Request) -> Answer:
+        """Answer with a stream."""
+        self.opened += 1
+        return Answer(self._events(), headers={"Content-Type": "text/event-stream"})
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self.open.append(queue)
+        try:
+            yield self.greeting
+            while (piece := await queue.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+        finally:
+            self.open.remove(queue)
+            await self.stubborn.wait()
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many streams are open; the limit of the test bounds it."""
+        while len(self.open) != count:  # noqa: ASYNC110 - what has no event
+            await asyncio.sleep(0.01)
+
+
+async def reachable() -> None:
+    """Be an API server that is there."""
+
+
+def door(
+    page: Page, connections: Connections | None = None, *, tls: ssl.SSLContext | None = None, guard: Guard | None = None
+) -> Server:
+    """Return a server of the product's routes, and a page."""
+    routes = [
+        app.scrapes(CollectorRegistry(), (), None),
+        *Health(LoopMonitor(), reachable).routes(),
+        Route("GET", "/events", page, guard=guard, streaming=True),
+    ]
+    return Server("127.0.0.1:0", routes, flag="--bind-address", tls=tls, connections=connections)
+
+
+@asynccontextmanager
+async def listening(
+    server: Server, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Open a stream, and take no more of it than the head."""
+    async with connected(server, trust) as (reader, writer):
+        writer.write(EVENTS)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+        yield reader, writer
+
+
+async def piece(reader: asyncio.StreamReader) -> bytes:
+    """Return the next piece of a stream; empty at its regular end. Raises IncompleteReadError if it broke off."""
+    size = int(await reader.readuntil(b"\r\n"), 16)
+    return (await reader.readexactly(size + 2))[:-2]
+
+
+# --- a stream ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_sent_piece_by_piece_as_it_comes() -> None:
+    """And ends when the handler says so; the connection can be used again."""
+    page = Page()
+    async with door(page) as server, listening(server) as (reader, writer):
+        assert await piece(reader) == b"hello\n"
+        page.open[0].put_nowait(b"news\n")
+        assert await piece(reader) == b"news\n"
+        page.open[0].put_nowait(None)
+        assert await piece(reader) == b""
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_streaming_route_may_answer_at_once() -> None:
+    """If there is nothing to stream."""
+
+    async def refuses(_: Request) -> Answer:
+        return text("no such page", 400)
+
+    async with Server("127.0.0.1:0", [Route("GET", "/", refuses, streaming=True)], flag="--x") as server:
+        assert await ask(server, "/") == (400, "no such page")
+
+
+async def test_a_route_that_is_not_streaming_cannot_stream() -> None:
+    """It would go by no bound."""
+    page = Page()
+    async with Server("127.0.0.1:0", [Route("GET", "/", page)], flag="--x") as server:
+        assert (await ask(server, "/"))[0] == 500
+    assert page.open == []
+
+
+async def test_no_stream_is_opened_for_its_head() -> None:
+    """405: it would say nothing that is known before."""
+    page = Page()
+    async with door(page) as server:
+        head, _ = await exchange(server, b"HEAD /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: GET\r\n" in head
+    assert page.opened == 0
+
+
+# --- the number of streams --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("others", [0, 2], ids=["alone", "with all other connections held"])
+async def test_probes_and_scrapes_are_answered_while_all_streams_are_taken_and_stalled(others: int) -> None:
+    """Streams take nobody's connection, even where there are fewer connections than streams."""
+    page = Page(MORE_THAN_KERNELS_KEEP)
+    async with door(page, Connections(most=2, streams=5)) as server, AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(listening(server))
+        for _ in range(others):
+            await stack.enter_async_context(connected(server))
+        assert await ask(server, "/healthz") == (200, "ok")
+        assert await ask(server, "/readyz") == (200, "ok")
+        assert (await ask(server, "/metrics"))[0] == 200
+        assert len(page.open) == 5
+
+
+async def test_a_stream_beyond_the_bound_is_refused_until_another_ends() -> None:
+    """503 with the time after which to ask again; the handler is not asked, and the connection may go on."""
+    page = Page()
+    async with door(page, Connections(streams=1)) as server:
+        async with listening(server), connected(server) as (reader, writer):
+            head, body = await exchange(server, EVENTS)
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert int(re.findall(rb"\r\nRetry-After: (\d+)\r\n", head)[0]) > 0
+            assert body == b"1 streams are open, and no more are served at a time"
+            assert page.opened == 1
+            for request in (EVENTS, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+                writer.write(request)
+            assert b"HTTP/1.1 200 OK" in await asyncio.wait_for(reader.read(), 10)
+        await page.wait_for(0)
+        async with listening(server):
+            assert page.opened == 2
+
+
+async def test_strangers_take_no_stream() -> None:
+    """The guard decides first."""
+
+    class NobodyGuard:
+        async def refusal(self, _: str | None) -> Refusal | None:
+            return Refusal(401, "Unauthorized")
+
+    page = Page()
+    async with door(page, Connections(streams=0), guard=NobodyGuard()) as server:
+        assert await status_of(server, EVENTS) == 401
+    assert page.opened == 0
+
+
+# --- clients ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_ends_with_its_client() -> None:
+    """Though it waits for news that never come."""
+    page, connections = Page(), Connections()
+    async with door(page, connections) as server:
+        async with listening(server):
+            await page.wait_for(1)
+        await page.wait_for(0)
+        while connections.count:  # noqa: ASYNC110 - what has no event; the limit of the test bounds it
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_a_client_that_does_not_take_its_stream_is_cut_off(encrypted: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
+    """In the real server after ten seconds; its place is another's then, and nothing is left of it."""
+    page, connections = Page(MORE_THAN_KERNELS_KEEP), Connections(streams=1, piece=0.3)
+    certificates = Certificates(self_signed(tmp_path, "server")) if encrypted else None
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if encrypted else None
+    if certificates is not None and trust is not None:
+        trust.load_verify_locations(certificates.files.certificate)
+    async with (
+        door(page, connections, tls=certificates.context if certificates else None) as server,
+        listening(server, trust),
+    ):
+        await page.wait_for(1)
+        page.open[0].put_nowait(MORE_THAN_KERNELS_KEEP)  # TLS takes a first piece in hand, however large it is
+        await page.wait_for(0)
+        assert connections.count == 0
+
+
+async def test_what_a_slow_client_has_not_taken_is_bounded() -> None:
+    """The handler is not asked for another piece before there is room for it."""
+    sent = 0
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        nonlocal sent
+        while True:
+            sent += 1024 * 1024
+            yield b"x" * 1024 * 1024
+
+    async def handler(_: Request) -> Answer:
+        return Answer(endless(), headers={"Content-Type": "text/event-stream"})
+
+    route = Route("GET", "/events", handler, streaming=True)
+    async with (
+        Server("127.0.0.1:0", [route], flag="--x", connections=Connections(piece=0.5)) as server,
+        listening(server),
+    ):
+        await asyncio.sleep(0.2)
+    assert sent < len(MORE_THAN_KERNELS_KEEP)
+
+
+# --- handlers ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_that_fails_ends_its_own_connection_only() -> None:
+    """Its client sees that it broke off; the other stream, and the probes, know nothing of it."""
+    page = Page()
+    async with door(page) as server, listening(server) as (failing, _), listening(server) as (other, _):
+        assert [await piece(reader) for reader in (failing, other)] == [b"hello\n"] * 2
+        page.open[0].put_nowait(ZeroDivisionError("of this one"))
+        with pytest.raises(asyncio.IncompleteReadError):
+            await asyncio.wait_for(piece(failing), 10)
+        page.open[0].put_nowait(b"news\n")
+        assert await piece(other) == b"news\n"
+        assert await ask(server, "/healthz") == (200, "ok")
+
+
+async def test_a_handler_that_fails_before_its_stream_begins_is_a_plain_failure() -> None:
+    """500, and its place is free again."""
+
+    async def fails(_: Request) -> Answer:
+        raise ZeroDivisionError
+
+    connections = Connections(streams=1)
+    route = Route("GET", "/", fails, streaming=True)
+    async with Server("127.0.0.1:0", [route], flag="--x", connections=connections) as server:
+        assert [(await ask(server, "/"))[0] for _ in range(2)] == [500, 500]
+
+
+# --- the end ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("greeting", [b"hello\n", MORE_THAN_KERNELS_KEEP], ids=["silent", "stalled"])
+async def test_streams_end_with_the_server(greeting: bytes) -> None:
+    """At once: their clients see that they broke off, and what made them is closed."""
+    page = Page(greeting)
+    async with AsyncExitStack() as stack:
+        async with door(page) as server:
+            readers = [(await stack.enter_async_context(listening(server)))[0] for _ in range(3)]
+            await page.wait_for(3)
+            began = time.monotonic()
+        assert time.monotonic() - began < 0.9
+        assert page.open == []
+        for reader in readers:
+            assert not (await asyncio.wait_for(reader.read(), 10)).endswith(b"0\r\n\r\n")
+
+
+async def test_a_stream_that_will_not_end_does_not_keep_the_server() -> None:
+    """Two seconds, as any other answer has."""
+    page = Page()
+    page.stubborn.clear()
+    async with AsyncExitStack() as stack:
+        async with door(page) as server:
+            await stack.enter_async_context(listening(server))
+            await page.wait_for(1)
+            began = time.monotonic()
+        assert time.monotonic() - began < 4
+    page.stubborn.set()
