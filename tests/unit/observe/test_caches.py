@@ -1,120 +1,136 @@
-"""Which objects a process asks for, and how its caches find them."""
+"""Which objects the caches of a process hold, and how they are found there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import pytest
 
+from controller.domain import names
 from controller.domain.objects import MigrationSpec, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.reflector import NoMetrics
 from controller.engine.store import Store
-from controller.kube import codec, errors
+from controller.kube import errors
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectMeta
-from controller.kube.resources import NODES, Resource
-from controller.kube.verbs import Page
+from controller.kube.resources import NODES, PODS
 from controller.observe import caches
 from controller.observe.caches import Caches
+from tests.model.server import ApiServer
 from tests.unit.domain.builders import pod, running, vm
 
 pytestmark = pytest.mark.looptime
 
-
-class Server:
-    """An API server with nothing in it, that remembers what it was asked for."""
-
-    def __init__(self, *, forbids_nodes: bool = False) -> None:
-        self.asked: dict[tuple[str, str | None], str | None] = {}
-        self._forbids_nodes = forbids_nodes
-
-    async def list_page(
-        self, resource: Resource[Any], *, namespace: str | None = None, label_selector: str | None = None, **_: Any
-    ) -> Page[Any]:
-        """Answer with nothing."""
-        self.asked[resource.plural, namespace] = label_selector
-        if resource is NODES and self._forbids_nodes:
-            raise errors.from_status(403, "Forbidden", "not yours")
-        return Page([], "1", "")
-
-    async def watch(self, *_: Any, **__: Any) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Have no news."""
-        yield []
-        await asyncio.Event().wait()
+BLUE = {names.CONTROLLER_CLASS: "blue"}
+POD_OF_A_VM = {names.VM_LABEL: "some"}
 
 
-async def waiting(
-    server: Server, *namespaces: str, controller_class: str | None = None, selector: str = ""
-) -> list[str]:
-    """Run all reflectors for a moment; return the names of those that have no answer then."""
-    reporting: list[str] = []
+@dataclass(slots=True)
+class Seen:
+    """What one process sees of an API server with objects of two classes in two namespaces."""
 
-    def metrics(name: str) -> NoMetrics:
-        reporting.append(name)
+    server: ApiServer = field(default_factory=ApiServer)
+    nodes: Store[Node] = field(default_factory=Store)
+    by_namespace: dict[str | None, Caches] = field(default_factory=dict)
+    reporting: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+    """The reflectors, by their names for people, that wait for an answer."""
+
+    def __post_init__(self) -> None:
+        """Fill the server."""
+        self.server.put(NODES.plural, "/node-1")
+        for where in ("a", "b"):
+            for name, labels in (("plain", {}), ("gold", {"tier": "gold"}), ("blue", BLUE | {"tier": "gold"})):
+                self.server.put(VIRTUAL_MACHINES.plural, f"{where}/{name}", metadata={"labels": labels})
+            for name, labels in (("ours", POD_OF_A_VM), ("blues", POD_OF_A_VM | BLUE), ("strange", {})):
+                self.server.put(PODS.plural, f"{where}/{name}", metadata={"labels": labels})
+            self.server.put(MIGRATIONS.plural, f"{where}/move")
+
+    async def look(self, *namespaces: str, controller_class: str | None = None, selector: str = "") -> None:
+        """Let the reflectors run for a moment."""
+        self.by_namespace = caches.of(namespaces)
+        found = caches.reflectors(
+            self.server,
+            self.by_namespace,
+            self.nodes,
+            controller_class=controller_class,
+            selector=selector,
+            rng=Random(1),  # noqa: S311 - no secret
+            metrics=self._metrics,
+        )
+        tasks = [asyncio.create_task(reflector.run(), name=name) for name, reflector in found]
+        await asyncio.sleep(1)
+        self.unanswered = [name for name, reflector in found if not reflector.answered.is_set()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _metrics(self, name: str) -> NoMetrics:
+        self.reporting.append(name)
         return NoMetrics()
 
-    found = caches.reflectors(
-        server,
-        caches.of(namespaces),
-        Store[Node](),
-        controller_class=controller_class,
-        selector=selector,
-        rng=Random(1),  # noqa: S311 - no secret
-        metrics=metrics,
-    )
-    tasks = [asyncio.create_task(reflector.run(), name=name) for name, reflector in found]
-    await asyncio.sleep(1)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert reporting == [f"{plural}/{where}" if where else plural for plural, where in server.asked]
-    return [name for name, reflector in found if not reflector.answered.is_set()]
+
+def keys(store: Iterable[Any]) -> list[str]:
+    """Name what a store holds."""
+    return sorted(item.metadata.key for item in store)
 
 
-async def test_all_namespaces_are_one_cache_of_each_kind() -> None:
-    """VMs and pods of the default class are those that name none."""
-    server = Server()
-    assert await waiting(server) == []
-    assert server.asked == {
-        ("nodes", None): None,
-        ("virtualmachines", None): "!simulation.node-classifier.io/controller-class",
-        ("virtualmachinemigrations", None): None,
-        ("pods", None): "simulation.node-classifier.io/vm,!simulation.node-classifier.io/controller-class",
-    }
+async def test_the_default_class_is_what_names_none() -> None:
+    """VMs as well as pods, and only pods of VMs; nodes and migrations whatever they are."""
+    seen = Seen()
+    await seen.look()
+    cache = seen.by_namespace[None]
+    assert keys(cache.vms) == ["a/gold", "a/plain", "b/gold", "b/plain"]
+    assert keys(cache.pods) == ["a/ours", "b/ours"]
+    assert keys(cache.migrations) == ["a/move", "b/move"]
+    assert keys(seen.nodes) == ["/node-1"]
+    assert seen.reporting == ["nodes", "virtualmachines", "virtualmachinemigrations", "pods"]
 
 
 async def test_each_namespace_has_caches_of_its_own_and_nodes_are_everybodys() -> None:
-    """In the order of the namespaces."""
-    server = Server()
-    await waiting(server, "b", "a")
-    assert [where for plural, where in server.asked if plural == "pods"] == ["b", "a"]
-    assert len(server.asked) == 7
+    """A namespace that was not chosen is in none."""
+    seen = Seen()
+    await seen.look("b", "c")
+    assert {where: keys(cache.vms) for where, cache in seen.by_namespace.items()} == {
+        "b": ["b/gold", "b/plain"],
+        "c": [],
+    }
+    assert keys(seen.nodes) == ["/node-1"]
+    assert seen.reporting == [
+        "nodes",
+        *(f"{plural}/b" for plural in ("virtualmachines", "virtualmachinemigrations", "pods")),
+        *(f"{plural}/c" for plural in ("virtualmachines", "virtualmachinemigrations", "pods")),
+    ]
 
 
-async def test_a_class_and_a_selector_choose_vms_and_only_the_class_chooses_pods() -> None:
-    """A pod of a VM that left the selection is still its VM's."""
-    server = Server()
-    await waiting(server, controller_class="blue", selector="tier=gold")
-    assert server.asked["virtualmachines", None] == "simulation.node-classifier.io/controller-class=blue,tier=gold"
-    assert server.asked["pods", None] == (
-        "simulation.node-classifier.io/vm,simulation.node-classifier.io/controller-class=blue"
-    )
+async def test_a_selector_chooses_among_the_vms_of_the_class_and_not_among_pods() -> None:
+    """A pod whose VM left the selection is still its VM's."""
+    seen = Seen()
+    await seen.look("a", controller_class="blue", selector="tier=gold")
+    assert keys(seen.by_namespace["a"].vms) == ["a/blue"]
+    assert keys(seen.by_namespace["a"].pods) == ["a/blues"]
 
 
-async def test_nodes_are_done_without_only_where_namespaces_were_chosen() -> None:
-    """Rights in some namespaces may be all there are."""
-    assert await waiting(Server(forbids_nodes=True), "a") == []
-    assert await waiting(Server(forbids_nodes=True)) == ["nodes"]
+@pytest.mark.parametrize(("namespaces", "waiting"), [(("a",), []), ((), ["nodes"])])
+async def test_nodes_are_done_without_only_where_namespaces_were_chosen(
+    namespaces: tuple[str, ...], waiting: list[str]
+) -> None:
+    """Rights in some namespaces may be all the rights there are."""
+    seen = Seen()
+    seen.server.failures["list nodes"] = errors.from_status(403, "Forbidden", "not yours")
+    await seen.look(*namespaces)
+    assert seen.unanswered == waiting
 
 
 def test_pods_and_migrations_are_found_by_their_vm() -> None:
     """Whatever their names."""
     cache = Caches()
-    machine = vm(name="a", uid="a")
-    cache.pods.replace([running(machine), pod(vm(name="b", uid="b"))], "1")
+    cache.pods.replace([running(vm(name="a", uid="a")), pod(vm(name="b", uid="b"))], "1")
     move = VirtualMachineMigration(ObjectMeta(name="m", namespace="default"), MigrationSpec(vm_name="a"))
     cache.migrations.replace([move], "1")
     assert [found.metadata.owner_references[0].name for found in cache.pods.by_index("default/a")] == ["a"]
