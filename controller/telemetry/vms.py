@@ -1,30 +1,25 @@
 """What the VMs do, under KubeVirt's names: their phases, and how long they took to get there.
 
-Guarantees: a change of a VM costs O(1); a transition is counted once, although several may arrive in one write, and
-only for the life that the VM's creation began; what happened before this process came is not counted; the series of a
-VM go with it.
+Guarantees: every phase has its samples from the start; the series of a VM go with it; a scrape is written in pieces.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controller.domain.objects import VirtualMachine
-from controller.domain.vm.status import Phase, first_steps
-from controller.engine.listeners import Subscription
+from controller.domain.vm.status import Phase
 from controller.engine.store import Store
-from controller.kube.times import seconds_between
+from controller.observe.phases import VMPhases
+from controller.telemetry import transitions
 from controller.telemetry.exposition import header, label
 
-TRANSITION_BUCKETS: Final = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 90, 120, 180, 300, 600, 1200, 1800, 3600)
-"""KubeVirt's, in seconds."""
 _VMS_A_PIECE: Final = 250
 _TIMED: Final = (Phase.SCHEDULING, Phase.SCHEDULED, Phase.RUNNING, Phase.FAILED)
 
@@ -33,46 +28,21 @@ class VMMetrics(Collector):
     """The VMs of some stores. As a collector it tells their number by phase."""
 
     def __init__(self, registry: CollectorRegistry, vms: Sequence[Store[VirtualMachine]]) -> None:
-        self._vms = vms
-        self._phases: Counter[str] = Counter()
-        seconds = Histogram(
+        arrived = transitions.histograms(
+            registry,
             "kubevirt_vmi_phase_transition_time_from_creation_seconds",
             "Histogram of VM phase transitions duration from creation time in seconds",
-            ("phase",),
-            buckets=TRANSITION_BUCKETS,
-            registry=registry,
+            _TIMED,
         )
-        self._seconds = {phase: seconds.labels(phase.value) for phase in _TIMED}
-        listener = Subscription[VirtualMachine](self._changed, name="VMMetrics", reset=self._phases.clear)
-        for store in vms:
-            store.subscribe(listener)
+        self._phases = VMPhases(vms, arrived)
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the number of VMs by phase."""
         family = GaugeMetricFamily("vmsim_vms", "VirtualMachines by phase", labels=("phase",))
         for phase in Phase:
-            family.add_metric((phase.value,), self._phases[phase])
+            family.add_metric((phase.value,), self._phases.counts[phase])
         yield family
-
-    def _changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
-        arrivals = _arrivals(old, new)  # what may fail comes before the first change
-        if old is not None:
-            self._phases[old.status.phase] -= 1
-        if new is not None:
-            self._phases[new.status.phase] += 1
-        for phase, seconds in arrivals:
-            if phase in self._seconds:
-                self._seconds[phase].observe(seconds)
-
-
-def _arrivals(old: VirtualMachine | None, new: VirtualMachine | None) -> list[tuple[Phase, float]]:
-    """Return the phases that a change shows for the first time, with the seconds from the VM's creation to each."""
-    if old is None or new is None or old.status.conditions == new.status.conditions:
-        return []
-    created = new.metadata.creation_timestamp
-    times = ((step.phase, seconds_between(created, step.at)) for step in first_steps(old, new))
-    return [(phase, seconds) for phase, seconds in times if seconds is not None]
 
 
 _INFO: Final = "kubevirt_vmi_info"
