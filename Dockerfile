@@ -12,6 +12,8 @@ RUN python -m venv --without-pip /opt/vmsim \
     && pip install --only-binary :all: --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY manifests/crds manifests/crds
+COPY manifests/examples manifests/examples
+COPY manifests/kwok/pod-ready-again.yaml manifests/kwok/pod-ready-again.yaml
 COPY manifests/scenarios manifests/scenarios
 COPY controller controller
 RUN python -m hatchling build -t wheel -d dist \

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from controller import signals
-from controller.controlplane.binaries import Sources, obtain
+from controller.controlplane.binaries import obtain
 from controller.controlplane.download import GITHUB_BASE, KUBERNETES_BASE, Bases
 from controller.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
 from controller.controlplane.nodes import NodeCapacity
 from controller.controlplane.plane import ControlPlane, default_sources
 from controller.controlplane.report import default_reporter
+from controller.controlplane.sources import Sources
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _INTERRUPTED = 130

@@ -1,4 +1,4 @@
-"""Whether a component cannot go on because the disk is full: told by its log, or seen on the file system."""
+"""How much space a disk has, and whether a component cannot go on because it is full: by its log, or as seen there."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,12 @@ _READ = 256 * 1024
 """Bytes of a log's end that are searched: a Go program writes a long stack after the reason."""
 _LEAST = 1024 * 1024
 """Bytes; with fewer, nothing that writes a database or a log gets far."""
+
+
+def free_space(path: Path) -> int:
+    """Return the bytes that may be written to the disk that holds a path, or would hold it if it existed."""
+    state = os.statvfs(next(place for place in (path, *path.absolute().parents) if place.exists()))
+    return state.f_bavail * state.f_frsize
 
 
 def full_disk(component: str, log: Path, directory: Path) -> FullDiskError | None:

@@ -18,8 +18,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
-from controller.controlplane.errors import DownloadError
 from controller.controlplane.host import Platform
+from controller.controlplane.program_errors import DownloadError
 from controller.controlplane.report import Advance, Reporter
 from controller.controlplane.versions import ETCD, KUBERNETES, KWOK, Binary, Distribution
 
@@ -83,6 +83,11 @@ def why_no_release(distribution: Distribution, platform: Platform, bases: Bases)
     if distribution == KWOK and bases.kwok_sums is None:
         return "KWOK publishes no checksums, and none are named with --kwok-sums (VMSIM_KWOK_SHA256SUMS)"
     return None
+
+
+def base_of(distribution: Distribution, bases: Bases) -> str:
+    """Say where a distribution's releases lie."""
+    return {KUBERNETES.name: bases.kubernetes, ETCD.name: bases.etcd, KWOK.name: bases.kwok}[distribution.name]
 
 
 def release_of(distribution: Distribution, binary: Binary, platform: Platform, bases: Bases) -> Release:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.controlplane.errors import GoMissingError
+from controller.controlplane.program_errors import GoMissingError
 from controller.controlplane.report import Reporter
 from controller.controlplane.stream import OnProgress, run
 from controller.controlplane.versions import MINIMUM_GO, Binary, Distribution
@@ -23,8 +23,11 @@ _BUILD_TIMEOUT = 3600.0
 _GO_VERSION = re.compile(r"\bgo(\d+)\.(\d+)")
 
 
-def find_go(search_path: str, beside: Path) -> Path:
-    """Return a Go that is new enough: the one on PATH, or the one of this virtualenv."""
+def find_go(search_path: str, beside: Path, what: str) -> Path:
+    """Return a Go that is new enough to build `what`: the one on PATH, or the one of this virtualenv.
+
+    Raises GoMissingError.
+    """
     seen = []
     for candidate in (shutil.which("go", path=search_path), shutil.which("go", path=str(beside))):
         if candidate is None:
@@ -33,13 +36,24 @@ def find_go(search_path: str, beside: Path) -> Path:
         if version and version >= MINIMUM_GO:
             return Path(candidate).absolute()
         seen.append(f"{candidate} {'.'.join(map(str, version)) if version else 'that does not run'}")
-    raise GoMissingError(MINIMUM_GO, tuple(seen))
+    raise GoMissingError(what, MINIMUM_GO, tuple(seen))
 
 
 def _version(go: Path) -> tuple[int, int] | None:
+    match = _GO_VERSION.search(_env(go, "GOVERSION"))
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def caches_of(go: Path) -> tuple[Path, ...]:
+    """Return the directories in which a Go keeps what it has compiled, and the modules; those that it tells."""
+    return tuple(Path(line) for line in _env(go, "GOCACHE", "GOMODCACHE").splitlines() if line.startswith("/"))
+
+
+def _env(go: Path, *names: str) -> str:
+    """Return what Go says of its settings, one a line; nothing if it does not run."""
     try:
         result = subprocess.run(
-            [go, "env", "GOVERSION"],
+            [go, "env", *names],
             env=go_environment(os.environ),
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -48,9 +62,8 @@ def _version(go: Path) -> tuple[int, int] | None:
             check=True,
         )
     except (subprocess.SubprocessError, OSError):
-        return None
-    match = _GO_VERSION.search(result.stdout)
-    return (int(match[1]), int(match[2])) if match else None
+        return ""
+    return result.stdout
 
 
 def go_environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -80,7 +93,7 @@ class GoBuild:
         """Build binaries, and yield each as soon as it is there."""
         stale = self._stale_packages(binaries)
         done: set[str] = set()
-        with self.report.task(f"building {self._title} with {self.go}") as advance:
+        with self.report.task(f"building {self.distribution.title} with {self.go}") as advance:
             for binary in binaries:
 
                 def show(line: str | None, target: str = binary.name) -> None:
@@ -96,7 +109,7 @@ class GoBuild:
     def _stale_packages(self, binaries: Sequence[Binary]) -> frozenset[str]:
         """Return the packages that are yet to be compiled; downloads the modules on the way."""
         downloads = 0
-        with self.report.task(f"looking up what {self._title} needs compiled") as advance:
+        with self.report.task(f"looking up what {self.distribution.title} needs compiled") as advance:
 
             def show(line: str | None) -> None:
                 nonlocal downloads
@@ -120,7 +133,3 @@ class GoBuild:
             on_progress=on_progress,
             timeout=timeout,
         )
-
-    @property
-    def _title(self) -> str:
-        return f"{self.distribution.name} {self.distribution.version}"

@@ -9,13 +9,14 @@ import json
 from itertools import islice
 from pathlib import Path
 
+from controller import package_data
 from controller.controlplane.api import ApiServer
 
 NAME = "kwok-controller"
-STAGE = Path(__file__).resolve().parents[2] / "manifests" / "kwok" / "pod-ready-again.yaml"
 
 _MARK = "\n---\n# Appended by "
 """What stands before our stage, whichever release appended it."""
+_STAGE = "manifests/kwok/pod-ready-again.yaml"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _FIRST_LINES = 50
 
@@ -26,7 +27,7 @@ def append_stage(configuration: Path) -> bool:
         there = configuration.read_text()
     except FileNotFoundError:
         return False  # kwokctl has not come that far
-    wanted = there.partition(_MARK)[0] + _MARK + "vmsim.\n" + STAGE.read_text()
+    wanted = there.partition(_MARK)[0] + _MARK + "vmsim.\n" + package_data.path(_STAGE).read_text()
     if there == wanted:
         return False
     temporary = configuration.with_suffix(".tmp")

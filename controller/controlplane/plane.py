@@ -21,7 +21,7 @@ from typing import Self
 
 from controller.controlplane import kwok, kwokctl, leftovers, processes, record, sockets
 from controller.controlplane.api import ApiServer
-from controller.controlplane.binaries import Sources, find_kubectl, obtain
+from controller.controlplane.binaries import find_kubectl, obtain
 from controller.controlplane.errors import (
     DamagedError,
     InvalidSettingError,
@@ -36,6 +36,7 @@ from controller.controlplane.lock import Lock, locked
 from controller.controlplane.nodes import NodeCapacity, check_capacity
 from controller.controlplane.ports import choose_ports
 from controller.controlplane.report import Reporter, default_reporter
+from controller.controlplane.sources import Sources
 from controller.controlplane.startup import Startup, stopped_on_failure
 
 _PORT_ATTEMPTS = 5

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from controller.controlplane.errors import GoCommandError
+from controller.controlplane.program_errors import GoCommandError
 
 # Called with each line of a command's standard error, and with None when a second passes without any.
 OnProgress = Callable[[str | None], None]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from controller import package_data
+
 # The oldest Go that the `go` directives of the three go.mod files accept.
 MINIMUM_GO = (1, 26)
 
@@ -67,9 +69,14 @@ class Distribution:
     binaries: tuple[Binary, ...]
 
     @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"{self.name} {self.version}"
+
+    @property
     def module_directory(self) -> Path:
         """The directory of the go.mod and go.sum that pin every byte of the build."""
-        return Path(__file__).parent / "gomod" / self.name
+        return package_data.path(f"controlplane/gomod/{self.name}")
 
 
 _KUBERNETES_VERSION = Version(1, 37, 2)

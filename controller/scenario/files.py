@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import controller
+from controller import package_data
 from controller.scenario.document import LONGEST, decode
 from controller.scenario.errors import DocumentError, NoScenarioError, Problem, listed
 from controller.scenario.scenario import Scenario
 from controller.scenario.schema import parse
 
+_SCENARIOS: Final = "manifests/scenarios"
 _SUFFIX: Final = ".yaml"
 
 
@@ -41,16 +42,9 @@ def find(name: str) -> Path | None:
     path = Path(name)
     if path.exists() and not path.is_dir():
         return path
-    return _directory() / f"{name}{_SUFFIX}" if name in shipped() else None
+    return package_data.path(_SCENARIOS) / f"{name}{_SUFFIX}" if name in shipped() else None
 
 
 def shipped() -> list[str]:
     """Return the names of the scenarios that come with vmsim."""
-    return sorted(path.stem for path in _directory().glob(f"*{_SUFFIX}"))
-
-
-def _directory() -> Path:
-    """Return where they are: in the package if it was installed, else beside it in the repository."""
-    package = Path(controller.__file__).parent
-    inside = package / "manifests" / "scenarios"
-    return inside if inside.is_dir() else package.parent / "manifests" / "scenarios"
+    return sorted(path.stem for path in package_data.path(_SCENARIOS).glob(f"*{_SUFFIX}"))

@@ -130,7 +130,7 @@ def _build(report: Reporter) -> Path:
     program = home / "peer"
     if not program.exists():
         home.mkdir(parents=True, exist_ok=True)
-        go = find_go(os.environ.get("PATH", os.defpath), Path(sys.executable).parent)
+        go = find_go(os.environ.get("PATH", os.defpath), Path(sys.executable).parent, _PEER.title)
         workspace = home / f".work-{os.getpid()}"
         workspace.mkdir()
         build = GoBuild(_PEER, go, workspace, report, note=lambda _: None)

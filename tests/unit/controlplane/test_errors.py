@@ -2,7 +2,8 @@
 
 import pytest
 
-from controller.controlplane.errors import FREE_SPACE, CommandError, ControlPlaneError, DownloadError, GoCommandError
+from controller.controlplane.errors import FREE_SPACE, CommandError, ControlPlaneError
+from controller.controlplane.program_errors import DownloadError, GoCommandError
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.controlplane.binaries import Sources, obtain
-from controller.controlplane.errors import GoCommandError, GoMissingError
+from controller.controlplane.binaries import obtain
 from controller.controlplane.gobuild import GoBuild, find_go, go_environment
+from controller.controlplane.program_errors import GoCommandError, GoMissingError
+from controller.controlplane.sources import Sources
 from controller.controlplane.versions import ETCD, KWOK
 from tests.unit.controlplane.support import VERSIONS, RecordingReporter, write_go
 
@@ -34,7 +35,7 @@ def test_go_on_the_search_path_is_taken(tmp_path: Path) -> None:
     go = write_go(tmp_path / "path" / "go", version="1.26.0")
     write_go(tmp_path / "venv" / "go", version="1.27.3")
 
-    assert find_go(str(tmp_path / "path"), tmp_path / "venv") == go.path
+    assert find_go(str(tmp_path / "path"), tmp_path / "venv", "etcd v3.7.3") == go.path
 
 
 def test_go_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
@@ -42,15 +43,17 @@ def test_go_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
     write_go(tmp_path / "path" / "go", version="1.25.9")
     ours = write_go(tmp_path / "venv" / "go", version="1.27.3")
 
-    assert find_go(str(tmp_path / "path"), tmp_path / "venv") == ours.path
+    assert find_go(str(tmp_path / "path"), tmp_path / "venv", "etcd v3.7.3") == ours.path
 
 
 def test_go_missing_names_those_that_are_too_old(tmp_path: Path) -> None:
-    """The error says what was found and why it does not do."""
+    """The error says what was found and why it does not do, what Go is for, and how to get one."""
     write_go(tmp_path / "path" / "go", version="1.25.9")
 
-    with pytest.raises(GoMissingError, match=r"needs Go 1\.26 or newer \(found .*path/go 1\.25\)"):
-        find_go(str(tmp_path / "path"), tmp_path / "venv")
+    message = r"Go 1\.26 or newer is missing: etcd v3\.7\.3 has to be built with it \(found .*path/go 1\.25\)"
+    with pytest.raises(GoMissingError, match=message) as raised:
+        find_go(str(tmp_path / "path"), tmp_path / "venv", "etcd v3.7.3")
+    assert "pip install 'vmsim[local]'" in raised.value.hint
 
 
 def test_environment_fixes_what_would_change_the_result() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from controller import package_data
 from controller.controlplane import kwok
 from controller.controlplane.api import ApiServer
 
@@ -106,7 +107,7 @@ def test_only_the_leases_of_the_kwok_that_ended_are_deleted() -> None:
 
 def test_the_stage_leaves_pods_alone_that_go_or_have_ended() -> None:
     """It acts on what runs and is not ready, and at once: a delayed patch met pods that had failed meanwhile."""
-    stage = yaml.safe_load(kwok.STAGE.read_text())
+    stage = yaml.safe_load(package_data.path("manifests/kwok/pod-ready-again.yaml").read_text())
     rules = {rule["key"].split(" ")[0]: rule for rule in stage["spec"]["selector"]["matchExpressions"]}
     assert rules[".metadata.deletionTimestamp"]["operator"] == "DoesNotExist"
     assert rules[".status.phase"] == {"key": ".status.phase", "operator": "In", "values": ["Running"]}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from controller.controlplane import kwokctl, processes
-from controller.controlplane.binaries import Sources
 from controller.controlplane.errors import (
     ComponentFailedError,
     ControlPlaneError,
@@ -23,6 +22,7 @@ from controller.controlplane.layout import Layout
 from controller.controlplane.plane import ControlPlane
 from controller.controlplane.ports import Ports
 from controller.controlplane.record import Record, Settings, write
+from controller.controlplane.sources import Sources
 from controller.controlplane.versions import ETCD
 from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_out, write_go, write_program
 
