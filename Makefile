@@ -36,15 +36,15 @@ NODES ?= 3
 
 .PHONY: up
 up: $(STAMP) ## Start the local control plane alone (NODES=3)
-	@$(BIN)/python -m controller.controlplane up --nodes $(NODES)
+	@$(BIN)/vmsim up --nodes $(NODES)
 
 .PHONY: down
 down: $(STAMP) ## Stop it and forget its data
-	@$(BIN)/python -m controller.controlplane down
+	@$(BIN)/vmsim down
 
 .PHONY: run
 run: $(STAMP) ## Control plane, controller, example VMs, live table (ONCE=1, CLUSTER=current, NODES=3)
-	@$(BIN)/python -m hack.demo --nodes $(NODES) $(if $(ONCE),--once) $(if $(CLUSTER),--cluster $(CLUSTER))
+	@$(BIN)/vmsim run --nodes $(NODES) $(if $(ONCE),--once) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 # --- checks -------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ integration: $(STAMP) controlplane ## End-to-end tests on a control plane of the
 
 .PHONY: controlplane
 controlplane: $(STAMP) ## Obtain the control plane's binaries (about 12 minutes where they have to be built)
-	@$(BIN)/python -m controller.controlplane build
+	@$(BIN)/vmsim up --obtain-only
 
 # Most tests wait for a control plane most of the time: several at once, each with its own, end sooner.
 WORKERS ?= 3

@@ -47,7 +47,7 @@ Kubeconfig = Annotated[
         envvar="VMSIM_KUBECONFIG",
         metavar="FILE",
         help="Credentials of the cluster.",
-        show_default="$KUBECONFIG, then ~/.kube/config, then the pod's service account",
+        show_default="$KUBECONFIG, ~/.kube/config, the pod's service account, the plane that runs in .vmsim",
     ),
 ]
 Context = Annotated[

@@ -16,7 +16,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from controller import __version__
-from controller.cli import flags, moving, output, scenarios
+from controller.cli import flags, local, moving, output, scenarios
 from controller.cli.connection import Connection, connecting
 from controller.cli.exits import FAILED
 from controller.domain.names import CONTROLLER_CLASS
@@ -98,6 +98,11 @@ def _options(
     del version
 
 
+app.command()(local.up)
+app.command()(local.down)
+app.command()(local.status)
+app.command()(local.run)
+app.command()(local.install)
 app.command()(moving.migrate)
 app.command()(moving.migrations)
 app.command()(moving.drain)
@@ -253,6 +258,7 @@ def controller(
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
     from controller import process  # noqa: PLC0415
     from controller.app import LeaderElection, Settings  # noqa: PLC0415
+    from controller.cli import target  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
     from controller.reconcilers.migration.slots import Limits  # noqa: PLC0415
     from controller.serving import tls  # noqa: PLC0415
@@ -261,7 +267,7 @@ def controller(
     logs.configure(log_format, log_level)
     certificate = flags.certificate_files(metrics_cert_file, metrics_key_file)
     settings = Settings(
-        kubeconfig=connection.kubeconfig,
+        kubeconfig=target.find(connection, logs.tell),
         namespaces=flags.watched(namespaces, connection.namespace),
         controller_class=flags.controller_class(controller_class),
         selector=flags.label_selector(selector),

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from controller import signals
-from controller.cli import entry
+from controller.cli import entry, target
 from controller.cli.connection import Connection
 from controller.cli.exits import INTERRUPTED, CommandError, fail
 from controller.kube import credentials, errors
@@ -47,7 +47,8 @@ def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *
 
 async def _connected(connection: Connection, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
     _cancel_when_asked_to_stop()
-    source = credentials.find(connection.kubeconfig, connection.choice)
+    kubeconfig = target.find(connection, lambda words: typer.echo(words, err=True))
+    source = credentials.find(kubeconfig, connection.choice)
     deadline = REQUEST_DEADLINE if connection.request_timeout is None else connection.request_timeout
     async with await Client.connect(source, manager=manager, deadline=deadline) as client:
         return await work(client, credentials.namespace(source))

@@ -8,7 +8,7 @@ contextlib assign `__traceback__` to exceptions on their way up.
 from dataclasses import dataclass
 from pathlib import Path
 
-FREE_SPACE = "free space on that disk, or name directories on another one (--dir, --cache-dir), then run this again"
+FREE_SPACE = "free space on that disk, or name directories on another one (--state, --cache-dir), then run this again"
 
 _FULL = ("no space left on", "disk quota exceeded")
 
@@ -67,7 +67,7 @@ class CommandError(ControlPlaneError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"`{self.command}` failed: {self.reason}",
-            "run `down`, then `up` again",
+            "run `vmsim down`, then `vmsim up` again",
         )
 
 
@@ -83,8 +83,8 @@ class ComponentFailedError(ControlPlaneError):
         return (
             f"{self.component} does not stay up; the end of {self.log}:\n{self.tail}",
             (
-                "correct what the log names (a component argument, perhaps), then run `up` again; "
-                "if its data is damaged, run `down` first (the objects are lost)"
+                "correct what the log names (a component argument, perhaps), then run `vmsim up` again; "
+                "if its data is damaged, run `vmsim down` first (the objects are lost)"
             ),
         )
 
@@ -99,7 +99,7 @@ class LayoutError(DamagedError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"{self.configuration} does not tell how {self.component} is started",
-            "start afresh with `down` and `up`",
+            "start afresh with `vmsim down` and `vmsim up`",
         )
 
 
@@ -130,10 +130,21 @@ class PortCollisionError(ControlPlaneError):
         return (
             f"{self.component} found its port taken",
             (
-                "run `up` again; where a control plane exists, end what listens on its port before that, "
-                "or run `down` (its objects are lost): the next `up` chooses other ports"
+                "run `vmsim up` again; where a control plane exists, end what listens on its port before that, "
+                "or run `vmsim down` (its objects are lost): the next `vmsim up` chooses other ports"
             ),
         )
+
+
+@dataclass(eq=False)
+class ControllerEndedError(ControlPlaneError):
+    """A controller that was started has ended by itself."""
+
+    code: int
+    log: Path
+
+    def _tell(self) -> tuple[str, str]:
+        return f"the controller ended with exit code {self.code}", f"its log says why: {self.log}"
 
 
 @dataclass(eq=False)
@@ -147,7 +158,7 @@ class NotReadyError(ControlPlaneError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"not ready after {self.seconds:.0f} s: {self.what}",
-            f"read the logs in {self.logs}; allow more time with --wait, or start afresh with `down` and `up`",
+            f"read the logs in {self.logs}; allow more time (--wait), or start afresh with `vmsim down` and `vmsim up`",
         )
 
 
@@ -161,7 +172,21 @@ class SettingsChangedError(ControlPlaneError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"the control plane in {self.directory} was made with other settings: {'; '.join(self.changes)}",
-            "run `down` first (its objects are lost), then `up` again",
+            "run `vmsim down` first (its objects are lost), then `vmsim up` again",
+        )
+
+
+@dataclass(eq=False)
+class FolderTakenError(ControlPlaneError):
+    """Files that are not a plane's stand where a plane's would."""
+
+    directory: Path
+    strangers: tuple[Path, ...]
+
+    def _tell(self) -> tuple[str, str]:
+        return (
+            f"{' and '.join(map(str, self.strangers))} in the way: no control plane made that, so it is left alone",
+            f"name another folder than {self.directory} with --state",
         )
 
 
@@ -174,7 +199,7 @@ class NotRunningError(ControlPlaneError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"there is no control plane in {self.directory}",
-            "start one with `up`",
+            "start one with `vmsim up`",
         )
 
 
@@ -187,7 +212,7 @@ class StopError(ControlPlaneError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"processes {', '.join(map(str, self.pids))} do not end",
-            "look at them with `ps`, end them, then run `down` again",
+            "look at them with `ps`, end them, then run `vmsim down` again",
         )
 
 
@@ -216,7 +241,7 @@ class ApiError(ControlPlaneError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"{self.request} was answered with {self.status}: {self.reason}",
-            "read the log of kube-apiserver, or start afresh with `down` and `up`",
+            "read the log of kube-apiserver, or start afresh with `vmsim down` and `vmsim up`",
         )
 
 
@@ -230,5 +255,5 @@ class CertificateError(DamagedError):
     def _tell(self) -> tuple[str, str]:
         return (
             f"cannot read the certificates in {self.directory}: {self.reason}",
-            "start afresh with `down` and `up`",
+            "start afresh with `vmsim down` and `vmsim up`",
         )

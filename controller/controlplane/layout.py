@@ -6,6 +6,9 @@ from typing import Self
 
 # kwokctl puts "kwok-" before it: the kubeconfig's context is called kwok-vmsim.
 CLUSTER = "vmsim"
+_CONTEXT = f"kwok-{CLUSTER}"
+_FIRST_FILES = ("kwokctl.json", ".kwok", "plane.json")
+"""What tells a plane's home from any other folder of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ class Layout:
         """What kwokctl prints."""
         return self.home / "kwokctl.log"
 
+    def strangers(self) -> list[Path]:
+        """Return what stands in the place of a plane's files without having been made for one."""
+        if self.home.exists():
+            return [] if _is_home(self.home) else [self.home]
+        known = not self.kubeconfig.exists() or _CONTEXT in self.kubeconfig.read_text(errors="replace")
+        return [] if known else [self.kubeconfig]
+
     @property
     def workdir(self) -> Path:
         """The directory that kwokctl makes for the cluster."""
@@ -90,3 +100,8 @@ class Layout:
     def pid_file(self, component: str) -> Path:
         """Return where kwokctl keeps a component's process id."""
         return self.workdir / "pids" / f"{component}.pid"
+
+
+def _is_home(path: Path) -> bool:
+    """Tell whether a plane was made here, or was about to be."""
+    return path.is_dir() and (not any(path.iterdir()) or any((path / name).exists() for name in _FIRST_FILES))

@@ -11,19 +11,22 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from controller import signals
 from controller.controlplane import kwok, kwokctl, leftovers, processes, record, sockets
 from controller.controlplane.api import ApiServer
 from controller.controlplane.binaries import find_kubectl, obtain
 from controller.controlplane.errors import (
     DamagedError,
+    FolderTakenError,
     InvalidSettingError,
     NotRunningError,
     PortCollisionError,
@@ -52,6 +55,14 @@ class ComponentStatus:
     name: str
     pid: int | None
     port: int
+
+
+class Found(Enum):
+    """What there is of a plane before it is used."""
+
+    NOTHING = "nothing"
+    STOPPED = "stopped"
+    RUNNING = "running"
 
 
 def default_sources(environment: Mapping[str, str] = os.environ) -> Sources:
@@ -127,13 +138,40 @@ class ControlPlane:
                 self._repair(known)
             self._converge_nodes()
 
-    def down(self) -> None:
-        """Leave no process and no data of the plane, nor a controller that a killed run had started on it."""
+    def down(self) -> bool:
+        """Leave no process and no data of the plane, nor a controller that a killed run had started on it.
+
+        Returns whether there was a plane, or a part of one.
+        """
         if not self._layout.directory.exists():
-            return
+            return False
         with self._locked():
             self.end_leftovers()
+            existed = self._layout.home.exists()
             self._remove()
+            return existed
+
+    def found(self) -> Found:
+        """Tell in which state the plane is."""
+        components = self.status()
+        if any(component.pid is not None for component in components):
+            return Found.RUNNING
+        return Found.STOPPED if components else Found.NOTHING
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Self]:
+        """Have the plane up while the context lasts, and leave it as it was found: what runs stays, objects stay."""
+        found = self.found()
+        try:
+            self.up()
+            yield self
+        finally:
+            # No second request to stop may leave processes behind.
+            with signals.uninterrupted():
+                if found is Found.STOPPED:
+                    self.halt()
+                elif found is Found.NOTHING:
+                    self.down()
 
     def halt(self) -> None:
         """End the processes of the plane; its objects stay, and the next `up` goes on with them."""
@@ -186,9 +224,9 @@ class ControlPlane:
         return self._given_sources or default_sources()
 
     def _create(self) -> None:
+        kubectl = self.kubectl
         obtained = obtain(self._sources, self._report)
         kwokctl.check_paths(self._layout.directory, obtained.values())
-        kubectl = self.kubectl
         for attempts_left in reversed(range(_PORT_ATTEMPTS)):
             try:
                 self._create_once(obtained, kubectl)
@@ -251,6 +289,8 @@ class ControlPlane:
         self.kubeconfig.unlink(missing_ok=True)
 
     def _locked(self) -> AbstractContextManager[Lock]:
+        if strangers := self._layout.strangers():
+            raise FolderTakenError(self._layout.directory, tuple(strangers))
         return locked(
             self._layout.lock,
             waiting_for="changing this control plane",

@@ -46,6 +46,7 @@ _REAUTHENTICATE_EVERY: Final = 10.0
 
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
+_APPLY_PATCH: Final = "application/apply-patch+yaml"
 
 
 Answered: TypeAlias = Callable[[str, str, str], None]
@@ -235,6 +236,17 @@ class Client:
             query={"fieldManager": self._manager},
             body=body,
             content_type=_MERGE_PATCH,
+        )
+        return codec.decode_object(reply, resource.type)
+
+    async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
+        """Apply a cluster-wide object on the server's side; fields that others have applied become ours, too."""
+        reply = await self._send(
+            "PATCH",
+            resource.path(name=name),
+            query={"fieldManager": self._manager, "force": "true"},
+            body=body,
+            content_type=_APPLY_PATCH,
         )
         return codec.decode_object(reply, resource.type)
 

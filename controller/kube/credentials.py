@@ -76,15 +76,20 @@ def find(explicit: str | None, choice: Choice = NOTHING_CHOSEN) -> Source:
         return Source(explicit, choice=choice)
     if from_environment := os.environ.get("KUBECONFIG"):
         return Source(from_environment, listed=True, choice=choice)
-    home = Path.home() / ".kube" / "config"
+    home = home_config()
     if home.is_file():
         return Source(str(home), choice=choice)
     if _IN_CLUSTER.is_file():
         return Source(None, choice=choice)
     raise CredentialsError(
         f"no cluster to talk to: neither --kubeconfig nor KUBECONFIG is set, {home} does not exist and this is no "
-        "pod. Start a local one with `make up` and use the export line it prints, or name a kubeconfig."
+        "pod. Start a local one with `vmsim up` and use the export line it prints, or name a kubeconfig."
     )
+
+
+def home_config() -> Path:
+    """Return where kubectl keeps a person's kubeconfig."""
+    return Path.home() / ".kube" / "config"
 
 
 async def load(source: Source) -> Credentials:

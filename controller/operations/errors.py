@@ -85,7 +85,7 @@ def translated(error: errors.KubeError, *, doubt: str = "") -> SimulatorError:
         case errors.TransportError():
             return NoClusterError(one_line(f"the API server does not answer: {error}{after}"))
         case errors.NotFoundError(reason=""):  # of an object that is not there it would say NotFound
-            return CRDMissingError("the cluster does not know our resources: install them with hack/setup_vm_crd.sh")
+            return CRDMissingError("the cluster does not know our resources: install them with vmsim install")
         case errors.StatusError():
             return RefusedError(one_line(f"{error.message}{after}"), code=error.code, reason=error.reason)
         case errors.InvalidNameError():

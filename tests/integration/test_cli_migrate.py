@@ -104,7 +104,7 @@ def test_a_cluster_without_our_resources_is_one_line(
     """It says what to run; a drain has cordoned nothing."""
     code, error, cordoned = without_resources[command]
     assert code == 1
-    assert error == "error: the cluster does not know our resources: install them with hack/setup_vm_crd.sh\n"
+    assert error == "error: the cluster does not know our resources: install them with vmsim install\n"
     assert cordoned == ""
 
 

@@ -451,7 +451,7 @@ def test_no_cluster_is_one_line_that_says_what_to_do() -> None:
     """Neither a flag nor a variable nor a file tells where the cluster is."""
     message = complaint(vmsim("controller"))
     assert "no cluster to talk to" in message
-    assert "make up" in message
+    assert "vmsim up" in message
 
 
 @pytest.mark.parametrize(

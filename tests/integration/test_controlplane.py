@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from controller.controlplane.errors import SettingsChangedError
 from controller.controlplane.nodes import NodeCapacity
 from controller.controlplane.plane import ControlPlane
+from tests.integration.vmsim import BIN
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -242,7 +242,7 @@ def test_up_makes_anew_what_cannot_be_repaired(other: ControlPlane, capfd: pytes
 def start_up(directory: Path) -> subprocess.Popen[bytes]:
     """Run `up` as a process of its own, and return when it has started etcd."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "controller.controlplane", "up", "--dir", directory],
+        [BIN / "vmsim", "up", "--state", directory],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

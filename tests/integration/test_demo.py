@@ -8,7 +8,6 @@ import pty
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from controller.controlplane.leftovers import started_at
 from controller.controlplane.plane import ControlPlane
 from tests.integration.tools import eventually, left_running
+from tests.integration.vmsim import BIN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(120)
@@ -26,8 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 def start(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """Start the demonstration with its state in a directory of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "hack.demo", "--dir", str(directory), *arguments],
-        cwd=REPOSITORY,
+        [BIN / "vmsim", "run", "--state", str(directory), *arguments],
         env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -89,8 +88,8 @@ def controller(directory: Path) -> int | None:
 def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
     """It hangs up, and what is printed from then on goes nowhere."""
     ours, its = pty.openpty()
-    command = [sys.executable, "-m", "hack.demo", "--dir", str(tmp_path / "state")]
-    with subprocess.Popen(["setsid", "--ctty", *command], cwd=REPOSITORY, stdin=its, stdout=its, stderr=its) as process:
+    command = [str(BIN / "vmsim"), "run", "--state", str(tmp_path / "state")]
+    with subprocess.Popen(["setsid", "--ctty", *command], stdin=its, stdout=its, stderr=its) as process:
         os.close(its)
         ends = time.monotonic() + 120
         while (pid := controller(tmp_path / "state")) is None and time.monotonic() < ends:
@@ -114,8 +113,8 @@ def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
     assert pid is not None
     assert started_at(pid) is not None
 
-    down = [sys.executable, "-m", "controller.controlplane", "down", "--dir", str(tmp_path / "state")]
-    told = subprocess.run(down, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60)
+    down = [str(BIN / "vmsim"), "down", "--state", str(tmp_path / "state")]
+    told = subprocess.run(down, check=True, capture_output=True, text=True, timeout=60)
     assert f"ended process {pid}, the controller of a run that was killed" in told.stderr
     assert started_at(pid) is None
     assert left_running(tmp_path) == []

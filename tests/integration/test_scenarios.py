@@ -131,7 +131,7 @@ def test_without_our_resources_it_says_how_to_install_them(without_resources: tu
     """And leaves no node behind."""
     code, said, nodes = without_resources
     assert (code, nodes) == (1, "")
-    assert "hack/setup_vm_crd.sh" in said
+    assert "vmsim install" in said
 
 
 def test_loading_makes_everything_run(quickstart: subprocess.CompletedProcess[str], cluster: Kubectl) -> None:

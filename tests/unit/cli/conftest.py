@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 import structlog
 
@@ -13,3 +16,12 @@ def cluster() -> Cluster:
     """Return an empty cluster; the log of those who watch it stays out of the tests' output."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     return Cluster()
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Give the signals back to the tests' process, which a command that starts processes takes."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -256,7 +256,7 @@ def test_kubectl_is_told_completions_and_then_the_directive(
         (errors.TransportError("GET /x: refused"), "the API server does not answer: GET /x: refused"),
         (
             errors.NotFoundError(404, "", "404 page not found"),
-            "the cluster does not know our resources: install them with hack/setup_vm_crd.sh",
+            "the cluster does not know our resources: install them with vmsim install",
         ),
         (errors.NotFoundError(404, "NotFound", 'namespaces "x" not found'), 'namespaces "x" not found'),
         (errors.InvalidError(422, "Invalid", "spec.vmName:\n too long"), "spec.vmName: too long"),

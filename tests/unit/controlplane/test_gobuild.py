@@ -122,9 +122,9 @@ _ENDLESS = 'sleep 600 & echo $! >"$0.child"; echo $$ >"$0.pid"; wait'
 
 
 def start_build(sources: Sources, *shell: str) -> subprocess.Popen[bytes]:
-    """Run the command line's `build` as a process of its own, with nothing but the fake Go to build with."""
+    """Run `vmsim up --obtain-only` as a process of its own, with nothing but the fake Go to build with."""
     return subprocess.Popen(
-        [*shell, sys.executable, "-m", "controller.controlplane", "build", "--no-download"],
+        [*shell, Path(sys.executable).with_name("vmsim"), "up", "--obtain-only", "--no-download"],
         env={**os.environ, "PATH": sources.search_path, "VMSIM_CACHE_DIR": str(sources.cache)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

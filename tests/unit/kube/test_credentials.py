@@ -67,7 +67,7 @@ def test_no_source_at_all_is_explained() -> None:
     with pytest.raises(errors.CredentialsError) as caught:
         credentials.find(None)
 
-    for word in ("--kubeconfig", "KUBECONFIG", ".kube/config", "make up"):
+    for word in ("--kubeconfig", "KUBECONFIG", ".kube/config", "vmsim up"):
         assert word in str(caught.value)
 
 

@@ -68,7 +68,9 @@ def test_what_is_copied_exists_and_is_not_ignored(source: str) -> None:
     assert in_context(PurePosixPath(source))
 
 
-@pytest.mark.parametrize("path", ["tests", ".git", ".venv", "manifests/grafana", "hack/demo", "controller/__pycache__"])
+@pytest.mark.parametrize(
+    "path", ["tests", ".git", ".venv", "manifests/grafana", "hack/drills", "controller/__pycache__"]
+)
 def test_nothing_else_is_sent_to_the_engine(path: str) -> None:
     """A changed test must not rebuild the image; caches must not get into it."""
     assert not in_context(PurePosixPath(path))

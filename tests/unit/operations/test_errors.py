@@ -44,7 +44,7 @@ def test_a_refusal_keeps_what_a_program_may_ask_for() -> None:
 
 def test_a_missing_resource_says_how_to_install_it() -> None:
     """In the repository one has."""
-    assert "hack/setup_vm_crd.sh" in str(translated(kube.NotFoundError(404, "", "404 page not found")))
+    assert "vmsim install" in str(translated(kube.NotFoundError(404, "", "404 page not found")))
 
 
 def test_running_out_of_time_is_pythons_timeout_error_too() -> None:

@@ -61,7 +61,7 @@ def test_no_credentials_are_an_error_when_the_manager_is_made(
     """With what to do."""
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(NoClusterError, match="Start a local one with `make up`"):
+    with pytest.raises(NoClusterError, match="Start a local one with `vmsim up`"):
         kind()
 
 
@@ -109,7 +109,7 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_it(nobody: str) ->
 )
 def test_a_cluster_without_our_resources_is_told_apart(call: Any, without_crds: str) -> None:
     """With what to run."""
-    with pytest.raises(CRDMissingError, match=r"install them with hack/setup_vm_crd\.sh"):
+    with pytest.raises(CRDMissingError, match="install them with vmsim install"):
         call(without_crds)
 
 

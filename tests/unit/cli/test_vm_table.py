@@ -1,4 +1,4 @@
-"""The table that `make run` draws."""
+"""The table that `vmsim run` draws."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from controller.cli.text import age
+from controller.cli.vm_table import laggards, table
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.kube.meta import Condition, ObjectMeta
-from hack.demo.table import laggards, table
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""The table of VMs that `make run` draws: kubectl's columns, with colours."""
+"""The table of VMs that `vmsim run` draws: kubectl's columns, with colours."""
 
 from __future__ import annotations
 

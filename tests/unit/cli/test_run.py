@@ -1,4 +1,4 @@
-"""What `make run` tells of the controller it started, ends of an earlier run, and leaves of a plane it found."""
+"""What `vmsim run` tells of the controller it started, ends of an earlier run, and leaves of a plane it found."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from controller.controlplane import kwokctl, processes, record
+from controller.controlplane.controllers import metrics_url
 from controller.controlplane.layout import Layout
 from controller.controlplane.leftovers import started_at
 from controller.controlplane.ports import Ports
-from hack.demo.run import REPOSITORY, metrics_url
 from tests.unit.controlplane.support import lay_out
 
 STARTING = '{"event": "starting", "metrics": "http://127.0.0.1:39133/metrics", "version": "0.1.0"}\n'
@@ -40,8 +40,7 @@ def test_a_log_that_does_not_begin_with_it_tells_nothing(tmp_path: Path, begins:
 def demonstrate(directory: Path, *arguments: str) -> tuple[int, str]:
     """Run the demonstration where no cluster is known; return its exit code and what it complained of."""
     done = subprocess.run(
-        [sys.executable, "-m", "hack.demo", "--once", "--dir", str(directory), *arguments],
-        cwd=REPOSITORY,
+        [Path(sys.executable).with_name("vmsim"), "run", "--once", "--state", str(directory), *arguments],
         env={**os.environ, "KUBECONFIG": "", "VMSIM_KUBECONFIG": "", "HOME": str(directory)},
         capture_output=True,
         text=True,

@@ -1,0 +1,228 @@
+"""The arguments of the commands that set a cluster up: `vmsim up`, `down`, `status`, `run` and `install`.
+
+Guarantees: nothing of `controller/controlplane` is imported before one of these commands runs; on Windows, where a
+control plane cannot run, those that need one say so, and `install` works.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from controller.cli import exits
+from controller.cli.connection import Connection, connecting
+
+STATE: Final = Path(".vmsim")
+"""The folder of the local control plane, below the current one."""
+
+State = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Folder of the local control plane.")]
+Nodes = Annotated[int, typer.Option(metavar="N", help="Number of fake nodes, kwok-node-1 and up.")]
+
+
+class Where(StrEnum):
+    """The cluster of `vmsim run`: a local control plane, or the one that kubectl would use."""
+
+    LOCAL = "local"
+    CURRENT = "current"
+
+
+@dataclass(frozen=True, slots=True)
+class Obtaining:
+    """What a person said of the control plane's programs; None and False, where it was nothing."""
+
+    assets: Path | None
+    cache_dir: Path | None
+    no_download: bool
+    no_build: bool
+    kubernetes_base: str | None
+    etcd_base: str | None
+    kwok_base: str | None
+    kwok_sums: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """What a person wants of a control plane; `wait` is in seconds."""
+
+    state: Path
+    nodes: int
+    cpu: str
+    memory: str
+    pods: int
+    wait: float
+    audit_policy: Path | None
+    component_args: tuple[str, ...]
+
+
+def needs_posix(platform: str = sys.platform) -> None:
+    """Exit with a word on WSL where a control plane cannot run."""
+    if platform == "win32":
+        exits.fail(
+            "a local control plane runs on Linux and macOS; on Windows run this command in WSL (`wsl --install`). "
+            "The commands that take --kubeconfig work here"
+        )
+
+
+def up(
+    *,
+    state: State = STATE,
+    nodes: Nodes = 3,
+    cpu: Annotated[str, typer.Option(metavar="QUANTITY", help="CPUs of each node.")] = "32",
+    memory: Annotated[str, typer.Option(metavar="QUANTITY", help="Memory of each node.")] = "256Gi",
+    pods: Annotated[int, typer.Option(metavar="N", help="Pods that each node can hold.")] = 110,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the credentials there, too; a file that exists is refused.",
+            show_default="FOLDER/kubeconfig alone",
+        ),
+    ] = None,
+    obtain_only: Annotated[
+        bool,
+        typer.Option("--obtain-only", help="Obtain the programs, print where they are, and start nothing."),
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="How long the control plane, then its nodes, may take to be ready."),
+    ] = 120.0,
+    audit_policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Audit policy of kube-apiserver.", show_default="none")
+    ] = None,
+    component_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMPONENT=FLAG=VALUE",
+            help="One more argument of a component; can be repeated.",
+            show_default="none",
+        ),
+    ] = None,
+    assets: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="KUBEBUILDER_ASSETS",
+            metavar="FOLDER",
+            help="Programs to use first; one of another minor release is an error.",
+            show_default="none",
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="VMSIM_CACHE_DIR",
+            metavar="FOLDER",
+            help="Where obtained programs are kept.",
+            show_default="$XDG_CACHE_HOME/vmsim or ~/.cache/vmsim, ~/Library/Caches/vmsim on macOS",
+        ),
+    ] = None,
+    no_download: Annotated[bool, typer.Option("--no-download", "--offline", help="Download no release files.")] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Build nothing with Go; fail if programs are missing.")
+    ] = False,
+    kubernetes_base: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_DOWNLOAD_BASE_KUBERNETES",
+            metavar="URL",
+            help="Address of the Kubernetes releases.",
+            show_default="https://dl.k8s.io",
+        ),
+    ] = None,
+    etcd_base: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_DOWNLOAD_BASE_ETCD",
+            metavar="URL",
+            help="Address of the etcd releases, laid out as GitHub's.",
+            show_default="https://github.com",
+        ),
+    ] = None,
+    kwok_base: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VMSIM_DOWNLOAD_BASE_KWOK",
+            metavar="URL",
+            help="Address of the KWOK releases, laid out as GitHub's.",
+            show_default="https://github.com",
+        ),
+    ] = None,
+    kwok_sums: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="VMSIM_KWOK_SHA256SUMS",
+            metavar="FILE",
+            help="SHA-256 digests of KWOK's release files, which it does not publish; "
+            "without them KWOK is built, not downloaded.",
+            show_default="none",
+        ),
+    ] = None,
+) -> None:
+    """Start a local control plane, repair it, or change its nodes.
+
+    A real Kubernetes API server, etcd, scheduler and controller manager, on loopback, with fake nodes by KWOK; no
+    Docker. Returns when all is ready.
+    """
+    needs_posix()
+    if obtain_only and kubeconfig is not None:
+        raise typer.BadParameter("with --obtain-only there are no credentials to write", param_hint="--kubeconfig")
+    from controller.cli import plane  # noqa: PLC0415 - as in moving.py
+
+    obtaining = Obtaining(assets, cache_dir, no_download, no_build, kubernetes_base, etcd_base, kwok_base, kwok_sums)
+    if obtain_only:
+        plane.obtain_only(obtaining)
+    else:
+        wanted = Plane(state, nodes, cpu, memory, pods, wait, audit_policy, tuple(component_arg or ()))
+        plane.up(wanted, obtaining, kubeconfig)
+
+
+def down(*, state: State = STATE) -> None:
+    """Stop the local control plane and remove its data; fine if there is none.
+
+    Ends what a `vmsim run` left that was killed, too.
+    """
+    needs_posix()
+    from controller.cli import plane  # noqa: PLC0415
+
+    plane.down(state)
+
+
+def status(*, state: State = STATE) -> None:
+    """Show the local control plane's components; exit code 1 unless all are alive."""
+    needs_posix()
+    from controller.cli import plane  # noqa: PLC0415
+
+    plane.status(state)
+
+
+def run(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print the final table and exit once every VM runs.")] = False,
+    deadline: Annotated[float, typer.Option(metavar="SECONDS", help="How long --once waits for them.")] = 60.0,
+    nodes: Nodes = 3,
+    cluster: Annotated[
+        Where, typer.Option(help="local: start a control plane; current: use the cluster that kubectl would use.")
+    ] = Where.LOCAL,
+    state: State = STATE,
+) -> None:
+    """Start everything, show three VMs, stop everything.
+
+    A local control plane, the controller, three example VMs and a live table of them. Ctrl-C stops what was started;
+    what ran before stays.
+    """
+    needs_posix()
+    from controller.cli import run  # noqa: PLC0415
+
+    run.main(run.Request(once=once, deadline=deadline, nodes=nodes, current=cluster is Where.CURRENT, state=state))
+
+
+@connecting(namespace="Without effect: the resources are the whole cluster's.", default="none")
+def install(*, connection: Connection) -> None:
+    """Install our resources on a cluster; fine if they are there."""
+    from controller.cli import install  # noqa: PLC0415
+
+    install.run(connection)

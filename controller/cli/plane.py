@@ -1,0 +1,157 @@
+"""`vmsim up`, `down` and `status`: the local control plane from the command line.
+
+Guarantees: an expected failure is a line that says what happened and one that says what to do next, never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from controller import signals
+from controller.cli.exits import FAILED, INTERRUPTED
+from controller.cli.local import Obtaining, Plane
+from controller.controlplane.binaries import obtain
+from controller.controlplane.download import Bases
+from controller.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
+from controller.controlplane.nodes import NodeCapacity
+from controller.controlplane.plane import ControlPlane, default_sources
+from controller.controlplane.report import default_reporter
+from controller.controlplane.sources import Sources
+
+
+@contextmanager
+def failures_explained() -> Iterator[None]:
+    """Have every request to stop interrupt what is under way, and exit with what went wrong in two lines."""
+    signals.end_as_interrupted()
+    try:
+        yield
+    except ControlPlaneError as error:
+        _explain(str(error), error.hint)
+    except OSError as error:
+        hint = "check the permissions of that path and the free space of its disk"
+        _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)
+
+
+def _explain(message: str, hint: str) -> NoReturn:
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        with failures_explained():
+            yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def up(wanted: Plane, obtaining: Obtaining, kubeconfig: Path | None) -> None:
+    """Have the plane up, and say how to use it."""
+    with _interruptible():
+        plane = ControlPlane(
+            wanted.state,
+            nodes=wanted.nodes,
+            capacity=NodeCapacity(wanted.cpu, wanted.memory, wanted.pods),
+            audit_policy=wanted.audit_policy,
+            component_args=parse_component_args(wanted.component_args),
+            wait=wanted.wait,
+            sources=_sources(obtaining),
+        )
+        if kubeconfig is not None:
+            _refuse_existing(kubeconfig)
+        plane.up()
+        if kubeconfig is not None:
+            _write_credentials(kubeconfig, plane.kubeconfig)
+        typer.echo(f"ready: export KUBECONFIG={(kubeconfig or plane.kubeconfig).absolute()}")
+        typer.echo("next: vmsim install and vmsim controller, or vmsim run, which does both and shows VMs", err=True)
+
+
+def obtain_only(obtaining: Obtaining) -> None:
+    """Obtain all programs, and print where they are."""
+    with _interruptible():
+        for path in obtain(_sources(obtaining), default_reporter()).values():
+            typer.echo(path)
+
+
+def down(state: Path) -> None:
+    """Take the plane away."""
+    with _interruptible():
+        existed = ControlPlane(state).down()
+    typer.echo(f"the control plane in {state} is gone" if existed else f"no control plane in {state}", err=True)
+
+
+def status(state: Path) -> None:
+    """Show the plane's components, and exit with code 1 unless all are alive."""
+    with _interruptible():
+        plane = ControlPlane(state)
+        components = plane.status()
+    if not components:
+        typer.echo(f"no control plane in {state}; vmsim up starts one")
+        raise typer.Exit(FAILED)
+    table = Table("component", "pid", "port", "alive")
+    for component in components:
+        alive = "yes" if component.pid else "no"
+        table.add_row(component.name, str(component.pid or "-"), str(component.port), alive)
+    Console().print(table)
+    if any(component.pid is None for component in components):
+        typer.echo("hint: vmsim up starts what does not run; vmsim down removes all of it", err=True)
+        raise typer.Exit(FAILED)
+    typer.echo(f"export KUBECONFIG={plane.kubeconfig}")
+
+
+def parse_component_args(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Read COMPONENT=FLAG=VALUE. Raises InvalidSettingError."""
+    parsed: dict[str, dict[str, str]] = {}
+    for text in texts:
+        match text.split("=", 2):
+            case [component, flag, value] if component and flag:
+                parsed.setdefault(component, {})[flag.removeprefix("--")] = value
+            case _:
+                raise InvalidSettingError("--component-arg", f"{text!r} is not COMPONENT=FLAG=VALUE")
+    return parsed
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InvalidSettingError("--kubeconfig", f"{path} exists, and is not overwritten: name a file that does not")
+
+
+def _write_credentials(path: Path, source: Path) -> None:
+    """Copy a kubeconfig to a file of its owner's alone, which is made now."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        _refuse_existing(path)
+        raise
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(source.read_bytes())
+
+
+def _sources(obtaining: Obtaining) -> Sources:
+    """Return the sources that flags name; what they do not name is this machine's."""
+    named = {"VMSIM_CACHE_DIR": str(obtaining.cache_dir)} if obtaining.cache_dir else {}
+    defaults = Bases()
+    return replace(
+        default_sources({**os.environ, **named}),
+        assets=obtaining.assets,
+        download=not obtaining.no_download,
+        build=not obtaining.no_build,
+        bases=Bases(
+            kubernetes=obtaining.kubernetes_base or defaults.kubernetes,
+            etcd=obtaining.etcd_base or defaults.etcd,
+            kwok=obtaining.kwok_base or defaults.kwok,
+            kwok_sums=obtaining.kwok_sums,
+        ),
+    )

@@ -1,0 +1,92 @@
+"""Has an API server serve our resources: what `hack/setup_vm_crd.sh` does with kubectl, and with the same outcome.
+
+Guarantees: it may be done again, by either, and takes the definitions of this release; it returns once both resources
+are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, Protocol, TypeVar
+
+import yaml
+
+from controller import package_data
+from controller.kube.meta import ObjectMeta, Value
+from controller.kube.resources import Resource
+from controller.operations.errors import TimedOutError
+
+T = TypeVar("T")
+
+MANAGER: Final = "vmsim-setup"
+"""The field manager of the definitions; the script's, too, so that neither is in the other's way."""
+_DEADLINE: Final = 60.0
+_POLL: Final = 0.1
+
+
+class _Condition(Value, frozen=True):
+    type: str
+    status: str
+    message: str = ""
+
+
+class _Names(Value, frozen=True):
+    plural: str = ""
+
+
+class _Status(Value, frozen=True):
+    accepted_names: _Names = _Names()
+    conditions: tuple[_Condition, ...] = ()
+
+
+class CustomResourceDefinition(Value, frozen=True):
+    """As much of a definition as tells whether its resource is served."""
+
+    metadata: ObjectMeta
+    status: _Status = _Status()
+
+
+DEFINITIONS: Final = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", CustomResourceDefinition)
+
+
+class Api(Protocol):
+    """The requests that installing makes."""
+
+    async def get(self, resource: Resource[T], name: str) -> T:
+        """Read one object."""
+        ...
+
+    async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
+        """Apply an object on the server's side, whoever else has applied it."""
+        ...
+
+
+async def install(client: Api) -> AsyncIterator[str]:
+    """Apply our definitions, and yield the name of each once its resource is served. Raises KubeError, TimedOutError.
+
+    The client's field manager has to be MANAGER.
+    """
+    bodies = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in sorted(package_data.path("manifests/crds").glob("*.yaml"), reverse=True)
+    ]
+    for body in bodies:
+        await client.apply(DEFINITIONS, body["metadata"]["name"], body)
+    for body in bodies:
+        name = body["metadata"]["name"]
+        await _served(client, name, body["spec"]["names"]["plural"])
+        yield name
+
+
+async def _served(client: Api, name: str, plural: str) -> None:
+    deadline = asyncio.get_running_loop().time() + _DEADLINE
+    while True:
+        status = (await client.get(DEFINITIONS, name)).status
+        established = any(each.type == "Established" and each.status == "True" for each in status.conditions)
+        if established and status.accepted_names.plural == plural:
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            wrong = "; ".join(each.message for each in status.conditions if each.status != "True" and each.message)
+            raise TimedOutError(f"{name} is not served after {_DEADLINE:.0f} s: {wrong or 'the server says nothing'}")
+        await asyncio.sleep(_POLL)

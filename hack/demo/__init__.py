@@ -1,1 +1,0 @@
-"""`make run`: a control plane, the controller, three VMs and a live table of them."""

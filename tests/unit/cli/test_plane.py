@@ -1,0 +1,174 @@
+"""`vmsim up`, `down` and `status` explain themselves, and explain failures without a traceback."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from controller.cli.main import app
+from controller.cli.plane import parse_component_args
+from controller.controlplane.download import Bases
+from controller.controlplane.errors import InvalidSettingError
+
+pytestmark = pytest.mark.usefixtures("own_signals")
+
+
+def run(*arguments: str, environment: dict[str, str] | None = None) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb", **(environment or {})})
+
+
+def test_help_names_every_environment_variable() -> None:
+    """Whoever reads --help knows all there is to set."""
+    shown = " ".join(run("up", "--help").stdout.split())
+
+    assert set(re.findall(r"env var: (\w+)", shown)) == {
+        "KUBEBUILDER_ASSETS",
+        "VMSIM_CACHE_DIR",
+        "VMSIM_DOWNLOAD_BASE_KUBERNETES",
+        "VMSIM_DOWNLOAD_BASE_ETCD",
+        "VMSIM_DOWNLOAD_BASE_KWOK",
+        "VMSIM_KWOK_SHA256SUMS",
+    }
+
+
+def test_component_arguments_are_grouped() -> None:
+    """Several arguments for one component, values with an equals sign, flags with or without dashes."""
+    texts = ("etcd=snapshot-count=10", "kube-apiserver=--v=4", "etcd=heartbeat-interval=50", "etcd=x=a=b")
+
+    assert parse_component_args(texts) == {
+        "etcd": {"snapshot-count": "10", "heartbeat-interval": "50", "x": "a=b"},
+        "kube-apiserver": {"v": "4"},
+    }
+
+
+@pytest.mark.parametrize("text", ["etcd", "etcd=v", "=v=4", "etcd==4"])
+def test_incomplete_component_argument_is_refused(text: str) -> None:
+    """The error shows the form that was expected."""
+    with pytest.raises(InvalidSettingError, match="COMPONENT=FLAG=VALUE"):
+        parse_component_args((text,))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["up", "--nodes", "-1"],
+        ["up", "--memory", "lots"],
+        ["up", "--component-arg", "kubelet=v=4"],
+        ["up", "--component-arg", "etcd"],
+        ["up", "--audit-policy", "/nowhere"],
+        ["up", "--assets", "/nowhere"],
+        ["up", "--obtain-only", "--assets", "/nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_failure_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str]) -> None:
+    """No traceback ever reaches a person for an expected failure."""
+    result = run(*arguments, "--state", str(tmp_path / "state"))
+
+    assert result.exit_code == 1
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+
+
+def test_failed_up_leaves_nothing_running(tmp_path: Path) -> None:
+    """There is no plane where its binaries could not be obtained."""
+    cache = {"VMSIM_CACHE_DIR": str(tmp_path / "cache"), "PATH": ""}
+
+    result = run("up", "--state", str(tmp_path / "state"), "--offline", "--no-build", environment=cache)
+
+    assert result.exit_code == 1
+    assert "missing etcd" in result.stderr
+    assert run("status", "--state", str(tmp_path / "state")).exit_code == 1
+
+
+def test_unusable_path_is_explained_too(tmp_path: Path) -> None:
+    """What the system refuses is an expected failure."""
+    (tmp_path / "file").write_text("")
+
+    bases = ["--kubernetes-base", "http://127.0.0.1:1", "--etcd-base", "http://127.0.0.1:1"]
+    downloads = [*bases, "--kwok-base", "http://127.0.0.1:1", "--kwok-sums", str(tmp_path / "file")]
+
+    result = run(
+        "up", "--obtain-only", "--no-build", "--cache-dir", str(tmp_path / "file"), *downloads, environment={"PATH": ""}
+    )
+
+    assert result.exit_code == 1
+    assert "error: [Errno" in result.stderr
+
+
+def test_down_needs_neither_home_nor_binaries(tmp_path: Path) -> None:
+    """A plane can be taken away whatever has become of the environment."""
+    result = run("down", "--state", str(tmp_path), environment={"PATH": "", "HOME": "", "XDG_CACHE_HOME": ""})
+
+    assert result.exit_code == 0
+
+
+def test_down_without_a_plane_is_fine(tmp_path: Path) -> None:
+    """Nothing to do is no failure, and creates no directory."""
+    result = run("down", "--state", str(tmp_path / "state"))
+
+    assert result.exit_code == 0
+    assert not (tmp_path / "state").exists()
+
+
+def test_status_without_a_plane_says_so(tmp_path: Path) -> None:
+    """Scripts can tell by the exit code."""
+    result = run("status", "--state", str(tmp_path / "state"))
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith("no control plane in")
+
+
+def test_help_tells_the_addresses_that_are_used() -> None:
+    """They stand in two places, since --help loads nothing of the control plane."""
+    shown = " ".join(run("up", "--help").stdout.split())
+    for flag, base in (("kubernetes", Bases().kubernetes), ("etcd", Bases().etcd), ("kwok", Bases().kwok)):
+        assert re.search(rf"--{flag}-base URL [^-]*default: \(?{re.escape(base)}\)?\]", shown)
+
+
+def test_an_existing_file_gets_no_credentials(tmp_path: Path) -> None:
+    """It may be somebody's kubeconfig; nothing was started for it either."""
+    taken = tmp_path / "config"
+    taken.write_text("mine")
+
+    result = run("up", "--state", str(tmp_path / "state"), "--kubeconfig", str(taken))
+
+    assert result.exit_code == 1
+    assert f"error: --kubeconfig: {taken} exists, and is not overwritten" in result.stderr
+    assert taken.read_text() == "mine"
+    assert not (tmp_path / "state").exists()
+
+
+def test_credentials_cannot_be_written_where_nothing_is_started(tmp_path: Path) -> None:
+    """A flag that would do nothing is refused."""
+    result = run("up", "--obtain-only", "--kubeconfig", str(tmp_path / "config"))
+
+    assert result.exit_code == 2
+    assert "no credentials to write" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+@pytest.mark.parametrize("name", ["controlplane/main.go", "controlplane", "kubeconfig"])
+def test_files_of_others_are_left_alone(tmp_path: Path, command: str, name: str) -> None:
+    """A folder that is no plane's may have one of that name: it would be removed."""
+    theirs = tmp_path / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("apiVersion: v1\nkind: Config\n")
+
+    result = run(command, "--state", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert f"error: {tmp_path / name.split('/', maxsplit=1)[0]} in the way" in result.stderr
+    assert "--state" in result.stderr
+    assert theirs.exists()
+
+
+def test_down_says_what_it_found(tmp_path: Path) -> None:
+    """Half a plane is one, too."""
+    (tmp_path / "controlplane").mkdir()
+
+    first, second = run("down", "--state", str(tmp_path)), run("down", "--state", str(tmp_path))
+
+    assert first.stderr == f"the control plane in {tmp_path} is gone\n"
+    assert second.stderr == f"no control plane in {tmp_path}\n"
