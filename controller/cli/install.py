@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.cli import session
 from controller.cli.connection import Connection
+from controller.kube import managers
 from controller.kube.client import Client
 from controller.operations import installing
 
@@ -18,4 +19,4 @@ def run(connection: Connection) -> None:
         console.print("Next: vmsim controller runs the controller, vmsim load quickstart makes VMs")
         return 0
 
-    session.run(connection, work, manager=installing.MANAGER)
+    session.run(connection, work, manager=managers.SETUP)

@@ -59,9 +59,9 @@ class Plane:
     component_args: tuple[str, ...]
 
 
-def needs_posix(platform: str = sys.platform) -> None:
+def _needs_posix() -> None:
     """Exit with a word on WSL where a control plane cannot run."""
-    if platform == "win32":
+    if sys.platform == "win32":
         exits.fail(
             "a local control plane runs on Linux and macOS; on Windows run this command in WSL (`wsl --install`). "
             "The commands that take --kubeconfig work here"
@@ -167,7 +167,7 @@ def up(
     A real Kubernetes API server, etcd, scheduler and controller manager, on loopback, with fake nodes by KWOK; no
     Docker. Returns when all is ready.
     """
-    needs_posix()
+    _needs_posix()
     if obtain_only and kubeconfig is not None:
         raise typer.BadParameter("with --obtain-only there are no credentials to write", param_hint="--kubeconfig")
     from controller.cli import plane  # noqa: PLC0415 - as in moving.py
@@ -181,19 +181,22 @@ def up(
 
 
 def down(*, state: State = STATE) -> None:
-    """Stop the local control plane and remove its data; fine if there is none.
+    """Stop the local control plane, and remove its data.
 
-    Ends what a `vmsim run` left that was killed, too.
+    Fine if there is none. Ends what a `vmsim run` that was killed has left, too.
     """
-    needs_posix()
+    _needs_posix()
     from controller.cli import plane  # noqa: PLC0415
 
     plane.down(state)
 
 
 def status(*, state: State = STATE) -> None:
-    """Show the local control plane's components; exit code 1 unless all are alive."""
-    needs_posix()
+    """Show whether the local control plane is alive.
+
+    One line a component; exit code 1 unless all are alive.
+    """
+    _needs_posix()
     from controller.cli import plane  # noqa: PLC0415
 
     plane.status(state)
@@ -214,7 +217,7 @@ def run(
     A local control plane, the controller, three example VMs and a live table of them. Ctrl-C stops what was started;
     what ran before stays.
     """
-    needs_posix()
+    _needs_posix()
     from controller.cli import run  # noqa: PLC0415
 
     run.main(run.Request(once=once, deadline=deadline, nodes=nodes, current=cluster is Where.CURRENT, state=state))
@@ -222,7 +225,10 @@ def run(
 
 @connecting(namespace="Without effect: the resources are the whole cluster's.", default="none")
 def install(*, connection: Connection) -> None:
-    """Install our resources on a cluster; fine if they are there."""
+    """Install our resources on a cluster.
+
+    Takes the definitions of this release; fine if they are there. Returns when both are served.
+    """
     from controller.cli import install  # noqa: PLC0415
 
     install.run(connection)

@@ -19,8 +19,6 @@ from controller.operations.errors import TimedOutError
 
 T = TypeVar("T")
 
-MANAGER: Final = "vmsim-setup"
-"""The field manager of the definitions; the script's, too, so that neither is in the other's way."""
 _DEADLINE: Final = 60.0
 _POLL: Final = 0.1
 
@@ -65,7 +63,7 @@ class Api(Protocol):
 async def install(client: Api) -> AsyncIterator[str]:
     """Apply our definitions, and yield the name of each once its resource is served. Raises KubeError, TimedOutError.
 
-    The client's field manager has to be MANAGER.
+    The client's field manager has to be managers.SETUP.
     """
     bodies = [
         yaml.safe_load(path.read_text(encoding="utf-8"))

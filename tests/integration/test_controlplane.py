@@ -15,6 +15,7 @@ from controller.controlplane.errors import SettingsChangedError
 from controller.controlplane.nodes import NodeCapacity
 from controller.controlplane.plane import ControlPlane
 from tests.integration.vmsim import BIN
+from tests.plane import install
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -174,6 +175,47 @@ def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -
     assert ports[0].isdisjoint(ports[1])
     assert set(plane.pids()).isdisjoint(other.pids())
     assert "not found" in kubectl(other, "get", "namespace", "only-here")
+
+
+def definitions(plane: ControlPlane) -> list[dict[str, Any]]:
+    """Return our resources' definitions as a plane has them, without what differs from one making to the next."""
+    names = [f"{plural}.simulation.node-classifier.io" for plural in ("virtualmachines", "virtualmachinemigrations")]
+    found = []
+    for name in names:
+        crd = json.loads(kubectl(plane, "get", "crd", name, "--output=json", "--show-managed-fields"))
+        for field in ("uid", "resourceVersion", "creationTimestamp"):
+            del crd["metadata"][field]
+        for entry in [*crd["metadata"]["managedFields"], *crd["status"]["conditions"]]:
+            entry.pop("time", None)
+            entry.pop("lastTransitionTime", None)
+        crd["metadata"]["managedFields"].sort(key=json.dumps)
+        found.append(crd)
+    return found
+
+
+def versions(plane: ControlPlane) -> list[str]:
+    """Return the resource versions of the definitions."""
+    return kubectl(plane, "get", "crd", "--output=jsonpath={.items[*].metadata.resourceVersion}").split()
+
+
+def vmsim_install(plane: ControlPlane) -> str:
+    """Install our resources by the command; return what it prints."""
+    command = [str(BIN / "vmsim"), "install", "--kubeconfig", str(plane.kubeconfig)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_install_gives_what_the_script_gives(plane: ControlPlane, other: ControlPlane) -> None:
+    """The same objects, down to who manages which field; and what one has installed the other leaves as it is."""
+    install(plane)
+    said = vmsim_install(other)
+
+    assert "virtualmachinemigrations.simulation.node-classifier.io is installed" in said
+    assert definitions(plane) == definitions(other)
+    before = versions(plane), versions(other)
+    vmsim_install(plane)
+    install(other)
+    assert (versions(plane), versions(other)) == before
+    assert "No resources found" in kubectl(other, "get", "virtualmachines,virtualmachinemigrations")
 
 
 def test_audit_policy_gives_an_audit_log(other: ControlPlane) -> None:

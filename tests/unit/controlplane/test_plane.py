@@ -19,7 +19,7 @@ from controller.controlplane.errors import (
     SettingsChangedError,
 )
 from controller.controlplane.layout import Layout
-from controller.controlplane.plane import ControlPlane
+from controller.controlplane.plane import ControlPlane, Found
 from controller.controlplane.ports import Ports
 from controller.controlplane.record import Record, Settings, write
 from controller.controlplane.sources import Sources
@@ -166,3 +166,30 @@ def test_what_cannot_be_started_is_made_anew(dead: Layout, sources: Sources, rep
         "the control plane cannot be repaired: making it anew, its objects are lost",
     ]
     assert not dead.workdir.joinpath("objects").exists()
+
+
+def test_a_plane_that_is_borrowed_is_left_as_it_was_found(
+    made: Layout, sources: Sources, report: RecordingReporter
+) -> None:
+    """One that was stopped keeps its objects, also where it does not come up."""
+    plane = ControlPlane(made.directory, wait=0.1, sources=sources, report=report)
+    assert plane.found() is Found.STOPPED
+
+    with pytest.raises(ControlPlaneError), plane.borrowed():
+        pass
+
+    assert made.record.exists()
+    assert plane.pids() == []
+
+
+def test_a_plane_that_was_not_there_is_gone_after_it_was_borrowed(
+    tmp_path: Path, sources: Sources, report: RecordingReporter
+) -> None:
+    """Half of one included."""
+    plane = ControlPlane(tmp_path / "state", sources=sources, report=report)
+    assert plane.found() is Found.NOTHING
+
+    with pytest.raises(ControlPlaneError), plane.borrowed():
+        pass
+
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]

@@ -168,6 +168,21 @@ async def test_merge_patch_names_its_type_and_carries_its_guards(api: ApiServer,
     assert seen.body == body
 
 
+async def test_apply_names_its_type_and_takes_over_what_others_have_applied(api: ApiServer, client: Client) -> None:
+    """The API server merges, and notes us as the manager of every field that is sent."""
+    api.handler = reply(pod_body("a", 4))
+    body = {"metadata": {"name": "a"}, "spec": {"unschedulable": True}}
+
+    applied = await client.apply(NODES, "a", body)
+
+    assert applied.metadata.resource_version == "4"
+    [seen] = api.seen
+    assert (seen.method, seen.path) == ("PATCH", "/api/v1/nodes/a")
+    assert seen.query == {"fieldManager": "vmsim-controller", "force": "true"}
+    assert seen.headers["Content-Type"] == "application/apply-patch+yaml"
+    assert seen.body == body
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

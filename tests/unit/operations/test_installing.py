@@ -1,0 +1,82 @@
+"""Installing applies every definition, and returns once the API server serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import msgspec
+import pytest
+
+from controller.kube.resources import Resource
+from controller.operations.errors import TimedOutError
+from controller.operations.installing import DEFINITIONS, install
+
+T = TypeVar("T")
+VMS, MIGRATIONS = (
+    f"{plural}.simulation.node-classifier.io" for plural in ("virtualmachines", "virtualmachinemigrations")
+)
+PATIENCE = 60
+
+
+@dataclass
+class Server:
+    """An API server that serves a resource some seconds after its definition was applied."""
+
+    after: float
+    applied: dict[str, float] = field(default_factory=dict)
+    bodies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
+        """Take a definition."""
+        self.applied[name] = asyncio.get_running_loop().time()
+        self.bodies[name] = body
+        return await self.get(resource, name)
+
+    async def get(self, resource: Resource[T], name: str) -> T:
+        """Show a definition as the API server does: without conditions at first, then with those that hold."""
+        assert cast(object, resource) is DEFINITIONS
+        served = asyncio.get_running_loop().time() >= self.applied[name] + self.after
+        refused = {"type": "NamesAccepted", "status": "False", "message": "the short name vm is another's"}
+        status: dict[str, Any] = {"conditions": [{"type": "Established", "status": "False"}, refused]}
+        if served:
+            plural = self.bodies[name]["spec"]["names"]["plural"]
+            status = {
+                "acceptedNames": {"plural": plural},
+                "conditions": [{"type": "Established", "status": "True"}],
+            }
+        shown = {"metadata": {"name": name}, "status": status if self.after else {**status, "storedVersions": []}}
+        return msgspec.json.decode(msgspec.json.encode(shown), type=resource.type)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("after", [0.0, 3.0])
+async def test_it_returns_once_both_resources_are_served(after: float) -> None:
+    """Whoever makes a VM next is not told that there is no such kind."""
+    server = Server(after)
+
+    assert [name async for name in install(server)] == [VMS, MIGRATIONS]
+
+    assert set(server.applied) == {VMS, MIGRATIONS}
+    assert after <= asyncio.get_running_loop().time() <= after + 1
+
+
+@pytest.mark.looptime
+async def test_a_resource_that_is_not_served_is_told_with_the_reason() -> None:
+    """Nothing waits for ever."""
+    with pytest.raises(TimedOutError, match=rf"{VMS} is not served after 60 s: the short name vm is another's"):
+        [name async for name in install(Server(PATIENCE + 30))]
+
+    assert asyncio.get_running_loop().time() == pytest.approx(PATIENCE, abs=1)
+
+
+async def test_what_is_applied_is_what_is_shipped() -> None:
+    """The whole definition, under its own name."""
+    server = Server(0)
+    [name async for name in install(server)]
+    for name, body in server.bodies.items():
+        assert body["kind"] == "CustomResourceDefinition"
+        assert body["metadata"]["name"] == name
+        assert body["spec"]["versions"]
