@@ -1,4 +1,4 @@
-"""The kinds of Kubernetes that are read here, as far as they are read: pods, nodes, leases, reviews.
+"""The kinds of Kubernetes that are read here, as far as they are read: pods, nodes, leases, reviews, definitions.
 
 Guarantees: about 3 KiB a pod. Values from outside the schema (a quantity that is a number) decode too and are judged
 where they are used, so one odd object never fails a whole list: where a field does not decode at all, its default
@@ -181,3 +181,23 @@ class Node(Value, frozen=True):
     status: NodeStatus = NodeStatus()
     unreadable: tuple[str, ...] = ()
     """Fields that did not decode, each with the reason; never on the wire."""
+
+
+class DefinitionNames(Value, frozen=True):
+    """The names under which a custom resource is served."""
+
+    plural: str = ""
+
+
+class DefinitionStatus(Value, frozen=True):
+    """Whether a custom resource is served."""
+
+    accepted_names: DefinitionNames = DefinitionNames()
+    conditions: tuple[Condition, ...] = ()
+
+
+class CustomResourceDefinition(Value, frozen=True):
+    """apiextensionsv1.CustomResourceDefinition, without what it defines."""
+
+    metadata: ObjectMeta
+    status: DefinitionStatus = DefinitionStatus()

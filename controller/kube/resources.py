@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
 from controller.kube.errors import InvalidNameError
-from controller.kube.kinds import Lease, Node, Pod, SubjectAccessReview, TokenReview
+from controller.kube.kinds import CustomResourceDefinition, Lease, Node, Pod, SubjectAccessReview, TokenReview
 from controller.kube.meta import ObjectOnly
 
 T = TypeVar("T")
@@ -55,3 +55,4 @@ LEASES = Resource("coordination.k8s.io", "v1", "leases", Lease)
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", TokenReview)
 SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", SubjectAccessReview)
 EVENTS = Resource("events.k8s.io", "v1", "events", ObjectOnly)
+DEFINITIONS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", CustomResourceDefinition)

@@ -118,6 +118,14 @@ class Patcher(Protocol):
         ...
 
 
+class Applier(Protocol):
+    """Applies objects on the server's side."""
+
+    async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
+        """Apply a cluster-wide object; the fields that others have applied become ours, too."""
+        ...
+
+
 class Deleter(Protocol):
     """Deletes objects."""
 

@@ -7,57 +7,22 @@ are served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
 
 import yaml
 
 from controller import package_data
-from controller.kube.meta import ObjectMeta, Value
-from controller.kube.resources import Resource
+from controller.kube.resources import DEFINITIONS
+from controller.kube.verbs import Applier, Getter
 from controller.operations.errors import TimedOutError
-
-T = TypeVar("T")
 
 _DEADLINE: Final = 60.0
 _POLL: Final = 0.1
 
 
-class _Condition(Value, frozen=True):
-    type: str
-    status: str
-    message: str = ""
-
-
-class _Names(Value, frozen=True):
-    plural: str = ""
-
-
-class _Status(Value, frozen=True):
-    accepted_names: _Names = _Names()
-    conditions: tuple[_Condition, ...] = ()
-
-
-class CustomResourceDefinition(Value, frozen=True):
-    """As much of a definition as tells whether its resource is served."""
-
-    metadata: ObjectMeta
-    status: _Status = _Status()
-
-
-DEFINITIONS: Final = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", CustomResourceDefinition)
-
-
-class Api(Protocol):
+class Api(Getter, Applier, Protocol):
     """The requests that installing makes."""
-
-    async def get(self, resource: Resource[T], name: str) -> T:
-        """Read one object."""
-        ...
-
-    async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
-        """Apply an object on the server's side, whoever else has applied it."""
-        ...
 
 
 async def install(client: Api) -> AsyncIterator[str]:

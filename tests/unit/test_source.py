@@ -18,7 +18,7 @@ FORBIDDEN_CALLS = {
     *("tempfile.mktemp", "ssl._create_unverified_context"),
 }
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "telnetlib", "commands"}
-VERBS = {"get", "list_page", "watch", "create", "merge_patch", "delete"}
+VERBS = {"get", "list_page", "watch", "create", "merge_patch", "apply", "delete"}
 VERB_MODULES = ["controller/kube/client.py", "controller/kube/verbs.py"]
 """What carries the verbs out, and their protocols."""
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}

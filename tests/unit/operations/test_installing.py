@@ -10,9 +10,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pytest
 
-from controller.kube.resources import Resource
+from controller.kube.resources import DEFINITIONS, Resource
 from controller.operations.errors import TimedOutError
-from controller.operations.installing import DEFINITIONS, install
+from controller.operations.installing import install
 
 T = TypeVar("T")
 VMS, MIGRATIONS = (
@@ -35,9 +35,9 @@ class Server:
         self.bodies[name] = body
         return await self.get(resource, name)
 
-    async def get(self, resource: Resource[T], name: str) -> T:
+    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Show a definition as the API server does: without conditions at first, then with those that hold."""
-        assert cast(object, resource) is DEFINITIONS
+        assert (cast(object, resource), namespace) == (DEFINITIONS, None)
         served = asyncio.get_running_loop().time() >= self.applied[name] + self.after
         refused = {"type": "NamesAccepted", "status": "False", "message": "the short name vm is another's"}
         status: dict[str, Any] = {"conditions": [{"type": "Established", "status": "False"}, refused]}
