@@ -191,6 +191,7 @@ class ApiServer(Faulty):
     ) -> T:
         """Create, unless the name is taken; a dry run, which faults name by its own, leaves nothing behind."""
         _collection(resource, namespace)
+        assert server_deadline > 0
         plural, method = resource.plural, "dry-run" if dry_run else "create"
         name = body["metadata"].get("name") or self._name(plural, namespace, body["metadata"]["generateName"])
         await self._arrive(method, plural, name)

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.unit.operations.cluster import Cluster
+from tests.model.staged import Staged
 
 
 @pytest.fixture
-def cluster() -> Cluster:
+def cluster() -> Staged:
     """Return an empty cluster; the log of those who watch it stays out of the tests' output."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    return Cluster()
+    return Staged()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-import msgspec
 import pytest
 from rich.console import Console
 
@@ -27,7 +26,9 @@ from controller.kube.errors import (
 )
 from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.errors import SimulatorError
-from tests.unit.operations.cluster import Cluster, Document, later, now
+from tests.model.faults import Fault
+from tests.model.rules import Document
+from tests.model.staged import Staged, later, now
 
 T = TypeVar("T")
 
@@ -43,16 +44,14 @@ PASSING = pytest.mark.parametrize(
 REFUSAL = ForbiddenError(403, "Forbidden", "exceeded quota: one-move")
 
 
-@dataclass(slots=True)
-class Clouded(Cluster):
-    """A cluster that carries out some creates without saying so, and tells late of migrations."""
+@dataclass
+class Clouded(Staged):
+    """A cluster that carries out some creates without saying so, and in which what was created moves its VM."""
 
     errors: dict[str, list[KubeError]] = field(default_factory=dict)
     """By VM: what is said to the next creates."""
     carries_out: bool = False
     """Whether these are carried out all the same."""
-    lag: float = 0.0
-    """Seconds until a watch tells of a migration."""
     asked: list[tuple[float, str]] = field(default_factory=list)
     seconds: float = 5.0
     """Seconds that a move takes."""
@@ -62,77 +61,51 @@ class Clouded(Cluster):
         self.vm(name, phase="Running", nodeName=node)
         self.pod(f"pod-{name}", name, node=node, phase="Running")
 
-    def of(self, vm: str) -> list[Document]:
+    def moves(self, vm: str) -> list[Document]:
         """Return the migrations of a VM."""
-        found = [item for (plural, _), item in self.objects.items() if plural == MIGRATIONS.plural]
-        return [item for item in found if item["spec"]["vmName"] == vm]
+        return [item for item in self.of(MIGRATIONS) if item["spec"]["vmName"] == vm]
 
-    async def create(
-        self,
-        resource: Resource[T],
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        server_deadline: float,
-        dry_run: bool = False,
-    ) -> T:
-        """Create or not, answer or not; what was created moves its VM."""
-        assert not dry_run
+    async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
+        """Create or not, answer or not."""
         vm = body["spec"]["vmName"]
         self.asked.append((now(), vm))
-        errors = self.errors.get(vm, [])
-        error = errors.pop(0) if errors else None
-        if error is not None and not self.carries_out:
-            raise error
-        # Cluster.create, since a dataclass with slots has no super() to call.
-        created = await Cluster.create(self, resource, body, namespace=namespace, server_deadline=server_deadline)
-        later(1, self._begin, vm)
-        later(self.seconds, self._arrive, vm)
-        if error is not None:
-            raise error
-        return created
+        if errors := self.errors.get(vm):
+            name = body["metadata"]["name"]
+            self.faults.append(Fault("create", resource.plural, errors.pop(0), commit=self.carries_out, name=name))
+        return await super().create(resource, body, **options)
 
-    async def merge_patch(
-        self,
-        resource: Resource[T],
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        subresource: str | None = None,
-    ) -> T:
+    async def merge_patch(self, resource: Resource[T], name: str, body: Mapping[str, Any], **options: Any) -> T:
         """Cordon the node."""
         assert (resource.plural, body) == (NODES.plural, {"spec": {"unschedulable": True}})
-        assert (namespace, subresource) == (None, None)
-        self._fail("patch", resource.plural, name)
-        return msgspec.convert({"metadata": {"name": name}}, resource.type)
+        assert options == {}
+        return await super().merge_patch(resource, name, body)
+
+    def _written(self, method: str, plural: str, document: Document) -> None:
+        super()._written(method, plural, document)
+        if method == "create":
+            later(1, self._begin, document["spec"]["vmName"])
+            later(self.seconds, self._land, document["spec"]["vmName"])
 
     def _begin(self, vm: str) -> None:
         self._change(vm, phase="Terminating", sourceNode="n1")
         self.vm(vm, phase="Scheduling")
-        self.remove(PODS.plural, f"pod-{vm}")
+        self.remove(PODS, f"default/pod-{vm}")
 
-    def _arrive(self, vm: str) -> None:
+    def _land(self, vm: str) -> None:
         self.place(vm, "n2")
         self._change(vm, phase="Succeeded", sourceNode="n1", targetNode="n2")
 
     def _change(self, vm: str, **status: str) -> None:
-        (document,) = self.of(vm)
-        metadata = document["metadata"]
-        self.put(MIGRATIONS.plural, metadata["name"], metadata=metadata, spec=document["spec"], status=status)
-
-    def _tell(self, kind: str, plural: str, document: Document) -> None:
-        if plural == MIGRATIONS.plural and self.lag:
-            later(self.lag, Cluster._tell, self, kind, plural, document)
-        else:
-            Cluster._tell(self, kind, plural, document)
+        (document,) = self.moves(vm)
+        self.migration(document["metadata"]["name"], **status)
 
 
 @pytest.fixture
-def clouded(cluster: Cluster) -> Clouded:
+def clouded(cluster: Staged) -> Clouded:
     """Return a cluster with three VMs on n1."""
-    assert not cluster.objects  # it keeps the log out of the output
+    assert not cluster.log  # it keeps the log out of the output
     found = Clouded()
+    found.put(NODES.plural, "/n1", spec={})
     for name in ("a", "b", "c"):
         found.place(name, "n1")
     return found
@@ -161,7 +134,7 @@ async def test_what_was_not_answered_and_not_carried_out_is_asked_again(clouded:
     clouded.errors = {"a": [error, error]}
     text = await drain(clouded)
     assert ends_well(text)
-    assert [len(clouded.of(vm)) for vm in "abc"] == [1, 1, 1]
+    assert [len(clouded.moves(vm)) for vm in "abc"] == [1, 1, 1]
 
 
 @UNKNOWN
@@ -173,7 +146,7 @@ async def test_what_was_carried_out_without_an_answer_is_ours(clouded: Clouded, 
     clouded.failures["get virtualmachinemigrations"] = AssertionError("the watch has told it")
     text = await drain(clouded)
     assert ends_well(text)
-    assert [len(clouded.of(vm)) for vm in "abc"] == [1, 1, 1]
+    assert [len(clouded.moves(vm)) for vm in "abc"] == [1, 1, 1]
     assert text.count("default/b: migration ") == 1
 
 
@@ -184,11 +157,11 @@ async def test_a_late_watch_makes_no_second_migration(clouded: Clouded, error: K
     """The VM still stands there, or has left, and no migration is seen: the API server is asked for it by its name."""
     clouded.errors = {"a": [error, error], "b": [error]}
     clouded.carries_out = True
-    clouded.lag = lag
+    clouded.watches.lag[MIGRATIONS.plural] = lag
     clouded.seconds = 8
     text = await drain(clouded)
     assert ends_well(text)
-    assert [len(clouded.of(vm)) for vm in "abc"] == [1, 1, 1]
+    assert [len(clouded.moves(vm)) for vm in "abc"] == [1, 1, 1]
 
 
 @PASSING
@@ -208,7 +181,7 @@ async def test_a_vm_that_never_gets_an_answer_keeps_no_other_from_moving(clouded
     clouded.errors = {"a": [error] * 1000}
     text = await drain(clouded, timeout=60)
     assert text.endswith("error: after 60 s 1 VM not done: default/a\n")
-    assert [len(clouded.of(vm)) for vm in "abc"] == [0, 1, 1]
+    assert [len(clouded.moves(vm)) for vm in "abc"] == [0, 1, 1]
     assert len(clouded.asked) < 12
 
 
@@ -235,12 +208,12 @@ async def test_a_vm_that_leaves_without_the_migration_ends_the_drain(clouded: Cl
     """As soon as no late request can bring the migration any more."""
     clouded.errors = {"a": [TIMED_OUT] * 9}
     later(0.5, clouded.vm, "a", running=False, phase="Stopped")
-    later(0.5, clouded.remove, PODS.plural, "pod-a")
+    later(0.5, clouded.remove, PODS, "default/pod-a")
     began = now()
     text = await drain(clouded)
     assert text.endswith("n1 is drained; 2 VMs moved\n")
     assert 10 <= now() - began <= 25
-    assert clouded.of("a") == []
+    assert clouded.moves("a") == []
 
 
 @pytest.mark.looptime
@@ -256,9 +229,9 @@ async def test_a_refusal_is_final_and_told_at_the_end(clouded: Clouded) -> None:
 async def test_a_refused_vm_that_somebody_else_moves_is_none_that_did_not_move(clouded: Clouded) -> None:
     """It has left the node."""
     clouded.errors = {"b": [REFUSAL]}
-    later(2, clouded.put, MIGRATIONS.plural, "theirs", spec={"vmName": "b"}, status={"phase": "Pending"})
+    later(2, clouded.put, MIGRATIONS.plural, "default/theirs", spec={"vmName": "b"}, status={"phase": "Pending"})
     later(20, clouded._begin, "b")
-    later(25, clouded._arrive, "b")
+    later(25, clouded._land, "b")
     assert (await drain(clouded)).endswith("n1 is drained; 2 VMs moved\n")
     assert now() >= 20
 

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from controller.cli.migrate import Request, migrate
-from tests.unit.operations.cluster import Cluster, later
+from tests.model.staged import Staged, later
 
 MIGRATION = "vm-1-abcde"
 
 
-async def drawn(cluster: Cluster, words: str, *, terminal: bool) -> str:
+async def drawn(cluster: Staged, words: str, *, terminal: bool) -> str:
     """Return all that is drawn while a migration waits with these words, and then succeeds."""
     cluster.vm(phase="Running")
     file = io.StringIO()
@@ -32,13 +32,13 @@ async def drawn(cluster: Cluster, words: str, *, terminal: bool) -> str:
 @pytest.mark.parametrize(
     "words", ["dial tcp [fd00:10:96::a]:443: i/o timeout", "no [/x] here", "[red]x[/red]", "[", r"\[bold]"]
 )
-async def test_the_clusters_words_are_drawn_as_they_are(cluster: Cluster, words: str, *, terminal: bool) -> None:
+async def test_the_clusters_words_are_drawn_as_they_are(cluster: Staged, words: str, *, terminal: bool) -> None:
     """Nothing in them is markup, which would be taken out, or end the command."""
     assert f"Pending: {words}" in await drawn(cluster, words, terminal=terminal)
 
 
 @pytest.mark.looptime
-async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Staged, capsys: pytest.CaptureFixture[str]) -> None:
     """Which works at every point of a migration's way: nothing is said of how far it may be."""
     cluster.vm(phase="Running")
     task = asyncio.create_task(
@@ -53,7 +53,7 @@ async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Cluster, caps
 
 @pytest.mark.looptime
 async def test_ctrl_c_while_it_is_asked_for_says_what_is_not_known(
-    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+    cluster: Staged, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The request may have been carried out."""
     cluster.vm(phase="Running")
@@ -66,7 +66,7 @@ async def test_ctrl_c_while_it_is_asked_for_says_what_is_not_known(
 
 
 @pytest.mark.looptime
-async def test_ctrl_c_before_it_is_asked_for_says_nothing(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_ctrl_c_before_it_is_asked_for_says_nothing(cluster: Staged, capsys: pytest.CaptureFixture[str]) -> None:
     """There is nothing to look for."""
     cluster.failures["get virtualmachines"] = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import structlog
 
-from tests.unit.operations.cluster import Cluster
+from tests.model.staged import Staged
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +17,8 @@ def _no_logs() -> None:
 
 
 @pytest.fixture
-def cluster() -> Cluster:
-    """Return an empty cluster."""
-    return Cluster()
+def cluster() -> Iterator[Staged]:
+    """Return an empty cluster, in which no operation patches anything."""
+    made = Staged()
+    yield made
+    assert not [request for request in made.requests if request.startswith("patch")]

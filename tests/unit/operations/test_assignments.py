@@ -13,8 +13,8 @@ from controller.kube.resources import PODS
 from controller.operations.assignments import disagrees, hindrance, settled
 from controller.operations.errors import NoControllerError, NoSuchVMError, TimedOutError
 from controller.operations.waiting import UNNOTICED
+from tests.model.staged import Staged, later, now
 from tests.unit.domain import builders
-from tests.unit.operations.cluster import Cluster, later, now
 
 READY = ("Ready", "True", "GuestRunning", "")
 RUNNING: dict[str, Any] = {"phase": "Running", "podName": "virt-1", "nodeName": "n1", "conditions": [READY]}
@@ -106,7 +106,7 @@ def test_a_vm_whose_pod_is_refused_says_why() -> None:
 
 
 @pytest.mark.looptime
-async def test_the_wait_ends_when_the_last_one_is_settled(cluster: Cluster) -> None:
+async def test_the_wait_ends_when_the_last_one_is_settled(cluster: Staged) -> None:
     """Here: when the status follows its pod."""
     cluster.vm(**RUNNING)
     cluster.pod("virt-1", node="n1", phase="Running")
@@ -120,20 +120,20 @@ async def test_the_wait_ends_when_the_last_one_is_settled(cluster: Cluster) -> N
 
 
 @pytest.mark.looptime
-async def test_the_pod_of_the_present_life_counts(cluster: Cluster) -> None:
+async def test_the_pod_of_the_present_life_counts(cluster: Staged) -> None:
     """Its predecessor may still be there."""
     cluster.vm(phase="Scheduling", podName="virt-2", conditions=[("Ready", "False", "PodNotExists", "")])
     cluster.pod("virt-1", node="n1", phase="Running")
     owner = cluster.objects[PODS.plural, "default/virt-1"]["metadata"]
     second = {**owner, "annotations": {"simulation.node-classifier.io/incarnation": "1"}}
-    cluster.put(PODS.plural, "virt-2", metadata=second, spec={"nodeName": "n2"}, status={"phase": "Running"})
+    cluster.put(PODS.plural, "default/virt-2", metadata=second, spec={"nodeName": "n2"}, status={"phase": "Running"})
     later(1, cluster.vm, phase="Running", podName="virt-2", nodeName="n2", conditions=[READY])
     found = await settled(cluster, "default", ["vm-1"], timeout=60)
     assert (now(), found["vm-1"].status.pod_name) == (1, "virt-2")
 
 
 @pytest.mark.looptime
-async def test_a_wrong_status_that_nobody_corrects_is_told(cluster: Cluster) -> None:
+async def test_a_wrong_status_that_nobody_corrects_is_told(cluster: Staged) -> None:
     """After ten seconds, with what is true."""
     cluster.vm(**{**RUNNING, "nodeName": "elsewhere"})
     cluster.pod("virt-1", node="n1", phase="Running")
@@ -144,7 +144,7 @@ async def test_a_wrong_status_that_nobody_corrects_is_told(cluster: Cluster) -> 
 
 
 @pytest.mark.looptime
-async def test_a_vm_that_is_not_there_is_an_error_at_once(cluster: Cluster) -> None:
+async def test_a_vm_that_is_not_there_is_an_error_at_once(cluster: Staged) -> None:
     """Whatever the others do."""
     cluster.vm(phase="Scheduling", conditions=[("Ready", "False", "GuestNotRunning", "")])
     with pytest.raises(NoSuchVMError, match="there is no VM vm-2 in namespace default"):
@@ -153,18 +153,18 @@ async def test_a_vm_that_is_not_there_is_an_error_at_once(cluster: Cluster) -> N
 
 
 @pytest.mark.looptime
-async def test_a_vm_that_is_deleted_meanwhile_is_an_error(cluster: Cluster) -> None:
+async def test_a_vm_that_is_deleted_meanwhile_is_an_error(cluster: Staged) -> None:
     """It will not settle."""
     cluster.vm(phase="Scheduling", podName="virt-1", conditions=[("Ready", "False", "GuestNotRunning", "")])
     cluster.pod("virt-1")
-    later(4, cluster.remove, VIRTUAL_MACHINES.plural, "vm-1")
+    later(4, cluster.remove, VIRTUAL_MACHINES, "default/vm-1")
     with pytest.raises(NoSuchVMError):
         await settled(cluster, "default", ["vm-1"], timeout=60)
     assert now() == 4
 
 
 @pytest.mark.looptime
-async def test_what_does_not_settle_is_named_when_the_time_is_over(cluster: Cluster) -> None:
+async def test_what_does_not_settle_is_named_when_the_time_is_over(cluster: Staged) -> None:
     """All of it."""
     for name in ("vm-1", "vm-2"):
         cluster.vm(name, phase="Scheduling", podName=f"pod-{name}", conditions=[("Ready", "False", "Slow", "")])

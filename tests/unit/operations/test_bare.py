@@ -19,19 +19,19 @@ from controller.operations.errors import (
     VMExistsError,
 )
 from controller.operations.vms import Wish
-from tests.unit.operations.cluster import Cluster, later, now
+from tests.model.staged import Staged, later, now
 
 WISH = Wish("vm-1", "default", cpu="0.1", memory="0.25")
 NEXT = bare.manifest(WISH, "second")["metadata"]["name"]
 """The pod of the second life."""
 
 
-def run(cluster: Cluster, name: str = "virt-1", node: str = "n1") -> None:
+def run(cluster: Staged, name: str = "virt-1", node: str = "n1") -> None:
     """Let a bare pod run."""
     cluster.pod(name, owned=False, node=node, phase="Running")
 
 
-async def moving(cluster: Cluster, *, to: str | None = None, within: float = 60) -> bare.Move:
+async def moving(cluster: Staged, *, to: str | None = None, within: float = 60) -> bare.Move:
     """Move the pod of vm-1."""
     return await bare.migrate(cluster, WISH, life="second", to=to, timeout=within)
 
@@ -72,7 +72,7 @@ def test_each_life_has_a_name_of_its_own() -> None:
 # --- create, place, delete -----------------------------------------------------------------------------------
 
 
-async def test_a_vm_has_one_bare_pod(cluster: Cluster) -> None:
+async def test_a_vm_has_one_bare_pod(cluster: Staged) -> None:
     """The second is refused, and says which is there."""
     run(cluster)
     with pytest.raises(VMExistsError, match="vm-1 has a pod already, virt-1: delete it first"):
@@ -80,14 +80,14 @@ async def test_a_vm_has_one_bare_pod(cluster: Cluster) -> None:
     assert cluster.names(PODS) == ["virt-1"]
 
 
-async def test_a_pod_that_has_ended_is_none(cluster: Cluster) -> None:
+async def test_a_pod_that_has_ended_is_none(cluster: Staged) -> None:
     """It holds nothing any more."""
     cluster.pod("virt-1", owned=False, phase="Succeeded")
     await bare.create(cluster, WISH, life="second")
     assert cluster.names(PODS) == ["virt-1", NEXT]
 
 
-async def test_the_pod_of_a_vm_is_left_alone(cluster: Cluster) -> None:
+async def test_the_pod_of_a_vm_is_left_alone(cluster: Staged) -> None:
     """It is the controller's."""
     cluster.vm()
     cluster.pod("virt-1")
@@ -97,16 +97,16 @@ async def test_the_pod_of_a_vm_is_left_alone(cluster: Cluster) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_delete_waits_until_the_pod_is_gone(cluster: Cluster) -> None:
+async def test_a_delete_waits_until_the_pod_is_gone(cluster: Staged) -> None:
     """It terminates first."""
     run(cluster)
-    later(3, cluster.remove, PODS.plural, "virt-1")
+    later(3, cluster.remove, PODS, "default/virt-1")
     await bare.delete(cluster, "default", "vm-1", timeout=60)
     assert now() == 3
 
 
 @pytest.mark.looptime
-async def test_a_pod_that_does_not_go_is_an_error(cluster: Cluster) -> None:
+async def test_a_pod_that_does_not_go_is_an_error(cluster: Staged) -> None:
     """When the time is over."""
     run(cluster)
     with pytest.raises(TimedOutError, match="after 5 s virt-1 is still being deleted"):
@@ -114,7 +114,7 @@ async def test_a_pod_that_does_not_go_is_an_error(cluster: Cluster) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_place_is_where_the_pod_runs(cluster: Cluster) -> None:
+async def test_a_place_is_where_the_pod_runs(cluster: Staged) -> None:
     """As soon as it does."""
     cluster.pod("virt-1", owned=False)
     later(2, run, cluster)
@@ -123,7 +123,7 @@ async def test_a_place_is_where_the_pod_runs(cluster: Cluster) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_pod_that_finds_no_node_has_no_place(cluster: Cluster) -> None:
+async def test_a_pod_that_finds_no_node_has_no_place(cluster: Staged) -> None:
     """That is an answer, too."""
     cluster.pod("virt-1", owned=False, waits="0/3 nodes")
     assert (await bare.place(cluster, "default", "vm-1", timeout=60)).spec.node_name is None
@@ -134,11 +134,11 @@ async def test_a_pod_that_finds_no_node_has_no_place(cluster: Cluster) -> None:
 
 
 @pytest.mark.looptime
-async def test_the_second_pod_is_made_once_the_first_is_gone(cluster: Cluster) -> None:
+async def test_the_second_pod_is_made_once_the_first_is_gone(cluster: Staged) -> None:
     """Never two of them; the downtime is all of the time without."""
     run(cluster)
     later(1.5, lambda: there.extend(cluster.names(PODS)))
-    later(2, cluster.remove, PODS.plural, "virt-1")
+    later(2, cluster.remove, PODS, "default/virt-1")
     later(5, run, cluster, NEXT, "n2")
     there: list[str] = []
     move = await moving(cluster)
@@ -147,7 +147,7 @@ async def test_the_second_pod_is_made_once_the_first_is_gone(cluster: Cluster) -
     assert (move.source.spec.node_name, move.target.spec.node_name, move.downtime) == ("n1", "n2", 5)
 
 
-def fields(cluster: Cluster) -> Any:
+def fields(cluster: Staged) -> Any:
     """Return what the second pod asks of its node."""
     [document] = [found for (_, key), found in cluster.objects.items() if key == f"default/{NEXT}"]
     return document["spec"].get("affinity")
@@ -159,10 +159,10 @@ def fields(cluster: Cluster) -> Any:
     [(None, Placement(avoid="n1")), ("n2", Placement(node="n2", avoid="n1")), ("n1", Placement(node="n1"))],
     ids=["elsewhere", "there", "back"],
 )
-async def test_the_second_pod_goes_elsewhere_unless_told(cluster: Cluster, to: str | None, asked: Placement) -> None:
+async def test_the_second_pod_goes_elsewhere_unless_told(cluster: Staged, to: str | None, asked: Placement) -> None:
     """As a migration's target does."""
     run(cluster)
-    later(1, cluster.remove, PODS.plural, "virt-1")
+    later(1, cluster.remove, PODS, "default/virt-1")
     task = asyncio.create_task(moving(cluster, to=to))
     await asyncio.sleep(2)
     assert {"affinity": fields(cluster)} == asked.affinity()
@@ -171,10 +171,10 @@ async def test_the_second_pod_goes_elsewhere_unless_told(cluster: Cluster, to: s
 
 
 @pytest.mark.looptime
-async def test_a_target_without_a_node_quotes_the_scheduler(cluster: Cluster) -> None:
+async def test_a_target_without_a_node_quotes_the_scheduler(cluster: Staged) -> None:
     """And stays, since nobody is there to roll it back."""
     run(cluster)
-    later(1, cluster.remove, PODS.plural, "virt-1")
+    later(1, cluster.remove, PODS, "default/virt-1")
     later(2, cluster.pod, NEXT, owned=False, waits="0/3 nodes")
     with pytest.raises(UnschedulableError, match=f"{NEXT} does not run yet: 0/3 nodes"):
         await moving(cluster, within=30)
@@ -183,18 +183,18 @@ async def test_a_target_without_a_node_quotes_the_scheduler(cluster: Cluster) ->
 
 
 @pytest.mark.looptime
-async def test_a_target_that_is_lost_is_a_failure(cluster: Cluster) -> None:
+async def test_a_target_that_is_lost_is_a_failure(cluster: Staged) -> None:
     """Nobody makes another."""
     run(cluster)
-    later(1, cluster.remove, PODS.plural, "virt-1")
-    later(2, cluster.remove, PODS.plural, NEXT)
+    later(1, cluster.remove, PODS, "default/virt-1")
+    later(2, cluster.remove, PODS, f"default/{NEXT}")
     with pytest.raises(MigrationFailedError, match=f"target pod {NEXT} was lost") as failed:
         await moving(cluster)
     assert (now(), failed.value.reason) == (2, "TargetLost")
 
 
 @pytest.mark.looptime
-async def test_only_what_runs_moves(cluster: Cluster) -> None:
+async def test_only_what_runs_moves(cluster: Staged) -> None:
     """A pod that waits for a node is not deleted for nothing."""
     cluster.pod("virt-1", owned=False)
     with pytest.raises(MigrationFailedError, match="pod virt-1 is Pending, and only a running one moves"):

@@ -26,8 +26,8 @@ from controller.operations.migrations import (
     success,
 )
 from controller.operations.waiting import UNNOTICED
+from tests.model.staged import Staged, later, now
 from tests.unit.cli.builders import migration
-from tests.unit.operations.cluster import Cluster, later, now
 
 
 def test_the_name_begins_with_the_vms() -> None:
@@ -106,13 +106,13 @@ def test_a_failure_says_why_in_one_line() -> None:
 # --- asking for one, and following it ------------------------------------------------------------------------
 
 
-async def begun(cluster: Cluster) -> VirtualMachineMigration:
+async def begun(cluster: Staged) -> VirtualMachineMigration:
     """Return a migration that was asked for a moment ago."""
     cluster.vm(phase="Running")
     return await create(cluster, Wish("vm-1", "default", reason="drill"))
 
 
-async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Cluster) -> None:
+async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Staged) -> None:
     """The error says where one might find it."""
     with pytest.raises(NoSuchVMError, match="there is no VM vm-1 in namespace default: see kubectl get vm -A"):
         await create(cluster, Wish("vm-1", "default"))
@@ -129,7 +129,7 @@ async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Cluster) -> 
     ids=lambda value: type(value).__name__,
 )
 async def test_a_create_that_may_have_been_carried_out_is_said_to_be_so(
-    cluster: Cluster, error: KubeError, kind: type[Exception]
+    cluster: Staged, error: KubeError, kind: type[Exception]
 ) -> None:
     """Who asks again without a look may move the VM twice."""
     cluster.vm(phase="Running")
@@ -144,7 +144,7 @@ async def test_a_create_that_may_have_been_carried_out_is_said_to_be_so(
 @pytest.mark.parametrize(
     "error", [TransportError("no connection", sent=False), ForbiddenError(403, "Forbidden", "exceeded quota")]
 )
-async def test_a_create_that_was_not_carried_out_is_raised_as_it_is(cluster: Cluster, error: KubeError) -> None:
+async def test_a_create_that_was_not_carried_out_is_raised_as_it_is(cluster: Staged, error: KubeError) -> None:
     """There is nothing to look for."""
     cluster.vm(phase="Running")
     cluster.failures["create virtualmachinemigrations"] = error
@@ -153,7 +153,7 @@ async def test_a_create_that_was_not_carried_out_is_raised_as_it_is(cluster: Clu
 
 
 @pytest.mark.looptime
-async def test_a_migration_is_followed_until_it_has_succeeded(cluster: Cluster) -> None:
+async def test_a_migration_is_followed_until_it_has_succeeded(cluster: Staged) -> None:
     """Its last state tells all."""
     created = await begun(cluster)
     later(1, cluster.migration, "vm-1-abcde", phase="Scheduling", message="no room yet")
@@ -163,7 +163,7 @@ async def test_a_migration_is_followed_until_it_has_succeeded(cluster: Cluster) 
 
 
 @pytest.mark.looptime
-async def test_a_migration_that_failed_says_why(cluster: Cluster) -> None:
+async def test_a_migration_that_failed_says_why(cluster: Staged) -> None:
     """For a person, and in one word for a program."""
     created = await begun(cluster)
     later(1, cluster.migration, "vm-1-abcde", phase="Failed", failureReason="NoRoom", message="All\nfull")
@@ -173,17 +173,17 @@ async def test_a_migration_that_failed_says_why(cluster: Cluster) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_migration_that_was_deleted_will_not_succeed(cluster: Cluster) -> None:
+async def test_a_migration_that_was_deleted_will_not_succeed(cluster: Staged) -> None:
     """Nobody waits for what is not there."""
     created = await begun(cluster)
-    later(1, cluster.remove, MIGRATIONS.plural, "vm-1-abcde")
+    later(1, cluster.remove, MIGRATIONS, "default/vm-1-abcde")
     with pytest.raises(MigrationFailedError, match="migration vm-1-abcde was deleted"):
         await follow(cluster, created, timeout=60)
     assert now() == 1
 
 
 @pytest.mark.looptime
-async def test_a_migration_that_takes_too_long_goes_on(cluster: Cluster) -> None:
+async def test_a_migration_that_takes_too_long_goes_on(cluster: Staged) -> None:
     """The error says how to cancel it."""
     created = await begun(cluster)
     cluster.migration("vm-1-abcde", phase="Pending", message="No node has room")
@@ -195,7 +195,7 @@ async def test_a_migration_that_takes_too_long_goes_on(cluster: Cluster) -> None
 
 
 @pytest.mark.looptime
-async def test_a_migration_that_nobody_takes_up_is_an_error_where_nobody_watches(cluster: Cluster) -> None:
+async def test_a_migration_that_nobody_takes_up_is_an_error_where_nobody_watches(cluster: Staged) -> None:
     """After ten seconds."""
     created = await begun(cluster)
     with pytest.raises(NoControllerError, match="no controller has taken it up"):
@@ -204,7 +204,7 @@ async def test_a_migration_that_nobody_takes_up_is_an_error_where_nobody_watches
 
 
 @pytest.mark.looptime
-async def test_a_person_hears_each_change_once_and_decides_for_themselves(cluster: Cluster) -> None:
+async def test_a_person_hears_each_change_once_and_decides_for_themselves(cluster: Staged) -> None:
     """That nobody takes it up is one of the things they hear."""
     created = await begun(cluster)
     later(15, cluster.migration, "vm-1-abcde", phase="Starting", message="Slowly")

@@ -9,7 +9,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
 from controller.operations import vms
 from controller.operations.errors import NoSuchVMError, VMExistsError
-from tests.unit.operations.cluster import Cluster
+from tests.model.staged import Staged
 
 WISH = vms.Wish("vm-1", "default", cpu="0.1", memory="0.20")
 
@@ -26,7 +26,7 @@ def test_each_consumption_is_an_annotation_of_its_own() -> None:
     assert body["metadata"]["annotations"] == {names.MEMORY_CONSUMPTION: "0.05"}
 
 
-async def test_a_name_that_is_taken_is_an_error_of_its_own(cluster: Cluster) -> None:
+async def test_a_name_that_is_taken_is_an_error_of_its_own(cluster: Staged) -> None:
     """The VM that has it stays as it is."""
     cluster.vm(phase="Running")
     before = dict(cluster.objects)
@@ -35,30 +35,30 @@ async def test_a_name_that_is_taken_is_an_error_of_its_own(cluster: Cluster) -> 
     assert cluster.objects == before
 
 
-async def test_a_resource_that_is_not_there_is_no_vm_that_is_not_there(cluster: Cluster) -> None:
+async def test_a_resource_that_is_not_there_is_no_vm_that_is_not_there(cluster: Staged) -> None:
     """What to do about it is something else."""
     cluster.failures["get virtualmachines"] = kube.NotFoundError(404, "", "404 page not found")
     with pytest.raises(kube.NotFoundError):
         await vms.get(cluster, "default", "vm-1")
 
 
-async def test_deleting_what_is_not_there_is_an_error(cluster: Cluster) -> None:
+async def test_deleting_what_is_not_there_is_an_error(cluster: Staged) -> None:
     """As with kubectl."""
     with pytest.raises(NoSuchVMError):
         await vms.delete(cluster, "default", "vm-1")
 
 
-async def test_a_namesake_that_came_meanwhile_is_not_deleted(cluster: Cluster) -> None:
+async def test_a_namesake_that_came_meanwhile_is_not_deleted(cluster: Staged) -> None:
     """The delete names the VM that was found."""
     cluster.vm()
     found = await vms.get(cluster, "default", "vm-1")
-    cluster.remove(VIRTUAL_MACHINES.plural, "vm-1")
+    cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     cluster.vm()
     assert await vms._all(cluster, [found]) == [False]
     assert cluster.names(VIRTUAL_MACHINES) == ["vm-1"]
 
 
-async def test_all_vms_are_deleted_and_counted(cluster: Cluster) -> None:
+async def test_all_vms_are_deleted_and_counted(cluster: Staged) -> None:
     """However many there are."""
     for number in range(40):
         cluster.vm(f"vm-{number}")
@@ -66,7 +66,7 @@ async def test_all_vms_are_deleted_and_counted(cluster: Cluster) -> None:
     assert cluster.names(VIRTUAL_MACHINES) == []
 
 
-async def test_one_vm_that_cannot_be_deleted_keeps_no_other(cluster: Cluster) -> None:
+async def test_one_vm_that_cannot_be_deleted_keeps_no_other(cluster: Staged) -> None:
     """It is told all the same."""
     for number in range(40):
         cluster.vm(f"vm-{number}")
@@ -76,9 +76,9 @@ async def test_one_vm_that_cannot_be_deleted_keeps_no_other(cluster: Cluster) ->
     assert cluster.names(VIRTUAL_MACHINES) == ["vm-3"]
 
 
-async def test_a_list_has_every_field_but_the_bookkeeping(cluster: Cluster) -> None:
+async def test_a_list_has_every_field_but_the_bookkeeping(cluster: Staged) -> None:
     """As kubectl prints it."""
-    cluster.put(VIRTUAL_MACHINES.plural, "vm-1", metadata={"managedFields": [{}]}, spec={"new": 1}, status={})
+    cluster.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"managedFields": [{}]}, spec={"new": 1}, status={})
     [shown] = await vms.list_as_shown(cluster, "default")
     assert shown["spec"] == {"new": 1}
     assert "managedFields" not in shown["metadata"]

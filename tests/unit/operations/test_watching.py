@@ -12,19 +12,19 @@ from controller.kube import errors as kube
 from controller.kube.verbs import Page
 from controller.operations.errors import NotListedError
 from controller.operations.watching import View, watching
-from tests.unit.operations.cluster import Cluster
+from tests.model.staged import Staged
 
 pytestmark = pytest.mark.looptime
 
 
-async def test_a_store_is_full_from_the_start(cluster: Cluster) -> None:
+async def test_a_store_is_full_from_the_start(cluster: Staged) -> None:
     """Nobody sees it empty first."""
     cluster.vm()
     async with watching(cluster, VIRTUAL_MACHINES, View()) as store:
         assert [vm.metadata.name for vm in store] == ["vm-1"]
 
 
-async def test_a_change_wakes_who_waits_for_one(cluster: Cluster) -> None:
+async def test_a_change_wakes_who_waits_for_one(cluster: Staged) -> None:
     """At once, and the store shows it."""
     view = View()
     async with watching(cluster, VIRTUAL_MACHINES, view) as store:
@@ -35,7 +35,7 @@ async def test_a_change_wakes_who_waits_for_one(cluster: Cluster) -> None:
         assert store.get("default/vm-1") is not None
 
 
-async def test_no_change_is_waited_for_no_longer_than_said(cluster: Cluster) -> None:
+async def test_no_change_is_waited_for_no_longer_than_said(cluster: Staged) -> None:
     """Whoever waits looks at the clock then."""
     view = View()
     async with watching(cluster, VIRTUAL_MACHINES, view):
@@ -44,7 +44,7 @@ async def test_no_change_is_waited_for_no_longer_than_said(cluster: Cluster) -> 
         assert asyncio.get_running_loop().time() == 5
 
 
-async def test_a_list_that_never_comes_is_an_error(cluster: Cluster) -> None:
+async def test_a_list_that_never_comes_is_an_error(cluster: Staged) -> None:
     """After half a minute of tries."""
     cluster.failures["list virtualmachines"] = kube.ServerError(500, "InternalError", "oops")
     with pytest.raises(NotListedError, match="the API server lists no virtualmachines"):
@@ -56,7 +56,7 @@ async def test_a_list_that_never_comes_is_an_error(cluster: Cluster) -> None:
 async def test_a_defect_that_ends_the_watch_is_heard_of_at_once() -> None:
     """And not taken for a list that never comes."""
 
-    class Broken(Cluster):
+    class Broken(Staged):
         async def list_page(self, *arguments: Any, limit: int, **keywords: Any) -> Page[Any]:
             if limit != 1:  # the first look, by which a resource that is not there is known, is not the reflector's
                 raise RuntimeError("a defect")
@@ -73,7 +73,7 @@ async def test_a_defect_that_ends_the_watch_is_heard_of_at_once() -> None:
     [kube.NotFoundError(404, "", "404 page not found"), kube.ForbiddenError(403, "Forbidden", "you may not list")],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_waiting_does_not_cure_is_an_error_at_once(cluster: Cluster, error: kube.StatusError) -> None:
+async def test_what_waiting_does_not_cure_is_an_error_at_once(cluster: Staged, error: kube.StatusError) -> None:
     """As itself."""
     cluster.failures["list virtualmachines"] = error
     with pytest.raises(type(error), match=error.message):
@@ -82,7 +82,7 @@ async def test_what_waiting_does_not_cure_is_an_error_at_once(cluster: Cluster, 
     assert asyncio.get_running_loop().time() == 0
 
 
-async def test_a_server_that_stumbles_is_asked_again(cluster: Cluster) -> None:
+async def test_a_server_that_stumbles_is_asked_again(cluster: Staged) -> None:
     """Until it lists."""
     cluster.failures["list virtualmachines"] = kube.ServerError(500, "InternalError", "oops")
     asyncio.get_running_loop().call_later(3, cluster.failures.clear)
@@ -91,7 +91,7 @@ async def test_a_server_that_stumbles_is_asked_again(cluster: Cluster) -> None:
         assert len(store) == 1
 
 
-async def test_the_watch_ends_with_its_context(cluster: Cluster) -> None:
+async def test_the_watch_ends_with_its_context(cluster: Staged) -> None:
     """Here: by cancellation."""
 
     async def look() -> None:
@@ -100,7 +100,7 @@ async def test_the_watch_ends_with_its_context(cluster: Cluster) -> None:
 
     task = asyncio.create_task(look())
     await asyncio.sleep(1)
-    assert len(cluster._watches) == 1
+    assert len(cluster.watches.open) == 1
     task.cancel()
     await asyncio.wait({task})
-    assert cluster._watches == []
+    assert cluster.watches.open == []
