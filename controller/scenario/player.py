@@ -181,7 +181,8 @@ class _Player:
         except ConflictError:
             await self._ask(voice)
         except InvalidError as error:
-            self._lost[voice.part.vm] = f"it was refused: {error.message}"
+            await self._ask(voice)  # the UID of another VM by that name cannot be changed
+            self._lost.setdefault(voice.part.vm, f"it was refused: {error.message}")
         except KubeError as error:
             if not passing(error):
                 raise
@@ -195,7 +196,7 @@ class _Player:
             voice.busy = False
 
     async def _ask(self, voice: _Voice) -> None:
-        """Find out what a conflict means: another VM by that name, or just too many writers at once."""
+        """Find out what a refusal means: another VM by that name, or none, or just too many writers at once."""
         try:
             vm = await self._client.get(VIRTUAL_MACHINES, voice.part.vm, namespace=self._namespace)
         except NotFoundError:
