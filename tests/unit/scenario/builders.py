@@ -1,25 +1,26 @@
-"""An API server in memory for the tests of this folder: names, UIDs, labels, guards, lists and watches."""
+"""The API server as the tests of this folder look at it: each request by its verb and the object's name."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.kube import codec, errors
+from controller.kube import errors
 from controller.kube.resources import NODES, PODS, Resource
-from controller.kube.verbs import Page
+from tests.model.faults import READS
+from tests.model.rules import Document
+from tests.model.server import ApiServer
 
 T = TypeVar("T")
-DELETED = "2026-01-15T10:30:00Z"
-Document = dict[str, Any]
-
 RUNNING = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "reason": "GuestRunning"}]}
+_VERBS: Final = {"get": "GET", "create": "POST", "dry-run": "ASK", "patch": "PATCH", "delete": "DELETE"}
 
 
 def _waiting(why: str) -> Document:
@@ -27,241 +28,87 @@ def _waiting(why: str) -> Document:
     return {"phase": "Scheduling", "conditions": [ready]}
 
 
-class Api:
-    """Objects by plural, namespace and name. `writes` are the requests that changed something, or tried to."""
+@dataclass
+class Api(ApiServer):
+    """One API server, whose requests are called `POST web-1` or `LIST nodes` here."""
 
-    def __init__(self) -> None:
-        self.objects: dict[tuple[str, str, str], Document] = {}
-        self.writes: list[str] = []
-        self.asked: list[str] = []
-        self.versions = itertools.count(1)
-        self.version = 0
-        self.watchers: list[tuple[str, asyncio.Queue[bytes]]] = []
-        self.faults: dict[str, list[Exception]] = {}
-        """What the next requests like `POST web-1` fail with; a fault whose outcome is unknown took effect."""
-        self.before: Callable[[str], object] = lambda _: None
-        """Called with every write before it takes effect."""
-        self.after: Callable[[str], object] = lambda _: None
-        self.unfit: dict[str, str] = {}
-        """VMs that no node takes, and why the scheduler says so."""
-        self.latency = 0.0
-        self.busy = self.busiest = 0
-        self.put("namespaces", "", "default")
-
-    # --- what a test does ------------------------------------------------------------------------------------
-
-    def put(self, plural: str, namespace: str, name: str, **parts: Any) -> Document:
-        """Create an object, or change parts of it."""
-        key = (plural, namespace, name)
-        known = self.objects.get(key, {"metadata": {"name": name, "namespace": namespace, "uid": self._uid(name)}})
-        metadata = {**known["metadata"], **parts.pop("metadata", {}), "resourceVersion": self._next()}
-        self.objects[key] = {**known, **parts, "metadata": metadata}
-        self._tell("MODIFIED", plural, self.objects[key])
-        return self.objects[key]
-
-    def remove(self, plural: str, namespace: str, name: str) -> None:
-        """Let an object go."""
-        gone = self.objects.pop((plural, namespace, name))
-        gone["metadata"]["resourceVersion"] = self._next()
-        self._tell("DELETED", plural, gone)
+    tried: list[str] = field(default_factory=list)
+    """The requests that changed something, or tried to."""
+    asked: list[str] = field(default_factory=list)
+    """The names of what somebody asked whether it could be made."""
+    errors: dict[str, list[Exception]] = field(default_factory=dict)
+    """What the next requests fail with; a write whose error says that its outcome is unknown took effect."""
+    before: Callable[[str], object] = field(default=lambda _: None)
+    """Called with every request before it takes effect."""
+    after: Callable[[str], object] = field(default=lambda _: None)
+    """Called with every write that took effect."""
+    unfit: dict[str, str] = field(default_factory=dict)
+    """VMs that no node takes, and why the scheduler says so."""
+    latency: float = 0.0
+    busy: int = 0
+    busiest: int = 0
 
     def run_all(self, _: str = "") -> None:
         """Do what the controller and KWOK do."""
-        for plural, namespace, name in list(self.objects):
-            document = self.objects[plural, namespace, name]
+        for plural, key in list(self.objects):
+            document, name = self.objects[plural, key], key.partition("/")[2]
             if plural == VIRTUAL_MACHINES.plural and document.get("status", {}).get("phase") != "Running":
-                self.put(plural, namespace, name, status=_waiting(self.unfit[name]) if name in self.unfit else RUNNING)
+                self.put(plural, key, status=_waiting(self.unfit[name]) if name in self.unfit else RUNNING)
             taints = document.get("spec", {}).get("taints", [])
             if plural == NODES.plural and any(taint["key"].endswith("/not-ready") for taint in taints):
                 ready = [taint for taint in taints if not taint["key"].endswith("/not-ready")]
-                self.put(plural, namespace, name, spec={"taints": ready})
+                self.put(plural, key, spec={"taints": ready})
 
-    def names(self, plural: str) -> list[str]:
-        """What there is of a kind."""
-        return sorted(name for kind, _, name in self.objects if kind == plural)
+    async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
+        """Create; a question keeps nobody busy."""
+        if options.get("dry_run"):
+            return await super().create(resource, body, **options)
+        async with self._working():
+            return await super().create(resource, body, **options)
 
-    # --- what a client may ask -------------------------------------------------------------------------------
+    async def merge_patch(self, resource: Resource[T], name: str, body: Mapping[str, Any], **options: Any) -> T:
+        """Patch."""
+        async with self._working():
+            return await super().merge_patch(resource, name, body, **options)
 
-    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
-        """Read an object."""
-        await self._arrive(f"GET {name}")
-        return self._decoded(resource, self._find(resource, name, namespace))
+    async def delete(self, resource: Resource[T], name: str, **options: Any) -> str:
+        """Delete."""
+        async with self._working():
+            return await super().delete(resource, name, **options)
 
-    async def list_page(
-        self,
-        resource: Resource[T],
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        limit: int,
-        continue_token: str = "",
-    ) -> Page[T]:
-        """List all at once."""
-        del limit, continue_token
-        await self._arrive(f"LIST {resource.plural}")
-        found = [
-            self._decoded(resource, document)
-            for (plural, inside, _), document in self.objects.items()
-            if plural == resource.plural and namespace in (None, inside) and _selected(document, label_selector)
-        ]
-        return Page(found, str(self.version), "")
-
-    async def watch(
-        self,
-        resource: Resource[T],
-        *,
-        resource_version: str,
-        life: float,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Stream what changes from now on; nothing is awaited between a list and its watch here."""
-        del resource_version, life, namespace
-        queue: asyncio.Queue[bytes] = asyncio.Queue()
-        entry = (resource.plural, queue)
-        self.watchers.append(entry)
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
         try:
-            yield []
-            while True:
-                event = codec.decode(await queue.get(), codec.WatchEnvelope)
-                if _selected(msgspec.json.decode(event.object), label_selector):
-                    yield [event]
+            yield
         finally:
-            self.watchers.remove(entry)
+            self.busy -= 1
 
-    async def create(
-        self,
-        resource: Resource[T],
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        server_deadline: float,
-        dry_run: bool = False,
-    ) -> T:
-        """Create an object, or write down in `asked` that somebody asked whether it could be."""
-        del server_deadline
-        name = str(body["metadata"]["name"])
-        if dry_run:
+    async def _arrive(self, method: str, plural: str, name: str) -> None:
+        if method == "watch":
+            return
+        request = _called(method, plural, name)
+        if method == "dry-run":
             self.asked.append(name)
-            await self._arrive(f"ASK {name}")
-            return self._decoded(resource, dict(body))
-        async with _Busy(self):
-            await self._arrive(f"POST {name}")
-            if (resource.plural, namespace or "", name) in self.objects:
-                raise errors.AlreadyExistsError(409, "AlreadyExists", f"{name} already exists")
-            document = dict(body)
-            if resource is NODES:
-                taints = [*body["spec"]["taints"], {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
-                document["spec"] = {"taints": taints}
-            made = self.put(resource.plural, namespace or "", name, **document)
-            self._leave(f"POST {name}")
-            return self._decoded(resource, made)
-
-    async def merge_patch(
-        self,
-        resource: Resource[T],
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        subresource: str | None = None,
-    ) -> T:
-        """Change annotations, if the UID is right."""
-        assert subresource is None
-        async with _Busy(self):
-            await self._arrive(f"PATCH {name}")
-            document = self._find(resource, name, namespace)
-            if body["metadata"]["uid"] != document["metadata"]["uid"]:
-                raise errors.ConflictError(409, "Conflict", f"{name} is another object")
-            annotations = document["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
-            changed = self.put(resource.plural, namespace or "", name, metadata={"annotations": annotations})
-            self._leave(f"PATCH {name}")
-            return self._decoded(resource, changed)
-
-    async def delete(
-        self,
-        resource: Resource[T],
-        name: str,
-        *,
-        namespace: str | None = None,
-        uid: str,
-        resource_version: str | None = None,
-        grace_seconds: int | None = None,
-    ) -> str:
-        """Delete the object with this UID; one with finalizers is marked, and stays."""
-        assert (resource_version, grace_seconds) == (None, None)
-        async with _Busy(self):
-            await self._arrive(f"DELETE {name}")
-            metadata = self._find(resource, name, namespace)["metadata"]
-            if metadata["uid"] != uid:
-                raise errors.ConflictError(409, "Conflict", f"{name} is another object")
-            if metadata.get("finalizers"):
-                self.put(resource.plural, namespace or "", name, metadata={**metadata, "deletionTimestamp": DELETED})
-            else:
-                self.remove(resource.plural, namespace or "", name)
-            self._leave(f"DELETE {name}")
-            return str(self.version)
-
-    # --- inside ----------------------------------------------------------------------------------------------
-
-    async def _arrive(self, request: str) -> None:
-        if not request.startswith(("GET", "LIST", "ASK")):
-            self.writes.append(request)
+        elif method not in READS:
+            self.tried.append(request)
         self.before(request)
         await asyncio.sleep(self.latency)
-        waiting = self.faults.get(request, [])
+        waiting = self.errors.get(request)
         if waiting and not (isinstance(waiting[0], errors.KubeError) and waiting[0].outcome_unknown):
             raise waiting.pop(0)
 
-    def _leave(self, request: str) -> None:
-        self.after(request)
-        waiting = self.faults.get(request, [])
-        if waiting:
+    def _leave(self, method: str, plural: str, name: str) -> None:
+        request = _called(method, plural, name)
+        if method in ("create", "patch", "delete"):
+            self.after(request)
+        if waiting := self.errors.get(request):
             raise waiting.pop(0)
 
-    def _find(self, resource: Resource[T], name: str, namespace: str | None) -> Document:
-        try:
-            return self.objects[resource.plural, namespace or "", name]
-        except KeyError:
-            raise errors.NotFoundError(404, "NotFound", f"{resource.plural} {name!r} not found") from None
 
-    @staticmethod
-    def _decoded(resource: Resource[T], document: Document) -> T:
-        return msgspec.convert(document, resource.type)
-
-    def _next(self) -> str:
-        self.version = next(self.versions)
-        return str(self.version)
-
-    def _uid(self, name: str) -> str:
-        return f"uid-{name}-{self.version + 1}"
-
-    def _tell(self, kind: str, plural: str, document: Document) -> None:
-        for watched, queue in self.watchers:
-            if watched == plural:
-                queue.put_nowait(msgspec.json.encode({"type": kind, "object": document}))
-
-
-class _Busy:
-    """Counts the writes under way."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-
-    async def __aenter__(self) -> None:
-        self._api.busy += 1
-        self._api.busiest = max(self._api.busiest, self._api.busy)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._api.busy -= 1
-
-
-def _selected(document: Document, selector: str | None) -> bool:
-    if selector is None:
-        return True
-    key, equals, value = selector.partition("=")
-    labels = document["metadata"].get("labels", {})
-    return labels.get(key) == value if equals else key in labels
+def _called(method: str, plural: str, name: str) -> str:
+    return f"LIST {plural}" if method == "list" else f"{_VERBS.get(method)} {name}"
 
 
 def pod_of(api: Api, vm: VirtualMachine | Document) -> Document:
@@ -277,7 +124,6 @@ def pod_of(api: Api, vm: VirtualMachine | Document) -> Document:
     labels = {"simulation.node-classifier.io/vm": metadata["name"]}
     return api.put(
         PODS.plural,
-        metadata["namespace"],
-        f"virt-launcher-{metadata['name']}",
+        f"{metadata['namespace']}/virt-launcher-{metadata['name']}",
         metadata={"labels": labels, "ownerReferences": [owner]},
     )

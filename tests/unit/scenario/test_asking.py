@@ -22,7 +22,7 @@ from controller.scenario.packing import Size
 from controller.scenario.quotas import shortages
 from controller.scenario.schema import parse
 from controller.sdk.errors import RefusedError
-from tests.unit.scenario.api import Api
+from tests.unit.scenario.builders import Api
 
 pytestmark = pytest.mark.looptime
 
@@ -52,14 +52,14 @@ async def found(api: Api, fleet: Fleet = FLEET, **options: Any) -> Findings:
     """Ask, and make nothing."""
     options = {"deadline": 60.0, "report": lambda _: None, **options}
     _, findings = await rehearse(api, fleet, namespace="default", **options)
-    assert api.writes == []
+    assert api.tried == []
     return findings
 
 
 def refusing(name: str, error: Exception) -> Api:
     """An API server that would refuse an object."""
     api = Api()
-    api.faults[f"ASK {name}"] = [error]
+    api.errors[f"ASK {name}"] = [error]
     return api
 
 
@@ -101,10 +101,10 @@ async def test_a_load_asks_before_it_makes_anything() -> None:
 async def test_a_refusal_names_its_place_and_the_servers_words_and_nothing_is_made() -> None:
     """Every group that is refused."""
     api = refusing("db", errors.ForbiddenError(403, "Forbidden", 'virtualmachines "db" is forbidden:\nno'))
-    api.faults["ASK big"] = [invalid('Node "big" is invalid: spec.taints[1]: Duplicate value')]
+    api.errors["ASK big"] = [invalid('Node "big" is invalid: spec.taints[1]: Duplicate value')]
     with pytest.raises(FleetRefusedError) as error:
         await load(api, FLEET, namespace="default", report=lambda _: None, deadline=60)
-    assert api.writes == []
+    assert api.tried == []
     assert [str(problem) for problem in error.value.problems] == [
         's.yaml:6: nodes[1]: node big: Node "big" is invalid: spec.taints[1]: Duplicate value',
         's.yaml:12: vms[1]: VM db: virtualmachines "db" is forbidden: no',
@@ -115,7 +115,7 @@ async def test_a_group_is_refused_once() -> None:
     """However many of it would be."""
     api = Api()
     for vm in FLEET.vms:
-        api.faults[f"ASK {vm.name}"] = [invalid(f"{vm.name} is bad")]
+        api.errors[f"ASK {vm.name}"] = [invalid(f"{vm.name} is bad")]
     with pytest.raises(FleetRefusedError) as error:
         await found(api)
     assert len(error.value.problems) == 2
@@ -135,7 +135,7 @@ async def test_a_refusal_is_the_python_apis_own_with_the_servers_code_and_reason
         await found(refusing("vm-1", invalid("it is bad")), fleet)
     assert (refused.value.code, refused.value.reason) == (422, "Invalid")
     api = Api()
-    api.put("resourcequotas", "default", "q", **quota({VMS_OF_A_NAMESPACE: "0"}))
+    api.put("resourcequotas", "default/q", **quota({VMS_OF_A_NAMESPACE: "0"}))
     with pytest.raises(RefusedError) as refused:
         await found(api, fleet)
     assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
@@ -178,7 +178,7 @@ async def test_the_last_words_on_one_question_outlast_the_answers_to_others() ->
     api = Api()
     webhook()(api)
     api.latency = 0.5
-    api.faults[f"ASK {FLEET.vms[0].name}"] = [errors.TooManyRequestsError(429, "", "slow down", retry_after=60)]
+    api.errors[f"ASK {FLEET.vms[0].name}"] = [errors.TooManyRequestsError(429, "", "slow down", retry_after=60)]
     with pytest.raises(UnansweredError, match=f"VM {FLEET.vms[0].name}: slow down"):
         await found(api, deadline=30)
 
@@ -192,7 +192,7 @@ async def test_a_rehearsal_without_time_says_that_nothing_was_answered() -> None
 async def test_who_looks_at_objects_is_asked_again_and_named() -> None:
     """As the objects are."""
     api = Api()
-    api.faults["LIST validatingwebhookconfigurations"] = [
+    api.errors["LIST validatingwebhookconfigurations"] = [
         errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=60)
     ]
     reports: list[Progress] = []
@@ -206,10 +206,10 @@ async def test_who_looks_at_objects_is_asked_again_and_named() -> None:
 
 def webhook(**rule: object) -> Callable[[Api], None]:
     """A webhook with one rule."""
-    body = {"webhooks": [{"rules": [VM_RULE | rule]}]}
+    hooks = [{"rules": [VM_RULE | rule]}]
 
     def put(api: Api) -> None:
-        api.put("validatingwebhookconfigurations", "", "w", **body)
+        api.put("validatingwebhookconfigurations", "/w", webhooks=hooks)
 
     return put
 
@@ -218,9 +218,9 @@ def policy(*, bound: bool, plural: str = "mutatingadmissionpolicies", **rule: ob
     """A policy with one rule, and its binding."""
 
     def put(api: Api) -> None:
-        api.put(plural, "", "p", spec={"matchConstraints": {"resourceRules": [VM_RULE | rule]}})
+        api.put(plural, "/p", spec={"matchConstraints": {"resourceRules": [VM_RULE | rule]}})
         if bound:
-            api.put(f"{plural.removesuffix('ies')}ybindings", "", "b", spec={"policyName": "p"})
+            api.put(f"{plural.removesuffix('ies')}ybindings", "/b", spec={"policyName": "p"})
 
     return put
 
@@ -345,9 +345,9 @@ def test_what_has_room_or_does_not_count_vms_is_passed_over(given: dict[str, Any
 async def test_a_quota_of_vms_refuses_and_one_of_pods_warns() -> None:
     """The VMs themselves may be made; they do not run."""
     api = Api()
-    api.put("resourcequotas", "default", "q", **quota({"pods": "10"}))
+    api.put("resourcequotas", "default/q", **quota({"pods": "10"}))
     assert "quota q has no room for the pods of 101 VMs" in (await found(api)).warnings[0]
-    api.put("resourcequotas", "default", "q", **quota({VMS_OF_A_NAMESPACE: "10"}))
+    api.put("resourcequotas", "default/q", **quota({VMS_OF_A_NAMESPACE: "10"}))
     with pytest.raises(FleetRefusedError, match="quota q has no room for 101 VMs"):
         await found(api)
 
@@ -358,11 +358,11 @@ async def test_vms_are_placed_beside_what_runs() -> None:
     fleet = Fleet("demo", (NodeWish("n-1", cpu="8"),), (VMWish("vm-1", "0.5", "0.1"),))
     assert (await found(api, fleet)).packing.homeless
     status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
-    api.put(NODES.plural, "", "other", metadata={"labels": {"type": "kwok"}}, status=status)
+    api.put(NODES.plural, "/other", metadata={"labels": {"type": "kwok"}}, status=status)
     assert not (await found(api, fleet)).packing.homeless
     requests = {"cpu": "20", "memory": "1Gi"}
     spec = {"nodeName": "other", "containers": [{"name": "c", "resources": {"requests": requests}}]}
-    api.put("pods", "elsewhere", "stranger", spec=spec, status={"phase": "Running"})
+    api.put("pods", "elsewhere/stranger", spec=spec, status={"phase": "Running"})
     assert (await found(api, fleet)).packing.homeless
 
 
@@ -390,4 +390,4 @@ async def test_a_load_warns_of_what_will_not_run_before_it_waits_for_it() -> Non
     with pytest.raises(NotRunningError):
         await run(warn=told.append)
     assert [group.names for group in told[0].packing.homeless] == [("vm-1",)]
-    assert VIRTUAL_MACHINES.plural in {plural for plural, _, _ in api.objects}
+    assert VIRTUAL_MACHINES.plural in {plural for plural, _ in api.objects}

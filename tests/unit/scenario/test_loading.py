@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from io import StringIO
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,7 +20,7 @@ from controller.kube.resources import NODES
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
 from controller.scenario.loading import NO_CONTROLLER, NO_KWOK, Outcome, Progress, Stage, load
-from tests.unit.scenario.api import RUNNING, Api
+from tests.unit.scenario.builders import RUNNING, Api
 
 pytestmark = pytest.mark.looptime
 
@@ -48,7 +49,7 @@ async def test_what_is_missing_is_created_and_waited_for() -> None:
     """All of it here."""
     api = working()
     outcome = await loaded(api)
-    assert api.names(NODES.plural) == ["n-1", "n-2"]
+    assert sorted(api.names(NODES)) == ["n-1", "n-2"]
     assert outcome.created_vms == ("vm-1", "vm-2")
     assert [vm.status.phase for vm in outcome.vms] == ["Running", "Running"]
 
@@ -57,16 +58,16 @@ async def test_all_nodes_are_there_before_the_first_vm() -> None:
     """So that the scheduler can choose among all of them."""
     api = working()
     await loaded(api)
-    assert sorted(api.writes[:2]) == ["POST n-1", "POST n-2"]
+    assert sorted(api.tried[:2]) == ["POST n-1", "POST n-2"]
 
 
 async def test_a_second_load_writes_nothing() -> None:
     """And says that all was there."""
     api = working()
     await loaded(api)
-    api.writes.clear()
+    api.tried.clear()
     outcome = await loaded(api)
-    assert api.writes == []
+    assert api.tried == []
     assert (outcome.created_nodes, outcome.created_vms) == ((), ())
     assert (outcome.found_nodes, outcome.found_vms) == (("n-1", "n-2"), ("vm-1", "vm-2"))
 
@@ -75,10 +76,10 @@ async def test_only_what_is_missing_is_created() -> None:
     """A VM that somebody deleted comes back."""
     api = working()
     await loaded(api)
-    api.remove(VIRTUAL_MACHINES.plural, "default", "vm-2")
-    api.writes.clear()
+    api.remove(VIRTUAL_MACHINES, "default/vm-2")
+    api.tried.clear()
     outcome = await loaded(api)
-    assert api.writes == ["POST vm-2"]
+    assert api.tried == ["POST vm-2"]
     assert outcome.created_vms == ("vm-2",)
 
 
@@ -86,10 +87,10 @@ async def test_what_a_vm_uses_now_is_left_alone() -> None:
     """Consumption moves while a scenario plays; that is no difference."""
     api = working()
     await loaded(api)
-    api.put(VIRTUAL_MACHINES.plural, "default", "vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.99"}})
-    api.writes.clear()
+    api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.99"}})
+    api.tried.clear()
     await loaded(api)
-    assert api.writes == []
+    assert api.tried == []
 
 
 @pytest.mark.parametrize(
@@ -128,14 +129,14 @@ async def test_what_a_vm_uses_now_is_left_alone() -> None:
     ],
 )
 async def test_what_is_in_the_way_is_an_error_before_anything_is_changed(
-    plural: str, namespace: str, name: str, parts: dict[str, object], complaint: str
+    plural: str, namespace: str, name: str, parts: dict[str, Any], complaint: str
 ) -> None:
     """Even if most of the fleet could be created."""
     api = Api()
-    api.put(plural, namespace, name, **parts)
+    api.put(plural, f"{namespace}/{name}", **parts)
     with pytest.raises(OccupiedError) as error:
         await loaded(api)
-    assert api.writes == []
+    assert api.tried == []
     [conflict] = error.value.conflicts
     assert conflict.startswith(complaint)
 
@@ -143,9 +144,9 @@ async def test_what_is_in_the_way_is_an_error_before_anything_is_changed(
 async def test_every_conflict_is_told() -> None:
     """Not only the first."""
     api = Api()
-    api.put(NODES.plural, "", "n-2")
+    api.put(NODES.plural, "/n-2")
     for name in ("vm-1", "vm-2"):
-        api.put(VIRTUAL_MACHINES.plural, "default", name)
+        api.put(VIRTUAL_MACHINES.plural, f"default/{name}")
     with pytest.raises(OccupiedError) as error:
         await loaded(api)
     assert [conflict.split(" is ")[0] for conflict in error.value.conflicts] == [
@@ -158,8 +159,8 @@ async def test_every_conflict_is_told() -> None:
 async def test_a_vm_of_another_namespace_is_in_nobodys_way() -> None:
     """Names are the namespace's."""
     api = working()
-    api.put("namespaces", "", "other")
-    api.put(VIRTUAL_MACHINES.plural, "other", "vm-1")
+    api.put("namespaces", "/other")
+    api.put(VIRTUAL_MACHINES.plural, "other/vm-1")
     assert (await loaded(api)).created_vms == ("vm-1", "vm-2")
 
 
@@ -175,9 +176,9 @@ async def test_a_cordon_and_a_new_label_are_no_difference() -> None:
     """People do that with a loaded scenario."""
     api = working()
     await loaded(api)
-    node = api.objects[NODES.plural, "", "n-1"]
-    api.put(NODES.plural, "", "n-1", spec={**node["spec"], "unschedulable": True})
-    api.put(NODES.plural, "", "n-1", metadata={"labels": {**node["metadata"]["labels"], "mine": "1"}})
+    node = api.objects[NODES.plural, "/n-1"]
+    api.put(NODES.plural, "/n-1", spec={**node["spec"], "unschedulable": True})
+    api.put(NODES.plural, "/n-1", metadata={"labels": {**node["metadata"]["labels"], "mine": "1"}})
     assert (await loaded(api)).created_nodes == ()
 
 
@@ -185,10 +186,8 @@ async def test_a_stopped_vm_is_not_waited_for() -> None:
     """Somebody wanted it so."""
     api = working()
     await loaded(api)
-    vm = api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"]
-    api.put(
-        VIRTUAL_MACHINES.plural, "default", "vm-1", spec={**vm["spec"], "running": False}, status={"phase": "Stopped"}
-    )
+    vm = api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"]
+    api.put(VIRTUAL_MACHINES.plural, "default/vm-1", spec={**vm["spec"], "running": False}, status={"phase": "Stopped"})
     outcome = await loaded(api)
     assert [found.status.phase for found in outcome.vms] == ["Stopped", "Running"]
 
@@ -197,16 +196,16 @@ async def test_a_stopped_vm_is_not_waited_for() -> None:
 async def test_a_create_whose_reply_was_lost_is_not_an_error(name: str) -> None:
     """The second try finds the name taken, by what was wanted."""
     api = working()
-    api.faults[f"POST {name}"] = [errors.TransportError("reset")]
+    api.errors[f"POST {name}"] = [errors.TransportError("reset")]
     outcome = await loaded(api)
     assert name in outcome.created_nodes + outcome.created_vms
-    assert api.writes.count(f"POST {name}") == 2
+    assert api.tried.count(f"POST {name}") == 2
 
 
 async def test_a_stranger_who_was_faster_is_an_error() -> None:
     """It came after the comparison; its VM is left as it is."""
     api = working()
-    api.before = lambda request: [api.put(VIRTUAL_MACHINES.plural, "default", "vm-1")] if request == "POST vm-1" else []
+    api.before = lambda request: [api.put(VIRTUAL_MACHINES.plural, "default/vm-1")] if request == "POST vm-1" else []
     with pytest.raises(OccupiedError, match="VM default/vm-1 is there already and demo did not make it"):
         await loaded(api)
 
@@ -215,7 +214,7 @@ async def test_an_overloaded_server_is_waited_for() -> None:
     """For as long as it asks."""
     api = working()
     began = asyncio.get_running_loop().time()
-    api.faults["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=20)]
+    api.errors["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=20)]
     assert (await loaded(api)).created_vms == ("vm-1", "vm-2")
     assert asyncio.get_running_loop().time() - began >= 20
 
@@ -285,7 +284,7 @@ async def test_a_create_that_nobody_answers_is_told_within_ten_seconds() -> None
 async def test_an_error_that_is_over_is_not_told_any_more() -> None:
     """What waits for a node is told in the scheduler's words then."""
     api = working()
-    api.faults["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=2)]
+    api.errors["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=2)]
     reports: list[Progress] = []
     await loaded(api, reports=reports)
     told = [dict(step.waiting).get("VM vm-1") for step in reports if step.stage == Stage.CREATING]
@@ -325,7 +324,7 @@ async def test_without_our_resources_no_node_is_left_behind() -> None:
     api.before = unknown
     with pytest.raises(errors.NotFoundError):
         await loaded(api)
-    assert api.writes == []
+    assert api.tried == []
 
 
 async def test_a_namespace_that_is_not_there_is_an_error_before_anything_is_changed() -> None:
@@ -333,7 +332,7 @@ async def test_a_namespace_that_is_not_there_is_an_error_before_anything_is_chan
     api = Api()
     with pytest.raises(NoNamespaceError, match="kubectl create namespace nowhere"):
         await load(api, FLEET, namespace="nowhere", report=lambda _: None, deadline=60)
-    assert api.writes == []
+    assert api.tried == []
 
 
 async def test_without_a_controller_it_says_so_and_ends_at_the_deadline() -> None:
@@ -351,7 +350,7 @@ async def test_without_a_controller_it_says_so_and_ends_at_the_deadline() -> Non
 
 def _only_nodes(api: Api) -> None:
     for name in ("n-1", "n-2"):
-        api.put(NODES.plural, "", name, spec=api.objects[NODES.plural, "", name]["spec"] | {"taints": []})
+        api.put(NODES.plural, f"/{name}", spec=api.objects[NODES.plural, f"/{name}"]["spec"] | {"taints": []})
 
 
 async def test_a_controller_that_is_slow_is_not_doubted() -> None:
@@ -360,7 +359,7 @@ async def test_a_controller_that_is_slow_is_not_doubted() -> None:
     reports: list[Progress] = []
     fleet = Fleet("demo", (), tuple(VMWish(f"vm-{number}", "0.1", "0.1") for number in range(1, 13)))
     for number in range(1, 13):
-        run = partial(api.put, VIRTUAL_MACHINES.plural, "default", f"vm-{number}", status=RUNNING)
+        run = partial(api.put, VIRTUAL_MACHINES.plural, f"default/vm-{number}", status=RUNNING)
         asyncio.get_running_loop().call_later(5 * number, run)
     await loaded(api, fleet, deadline=70, reports=reports)
     assert {why for step in reports for _, why in step.waiting} == {"Pending"}

@@ -17,7 +17,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import Constant, Curve, Part, Profile, Samples, Sine
-from tests.unit.scenario.api import Api
+from tests.unit.scenario.builders import Api
 
 pytestmark = pytest.mark.looptime
 
@@ -34,7 +34,7 @@ def part(name: str, profile: Profile) -> Part:
 async def vms(api: Api, count: int) -> dict[str, VirtualMachine]:
     """Make VMs vm-1, vm-2 …; return them."""
     for number in range(1, count + 1):
-        api.put(VIRTUAL_MACHINES.plural, "default", f"vm-{number}")
+        api.put(VIRTUAL_MACHINES.plural, f"default/vm-{number}")
     page = await api.list_page(VIRTUAL_MACHINES, limit=0)
     return {vm.metadata.name: vm for vm in page.items}
 
@@ -60,7 +60,7 @@ async def played(
 
 def cpu(api: Api, name: str) -> str | None:
     """What a VM's annotation says."""
-    annotations = api.objects[VIRTUAL_MACHINES.plural, "default", name]["metadata"].get("annotations", {})
+    annotations = api.objects[VIRTUAL_MACHINES.plural, f"default/{name}"]["metadata"].get("annotations", {})
     found: str | None = annotations.get(names.CPU_CONSUMPTION)
     return found
 
@@ -130,7 +130,7 @@ async def test_every_vm_has_its_turn() -> None:
     api = Api()
     await vms(api, 40)
     await played(api, [part(f"vm-{number}", WAVE) for number in range(1, 41)], within=50, rate=4)
-    counts = Counter(api.writes)
+    counts = Counter(api.tried)
     assert len(counts) == 40
     assert max(counts.values()) - min(counts.values()) <= 1
 
@@ -161,9 +161,9 @@ async def test_a_value_that_is_there_is_not_written() -> None:
     """The play of a constant that is shown already costs nothing, and ends at once."""
     api = Api()
     await vms(api, 2)
-    api.put(VIRTUAL_MACHINES.plural, "default", "vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.30"}})
+    api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.30"}})
     last = await played(api, [part(f"vm-{number}", Constant(Decimal("0.6"))) for number in (1, 2)])
-    assert api.writes == ["PATCH vm-2"]
+    assert api.tried == ["PATCH vm-2"]
     assert last is not None
     assert last.writes == 1
 
@@ -184,12 +184,12 @@ async def test_a_deleted_vm_is_played_no_further() -> None:
     """The others go on."""
     api = Api()
     await vms(api, 2)
-    asyncio.get_running_loop().call_later(10, api.remove, VIRTUAL_MACHINES.plural, "default", "vm-1")
+    asyncio.get_running_loop().call_later(10, api.remove, VIRTUAL_MACHINES, "default/vm-1")
     seen: list[Played] = []
     await played(api, [part("vm-1", WAVE), part("vm-2", WAVE)], within=30, report=seen.append)
     assert seen[-1].lost == {"vm-1": "it was deleted"}
     assert seen[-1].playing == 1
-    counts = Counter(api.writes)
+    counts = Counter(api.tried)
     assert counts["PATCH vm-1"] <= 11
     assert counts["PATCH vm-2"] >= 29
 
@@ -198,7 +198,7 @@ async def test_a_play_without_vms_left_ends() -> None:
     """Even if it would go on for ever."""
     api = Api()
     await vms(api, 1)
-    asyncio.get_running_loop().call_later(10, api.remove, VIRTUAL_MACHINES.plural, "default", "vm-1")
+    asyncio.get_running_loop().call_later(10, api.remove, VIRTUAL_MACHINES, "default/vm-1")
     last = await played(api, [part("vm-1", WAVE)])
     assert last is not None
     assert last.playing == 0
@@ -210,8 +210,8 @@ async def test_another_vm_of_the_same_name_is_not_touched() -> None:
     await vms(api, 1)
 
     def anew() -> None:
-        api.remove(VIRTUAL_MACHINES.plural, "default", "vm-1")
-        api.put(VIRTUAL_MACHINES.plural, "default", "vm-1")
+        api.remove(VIRTUAL_MACHINES, "default/vm-1")
+        api.put(VIRTUAL_MACHINES.plural, "default/vm-1")
 
     asyncio.get_running_loop().call_later(10, anew)
     last = await played(api, [part("vm-1", WAVE)])
@@ -224,7 +224,7 @@ async def test_a_conflict_with_another_writer_is_tried_again() -> None:
     """The VM is still the same one."""
     api = Api()
     await vms(api, 1)
-    api.faults["PATCH vm-1"] = [errors.ConflictError(409, "Conflict", "changed meanwhile")]
+    api.errors["PATCH vm-1"] = [errors.ConflictError(409, "Conflict", "changed meanwhile")]
     last = await played(api, [part("vm-1", Constant(Decimal("0.6")))])
     assert cpu(api, "vm-1") == "0.30"
     assert last is not None
@@ -235,7 +235,7 @@ async def test_a_refused_value_ends_the_play_of_that_vm() -> None:
     """It will never be accepted."""
     api = Api()
     await vms(api, 2)
-    api.faults["PATCH vm-1"] = [errors.InvalidError(422, "Invalid", "not this one")]
+    api.errors["PATCH vm-1"] = [errors.InvalidError(422, "Invalid", "not this one")]
     last = await played(api, [part(f"vm-{number}", Constant(Decimal("0.6"))) for number in (1, 2)])
     assert cpu(api, "vm-2") == "0.30"
     assert last is not None
@@ -279,7 +279,7 @@ async def test_patches_that_fail_together_are_one_trouble() -> None:
     api.latency = 0.5
     found = await vms(api, 8)
     for name in found:
-        api.faults[f"PATCH {name}"] = [errors.TransportError("reset")]
+        api.errors[f"PATCH {name}"] = [errors.TransportError("reset")]
     began = asyncio.get_running_loop().time()
     await played(api, [part(name, Constant(Decimal("0.6"))) for name in found])
     assert {cpu(api, name) for name in found} == {"0.30"}
@@ -291,7 +291,7 @@ async def test_retry_after_is_honoured() -> None:
     api = Api()
     await vms(api, 5)
     times = clocked(api)
-    api.faults["PATCH vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=40)]
+    api.errors["PATCH vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=40)]
     await played(api, [part(f"vm-{number}", Constant(Decimal("0.6"))) for number in range(1, 6)])
     assert times[1] - times[0] >= 40
     assert {cpu(api, f"vm-{number}") for number in range(1, 6)} == {"0.30"}
@@ -301,7 +301,7 @@ async def test_a_forbidden_patch_ends_the_play() -> None:
     """Waiting would not help, and a person has to know."""
     api = Api()
     await vms(api, 1)
-    api.faults["PATCH vm-1"] = [errors.ForbiddenError(403, "Forbidden", "may not patch")]
+    api.errors["PATCH vm-1"] = [errors.ForbiddenError(403, "Forbidden", "may not patch")]
     with pytest.raises(errors.ForbiddenError, match="may not patch"):
         await played(api, [part("vm-1", WAVE)])
 
@@ -311,7 +311,7 @@ async def test_what_a_vm_does_not_play_is_left_alone() -> None:
     api = Api()
     await vms(api, 1)
     kept = {"mine": "1", names.MEMORY_CONSUMPTION: "0.2"}
-    api.put(VIRTUAL_MACHINES.plural, "default", "vm-1", metadata={"annotations": kept})
+    api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": kept})
     await played(api, [part("vm-1", Constant(Decimal("0.6")))])
-    annotations = api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"]["metadata"]["annotations"]
+    annotations = api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"]["metadata"]["annotations"]
     assert annotations == {**kept, names.CPU_CONSUMPTION: "0.30"}

@@ -12,7 +12,7 @@ from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.unloading import Removal, Removed, unload
-from tests.unit.scenario.api import Api, pod_of
+from tests.unit.scenario.builders import Api, pod_of
 
 pytestmark = pytest.mark.looptime
 
@@ -22,11 +22,11 @@ OURS = {"labels": {names.SCENARIO_LABEL: "demo"}}
 def loaded() -> Api:
     """An API server with one node and two VMs of demo, one of each of others."""
     api = Api()
-    api.put(NODES.plural, "", "n-1", metadata=OURS)
-    api.put(NODES.plural, "", "strange-node")
+    api.put(NODES.plural, "/n-1", metadata=OURS)
+    api.put(NODES.plural, "/strange-node")
     for namespace, name in (("default", "vm-1"), ("other", "vm-2")):
-        api.put(VIRTUAL_MACHINES.plural, namespace, name, metadata=OURS)
-    api.put(VIRTUAL_MACHINES.plural, "default", "strange-vm", metadata={"labels": {names.SCENARIO_LABEL: "other"}})
+        api.put(VIRTUAL_MACHINES.plural, f"{namespace}/{name}", metadata=OURS)
+    api.put(VIRTUAL_MACHINES.plural, "default/strange-vm", metadata={"labels": {names.SCENARIO_LABEL: "other"}})
     return api
 
 
@@ -41,29 +41,29 @@ async def test_exactly_what_carries_the_label_is_removed() -> None:
     api = loaded()
     removed = await unloaded(api)
     assert removed == Removed(vms=("default/vm-1", "other/vm-2"), nodes=("n-1",))
-    assert api.names(VIRTUAL_MACHINES.plural) == ["strange-vm"]
-    assert api.names(NODES.plural) == ["strange-node"]
+    assert sorted(api.names(VIRTUAL_MACHINES)) == ["strange-vm"]
+    assert sorted(api.names(NODES)) == ["strange-node"]
 
 
 async def test_a_second_unload_does_nothing() -> None:
     """And is no error."""
     api = loaded()
     await unloaded(api)
-    api.writes.clear()
+    api.tried.clear()
     assert await unloaded(api) == Removed((), ())
-    assert api.writes == []
+    assert api.tried == []
 
 
 async def test_nodes_go_when_the_vms_pods_are_gone() -> None:
     """KWOK ends no pod on a node that it does not know."""
     api = loaded()
-    vm = api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"]
+    vm = api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"]
     pod_of(api, vm)
     clock = asyncio.get_running_loop().time
     began = clock()
     gone: list[float] = []
     api.before = lambda request: gone.append(clock()) if request == "DELETE n-1" else None
-    asyncio.get_running_loop().call_later(20, api.remove, PODS.plural, "default", "virt-launcher-vm-1")
+    asyncio.get_running_loop().call_later(20, api.remove, PODS, "default/virt-launcher-vm-1")
     await unloaded(api)
     assert gone[0] - began >= 20
 
@@ -71,9 +71,9 @@ async def test_nodes_go_when_the_vms_pods_are_gone() -> None:
 async def test_pods_of_others_are_not_waited_for() -> None:
     """They have another owner."""
     api = loaded()
-    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default", "strange-vm"])
+    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default/strange-vm"])
     await unloaded(api)
-    assert api.names(PODS.plural) == ["virt-launcher-strange-vm"]
+    assert sorted(api.names(PODS)) == ["virt-launcher-strange-vm"]
 
 
 async def test_an_object_that_took_the_name_meanwhile_is_left_alone() -> None:
@@ -82,30 +82,28 @@ async def test_an_object_that_took_the_name_meanwhile_is_left_alone() -> None:
 
     def anew(request: str) -> None:
         if request == "DELETE vm-1":
-            api.remove(VIRTUAL_MACHINES.plural, "default", "vm-1")
-            api.put(VIRTUAL_MACHINES.plural, "default", "vm-1")
+            api.remove(VIRTUAL_MACHINES, "default/vm-1")
+            api.put(VIRTUAL_MACHINES.plural, "default/vm-1")
 
     api.before = anew
     await unloaded(api)
-    assert "vm-1" in api.names(VIRTUAL_MACHINES.plural)
+    assert "vm-1" in api.names(VIRTUAL_MACHINES)
 
 
 async def test_what_somebody_else_deleted_meanwhile_is_no_error() -> None:
     """It is gone, as wanted."""
     api = loaded()
-    api.before = lambda request: (
-        api.remove(VIRTUAL_MACHINES.plural, "default", "vm-1") if request == "DELETE vm-1" else None
-    )
+    api.before = lambda request: api.remove(VIRTUAL_MACHINES, "default/vm-1") if request == "DELETE vm-1" else None
     await unloaded(api)
-    assert api.names(VIRTUAL_MACHINES.plural) == ["strange-vm"]
+    assert sorted(api.names(VIRTUAL_MACHINES)) == ["strange-vm"]
 
 
 async def test_a_lost_reply_is_tried_again() -> None:
     """The second try finds it gone."""
     api = loaded()
-    api.faults["DELETE vm-1"] = [errors.TransportError("reset")]
+    api.errors["DELETE vm-1"] = [errors.TransportError("reset")]
     await unloaded(api)
-    assert api.writes.count("DELETE vm-1") == 2
+    assert api.tried.count("DELETE vm-1") == 2
 
 
 async def test_why_a_deletion_is_put_off_is_told_within_seconds_and_at_the_end() -> None:
@@ -128,18 +126,18 @@ async def test_why_a_deletion_is_put_off_is_told_within_seconds_and_at_the_end()
 async def test_what_is_left_at_the_deadline_is_named() -> None:
     """And nodes with it are left, too."""
     api = loaded()
-    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"])
+    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"])
     with pytest.raises(NotGoneError) as error:
         await unloaded(api, deadline=30)
     assert error.value.left == ("VM default/vm-1",)
-    assert "n-1" in api.names(NODES.plural)
+    assert "n-1" in api.names(NODES)
 
 
 async def test_what_holds_a_vm_is_told_with_it() -> None:
     """Its finalizers, or its pod's."""
     api = loaded()
     for name in ("vm-1", "vm-2"):
-        vm = next(item for (_, _, named), item in api.objects.items() if named == name)
+        vm = next(item for (_, key), item in api.objects.items() if key.endswith(f"/{name}"))
         vm["metadata"]["finalizers"] = ["example.com/hold"]
     reports: list[Removal] = []
     with pytest.raises(
@@ -152,7 +150,7 @@ async def test_what_holds_a_vm_is_told_with_it() -> None:
 async def test_a_pod_that_holds_its_vm_is_named() -> None:
     """A person can look at it."""
     api = loaded()
-    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default", "vm-1"])
+    pod_of(api, api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"])
     with pytest.raises(NotGoneError, match="VM default/vm-1: pod virt-launcher-vm-1 is there"):
         await unloaded(api, deadline=30)
 
@@ -180,9 +178,9 @@ async def test_without_our_resources_the_nodes_go() -> None:
 async def test_what_may_not_be_deleted_is_named_and_stops_nothing_else() -> None:
     """But nodes stay, on which it may run."""
     api = loaded()
-    api.faults["DELETE vm-1"] = [errors.ForbiddenError(403, "Forbidden", "it is protected")]
+    api.errors["DELETE vm-1"] = [errors.ForbiddenError(403, "Forbidden", "it is protected")]
     with pytest.raises(KeptError, match="VM default/vm-1: it is protected") as error:
         await unloaded(api)
     assert list(error.value.kept) == ["VM default/vm-1"]
-    assert api.names(VIRTUAL_MACHINES.plural) == ["strange-vm", "vm-1"]
-    assert "n-1" in api.names(NODES.plural)
+    assert sorted(api.names(VIRTUAL_MACHINES)) == ["strange-vm", "vm-1"]
+    assert "n-1" in api.names(NODES)
