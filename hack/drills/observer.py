@@ -23,8 +23,8 @@ from controller.kube.client import Client
 from controller.kube.kinds import Pod
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, PODS, Resource
+from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
 from hack.drills.errors import DrillError
-from hack.drills.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
 
 _WATCH_LIFE: Final = 3600.0
 _NODES: Final = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items())

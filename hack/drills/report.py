@@ -9,8 +9,8 @@ from typing import Self
 
 import msgspec
 
-from hack.drills import judge
-from hack.drills.history import MigrationSeen, Picture, Seen
+from controller.observe import judge
+from controller.observe.history import MigrationSeen, Picture, Seen
 from hack.drills.stage import Round, Stage
 
 ROLLED_BACK = "RolledBack"

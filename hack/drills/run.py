@@ -14,7 +14,7 @@ from typing import Final
 from controller import signals
 from controller.kube import credentials
 from controller.kube.client import Client
-from hack.drills import history
+from controller.observe import history
 from hack.drills.cluster import Cluster
 from hack.drills.drill import Drill
 from hack.drills.errors import DrillError

@@ -18,9 +18,9 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.client import Client
 from controller.kube.resources import NODES
-from hack.drills import judge
+from controller.observe import judge
+from controller.observe.history import Picture
 from hack.drills.errors import DrillError
-from hack.drills.history import Picture
 from hack.drills.observer import Observer
 from hack.drills.process import Controller
 from hack.drills.seeding import Wish

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hack.drills.judge import percentile
+from controller.observe.judge import percentile
 from hack.drills.report import Report, RoundReport, Spread
 
 _NAMED: Final = 10

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from hack.drills.history import Picture
+from controller.observe.history import Picture
 from hack.drills.seeding import Wish, roomy
 from hack.drills.stage import Stage
 

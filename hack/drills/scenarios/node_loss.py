@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from controller.kube.resources import NODES
+from controller.observe.history import Picture
 from hack.drills.errors import DrillError
-from hack.drills.history import Picture
 from hack.drills.raw import node_copy, restore_node
 from hack.drills.seeding import Wish, roomy
 from hack.drills.stage import Stage

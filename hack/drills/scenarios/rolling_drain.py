@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from hack.drills import judge
+from controller.observe import judge
 from hack.drills.seeding import Wish, roomy
 from hack.drills.stage import Stage, over
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from controller.observe.history import MigrationSeen, Picture
 from hack.drills import chart
-from hack.drills.history import MigrationSeen, Picture
 from hack.drills.report import Migrations, Report, RoundReport, Spread
 from hack.drills.table import table
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hack.drills import judge
-from hack.drills.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
-from hack.drills.scenarios.migration_storm import MigrationStorm
+from controller.observe import judge
+from controller.observe.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
 
 VM = "uid-of-vm"
 NODES = (NodeSeen(0, "n1"), NodeSeen(0, "n2"))
@@ -122,19 +121,6 @@ def test_outages_at_once_are_counted_at_their_peak() -> None:
     assert judge.most_at_once(down) == 3
     assert judge.most_at_once_of_a_node(down) == 2
     assert judge.most_at_once([]) == judge.most_at_once_of_a_node([]) == 0
-
-
-def test_more_vms_down_than_the_limits_allow_is_told() -> None:
-    """Within the limits nothing is said, beyond them both are named."""
-    vms = [str(number) for number in range(6)]
-    up = [pod(1, name, "n1", vm=name) for name in vms]
-    down = [replace(event, at=2, terminating=True) for event in up]
-    assert MigrationStorm.excesses((*NODES, *up, *down[:2]), since=0) == []
-    assert MigrationStorm.excesses((*NODES, *up, *down), since=0) == [
-        "6 VMs were down at once, with a limit of 5 migrations in the cluster",
-        "6 VMs of one node were down at once, with a limit of 2 outbound migrations",
-    ]
-    assert MigrationStorm.excesses((*NODES, *up, *down), since=3) == []
 
 
 def test_moves_are_counted_where_the_node_changed() -> None:

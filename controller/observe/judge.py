@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from hack.drills.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
+from controller.observe.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hack.drills.history import MigrationSeen, NodeSeen, Picture, PodSeen, VMSeen
+from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, VMSeen
 
 
 def test_a_pruned_migration_keeps_how_it_ended() -> None:
