@@ -1,7 +1,8 @@
 """What a watch saw, event by event, and the state of the cluster that a number of events add up to.
 
 Guarantees: events are values, in the order in which their watch delivered them, which for one resource is the order
-in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began.
+in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began. To
+take an event costs O(1), whatever the picture holds.
 """
 
 from __future__ import annotations
@@ -98,6 +99,9 @@ class Picture:
     migrations: dict[str, MigrationSeen] = field(default_factory=dict)
     """The last that was seen of each migration ever seen, by UID: pruned ones stay."""
     _pods_of: dict[str, dict[str, PodSeen]] = field(default_factory=dict)
+    """By VM, dead ones too."""
+    _live_on: dict[str, dict[str, PodSeen]] = field(default_factory=dict)
+    """By node."""
 
     def take(self, event: Seen) -> None:
         """Take one event."""
@@ -116,10 +120,14 @@ class Picture:
     def _take_pod(self, event: PodSeen) -> None:
         before = self.pods.pop(event.uid, None)
         if before is not None:
-            del self._pods_of[before.vm_uid][before.uid]
+            _take_out(self._pods_of, before.vm_uid, before.uid)
+            if before.node is not None and before.live:
+                _take_out(self._live_on, before.node, before.uid)
         if event.vm_uid and not event.deleted:
             self.pods[event.uid] = event
             self._pods_of.setdefault(event.vm_uid, {})[event.uid] = event
+            if event.node is not None and event.live:
+                self._live_on.setdefault(event.node, {})[event.uid] = event
 
     def pods_of(self, vm_uid: str) -> tuple[PodSeen, ...]:
         """Return a VM's existing pods, dead ones too."""
@@ -139,15 +147,16 @@ class Picture:
 
     def on(self, node: str) -> list[PodSeen]:
         """Return the live pods that a node holds."""
-        return [pod for pod in self.pods.values() if pod.live and pod.node == node]
+        return list(self._live_on.get(node, {}).values())
+
+    def load(self, node: str) -> int:
+        """Return how many live pods a node holds; none if it does not exist."""
+        return len(self._live_on.get(node, ())) if node in self.nodes else 0
 
     def loads(self) -> Iterator[tuple[str, int]]:
         """Yield each node that exists with the number of live pods it holds."""
-        counts = dict.fromkeys(self.nodes, 0)
-        for pod in self.pods.values():
-            if pod.live and pod.node in counts:
-                counts[pod.node] += 1
-        yield from sorted(counts.items())
+        for node in sorted(self.nodes):
+            yield node, self.load(node)
 
 
 def write(history: Iterable[Seen], path: Path) -> None:
@@ -162,3 +171,10 @@ def _put(into: dict[str, VMSeen], key: str, value: VMSeen, *, deleted: bool) -> 
         into.pop(key, None)
     else:
         into[key] = value
+
+
+def _take_out(index: dict[str, dict[str, PodSeen]], key: str, uid: str) -> None:
+    """Take a pod out of an index, and leave no empty place in it."""
+    del index[key][uid]
+    if not index[key]:
+        del index[key]

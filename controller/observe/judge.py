@@ -97,7 +97,7 @@ def _affected(picture: Picture, event: Seen) -> set[str]:
         case PodSeen() if event.vm_uid:
             return {event.vm_uid}
         case NodeSeen():
-            return {pod.vm_uid for pod in picture.pods.values() if pod.node == event.name}
+            return {pod.vm_uid for pod in picture.on(event.name)}
         case _:
             return set()
 
@@ -122,16 +122,28 @@ def loads(events: Iterable[Seen]) -> dict[str, list[tuple[float, int]]]:
     picture = Picture()
     series: dict[str, list[tuple[float, int]]] = {}
     for event in events:
-        if not isinstance(event, PodSeen | NodeSeen):
-            continue
+        changed = _changed_nodes(picture, event)
         picture.take(event)
-        now = dict(picture.loads())
-        for node in now.keys() | series.keys():
+        for node in changed:
+            if node not in picture.nodes and node not in series:
+                continue
             points = series.setdefault(node, [])
-            count = now.get(node, 0)
+            count = picture.load(node)
             if not points or points[-1][1] != count:
                 points.append((event.at, count))
     return {node: series[node] for node in sorted(series, key=natural)}
+
+
+def _changed_nodes(picture: Picture, event: Seen) -> set[str]:
+    """Return the nodes whose number of live pods an event may change."""
+    match event:
+        case PodSeen():
+            before = picture.pods.get(event.uid)
+            return {pod.node for pod in (before, event) if pod is not None and pod.node is not None}
+        case NodeSeen():
+            return {event.name}
+        case _:
+            return set()
 
 
 def spread(events: Iterable[Seen], at: float) -> tuple[int, int]:

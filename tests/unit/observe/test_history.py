@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, VMSeen
+from hypothesis import given
+from hypothesis import strategies as some
+
+from controller.observe import judge
+from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
+
+NAMES = some.sampled_from("abc")
+NODES = some.sampled_from(["n1", "n2"])
+PODS = some.builds(
+    PodSeen,
+    at=some.just(0),
+    uid=NAMES,
+    name=NAMES,
+    vm_uid=some.sampled_from(["", "v", "w"]),
+    vm=some.just("vm"),
+    node=some.none() | NODES,
+    phase=some.sampled_from(["Pending", "Running", "Succeeded"]),
+    terminating=some.booleans(),
+    deleted=some.booleans(),
+)
+EVENTS = some.lists(PODS | some.builds(NodeSeen, at=some.just(0), name=NODES, deleted=some.booleans()))
 
 
 def test_a_pruned_migration_keeps_how_it_ended() -> None:
@@ -35,4 +55,22 @@ def test_deletions_leave_nothing() -> None:
     picture.take(PodSeen(2, "p", "pod", "v", "vm", "n1", "Running", deleted=True))
     picture.take(VMSeen(2, "v", "vm", deleted=True))
     picture.take(NodeSeen(3, "n1", deleted=True))
-    assert picture == Picture(_pods_of={"v": {}})
+    assert picture == Picture()
+
+
+@given(EVENTS)
+def test_what_a_node_holds_is_what_its_pods_say(events: list[Seen]) -> None:
+    """However they came, moved and went: counts that are kept are those of counting anew."""
+    picture = Picture()
+    for event in events:
+        picture.take(event)
+        for node in ("n1", "n2"):
+            there = [pod for pod in picture.pods.values() if pod.live and pod.node == node]
+            assert sorted(pod.uid for pod in picture.on(node)) == sorted(pod.uid for pod in there)
+            assert picture.load(node) == (len(there) if node in picture.nodes else 0)
+        for vm_uid in ("v", "w"):
+            of_vm = [pod for pod in picture.pods.values() if pod.vm_uid == vm_uid]
+            assert sorted(pod.uid for pod in picture.pods_of(vm_uid)) == sorted(pod.uid for pod in of_vm)
+    ends = {node: points[-1][1] for node, points in judge.loads(events).items()}
+    assert ends == {node: picture.load(node) for node in ends}
+    assert picture.nodes <= ends.keys()
