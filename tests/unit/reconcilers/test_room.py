@@ -16,7 +16,8 @@ from controller.kube.kinds import Pod, PodSpec
 from controller.kube.meta import ObjectMeta, OwnerReference
 from controller.kube.resources import PODS
 from controller.observe.caches import Caches
-from controller.reconcilers.migration.room import READ_PERIOD, Room
+from controller.observe.holdings import READ_PERIOD
+from controller.reconcilers.migration.room import Room
 from tests.model.cluster import Cluster
 from tests.unit.clock import Clock
 
