@@ -11,7 +11,7 @@ import pytest
 from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
-from controller.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
+from controller.kube.resources import EVENTS, LEASES, NODES, PODS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 from tests.model.place import ANOTHER, FAILED, HOLD, Case, Place, version, vm
 
 
@@ -56,6 +56,24 @@ async def a_namespace_that_is_not_there_takes_nothing(at: Place) -> None:
     """It is the namespace that is not found."""
     with pytest.raises(errors.NotFoundError, match="nowhere"):
         await at.api.create(VIRTUAL_MACHINES, vm(), namespace="nowhere", server_deadline=10.0)
+
+
+async def an_object_is_of_the_namespace_that_it_is_sent_to(at: Place) -> None:
+    """It need not say so."""
+    for namespace in ("", at.namespace):
+        await at.vm(f"in-{namespace}", namespace=namespace)
+    with pytest.raises(errors.InvalidError, match="namespace"):
+        await at.vm(namespace="kube-system")
+
+
+async def a_review_is_answered_and_not_kept(at: Place) -> None:
+    """So it needs no name, and may be asked for again."""
+    token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "nobody's"}}
+    attributes = {"user": "nobody", "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
+    access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": attributes}
+    for _ in range(2):
+        assert not (await at.api.create(TOKEN_REVIEWS, token, server_deadline=10.0)).status.authenticated
+        assert not (await at.api.create(SUBJECT_ACCESS_REVIEWS, access, server_deadline=10.0)).status.allowed
 
 
 async def a_dry_run_leaves_nothing_behind(at: Place) -> None:
@@ -238,6 +256,8 @@ CASES: Final[tuple[Case, ...]] = (
     a_namesake_is_another_object,
     a_generated_name_has_five_characters_more,
     a_namespace_that_is_not_there_takes_nothing,
+    an_object_is_of_the_namespace_that_it_is_sent_to,
+    a_review_is_answered_and_not_kept,
     a_dry_run_leaves_nothing_behind,
     a_new_node_is_not_ready,
     every_change_has_a_later_version,

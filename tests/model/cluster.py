@@ -19,7 +19,7 @@ from tests.model.rules import Document
 from tests.model.server import ApiServer, decode
 
 
-@dataclass
+@dataclass(repr=False)
 class Cluster(ApiServer):
     """One API server, its users, its scheduler, its kubelets. All that is namespaced is in `default`."""
 

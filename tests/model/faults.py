@@ -36,7 +36,7 @@ class Fault:
     name: str | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class Faulty:
     """The clock of an API server, its request log, and the faults that wait for requests."""
 

@@ -36,7 +36,9 @@ def key_of(document: Document) -> str:
 
 
 def created(plural: str, body: Mapping[str, Any], namespace: str | None, name: str) -> Document:
-    """Return what a create makes of a body; the UID and the times are still to come."""
+    """Return what a create makes of a body; the UID and the times are still to come. Raises InvalidError."""
+    if body["metadata"].get("namespace") not in (None, "", namespace):
+        raise errors.InvalidError(400, "BadRequest", "the namespace of the object is not that of the request")
     kept = {field: value for field, value in body["metadata"].items() if field not in ("uid", "generateName")}
     document = {**body, "metadata": {**kept, "name": name, "namespace": namespace or ""}}
     if plural in BORN_PENDING:
@@ -128,6 +130,19 @@ def is_released(document: Document) -> bool:
         and not metadata.get("finalizers")
         and not metadata.get("deletionGracePeriodSeconds")
     )
+
+
+# --- reviews -----------------------------------------------------------------------------------------------------
+
+
+def token_status(_: Document) -> Document:
+    """Say whose a token is: nobody's."""
+    return {"user": {}, "error": "[invalid bearer token]"}
+
+
+def access_status(_: Document) -> Document:
+    """Say whether a user may do something: nobody may."""
+    return {"allowed": False}
 
 
 # --- selectors ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ when the test says so; `compact`, after which old versions are too old; and what
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from controller.kube import codec, errors
-from controller.kube.resources import Resource
+from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 from controller.kube.times import timestamp
 from controller.kube.verbs import Page
 from tests.model import rules
@@ -33,7 +33,7 @@ _TRIES: Final = 8
 _NAMESPACE: Final = {"metadata": {"name": "default", "namespace": "", "uid": "uid-0", "resourceVersion": "1"}}
 
 
-@dataclass
+@dataclass(repr=False)
 class ApiServer(Faulty):
     """Objects by the plural of their resource and `namespace/name`, and a revision that counts the writes."""
 
@@ -51,6 +51,13 @@ class ApiServer(Faulty):
     """Objects on a page at most, whatever the client wants."""
     expire: bool = False
     """Whether the next page of a list is too old to be read."""
+    reviews: dict[str, Callable[[Document], Document]] = field(
+        default_factory=lambda: {
+            TOKEN_REVIEWS.plural: rules.token_status,
+            SUBJECT_ACCESS_REVIEWS.plural: rules.access_status,
+        }
+    )
+    """What is answered to a review's spec as its status; nothing of it is kept."""
     uids: int = 0
     _oldest: int = 0
     """The version from which on changes are remembered."""
@@ -193,6 +200,8 @@ class ApiServer(Faulty):
         _collection(resource, namespace)
         assert server_deadline > 0
         plural, method = resource.plural, "dry-run" if dry_run else "create"
+        if plural in self.reviews:
+            return await self._review(resource, body)
         name = body["metadata"].get("name") or self._name(plural, namespace, body["metadata"]["generateName"])
         await self._arrive(method, plural, name)
         write = partial(self._create, plural, body, namespace, name, dry_run=dry_run)
@@ -256,6 +265,13 @@ class ApiServer(Faulty):
     def _name(self, plural: str, namespace: str | None, prefix: str) -> str:
         tries = [f"{prefix}{suffix}" for suffix in itertools.islice(self._suffixes, _TRIES)]
         return next((name for name in tries if (plural, f"{namespace or ''}/{name}") not in self.objects), tries[-1])
+
+    async def _review(self, resource: Resource[T], body: Mapping[str, Any]) -> T:
+        await self._arrive("create", resource.plural, "")
+        asked: Document = msgspec.json.decode(codec.encode(body))
+        answer = partial(self.reviews[resource.plural], asked["spec"])
+        status = self._carry_out("create", resource.plural, "", answer)
+        return codec.decode(codec.encode({"metadata": {}, **asked, "status": status}), resource.type)
 
     def _create(
         self, plural: str, body: Mapping[str, Any], namespace: str | None, name: str, *, dry_run: bool

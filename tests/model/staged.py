@@ -27,7 +27,7 @@ def later(seconds: float, what: Callable[..., Any], *arguments: Any, **names: An
     asyncio.get_running_loop().call_later(seconds, lambda: what(*arguments, **names))
 
 
-@dataclass
+@dataclass(repr=False)
 class Staged(ApiServer):
     """One API server whose objects a test sets by name; all are in `default`."""
 

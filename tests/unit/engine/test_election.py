@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -14,110 +15,81 @@ import pytest
 from controller.engine.election import Elector, LeaseLostError, Timing
 from controller.kube import errors
 from controller.kube.kinds import Lease, LeaseSpec
-from controller.kube.meta import ObjectMeta
 from controller.kube.resources import LEASES, Resource
+from tests.model.server import ApiServer, decode
 from tests.unit.engine.builders import seeded
 
+T = TypeVar("T")
 pytestmark = pytest.mark.looptime
 
 PAUSE = 2 * 2.2
 """The longest pause between two looks of a candidate, in seconds."""
 
 
-class LeaseServer:
-    """The API server's rules for one lease: versions, guards; and what is wrong with it or with the way to it."""
+@dataclass
+class LeaseServer(ApiServer):
+    """The API server with one lease, and what is wrong with the ways to it."""
 
-    def __init__(self) -> None:
-        self.lease: Lease | None = None
-        self.version = 0
-        self.requests = 0
-        self.down: set[str] = set()
-        """Identities whose requests are refused."""
-        self.hangs: set[str] = set()
-        """Identities whose requests are never answered."""
-        self.loses_replies: set[str] = set()
-        """Identities whose writes are carried out, but not answered."""
+    down: set[str] = field(default_factory=set)
+    """Identities whose requests are refused."""
+    hangs: set[str] = field(default_factory=set)
+    """Identities whose requests are never answered."""
+    loses_replies: set[str] = field(default_factory=set)
+    """Identities whose writes are carried out, but not answered."""
+
+    def __post_init__(self) -> None:
+        """Make the namespace."""
+        self.put("namespaces", "/ns")
 
     def client(self, identity: str) -> LeaseClient:
         """Return one candidate's way to the server."""
         return LeaseClient(self, identity)
 
     @property
+    def lease(self) -> Lease:
+        """The lease."""
+        return decode(self.objects[LEASES.plural, "ns/lease"], Lease)
+
+    @property
     def spec(self) -> LeaseSpec:
         """What the lease says."""
-        assert self.lease is not None
         return self.lease.spec
-
-    def store(self, body: Mapping[str, Any]) -> Lease:
-        """Take a write."""
-        self.version += 1
-        spec = msgspec.convert(body["spec"], LeaseSpec)
-        self.lease = Lease(ObjectMeta(name="lease", uid="uid", resource_version=str(self.version)), spec)
-        return self.lease
 
 
 class LeaseClient:
-    """The three requests."""
+    """One candidate's way to the server."""
 
     def __init__(self, server: LeaseServer, identity: str) -> None:
         self._server = server
         self._identity = identity
 
     async def _way(self) -> None:
-        self._server.requests += 1
         if self._identity in self._server.hangs:
             await asyncio.Event().wait()
         if self._identity in self._server.down:
             raise errors.TransportError("refused")
 
-    def _reply(self, lease: Lease) -> Any:
+    async def _reply(self, answer: Awaitable[T]) -> T:
+        item = await answer
         if self._identity in self._server.loses_replies:
             raise errors.TransportError("reset")
-        return lease
+        return item
 
-    async def get(self, resource: Resource[Any], name: str, *, namespace: str | None = None) -> Any:
+    async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read."""
         assert (resource, name, namespace) == (LEASES, "lease", "ns")
         await self._way()
-        if self._server.lease is None:
-            raise errors.NotFoundError(404, "NotFound", "no lease")
-        return self._server.lease
+        return await self._server.get(resource, name, namespace=namespace)
 
-    async def create(
-        self,
-        resource: Resource[Any],
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        server_deadline: float,
-        dry_run: bool = False,
-    ) -> Any:
+    async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
         """Create."""
-        assert not dry_run
-        del resource, namespace, server_deadline
         await self._way()
-        if self._server.lease is not None:
-            raise errors.AlreadyExistsError(409, "AlreadyExists", "lease exists")
-        return self._reply(self._server.store(body))
+        return await self._reply(self._server.create(resource, body, **options))
 
-    async def merge_patch(
-        self,
-        resource: Resource[Any],
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        subresource: str | None = None,
-    ) -> Any:
+    async def merge_patch(self, resource: Resource[T], name: str, body: Mapping[str, Any], **options: Any) -> T:
         """Patch."""
-        assert subresource is None
-        del resource, name, namespace
         await self._way()
-        if self._server.lease is None:
-            raise errors.NotFoundError(404, "NotFound", "no lease")
-        if body["metadata"]["resourceVersion"] != self._server.lease.metadata.resource_version:
-            raise errors.ConflictError(409, "Conflict", "changed")
-        return self._reply(self._server.store(body))
+        return await self._reply(self._server.merge_patch(resource, name, body, **options))
 
 
 def elector(server: LeaseServer, identity: str, *, now: datetime | None = None, seed: int = 1) -> Elector:
@@ -179,10 +151,10 @@ async def test_a_leader_renews_every_two_seconds_with_one_request() -> None:
     server = LeaseServer()
     subject = elector(server, "a")
     async with leading(subject):
-        before = server.requests
+        before = len(server.requests)
         await asyncio.sleep(20.5)
 
-        assert server.requests - before == 10
+        assert len(server.requests) - before == 10
         assert subject.held
         assert server.spec.acquire_time == "2026-01-15T10:30:00.000000Z"
         assert server.spec.renew_time == "2026-01-15T10:30:20.000000Z"
@@ -330,7 +302,7 @@ async def test_a_deleted_lease_is_made_again() -> None:
     server = LeaseServer()
     subject = elector(server, "a")
     async with leading(subject) as task:
-        server.lease = None
+        server.remove(LEASES, "ns/lease")
         await asyncio.sleep(5)
 
         assert not task.done()
@@ -414,9 +386,10 @@ async def test_a_lease_is_released_although_a_renewal_was_under_way() -> None:
         LEASES,
         "lease",
         {
-            "metadata": {"resourceVersion": str(server.version)},
+            "metadata": {"resourceVersion": server.lease.metadata.resource_version},
             "spec": {**msgspec.to_builtins(server.spec), "renewTime": "2026-01-15T10:30:06.000000Z"},
         },
+        namespace="ns",
     )
     await first.release()
 
@@ -430,7 +403,7 @@ async def test_a_lease_that_another_took_meanwhile_is_left_to_it() -> None:
     first = elector(server, "a")
     async with leading(first):
         await asyncio.sleep(5)
-    server.store({"spec": {**msgspec.to_builtins(server.spec), "holderIdentity": "b"}})
+    server.put(LEASES.plural, "ns/lease", spec={**msgspec.to_builtins(server.spec), "holderIdentity": "b"})
     await first.release()
 
     assert server.spec.holder_identity == "b"

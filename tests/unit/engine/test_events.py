@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from controller.engine.events import MAX_PENDING, MAX_SERIES, Recorder
 from controller.kube import errors
 from controller.kube.event import Event
-from controller.kube.meta import ObjectMeta, ObjectOnly
+from controller.kube.meta import ObjectMeta
 from controller.kube.naming import DNS_SUBDOMAIN, LONGEST_SUBDOMAIN
-from controller.kube.resources import Resource
+from controller.kube.resources import EVENTS
+from tests.model.rules import Document
+from tests.model.server import ApiServer
 from tests.unit.engine.builders import settle
 
 pytestmark = pytest.mark.looptime
@@ -29,55 +31,26 @@ def vm(name: str = "vm-1") -> ObjectMeta:
     return ObjectMeta(name=name, namespace="default", uid=f"uid-{name}")
 
 
-class Server:
-    """Keeps events as the API server would; `failure` answers everything."""
+@dataclass
+class Server(ApiServer):
+    """The API server, and when it was written to."""
 
-    def __init__(self) -> None:
-        self.events: dict[str, dict[str, Any]] = {}
-        self.at: list[float] = []
-        self.failure: errors.KubeError | None = None
+    at: list[float] = field(default_factory=list)
 
-    async def create(
-        self,
-        resource: Resource[Any],
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        server_deadline: float,
-        dry_run: bool = False,
-    ) -> Any:
-        """Create an event."""
-        assert (resource.plural, namespace) == ("events", body["metadata"]["namespace"])
-        assert server_deadline > 0
-        assert not dry_run
-        return self._keep(body["metadata"]["name"], dict(body))
-
-    async def merge_patch(
-        self,
-        resource: Resource[Any],
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        subresource: str | None = None,
-    ) -> Any:
-        """Update a series."""
-        assert (resource.plural, namespace, subresource) == ("events", "default", None)
-        if name not in self.events:
-            raise errors.NotFoundError(404, "NotFound", name)
-        return self._keep(name, {**self.events[name], **body})
-
-    def _keep(self, name: str, event: dict[str, Any]) -> ObjectOnly:
-        if self.failure is not None:
-            raise self.failure
+    def _written(self, method: str, plural: str, document: Document) -> None:
+        super()._written(method, plural, document)
+        assert plural == EVENTS.plural
         self.at.append(asyncio.get_running_loop().time())
-        self.events[name] = event
-        return ObjectOnly(metadata=ObjectMeta(name=name))
+
+    @property
+    def events(self) -> dict[str, Document]:
+        """The events by their names."""
+        return {event["metadata"]["name"]: event for event in self.of(EVENTS)}
 
     @property
     def counts(self) -> list[int]:
         """How often each event was seen."""
-        return [event.get("series", {}).get("count", 1) for event in self.events.values()]
+        return [event.get("series", {}).get("count", 1) for event in self.of(EVENTS)]
 
 
 @asynccontextmanager
@@ -202,10 +175,10 @@ async def test_a_refused_event_is_dropped_and_the_next_one_written() -> None:
     """A namespace that is being deleted takes no events; that is nobody's problem."""
     server = Server()
     async with recording(server) as recorder:
-        server.failure = errors.ForbiddenError(403, "Forbidden", "namespace is being terminated")
+        server.failures["create events"] = errors.ForbiddenError(403, "Forbidden", "namespace is being terminated")
         recorder.record(vm(), STARTED)
         await settle()
-        server.failure = None
+        server.failures.clear()
         recorder.record(vm("vm-2"), STARTED)
         await settle()
     assert recorder.dropped == 1
@@ -218,7 +191,8 @@ async def test_a_series_that_the_server_forgot_starts_afresh() -> None:
     async with recording(server) as recorder:
         recorder.record(vm(), STARTED)
         await settle()
-        server.events.clear()
+        for name in server.names(EVENTS):
+            server.remove(EVENTS, f"default/{name}")
         recorder.record(vm(), STARTED)
         await settle()
         recorder.record(vm(), STARTED)

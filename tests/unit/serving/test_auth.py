@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +16,8 @@ from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 from controller.serving.auth import DEADLINE, REMEMBERED, Memory, Refusal, ScrapeGuard, bearer
+from tests.model import server
+from tests.model.rules import Document
 
 pytestmark = pytest.mark.looptime
 
@@ -30,43 +33,40 @@ def denied(user: str) -> Refusal:
     return Refusal(403, f"Authorization denied for user {user}")
 
 
-class ApiServer:
+@dataclass(repr=False)
+class ApiServer(server.ApiServer):
     """Knows tokens and who may scrape, and writes down what it was asked."""
 
-    def __init__(self) -> None:
-        self.users: dict[str, str] = {"good": "prometheus", "other": "alice"}
-        self.allowed = {"prometheus"}
-        self.denied: set[str] = set()
-        self.asked: list[Mapping[str, Any]] = []
-        self.error: Exception | None = None
-        self.slowness = 0.0
+    users: dict[str, str] = field(default_factory=lambda: {"good": "prometheus", "other": "alice"})
+    allowed: set[str] = field(default_factory=lambda: {"prometheus"})
+    denied: set[str] = field(default_factory=set)
+    asked: list[Mapping[str, Any]] = field(default_factory=list)
+    error: Exception | None = None
+    slowness: float = 0.0
 
-    async def create(
-        self,
-        resource: Resource[T],
-        body: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        server_deadline: float,
-        dry_run: bool = False,
-    ) -> T:
+    def __post_init__(self) -> None:
+        """Answer reviews."""
+        self.reviews = {TOKEN_REVIEWS.plural: self.token_status, SUBJECT_ACCESS_REVIEWS.plural: self.access_status}
+
+    async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
         """Answer as the API server does, whose reply repeats the question."""
-        assert server_deadline <= DEADLINE
-        assert (namespace, dry_run) == (None, False)
+        assert options.pop("server_deadline") <= DEADLINE
+        assert options == {}
         body = msgspec.json.decode(codec.encode(body))
         self.asked.append(body)
-        await asyncio.sleep(self.slowness)
-        if self.error is not None:
-            raise self.error
         assert (body["apiVersion"], body["kind"]) in {
             ("authentication.k8s.io/v1", "TokenReview"),
             ("authorization.k8s.io/v1", "SubjectAccessReview"),
         }
-        answer = self.token_status(body["spec"]) if body["kind"] == "TokenReview" else self.access_status(body["spec"])
-        metadata = {"creationTimestamp": None}
-        return codec.decode(msgspec.json.encode({**body, "metadata": metadata, "status": answer}), resource.type)
+        return await super().create(resource, body, server_deadline=DEADLINE)
 
-    def token_status(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _arrive(self, method: str, plural: str, name: str) -> None:
+        await super()._arrive(method, plural, name)
+        await asyncio.sleep(self.slowness)
+        if self.error is not None:
+            raise self.error
+
+    def token_status(self, spec: Document) -> Document:
         """Say whose a token is."""
         user = self.users.get(spec["token"])
         if user is None:
@@ -75,7 +75,7 @@ class ApiServer:
         info = {"username": user, "uid": f"uid-{user}", "groups": ["system:authenticated"], "extra": extra}
         return {"authenticated": True, "user": info, "audiences": ["https://kubernetes.default.svc"]}
 
-    def access_status(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    def access_status(self, spec: Document) -> Document:
         """Say whether a user may scrape."""
         status: dict[str, Any] = {"allowed": spec["user"] in self.allowed}
         return status | ({"denied": True} if spec["user"] in self.denied else {})
