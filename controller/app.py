@@ -26,10 +26,11 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.election import Elector, LeaseLostError
 from controller.engine.store import Store
 from controller.kube import credentials, managers
-from controller.kube.client import REQUEST_DEADLINE, Answered, Client
+from controller.kube.client import REQUEST_DEADLINE, Client
 from controller.kube.kinds import Node
 from controller.kube.kubeconfig import Choice
 from controller.kube.resources import NODES, PODS
+from controller.kube.transport import Answered
 from controller.manager import Manager, Options
 from controller.observe import caches as observed
 from controller.observe.caches import Caches, Named

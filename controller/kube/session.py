@@ -8,6 +8,7 @@ request itself; which proxy is used is settled once (controller/kube/proxy.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -19,9 +20,20 @@ _READ_BUFFER: Final = 2 * 1024 * 1024
 """Bytes read ahead; the longest object that etcd takes by default fits in."""
 
 
-def take_over(
-    api: ApiClient, headers: Iterable[tuple[str, str]]
-) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Those of requests and those of watches."""
+
+    requests: aiohttp.ClientSession
+    watches: aiohttp.ClientSession
+
+    async def close(self) -> None:
+        """Close every connection, open watches included."""
+        await self.requests.close()
+        await self.watches.close()
+
+
+def take_over(api: ApiClient, headers: Iterable[tuple[str, str]]) -> Sessions:
     """Make sessions of our own, for requests and for watches; the session of `api` has nothing left to close.
 
     Requests go over its connections, of which there are so many at most; watches over others with the same TLS. Both
@@ -36,4 +48,4 @@ def take_over(
     requests, watches = (
         aiohttp.ClientSession(connector=each, headers=own, read_bufsize=_READ_BUFFER) for each in (connector, unbounded)
     )
-    return requests, watches
+    return Sessions(requests, watches)

@@ -1,4 +1,4 @@
-"""What the code must not contain: a name from outside that would run, and a verb's signature written again."""
+"""What the code must not contain: names from outside that run, and second places of what has one."""
 
 from __future__ import annotations
 
@@ -49,6 +49,27 @@ def problems(tree: ast.AST) -> Iterator[str]:
         logger, _, method = name.rpartition(".")
         if logger.endswith("_log") and method in LOG_METHODS and not literal(node.args[0]):
             yield f"{node.lineno}: logs an event that is not a literal"
+
+
+def imports(path: Path) -> set[str]:
+    """Return the packages that a module imports, by their first names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_requests_to_the_api_server_know_their_http_library_in_one_place() -> None:
+    """The server of our own is another matter."""
+    users = {str(path.relative_to(REPOSITORY)) for path in SOURCES if "aiohttp" in imports(path)}
+    others = ("controller/serving/", "hack/")
+    assert {path for path in users if not path.startswith(others)} == {
+        "controller/kube/session.py",
+        "controller/kube/transport.py",
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException
 
 from controller.kube import credentials, errors
+from controller.kube.authentication import Authentication
 from controller.kube.client import Client
-from controller.kube.credentials import Source
+from controller.kube.credentials import Credentials, Source
 from controller.kube.kubeconfig import Choice
 from controller.kube.resources import PODS
+from controller.kube.transport import Request, Transport
 from controller.serving.tls import Files
 from tests.certificates import copy, self_signed
 from tests.unit.kube.builders import (
@@ -323,7 +325,7 @@ async def test_nothing_that_proves_who_we_are_goes_over_plain_http(
 async def test_a_request_over_plain_http_carries_no_token(home: Path) -> None:
     """Whatever the kubeconfig says."""
     async with await Client.connect(Source(str(kubeconfig(home / "config", "http://127.0.0.1:1")))) as client:
-        assert await client._authorization() == {}
+        assert await client._authentication.headers() == {}
 
 
 # --- while running ---------------------------------------------------------------------------------------
@@ -430,7 +432,7 @@ async def test_a_name_that_leads_to_another_server_by_now_gives_no_token(
         assert f"cluster 'here' was {api.url} at the start and is https://127.0.0.1:2 now" in said
         assert "secret" not in said
 
-        client._reauthenticated_at = float("-inf")
+        client._authentication._renewed_at = float("-inf")
         two_clusters(path, api.url, "https://127.0.0.1:1", "other", "third")
         assert await refused_then_accepted(api, client) == "Bearer third"
 
@@ -486,12 +488,12 @@ async def test_an_unchanged_client_certificate_leaves_the_connections_alone(home
         certified(pair, [mine]) as api,
         await Client.connect(Source(str(kubeconfig(home / "config", api.url, user)))) as client,
     ):
-        before = client._session
+        before = client._transport._sessions
         api.handler = reply(status_body(401, "Unauthorized"), status=401)
         with pytest.raises(errors.UnauthorizedError):
             await client.ready()
-        assert client._session is before
-        assert not before.closed
+        assert client._transport._sessions is before
+        assert not before.requests.closed
 
 
 async def test_a_plugin_may_take_longer_than_a_request(home: Path, api: ApiServer) -> None:
@@ -501,8 +503,8 @@ async def test_a_plugin_may_take_longer_than_a_request(home: Path, api: ApiServe
         (home / "token").write_text("second")
         await give_up_on(client, api, home)
         (home / "go").touch()
-        assert client._reauthenticating is not None
-        await client._reauthenticating
+        assert client._authentication._renewing is not None
+        await client._authentication._renewing
         api.handler = reply({})
         await client.ready()
     assert api.seen[-1].headers["Authorization"] == "Bearer second"
@@ -513,8 +515,8 @@ async def test_a_client_that_is_closed_waits_for_no_plugin(home: Path, api: ApiS
     (home / "token").write_text("first")
     async with await Client.connect(Source(str(slow_plugin(home, api.url)))) as client:
         await give_up_on(client, api, home)
-    assert client._reauthenticating is not None
-    assert client._reauthenticating.cancelled()
+    assert client._authentication._renewing is not None
+    assert client._authentication._renewing.cancelled()
 
 
 def slow_plugin(home: Path, url: str) -> Path:
@@ -550,6 +552,12 @@ async def test_a_token_file_may_end_in_a_newline(home: Path, api: ApiServer) -> 
     assert api.seen[0].headers["Authorization"] == "Bearer from-file"
 
 
+def connected(configuration: Configuration) -> Client:
+    """Return a client with what the library knows already."""
+    transport = Transport(configuration)
+    return Client(transport, Authentication(Credentials(configuration, Source(None)), transport))
+
+
 @pytest.mark.parametrize("error", [ConfigException("Token file exists but empty."), ValueError("no"), OSError("no")])
 async def test_a_token_that_cannot_be_refreshed_fails_the_request_and_nothing_more(
     api: ApiServer, error: Exception
@@ -561,7 +569,7 @@ async def test_a_token_that_cannot_be_refreshed_fails_the_request_and_nothing_mo
 
     configuration = Configuration(host=api.url, api_key={"BearerToken": "Bearer first"})
     configuration.refresh_api_key_hook = refresh
-    async with Client(ApiClient(configuration), Source(None)) as client:
+    async with connected(configuration) as client:
         with pytest.raises(errors.KubeError):
             await client.ready()
         with pytest.raises(errors.KubeError):
@@ -578,6 +586,6 @@ async def test_a_credential_plugin_that_hangs_counts_in_the_requests_deadline(ap
 
     configuration = Configuration(host=api.url, api_key={"BearerToken": "Bearer first"})
     configuration.refresh_api_key_hook = hang
-    async with Client(ApiClient(configuration), Source(None)) as client:
+    async with connected(configuration) as client:
         with pytest.raises(errors.TransportError):
-            await client._send("GET", "/readyz", deadline=0.05)
+            await client._send(Request("GET", "/readyz"), deadline=0.05)

@@ -20,6 +20,7 @@ from controller.kube.client import Client
 from controller.kube.credentials import Source
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
+from controller.kube.transport import Request
 from tests.unit.kube.builders import ApiServer, hang, hang_up, kubeconfig, pod_body, reply, status_body, stream
 
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -375,7 +376,7 @@ async def test_a_request_ends_at_its_deadline(api: ApiServer, client: Client, la
     before = loop.time()
 
     with pytest.raises(errors.TransportError, match=r"GET /late: \S"):
-        await client._send("GET", "/late", deadline=0.1)
+        await client._send(Request("GET", "/late"), deadline=0.1)
 
     assert loop.time() - before < 5
     await asyncio.wait_for(api.quiet.wait(), 5)

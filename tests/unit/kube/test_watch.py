@@ -13,10 +13,11 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 
 from controller.kube import codec, errors
-from controller.kube.client import Client, _lines
+from controller.kube.client import Client
 from controller.kube.credentials import Source
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import PODS
+from controller.kube.transport import _lines
 from controller.process import allow_many_files
 from tests.unit.kube.builders import ApiServer, hang, hang_up, kubeconfig, line, reply, status_body, stream
 

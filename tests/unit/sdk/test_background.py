@@ -143,11 +143,11 @@ def test_a_client_whose_kubeconfig_has_changed_is_closed(background: Background,
         async with background.client(source) as first:
             await asyncio.to_thread(kubeconfig, tmp_path / "config", "http://127.0.0.1:12")
             second = await used(background, source)
-            closed.append(first._session.closed)
-        closed.append(first._session.closed)
+            closed.append(first._transport._sessions.requests.closed)
+        closed.append(first._transport._sessions.requests.closed)
         await asyncio.to_thread(kubeconfig, tmp_path / "config", "http://127.0.0.1:123")
         await used(background, source)
-        return [*closed, second._session.closed]
+        return [*closed, second._transport._sessions.requests.closed]
 
     assert background.run(replace) == [False, True, True]
     assert len(background._clients) == 1
