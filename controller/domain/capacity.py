@@ -147,7 +147,7 @@ def obstacle(node: Node, policy: LauncherPolicy, placement: Placement) -> Obstac
         return Obstacle.ELSEWHERE
     if placement.avoid == name:
         return Obstacle.OWN
-    if any(labels.get(key) != value for key, value in (*policy.node_selector.items(), *placement.selector.items())):
+    if any(labels.get(key) != value for key, value in (*policy.node_selector.items(), *placement.selector)):
         return Obstacle.LABELS
     if node.spec.unschedulable:
         return Obstacle.CORDONED

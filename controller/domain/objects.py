@@ -7,12 +7,14 @@ default stands for it, and the object names it in `unreadable`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from controller.domain import names
 from controller.kube.meta import Condition, ObjectMeta, Value
+
+_PRIORITIES: Final = {"system-critical": 0, "user-triggered": 1, "system-maintenance": 2}
 
 
 def _spec_problem(unreadable: tuple[str, ...]) -> str | None:
@@ -159,3 +161,9 @@ class VirtualMachineMigration(Value, frozen=True):
     def finished(self) -> bool:
         """Whether it has succeeded or failed."""
         return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def rank(self) -> tuple[int, str, str]:
+        """Which migration goes first: by priority, then age, then name."""
+        priority = _PRIORITIES.get(self.spec.priority or "", len(_PRIORITIES))
+        return priority, self.metadata.creation_timestamp or "", self.metadata.key

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from controller.domain.migration.machine import downtime
+from controller.domain.migration.phases import downtime
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.vm.status import first_steps
 from controller.engine.listeners import Subscription

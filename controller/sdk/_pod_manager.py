@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import uuid4
 
-from controller.domain.migration.machine import downtime
+from controller.domain.migration.phases import downtime
 from controller.domain.objects import VirtualMachine
 from controller.kube.client import Client
 from controller.kube.kinds import Pod

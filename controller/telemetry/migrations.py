@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.domain.migration.machine import MigrationPhase
+from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachineMigration
 from controller.engine.store import Store
 from controller.observe.phases import MigrationPhases

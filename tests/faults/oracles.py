@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from controller.domain import ownership
-from controller.domain.migration.machine import MigrationPhase
+from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Pod
 from tests.faults.stage import stranger

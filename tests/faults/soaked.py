@@ -9,7 +9,7 @@ from statistics import fmean, median
 from typing import Final
 
 from controller.domain import ownership
-from controller.domain.migration.machine import Reason
+from controller.domain.migration.phases import Reason
 from controller.domain.objects import VirtualMachineMigration
 from tests.faults.stage import runs
 from tests.faults.witness import Picture

@@ -15,18 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.domain import names
-from controller.domain.migration.machine import (
-    Answers,
-    Ask,
-    Backoff,
-    ClaimVM,
-    MigrationPlan,
-    MigrationView,
-    Reason,
-    Refused,
-    WriteMigration,
-    decide_migration,
-)
+from controller.domain.migration.decide import decide as decide_migration
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Answers, Ask, ClaimVM, Refused, WriteMigration
+from controller.domain.migration.plan import Plan as MigrationPlan
+from controller.domain.migration.plan import View as MigrationView
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.decide import Circumstances, CreatePod, View, decide
@@ -81,6 +74,20 @@ VM: Final = st.builds(
     st.sampled_from(["0.10", "plenty"]),
     VM_STATUS,
 )
+FAILED: Final = msgspec.convert(
+    {
+        "metadata": {"name": "m-0", "namespace": "default", "uid": "before"},
+        "spec": {"vmName": "vm-1"},
+        "status": {
+            "phase": "Failed",
+            "vmUID": "vm",
+            "startTimestamp": "2026-01-15T09:59:00Z",
+            "endTimestamp": "2026-01-15T10:00:00Z",
+        },
+    },
+    VirtualMachineMigration,
+)
+"""It makes the next one wait for 20 s."""
 PODS_OF_ONE: Final = st.lists(
     st.fixed_dictionaries(
         {
@@ -157,7 +164,7 @@ def test_from_any_state_a_vm_comes_to_rest(vm: Document, pods: list[Document]) -
     spec=maybe(cancel=st.booleans(), recordOf=st.just("gone")),
     refused=st.none()
     | st.builds(Refused, st.sampled_from([Reason.NO_ROOM, Reason.LIMIT]), st.just("no"), st.booleans()),
-    backoff=st.sampled_from([None, Backoff(failures=1, seconds=20, until=NOW, left=20)]),
+    history=st.sampled_from([(), (FAILED,)]),
     there=st.booleans(),
 )
 def test_from_any_state_a_migration_comes_to_rest(
@@ -167,7 +174,7 @@ def test_from_any_state_a_migration_comes_to_rest(
     phase: str,
     spec: Document,
     refused: Refused | None,
-    backoff: Backoff | None,
+    history: tuple[VirtualMachineMigration, ...],
     there: bool,
 ) -> None:
     """With the VM and its pods standing still, each step but the first few is to wait."""
@@ -184,11 +191,11 @@ def test_from_any_state_a_migration_comes_to_rest(
     seen = tuple(msgspec.convert(pod_of(vm, wish), Pod) for wish in pods)
     ended = migration.finished
     for _ in range(STEPS):
-        view = MigrationView(migration, found, seen, NOW, backoff=backoff)
-        plan = decide_migration(view)
+        view = MigrationView(migration, found, seen, NOW, history=history)
+        plan = decide_migration(view, POLICY)
         if isinstance(plan, Ask):
             answers = Answers(slot=refused is None, node="node-2", accepted=True, refused=refused)
-            plan = decide_migration(msgspec.structs.replace(view, answers=answers))
+            plan = decide_migration(msgspec.structs.replace(view, answers=answers), POLICY)
         assert isinstance(plan, MigrationPlan)
         if not plan.actions:
             break

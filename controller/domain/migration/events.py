@@ -5,7 +5,7 @@ Guarantees: KubeVirt's reasons; an unchanged status is worth none.
 
 from __future__ import annotations
 
-from controller.domain.migration.machine import MigrationPhase, Reason
+from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.kube.event import NORMAL, WARNING, Event
 

@@ -15,39 +15,14 @@ import msgspec
 
 from controller.domain import capacity
 from controller.domain.capacity import Amount
-from controller.domain.migration.machine import Reason, Refused
-from controller.domain.objects import Claim, VirtualMachine
-from controller.domain.vm import launcher
-from controller.domain.vm.launcher import LauncherPolicy, Placement
+from controller.domain.migration.demand import Demand
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
+from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube.kinds import Node
 
 _TOO_SMALL: Final = "too small"
 _FULL: Final = "without room"
-
-
-class Demand(msgspec.Struct, frozen=True):
-    """What a migration asks of nodes: room for so much, away from `source`, on `node` if given, with such labels."""
-
-    amount: Amount
-    source: str
-    node: str | None
-    labels: tuple[tuple[str, str], ...]
-
-    @property
-    def placement(self) -> Placement:
-        """What the target pod will ask for."""
-        claim = Claim(source_node=self.source, target_node=self.node, added_node_selector=dict(self.labels))
-        return launcher.placement_of(claim)
-
-
-def demand(claim: Claim, vm: VirtualMachine, policy: LauncherPolicy) -> Demand:
-    """Return what the target pod of a claim will need. Raises RatioError."""
-    return Demand(
-        capacity.of_vm(launcher.requested(vm), policy),
-        claim.source_node,
-        claim.target_node,
-        tuple(sorted(claim.added_node_selector.items())),
-    )
 
 
 def wrong_target(wanted: str, target: Node | None) -> Refused | None:
@@ -75,14 +50,13 @@ def find_node(
     `used` says what is held on a node. Of two nodes the one of which the larger share would be free is chosen, as the
     scheduler does unless it is told otherwise.
     """
-    placement = wanted.placement
     why: Counter[str] = Counter()
     best: tuple[Decimal, str] | None = None
     nearest: _Miss | None = None
     able: list[str] = []
     for node in nodes:
         name = node.metadata.name
-        if (obstacle := capacity.obstacle(node, policy, placement)) is not None:
+        if (obstacle := capacity.obstacle(node, policy, wanted.placement)) is not None:
             why[obstacle] += 1
             continue
         whole = capacity.allocatable(node)
@@ -111,7 +85,7 @@ def _refused(wanted: Demand, why: Counter[str], able: list[str], nearest: _Miss 
     if not able:
         eligible = why[_TOO_SMALL]
         head = f"None of {eligible} eligible nodes could ever hold it" if eligible else "No node is eligible"
-        where = wanted.node or f"any but {wanted.source}"
+        where = wanted.placement.node or f"any but {wanted.source}"
         return Refused(Reason.NO_SUITABLE_NODE, f"{head} ({where}): {counts}", for_good=True)
     only = f"{able[0]}, the only suitable node, has no"
     which = only if len(able) == 1 else f"None of {len(able)} suitable nodes has"

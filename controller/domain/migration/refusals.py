@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from controller.domain import capacity
-from controller.domain.migration.machine import Reason, Refused
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
 from controller.kube.kinds import Pod
 from controller.kube.quantity import QuantityError, parse_quantity
 

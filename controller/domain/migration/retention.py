@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.migration.machine import Reason
+from controller.domain.migration.phases import Reason
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube import times
 

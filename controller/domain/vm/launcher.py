@@ -55,17 +55,16 @@ class LauncherPolicy:
     tolerations: tuple[Toleration, ...] = (FAKE_TAINT,)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """What a migration asks of the next pod's node: to be one, not to be one, to have labels. Only narrows.
 
-    `rather_not` is a wish: the node is taken when there is no other.
+    `rather_not` is a wish: the node is taken when there is no other. `selector`: labels with their values, in order.
     """
 
     node: str | None = None
     avoid: str | None = None
     rather_not: str | None = None
-    selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    selector: tuple[tuple[str, str], ...] = ()
 
     def affinity(self) -> dict[str, Any]:
         """Write it as node affinity; empty when nothing is asked."""
@@ -74,7 +73,7 @@ class Placement:
             for operator, name in (("In", self.node), ("NotIn", self.avoid))
             if name is not None
         ]
-        labels = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(self.selector.items())]
+        labels = [{"key": key, "operator": "In", "values": [value]} for key, value in self.selector]
         term = {**({"matchFields": fields} if fields else {}), **({"matchExpressions": labels} if labels else {})}
         rules: dict[str, Any] = {}
         if term:
@@ -90,7 +89,8 @@ ANYWHERE: Final = Placement()
 
 def placement_of(claim: Claim) -> Placement:
     """Return what a migration's claim asks of the target's node."""
-    return Placement(node=claim.target_node, avoid=claim.source_node or None, selector=claim.added_node_selector)
+    labels = tuple(sorted(claim.added_node_selector.items()))
+    return Placement(node=claim.target_node, avoid=claim.source_node or None, selector=labels)
 
 
 class Shares(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from controller.domain.migration import refusals
-from controller.domain.migration.machine import Refused
+from controller.domain.migration.plan import Refused
 from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration
 from controller.domain.vm import launcher
 from controller.domain.vm.launcher import LauncherPolicy

@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from controller.domain.migration import machine
+from controller.domain.migration import phases
 from controller.domain.objects import VirtualMachineMigration
 from controller.observe.caches import Caches
 from controller.reconcilers.sources import no_longer_pending
@@ -34,7 +34,7 @@ class Patience:
     def since(self, item: VirtualMachineMigration) -> Mapping[str, datetime]:
         """Return when each reason for which a pending migration was refused was first seen in its status."""
         uid = item.metadata.uid
-        if (reason := machine.refused_for(item)) is not None:
+        if (reason := phases.refused_for(item)) is not None:
             self._since.setdefault(uid, {}).setdefault(reason, self._now())
         return self._since.get(uid, _NEVER)
 

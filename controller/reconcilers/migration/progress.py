@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.migration.machine import GUESS, MigrationPhase, MigrationPlan, WriteMigration
+from controller.domain.migration.phases import GUESS, MigrationPhase
+from controller.domain.migration.plan import Plan, WriteMigration
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.engine.store import gone
 from controller.observe.caches import Caches
@@ -56,7 +57,7 @@ class Progress:
         untold = self._untold.get(item.metadata.uid)
         return untold.status if untold is not None and untold.item is item else None
 
-    def put_off(self, item: VirtualMachineMigration, plan: MigrationPlan) -> float:
+    def put_off(self, item: VirtualMachineMigration, plan: Plan) -> float:
         """Return the seconds for which a plan waits, remembering it; 0 if it is to be carried out now."""
         uid = item.metadata.uid
         match plan.actions:

@@ -1,7 +1,7 @@
 """The migration reconciler: claims VMs, follows their way, and never touches a pod.
 
 Its keys are VMs, so that all migrations of one VM are decided together and never two at once. Guarantees: every
-write is guarded; what `decide_migration` asks is answered in its order, a slot first, so that who cannot have one costs
+write is guarded; what `decide` asks is answered in its order, a slot first, so that who cannot have one costs
 no look at the nodes; a reconcile that ends without a claim, however it ends, leaves the VM without a slot.
 """
 
@@ -16,19 +16,25 @@ import msgspec
 import structlog
 
 from controller.domain import names
-from controller.domain.migration import events, machine, preflight, retention
-from controller.domain.migration.machine import (
+from controller.domain.migration import events, preflight, retention
+from controller.domain.migration.decide import decide
+from controller.domain.migration.demand import Demand, demand
+from controller.domain.migration.phases import MigrationPhase
+from controller.domain.migration.plan import (
     Answers,
     Ask,
+    AskDryRun,
+    AskNode,
+    AskOrphaned,
+    AskSlot,
     ClaimVM,
     ConfirmClaimLost,
     ConfirmVMGone,
-    MigrationPhase,
-    MigrationPlan,
-    MigrationView,
-    Question,
-    Reason,
+    ConfirmWanted,
+    Guard,
+    Plan,
     Refused,
+    View,
     WriteMigration,
 )
 from controller.domain.objects import Claim, MigrationStatus, VirtualMachine, VirtualMachineMigration
@@ -123,7 +129,7 @@ class MigrationReconciler:
                 return Result(retry=foreign is None)
         claim = vm.status.migration if vm is not None else None
         if vm is not None and claim is not None and all(item.metadata.uid != claim.uid for item in known):
-            return await self._release_orphan(key, vm, pods, claim, caches)
+            return await self._release_orphan(key, vm, pods, caches)
         again = await self._decide_each(key, known, vm, pods, caches)
         if again is None:
             return Result(retry=True)
@@ -141,13 +147,13 @@ class MigrationReconciler:
     ) -> list[float] | None:
         """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
         again: list[float] = []
-        for item in sorted(known, key=machine.rank):
+        for item in sorted(known, key=lambda item: item.rank):
             if (untold := self._progress.due(item)) is not None:
                 if not await self._write(untold, key, item, caches):
                     return None
                 continue
             plan = await self._decide(self._view(self._progress.known(item), vm, pods, known))
-            if _claims(plan, vm) and not _is_wanted(item, caches):
+            if plan is None:
                 return None
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
@@ -156,7 +162,7 @@ class MigrationReconciler:
                 continue
             if not await self._carry_out(plan, key, item, vm, caches):
                 return None
-            if any(isinstance(action, ClaimVM) for action in plan.actions):
+            if plan.claims:
                 break  # the others are decided when the cache shows the claim, or its end
         return again
 
@@ -169,27 +175,15 @@ class MigrationReconciler:
             return False
         return True if caches.vms.has_reached(vm.metadata.resource_version) else None
 
-    async def _release_orphan(
-        self, key: str, vm: VirtualMachine, pods: tuple[Pod, ...], claim: Claim, caches: Caches
-    ) -> Result:
-        """End a claim whose migration the cache does not have, if a live read agrees that it is gone.
-
-        A claim that somebody wrote by hand may name what can be no migration at all.
-        """
-        try:
-            found = await self._client.get(MIGRATIONS, claim.name, namespace=vm.metadata.namespace)
-            if found.metadata.uid == claim.uid:
-                return Result(retry=True)
-        except (errors.NotFoundError, errors.InvalidNameError):
-            pass
-        left = 0.0
-        if claim.rollback:
-            now = self._monotonic()
-            left = self._unbound.setdefault(vm.metadata.uid, now) + SETTLED - now
-        for action in machine.release_orphan(vm, pods, settled=claim.rollback and left <= 0).actions:
+    async def _release_orphan(self, key: str, vm: VirtualMachine, pods: tuple[Pod, ...], caches: Caches) -> Result:
+        """Carry out what becomes of a claim whose migration the cache does not have."""
+        plan = await self._decide(View(None, vm, pods, self._now()))
+        if plan is None:
+            return Result(retry=True)
+        for action in plan.actions:
             if isinstance(action, ClaimVM):
                 await self._claim(action.claim, key, vm, caches)
-        return Result(requeue_after=left if left > 0 else None)
+        return Result(requeue_after=plan.requeue_after)
 
     def _view(
         self,
@@ -197,48 +191,67 @@ class MigrationReconciler:
         vm: VirtualMachine | None,
         pods: tuple[Pod, ...],
         known: tuple[VirtualMachineMigration, ...],
-    ) -> MigrationView:
-        now = self._now()
+    ) -> View:
         source = self._nodes.get(f"/{_source_node(item, vm)}")
-        view = MigrationView(item, vm, pods, now, source_node=source, guessed=None not in self._caches)
+        view = View(item, vm, pods, self._now(), source_node=source, guessed=None not in self._caches)
         if vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
             return view
         return msgspec.structs.replace(
             view,
-            backoff=machine.backoff(known, vm.metadata.uid, now),
+            history=known,
+            answers=Answers(refused=self._dry_runs.refused(item)),
+            target_node=self._nodes.get(f"/{item.spec.target_node}") if item.spec.target_node is not None else None,
+            nodes_known=self._nodes.filled,
             refused_since=self._patience.since(item),
         )
 
-    async def _decide(self, view: MigrationView) -> MigrationPlan:
-        """Answer what the decision asks for, until it is made."""
-        while isinstance(decision := machine.decide_migration(view), Ask):
-            view = msgspec.structs.replace(view, answers=await self._answer(decision, view))
+    async def _decide(self, view: View) -> Plan | None:
+        """Answer what the decision asks for, until it is made; return None if nobody can say now."""
+        while not isinstance(decision := decide(view, self._policy), Plan):
+            answers = await self._answer(decision, view)
+            if answers is None:
+                return None
+            view = msgspec.structs.replace(view, answers=answers)
         return decision
 
-    async def _answer(self, ask: Ask, view: MigrationView) -> Answers:
+    async def _answer(self, ask: Ask, view: View) -> Answers | None:
         item, vm = view.migration, view.vm
         if vm is None:
             raise AssertionError("only a VM can be claimed")
-        try:
-            wanted = preflight.demand(ask.claim, vm, self._policy)
-        except RatioError as error:
-            return Answers(refused=Refused(Reason.VM_NOT_RUNNING, str(error), for_good=True))
-        match ask.question:
-            case Question.SLOT:
-                known = self._wrong_target(wanted) or self._dry_runs.refused(item)
-                refused = known or self._slots.ask(vm, item, wanted)
+        if isinstance(ask, AskOrphaned):
+            return await self._look_for_migration(ask.claim, vm)
+        if item is None:
+            raise AssertionError("only a migration claims")
+        match ask:
+            case AskSlot():
+                refused = self._slots.ask(vm, item, ask.demand)
                 return Answers(slot=refused is None, refused=refused)
-            case Question.NODE:
-                return await self._find_node(wanted, item, vm)
-            case Question.DRY_RUN:
-                source = next((pod for pod in view.pods if pod.metadata.uid == vm.status.pod_uid), None)
-                refused = await self._dry_runs.ask(item, vm, ask.claim, source)
+            case AskNode():
+                return await self._find_node(ask.demand, item, vm)
+            case AskDryRun():
+                refused = await self._dry_runs.ask(item, vm, ask.claim, ask.source)
                 if refused is None:
                     return msgspec.structs.replace(view.answers, accepted=True)
                 self._slots.give_back(vm)
                 return Answers(refused=refused)
 
-    async def _find_node(self, wanted: preflight.Demand, item: VirtualMachineMigration, vm: VirtualMachine) -> Answers:
+    async def _look_for_migration(self, claim: Claim, vm: VirtualMachine) -> Answers | None:
+        """Look past the cache for the migration of a claim; return None if it is there.
+
+        A claim that somebody wrote by hand may name what can be no migration at all.
+        """
+        try:
+            found = await self._client.get(MIGRATIONS, claim.name, namespace=vm.metadata.namespace)
+            if found.metadata.uid == claim.uid:
+                return None
+        except (errors.NotFoundError, errors.InvalidNameError):
+            pass
+        if not claim.rollback:
+            return Answers(orphaned=True)
+        now = self._monotonic()
+        return Answers(orphaned=True, unsettled=self._unbound.setdefault(vm.metadata.uid, now) + SETTLED - now)
+
+    async def _find_node(self, wanted: Demand, item: VirtualMachineMigration, vm: VirtualMachine) -> Answers:
         """Find a node and hold room there; who may not know the nodes leaves all to the scheduler."""
         if not self._nodes.filled:
             return Answers(slot=True, node="")
@@ -254,12 +267,6 @@ class MigrationReconciler:
             self._slots.pass_over(vm, item, wanted, found)
         return Answers(refused=found)
 
-    def _wrong_target(self, wanted: preflight.Demand) -> Refused | None:
-        """Tell without a slot what needs none. Who may not know the nodes leaves all to the scheduler."""
-        if wanted.node is None or not self._nodes.filled:
-            return None
-        return preflight.wrong_target(wanted.node, self._nodes.get(f"/{wanted.node}"))
-
     def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Take in claims, and what was reserved for them by the process before."""
         self._slots.vm_changed(old, new)
@@ -269,7 +276,7 @@ class MigrationReconciler:
         if new is None or claim is None or claim.reserved_node is None:
             return
         try:
-            amount = preflight.demand(claim, new, self._policy).amount
+            amount = demand(claim, new, self._policy).amount
         except RatioError:
             return  # no pod of it can be made
         self._room.take_in(new, self._caches_of(new).pods.by_index(new.metadata.key), amount)
@@ -287,7 +294,7 @@ class MigrationReconciler:
 
     async def _carry_out(
         self,
-        plan: MigrationPlan,
+        plan: Plan,
         key: str,
         item: VirtualMachineMigration,
         vm: VirtualMachine | None,
@@ -295,12 +302,6 @@ class MigrationReconciler:
     ) -> bool:
         for action in plan.actions:
             match action:
-                case ConfirmVMGone():
-                    if not await self._vm_is_gone(item, action.uid):
-                        return False
-                case ConfirmClaimLost():
-                    if not await self._claim_is_lost(item):
-                        return False
                 case WriteMigration():
                     if not await self._write(action.status, key, item, caches):
                         return False
@@ -308,7 +309,20 @@ class MigrationReconciler:
                     await self._claim(action.claim, key, vm, caches)
                 case ClaimVM():
                     raise AssertionError("a claim needs a VM")
+                case _:
+                    if not await self._holds(action, item, caches):
+                        return False
         return True
+
+    async def _holds(self, guard: Guard, item: VirtualMachineMigration, caches: Caches) -> bool:
+        """Whether a plan may go on."""
+        match guard:
+            case ConfirmWanted():
+                return _is_wanted(item, caches)
+            case ConfirmVMGone():
+                return await self._vm_is_gone(item, guard.uid)
+            case ConfirmClaimLost():
+                return await self._claim_is_lost(item)
 
     async def _vm_is_gone(self, item: VirtualMachineMigration, uid: str) -> bool:
         """Look past the cache, which may show a VM that had the name before."""
@@ -384,12 +398,6 @@ class MigrationReconciler:
         except errors.NotFoundError:
             return None
         return vm.metadata.uid
-
-
-def _claims(plan: MigrationPlan, vm: VirtualMachine | None) -> bool:
-    """Whether a plan begins a move."""
-    untouched = vm is not None and vm.status.migration is None
-    return untouched and any(isinstance(action, ClaimVM) for action in plan.actions)
 
 
 def _is_wanted(item: VirtualMachineMigration, caches: Caches) -> bool:

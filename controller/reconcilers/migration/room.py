@@ -16,7 +16,7 @@ from typing import Final
 
 from controller.domain import capacity, ownership
 from controller.domain.capacity import Amount
-from controller.domain.migration.machine import MigrationPhase
+from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.store import gone
 from controller.kube.kinds import Pod

@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
-from controller.domain.migration import machine
-from controller.domain.migration.machine import Reason, Refused
-from controller.domain.migration.preflight import Demand
+from controller.domain.migration.demand import Demand
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.store import gone, revision
 
@@ -229,7 +229,7 @@ class MigrationSlots:
     # --- the line ----------------------------------------------------------------------------------------------
 
     def _enter(self, vm: VirtualMachine, item: VirtualMachineMigration, demand: Demand) -> None:
-        uid, place = item.metadata.uid, (machine.rank(item), item.metadata.uid)
+        uid, place = item.metadata.uid, (item.rank, item.metadata.uid)
         known = self._line.get(uid)
         if known is not None and (known.place, known.demand) == (place, demand):
             known.asked = True

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.domain.migration import machine
-from controller.domain.migration.machine import MigrationView, Reason, WriteMigration
+from controller.domain.migration.backoff import Backoff, backoff
+from controller.domain.migration.decide import decide
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Answers, Plan, View, WriteMigration
 from controller.domain.objects import (
     Claim,
     MigrationSpec,
@@ -21,7 +23,7 @@ from controller.domain.objects import (
 from controller.kube import times
 from controller.kube.kinds import Pod
 from controller.kube.meta import ObjectMeta
-from tests.unit.domain.builders import NOW, vm
+from tests.unit.domain.builders import NOW, POLICY, vm
 
 
 def at(seconds: float) -> datetime:
@@ -50,15 +52,15 @@ def on_node_1(**state: Any) -> VirtualMachine:
     return vm(status=msgspec.structs.replace(found, **state))
 
 
-def decide(item: VirtualMachineMigration, of: VirtualMachine | None, *pods: Pod, **more: Any) -> machine.MigrationPlan:
+def decided(item: VirtualMachineMigration, of: VirtualMachine | None, *pods: Pod, **more: Any) -> Plan:
     """Decide now, with every answer that is asked for a yes."""
-    answers = machine.Answers(slot=True, node="kwok-node-2", accepted=True)
-    plan = machine.decide_migration(MigrationView(item, of, pods, more.pop("now", NOW), answers, **more))
-    assert isinstance(plan, machine.MigrationPlan)
+    answers = Answers(slot=True, node="kwok-node-2", accepted=True)
+    plan = decide(View(item, of, pods, more.pop("now", NOW), answers=answers, **more), POLICY)
+    assert isinstance(plan, Plan)
     return plan
 
 
-def written(plan: machine.MigrationPlan) -> MigrationStatus:
+def written(plan: Plan) -> MigrationStatus:
     """The one status that a plan writes."""
     [write] = [action for action in plan.actions if isinstance(action, WriteMigration)]
     return write.status
@@ -69,45 +71,44 @@ def written(plan: machine.MigrationPlan) -> MigrationStatus:
 
 def test_without_failures_nothing_waits() -> None:
     """Neither a first migration nor one after a success."""
-    assert machine.backoff((), "uid-1", NOW) is None
+    assert backoff((), "uid-1", NOW) is None
     success = failed("m-2", at(-5), phase="Succeeded", failure_reason=None)
-    assert machine.backoff((failed("m-1", at(-6)), success), "uid-1", NOW) is None
+    assert backoff((failed("m-1", at(-6)), success), "uid-1", NOW) is None
 
 
 def test_the_wait_doubles_with_each_failure_and_counts_from_the_last() -> None:
     """20 s, 40 s, 80 s."""
     history = tuple(failed(f"m-{number}", at(number - 10)) for number in range(3))
-    found = machine.backoff(history, "uid-1", NOW)
-    assert found == machine.Backoff(failures=3, seconds=80, until=at(72), left=72)
+    found = backoff(history, "uid-1", NOW)
+    assert found == Backoff(failures=3, seconds=80, until=at(72), left=72)
 
 
 def test_a_wait_that_is_over_is_none() -> None:
     """To the second."""
-    assert machine.backoff((failed("m-1", at(-20)),), "uid-1", NOW) is None
+    assert backoff((failed("m-1", at(-20)),), "uid-1", NOW) is None
 
 
 @pytest.mark.parametrize("reason", ["TargetNotFound", "NoSuitableNode", "NoRoom", "VMNotRunning", "Cancelled"])
 def test_a_failure_that_touched_no_vm_makes_none_wait(reason: str) -> None:
     """Five typos cost nothing."""
     refused = tuple(failed(f"m-{number}", at(-1), reason, start_timestamp=None) for number in range(5))
-    assert machine.backoff(refused, "uid-1", NOW) is None
+    assert backoff(refused, "uid-1", NOW) is None
 
 
 def test_a_cancelled_migration_makes_none_wait_wherever_it_was() -> None:
     """Who cancels wants what comes next."""
-    assert machine.backoff((failed("m-1", at(-1), "Cancelled"),), "uid-1", NOW) is None
+    assert backoff((failed("m-1", at(-1), "Cancelled"),), "uid-1", NOW) is None
 
 
 @pytest.mark.parametrize("uid", ["uid-of-a-namesake", None])
 def test_the_failures_of_another_vm_make_none_wait(uid: str | None) -> None:
     """One that had the name before, or that nobody wrote down."""
-    assert machine.backoff((failed("m-1", at(-1), vm_uid=uid),), "uid-1", NOW) is None
+    assert backoff((failed("m-1", at(-1), vm_uid=uid),), "uid-1", NOW) is None
 
 
 def test_a_migration_that_waits_after_failures_says_until_when() -> None:
     """In words that stay the same while it waits."""
-    wait = machine.backoff((failed("m-0", at(-5)), failed("m-1", at(-1))), "uid-1", NOW)
-    plan = decide(move(), on_node_1(), backoff=wait)
+    plan = decided(move(), on_node_1(), history=(failed("m-0", at(-5)), failed("m-1", at(-1))))
     told = written(plan)
     assert told.message == (
         "The last 2 migrations of VM vm-1 failed on the way; the next waits 40 s after that, until 2026-01-15T10:30:39Z"
@@ -134,7 +135,7 @@ def test_a_migration_that_waits_after_failures_says_until_when() -> None:
 )
 def test_what_the_vm_forbids_fails_without_a_claim(machine: Any, spec: dict[str, Any], reason: Reason) -> None:
     """And nothing else is asked first."""
-    plan = decide(move(**spec), machine)
+    plan = decided(move(**spec), machine)
     assert [type(action) for action in plan.actions] == [WriteMigration]
     assert (written(plan).phase, written(plan).failure_reason) == ("Failed", reason)
 
@@ -142,7 +143,7 @@ def test_what_the_vm_forbids_fails_without_a_claim(machine: Any, spec: dict[str,
 def test_a_migration_whose_spec_was_not_read_whole_fails_and_moves_nothing() -> None:
     """The default that stands for its target is anywhere, which nobody asked for."""
     item = msgspec.structs.replace(move(), unreadable=("spec.targetNode: Expected `str | null`, got `object`",))
-    plan = decide(item, on_node_1())
+    plan = decided(item, on_node_1())
     assert [type(action) for action in plan.actions] == [WriteMigration]
     assert (written(plan).phase, written(plan).failure_reason) == ("Failed", Reason.INVALID_SPEC)
     assert written(plan).message == item.unreadable[0]

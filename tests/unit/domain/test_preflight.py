@@ -6,9 +6,10 @@ from decimal import Decimal
 
 from controller.domain.capacity import NOTHING, Amount
 from controller.domain.migration import preflight
-from controller.domain.migration.machine import Reason, Refused
-from controller.domain.migration.preflight import Demand
-from controller.domain.vm.launcher import FAKE_NODES, LauncherPolicy
+from controller.domain.migration.demand import Demand
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
+from controller.domain.vm.launcher import FAKE_NODES, LauncherPolicy, Placement
 from controller.kube.kinds import Node, NodeSpec, NodeStatus, Taint
 from controller.kube.meta import ObjectMeta
 
@@ -28,7 +29,7 @@ def node(name: str, *, cpu: str = "32", cordoned: bool = False, taint: str = "",
 
 def demand(cpu: int = 16, memory: int = 16, *, to: str | None = None) -> Demand:
     """A VM on `home`."""
-    return Demand(Amount(Decimal(cpu), Decimal(memory * GIB), 1), "home", to, ())
+    return Demand(Amount(Decimal(cpu), Decimal(memory * GIB), 1), Placement(node=to, avoid="home"))
 
 
 def find(wanted: Demand, *nodes: Node, **cpu: int) -> str | Refused:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.domain.migration.machine import Reason, Refused
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
 from controller.domain.migration.refusals import judge
 from controller.kube.kinds import Container, ContainerResources, Pod, PodSpec, PodStatus, Requests
 from controller.kube.meta import ObjectMeta

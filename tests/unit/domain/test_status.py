@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from controller.domain.migration import machine
+from controller.domain.migration.backoff import LONGEST_BACKOFF, backoff
 from controller.domain.objects import MigrationStatus, StartFailure, VirtualMachineMigration, VMStatus
 from controller.domain.vm import status
 from controller.domain.vm.decide import CreatePod
@@ -74,8 +74,8 @@ def test_earlier_migrations_make_the_next_one_wait_an_hour_at_most(failures: int
         status=MigrationStatus(phase="Failed", end_timestamp=ended, start_timestamp=ended, vm_uid="uid-1"),
     )
 
-    waits = machine.backoff((failed,) * failures, "uid-1", NOW)
-    assert waits is None or 0 < waits.left <= machine.LONGEST_BACKOFF
+    waits = backoff((failed,) * failures, "uid-1", NOW)
+    assert waits is None or 0 < waits.left <= LONGEST_BACKOFF
 
 
 def test_steps_of_a_first_life_leave_out_what_no_phase_is() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.domain import names
-from controller.domain.migration.machine import GUESS
+from controller.domain.migration.phases import GUESS
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS

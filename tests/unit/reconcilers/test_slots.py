@@ -11,9 +11,11 @@ from typing import Final
 import pytest
 
 from controller.domain.capacity import Amount
-from controller.domain.migration.machine import Reason, Refused
-from controller.domain.migration.preflight import Demand
+from controller.domain.migration.demand import Demand
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
 from controller.domain.objects import Claim, MigrationSpec, VirtualMachine, VirtualMachineMigration, VMStatus
+from controller.domain.vm.launcher import Placement
 from controller.kube.meta import ObjectMeta
 from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
 from tests.unit.clock import Clock
@@ -40,7 +42,7 @@ def move(of: str, *, age: int = 0, priority: int = 3, uid: str | None = None) ->
 
 def demand(node: str = "node-1", cpu: int = 1) -> Demand:
     """Room for so many cores, away from a node."""
-    return Demand(Amount(Decimal(cpu), Decimal(0), 1), node, None, ())
+    return Demand(Amount(Decimal(cpu), Decimal(0), 1), Placement(avoid=node))
 
 
 class Stand:

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from controller.domain.migration import machine
-from controller.domain.migration.machine import Reason, Refused
-from controller.domain.migration.preflight import Demand
+from controller.domain.migration.demand import Demand
+from controller.domain.migration.phases import Reason
+from controller.domain.migration.plan import Refused
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
 from tests.unit.clock import Clock
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
                 self.asking.pop(uid, None)
             if subject.claimed:
                 return
-            for item, wanted in sorted(subject.pending.values(), key=lambda pair: machine.rank(pair[0])):
+            for item, wanted in sorted(subject.pending.values(), key=lambda pair: pair[0].rank):
                 self.asking[item.metadata.uid] = subject
                 answer = self.slots.ask(shown, item, wanted)
                 self.full &= self.passed()
@@ -174,7 +174,7 @@ class Machine(RuleBasedStateMachine):
         """The best migration of a VM is deleted."""
         subject = self.vms[name]
         if subject.pending:
-            uid = min(subject.pending, key=lambda item: machine.rank(subject.pending[item][0]))
+            uid = min(subject.pending, key=lambda item: subject.pending[item][0].rank)
             del subject.pending[uid]
             self.asking.pop(uid, None)
             self.reconcile(name, room=True, outcome="refused")
@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
         if not self.vms:
             return
         could = [
-            (machine.rank(subject.pending[uid][0]), uid)
+            (subject.pending[uid][0].rank, uid)
             for uid, subject in self.asking.items()
             if uid in self.slots._line
             and subject.pending[uid][1] not in self.passed()

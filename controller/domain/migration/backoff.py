@@ -1,0 +1,69 @@
+"""How long a VM's next migration waits after migrations that failed on the way.
+
+Guarantees: pure; only failures that took the VM down count, and only those of this very VM.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from controller.domain.migration.phases import MigrationPhase, Reason
+from controller.domain.objects import VirtualMachineMigration
+from controller.kube import times
+
+FIRST_BACKOFF: Final = 20.0
+LONGEST_BACKOFF: Final = 3600.0
+_DOUBLINGS: Final = 16
+"""More of them than from the first backoff to the longest."""
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """What the last failures make a VM's next migration wait: `seconds` after the last of them, `left` from now."""
+
+    failures: int
+    seconds: float
+    until: datetime
+    left: float
+
+
+def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> Backoff | None:
+    """Return how long the next migration of a VM waits after failures: 20 s, doubling, from the end of the last.
+
+    Only failures that touched the VM count: one that was refused before its claim cost nothing. `history` may tell of
+    other VMs that had its name, too.
+    """
+    ended = sorted(
+        (migration for migration in history if migration.finished and migration.vm_uid == vm_uid),
+        key=lambda done: done.status.end_timestamp or "",
+    )
+    failures = []
+    for migration in reversed(ended):
+        if migration.status.phase == MigrationPhase.SUCCEEDED and migration.spec.record_of is None:
+            break
+        if _failed_on_the_way(migration):
+            failures.append(migration)
+    at = times.parse_timestamp(failures[0].status.end_timestamp) if failures else None
+    if at is None or at > now + timedelta(seconds=LONGEST_BACKOFF):  # the latter is no end of ours
+        return None
+    seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(len(failures) - 1, _DOUBLINGS))
+    until = at + timedelta(seconds=seconds)
+    left = (until - now).total_seconds()
+    return Backoff(len(failures), seconds, until, left) if left > 0 else None
+
+
+def explain(vm: str, backoff: Backoff) -> str:
+    """Say what a migration waits for that comes after failures; the same words until it has waited."""
+    one = backoff.failures == 1
+    failed = "The last migration" if one else f"The last {backoff.failures} migrations"
+    waits = f"the next waits {backoff.seconds:g} s after that, until {times.timestamp(backoff.until)}"
+    return f"{failed} of VM {vm} failed on the way; {waits}"
+
+
+def _failed_on_the_way(migration: VirtualMachineMigration) -> bool:
+    """Whether it took its VM down in vain: a cancelled one and a record are nobody's failure."""
+    found = migration.status
+    touched = found.start_timestamp is not None and found.failure_reason != Reason.CANCELLED
+    return found.phase == MigrationPhase.FAILED and touched and migration.spec.record_of is None

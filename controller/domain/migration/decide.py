@@ -1,0 +1,67 @@
+"""The migration's decision: delete, then create again, one step a reconcile, each step safe to repeat.
+
+It never touches a pod. It claims the VM (`status.migration`, a guarded write, with which the claimed life ends as soon
+as that may be), and the VM reconciler, the only one that acts on pods, deletes that life's pod and makes the next one
+under the claim's constraints. So the two can never both act on a pod. Guarantees:
+
+- a pure function: the same view gives the same answer, a plan or what has to be known before there can be one;
+- nothing is claimed before preflight said yes; a migration that fails before its claim leaves the VM untouched;
+- at most one migration has a VM, since the claim is one field of the VM;
+- every claim ends: with the target running, with a failure, or, when the migration object is gone, by itself;
+- a VM is never left without a pod because a migration failed: an unplaced target is rolled back to a pod that may
+  go anywhere.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from controller.domain.migration import evictions, moving, orphans, pending
+from controller.domain.migration.move import Move
+from controller.domain.migration.phases import MigrationPhase, Reason
+from controller.domain.migration.plan import Ask, ClaimVM, ConfirmClaimLost, ConfirmVMGone, Plan, View, WriteMigration
+from controller.domain.objects import VirtualMachine
+from controller.domain.vm.launcher import LauncherPolicy
+
+
+def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
+    """Decide the next step of one migration, or of a claim without one, or say what has to be known first."""
+    if view.migration is None:
+        return orphans.decide(view)
+    move = Move(view, view.migration)
+    if view.migration.finished:
+        noted = _note_generation(move)
+        return Plan((*noted, ClaimVM(None)) if move.mine else noted)
+    if move.vm is not None and view.migration.vm_uid not in (None, move.vm.metadata.uid):
+        return _renewed(move, move.vm)
+    if view.migration.spec.record_of is not None:
+        return evictions.decide(move)
+    return _carry_on(move, policy)
+
+
+def _note_generation(move: Move) -> tuple[WriteMigration, ...]:
+    """Tell of what has ended that a later edit of its spec was seen, or whoever asks would wait for that.
+
+    A status without any generation is an older release's, which nobody takes for stale.
+    """
+    newest = move.migration.metadata.generation
+    if (move.before.observed_generation or newest) == newest:
+        return ()
+    return (WriteMigration(msgspec.structs.replace(move.before, observed_generation=newest)),)
+
+
+def _carry_on(move: Move, policy: LauncherPolicy) -> Plan | Ask:
+    if move.vm is not None and move.claim is not None and move.mine:
+        return moving.decide(move, move.vm, move.claim)
+    if move.before.phase == MigrationPhase.PENDING:
+        return pending.decide(move, policy)
+    if move.vm is None:
+        return move.fail(Reason.VM_DELETED, "The VM was deleted during its migration")
+    lost = move.fail(Reason.CLAIM_LOST, "The VM's status does not name this migration any more")
+    return Plan((ConfirmClaimLost(), *lost.actions))
+
+
+def _renewed(move: Move, vm: VirtualMachine) -> Plan:
+    """End what was begun for a VM that had this one's name before: it is gone, and this is another."""
+    failed = move.fail(Reason.VM_DELETED, f"The VM was deleted; VM {vm.metadata.name} was made anew and is another")
+    return Plan((ConfirmVMGone(move.migration.vm_uid or ""), *failed.actions))

@@ -1,0 +1,188 @@
+"""One decision about one migration: what its branches share, and the statuses that they publish.
+
+Guarantees: each phase on the way is told with the time at which it was reached, also one that nobody saw; a status that
+says what is recorded already is not written.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from controller.domain import names, nodes, ownership
+from controller.domain.migration.phases import COMPLETED, GUESS, MigrationPhase, Reason
+from controller.domain.migration.plan import ClaimVM, Plan, View, WriteMigration
+from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VirtualMachineMigration
+from controller.domain.vm import status
+from controller.kube import times
+from controller.kube.kinds import Pod
+from controller.kube.meta import Condition
+
+NODE_PATIENCE: Final = 10.0
+"""Seconds after which a node that was lost or silent is looked at again: its return is no news of the VM."""
+UNREMARKABLE: Final = 5.0
+"""Seconds that a source may take to go without a word."""
+_ON_THE_WAY: Final = (
+    MigrationPhase.PENDING,
+    MigrationPhase.TERMINATING,
+    MigrationPhase.SCHEDULING,
+    MigrationPhase.STARTING,
+)
+
+
+def own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+    """Return the VM's own pods: one that had its name before may have left some, and of the same lives."""
+    return tuple(pod for pod in pods if ownership.belongs_to(pod, vm)) if vm is not None else ()
+
+
+def pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
+    """Return the pod of one of the VM's lives."""
+    return next((pod for pod in pods if ownership.incarnation(pod) == incarnation), None)
+
+
+def is_spoiled(vm: VirtualMachine) -> bool:
+    """Whether nothing can be made of the VM's spec, so that no pod is to come."""
+    return any(found.type == status.INVALID_SPEC for found in vm.status.conditions)
+
+
+class Move:
+    """One decision about one migration. Lives for one call."""
+
+    def __init__(self, view: View, migration: VirtualMachineMigration) -> None:
+        self.view = view
+        self.migration = migration
+        self.before = migration.status
+        self.vm = view.vm
+        self.pods = own(view.vm, view.pods)
+        self.claim = view.vm.status.migration if view.vm is not None else None
+        self.mine = self.claim is not None and self.claim.uid == migration.metadata.uid
+        # With microseconds: downtime is shorter than pods' whole seconds can tell.
+        self.now = times.micro_timestamp(view.now)
+
+    # --- statuses ----------------------------------------------------------------------------------------
+
+    def wait(self, reason: Reason, message: str, seconds: float) -> Plan:
+        """Publish what a pending migration waits for, and look again after so many seconds."""
+        waiting = msgspec.structs.replace(self._at(MigrationPhase.PENDING), message=message)
+        return Plan(self._write(waiting, reason), requeue_after=max(seconds, 0.1))
+
+    def progress(
+        self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None = None
+    ) -> tuple[WriteMigration, ...]:
+        """Publish a phase after the claim, with every phase on the way to it; the target may bring its own message."""
+        return self._write(self._reached(phase, claim, source, target, message), phase)
+
+    def succeed(self, claim: Claim, source: Pod | None, target: Pod) -> WriteMigration:
+        """Publish that the target runs, and for how long the VM was down."""
+        phase = MigrationPhase.SUCCEEDED
+        reached = self._complete(self._reached(phase, claim, source, target, None), phase)
+        began = times.parse_timestamp(reached.start_timestamp) or self.view.now
+        done = msgspec.structs.replace(
+            reached,
+            target_node=target.spec.node_name,
+            end_timestamp=self.now,
+            downtime_seconds=f"{max(0.0, (self.view.now - began).total_seconds()):.3f}",
+            message=None,
+        )
+        return WriteMigration(done)
+
+    def fail(self, reason: Reason, message: str) -> Plan:
+        """Publish a failure, and give the VM back if this migration has it."""
+        failed = msgspec.structs.replace(
+            self._at(MigrationPhase.FAILED), end_timestamp=self.now, failure_reason=str(reason), message=message
+        )
+        written = self._write(failed, reason)
+        return Plan((*written, ClaimVM(None)) if self.mine else written)
+
+    def _reached(
+        self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None
+    ) -> MigrationStatus:
+        bound = target.status.condition("PodScheduled") if target is not None else None
+        waits = bound.message if bound is not None and bound.status == "False" else None
+        guess = self._guess(phase)
+        return msgspec.structs.replace(
+            self._at(phase),
+            source_node=claim.source_node,
+            source_pod=self.before.source_pod or self._source_pod(source),
+            target_pod=target.metadata.name if target is not None else None,
+            target_node=target.spec.node_name if target is not None else None,
+            start_timestamp=self.before.start_timestamp or self.now,
+            # Why there is no room although there was said to be: the scheduler knows more.
+            message=message or (f"{waits} ({guess})" if waits and guess else waits or guess),
+        )
+
+    def _guess(self, phase: MigrationPhase) -> str | None:
+        """Say of a migration of ours that looks for its node what was not known when it was claimed."""
+        looks = phase in (MigrationPhase.TERMINATING, MigrationPhase.SCHEDULING)
+        return GUESS if looks and self.view.guessed and self.migration.spec.record_of is None else None
+
+    def _source_pod(self, source: Pod | None) -> str | None:
+        return source.metadata.name if source is not None else self.migration.metadata.annotations.get(names.SOURCE_POD)
+
+    def _at(self, phase: MigrationPhase) -> MigrationStatus:
+        """Return the status in a phase, with the time of each phase that was passed on the way."""
+        steps: tuple[MigrationPhase, ...]
+        if phase is MigrationPhase.FAILED:
+            steps = (phase,)
+        elif phase is MigrationPhase.SUCCEEDED:
+            steps = (*_ON_THE_WAY, phase)
+        else:
+            steps = _ON_THE_WAY[: _ON_THE_WAY.index(phase) + 1]
+        told = {step.phase for step in self.before.phase_transition_timestamps}
+        fresh = tuple(PhaseTime(str(step), self.now) for step in steps if step not in told)
+        return msgspec.structs.replace(
+            self.before,
+            phase=str(phase),
+            phase_transition_timestamps=(*self.before.phase_transition_timestamps, *fresh),
+        )
+
+    def _write(self, wanted: MigrationStatus, reason: str) -> tuple[WriteMigration, ...]:
+        complete = self._complete(wanted, reason)
+        return (WriteMigration(complete),) if complete != self.before else ()
+
+    def _complete(self, wanted: MigrationStatus, reason: str) -> MigrationStatus:
+        done = "True" if wanted.phase == MigrationPhase.SUCCEEDED else "False"
+        before = next((found for found in self.before.conditions if found.type == COMPLETED), None)
+        at = before.last_transition_time if before is not None and before.status == done else None
+        condition = Condition(
+            type=COMPLETED,
+            status=done,
+            last_transition_time=at or times.timestamp(self.view.now),
+            reason=str(reason),
+            message=wanted.message or "",
+        )
+        return msgspec.structs.replace(
+            wanted,
+            observed_generation=self.migration.metadata.generation or None,
+            vm_uid=self._vm_uid(),
+            conditions=(condition,),
+        )
+
+    def _vm_uid(self) -> str | None:
+        """Return the VM that this migration is about: the first that had its name once it was looked at."""
+        return self.migration.vm_uid or (self.vm.metadata.uid if self.vm is not None else None)
+
+    # --- times -------------------------------------------------------------------------------------------
+
+    def since(self, phase: MigrationPhase) -> float:
+        """Return for how many seconds a phase lasts; 0 if it begins with this step."""
+        told = self.before.phase_transition_timestamps
+        began = next((step.phase_transition_timestamp for step in told if step.phase == phase), self.now)
+        start = times.parse_timestamp(began) or self.view.now
+        return (self.view.now - start).total_seconds()
+
+    def completion_left(self) -> float:
+        """Return the seconds that are left for a migration that has claimed its VM."""
+        return self.migration.spec.completion_timeout_seconds - self.since(MigrationPhase.TERMINATING)
+
+    def held(self, source: Pod) -> str | None:
+        """Say what keeps a source from going; None as long as it takes no longer than usual."""
+        pod = f"Pod {source.metadata.name} on node {source.spec.node_name}"
+        if source.metadata.finalizers:
+            return f"{pod} is held by its finalizers: {', '.join(source.metadata.finalizers)}"
+        if (silence := nodes.silence(self.view.source_node)) is not None:
+            return f"{pod} cannot end: {silence}"
+        if self.since(MigrationPhase.TERMINATING) < UNREMARKABLE:
+            return None
+        return f"{pod} is still terminating" if source.terminating else f"{pod} is still to be deleted"

@@ -1,0 +1,43 @@
+"""Claims whose migration is gone: the VM comes back, bound by nothing."""
+
+from __future__ import annotations
+
+import msgspec
+
+from controller.domain.migration.move import is_spoiled, own, pod_of
+from controller.domain.migration.plan import AskOrphaned, ClaimVM, Plan, View
+from controller.domain.objects import Claim, VirtualMachine
+from controller.kube.kinds import Pod
+
+
+def decide(view: View) -> Plan | AskOrphaned:
+    """Decide what becomes of a claim whose migration the cache does not have."""
+    vm = view.vm
+    claim = vm.status.migration if vm is not None else None
+    if vm is None or claim is None:
+        return Plan()
+    if not view.answers.orphaned:
+        return AskOrphaned(claim)
+    left = view.answers.unsettled
+    released = release(vm, claim, own(vm, view.pods), settled=claim.rollback and left <= 0)
+    return Plan(released, requeue_after=left if left > 0 else None)
+
+
+def release(vm: VirtualMachine, claim: Claim, pods: tuple[Pod, ...], *, settled: bool = False) -> tuple[ClaimVM, ...]:
+    """Take a claim away, as soon as the VM needs it no longer; `pods` are the VM's own.
+
+    A target that has no node yet may wait for one that never comes, so it is rolled back first. `settled`: that was so
+    long ago that no target bound by the claim can come about any more.
+    """
+    target = pod_of(pods, claim.source_incarnation + 1)
+    wanted = vm.spec.running and vm.metadata.deletion_timestamp is None
+    if not wanted or (target is None and is_spoiled(vm)):
+        return (ClaimVM(None),)
+    unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
+        target is None or target.spec.node_name is None
+    )
+    if unplaced and not claim.rollback:
+        return (ClaimVM(msgspec.structs.replace(claim, rollback=True)),)
+    if unplaced and not (settled and target is None):
+        return ()
+    return (ClaimVM(None),)

@@ -1,0 +1,145 @@
+"""A migration that is to claim its VM: what forbids it, what it waits for, and what has to be known first.
+
+Guarantees: the VM is untouched; what costs nothing is judged before anything is asked, and the cheapest is asked first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from controller.domain import nodes
+from controller.domain.migration import preflight
+from controller.domain.migration.backoff import backoff, explain
+from controller.domain.migration.demand import Demand, demand
+from controller.domain.migration.move import NODE_PATIENCE, Move
+from controller.domain.migration.phases import BOUNDED, Reason
+from controller.domain.migration.plan import (
+    Ask,
+    AskDryRun,
+    AskNode,
+    AskSlot,
+    ClaimVM,
+    ConfirmWanted,
+    Plan,
+    Refused,
+)
+from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.ratio import RatioError
+from controller.domain.vm import records, status
+from controller.domain.vm.launcher import LauncherPolicy
+from controller.kube.kinds import Pod
+
+_PATIENCE: Final = 5.0
+"""Seconds after which a migration that is refused is looked at again, should no event bring it."""
+
+
+def decide(move: Move, policy: LauncherPolicy) -> Plan | Ask:
+    """Decide about a migration that has no claim yet."""
+    vm = move.vm
+    if vm is None:
+        return _refuse(move, _unwanted(move) or _without_vm(move))
+    source = next((pod for pod in move.pods if pod.metadata.uid == vm.status.pod_uid), None)
+    if (refused := _unwanted(move) or _immovable(move, vm, source)) is not None:
+        return _refuse(move, refused)
+    if (waits := backoff(move.view.history, vm.metadata.uid, move.view.now)) is not None:
+        return move.wait(Reason.BACKOFF, explain(vm.metadata.name, waits), waits.left)
+    claim = _claim(move, vm)
+    try:
+        wanted = demand(claim, vm, policy)
+    except RatioError as error:
+        return move.fail(Reason.VM_NOT_RUNNING, str(error))
+    return _ask(move, claim, wanted, source)
+
+
+def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan | Ask:
+    """Ask what has to be known before the claim, the cheapest first."""
+    view, answers = move.view, move.view.answers
+    named = claim.target_node if view.nodes_known else None  # who may not know the nodes leaves all to the scheduler
+    wrong = preflight.wrong_target(named, view.target_node) if named is not None else None
+    if (refused := wrong or answers.refused) is not None:
+        return _refuse(move, refused)
+    if answers.later > 0:
+        return Plan(requeue_after=answers.later)
+    if not answers.slot:
+        return AskSlot(wanted)
+    if answers.node is None:
+        return AskNode(wanted)
+    if not answers.accepted:
+        return AskDryRun(claim, source)
+    reserved = msgspec.structs.replace(claim, reserved_node=answers.node or None)
+    return Plan((ConfirmWanted(), ClaimVM(reserved)))
+
+
+def _claim(move: Move, vm: VirtualMachine) -> Claim:
+    spec = move.migration.spec
+    return Claim(
+        name=move.migration.metadata.name,
+        uid=move.migration.metadata.uid,
+        source_node=vm.status.node_name or "",
+        source_incarnation=vm.status.incarnation or 0,
+        target_node=spec.target_node,
+        added_node_selector=spec.added_node_selector,
+    )
+
+
+def _refuse(move: Move, refused: Refused) -> Plan:
+    if refused.for_good:
+        return move.fail(refused.reason, refused.message)
+    refused_for = move.view.now - move.view.refused_since.get(refused.reason, move.view.now)
+    left = move.migration.spec.unschedulable_timeout_seconds - refused_for.total_seconds()
+    if refused.reason in BOUNDED and left <= 0:
+        return move.fail(refused.reason, refused.message)
+    patience = NODE_PATIENCE if refused.reason is Reason.SOURCE_NODE_NOT_READY else _PATIENCE
+    return move.wait(refused.reason, refused.message, min(left, patience))
+
+
+def _unwanted(move: Move) -> Refused | None:
+    """Return why the migration itself forbids that anything moves."""
+    if move.migration.spec.cancel:
+        return Refused(Reason.CANCELLED, "Cancelled before its source was deleted", for_good=True)
+    if move.migration.spec_problem is not None:
+        return Refused(Reason.INVALID_SPEC, move.migration.spec_problem, for_good=True)
+    return None
+
+
+def _without_vm(move: Move) -> Refused:
+    name = move.migration.spec.vm_name
+    if move.before.vm_uid is not None:
+        return Refused(Reason.VM_DELETED, f"VM {name} was deleted before it moved", for_good=True)
+    return Refused(Reason.VM_NOT_FOUND, f"There is no VM {name}", for_good=True)
+
+
+def _immovable(move: Move, vm: VirtualMachine, pod: Pod | None) -> Refused | None:
+    """Return why the VM cannot be taken from its node, whatever other nodes and limits say; None if it can."""
+    name = vm.metadata.name
+    if move.claim is not None:
+        message = f"VM {name} is being moved by migration {move.claim.name}"
+        return Refused(Reason.ANOTHER_MIGRATION, message, for_good=True)
+    if not _movable(vm):
+        message = f"VM {name} is {vm.status.phase}, and only a Running VM moves"
+        return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)
+    if move.migration.spec.target_node == vm.status.node_name:
+        message = f"VM {name} is on node {vm.status.node_name} already"
+        return Refused(Reason.TARGET_IS_SOURCE, message, for_good=True)
+    evicted = records.disruption(pod) if pod is not None else None
+    if pod is not None and (evicted is not None or pod.terminating):
+        going = f"is on its way out ({evicted})" if evicted is not None else "is being deleted"
+        message = f"Pod {pod.metadata.name} of VM {name} {going} already"
+        return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)
+    if (silence := nodes.silence(move.view.source_node)) is not None:
+        until = nodes.revival(vm.status.node_name or "")
+        why = f"VM {name} cannot be taken down: {silence}, so nobody would finish its pod's deletion until {until}"
+        return Refused(Reason.SOURCE_NODE_NOT_READY, why, for_good=False)
+    return None
+
+
+def _movable(vm: VirtualMachine) -> bool:
+    return (
+        vm.spec.running
+        and vm.metadata.deletion_timestamp is None
+        and vm.status.phase == status.Phase.RUNNING
+        and vm.status.incarnation is not None
+        and vm.status.node_name is not None
+    )

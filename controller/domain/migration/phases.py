@@ -1,0 +1,73 @@
+"""The words of a migration's status: its phases, and the reasons why it failed or waits."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Final
+
+from controller.domain.objects import VirtualMachineMigration
+
+COMPLETED: Final = "Completed"
+GUESS: Final = "That a node has room is a guess: the pods of other namespaces are unknown"
+
+
+class MigrationPhase(StrEnum):
+    """How far a migration has come."""
+
+    PENDING = "Pending"
+    TERMINATING = "Terminating"
+    SCHEDULING = "Scheduling"
+    STARTING = "Starting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Why a migration failed (`failureReason`), or what a pending one waits for (the condition's reason)."""
+
+    CANCELLED = "Cancelled"
+    VM_NOT_FOUND = "VMNotFound"
+    VM_NOT_RUNNING = "VMNotRunning"
+    ANOTHER_MIGRATION = "AnotherMigrationInProgress"
+    TARGET_NOT_FOUND = "TargetNotFound"
+    TARGET_IS_SOURCE = "TargetIsSource"
+    TARGET_UNSCHEDULABLE = "TargetUnschedulable"
+    NO_SUITABLE_NODE = "NoSuitableNode"
+    NO_ROOM = "NoRoom"
+    SOURCE_NODE_NOT_READY = "SourceNodeNotReady"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    TARGET_REFUSED = "TargetRefused"
+    VM_STOPPED = "VMStopped"
+    VM_DELETED = "VMDeleted"
+    TARGET_FAILED = "TargetFailed"
+    TARGET_LOST = "TargetLost"
+    ROLLED_BACK = "RolledBack"
+    COMPLETION_TIMEOUT = "CompletionTimeout"
+    CLAIM_LOST = "ClaimLost"
+    INVALID_RECORD = "InvalidRecord"
+    INVALID_SPEC = "InvalidSpec"
+    BACKOFF = "MigrationBackoff"
+    LIMIT = "WaitingForTurn"
+
+
+BOUNDED: Final = (Reason.NO_ROOM, Reason.SOURCE_NODE_NOT_READY, Reason.QUOTA_EXCEEDED, Reason.TARGET_REFUSED)
+"""What a migration waits for no longer than its `unschedulableTimeoutSeconds`, each for itself."""
+
+
+def refused_for(migration: VirtualMachineMigration) -> Reason | None:
+    """Return the reason for which a pending migration was refused, if it waits for that no longer than its time."""
+    if migration.status.phase != MigrationPhase.PENDING:
+        return None
+    told = next((found.reason for found in migration.status.conditions if found.type == COMPLETED), None)
+    return next((reason for reason in BOUNDED if reason == told), None)
+
+
+def downtime(migration: VirtualMachineMigration) -> float | None:
+    """Return for how many seconds a VM that moved was down; None if the status says none, or no such number."""
+    text = migration.status.downtime_seconds
+    try:
+        seconds = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
