@@ -75,15 +75,25 @@ def migrations(
     migrations.run(connection, everywhere=all_namespaces)
 
 
-@connecting(namespace="Without effect, as with kubectl drain: every VM on the node is moved.", default="none")
+@connecting(namespace="Without effect, as with kubectl drain: every VM on the nodes is moved.", default="none")
 def drain(
     *,
-    node: Annotated[str, typer.Argument(metavar="NODE", help="Node to empty.", show_default=False)],
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE", help="Nodes to empty.", show_default=False)],
+    parallel_nodes: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Nodes that are emptied at the same time; all are cordoned before the first."
+        ),
+    ] = 1,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in at most 128 characters.")] = "Drain",
     timeout: Timeout = None,
     connection: Connection,
 ) -> None:
-    """Cordon a node, and move every VM off it."""
-    from controller.cli import drain  # noqa: PLC0415
+    """Cordon nodes, and move every VM off them.
 
-    drain.run(connection, drain.Request(node=node, reason=reason, timeout=timeout))
+    One node is emptied after the other; --parallel-nodes empties several at a time.
+    """
+    from controller.cli import drain  # noqa: PLC0415
+    from controller.operations.draining.drain import Order  # noqa: PLC0415
+
+    drain.run(connection, Order(nodes=tuple(nodes), reason=reason, timeout=timeout, parallel_nodes=parallel_nodes))

@@ -39,9 +39,9 @@ async def settled(
     ends = clock() + timeout
     view = View()
     async with AsyncExitStack() as stack:
-        vms = await stack.enter_async_context(watching(client, VIRTUAL_MACHINES, view, namespace=namespace))
+        vms = await stack.enter_async_context(watching(client, VIRTUAL_MACHINES, view.touch, namespace=namespace))
         pods = await stack.enter_async_context(
-            watching(client, PODS, view, namespace=namespace, label_selector=names.VM_LABEL)
+            watching(client, PODS, view.touch, namespace=namespace, label_selector=names.VM_LABEL)
         )
         attention = Attention(vms, clock)
         while True:

@@ -93,7 +93,9 @@ async def delete(
     timeout: float,  # noqa: ASYNC109 - the way out differs from a cancellation's
 ) -> None:
     """Delete the pod of a name, and wait until it is gone. Raises NoSuchVMError, TimedOutError."""
-    async with watching(client, PODS, view := View(), namespace=namespace, label_selector=_selector(name)) as pods:
+    async with watching(
+        client, PODS, (view := View()).touch, namespace=namespace, label_selector=_selector(name)
+    ) as pods:
         found = _one(pods, namespace, name)
         await _delete(client, found)
         await _until(
@@ -113,7 +115,9 @@ async def place(
     timeout: float,  # noqa: ASYNC109 - as above
 ) -> Pod:
     """Wait until the pod of a name runs, or finds no node; return it. Raises NoSuchVMError, TimedOutError."""
-    async with watching(client, PODS, view := View(), namespace=namespace, label_selector=_selector(name)) as pods:
+    async with watching(
+        client, PODS, (view := View()).touch, namespace=namespace, label_selector=_selector(name)
+    ) as pods:
 
         def there() -> Pod | None:
             pod = _one(pods, namespace, name)
@@ -137,7 +141,9 @@ async def migrate(
     """
     clock = asyncio.get_running_loop().time
     selector = _selector(wish.name)
-    async with watching(client, PODS, view := View(), namespace=wish.namespace, label_selector=selector) as pods:
+    async with watching(
+        client, PODS, (view := View()).touch, namespace=wish.namespace, label_selector=selector
+    ) as pods:
         source = _one(pods, wish.namespace, wish.name)
         if source.status.phase != "Running" or source.spec.node_name is None:
             raise MigrationFailedError(

@@ -7,6 +7,8 @@ Guarantees: a message is one line that says what went wrong and, where that is k
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from controller.kube import errors
 from controller.operations.text import one_line
 
@@ -44,6 +46,10 @@ class NoSuchVMError(SimulatorError):
     """There is no such VM, or no longer."""
 
 
+class NoSuchNodeError(SimulatorError):
+    """There is no such node."""
+
+
 class VMExistsError(SimulatorError):
     """There is such a VM already."""
 
@@ -66,6 +72,14 @@ class MigrationFailedError(SimulatorError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class DrainFailedError(SimulatorError):
+    """VMs stayed on nodes that were to be empty; `failed` says why, by `namespace/name`."""
+
+    def __init__(self, message: str, *, failed: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.failed = failed
 
 
 def no_such_vm(name: str, namespace: str) -> NoSuchVMError:

@@ -150,7 +150,7 @@ async def follow(
     namespace, name = created.metadata.namespace, created.metadata.name
     view = View()
     said = ""
-    async with watching(client, MIGRATIONS, view, namespace=namespace) as store:
+    async with watching(client, MIGRATIONS, view.touch, namespace=namespace) as store:
         while True:
             migration = store.get(created.metadata.key)
             if migration is None or migration.metadata.uid != created.metadata.uid:

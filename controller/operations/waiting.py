@@ -105,7 +105,7 @@ async def until(
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
     view = View()
-    async with watching(client, VIRTUAL_MACHINES, view, namespace=namespace) as store:
+    async with watching(client, VIRTUAL_MACHINES, view.touch, namespace=namespace) as store:
         attention = Attention(store, clock)
         while True:
             vm = store.get(f"{namespace}/{name}")
@@ -131,7 +131,7 @@ async def until_no_pod(
     ends = clock() + timeout
     view = View()
     namespace, selector = vm.metadata.namespace, f"{names.VM_LABEL}={vm.metadata.name}"
-    async with watching(client, PODS, view, namespace=namespace, label_selector=selector) as pods:
+    async with watching(client, PODS, view.touch, namespace=namespace, label_selector=selector) as pods:
         while left := [pod for pod in pods if ownership.belongs_to(pod, vm)]:
             if clock() >= ends:
                 why = held(left[0])

@@ -52,13 +52,13 @@ class View:
 async def watching(
     client: Api,
     resource: Resource[T],
-    view: View,
+    changed: Callable[[T | None, T | None], None],
     *,
     namespace: str | None = None,
     label_selector: str | None = None,
     index: Callable[[T], str | None] | None = None,
 ) -> AsyncIterator[Store[T]]:
-    """Keep a store, full from the start and with this index, equal to the cluster.
+    """Keep a store, full from the start and with this index, equal to the cluster; `changed` hears of each change.
 
     Raises NotListedError if it does not fill in 30 s, and at once the NotFoundError or ForbiddenError of a resource
     that is not there or not ours to read: a reflector would try again for ever.
@@ -70,7 +70,7 @@ async def watching(
     except KubeError as error:
         _log.debug("not listed at the first try", resource=resource.plural, error=str(error))
     store: Store[T] = Store(index)
-    store.listen(view.touch, name="View")
+    store.listen(changed, name="View")
     reflector = Reflector(
         client,
         resource,

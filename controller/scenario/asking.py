@@ -20,13 +20,13 @@ from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundE
 from controller.kube.kinds import Node
 from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.parallel import Requests, each
 from controller.operations.text import one_line
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
 from controller.scenario.errors import FleetRefusedError, Problem
 from controller.scenario.fleet import Fleet, NodeWish, Origin, VMWish, node_manifest, vm_manifest
 from controller.scenario.packing import Packing, demand, pack_fleet, used_by_node
-from controller.scenario.parallel import Requests, each
 from controller.scenario.quotas import shortages
 
 R = TypeVar("R")

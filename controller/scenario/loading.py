@@ -25,12 +25,12 @@ from controller.kube.kinds import Node
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.parallel import TICK, Requests, each, telling
 from controller.operations.watching import View, watching
 from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
 from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
-from controller.scenario.parallel import TICK, Requests, each, telling
 
 T = TypeVar("T")
 UNNOTICED: Final = 10.0
@@ -278,9 +278,9 @@ class _Load:
         label = selector(self._fleet.name)
         async with AsyncExitStack() as stack:
             watch = stack.enter_async_context
-            nodes = await watch(watching(self._client, NODES, view, label_selector=label))
+            nodes = await watch(watching(self._client, NODES, view.touch, label_selector=label))
             vms = await watch(
-                watching(self._client, VIRTUAL_MACHINES, view, namespace=self._namespace, label_selector=label)
+                watching(self._client, VIRTUAL_MACHINES, view.touch, namespace=self._namespace, label_selector=label)
             )
             total = len(self._fleet.nodes) + len(self._fleet.vms)
             silence = Silence(clock(), UNNOTICED)

@@ -21,7 +21,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.backoff import Backoff
 from controller.kube.errors import ConflictError, InvalidError, KubeError, NotFoundError, TransportError
 from controller.operations.api import Api
-from controller.scenario.parallel import each, passing, retry_after
+from controller.operations.parallel import each, passing, retry_after
 from controller.scenario.profiles import Part
 
 RATE: Final = 20.0

@@ -25,11 +25,11 @@ from controller.kube.errors import ConflictError, NotFoundError, StatusError
 from controller.kube.kinds import Node
 from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.api import Api
+from controller.operations.parallel import TICK, Requests, each
 from controller.operations.waiting import held, held_by
 from controller.operations.watching import View, watching
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.fleet import selector
-from controller.scenario.parallel import TICK, Requests, each
 
 T = TypeVar("T", bound=HasMetadata)
 _NOT_ASKED: Final = "not deleted yet"
@@ -109,8 +109,8 @@ class _Unload:
         ours = {vm.metadata.uid: f"VM {vm.metadata.key}" for vm in vms}
         async with AsyncExitStack() as stack:
             watch = stack.enter_async_context
-            shown = await watch(watching(self._client, VIRTUAL_MACHINES, view, label_selector=self._label))
-            pods = await watch(watching(self._client, PODS, view, label_selector=names.VM_LABEL))
+            shown = await watch(watching(self._client, VIRTUAL_MACHINES, view.touch, label_selector=self._label))
+            pods = await watch(watching(self._client, PODS, view.touch, label_selector=names.VM_LABEL))
 
             def there() -> dict[str, str]:
                 owned = {owner.uid: pod for pod in pods if (owner := ownership.owner(pod)) is not None}
@@ -123,7 +123,7 @@ class _Unload:
     async def _remove_nodes(self, nodes: list[Node]) -> None:
         view = View()
         ours = {node.metadata.uid: f"node {node.metadata.name}" for node in nodes}
-        async with watching(self._client, NODES, view, label_selector=self._label) as shown:
+        async with watching(self._client, NODES, view.touch, label_selector=self._label) as shown:
             await self._remove(NODES, nodes, ours, lambda: _left(shown), view, later=0)
 
     async def _remove(

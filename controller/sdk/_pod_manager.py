@@ -8,31 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from uuid import uuid4
 
-from controller.domain.migration.phases import downtime
 from controller.domain.objects import VirtualMachine
 from controller.kube.client import Client
 from controller.kube.kinds import Pod
 from controller.operations import assignments, bare, migrations, vms, waiting
-from controller.sdk import _fleet, _values
+from controller.sdk import _fleet, _moves, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationResult:
-    """A VM that has moved."""
-
-    name: str | None
-    """The VirtualMachineMigration; None for a bare pod, which has none."""
-    source_node: str | None
-    source_pod: str | None
-    target_node: str | None
-    target_pod: str | None
-    downtime_seconds: float | None
-    """From the moment the source ran no longer to the moment the target ran."""
+from controller.sdk._moves import MigrationResult
 
 
 class PodManager:
@@ -120,19 +105,11 @@ class PodManager:
         async def work(client: Client) -> MigrationResult:
             if self._bare:
                 moved = await bare.migrate(client, wish, life=str(uuid4()), to=node, timeout=within)
-                return _moved(moved)
+                return _moves.of_bare(moved)
             order = migrations.Wish(wish.name, self._namespace, to=node, reason=reason, priority="user-triggered")
             created = await migrations.create(client, order)
             last = await migrations.follow(client, created, timeout=within)
-            status = last.status
-            return MigrationResult(
-                name=created.metadata.name,
-                source_node=status.source_node,
-                source_pod=status.source_pod,
-                target_node=status.target_node,
-                target_pod=status.target_pod,
-                downtime_seconds=downtime(last),
-            )
+            return _moves.of_migration(last)
 
         result = self._connection.run(work)
         vm.pod_name, vm.node_name = result.target_pod, result.target_node
@@ -173,14 +150,3 @@ def _placed(vm: VM, found: VirtualMachine) -> None:
 
 def _found(vm: VM, pod: Pod) -> None:
     vm.pod_name, vm.node_name = pod.metadata.name, pod.spec.node_name
-
-
-def _moved(move: bare.Move) -> MigrationResult:
-    return MigrationResult(
-        name=None,
-        source_node=move.source.spec.node_name,
-        source_pod=move.source.metadata.name,
-        target_node=move.target.spec.node_name,
-        target_pod=move.target.metadata.name,
-        downtime_seconds=move.downtime,
-    )

@@ -6,13 +6,17 @@ and the time of its requests, of which each has a deadline of 15 s.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any, overload
 
+from controller.kube.client import Client
 from controller.operations import vms, waiting
+from controller.operations.draining.drain import UNHEARD, Drain, Order
 from controller.operations.errors import InvalidValueError
-from controller.sdk import _fleet, _values
+from controller.sdk import _fleet, _moves, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM
+from controller.sdk._moves import MigrationResult
 from controller.sdk._status import VMStatus, vm_status
 from controller.sdk._values import Ratio
 
@@ -111,6 +115,34 @@ class VMManager:
             lambda client: waiting.for_phase(client, self._namespace, name, wanted, timeout=within)
         )
         return vm_status(found)
+
+    def drain(
+        self, *nodes: str, reason: str = "Drain", parallel_nodes: int = 1, timeout: float = 300.0
+    ) -> dict[str, MigrationResult]:
+        """Cordon nodes, and move every VM off them, of whatever namespace; return each move by `namespace/name`.
+
+        All nodes are cordoned first, then emptied one after the other, or `parallel_nodes` at a time. They stay
+        cordoned. `timeout` is in seconds, for all of them.
+
+        Raises NoSuchNodeError, DrainFailedError, whose `failed` says why VMs stayed, and TimedOutError: what was asked
+        for stays asked for.
+        """
+        if not nodes:
+            raise InvalidValueError("drain takes one node's name or more")
+        order = Order(
+            tuple(_values.node_name(node, "node") for node in nodes),
+            reason,
+            _values.seconds(timeout),
+            _values.count(parallel_nodes, "parallel_nodes"),
+        )
+
+        async def work(client: Client) -> dict[str, MigrationResult]:
+            outcomes = await Drain(client, order, UNHEARD, Random()).run()  # noqa: S311 - spreads retries
+            return {
+                key: _moves.of_migration(migration) for outcome in outcomes for key, migration in outcome.moved.items()
+            }
+
+        return self._connection.run(work)
 
     def cleanup_all_vms(self) -> int:
         """Delete every VM of the namespace; return how many there were. Their pods follow."""

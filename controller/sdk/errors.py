@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from controller.operations.errors import (
     CRDMissingError,
+    DrainFailedError,
     InvalidValueError,
     MigrationFailedError,
     NoClusterError,
     NoControllerError,
+    NoSuchNodeError,
     NoSuchVMError,
     NotListedError,
     RefusedError,
@@ -24,11 +26,13 @@ from controller.scenario.errors import NoNamespaceError, NotRunningError, Occupi
 
 __all__ = [
     "CRDMissingError",
+    "DrainFailedError",
     "InvalidValueError",
     "MigrationFailedError",
     "NoClusterError",
     "NoControllerError",
     "NoNamespaceError",
+    "NoSuchNodeError",
     "NoSuchVMError",
     "NotListedError",
     "NotRunningError",

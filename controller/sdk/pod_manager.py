@@ -5,6 +5,7 @@ Importable as `controller.sdk.pod_manager` and, with this folder on PYTHONPATH, 
 
 from __future__ import annotations
 
-from controller.sdk._pod_manager import MigrationResult, PodManager
+from controller.sdk._moves import MigrationResult
+from controller.sdk._pod_manager import PodManager
 
 __all__ = ["MigrationResult", "PodManager"]

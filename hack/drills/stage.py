@@ -7,8 +7,8 @@ or the observation is broken.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -20,6 +20,8 @@ from controller.kube.client import Client
 from controller.kube.resources import NODES
 from controller.observe import judge
 from controller.observe.history import Picture
+from controller.operations.draining.drain import UNHEARD, Drain, Order
+from controller.operations.errors import DrainFailedError
 from hack.drills.errors import DrillError
 from hack.drills.observer import Observer
 from hack.drills.process import Controller
@@ -65,25 +67,28 @@ class Stage:
 
     async def until(self, wanted: Callable[[Picture], bool], what: str, *, seconds: float | None = None) -> bool:
         """Wait until the picture is the wanted one; return False when the time for it is over."""
+        return await self._ended(self.observer.when(wanted), what, seconds=seconds)
+
+    async def _ended(self, work: asyncio.Future[Any], what: str, *, seconds: float | None = None) -> bool:
+        """Wait for the end of some work, or end it when the time is over, and return False."""
         loop = asyncio.get_running_loop()
         left = self.ends_at - loop.time()
-        reached = self.observer.when(wanted)
-        ended = asyncio.create_task(self.controller.failure())
+        failure = asyncio.create_task(self.controller.failure())
         broken = self.observer.broken
         try:
             await asyncio.wait(
-                {reached, ended, broken},
+                {work, failure, broken},
                 timeout=max(0.0, left if seconds is None else min(left, seconds)),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if reached.done():
+            if work.done():
                 return True
-            for failed in (broken, ended):
+            for failed in (broken, failure):
                 if failed.done():
                     failed.result()
         finally:
-            reached.cancel()
-            ended.cancel()
+            work.cancel()
+            failure.cancel()
         if seconds is None:
             self.complaints.append(f"the time was over before {what}")
         return False
@@ -174,6 +179,22 @@ class Stage:
         self.asked += made
         return made
 
+    async def drain(self, node: str) -> bool:
+        """Drain a node as `vmsim drain` does; return False when the time for it is over."""
+        drain = Drain(
+            self.client, Order((node,), f"drill: drain of {node}", namespace=self.namespace), UNHEARD, self.rng
+        )
+        work = asyncio.create_task(drain.run())
+        try:
+            if not await self._ended(work, f"the migrations of {node}'s VMs ended"):
+                return False
+            with suppress(DrainFailedError):  # what failed is judged by what was observed
+                await work
+        finally:
+            await asyncio.wait({work})
+            self.asked += [migration.metadata.uid for migration in drain.created]
+        return True
+
     async def cordon(self, node: str, *, wanted: bool = True) -> None:
         """Keep new pods from a node, or no longer."""
         await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": True if wanted else None}})
@@ -193,14 +214,3 @@ def _runs(picture: Picture, uid: str) -> bool:
         and vm is not None
         and (vm.phase, vm.node) == ("Running", live[0].node)
     )
-
-
-def over(migrations: Iterable[str]) -> Callable[[Picture], bool]:
-    """Return the wish that these migrations have ended."""
-    wanted = tuple(migrations)
-
-    def check(picture: Picture) -> bool:
-        known: Mapping[str, Any] = picture.migrations
-        return all(uid in known and known[uid].over for uid in wanted)
-
-    return check

@@ -317,11 +317,13 @@ def test_the_examples_of_the_document_run(
             exec(compile(block, f"docs/python-api.md, block {number}", "exec"), names)  # noqa: S102 - our own examples
     finally:
         kubectl("delete", "node", "rehearsal-1", "--ignore-not-found")
+        kubectl("uncordon", "-l", "type=kwok")
     assert vms.list_vms() == []
     printed = capsys.readouterr().out
     for told in (
         "Running on kwok-node-",
         " → kwok-node-",
+        "default/db-1: kwok-node-",
         "app-2 on ",
         "Insufficient cpu",
         "4 VMs deleted",

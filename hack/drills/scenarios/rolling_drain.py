@@ -7,13 +7,13 @@ from typing import Final
 
 from controller.observe import judge
 from hack.drills.seeding import Wish, roomy
-from hack.drills.stage import Stage, over
+from hack.drills.stage import Stage
 
 _ATTEMPTS: Final = 3
 
 
 class RollingDrain:
-    """Cordons a node, migrates its VMs with priority system-critical, waits until it is empty, uncordons it."""
+    """Drains a node as `vmsim drain` does, and uncordons it."""
 
     name = "rolling-drain"
     summary = "Empty every node in turn: cordon it, migrate each VM on it, wait until it is empty, uncordon it."
@@ -27,7 +27,6 @@ class RollingDrain:
         nodes = sorted(stage.observer.picture.nodes, key=judge.natural)
         with stage.round(f"{len(nodes)} nodes are drained in turn"):
             for node in nodes:
-                await stage.cordon(node)
                 try:
                     emptied = await self._empty(stage, node)
                 finally:
@@ -37,14 +36,11 @@ class RollingDrain:
             await stage.settle()
 
     async def _empty(self, stage: Stage, node: str) -> bool:
-        """Migrate what a node holds, and again what is still there when the migrations have ended."""
+        """Drain a node, and again if it holds something still when the migrations have ended."""
         for _ in range(_ATTEMPTS):
-            vms = stage.on(node)
-            if not vms:
-                return True
-            stage.say(f"{node}: {len(vms)} VMs leave")
-            asked = await stage.migrate(vms, priority="system-critical", reason=f"drill: drain of {node}")
-            ended = over(asked)
-            if not await stage.until(ended, f"the migrations of {node}'s VMs ended"):
+            stage.say(f"{node}: {len(stage.on(node))} VMs leave")
+            if not await stage.drain(node):
                 return False
-        return not stage.on(node)
+            if not stage.on(node):
+                return True
+        return False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli.drain import aftermath, label
+from controller.cli.drain import aftermath
+from controller.operations.draining.asking import label
 
 
 @pytest.mark.parametrize("node", ["n1", "a" * 253, f"{'a' * 62}.b", f"{'a' * 61}.-b"])
@@ -24,10 +25,10 @@ def test_two_nodes_whose_names_begin_alike_are_told_apart() -> None:
 
 def test_the_way_back_names_the_node() -> None:
     """It can be pasted."""
-    assert "    kubectl uncordon n1" in aftermath("n1", waiting=False)
+    assert "    kubectl uncordon n1" in aftermath(["n1"], waiting=False)
 
 
 def test_the_way_back_cancels_what_waits_of_this_drain_only() -> None:
     """By label, and by phase."""
     command = "kubectl delete vmm -A -l simulation.node-classifier.io/drain=n1 --field-selector status.phase=Pending"
-    assert command in aftermath("n1", waiting=True)
+    assert command in aftermath(["n1"], waiting=True)

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from rich.console import Console
 
-from controller.cli.drain import Drain, Request
-from controller.cli.exits import CommandError
+from controller.cli.drain import drained
 from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import (
     ConflictError,
@@ -25,6 +24,7 @@ from controller.kube.errors import (
     UnauthorizedError,
 )
 from controller.kube.resources import NODES, PODS, Resource
+from controller.operations.draining.drain import Order
 from controller.operations.errors import SimulatorError
 from tests.model.faults import Fault
 from tests.model.rules import Document
@@ -116,8 +116,8 @@ async def drain(cluster: Clouded, *, timeout: float | None = None) -> str:  # no
     file = io.StringIO()
     console = Console(file=file, width=1000, markup=False, highlight=False, soft_wrap=True)
     try:
-        assert await Drain(cluster, Request("n1", "Drain", timeout), console, Random(1)).run() == 0  # noqa: S311 - reproducible
-    except (CommandError, SimulatorError) as error:
+        await drained(cluster, Order(("n1",), timeout=timeout), console, Random(1))  # noqa: S311 - reproducible
+    except SimulatorError as error:
         file.write(f"error: {error}\n")
     return file.getvalue()
 

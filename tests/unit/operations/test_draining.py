@@ -13,20 +13,8 @@ from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
-from controller.operations.draining import (
-    PATIENCE,
-    Announcer,
-    Caches,
-    Cause,
-    Survey,
-    Wait,
-    by_node_of_pod,
-    by_node_of_vm,
-    by_vm,
-    hindrance,
-    survey,
-    waits,
-)
+from controller.operations.draining.survey import Caches, Survey, by_node_of_pod, by_node_of_vm, by_vm, survey
+from controller.operations.draining.waits import PATIENCE, Announcer, Cause, Wait, hindrance, waits
 from controller.operations.waiting import UNNOTICED
 from tests.unit.cli.builders import CREATED, migration, pod, vm
 

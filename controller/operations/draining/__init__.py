@@ -1,0 +1,1 @@
+"""Draining nodes: cordon them, and move every VM off them, one migration each."""

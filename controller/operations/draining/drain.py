@@ -1,0 +1,332 @@
+"""Draining nodes: cordon them all, then move every VM off them, one node after the other or several at once.
+
+Guarantees: every node is cordoned before anything moves, so no VM moves to a node that is drained next; whatever a
+drain waits for is said within ten seconds, by name; a change in the cluster costs a look only at the nodes that it is
+about; one node's VMs that stay keep no other node from being drained; nothing is undone on a way out, but what was done
+can be read: `cordoned`, `doubtful`, `unfinished`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Protocol
+
+import structlog
+
+from controller.domain import names
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.engine.listing import everything
+from controller.kube.errors import ForbiddenError, KubeError, NotFoundError
+from controller.kube.kinds import Pod
+from controller.kube.resources import NODES, PODS
+from controller.operations import migrations as moves
+from controller.operations.api import Api
+from controller.operations.budgets import BUDGETS, unanswerable
+from controller.operations.draining.asking import Asking
+from controller.operations.draining.survey import (
+    Caches,
+    Ours,
+    Survey,
+    by_node_of_pod,
+    by_node_of_vm,
+    by_vm,
+    survey,
+)
+from controller.operations.draining.waits import Announcer, waits
+from controller.operations.errors import (
+    DrainFailedError,
+    NoSuchNodeError,
+    TimedOutError,
+    may_be_done,
+    translated,
+)
+from controller.operations.parallel import each
+from controller.operations.watching import View, watching
+
+_log = structlog.get_logger(__name__)
+
+_TICK: Final = 1.0
+"""Seconds between two looks at a node of which nothing is told: waits become old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for: which nodes, why, how many at once, and whose VMs (None: every namespace's).
+
+    `timeout` is in seconds, for all nodes together; None waits for ever.
+    """
+
+    nodes: tuple[str, ...]
+    reason: str = "Drain"
+    timeout: float | None = None
+    parallel_nodes: int = 1
+    namespace: str | None = None
+
+
+class Listener(Protocol):
+    """Hears how a drain goes."""
+
+    def said(self, line: str) -> None:
+        """Hear one line for a person."""
+        ...
+
+    def stands(self, node: str, done: int, total: int) -> None:
+        """Hear how many of a node's VMs have moved or will not, of how many."""
+        ...
+
+
+class _Unheard:
+    def said(self, line: str) -> None:
+        """Take no notice."""
+
+    def stands(self, node: str, done: int, total: int) -> None:
+        """Take no notice."""
+
+
+UNHEARD: Final[Listener] = _Unheard()
+"""For a caller who looks at the outcome alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOutcome:
+    """How the drain of one node ended. VMs are named `namespace/name`."""
+
+    node: str
+    moved: Mapping[str, VirtualMachineMigration] = field(default_factory=dict)
+    """The migration of each VM that moved."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """VMs whose migration failed or was refused, and why."""
+    left: tuple[str, ...] = ()
+    """VMs that were not done when the time was over."""
+    asked: int = 0
+    """VMs whose migration the API server took or refused."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether no VM is left on the node."""
+        return not self.failed and not self.left
+
+
+class Drain:
+    """One drain, from the cordon to the verdict. `rng` makes the names of its migrations its own."""
+
+    def __init__(self, client: Api, order: Order, listener: Listener, rng: Random) -> None:
+        self._client = client
+        self._order = order
+        self._say = listener.said
+        self._nodes = {node: _Node(client, node, order.reason, listener, rng) for node in order.nodes}
+        self._active: dict[str, _Node] = {}
+        self._outcomes: dict[str, NodeOutcome] = {}
+        self.cordoned: list[str] = []
+        """Nodes that are cordoned by now."""
+        self.doubtful: str | None = None
+        """A node that may be cordoned: the request has not been answered."""
+
+    @property
+    def created(self) -> tuple[VirtualMachineMigration, ...]:
+        """The migrations that the API server took, as they were made."""
+        return tuple(item for node in self._nodes.values() for item in node.asking.created.values())
+
+    @property
+    def unfinished(self) -> dict[str, bool]:
+        """The cordoned nodes that are not drained, and whether migrations of theirs may go on."""
+        ended = {node: self._outcomes.get(node) for node in self.cordoned}
+        return {
+            node: (outcome is None or bool(outcome.left)) and self._nodes[node].asking.began
+            for node, outcome in ended.items()
+            if outcome is None or not outcome.drained
+        }
+
+    async def run(self) -> tuple[NodeOutcome, ...]:
+        """Cordon and move; return how each node ended, in order, if all are drained.
+
+        Raises NoSuchNodeError, before anything is cordoned if one of several is not there; DrainFailedError if VMs did
+        not move; TimedOutError; KubeError for a cluster that does not know our resources, or does not let us cordon.
+        """
+        # Asked for first: a cluster without our resources must not be left with a cordoned node.
+        await self._client.list_page(MIGRATIONS, limit=1)
+        if len(self._nodes) > 1:
+            for node in self._nodes:
+                await self._look_for(node)
+        for node in self._nodes:
+            await self._cordon(node)
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self._order.timeout if self._order.timeout is not None else float("inf")
+        namespace = self._order.namespace
+        async with AsyncExitStack() as stack:
+            watch = stack.enter_async_context
+            client = self._client
+            caches = Caches(
+                vms=await watch(
+                    watching(client, VIRTUAL_MACHINES, self._vm_changed, namespace=namespace, index=by_node_of_vm)
+                ),
+                pods=await watch(
+                    watching(
+                        client,
+                        PODS,
+                        self._pod_changed,
+                        namespace=namespace,
+                        label_selector=names.VM_LABEL,
+                        index=by_node_of_pod,
+                    )
+                ),
+                migrations=await watch(
+                    watching(client, MIGRATIONS, self._migration_changed, namespace=namespace, index=by_vm)
+                ),
+            )
+            await self._name_budgets(caches)
+
+            async def empty(node: _Node) -> None:
+                self._active[node.name] = node
+                self._outcomes[node.name] = await node.empty(caches, ends)
+                del self._active[node.name]
+
+            await each(self._nodes.values(), empty, at_a_time=self._order.parallel_nodes)
+        return self._verdict()
+
+    def _verdict(self) -> tuple[NodeOutcome, ...]:
+        ended = tuple(self._outcomes[node] for node in self._nodes)
+        left = [key for outcome in ended for key in outcome.left]
+        if left:
+            raise TimedOutError(f"after {self._order.timeout:g} s {count(len(left), 'VM')} not done: {', '.join(left)}")
+        failed = {key: why for outcome in ended for key, why in outcome.failed.items()}
+        if failed:
+            asked = sum(outcome.asked for outcome in ended)
+            raise DrainFailedError(f"{len(failed)} of {count(asked, 'VM')} did not move", failed=failed)
+        return ended
+
+    async def _look_for(self, node: str) -> None:
+        try:
+            await self._client.get(NODES, node)
+        except NotFoundError as error:
+            raise _no_such(node) from error
+        except ForbiddenError:  # cordoning needs no right to read
+            return
+
+    async def _cordon(self, node: str) -> None:
+        self.doubtful = node
+        try:
+            await self._client.merge_patch(NODES, node, {"spec": {"unschedulable": True}})
+        except NotFoundError as error:
+            self.doubtful = None
+            raise _no_such(node) from error
+        except KubeError as error:
+            self.doubtful = None
+            if may_be_done(error):
+                raise translated(error, doubt=f"{node} may be cordoned all the same: {how_to_go_on(node)}") from error
+            raise
+        self.doubtful = None
+        self.cordoned.append(node)
+        self._say(f"{node} is cordoned")
+
+    async def _name_budgets(self, caches: Caches) -> None:
+        """Tell of budgets that will stand in the way of whoever evicts, though not in ours."""
+        try:
+            budgets = await everything(self._client, BUDGETS)
+        except KubeError as error:  # who may move VMs need not be allowed to read budgets
+            _log.debug("budgets are not looked at", error=str(error))
+            return
+        covered = (pod for node in self._nodes for pod in caches.pods.by_index(node))
+        for line in unanswerable(budgets, covered):
+            self._say(f"note: {line}")
+
+    # --- which nodes a change is about ---------------------------------------------------------------------
+
+    def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        for vm in (old, new):
+            if vm is not None:
+                self._touch(vm.metadata.key, vm.status.node_name)
+
+    def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        for pod in (old, new):
+            if pod is not None:
+                self._touch("", pod.spec.node_name)
+
+    def _migration_changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
+        for migration in (old, new):
+            if migration is not None:
+                self._touch(migration.vm_key, None)
+
+    def _touch(self, key: str, name: str | None) -> None:
+        for node in self._active.values():
+            if node.name == name or node.concerns(key):
+                node.view.touch()
+
+
+class _Node:
+    """One node on its way to being empty; `view` is touched by what it is to look at."""
+
+    def __init__(self, client: Api, name: str, reason: str, listener: Listener, rng: Random) -> None:
+        self.name = name
+        self.view = View()
+        self.asking = Asking(client, name, reason, rng, listener.said)
+        self._listener = listener
+        self._announcer = Announcer()
+        self._clock = asyncio.get_running_loop().time
+        self._told: set[str] = set()
+        self._seen: frozenset[str] = frozenset()
+
+    def concerns(self, key: str) -> bool:
+        """Whether what becomes of this VM matters to the node."""
+        return key in self._seen or self.asking.concerns(key)
+
+    async def empty(self, caches: Caches, ends: float) -> NodeOutcome:
+        """Migrate what is on the node until nothing is left to do, or the time (monotonic) is over."""
+        asking, clock = self.asking, self._clock
+        while True:
+            ours = asking.newest(caches.migrations)
+            unanswered = asking.unanswered
+            now = survey(self.name, caches, ours=ours, refused=asking.refused, unanswered=unanswered)
+            needed = {vm.metadata.key for vm in now.to_move}
+            self._seen = now.on_node | needed | {vm.metadata.key for vm in caches.vms.by_index(self.name)}
+            late = clock() >= ends
+            self._tell_endings(now, ours)
+            waited = waits(self.name, caches, now, ours=ours, unanswered=unanswered)
+            for line in self._announcer.due(waited, clock(), all_now=late):
+                self._listener.said(line)
+            self._listener.stands(self.name, len(now.moved) + len(now.failed), len(now.on_node | needed | ours.keys()))
+            if now.settled or late:
+                return self._end(now, ours)
+            if due := asking.due(now):
+                await asking.ask(due, now.to_move)
+                continue
+            await self.view.change(min(_TICK, ends - clock()))
+
+    def _end(self, now: Survey, ours: Ours) -> NodeOutcome:
+        for key in sorted(self.asking.refused.keys() & now.failed.keys()):
+            self._listener.said(f"{key}: refused: {self.asking.refused[key]}")
+        moved = {key: migration for key in sorted(now.moved) if (migration := ours[key]) is not None}
+        left = () if now.settled else now.left
+        outcome = NodeOutcome(self.name, moved, now.failed, left, self.asking.asked)
+        if outcome.drained:
+            self._listener.said(f"{self.name} is drained; {count(len(moved), 'VM')} moved")
+        return outcome
+
+    def _tell_endings(self, now: Survey, ours: Ours) -> None:
+        """Tell how each migration ended, once."""
+        for key in sorted((now.moved | now.failed.keys()) - self._told - self.asking.refused.keys()):
+            self._told.add(key)
+            migration = ours[key]
+            if key in now.failed:
+                self._listener.said(f"{key}: failed: {now.failed[key]}")
+            elif migration is not None:
+                self._listener.said(f"{migration.metadata.namespace}/{moves.success(migration)}")
+
+
+def how_to_go_on(node: str) -> str:
+    """Say what to do about a node that may be cordoned."""
+    return f"drain it again, or kubectl uncordon {node}"
+
+
+def count(number: int, what: str) -> str:
+    """Write `1 VM`, or `2 VMs`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _no_such(node: str) -> NoSuchNodeError:
+    return NoSuchNodeError(f"there is no node {node}: see kubectl get nodes")

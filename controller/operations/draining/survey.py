@@ -1,0 +1,138 @@
+"""Where the drain of a node stands: which VMs have to move, and which have moved or will not.
+
+Guarantees: pure; a look costs what is on the node and what the drain has asked for, not what is in the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from controller.domain import ownership
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.vm.status import Phase
+from controller.engine.store import Store
+from controller.kube.kinds import Pod
+from controller.operations import migrations as moves
+
+
+def by_node_of_vm(vm: VirtualMachine) -> str | None:
+    """Index of the VMs' store: the node that a VM's status names."""
+    return vm.status.node_name
+
+
+def by_node_of_pod(pod: Pod) -> str | None:
+    """Index of the pods' store: the pod's node."""
+    return pod.spec.node_name
+
+
+def by_vm(migration: VirtualMachineMigration) -> str:
+    """Index of the migrations' store: the VM's key."""
+    return migration.vm_key
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The cluster as the API server tells it; each store with its index above."""
+
+    vms: Store[VirtualMachine]
+    pods: Store[Pod]
+    migrations: Store[VirtualMachineMigration]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Where a drain stands. VMs are named `namespace/name`."""
+
+    to_move: tuple[VirtualMachine, ...]
+    """VMs that need a migration, in order."""
+    on_node: frozenset[str]
+    under_way: frozenset[str]
+    """VMs whose migration of ours has not ended, or may be there although nobody has said so."""
+    moved: frozenset[str]
+    failed: Mapping[str, str]
+    """VMs whose migration of ours failed or was refused, and why."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left that could still move."""
+        return not self.to_move and not self.under_way and self.on_node <= self.failed.keys()
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """VMs that keep the drain from its end, in order."""
+        asked = {vm.metadata.key for vm in self.to_move}
+        return tuple(sorted((self.on_node | self.under_way | asked) - self.failed.keys()))
+
+
+Ours = Mapping[str, VirtualMachineMigration | None]
+"""The newest state of our migration of each VM; None if it was deleted."""
+
+
+def survey(
+    node: str,
+    caches: Caches,
+    *,
+    ours: Ours,
+    refused: Mapping[str, str],
+    unanswered: Mapping[str, str] = MappingProxyType({}),
+) -> Survey:
+    """Look at a node that is being drained.
+
+    `refused` are the VMs whose migration nobody would take, and why; `unanswered` those for which one was asked without
+    an answer that says whether it is there, and what was said instead.
+    """
+    ended = {key: migration for key, migration in ours.items() if migration is None or migration.finished}
+    on_node = frozenset(pods_on(node, caches))
+    there = on_node | {vm.metadata.key for vm in caches.vms.by_index(node)}
+    # A VM whose migration was refused may be moved by somebody else's all the same.
+    stuck = {key: why for key, why in refused.items() if key in there and another(key, caches) is None}
+    failed = stuck | {
+        key: "its migration was deleted" if migration is None else moves.failure(migration)
+        for key, migration in ended.items()
+        if migration is None or migration.status.phase == "Failed"
+    }
+    to_move = tuple(
+        sorted(
+            (
+                vm
+                for vm in caches.vms.by_index(node)
+                if vm.status.phase == Phase.RUNNING
+                and wanted(vm)
+                and vm.metadata.key not in ours
+                and vm.metadata.key not in refused
+                and another(vm.metadata.key, caches) is None
+            ),
+            key=lambda vm: vm.metadata.key,
+        )
+    )
+    in_doubt = unanswered.keys() - ours.keys() - {vm.metadata.key for vm in to_move}
+    return Survey(
+        to_move=to_move,
+        on_node=on_node,
+        under_way=frozenset((ours.keys() - ended.keys()) | in_doubt),
+        moved=frozenset(ended.keys() - failed.keys()),
+        # A VM that was stopped or deleted meanwhile has left the node, too, and not by a failure of ours.
+        failed={key: why for key, why in failed.items() if wanted(caches.vms.get(key))},
+    )
+
+
+def wanted(vm: VirtualMachine | None) -> bool:
+    """Whether a VM is there and is to run."""
+    return vm is not None and vm.spec.running and vm.metadata.deletion_timestamp is None
+
+
+def another(key: str, caches: Caches) -> VirtualMachineMigration | None:
+    """Return a migration of the VM that is under way."""
+    found = caches.migrations.by_index(key)
+    return next((item for item in found if not item.finished and item.spec.record_of is None), None)
+
+
+def pods_on(node: str, caches: Caches) -> dict[str, Pod]:
+    """Return the pods that hold the node, by their VM's key."""
+    return {
+        f"{pod.metadata.namespace}/{owner.name}": pod
+        for pod in caches.pods.by_index(node)
+        if not pod.done and (owner := ownership.owner(pod)) is not None
+    }
