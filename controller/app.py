@@ -27,8 +27,8 @@ from controller.engine.election import Elector, LeaseLostError
 from controller.engine.store import Store
 from controller.kube import credentials, managers
 from controller.kube.client import REQUEST_DEADLINE, Client
+from controller.kube.contexts import Choice
 from controller.kube.kinds import Node
-from controller.kube.kubeconfig import Choice
 from controller.kube.resources import NODES, PODS
 from controller.kube.transport import Answered
 from controller.manager import Manager, Options

@@ -16,7 +16,7 @@ import typer
 from controller.cli import flags
 
 if TYPE_CHECKING:
-    from controller.kube.kubeconfig import Choice
+    from controller.kube.contexts import Choice
 
 _NAME: Final = "connection"
 
@@ -36,7 +36,7 @@ class Connection:
     @property
     def choice(self) -> Choice:
         """What was chosen by name."""
-        from controller.kube.kubeconfig import Choice  # noqa: PLC0415 - as in moving.py
+        from controller.kube.contexts import Choice  # noqa: PLC0415 - as in moving.py
 
         return Choice(self.context, self.cluster, self.user, self.namespace)
 

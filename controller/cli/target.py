@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from controller.cli.connection import Connection
 from controller.cli.local import STATE
-from controller.kube import credentials, kubeconfig
+from controller.kube import contexts, credentials
+from controller.kube.contexts import Chosen
 from controller.kube.errors import CredentialsError
-from controller.kube.kubeconfig import Chosen, InvalidKubeconfigError
+from controller.kube.kubeconfig import InvalidKubeconfigError
 
 _PATIENCE = 0.5
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -59,6 +60,6 @@ def running_plane(state: Path) -> Path | None:
 
 def _chosen(source: credentials.Source) -> Chosen | None:
     try:
-        return kubeconfig.choose(credentials.read(source), source.choice)
+        return contexts.choose(credentials.read(source), source.choice)
     except (CredentialsError, InvalidKubeconfigError):
         return None

@@ -1,7 +1,7 @@
 """Where the cluster is and who we are there: kubeconfigs, their plugins, or in-cluster, through kubernetes-asyncio.
 
 Guarantees: an explicit file is used or refused, never silently replaced by another source; of several files kubectl's
-rules make one (controller/kube/kubeconfig.py), and the library gets no more than what was chosen of it. What is read
+rules make one (controller/kube/contexts.py), and the library gets no more than what was chosen of it. What is read
 again is what was chosen at first, by its names, and for the same server. Every failure is a `CredentialsError` that
 names the source tried and what to do next.
 """
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import yaml
 
-from controller.kube import kubeconfig, library, plugin, proxy
+from controller.kube import contexts, kubeconfig, library, plugin, proxy
+from controller.kube.contexts import DEFAULT_NAMESPACE, Choice, Chosen
 from controller.kube.errors import CredentialsError, OtherServerError, PluginError
-from controller.kube.kubeconfig import DEFAULT_NAMESPACE, Choice, Chosen, Config, InvalidKubeconfigError, User
+from controller.kube.kubeconfig import Config, InvalidKubeconfigError, User
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import Configuration
@@ -134,7 +135,7 @@ async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
     if chosen is None:
         return Credentials(configuration, source)
     again = replace(source, choice=chosen.names)
-    return Credentials(configuration, again, kubeconfig.headers(chosen), certificate)
+    return Credentials(configuration, again, contexts.headers(chosen), certificate)
 
 
 def namespace(source: Source) -> str:
@@ -188,7 +189,7 @@ def _chosen(source: Source) -> Chosen | None:
                 )
         return None
     try:
-        return kubeconfig.choose(read(source), choice)
+        return contexts.choose(read(source), choice)
     except InvalidKubeconfigError as error:
         raise CredentialsError(f"cannot use {source}: {error}") from error
 

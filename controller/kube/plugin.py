@@ -22,8 +22,9 @@ from typing import Any, Final
 
 import msgspec
 
+from controller.kube.contexts import LINE_BREAK
 from controller.kube.errors import PluginError
-from controller.kube.kubeconfig import LINE_BREAK, Cluster, Exec
+from controller.kube.kubeconfig import Cluster, Exec
 
 DEADLINE: Final = 60.0
 """Seconds that a plugin has, unless it may ask a person."""

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from controller.kube import credentials
 from controller.kube.client import Client
+from controller.kube.contexts import Choice
 from controller.kube.errors import KubeError
-from controller.kube.kubeconfig import Choice
 from controller.operations.errors import translated
 from controller.sdk import _values
 from controller.sdk._background import background

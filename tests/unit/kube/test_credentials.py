@@ -18,8 +18,8 @@ from kubernetes_asyncio.config import ConfigException
 from controller.kube import credentials, errors
 from controller.kube.authentication import Authentication
 from controller.kube.client import Client
+from controller.kube.contexts import Choice
 from controller.kube.credentials import Credentials, Source
-from controller.kube.kubeconfig import Choice
 from controller.kube.resources import PODS
 from controller.kube.transport import Request, Transport
 from controller.serving.tls import Files

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from controller.kube import kubeconfig
-from controller.kube.kubeconfig import Choice, Config, Context, InvalidKubeconfigError, choose, headers, merged, parse
+from controller.kube.contexts import Choice, choose, headers
+from controller.kube.kubeconfig import Config, Context, InvalidKubeconfigError, merged, parse
 
 TWO: dict[str, Any] = {
     "current-context": "a",

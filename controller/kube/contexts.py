@@ -1,0 +1,219 @@
+"""What a context chooses of a kubeconfig: one cluster, and as whom.
+
+Guarantees: client-go's rules (tools/clientcmd), without I/O. Credentials are for servers with TLS alone: they are not
+even read for others. Else no credential is passed over: one that cannot be used is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from controller.kube.kubeconfig import Cluster, Config, Context, InvalidKubeconfigError, User
+
+DEFAULT_NAMESPACE: Final = "default"
+_EXTERNAL_PROVIDERS: Final = ("gcp", "oidc")
+_MODES: Final = ("Never", "IfAvailable", "Always")
+_MODE_IS_REQUIRED: Final = "client.authentication.k8s.io/v1"
+LINE_BREAK: Final = re.compile(r"[\r\n\0]")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a person chose besides a kubeconfig, by name: kubectl's flags. None leaves it to the kubeconfig."""
+
+    context: str | None = None
+    cluster: str | None = None
+    user: str | None = None
+    namespace: str | None = None
+    kept: bool = False
+    """Whether it was all settled by an earlier reading: then None is nothing, and no flag is to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One cluster, as whom, and the namespace that commands without one mean."""
+
+    cluster: Cluster
+    user: User
+    namespace: str
+    names: Choice
+    """What chooses the same again, whatever the current context is then."""
+
+    def document(self) -> dict[str, Any]:
+        """Return a kubeconfig that says this and nothing more."""
+        cluster, user = (msgspec.json.decode(msgspec.json.encode(entry)) for entry in (self.cluster, self.user))
+        return {
+            "current-context": "chosen",
+            "contexts": [{"name": "chosen", "context": {"cluster": "chosen", "user": "chosen"}}],
+            "clusters": [{"name": "chosen", "cluster": cluster}],
+            "users": [{"name": "chosen", "user": user}],
+        }
+
+
+def choose(config: Config, choice: Choice) -> Chosen:
+    """Return what a context stands for, as far as the choice does not say otherwise.
+
+    Raises InvalidKubeconfigError for an entry that is not there, and one that cannot be used.
+    """
+    context_name, context = _context(config, choice)
+    cluster_name = choice.cluster or context.cluster
+    user_name = choice.user or ("" if choice.kept else context.user)
+    named_by = f"context {context_name!r} names"
+    if not cluster_name:
+        raise InvalidKubeconfigError(_no_cluster(config, context_name))
+    cluster = config.clusters.get(cluster_name)
+    if cluster is None:
+        who = _who("--cluster", choice) if choice.cluster else named_by
+        raise InvalidKubeconfigError(_missing(f"{who} cluster {cluster_name!r}", config.clusters))
+    user = config.users.get(user_name) if user_name else User()
+    if user is None:
+        who = _who("--user", choice) if choice.user else named_by
+        raise InvalidKubeconfigError(_missing(f"{who} user {user_name!r}", config.users))
+    problems = [*_cluster_problems(cluster_name, cluster), *_user_problems(user_name, user)]
+    if problems:
+        raise InvalidKubeconfigError("; ".join(problems))
+    server = _server(cluster.server)
+    return Chosen(
+        cluster=msgspec.structs.replace(cluster, server=server),
+        user=_as_heeded(user) if server.startswith("https://") else _unproven(user),
+        namespace=choice.namespace or context.namespace or DEFAULT_NAMESPACE,
+        names=Choice(context_name or None, cluster_name, user_name or None, choice.namespace, kept=True),
+    )
+
+
+def _context(config: Config, choice: Choice) -> tuple[str, Context]:
+    name = choice.context or ("" if choice.kept else config.current_context)
+    context = config.contexts.get(name)
+    if context is not None:
+        return name, context
+    if name:
+        who = _who("--context", choice) if choice.context else "current-context names"
+        raise InvalidKubeconfigError(_missing(f"{who} context {name!r}", config.contexts))
+    return "", Context()
+
+
+def _who(flag: str, choice: Choice) -> str:
+    return "what was chosen at the start names" if choice.kept else f"{flag} names"
+
+
+def _no_cluster(config: Config, context_name: str) -> str:
+    if context_name:
+        return f"context {context_name!r} names no cluster"
+    there = f"; there are {', '.join(sorted(config.contexts))}" if config.contexts else ", and there is none in it"
+    return f"it chooses no context{there}: run kubectl config use-context, or name one by --context"
+
+
+def _missing(what: str, there: Iterable[str]) -> str:
+    names = ", ".join(sorted(there))
+    return f"{what}, which is not there; {f'there are {names}' if names else 'there is none'}"
+
+
+def _cluster_problems(name: str, cluster: Cluster) -> Iterable[str]:
+    """Say what client-go refuses, too."""
+    if not cluster.server:
+        yield f"cluster {name!r} has no server"
+    if cluster.certificate_authority and cluster.certificate_authority_data:
+        yield f"cluster {name!r} has both certificate-authority and certificate-authority-data"
+    if cluster.insecure_skip_tls_verify and (cluster.certificate_authority or cluster.certificate_authority_data):
+        yield f"cluster {name!r} has both a certificate-authority and insecure-skip-tls-verify"
+
+
+def _user_problems(name: str, user: User) -> Iterable[str]:
+    """Say what client-go refuses, too, and what would make somebody else of us."""
+    if user.token and (user.username or user.password):
+        yield f"user {name!r} has both a token and a password"
+    if (user.impersonate_uid or user.impersonate_groups or user.impersonate_extra) and not user.impersonate:
+        yield f"user {name!r} has as-uid, as-groups or as-user-extra without as"
+    extra = (value for values in user.impersonate_extra.values() for value in values)
+    spoken = (user.token.strip(), user.impersonate, user.impersonate_uid, *user.impersonate_groups, *extra)
+    if any(LINE_BREAK.search(text) for text in spoken):
+        yield f"user {name!r} has a token, or a name to act as, with a line break in it"
+    yield from _certificate_problems(name, user)
+    yield from _plugin_problems(name, user)
+
+
+def _certificate_problems(name: str, user: User) -> Iterable[str]:
+    if not (user.client_certificate or user.client_certificate_data):
+        return
+    if user.client_certificate and user.client_certificate_data:
+        yield f"user {name!r} has both client-certificate and client-certificate-data"
+    if user.client_key and user.client_key_data:
+        yield f"user {name!r} has both client-key and client-key-data"
+    if not (user.client_key or user.client_key_data):
+        yield f"user {name!r} has a client certificate without a client key"
+
+
+def _plugin_problems(name: str, user: User) -> Iterable[str]:
+    if user.exec is not None:
+        if user.auth_provider is not None:
+            yield f"user {name!r} has both auth-provider and exec"
+        if not user.exec.command:
+            yield f"user {name!r} has an exec without a command"
+        if not user.exec.api_version:
+            yield f"user {name!r} has an exec without an apiVersion"
+        if not all(variable.get("name") for variable in user.exec.env):
+            yield f"user {name!r} has an exec with a variable without a name in its env"
+        wanted = _MODES if user.exec.api_version == _MODE_IS_REQUIRED else ("", *_MODES)
+        if user.exec.interactive_mode not in wanted:
+            mode = user.exec.interactive_mode or "none"
+            yield f"user {name!r} has an exec of interactiveMode {mode}; want {', '.join(_MODES)}"
+    if user.auth_provider is not None and user.auth_provider.name not in _EXTERNAL_PROVIDERS:
+        yield (
+            f"user {name!r} has the auth-provider {user.auth_provider.name!r}, which Kubernetes has removed: "
+            "have the kubeconfig written anew, with an exec plugin"
+        )
+
+
+def _server(server: str) -> str:
+    """Return a server's URL, its scheme in lower case; one without a scheme is meant as HTTP."""
+    scheme, slashes, rest = server.partition("://")
+    return f"{scheme.lower()}{slashes}{rest}" if slashes else f"http://{server}"
+
+
+def _as_heeded(user: User) -> User:
+    """Leave the plugin out where there is a token, which comes first."""
+    return msgspec.structs.replace(user, exec=None) if user.token or user.token_file else user
+
+
+def _unproven(user: User) -> User:
+    """Leave out whatever others on the way to a server without TLS could take: all but whom we want to act as."""
+    return User(
+        impersonate=user.impersonate,
+        impersonate_uid=user.impersonate_uid,
+        impersonate_groups=user.impersonate_groups,
+        impersonate_extra=user.impersonate_extra,
+    )
+
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+_KEY_CHARACTERS: Final = frozenset(b"!#$&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+def headers(chosen: Chosen) -> tuple[tuple[str, str], ...]:
+    """Return what every request says besides who we are: as whom we want to act, and that nothing be compressed."""
+    user = chosen.user
+    found: list[tuple[str, str]] = []
+    if user.impersonate:
+        found.append(("Impersonate-User", user.impersonate))
+        if user.impersonate_uid:
+            found.append(("Impersonate-Uid", user.impersonate_uid))
+        found += (("Impersonate-Group", group) for group in user.impersonate_groups)
+        found += (
+            (f"Impersonate-Extra-{_key(name)}", value)
+            for name, values in user.impersonate_extra.items()
+            for value in values
+        )
+    if chosen.cluster.disable_compression:
+        found.append(("Accept-Encoding", "identity"))
+    return tuple(found)
+
+
+def _key(name: str) -> str:
+    """Write a name as part of a header's."""
+    return "".join(chr(byte) if byte in _KEY_CHARACTERS else f"%{byte:02X}" for byte in name.encode())
