@@ -53,6 +53,21 @@ class Attention:
         return max(0.0, self._heard + UNNOTICED - self._clock())
 
 
+class Silence:
+    """How long nobody has taken up anything of what is waited for; `patience` seconds of it are too long."""
+
+    def __init__(self, now: float, patience: float) -> None:
+        self._since = now
+        self._patience = patience
+        self._silent = -1
+
+    def lasts(self, silent: int, now: float) -> bool:
+        """Take how many are silent now; whether that has been so for as long as makes one wonder."""
+        if silent != self._silent:
+            self._silent, self._since = silent, now
+        return now - self._since >= self._patience
+
+
 def untouched(vm: VirtualMachine) -> bool:
     """Whether no controller has ever written this VM's status: the first write brings conditions."""
     return not vm.status.conditions

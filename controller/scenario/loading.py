@@ -26,6 +26,7 @@ from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.parallel import TICK, Requests, each, telling
+from controller.operations.waiting import Silence
 from controller.operations.watching import View, watching
 from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
@@ -326,21 +327,6 @@ class _Lack:
     why: str
     silent: bool = False
     suspicion: str = ""
-
-
-class Silence:
-    """How long nobody has taken up anything of what is waited for; `patience` seconds of it are too long."""
-
-    def __init__(self, now: float, patience: float) -> None:
-        self._since = now
-        self._patience = patience
-        self._silent = -1
-
-    def lasts(self, silent: int, now: float) -> bool:
-        """Take how many are silent now; whether that has been so for as long as makes one wonder."""
-        if silent != self._silent:
-            self._silent, self._since = silent, now
-        return now - self._since >= self._patience
 
 
 def _reason(vm: VirtualMachine) -> str:

@@ -8,9 +8,9 @@ from time import monotonic
 from typing import Final
 
 from controller.operations.errors import InvalidValueError
-from controller.operations.waiting import no_controller
+from controller.operations.waiting import Silence, no_controller
 from controller.scenario.fleet import Fleet, NodeWish, VMWish
-from controller.scenario.loading import NO_CONTROLLER, Progress, Silence, load
+from controller.scenario.loading import NO_CONTROLLER, Progress, load
 from controller.sdk import _fleet, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM, Node
