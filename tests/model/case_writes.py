@@ -11,8 +11,11 @@ import pytest
 from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
+from controller.kube.meta import ObjectOnly
 from controller.kube.resources import EVENTS, LEASES, NODES, PODS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 from tests.model.place import ANOTHER, FAILED, HOLD, Case, Place, version, vm
+
+NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
 async def a_create_is_answered_with_the_object(at: Place) -> None:
@@ -64,6 +67,23 @@ async def an_object_is_of_the_namespace_that_it_is_sent_to(at: Place) -> None:
     await at.vm("b", namespace=at.namespace)
     with pytest.raises(errors.InvalidError, match="namespace"):
         await at.vm("c", namespace="kube-system")
+
+
+async def what_is_applied_no_more_is_taken_away(at: Place) -> None:
+    """What others wrote stays; what is applied again changes nothing."""
+    name = f"applied-{at.namespace}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"a": "1", "b": "2"}}}
+    made = await at.api.apply(NAMESPACES, name, body)
+    try:
+        await at.api.merge_patch(NAMESPACES, name, {"metadata": {"labels": {"c": "3"}}})
+        before = await at.api.apply(NAMESPACES, name, body)
+        assert before.metadata.uid == made.metadata.uid
+        assert version(await at.api.apply(NAMESPACES, name, body)) == version(before)
+        changed = {**body, "metadata": {"name": name, "labels": {"a": "4"}}}
+        labels = (await at.api.apply(NAMESPACES, name, changed)).metadata.labels
+        assert {key: labels.get(key) for key in "abc"} == {"a": "4", "b": None, "c": "3"}
+    finally:
+        await at.api.delete(NAMESPACES, name, uid=made.metadata.uid)
 
 
 async def a_review_is_answered_and_not_kept(at: Place) -> None:
@@ -257,6 +277,7 @@ CASES: Final[tuple[Case, ...]] = (
     a_generated_name_has_five_characters_more,
     a_namespace_that_is_not_there_takes_nothing,
     an_object_is_of_the_namespace_that_it_is_sent_to,
+    what_is_applied_no_more_is_taken_away,
     a_review_is_answered_and_not_kept,
     a_dry_run_leaves_nothing_behind,
     a_new_node_is_not_ready,

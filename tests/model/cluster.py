@@ -16,7 +16,8 @@ from controller.kube.resources import NODES, PODS
 from controller.kube.times import timestamp
 from tests.model import rules
 from tests.model.rules import Document
-from tests.model.server import ApiServer, decode
+from tests.model.server import ApiServer
+from tests.model.store import decode
 
 
 @dataclass(repr=False)

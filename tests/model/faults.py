@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from controller.kube import errors
+from tests.model.store import Objects
 
 R = TypeVar("R")
 LONGEST_REQUEST: Final = 60.0
@@ -37,10 +38,9 @@ class Fault:
 
 
 @dataclass(repr=False)
-class Faulty:
-    """The clock of an API server, its request log, and the faults that wait for requests."""
+class Faulty(Objects):
+    """An API server's objects, and the faults that wait for its requests."""
 
-    now: datetime = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
     requests: list[str] = field(default_factory=list)
     """Each request that arrived, as its method and resource; `dry-run` is the method of a create that is a question."""
     faults: list[Fault] = field(default_factory=list)

@@ -88,6 +88,15 @@ def merged(document: Document, patch: Mapping[str, Any]) -> Document:
     return result
 
 
+def applying(before: Mapping[str, Any], body: Mapping[str, Any]) -> Document:
+    """Return the merge patch that applies a body: what was applied before, and is no more, is null."""
+    patch: Document = dict.fromkeys(before.keys() - body.keys())
+    for name, value in body.items():
+        was = before.get(name)
+        patch[name] = applying(was, value) if isinstance(value, Mapping) and isinstance(was, Mapping) else value
+    return patch
+
+
 def generation(before: Document | None, after: Document) -> int:
     """Count a new spec, and the beginning of a deletion."""
     if before is None:

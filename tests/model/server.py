@@ -1,7 +1,7 @@
 """An API server in memory: what `controller.kube.client.Client` asks of a real one, answered by the same rules.
 
 Guarantees: the cases of `tests.model.cases` hold here and at a real API server alike. A test may put any object there
-by hand, in any state (`add`, `put`, `store`, `edit`, `remove`); requests obey the rules.
+by hand, in any state (`tests.model.store`); requests obey the rules.
 
 What a test needs besides: `log`, every change, for caches that it feeds by hand; `watches`, for what is told late or
 when the test says so; `compact`, after which old versions are too old; and what can go wrong (`tests.model.faults`).
@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 
@@ -20,33 +19,26 @@ import msgspec
 
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
-from controller.kube.times import timestamp
 from controller.kube.verbs import Page
 from tests.model import rules
 from tests.model.faults import Faulty
 from tests.model.rules import Document
-from tests.model.watches import Events, Log, Watch, Watches, expired, missed
+from tests.model.store import decode
+from tests.model.watches import Events, Watch, expired, missed
 
 T = TypeVar("T")
 _TRIES: Final = 8
 """How often the server thinks of another name for a `generateName`."""
-_NAMESPACE: Final = {"metadata": {"name": "default", "namespace": "", "uid": "uid-0", "resourceVersion": "1"}}
 
 
 @dataclass(repr=False)
 class ApiServer(Faulty):
-    """Objects by the plural of their resource and `namespace/name`, and a revision that counts the writes."""
+    """The requests, and what they are answered."""
 
-    objects: dict[tuple[str, str], Document] = field(
-        default_factory=lambda: {("namespaces", "/default"): dict(_NAMESPACE)}
-    )
-    revision: int = 100
     writes: list[str] = field(default_factory=list)
     """Each request that changed something, as its method and resource."""
     dry_runs: list[Document] = field(default_factory=list)
     """What would have been created."""
-    log: Log = field(default_factory=list)
-    watches: Watches = field(default_factory=Watches)
     page_size: int = 1000
     """Objects on a page at most, whatever the client wants."""
     expire: bool = False
@@ -58,85 +50,18 @@ class ApiServer(Faulty):
         }
     )
     """What is answered to a review's spec as its status; nothing of it is kept."""
-    uids: int = 0
+    _applied: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """What was applied last."""
     _oldest: int = 0
     """The version from which on changes are remembered."""
     _pages: dict[str, tuple[str, list[Document]]] = field(default_factory=dict)
     """By continue token: the version of the list, and what is left of it."""
     _suffixes: Iterator[str] = field(default_factory=lambda: map("".join, itertools.permutations("abcdefghij", 5)))
 
-    # --- what a test does by hand ----------------------------------------------------------------------------
-
-    def add(self, plural: str, document: Document) -> Document:
-        """Create an object, whatever it is."""
-        self.uids += 1
-        metadata = {**document["metadata"], "uid": f"uid-{self.uids}", "creationTimestamp": timestamp(self.now)}
-        return self.store(plural, {**document, "metadata": metadata})
-
-    def store(self, plural: str, document: Document) -> Document:
-        """Make an object what it shall be, at the next version."""
-        self.revision += 1
-        key = rules.key_of(document)
-        before = self.objects.get((plural, key))
-        metadata = {**document["metadata"], "resourceVersion": str(self.revision)}
-        if plural in rules.OURS:
-            metadata["generation"] = rules.generation(before, document)
-        document = {**document, "metadata": metadata}
-        self.objects[plural, key] = document
-        self._changed(plural, before, document, deleted=False)
-        return document
-
-    def discard(self, plural: str, document: Document) -> Document:
-        """Take an object away; return it as its watches see it last."""
-        self.revision += 1
-        before = self.objects.pop((plural, rules.key_of(document)))
-        document = {**document, "metadata": {**document["metadata"], "resourceVersion": str(self.revision)}}
-        self._changed(plural, before, document, deleted=True)
-        return document
-
-    def terminate(self, plural: str, document: Document, grace: int) -> Document:
-        """Begin an object's deletion, or shorten its grace period."""
-        going = {
-            "deletionTimestamp": timestamp(self.now + timedelta(seconds=grace)),
-            "deletionGracePeriodSeconds": grace,
-        }
-        return self.store(plural, {**document, "metadata": {**document["metadata"], **going}})
-
-    def put(self, plural: str, key: str, *, metadata: Mapping[str, Any] | None = None, **parts: Any) -> Document:
-        """Create an object, or change parts of it."""
-        known = self.objects.get((plural, key))
-        if known is None:
-            namespace, _, name = key.partition("/")
-            return self.add(plural, {**parts, "metadata": {**(metadata or {}), "name": name, "namespace": namespace}})
-        return self.store(plural, {**known, **parts, "metadata": {**known["metadata"], **(metadata or {})}})
-
-    def edit(self, resource: Resource[Any], key: str, **metadata: Any) -> None:
-        """Change an object's metadata."""
-        document = self.objects[resource.plural, key]
-        self.store(resource.plural, {**document, "metadata": {**document["metadata"], **metadata}})
-
-    def set_status(self, resource: Resource[Any], key: str, status: Document) -> None:
-        """Replace an object's status."""
-        self.store(resource.plural, {**self.objects[resource.plural, key], "status": status})
-
-    def remove(self, resource: Resource[Any], key: str) -> None:
-        """Delete an object at once, as a user with force or a garbage collector can."""
-        self.discard(resource.plural, self.objects[resource.plural, key])
-
     def compact(self) -> None:
         """Forget what was: older versions are too old to be watched from, and begun lists to be read on."""
         self._oldest = self.revision
         self._pages.clear()
-
-    # --- what a test looks at --------------------------------------------------------------------------------
-
-    def of(self, resource: Resource[Any]) -> list[Document]:
-        """Return every object of a resource, the oldest first."""
-        return [document for (plural, _), document in self.objects.items() if plural == resource.plural]
-
-    def names(self, resource: Resource[Any]) -> list[str]:
-        """Return the names of all objects of a resource, the oldest first."""
-        return [document["metadata"]["name"] for document in self.of(resource)]
 
     # --- the client's methods --------------------------------------------------------------------------------
 
@@ -239,6 +164,13 @@ class ApiServer(Faulty):
         write = partial(self._delete, resource.plural, key, uid, resource_version, grace_seconds)
         return self._carry_out("delete", resource.plural, name, write)
 
+    async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
+        """Apply a cluster-wide object on the server's side: what was applied before, and is no more, is taken away."""
+        resource.path(name=name)  # refuses what is no name
+        await self._arrive("apply", resource.plural, name)
+        write = partial(self._apply, resource.plural, name, body)
+        return decode(self._carry_out("apply", resource.plural, name, write), resource.type)
+
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _read(
@@ -300,6 +232,13 @@ class ApiServer(Faulty):
             return self.discard(plural, document)
         return self.store(plural, after)
 
+    def _apply(self, plural: str, name: str, body: Mapping[str, Any]) -> Document:
+        key = f"/{name}"
+        before, self._applied[plural, key] = self._applied.get((plural, key), {}), body
+        if (plural, key) not in self.objects:
+            return self._create(plural, body, None, name, dry_run=False)
+        return self._patch(plural, key, rules.applying(before, body), None)
+
     def _delete(self, plural: str, key: str, uid: str, resource_version: str | None, grace_seconds: int | None) -> str:
         document = self._find(plural, key)
         rules.check_guards(document, uid, resource_version)
@@ -320,11 +259,6 @@ class ApiServer(Faulty):
         except KeyError:
             raise errors.NotFoundError(404, "NotFound", f'{plural} "{key}" not found') from None
 
-    def _changed(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
-        self.log.append((plural, document, deleted))
-        if self.watches.open:
-            self.watches.tell(plural, before, document, deleted=deleted)
-
     def _written(self, method: str, plural: str, document: Document) -> None:
         """Note that a request changes an object."""
         del document
@@ -335,11 +269,3 @@ class ApiServer(Faulty):
 def _collection(resource: Resource[Any], namespace: str | None) -> None:
     """Refuse what is no namespace."""
     resource.path(namespace)
-
-
-def decode(document: Document, kind: type[T]) -> T:
-    """Return an object as the client reads it."""
-    try:
-        return msgspec.convert(document, kind)
-    except msgspec.ValidationError:
-        return codec.decode_object(codec.encode(document), kind)  # an odd one

@@ -16,7 +16,8 @@ from controller.engine.election import Elector, LeaseLostError, Timing
 from controller.kube import errors
 from controller.kube.kinds import Lease, LeaseSpec
 from controller.kube.resources import LEASES, Resource
-from tests.model.server import ApiServer, decode
+from tests.model.server import ApiServer
+from tests.model.store import decode
 from tests.unit.engine.builders import seeded
 
 T = TypeVar("T")

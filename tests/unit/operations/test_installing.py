@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-import msgspec
 import pytest
 
 from controller.kube.resources import DEFINITIONS, Resource
 from controller.operations.errors import TimedOutError
 from controller.operations.installing import install
+from tests.model.server import ApiServer
 
 T = TypeVar("T")
 VMS, MIGRATIONS = (
@@ -21,11 +21,11 @@ VMS, MIGRATIONS = (
 PATIENCE = 60
 
 
-@dataclass
-class Server:
+@dataclass(repr=False)
+class Server(ApiServer):
     """An API server that serves a resource some seconds after its definition was applied."""
 
-    after: float
+    after: float = 0.0
     applied: dict[str, float] = field(default_factory=dict)
     bodies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class Server:
         """Take a definition."""
         self.applied[name] = asyncio.get_running_loop().time()
         self.bodies[name] = body
-        return await self.get(resource, name)
+        return await super().apply(resource, name, body)
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Show a definition as the API server does: without conditions at first, then with those that hold."""
@@ -47,15 +47,15 @@ class Server:
                 "acceptedNames": {"plural": plural},
                 "conditions": [{"type": "Established", "status": "True"}],
             }
-        shown = {"metadata": {"name": name}, "status": status if self.after else {**status, "storedVersions": []}}
-        return msgspec.json.decode(msgspec.json.encode(shown), type=resource.type)
+        self.set_status(DEFINITIONS, f"/{name}", status if self.after else {**status, "storedVersions": []})
+        return await super().get(resource, name)
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("after", [0.0, 3.0])
 async def test_it_returns_once_both_resources_are_served(after: float) -> None:
     """Whoever makes a VM next is not told that there is no such kind."""
-    server = Server(after)
+    server = Server(after=after)
 
     assert [name async for name in install(server)] == [VMS, MIGRATIONS]
 
@@ -67,14 +67,14 @@ async def test_it_returns_once_both_resources_are_served(after: float) -> None:
 async def test_a_resource_that_is_not_served_is_told_with_the_reason() -> None:
     """Nothing waits for ever."""
     with pytest.raises(TimedOutError, match=rf"{VMS} is not served after 60 s: the short name vm is another's"):
-        [name async for name in install(Server(PATIENCE + 30))]
+        [name async for name in install(Server(after=PATIENCE + 30))]
 
     assert asyncio.get_running_loop().time() == pytest.approx(PATIENCE, abs=1)
 
 
 async def test_what_is_applied_is_what_is_shipped() -> None:
     """The whole definition, under its own name."""
-    server = Server(0)
+    server = Server()
     [name async for name in install(server)]
     for name, body in server.bodies.items():
         assert body["kind"] == "CustomResourceDefinition"

@@ -29,7 +29,7 @@ from controller.reconcilers.sources import feed, feed_migrations
 from controller.reconcilers.vm.reconciler import VMReconciler
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
-from tests.model.server import decode
+from tests.model.store import decode
 
 POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
 LATER = 1800.0
