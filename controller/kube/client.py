@@ -1,4 +1,4 @@
-"""The verbs of the API server, typed: what is asked of it and what it answers, as values.
+"""The verbs of `controller.kube.verbs`, carried out: what is asked of the API server and what it answers, as values.
 
 Guarantees: every request has a deadline, unless none is wanted, and every watch an idle limit; every HTTP status is
 checked before its body is believed; every patch names its type; writes carry their guards (UID, resourceVersion) where
@@ -18,7 +18,7 @@ from controller.kube import codec, credentials, errors, managers, proxy
 from controller.kube.authentication import Authentication
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import Resource
-from controller.kube.transport import CONNECT_DEADLINE, Answered, Request, Response, Transport, no_one
+from controller.kube.transport import CONNECT_DEADLINE, Answered, Request, Response, Transport
 from controller.kube.verbs import Page
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Client:
         cls,
         source: credentials.Source,
         *,
-        answered: Answered = no_one,
+        answered: Answered = lambda *_: None,
         deadline: float = REQUEST_DEADLINE,
         manager: str = managers.CONTROLLER,
     ) -> Self:
@@ -87,7 +87,7 @@ class Client:
     # --- reads -------------------------------------------------------------------------------------------
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
-        """Read the newest state of one object (a quorum read)."""
+        """Read the newest state of one object."""
         return codec.decode_object(await self._send(Request("GET", resource.path(namespace, name))), resource.type)
 
     async def list_page(
@@ -99,7 +99,7 @@ class Client:
         limit: int,
         continue_token: str = "",
     ) -> Page[T]:
-        """Read one page of the newest state (a quorum read). Raises ExpiredError for an old token."""
+        """Read one page of the newest state."""
         query = (("limit", str(limit)), ("continue", continue_token), ("labelSelector", label_selector))
         reply = await self._send(Request("GET", resource.path(namespace), query))
         meta, items, left_out = codec.decode_list(reply, resource.type)
@@ -150,12 +150,7 @@ class Client:
         server_deadline: float,
         dry_run: bool = False,
     ) -> T:
-        """Create an object. The server gives up after `server_deadline` seconds, whether or not we still listen.
-
-        A `dry_run` goes all the way through admission and validation, and leaves nothing behind.
-
-        Raises AlreadyExistsError if the name is taken.
-        """
+        """Create an object; the server gives up after `server_deadline` seconds."""
         query = (
             ("timeout", f"{server_deadline:g}s"),
             ("fieldManager", self._manager),
@@ -174,7 +169,7 @@ class Client:
         namespace: str | None = None,
         subresource: str | None = None,
     ) -> T:
-        """Apply a JSON merge patch. Put `uid` and `resourceVersion` under its metadata to guard it."""
+        """Apply a JSON merge patch."""
         path, query = resource.path(namespace, name, subresource), (("fieldManager", self._manager),)
         reply = await self._send(Request("PATCH", path, query, codec.encode(body), _MERGE_PATCH))
         return codec.decode_object(reply, resource.type)
@@ -195,10 +190,7 @@ class Client:
         resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> str:
-        """Delete exactly the object with this UID; return the resource version of the deletion, if told.
-
-        Raises NotFoundError if it is gone, ConflictError if the name is another object's now.
-        """
+        """Delete exactly the object with this UID; return the resource version of the deletion, if told."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         options: dict[str, Any] = {
             "apiVersion": "v1",

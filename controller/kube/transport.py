@@ -2,14 +2,16 @@
 
 Guarantees: nothing above this module knows which HTTP library sends a request. A request fails if no connection opens
 within `CONNECT_DEADLINE` seconds, a stream if it is silent for longer than its idle limit; how long a request may take
-altogether is for its caller to bound, by cancellation. Every failure to get a reply is a `TransportError` that names
-the proxy which a request went through, and shows no password that a URL may hold. No redirect is followed. `answered`
-hears of each request.
+altogether is for its caller to bound, by cancellation. A stream, which keeps its connection, never takes one from
+requests: there is no bound on those of streams. Every failure to get a reply is a `TransportError` that names the proxy
+which a request went through, settled once, and shows no password that a URL may hold. No redirect is followed.
+`answered` hears of each request.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
@@ -21,26 +23,22 @@ from yarl import URL
 
 from controller.kube import errors, library
 from controller.kube.proxy import Proxy
-from controller.kube.session import Sessions, take_over
 
 if TYPE_CHECKING:
-    from kubernetes_asyncio.client import Configuration
+    from kubernetes_asyncio.client import ApiClient, Configuration
 
 CONNECT_DEADLINE: Final = 5.0
 """Seconds to open a connection."""
 _NO_OTHER_LIMIT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE)
 _MAX_LINE: Final = 8 * 1024 * 1024
 """Longest line of a stream in bytes; etcd refuses objects above 1.5 MiB."""
+_READ_BUFFER: Final = 2 * 1024 * 1024
+"""Bytes read ahead; the longest object that etcd takes by default fits in."""
 _FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 Query: TypeAlias = tuple[tuple[str, str | None], ...]
 Answered: TypeAlias = Callable[[str, str, str], None]
 """Told of each request: its method, the server's host, and the status code (`<error>` without an answer)."""
-
-
-def no_one(method: str, host: str, code: str) -> None:
-    """Hear of a request, and do nothing."""
-    del method, host, code
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -65,17 +63,12 @@ class Response:
     Use as an async context manager, within which the failure of the connection is a TransportError.
     """
 
-    __slots__ = ("_failed", "_found", "_request")
+    __slots__ = ("_found", "_request", "_transport")
 
-    def __init__(
-        self,
-        found: aiohttp.ClientResponse,
-        request: Request,
-        failed: Callable[[Request, BaseException], errors.TransportError],
-    ) -> None:
-        self._found = found
+    def __init__(self, transport: Transport, request: Request, found: aiohttp.ClientResponse) -> None:
+        self._transport = transport
         self._request = request
-        self._failed = failed
+        self._found = found
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,7 +81,7 @@ class Response:
             if isinstance(error, _FAILURES):
                 raise error
         except _FAILURES as failure:
-            raise self._failed(self._request, failure) from _cause(failure)
+            raise self._transport.failed(self._request, failure) from _cause(failure)
 
     @property
     def status(self) -> int:
@@ -121,7 +114,7 @@ class Transport:
         *,
         headers: tuple[tuple[str, str], ...] = (),
         proxy: Proxy | None = None,
-        answered: Answered = no_one,
+        answered: Answered = lambda *_: None,
     ) -> None:
         self._url = str(configuration.host)
         self._host = str(urlsplit(self._url).netloc).rpartition("@")[2]
@@ -141,7 +134,7 @@ class Transport:
             "allow_redirects": False,
             **({"server_hostname": rest.server_hostname} if rest.server_hostname else {}),
         }
-        self._sessions = take_over(api, self._headers)
+        self._sessions = _take_over(api, self._headers)
 
     def reconnect(self, configuration: Configuration) -> Sessions:
         """Show another client certificate: a connection shows the one it was opened with, so all are opened anew.
@@ -158,10 +151,7 @@ class Transport:
         await self._sessions.close()
 
     async def send(self, request: Request, headers: dict[str, str]) -> Response:
-        """Send a request, with `headers` of its own; return when the response has begun.
-
-        A stream, which keeps its connection, takes none from requests.
-        """
+        """Send a request, with `headers` of its own; return when the response has begun."""
         if request.content_type:
             headers["Content-Type"] = request.content_type
         url = f"{self._url}{request.path}"
@@ -186,12 +176,44 @@ class Transport:
             raise self.failed(request, error) from _cause(error)
         finally:  # a deadline ends the request by cancellation
             self._answered(request.method, self._host, code)
-        return Response(found, request, self.failed)
+        return Response(self, request, found)
 
     def failed(self, request: Request, error: BaseException) -> errors.TransportError:
         """Return what tells of a request that failed on its way."""
         sent = not isinstance(error, aiohttp.ClientConnectorError)
         return errors.TransportError(f"{request}: {describe(error)}{self.way}", sent=sent)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Those of requests and those of watches."""
+
+    requests: aiohttp.ClientSession
+    watches: aiohttp.ClientSession
+
+    async def close(self) -> None:
+        """Close every connection, open watches included."""
+        await self.requests.close()
+        await self.watches.close()
+
+
+def _take_over(api: ApiClient, headers: tuple[tuple[str, str], ...]) -> Sessions:
+    """Make sessions of our own; that of `api` has nothing left to close.
+
+    They look at neither netrc nor the environment with every request, which would cost more CPU than the request. Those
+    for requests go over the connections of `api`, of which there are so many at most, those for watches over others
+    with the same TLS. Both send `headers`, of which one may be there several times.
+    """
+    theirs: aiohttp.ClientSession = api.rest_client.pool_manager
+    connector = theirs.connector
+    theirs.detach()
+    tls = connector._ssl if isinstance(connector, aiohttp.TCPConnector) else True  # noqa: SLF001 - it tells nobody else
+    unbounded = aiohttp.TCPConnector(limit=0, ssl=tls)
+    requests, watches = (
+        aiohttp.ClientSession(connector=each, headers=headers, read_bufsize=_READ_BUFFER)
+        for each in (connector, unbounded)
+    )
+    return Sessions(requests, watches)
 
 
 @lru_cache(maxsize=64)

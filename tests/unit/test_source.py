@@ -67,7 +67,6 @@ def test_requests_to_the_api_server_know_their_http_library_in_one_place() -> No
     users = {str(path.relative_to(REPOSITORY)) for path in SOURCES if "aiohttp" in imports(path)}
     others = ("controller/serving/", "hack/")
     assert {path for path in users if not path.startswith(others)} == {
-        "controller/kube/session.py",
         "controller/kube/transport.py",
     }
 
