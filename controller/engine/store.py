@@ -9,35 +9,15 @@ index raises on one object, ends no change of the store (`controller.engine.list
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
+from controller.engine.changes import Change, HasMetadata, revision
 from controller.engine.listeners import Changed, Subscription
-from controller.kube.meta import ObjectMeta
-
-
-class HasMetadata(Protocol):
-    """Any object of the API."""
-
-    @property
-    def metadata(self) -> ObjectMeta:
-        """Its identity."""
-        ...
-
 
 T = TypeVar("T", bound=HasMetadata)
 _log = structlog.get_logger(__name__)
-
-
-def revision(resource_version: str) -> int:
-    """Return a resource version as a number, so that two can be compared (KEP-5504); -1 if it is none."""
-    digits = resource_version.isascii() and resource_version.isdigit() and len(resource_version) <= _LONGEST_VERSION
-    return int(resource_version) if digits else -1
-
-
-_LONGEST_VERSION: Final = 39
-"""Digits of 2¹²⁸, the largest version the API promises."""
 
 
 def gone(old: T | None, new: T | None) -> T | None:
@@ -56,6 +36,7 @@ class Store(Generic[T]):
         self.subscriptions: list[Subscription[T]] = []
         """Who hears of the changes, in the order in which they asked."""
         self.resource_version = ""
+        self._revision = -1
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -93,13 +74,12 @@ class Store(Generic[T]):
 
         True when either version is no number and so cannot be compared; False before the first list.
         """
-        shown = revision(self.resource_version)
-        return shown >= revision(resource_version) or (shown < 0 and self.filled)
+        return self._revision >= revision(resource_version) or (self._revision < 0 and self.filled)
 
     def replace(self, objects: Iterable[T], resource_version: str) -> None:
         """Take a complete list: what it lacks is deleted."""
         fresh = {item.metadata.key: item for item in objects}
-        self.resource_version = resource_version
+        self.resource_version, self._revision = resource_version, revision(resource_version)
         for key in self._objects.keys() - fresh.keys():
             self._set(key, None)
         for key, item in fresh.items():
@@ -107,16 +87,16 @@ class Store(Generic[T]):
             if known is None or known.metadata.resource_version != item.metadata.resource_version:
                 self._set(key, item)
 
-    def apply(self, item: T, *, deleted: bool) -> None:
-        """Take one watch event."""
-        metadata = item.metadata
-        at = revision(metadata.resource_version)
-        if at > revision(self.resource_version):
-            self.resource_version = metadata.resource_version
-        known = self._objects.get(metadata.key)
-        if known is not None and revision(known.metadata.resource_version) > at:
-            return
-        self._set(metadata.key, None if deleted else item)
+    def apply(self, change: Change[T]) -> None:
+        """Take one change that a watch told."""
+        at = change.revision
+        if at > self._revision:  # and so newer than every object here
+            self.resource_version, self._revision = change.item.metadata.resource_version, at
+        else:
+            known = self._objects.get(change.key)
+            if known is not None and revision(known.metadata.resource_version) > at:
+                return
+        self._set(change.key, None if change.deleted else change.item)
 
     def remove(self, namespace: str, name: str, uid: str) -> None:
         """Take the deletion of an object of which no more can be read than this; what cannot is empty."""
@@ -128,8 +108,9 @@ class Store(Generic[T]):
 
     def bookmark(self, resource_version: str) -> None:
         """Take the server's word that nothing changed up to this version."""
-        if revision(resource_version) > revision(self.resource_version):
-            self.resource_version = resource_version
+        at = revision(resource_version)
+        if at > self._revision:
+            self.resource_version, self._revision = resource_version, at
         for subscription in self.subscriptions:
             subscription.mend()
 

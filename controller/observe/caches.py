@@ -14,8 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.engine.reflector import ListWatcher, Metrics, Reflector
-from controller.engine.store import HasMetadata, Store
+from controller.engine.changes import HasMetadata
+from controller.engine.reflector import Metrics, Reflector
+from controller.engine.store import Store
+from controller.engine.watch import ListWatcher
 from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
 

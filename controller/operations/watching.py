@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 
 import structlog
 
+from controller.engine.changes import HasMetadata
 from controller.engine.reflector import Reflector
-from controller.engine.store import HasMetadata, Store
+from controller.engine.store import Store
 from controller.kube.errors import ForbiddenError, KubeError, NotFoundError
 from controller.kube.resources import Resource
 from controller.operations.api import Api

@@ -19,8 +19,8 @@ from typing import Final, TypeVar
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.engine.changes import HasMetadata
 from controller.engine.listing import everything
-from controller.engine.store import HasMetadata
 from controller.kube.errors import ConflictError, NotFoundError, StatusError
 from controller.kube.kinds import Node
 from controller.kube.resources import NODES, PODS, Resource

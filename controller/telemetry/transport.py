@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controller.engine.reflector import Relist
+from controller.engine.reflector import Metrics
 from controller.engine.store import Store
+from controller.engine.watch import Relist
 
 
 class RequestMetrics:
@@ -122,8 +123,8 @@ class ReflectorMetrics(Collector):
 
 
 @dataclass(frozen=True, slots=True)
-class CacheMetrics:
-    """What one reflector reports; the metrics of `controller.engine.reflector`."""
+class CacheMetrics(Metrics):
+    """What one reflector reports."""
 
     _all: ReflectorMetrics
     _name: str

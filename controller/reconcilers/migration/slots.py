@@ -30,7 +30,8 @@ from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
-from controller.engine.store import gone, revision
+from controller.engine.changes import revision
+from controller.engine.store import gone
 
 _T = TypeVar("_T")
 

@@ -13,8 +13,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
-from controller.engine.reflector import Reflector, Relist
+from controller.engine.reflector import Metrics, Reflector
 from controller.engine.store import Store
+from controller.engine.watch import Relist
 from controller.engine.workqueue import QueueMetrics, WorkQueue
 from controller.kube import codec
 from controller.kube.errors import KubeError
@@ -85,8 +86,8 @@ HANG: Final = float("inf")
 
 ListStep: TypeAlias = Page[Pod] | KubeError | float
 """A reply to one list request, an error, or seconds before the next step."""
-WatchStep: TypeAlias = codec.WatchEnvelope | KubeError | float
-"""An event, an error, or seconds of silence. A watch whose steps are used up ends in good order."""
+WatchStep: TypeAlias = codec.WatchEnvelope | tuple[codec.WatchEnvelope, ...] | KubeError | float
+"""An event, several in one chunk, an error, or seconds of silence. A watch without more steps ends in good order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ class ScriptedApi:
                     raise step
                 if isinstance(step, codec.WatchEnvelope):
                     yield [step]
+                elif isinstance(step, tuple):
+                    yield list(step)
                 else:
                     await _pause(step)
         finally:
@@ -179,7 +182,7 @@ async def _pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-class ReportedMetrics:
+class ReportedMetrics(Metrics):
     """Writes down what a reflector reports: the methods' names, and causes as they are."""
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.engine.changes import Change
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
@@ -29,9 +30,9 @@ def test_the_event_of_the_write_frees_its_owner() -> None:
     written, pods = ConsistencyStore(), store_at("5")
     written.wrote("default/a", pods, "7")
 
-    pods.apply(pod("other", 6), deleted=False)
+    pods.apply(Change.of(pod("other", 6)))
     assert not written.ready("default/a")
-    pods.apply(pod("mine", 7), deleted=False)
+    pods.apply(Change.of(pod("mine", 7)))
     assert written.ready("default/a")
 
 

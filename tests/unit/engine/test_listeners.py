@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
+from controller.engine.changes import Change
 from controller.engine.listeners import REBUILD_EVERY, Subscription
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
@@ -73,14 +74,14 @@ def test_after_a_failure_a_listener_knows_what_a_fresh_one_would(fails: str, *, 
     store: Store[Pod] = Store()
     listener = PerNode(store, fails=fails, spoils=spoils)
     store.replace([pod("a", 1, node="n1"), pod("odd", 2, node="n1")], "2")
-    store.apply(pod("odd", 3, node="n2"), deleted=False)
+    store.apply(Change.of(pod("odd", 3, node="n2")))
     listener.now += REBUILD_EVERY
     store.bookmark("4")
 
     assert listener.subscription.failures > 0
     assert listener.known == fresh(store, fails)
 
-    store.apply(pod("odd", 5, node="n3"), deleted=True)
+    store.apply(Change.of(pod("odd", 5, node="n3"), deleted=True))
     listener.now += REBUILD_EVERY
     store.bookmark("6")
     assert listener.known == {"n1": 1}
@@ -108,8 +109,8 @@ def test_a_listener_without_sums_hears_of_the_object_as_gone_and_as_new() -> Non
         heard.append(tuple(item.metadata.resource_version if item else "" for item in (old, new)))  # type: ignore[arg-type]
 
     store.listen(listener, name="by object")
-    store.apply(pod("a", 1), deleted=False)
-    store.apply(pod("a", 2), deleted=False)
+    store.apply(Change.of(pod("a", 1)))
+    store.apply(Change.of(pod("a", 2)))
 
     assert heard == [("", "1"), ("1", ""), ("", "2")]
 
@@ -118,14 +119,14 @@ def test_what_a_listener_could_not_take_in_it_next_hears_of_as_new() -> None:
     """It was never told that there is such an object; so it is not told of a deletion either."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="addition")
-    store.apply(pod("odd", 1, node="n1"), deleted=False)
+    store.apply(Change.of(pod("odd", 1, node="n1")))
     listener.fails = ""
-    store.apply(pod("odd", 2, node="n1"), deleted=False)
+    store.apply(Change.of(pod("odd", 2, node="n1")))
     assert listener.known == {"n1": 1}
 
     listener.fails = "addition change"
-    store.apply(pod("odd", 3, node="n2"), deleted=False)
-    store.apply(pod("odd", 4, node="n2"), deleted=True)
+    store.apply(Change.of(pod("odd", 3, node="n2")))
+    store.apply(Change.of(pod("odd", 4, node="n2"), deleted=True))
     assert listener.known == {}
 
 
@@ -133,14 +134,14 @@ def test_sums_are_rebuilt_once_a_minute_and_not_before() -> None:
     """A rebuild looks at every object, and an odd one may change all the time."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="change addition")
-    store.apply(pod("a", 1, node="n1"), deleted=False)
+    store.apply(Change.of(pod("a", 1, node="n1")))
     for version in range(2, 10):
-        store.apply(pod("odd", version, node="n1"), deleted=False)
+        store.apply(Change.of(pod("odd", version, node="n1")))
     assert listener.rebuilt == 1
 
     listener.now += REBUILD_EVERY
-    store.apply(pod("a", 10, node="n1"), deleted=False)
-    store.apply(pod("a", 11, node="n1"), deleted=False)
+    store.apply(Change.of(pod("a", 10, node="n1")))
+    store.apply(Change.of(pod("a", 11, node="n1")))
     assert (listener.rebuilt, listener.known) == (2, {"n1": 1})
 
 
@@ -149,9 +150,9 @@ def test_a_rebuild_looks_at_every_store_that_the_listener_hears_of() -> None:
     first: Store[Pod] = Store()
     second: Store[Pod] = Store()
     listener = PerNode(first, second, fails="change", spoils=True)
-    first.apply(pod("a", 1, node="n1"), deleted=False)
-    second.apply(pod("odd", 2, node="n1", namespace="other"), deleted=False)
-    second.apply(pod("odd", 3, node="n2", namespace="other"), deleted=False)
+    first.apply(Change.of(pod("a", 1, node="n1")))
+    second.apply(Change.of(pod("odd", 2, node="n1", namespace="other")))
+    second.apply(Change.of(pod("odd", 3, node="n2", namespace="other")))
 
     assert listener.known == {"n1": 1, "n2": 1}
 
@@ -161,8 +162,8 @@ def test_a_failure_is_logged_with_its_traceback_once_and_counted_each_time() -> 
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="change addition")
     with capture_logs() as logs:
-        store.apply(pod("odd", 1), deleted=False)
-        store.apply(pod("odd", 2), deleted=False)
+        store.apply(Change.of(pod("odd", 1)))
+        store.apply(Change.of(pod("odd", 2)))
 
     [line] = [line for line in logs if line.get("exc_info")]
     assert (line["listener"], line["object"]) == ("PerNode", "default/odd")
@@ -182,5 +183,5 @@ def test_an_object_that_the_index_fails_on_is_in_the_store_all_the_same() -> Non
 
     assert [item.metadata.name for item in store] == ["odd", "b"]
     assert [item.metadata.name for item in store.by_index("all")] == ["b"]
-    store.apply(pod("odd", 3), deleted=True)
+    store.apply(Change.of(pod("odd", 3), deleted=True))
     assert len(store) == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.engine.store import Store, revision
+from controller.engine.changes import Change, revision
+from controller.engine.store import Store
 from controller.kube.kinds import Pod
 from tests.unit.engine.builders import pod
 
@@ -30,7 +31,7 @@ def test_reads_return_the_object_itself() -> None:
     """Nothing is copied: neither by key, nor by index, nor on iteration."""
     store = by_node()
     item = pod("a", 1, node="n1")
-    store.apply(item, deleted=False)
+    store.apply(Change.of(item))
 
     assert store.get("default/a") is item
     assert store.by_index("n1")[0] is item
@@ -49,9 +50,9 @@ def test_unknown_keys_and_index_values_are_empty() -> None:
 def test_namespaces_do_not_mix() -> None:
     """The same name in two namespaces is two objects."""
     store: Store[Pod] = Store()
-    store.apply(pod("a", 1, namespace="x"), deleted=False)
-    store.apply(pod("a", 2, namespace="y"), deleted=False)
-    store.apply(pod("a", 3, namespace="x"), deleted=True)
+    store.apply(Change.of(pod("a", 1, namespace="x")))
+    store.apply(Change.of(pod("a", 2, namespace="y")))
+    store.apply(Change.of(pod("a", 3, namespace="x"), deleted=True))
 
     assert [item.metadata.key for item in store] == ["y/a"]
 
@@ -59,25 +60,25 @@ def test_namespaces_do_not_mix() -> None:
 def test_the_index_follows_every_change() -> None:
     """Added, moved, cleared and deleted objects are where they belong, and no empty bucket stays."""
     store = by_node()
-    store.apply(pod("a", 1), deleted=False)
-    store.apply(pod("b", 2, node="n1"), deleted=False)
-    store.apply(pod("a", 3, node="n1"), deleted=False)
+    store.apply(Change.of(pod("a", 1)))
+    store.apply(Change.of(pod("b", 2, node="n1")))
+    store.apply(Change.of(pod("a", 3, node="n1")))
     assert names(store.by_index("n1")) == ["a", "b"]
 
-    store.apply(pod("b", 4, node="n2"), deleted=False)
+    store.apply(Change.of(pod("b", 4, node="n2")))
     assert (names(store.by_index("n1")), names(store.by_index("n2"))) == (["a"], ["b"])
 
-    store.apply(pod("b", 5), deleted=False)
-    store.apply(pod("a", 6, node="n1"), deleted=True)
+    store.apply(Change.of(pod("b", 5)))
+    store.apply(Change.of(pod("a", 6, node="n1"), deleted=True))
     assert store._index == {}
 
 
 def test_the_index_shows_the_newest_value_in_the_same_bucket() -> None:
     """An update that leaves the index value alone is still seen through the index."""
     store = by_node()
-    store.apply(pod("a", 1, node="n1"), deleted=False)
+    store.apply(Change.of(pod("a", 1, node="n1")))
     newer = pod("a", 2, node="n1")
-    store.apply(newer, deleted=False)
+    store.apply(Change.of(newer))
 
     assert store.by_index("n1") == (newer,)
 
@@ -85,8 +86,8 @@ def test_the_index_shows_the_newest_value_in_the_same_bucket() -> None:
 def test_the_index_follows_a_deletion_whose_event_differs() -> None:
     """The bucket is that of the known object, whatever the deletion's last state says."""
     store = by_node()
-    store.apply(pod("a", 1, node="n1"), deleted=False)
-    store.apply(pod("a", 2, node="n2"), deleted=True)
+    store.apply(Change.of(pod("a", 1, node="n1")))
+    store.apply(Change.of(pod("a", 2, node="n2"), deleted=True))
 
     assert store._index == {}
 
@@ -98,9 +99,9 @@ def test_listeners_hear_additions_changes_and_deletions() -> None:
     store.listen(lambda old, new: seen.append((old, new, store.get("default/a"))), name="test")
     first, second, last = pod("a", 1), pod("a", 2), pod("a", 3)
 
-    store.apply(first, deleted=False)
-    store.apply(second, deleted=False)
-    store.apply(last, deleted=True)
+    store.apply(Change.of(first))
+    store.apply(Change.of(second))
+    store.apply(Change.of(last, deleted=True))
 
     assert seen == [(None, first, first), (first, second, second), (second, None, None)]
 
@@ -110,7 +111,7 @@ def test_every_listener_hears() -> None:
     store: Store[Pod] = Store()
     one, two = log_of(store), log_of(store)
 
-    store.apply(pod("a", 1), deleted=False)
+    store.apply(Change.of(pod("a", 1)))
 
     assert one == two
     assert len(one) == 1
@@ -121,7 +122,7 @@ def test_deleting_what_is_unknown_tells_nobody() -> None:
     store: Store[Pod] = Store()
     heard = log_of(store)
 
-    store.apply(pod("a", 7), deleted=True)
+    store.apply(Change.of(pod("a", 7), deleted=True))
 
     assert heard == []
     assert store.resource_version == "7"
@@ -170,10 +171,10 @@ def test_replace_with_nothing_empties_the_store() -> None:
 def test_an_object_does_not_go_back_in_time(*, deleted: bool) -> None:
     """An event older than what is known changes nothing, even as a deletion."""
     store: Store[Pod] = Store()
-    store.apply(pod("a", 10), deleted=False)
+    store.apply(Change.of(pod("a", 10)))
     heard = log_of(store)
 
-    store.apply(pod("a", 9), deleted=deleted)
+    store.apply(Change.of(pod("a", 9), deleted=deleted))
 
     assert store.get("default/a") == pod("a", 10)
     assert heard == []
@@ -183,11 +184,11 @@ def test_an_object_does_not_go_back_in_time(*, deleted: bool) -> None:
 def test_versions_compare_as_numbers() -> None:
     """100 is later than 99, and versions beyond 64 bits are fine."""
     store: Store[Pod] = Store()
-    store.apply(pod("a", 99), deleted=False)
-    store.apply(pod("a", 100), deleted=False)
+    store.apply(Change.of(pod("a", 99)))
+    store.apply(Change.of(pod("a", 100)))
     assert store.resource_version == "100"
 
-    store.apply(pod("a", 2**127), deleted=False)
+    store.apply(Change.of(pod("a", 2**127)))
     assert store.resource_version == str(2**127)
 
 
@@ -212,7 +213,7 @@ def test_has_reached_compares_with_the_newest_of_list_event_and_bookmark() -> No
 
     store.replace([], "5")
     assert (store.has_reached("5"), store.has_reached("6")) == (True, False)
-    store.apply(pod("a", 6), deleted=False)
+    store.apply(Change.of(pod("a", 6)))
     assert (store.has_reached("6"), store.has_reached("10")) == (True, False)
     store.bookmark("10")
     assert store.has_reached("10")

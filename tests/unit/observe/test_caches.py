@@ -13,7 +13,7 @@ import pytest
 from controller.domain import names
 from controller.domain.objects import MigrationSpec, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.engine.reflector import NoMetrics
+from controller.engine.reflector import Metrics
 from controller.engine.store import Store
 from controller.kube import errors
 from controller.kube.kinds import Node
@@ -70,9 +70,9 @@ class Seen:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _metrics(self, name: str) -> NoMetrics:
+    def _metrics(self, name: str) -> Metrics:
         self.reporting.append(name)
-        return NoMetrics()
+        return Metrics()
 
 
 def keys(store: Iterable[Any]) -> list[str]:

@@ -15,6 +15,7 @@ from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm.launcher import LauncherPolicy
+from controller.engine.changes import Change
 from controller.engine.store import Store
 from controller.engine.workers import Result
 from controller.kube import errors
@@ -138,7 +139,7 @@ class Process:
             self._read[plural] = at + 1
             item = decode(document, self._types[plural])
             # An object that leaves the selection reaches its watcher as deleted.
-            self._stores[plural].apply(item, deleted=deleted or not self._selected(plural, document))
+            self._stores[plural].apply(Change.of(item, deleted=deleted or not self._selected(plural, document)))
         self._read[plural] = len(self.cluster.log)
 
     def queued(self) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from controller.domain import names
 from controller.domain.capacity import NOTHING, Amount
 from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration, VMStatus
 from controller.domain.resources import MIGRATIONS
+from controller.engine.changes import Change
 from controller.kube.kinds import Pod, PodSpec
 from controller.kube.meta import ObjectMeta, OwnerReference
 from controller.kube.resources import PODS
@@ -59,7 +60,7 @@ class Stand:
     def migration(self, name: str) -> VirtualMachineMigration:
         """Ask for a migration; the cache shows it at once."""
         item = msgspec.convert(self.cluster.migrate(name), VirtualMachineMigration)
-        self.caches.migrations.apply(item, deleted=False)
+        self.caches.migrations.apply(Change.of(item))
         return item
 
     def occupy(self, name: str, cpu: str = "0") -> None:
@@ -145,12 +146,12 @@ async def test_between_two_readings_the_pods_that_the_cache_shows_count_as_they_
     stand = Stand()
     await stand.pods(stand.migration("m-1"))
     pending = launcher_pod("a", None)
-    stand.caches.pods.apply(pending, deleted=False)
+    stand.caches.pods.apply(Change.of(pending))
     assert stand.room.used("n").pods == 0
     bound = launcher_pod("a", "n")
-    stand.caches.pods.apply(bound, deleted=False)
+    stand.caches.pods.apply(Change.of(bound))
     assert stand.room.used("n").pods == 1
-    stand.caches.pods.apply(bound, deleted=True)
+    stand.caches.pods.apply(Change.of(bound, deleted=True))
     assert stand.room.used("n").pods == 0
 
 
@@ -160,10 +161,10 @@ async def test_what_changes_while_pods_are_listed_counts() -> None:
     item = stand.migration("m-1")
 
     async def gone_meanwhile(_: str) -> None:
-        stand.caches.pods.apply(launcher_pod("a", "n"), deleted=True)
+        stand.caches.pods.apply(Change.of(launcher_pod("a", "n"), deleted=True))
 
     stand.cluster.objects[PODS.plural, "default/a"] = msgspec.to_builtins(launcher_pod("a", "n"))
-    stand.caches.pods.apply(launcher_pod("a", "n"), deleted=False)
+    stand.caches.pods.apply(Change.of(launcher_pod("a", "n")))
     stand.cluster.turn = gone_meanwhile
     assert await stand.pods(item) == 0
 
@@ -175,9 +176,9 @@ def test_a_reservation_counts_until_the_target_has_a_node() -> None:
     """The pod of the life before is none."""
     stand = Stand()
     stand.room.reserve(VM, "n", ROOM)
-    stand.caches.pods.apply(launcher_pod("a", "n", life=0), deleted=False)
+    stand.caches.pods.apply(Change.of(launcher_pod("a", "n", life=0)))
     assert stand.room.used("n") == ROOM
-    stand.caches.pods.apply(launcher_pod("b", "n", life=1), deleted=False)
+    stand.caches.pods.apply(Change.of(launcher_pod("b", "n", life=1)))
     assert stand.room.used("n") == NOTHING, "nobody has read what pods hold"
     assert stand.freed == []
 
@@ -186,7 +187,7 @@ def test_a_reservation_moves_to_where_the_pod_is() -> None:
     """The scheduler chose another node, and the room that was held is free."""
     stand = Stand()
     stand.room.reserve(VM, "n", ROOM)
-    stand.caches.pods.apply(launcher_pod("b", "elsewhere", life=1), deleted=False)
+    stand.caches.pods.apply(Change.of(launcher_pod("b", "elsewhere", life=1)))
     assert stand.room.used("n") == NOTHING
     assert stand.freed == [0.0]
 

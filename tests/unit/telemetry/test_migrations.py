@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.domain.objects import MigrationSpec, MigrationStatus, PhaseTime, VirtualMachineMigration
+from controller.engine.changes import Change
 from controller.engine.store import Store
 from controller.kube.meta import ObjectMeta
 from controller.telemetry.migrations import MigrationMetrics, MigrationSeries
@@ -50,7 +51,7 @@ class Scene:
     def see(self, *states: VirtualMachineMigration) -> None:
         """Let states arrive, one after another."""
         for state in states:
-            self.migrations.apply(state, deleted=False)
+            self.migrations.apply(Change.of(state))
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return a sample."""
@@ -143,7 +144,7 @@ def test_an_ended_migration_has_a_series_until_it_is_gone() -> None:
     assert scene.ended("succeeded") == [{"vmi": "vm-1", "vmim": "move", "namespace": "default"}]
     assert scene.ended("failed") == [{"vmi": "vm-1", "vmim": "other", "namespace": "default"}]
 
-    scene.migrations.apply(failed, deleted=True)
+    scene.migrations.apply(Change.of(failed, deleted=True))
     assert scene.ended("failed") == []
 
 

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from controller.domain import names
 from controller.domain.ratio import ReferenceNode
+from controller.engine.changes import Change
 from controller.engine.store import Store
 from controller.kube.kinds import Node, NodeStatus, Pod
 from controller.kube.meta import ObjectMeta
@@ -76,7 +77,7 @@ def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
 def test_a_running_vm_counts_on_its_node() -> None:
     """What it uses and what it requested, apart."""
     scene = Scene()
-    scene.pods.apply(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.75"})), deleted=False)
+    scene.pods.apply(Change.of(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.75"}))))
 
     assert scene.series("node_vm_count") == {"kwok-node-1": 1, "kwok-node-2": 0}
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.75
@@ -90,13 +91,13 @@ def test_a_vm_that_left_no_longer_counts() -> None:
     scene = Scene()
     one, two, three = (running(vm(name=f"vm-{n}", uid=f"u{n}")) for n in range(3))
     for item in (one, two, three):
-        scene.pods.apply(item, deleted=False)
+        scene.pods.apply(Change.of(item))
     assert scene.series("node_vm_count")["kwok-node-1"] == 3
 
-    scene.pods.apply(one, deleted=True)
+    scene.pods.apply(Change.of(one, deleted=True))
     assert scene.series("node_vm_count")["kwok-node-1"] == 2
 
-    scene.pods.apply(pod(vm(name="vm-1", uid="u1"), phase="Failed", node="kwok-node-1"), deleted=False)
+    scene.pods.apply(Change.of(pod(vm(name="vm-1", uid="u1"), phase="Failed", node="kwok-node-1")))
     assert scene.series("node_vm_count")["kwok-node-1"] == 1
 
     scene.pods.replace([], "500")
@@ -107,8 +108,8 @@ def test_a_vm_that_left_no_longer_counts() -> None:
 def test_pods_of_all_watched_namespaces_add_up() -> None:
     """One store each."""
     scene = Scene()
-    scene.pods.apply(running(vm(name="a", uid="a", cpu="0.1")), deleted=False)
-    scene.others.apply(running(vm(name="b", uid="b", cpu="0.2")), deleted=False)
+    scene.pods.apply(Change.of(running(vm(name="a", uid="a", cpu="0.1"))))
+    scene.others.apply(Change.of(running(vm(name="b", uid="b", cpu="0.2"))))
 
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.3
 
@@ -116,20 +117,20 @@ def test_pods_of_all_watched_namespaces_add_up() -> None:
 def test_a_deleted_node_loses_its_series() -> None:
     """Although pods still name it; they count again if it comes back."""
     scene = Scene()
-    scene.pods.apply(running(vm()), deleted=False)
+    scene.pods.apply(Change.of(running(vm())))
 
-    scene.nodes.apply(node("kwok-node-1", 20), deleted=True)
+    scene.nodes.apply(Change.of(node("kwok-node-1", 20), deleted=True))
     assert scene.series("node_vm_count") == {"kwok-node-2": 0}
 
-    scene.nodes.apply(node("kwok-node-1", 30), deleted=False)
+    scene.nodes.apply(Change.of(node("kwok-node-1", 30)))
     assert scene.series("node_vm_count") == {"kwok-node-2": 0, "kwok-node-1": 1}
 
 
 def test_a_node_that_grew_is_less_loaded() -> None:
     """The newest allocatable counts."""
     scene = Scene()
-    scene.pods.apply(running(vm(cpu="0.5")), deleted=False)
-    scene.nodes.apply(node("kwok-node-1", 20, cpu="64"), deleted=False)
+    scene.pods.apply(Change.of(running(vm(cpu="0.5"))))
+    scene.nodes.apply(Change.of(node("kwok-node-1", 20, cpu="64")))
 
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.25
 
@@ -157,7 +158,7 @@ def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: boo
     nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
     pods.replace([odd, other], "200")
     moved = msgspec.structs.replace(odd, spec=msgspec.structs.replace(odd.spec, node_name="kwok-node-2"))
-    pods.apply(moved, deleted=False)
+    pods.apply(Change.of(moved))
 
     fresh_pods: Store[Pod] = Store()
     fresh = NodeLoads(nodes, [fresh_pods], REFERENCE)
@@ -170,8 +171,8 @@ def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: boo
 def test_a_node_without_a_readable_capacity_has_its_samples_and_is_full() -> None:
     """One missing sample ends a whole cycle of who balances load; a 0 would make it the emptiest of all."""
     scene = Scene()
-    scene.nodes.apply(node("kwok-node-1", 20, cpu="many"), deleted=False)
-    scene.nodes.apply(node("kwok-node-2", 20, cpu="0"), deleted=False)
+    scene.nodes.apply(Change.of(node("kwok-node-1", 20, cpu="many")))
+    scene.nodes.apply(Change.of(node("kwok-node-2", 20, cpu="0")))
 
     for family in ("cpu_usage_ratio", "cpu_requested_ratio"):
         assert scene.series(f"node_{family}") == {"kwok-node-1": 1, "kwok-node-2": 1}
@@ -183,7 +184,7 @@ def test_a_capacity_that_cannot_be_read_is_logged_once_for_each_value() -> None:
     with capture_logs() as logs:
         scene = Scene()
         for version, text in enumerate(["many", "many", "few", "32"], 20):
-            scene.nodes.apply(node("kwok-node-1", version, cpu=text), deleted=False)
+            scene.nodes.apply(Change.of(node("kwok-node-1", version, cpu=text)))
             scene.series("node_cpu_usage_ratio")
     assert [(line["node"], line["error"].partition(" is no")[0]) for line in logs] == [
         ("kwok-node-1", "cpu: 'many'"),

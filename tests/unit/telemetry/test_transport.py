@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from controller.engine.changes import Change
 from controller.engine.listeners import Subscription
-from controller.engine.reflector import Relist
 from controller.engine.store import Store
+from controller.engine.watch import Relist
 from controller.kube.kinds import Pod
 from controller.telemetry.transport import ReflectorMetrics, RequestMetrics, StoreMetrics
 from tests.unit.clock import Clock
@@ -88,5 +89,5 @@ def test_what_listeners_fail_on_is_counted_by_resource_and_listener() -> None:
 
     assert (value("shared"), value("own"), value("sound")) == (0, 0, 0)
     for store in stores:
-        store.apply(pod("a", 1), deleted=False)
+        store.apply(Change.of(pod("a", 1)))
     assert (value("shared"), value("own"), value("sound")) == (2, 2, 0)

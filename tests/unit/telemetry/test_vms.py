@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from controller.domain.objects import VirtualMachine, VMStatus
+from controller.engine.changes import Change
 from controller.engine.store import Store
 from controller.kube.meta import Condition
 from controller.telemetry.vms import VMMetrics, VMSeries
@@ -48,7 +49,7 @@ class Scene:
     def see(self, *states: VirtualMachine) -> None:
         """Let states arrive, one after another."""
         for state in states:
-            self.vms.apply(state, deleted=False)
+            self.vms.apply(Change.of(state))
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return a sample."""
@@ -68,7 +69,7 @@ def test_vms_are_counted_by_phase_and_every_phase_is_there() -> None:
     assert scene.value("vmsim_vms", phase="Running") == 2
     assert scene.value("vmsim_vms", phase="Pending") == 0
 
-    scene.vms.apply(at("Running", version=3), deleted=True)
+    scene.vms.apply(Change.of(at("Running", version=3), deleted=True))
     assert scene.value("vmsim_vms", phase="Running") == 1
 
 
@@ -148,7 +149,7 @@ def test_a_vm_that_is_stopped_or_gone_has_none() -> None:
     scene.see(at("Stopped"), at("Pending", name="vm-2"))
     assert [sample.labels["name"] for sample in scene.info()] == ["vm-2"]
 
-    scene.vms.apply(at("Pending", name="vm-2", version=3), deleted=True)
+    scene.vms.apply(Change.of(at("Pending", name="vm-2", version=3), deleted=True))
     assert scene.info() == []
 
 

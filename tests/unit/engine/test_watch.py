@@ -1,0 +1,211 @@
+"""The stream tells what the API server has and every change of it; what befalls it, it tells too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.engine import watch
+from controller.engine.changes import Change
+from controller.engine.watch import Batch, Current, Ended, Failed, Forbidden, Listed, Opened, Relist, Undecodable
+from controller.kube import codec, errors
+from controller.kube.kinds import Pod
+from controller.kube.meta import ObjectMeta, OwnerReference
+from controller.kube.resources import PODS
+from tests.unit.engine.builders import (
+    HANG,
+    ListStep,
+    ScriptedApi,
+    WatchStep,
+    bookmark,
+    error_event,
+    event,
+    gaps,
+    page,
+    pod,
+    seeded,
+)
+
+pytestmark = pytest.mark.looptime
+
+LOST = errors.TransportError("reset")
+EXPIRED = errors.ExpiredError(410, "Expired", "too old resource version")
+FORBIDDEN = errors.ForbiddenError(403, "Forbidden", "pods is forbidden")
+BROKEN = errors.ServerError(500, "InternalError", "too large resource version")
+
+
+@asynccontextmanager
+async def followed(api: ScriptedApi, *, optional: bool = False) -> AsyncIterator[list[watch.News[Pod]]]:
+    """Follow the pods for as long as the context lasts; yields what is told."""
+    told: list[watch.News[Pod]] = []
+
+    async def read() -> None:
+        async with aclosing(watch.follow(api, PODS, rng=seeded(), optional=optional)) as stream:
+            async for news in stream:
+                told.append(news)  # noqa: PERF401 - who looks meanwhile is to see it
+        raise AssertionError("the stream ended by itself")
+
+    task = asyncio.create_task(read())
+    try:
+        yield told
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def told_of(*watches: list[WatchStep], lists: list[ListStep] | None = None, **wanted: Any) -> list[Any]:
+    """Return all that is told in an hour."""
+    async with followed(ScriptedApi(lists or [page(5)], list(watches)), **wanted) as told:
+        await asyncio.sleep(3600)
+    return told
+
+
+# --- what is told ----------------------------------------------------------------------------------------
+
+
+async def test_a_list_comes_first_then_what_changes() -> None:
+    """With what arrives at once told at once, in the server's order."""
+    a, b = pod("a", 3), pod("b", 6)
+    told = await told_of(
+        [(event("ADDED", b), event("DELETED", pod("a", 7)), bookmark(9)), event("MODIFIED", pod("b", 10)), HANG],
+        lists=[page(5, a)],
+    )
+
+    first: list[watch.Told[Pod]] = [Change.of(b), Change.of(pod("a", 7), deleted=True), Current("9")]
+    assert told == [Listed([a], "5", 0), Opened(), Batch(first), Batch([Change.of(pod("b", 10))])]
+
+
+async def test_a_watch_that_ends_is_told_with_whether_the_next_one_waits() -> None:
+    """One that ends at once and empty does; one that brought an event, or lasted, does not."""
+    told = await told_of([], [event("ADDED", pod("a", 6))], [100.0], [HANG])
+
+    ends = [news for news in told if isinstance(news, Ended)]
+    assert [(end.short, end.delay > 0) for end in ends] == [(True, True), (False, False), (False, False)]
+
+
+@pytest.mark.parametrize(
+    ("failures", "resumes", "relist"),
+    [
+        ([LOST], True, None),
+        ([BROKEN], True, None),
+        ([BROKEN, BROKEN, BROKEN], False, Relist.REFUSED),
+        ([EXPIRED], False, Relist.EXPIRED),
+        ([error_event(410)], False, Relist.EXPIRED),
+    ],
+    ids=["lost", "refused", "refused thrice", "410", "410 event"],
+)
+async def test_a_failure_is_told_with_what_comes_next(
+    failures: list[WatchStep],
+    resumes: bool,  # noqa: FBT001 - a parameter of a test
+    relist: Relist | None,
+) -> None:
+    """A watch, so that nothing is missed, or a list, and why."""
+    told = await told_of(*[[failure] for failure in failures], lists=[page(5), page(50)])
+
+    failed = [news for news in told if isinstance(news, Failed)]
+    assert len(failed) == len(failures)
+    assert (failed[-1].resumes, failed[-1].relist) == (resumes, relist)
+    assert isinstance(told[told.index(failed[-1]) + 1], Opened if resumes else Listed)
+
+
+async def test_what_a_chunk_brought_before_a_failure_is_told_before_it() -> None:
+    """And not again afterwards."""
+    api = ScriptedApi([page(5)], [[(event("ADDED", pod("a", 6)), error_event(500), event("ADDED", pod("b", 7)))]])
+    async with followed(api) as told:
+        await asyncio.sleep(10)
+
+    assert [type(news) for news in told] == [Listed, Opened, Batch, Failed, Opened]
+    assert [request.resource_version for request in api.watch_requests] == ["5", "6"]
+
+
+async def test_a_version_that_is_no_number_is_not_resumed_from() -> None:
+    """It cannot be compared with the list's: everything since the list is told again."""
+    api = ScriptedApi([page("5a")], [[event("ADDED", pod("a", "6a")), bookmark("7a")], [HANG]])
+    async with followed(api):
+        await asyncio.sleep(10)
+
+    assert [request.resource_version for request in api.watch_requests] == ["5a", "5a"]
+
+
+@pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
+async def test_an_object_that_does_not_decode_is_told_as_far_as_it_can_be_read(kind: str) -> None:
+    """In its place among the others; the watch does not go on from its version, which nobody knows."""
+    raw = msgspec.Raw(codec.encode({"metadata": {"name": "odd", "namespace": "x", "uid": "u", "labels": 7}}))
+    odd = codec.WatchEnvelope(type=kind, object=raw)
+    told = await told_of([(event("ADDED", pod("a", 6)), odd, event("ADDED", pod("b", 7))), HANG])
+
+    [batch] = [news for news in told if isinstance(news, Batch)]
+    first, undecodable, last = batch.changes
+    assert (first, last) == (Change.of(pod("a", 6)), Change.of(pod("b", 7)))
+    assert isinstance(undecodable, Undecodable)
+    assert (undecodable.identity, undecodable.deleted) == (("x", "odd", "u"), kind == "DELETED")
+
+
+# --- what may not be read --------------------------------------------------------------------------------
+
+
+async def test_an_optional_resource_may_be_forbidden_after_an_outage() -> None:
+    """What failed before has said nothing of whether it may be read."""
+    api = ScriptedApi([LOST, FORBIDDEN, FORBIDDEN, page(5)])
+    async with followed(api, optional=True) as told:
+        await asyncio.sleep(300)
+
+    assert [type(news) for news in told] == [Failed, Forbidden, Forbidden, Listed, Opened]
+    assert gaps([request.at for request in api.list_requests])[1:] == pytest.approx([60, 60])
+
+
+async def test_an_optional_resource_that_was_listed_is_needed_from_then_on() -> None:
+    """A list that is forbidden later is a failure like any other: it backs off, and is tried again."""
+    told = await told_of([EXPIRED], [HANG], lists=[page(5), FORBIDDEN, page(50)], optional=True)
+
+    assert [type(news) for news in told] == [Listed, Failed, Failed, Listed, Opened]
+    assert 0 < told[2].delay < watch.FORBIDDEN_PAUSE
+
+
+# --- the way out -----------------------------------------------------------------------------------------
+
+
+async def test_closing_the_stream_closes_its_watch() -> None:
+    """A reader that has enough leaves nothing open."""
+    api = ScriptedApi([page(5)])
+    async with aclosing(watch.follow(api, PODS, rng=seeded())) as stream:
+        assert isinstance(await anext(stream), Listed)
+        assert isinstance(await anext(stream), Opened)
+        assert api.open_watches == 1
+
+    assert api.open_watches == 0
+
+
+# --- a change --------------------------------------------------------------------------------------------
+
+
+def controlled_by(*references: OwnerReference) -> Change[Pod]:
+    """Return a change of a pod with these owners."""
+    return Change.of(Pod(ObjectMeta(name="a", namespace="x", resource_version="7", owner_references=references)))
+
+
+def test_a_change_carries_its_objects_key_and_revision() -> None:
+    """As the store and the queue call it, and as a number."""
+    change = controlled_by()
+
+    assert (change.key, change.revision, change.deleted) == ("x/a", 7, False)
+
+
+@pytest.mark.parametrize(
+    ("owners", "key"),
+    [
+        ((), None),
+        ((OwnerReference(name="other"),), None),
+        ((OwnerReference(name="other"), OwnerReference(name="vm", controller=True)), "x/vm"),
+    ],
+    ids=["none", "none that controls it", "one of two"],
+)
+def test_a_change_tells_which_object_controls_its_own(owners: tuple[OwnerReference, ...], key: str | None) -> None:
+    """By its key; one that merely owns it is none."""
+    assert controlled_by(*owners).owner == key
