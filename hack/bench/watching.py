@@ -9,27 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, TypeAlias
+from random import Random
+from typing import Any, TypeAlias
 
-from controller.kube import codec
-from controller.kube.client import Client
-from controller.kube.errors import KubeError
+from controller.engine import watch
+from controller.engine.changes import Change
 from controller.kube.resources import Resource
 from hack.bench.errors import BenchError
 from hack.bench.objects import NAMESPACE, Brief
-
-_LIFE: Final = 3600.0
 
 Seen: TypeAlias = Callable[[Brief, bool, float], None]
 """Told of each event: the object, whether it was deleted, and when (the event loop's seconds)."""
 
 
 @asynccontextmanager
-async def watching(client: Client, resource: Resource[Brief], seen: Seen) -> AsyncIterator[asyncio.Task[None]]:
+async def watching(
+    client: watch.ListWatcher, resource: Resource[Brief], seen: Seen
+) -> AsyncIterator[asyncio.Task[None]]:
     """Watch from now on; yields the task that does, which ends only when it fails."""
-    page = await client.list_page(resource, namespace=NAMESPACE, limit=1)
     accepted = asyncio.Event()
-    task = asyncio.create_task(_follow(client, resource, page.resource_version, seen, accepted))
+    task = asyncio.create_task(_follow(client, resource, seen, accepted))
     try:
         await until(accepted.wait(), task, deadline=30.0, what=lambda: "the watch was accepted")
         yield task
@@ -55,22 +54,21 @@ async def until(
         waiting.cancel()
 
 
-async def _follow(client: Client, resource: Resource[Brief], version: str, seen: Seen, accepted: asyncio.Event) -> None:
-    """Watch for good: a watch that the server ends goes on from the last version it told."""
+async def _follow(client: watch.ListWatcher, resource: Resource[Brief], seen: Seen, accepted: asyncio.Event) -> None:
+    """Hand over every change after the first list, for good. Raises BenchError if one is missed."""
     clock = asyncio.get_running_loop().time
-    while True:
-        try:
-            batches = client.watch(resource, resource_version=version, life=_LIFE, namespace=NAMESPACE)
-            async with aclosing(batches):
-                async for batch in batches:
-                    accepted.set()
+    rng = Random()  # noqa: S311 - spreads retries
+    async with aclosing(watch.follow(client, resource, rng=rng, namespace=NAMESPACE)) as stream:
+        async for news in stream:
+            match news:
+                case watch.Batch():
                     at = clock()
-                    for event in batch:
-                        item = codec.decode(event.object, Brief)
-                        version = item.metadata.resource_version or version
-                        if event.type in ("ADDED", "MODIFIED", "DELETED"):
-                            seen(item, event.type == "DELETED", at)
-                        elif event.type == "ERROR":
-                            raise BenchError(f"watching {resource.plural}: {codec.decode_status(event.object).message}")
-        except KubeError as error:
-            raise BenchError(f"watching {resource.plural}: {error}") from error
+                    for change in news.changes:
+                        if isinstance(change, Change):
+                            seen(change.item, change.deleted, at)
+                        elif isinstance(change, watch.Undecodable):
+                            raise BenchError(f"watching {resource.plural}: {change.error}")
+                case watch.Opened():
+                    accepted.set()
+                case watch.Failed():
+                    raise BenchError(f"watching {resource.plural}: {news.error}")

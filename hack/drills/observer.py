@@ -8,28 +8,27 @@ fails instead of having a hole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Final, Self
 
 from controller.domain import ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm.launcher import FAKE_NODES
-from controller.engine.store import revision
-from controller.kube import codec, errors
-from controller.kube.client import Client
+from controller.engine import watch
+from controller.engine.changes import Change, revision
+from controller.kube import errors
 from controller.kube.kinds import Pod
-from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, PODS, Resource
 from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
 from hack.drills.errors import DrillError
 
-_WATCH_LIFE: Final = 3600.0
 _NODES: Final = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items())
-_RETRY: Final = 0.5
-_ATTEMPTS: Final = 20
+_PATIENCE: Final = 10.0
+"""Seconds for which the API server may be out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class _Waiter:
 class Observer:
     """Watches one namespace, and the fake nodes. Use as an async context manager."""
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    def __init__(self, client: watch.ListWatcher, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
         self._loop = asyncio.get_running_loop()
@@ -49,6 +48,7 @@ class Observer:
         self._tasks: list[asyncio.Task[None]] = []
         self._waiters: list[_Waiter] = []
         self._pod_versions: dict[str, int] = {}
+        self._silent_since: dict[str, float] = {}
         self._changed_at = 0.0
         self.history: list[Seen] = []
         self.picture = Picture()
@@ -63,8 +63,14 @@ class Observer:
     async def __aenter__(self) -> Self:
         # Nodes first: whether a pod's node exists is asked as soon as the pod is seen.
         for resource in (NODES, VIRTUAL_MACHINES, PODS, MIGRATIONS):
-            version = await self._list(resource)
-            self._tasks.append(asyncio.create_task(self._follow(resource, version)))
+            listed = asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._follow(resource, listed)))
+            first: asyncio.Future[Any] = asyncio.create_task(listed.wait())
+            await asyncio.wait((first, self.broken), return_when=asyncio.FIRST_COMPLETED)
+            if not listed.is_set():
+                first.cancel()
+                await self.__aexit__()
+                self.broken.result()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,60 +106,46 @@ class Observer:
 
         await self.when(shown)
 
-    async def _list(self, resource: Resource[Any]) -> str:
-        namespace, selector = self._scope(resource)
-        page = await self._client.list_page(resource, namespace=namespace, label_selector=selector, limit=0)
-        for item in page.items:
-            self._record(item, deleted=False)
-        return page.resource_version
-
-    def _scope(self, resource: Resource[Any]) -> tuple[str | None, str | None]:
-        return (None, _NODES) if resource is NODES else (self._namespace, None)
-
-    async def _follow(self, resource: Resource[Any], version: str) -> None:
-        failures = 0
-        namespace, selector = self._scope(resource)
-        while True:
+    async def _follow(self, resource: Resource[Any], listed: asyncio.Event) -> None:
+        namespace, selector = (None, _NODES) if resource is NODES else (self._namespace, None)
+        rng = Random()  # noqa: S311 - spreads retries
+        news = watch.follow(self._client, resource, rng=rng, namespace=namespace, label_selector=selector)
+        async with aclosing(news):
             try:
-                batches = self._client.watch(
-                    resource,
-                    resource_version=version,
-                    life=_WATCH_LIFE,
-                    namespace=namespace,
-                    label_selector=selector,
-                )
-                async with aclosing(batches):
-                    async for batch in batches:
-                        failures = 0
-                        for event in batch:
-                            version = self._take(event, resource) or version
-            except errors.TransportError as error:
-                failures += 1
-                if failures > _ATTEMPTS:
-                    return self._break(f"watching {resource.plural} fails: {error}")
-                await asyncio.sleep(_RETRY)
-            except errors.KubeError as error:
-                return self._break(f"what happened to {resource.plural} was missed: {error}")
+                async for told in news:
+                    self._take(told, resource)
+                    if isinstance(told, watch.Listed):
+                        listed.set()
+            except DrillError as error:
+                if not self.broken.done():
+                    self.broken.set_exception(error)
 
-    def _break(self, why: str) -> None:
-        if not self.broken.done():
-            self.broken.set_exception(DrillError(why))
+    def _take(self, news: watch.News[Any], resource: Resource[Any]) -> None:
+        """Record what is told. Raises DrillError when something was missed, or nothing is told any more."""
+        match news:
+            case watch.Batch():
+                self._record_all(news.changes, resource)
+            case watch.Listed():
+                self._record_all([Change.of(item) for item in news.items], resource)
+            case watch.Opened():
+                self._silent_since.pop(resource.plural, None)
+            case watch.Failed(error=errors.TransportError()):
+                if self.now - self._silent_since.setdefault(resource.plural, self.now) > _PATIENCE:
+                    raise DrillError(f"watching {resource.plural} fails: {news.error}")
+            case watch.Failed():
+                raise DrillError(f"what happened to {resource.plural} was missed: {news.error}")
 
-    def _take(self, event: codec.WatchEnvelope, resource: Resource[Any]) -> str:
-        """Record one event; return the version it leads to."""
-        if event.type == "ERROR":
-            status = codec.decode_status(bytes(event.object))
-            raise errors.from_status(status.code, status.reason, status.message)
-        if event.type == "BOOKMARK":
-            return codec.decode(event.object, ObjectOnly).metadata.resource_version
-        item = codec.decode(event.object, resource.type)
-        self._record(item, deleted=event.type == "DELETED")
-        return str(item.metadata.resource_version)
+    def _record_all(self, changes: Iterable[watch.Told[Any]], resource: Resource[Any]) -> None:
+        for change in changes:
+            if isinstance(change, Change):
+                self._record(change)
+            elif isinstance(change, watch.Undecodable):
+                raise DrillError(f"what happened to {resource.plural} was missed: {change.error}")
 
-    def _record(self, item: Any, *, deleted: bool) -> None:
-        event = seen(item, at=self.now, deleted=deleted)
-        if isinstance(item, Pod):
-            self._pod_versions[item.metadata.uid] = revision(item.metadata.resource_version)
+    def _record(self, change: Change[Any]) -> None:
+        event = seen(change.item, at=self.now, deleted=change.deleted)
+        if isinstance(change.item, Pod):
+            self._pod_versions[change.item.metadata.uid] = change.revision
         if not isinstance(event, NodeSeen):
             self._changed_at = event.at
         self.history.append(event)

@@ -1,0 +1,103 @@
+"""The observer of the drills sees everything, or says that it did not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controller.domain import names
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm.launcher import FAKE_NODES
+from controller.kube import errors
+from controller.kube.resources import NODES, PODS
+from controller.observe.history import PodSeen
+from hack.drills.errors import DrillError
+from hack.drills.observer import Observer
+from tests.model.faults import Fault
+from tests.model.server import ApiServer
+
+pytestmark = pytest.mark.looptime
+
+OWNER = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": "vm-1", "uid": "vm-uid", "controller": True}
+LOST = errors.TransportError("refused")
+
+
+@pytest.fixture
+def server() -> ApiServer:
+    """Return an API server with a fake node, and a pod and a VM in the namespace that is watched."""
+    server = ApiServer()
+    server.put(NODES.plural, "/node-1", metadata={"labels": dict(FAKE_NODES)})
+    server.put(NODES.plural, "/strange")
+    server.put(VIRTUAL_MACHINES.plural, "drill/vm-1")
+    server.put(PODS.plural, "drill/pod-1", metadata={"ownerReferences": [OWNER]})
+    server.put(PODS.plural, "elsewhere/pod-2")
+    return server
+
+
+async def test_it_knows_what_was_there_and_records_what_changes_with_the_time(server: ApiServer) -> None:
+    """Of the namespace and of the fake nodes only."""
+    async with Observer(server, "drill") as observer:
+        assert ([*observer.picture.nodes], len(observer.picture.pods)) == (["node-1"], 1)
+        await asyncio.sleep(5)
+        server.remove(PODS, "drill/pod-1")
+        server.remove(PODS, "elsewhere/pod-2")
+        await asyncio.sleep(5)
+
+        [last] = [seen for seen in observer.history if isinstance(seen, PodSeen) and seen.deleted]
+        assert (last.name, round(last.at, 3)) == ("pod-1", 5)
+        assert observer.picture.pods == {}
+
+
+async def test_a_watch_that_breaks_goes_on(server: ApiServer) -> None:
+    """What happened meanwhile is recorded once the API server is there again."""
+    server.failures["watch pods"] = LOST
+    async with Observer(server, "drill") as observer:
+        server.remove(PODS, "drill/pod-1")
+        await asyncio.sleep(5)
+        assert len(observer.picture.pods) == 1
+
+        server.failures.clear()
+        await observer.caught_up()
+        assert observer.picture.pods == {}
+        assert not observer.broken.done()
+
+
+async def test_it_breaks_when_a_watch_cannot_go_on_where_it_was(server: ApiServer) -> None:
+    """A list would not tell what happened in between."""
+    async with Observer(server, "drill") as observer:
+        await asyncio.sleep(1)
+        server.watches.expire()
+        await asyncio.sleep(1)
+
+        with pytest.raises(DrillError, match="was missed"):
+            observer.broken.result()
+
+
+async def test_it_breaks_when_the_api_server_stays_away(server: ApiServer) -> None:
+    """It says which watch fails, and of what."""
+    server.failures["watch pods"] = LOST
+    async with Observer(server, "drill") as observer:
+        await asyncio.sleep(60)
+
+        with pytest.raises(DrillError, match="watching pods fails: refused"):
+            observer.broken.result()
+
+
+async def test_it_breaks_at_what_it_cannot_read(server: ApiServer) -> None:
+    """An event that is left out is a hole in the history."""
+    async with Observer(server, "drill") as observer:
+        await asyncio.sleep(1)
+        server.put(PODS.plural, "drill/pod-1", metadata={"labels": 7})
+        await asyncio.sleep(1)
+
+        with pytest.raises(DrillError, match="pods was missed"):
+            observer.broken.result()
+
+
+async def test_a_resource_that_cannot_be_listed_is_told_at_once(server: ApiServer) -> None:
+    """Nothing can be observed."""
+    server.faults.append(Fault("list", "pods", errors.ForbiddenError(403, "Forbidden", "not you"), commit=False))
+    with pytest.raises(DrillError, match="not you"):
+        async with Observer(server, "drill"):
+            pytest.fail("nothing was listed")
