@@ -4,6 +4,9 @@ Guarantees: every event that the API server sends is in `history`, in the order 
 time of arrival (seconds on the loop's clock); a watch that breaks goes on from the version that it saw last, and where
 that is impossible the witness fails instead of having a hole in its testimony. Only one that is told to bear `gaps`
 lists again: a restarted API server has forgotten what was before.
+
+It reads watches itself, without `controller.engine.watch`: what the controller takes from that stream is under test
+here, and a defect of it must not make the testimony agree.
 """
 
 from __future__ import annotations
