@@ -220,6 +220,43 @@ async def test_a_client_that_does_not_take_its_stream_is_cut_off(encrypted: bool
         assert connections.count == 0
 
 
+async def test_a_client_that_goes_before_its_stream_begins_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """No place is held for it, and nothing is logged."""
+
+    class SlowGuard:
+        asked, decided = asyncio.Event(), asyncio.Event()
+
+        async def refusal(self, _: str | None) -> Refusal | None:
+            self.asked.set()
+            await self.decided.wait()
+            return None
+
+    page, connections, guard = Page(), Connections(), SlowGuard()
+    async with door(page, connections, guard=guard) as server:
+        async with connected(server) as (_, writer):
+            writer.write(EVENTS)
+            await guard.asked.wait()
+        while connections.count:  # noqa: ASYNC110 - what has no event; the limit of the test bounds it
+            await asyncio.sleep(0.01)
+        guard.decided.set()
+        while not page.opened:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+    assert (page.open, caplog.records) == ([], [])
+
+
+async def test_a_client_that_hangs_up_with_news_under_way_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """What it has not taken is no reason to make more for it."""
+    page = Page()
+    async with door(page) as server, listening(server) as (_, writer):
+        await page.wait_for(1)
+        page.open[0].put_nowait(b"x" * 1024 * 1024 * 8)
+        for _ in range(9):
+            page.open[0].put_nowait(b"x" * 1024)
+        writer.write_eof()
+        await page.wait_for(0)
+    assert caplog.records == []
+
+
 async def test_what_a_slow_client_has_not_taken_is_bounded() -> None:
     """The handler is not asked for another piece before there is room for it."""
     sent = 0
