@@ -1,28 +1,22 @@
-"""What the tests of this room are made of: queues on a known limiter, pods, and a scripted API server."""
+"""What the tests of this room are made of: queues on a known limiter, pods, and a reflector at work."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
-from typing import Any, Final, TypeAlias
-
-import msgspec
 
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Metrics, Reflector
 from controller.engine.store import Store
 from controller.engine.watch import Relist
 from controller.engine.workqueue import QueueMetrics, WorkQueue
-from controller.kube import codec
-from controller.kube.errors import KubeError
 from controller.kube.kinds import Pod, PodSpec
 from controller.kube.meta import ObjectMeta
-from controller.kube.resources import PODS, Resource
-from controller.kube.verbs import Page
+from controller.kube.resources import PODS
+from tests.model.script import HANG, ListStep, ScriptedApi, WatchStep
 
 
 def seeded(seed: int = 1) -> Random:
@@ -57,129 +51,6 @@ def pod(name: str, version: int | str, *, node: str | None = None, namespace: st
         metadata=ObjectMeta(name=name, namespace=namespace, uid=f"uid-{name}", resource_version=str(version)),
         spec=PodSpec(node_name=node),
     )
-
-
-def event(kind: str, item: Pod) -> codec.WatchEnvelope:
-    """Return a watch event of a pod."""
-    return codec.WatchEnvelope(type=kind, object=msgspec.Raw(codec.encode(item)))
-
-
-def bookmark(version: int | str) -> codec.WatchEnvelope:
-    """Return a bookmark."""
-    body = {"kind": "Pod", "metadata": {"resourceVersion": str(version)}}
-    return codec.WatchEnvelope(type="BOOKMARK", object=msgspec.Raw(codec.encode(body)))
-
-
-def error_event(code: int, reason: str = "") -> codec.WatchEnvelope:
-    """Return a watch event that tells of a failure."""
-    body = {"kind": "Status", "code": code, "reason": reason, "message": "as the script says"}
-    return codec.WatchEnvelope(type="ERROR", object=msgspec.Raw(codec.encode(body)))
-
-
-def page(version: int | str, *items: Pod, more: str = "") -> Page[Pod]:
-    """Return one page of a list; `more` is the token of the next."""
-    return Page(list(items), str(version), more)
-
-
-HANG: Final = float("inf")
-"""A pause in a script that never ends."""
-
-ListStep: TypeAlias = Page[Pod] | KubeError | float
-"""A reply to one list request, an error, or seconds before the next step."""
-WatchStep: TypeAlias = codec.WatchEnvelope | tuple[codec.WatchEnvelope, ...] | KubeError | float
-"""An event, several in one chunk, an error, or seconds of silence. A watch without more steps ends in good order."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListRequest:
-    """One list request as it arrived."""
-
-    at: float
-    limit: int
-    continue_token: str
-    namespace: str | None
-    label_selector: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class WatchRequest:
-    """One watch request as it arrived."""
-
-    at: float
-    resource_version: str
-    life: float
-    namespace: str | None
-    label_selector: str | None
-
-
-@dataclass
-class ScriptedApi:
-    """A list-watcher that plays a script; a watch beyond the script's end is silent for ever."""
-
-    lists: list[ListStep] = field(default_factory=list)
-    watches: list[Sequence[WatchStep]] = field(default_factory=list)
-    rest: Sequence[WatchStep] = (HANG,)
-    """What every watch beyond `watches` does."""
-    list_requests: list[ListRequest] = field(default_factory=list)
-    watch_requests: list[WatchRequest] = field(default_factory=list)
-    open_watches: int = 0
-
-    async def list_page(
-        self,
-        resource: Resource[Any],
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        limit: int,
-        continue_token: str = "",
-    ) -> Page[Any]:
-        """Play the next step of `lists`."""
-        assert resource is PODS
-        now = asyncio.get_running_loop().time()
-        self.list_requests.append(ListRequest(now, limit, continue_token, namespace, label_selector))
-        while True:
-            step = self.lists.pop(0)
-            if isinstance(step, KubeError):
-                raise step
-            if isinstance(step, Page):
-                return step
-            await _pause(step)
-
-    async def watch(
-        self,
-        resource: Resource[Any],
-        *,
-        resource_version: str,
-        life: float,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-    ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Play the next script of `watches`."""
-        assert resource is PODS
-        now = asyncio.get_running_loop().time()
-        self.watch_requests.append(WatchRequest(now, resource_version, life, namespace, label_selector))
-        steps = self.watches.pop(0) if self.watches else self.rest
-        self.open_watches += 1
-        try:
-            if not steps or not isinstance(steps[0], KubeError):
-                yield []
-            for step in steps:
-                if isinstance(step, KubeError):
-                    raise step
-                if isinstance(step, codec.WatchEnvelope):
-                    yield [step]
-                elif isinstance(step, tuple):
-                    yield list(step)
-                else:
-                    await _pause(step)
-        finally:
-            self.open_watches -= 1
-
-
-async def _pause(seconds: float) -> None:
-    if seconds == HANG:
-        await asyncio.Event().wait()
-    await asyncio.sleep(seconds)
 
 
 class ReportedMetrics(Metrics):

@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from controller.engine.watch import Relist
 from controller.kube import codec, errors
 from controller.kube.verbs import Page
-from tests.unit.engine.builders import HANG, Scene, WatchStep, bookmark, error_event, event, gaps, page, pod
+from tests.model.script import HANG, WatchStep, bookmark, error_event, event, page
+from tests.unit.engine.builders import Scene, gaps, pod
 
 pytestmark = pytest.mark.looptime
 

@@ -17,19 +17,8 @@ from controller.kube import codec, errors
 from controller.kube.kinds import Pod
 from controller.kube.meta import ObjectMeta, OwnerReference
 from controller.kube.resources import PODS
-from tests.unit.engine.builders import (
-    HANG,
-    ListStep,
-    ScriptedApi,
-    WatchStep,
-    bookmark,
-    error_event,
-    event,
-    gaps,
-    page,
-    pod,
-    seeded,
-)
+from tests.model.script import HANG, ListStep, ScriptedApi, WatchStep, bookmark, error_event, event, page
+from tests.unit.engine.builders import gaps, pod, seeded
 
 pytestmark = pytest.mark.looptime
 
