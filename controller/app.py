@@ -1,9 +1,12 @@
-"""The controller process: what it is made of, and the order in which it starts and stops.
+"""The controller process: what it is made of, and when each part lives.
 
-Start: credentials, probes and metrics, reflectors; when the caches are full, the lease; when it is ours, workers. Stop:
-no new keys, keys in hand finished or abandoned at the deadline, reflectors, the lease, server, connections last.
+Credentials, connections and the server of metrics and probes frame everything else: they are there first and go last.
+Within them the parts live by stages (`controller.engine.lifecycle`): reflectors always; who leads is settled once the
+caches are full; recorders and controllers live while this process leads. On a stop keys in hand are finished or
+abandoned at the deadline, and the lease is given away when no part acts any more.
 Guarantees: `run` returns when asked to stop and raises when a part that must live has died or the lease is lost;
-nothing it started outlives it; who stands by has warm caches, answers probes and scrapes, and does not write.
+nothing it started outlives it; a process that stands by has warm caches, answers probes and scrapes, and does not
+write.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Final, Protocol
 from uuid import uuid4
 
 import structlog
@@ -23,22 +26,25 @@ from prometheus_client import CollectorRegistry
 
 from controller import __version__
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.engine.election import Elector, LeaseLostError
+from controller.engine.election import Elector
+from controller.engine.lifecycle import Lifecycle, Part, Run, When
 from controller.engine.store import Store
+from controller.engine.watch import ListWatcher
 from controller.kube import credentials, managers
 from controller.kube.client import REQUEST_DEADLINE, Client
 from controller.kube.contexts import Choice
 from controller.kube.kinds import Node
 from controller.kube.resources import NODES, PODS
 from controller.kube.transport import Answered
+from controller.kube.verbs import Watcher
 from controller.manager import Manager, Options
 from controller.observe import caches as observed
 from controller.observe.caches import Caches, Named
 from controller.observe.loads import NodeLoads
-from controller.reconcilers.api import Fenced
+from controller.reconcilers.api import Api, Fenced
 from controller.serving.address import is_loopback, parse_address
 from controller.serving.auth import ScrapeGuard
-from controller.serving.health import Health, LoopMonitor
+from controller.serving.health import Health, LoopMonitor, Queue
 from controller.serving.routes import Answer, Guard, Request, Route
 from controller.serving.server import Server
 from controller.serving.tls import Certificates, Files
@@ -51,43 +57,46 @@ from controller.telemetry.vms import VMMetrics, VMSeries
 
 _log = structlog.get_logger(__name__)
 
-STOP_DEADLINE: Final = 10.0
+GRACE: Final = 10.0
 """Seconds that keys in hand get when the process is asked to stop."""
-
-
-class ControllerDiedError(Exception):
-    """A background task that must live has ended; only a restart helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderElection:
-    """Where the lease is; None means the namespace that the credentials name."""
+    """That only one of several processes acts at a time."""
 
     namespace: str | None = None
+    """Where the lease is; None is the namespace that the credentials name, in which a pod may write by its role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person can choose.
-
-    `namespaces` empty means all, `controller_class` None the default class, `selector` empty every VM of the class;
-    without a `certificate` the server speaks no TLS, with `metrics_auth` scrapes need a token; without
-    `leader_election` the process acts at once. `choice` is what of the kubeconfig was chosen by name; a request may
-    take `request_timeout` seconds, None being the usual.
-    """
+    """What a person can choose."""
 
     kubeconfig: str | None
+    """Path of the credentials; None searches for them, as kubectl and pods do."""
     namespaces: tuple[str, ...]
+    """Namespaces that are served, for credentials that do not reach beyond; empty is all."""
     controller_class: str | None
+    """Class of the VMs that are served, so that controllers can share a cluster; None is the default class."""
     selector: str
+    """Label selector of the VMs that are served among those of the class; empty is every VM of it."""
     bind_address: str
+    """`host:port` of metrics and probes; an empty host is every address, port 0 a free port."""
     certificate: Files | None
+    """What the server proves itself with; None speaks no TLS, which is enough on the loopback address."""
     metrics_auth: bool
+    """Whether the API server has to allow a scrape: metrics name every VM."""
     vm_metrics: bool
+    """Whether there are series for each VM and migration; in a large fleet they are most of what is scraped."""
     leader_election: LeaderElection | None
+    """Lets several processes stand by for one another; None acts at once."""
     controllers: Options
+    """How the controllers act."""
     choice: Choice = credentials.NOTHING_CHOSEN
+    """What of the kubeconfig was chosen by name."""
     request_timeout: float | None = None
+    """Seconds that a request may take; None is the usual deadline."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -96,7 +105,6 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Raises CredentialsError, CertificateError or BindError when it cannot start, ControllerDiedError when it cannot go
     on.
     """
-    rng = Random()  # noqa: S311 - jitter, no secret
     certificates = Certificates(settings.certificate) if settings.certificate is not None else None
     source = credentials.find(settings.kubeconfig, settings.choice)
     monitor = LoopMonitor()
@@ -107,54 +115,99 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     nodes: Store[Node] = Store()
     series = _series(registry, settings, caches, nodes)
     async with await _client(settings, source, RequestMetrics(registry).answered) as client:
+        rng = Random()  # noqa: S311 - jitter, no secret
         elector = _elector(client, settings, source, rng)
-        health = Health(monitor, client.ready)
+        own = [Part("loop-monitor", monitor.run)]
+        if certificates is not None:
+            own.append(Part("certificates", certificates.run))
+        process = assemble(settings, client, elector, caches, nodes, parts=own, rng=rng, registry=registry)
+        health = Health(
+            monitor,
+            client.ready,
+            ended=process.lifecycle.ended,
+            sources=process.reflectors,
+            queues=process.queues,
+        )
         async with Server(
             settings.bind_address,
             [scrapes(registry, series, _guard(client) if settings.metrics_auth else None), *health.routes()],
             flag="--metrics-bind-address",
             tls=certificates.context if certificates is not None else None,
         ) as server:
-            _log.info(
-                "starting",
-                version=__version__,
-                cluster=str(source),
-                namespaces=",".join(settings.namespaces) or "*",
-                workers=settings.controllers.workers,
-                metrics=f"{server.url}{exposition.PATH}",
-            )
-            _tell_exposure(settings)
-            reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
-            background = [
-                asyncio.create_task(monitor.run(), name="loop-monitor"),
-                *(asyncio.create_task(reflector.run(), name=f"reflector of {name}") for name, reflector in reflectors),
-            ]
-            if certificates is not None:
-                background.append(asyncio.create_task(certificates.run(), name="certificates"))
-            health.watch(background, reflectors)
-            leadership = metrics.Leadership(registry, _lease_name(settings))
-            manager = Manager(settings.controllers, caches, nodes, rng)
-            manager.instrument(registry)
-            health.watch_queues(manager.queues)
+            _tell_start(settings, source, server.url)
             try:
-                if await _first(stop, background, _all_synced(reflectors)):
-                    _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
-                    if elector is None or await _first(stop, background, elector.acquire()):
-                        leadership.acts(True)
-                        background += manager.start(
-                            client if elector is None else Fenced(client, lambda: elector.held), events=client
-                        )
-                        if elector is not None:
-                            background.append(asyncio.create_task(elector.lead(), name="leader election"))
-                        await _first(stop, background)
-                _log.info("stopping")
+                await process.lifecycle.run(stop, grace=GRACE)
             finally:
-                # Who must end for another reason than being asked to has no time to lose, and may have no lease.
-                await manager.stop(STOP_DEADLINE if stop.is_set() else 0.0)
-                await _cancel(background)
                 if elector is not None:
                     await elector.release()
     _log.info("stopped")
+
+
+class ApiServer(Api, Watcher, Protocol):
+    """What the parts of the process ask of the API server; `controller.kube.client.Client` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The parts of a process, and those of them that its health is judged by."""
+
+    lifecycle: Lifecycle
+    reflectors: list[Named]
+    queues: Mapping[str, Queue]
+
+
+def assemble(
+    settings: Settings,
+    client: ApiServer,
+    elector: Elector | None,
+    caches: Mapping[str | None, Caches],
+    nodes: Store[Node],
+    *,
+    parts: Iterable[Part],
+    rng: Random,
+    registry: CollectorRegistry,
+) -> Process:
+    """Put everything together that needs the API server; `parts` live besides."""
+    reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
+    api = client if elector is None else Fenced(client, lambda: elector.held)
+    manager = Manager(settings.controllers, api, client, caches, nodes, rng=rng, registry=registry)
+    election = [] if elector is None else [Part("leader election", elector.run, When.SYNCED)]
+    lifecycle = Lifecycle(
+        [
+            *parts,
+            *(Part(f"reflector of {name}", reflector.run) for name, reflector in reflectors),
+            *election,
+            *manager.parts,
+        ],
+        _gates(reflectors, caches, elector),
+    )
+    metrics.leadership(registry, _lease_name(settings), lambda: lifecycle.has_reached(When.LEADING))
+    return Process(lifecycle, reflectors, manager.queues)
+
+
+def _gates(
+    reflectors: Iterable[Named], caches: Mapping[str | None, Caches], elector: Elector | None
+) -> dict[When, Run]:
+    """Say what the stages wait for."""
+
+    async def synced() -> None:
+        for _, reflector in reflectors:
+            await reflector.answered.wait()
+        _log.info("caches filled", vms=sum(len(cache.vms) for cache in caches.values()))
+
+    return {When.SYNCED: synced} if elector is None else {When.SYNCED: synced, When.LEADING: elector.leading.wait}
+
+
+def _tell_start(settings: Settings, source: credentials.Source, url: str) -> None:
+    _log.info(
+        "starting",
+        version=__version__,
+        cluster=str(source),
+        namespaces=",".join(settings.namespaces) or "*",
+        workers=settings.controllers.workers,
+        metrics=f"{url}{exposition.PATH}",
+    )
+    _tell_exposure(settings)
 
 
 async def _client(settings: Settings, source: credentials.Source, answered: Answered) -> Client:
@@ -244,7 +297,7 @@ def _series(
 
 
 def _reflectors(
-    client: Client,
+    client: ListWatcher,
     settings: Settings,
     caches: Mapping[str | None, Caches],
     nodes: Store[Node],
@@ -262,54 +315,3 @@ def _reflectors(
         rng=rng,
         metrics=ReflectorMetrics(registry, asyncio.get_running_loop().time).reflector,
     )
-
-
-async def _all_synced(reflectors: list[Named]) -> None:
-    for _, reflector in reflectors:
-        await reflector.answered.wait()
-
-
-async def _first(
-    stop: asyncio.Event, background: list[asyncio.Task[None]], wanted: Coroutine[Any, Any, None] | None = None
-) -> bool:
-    """Wait for `wanted` (True) or `stop` (False).
-
-    Raises ControllerDiedError, which says why, if a background task ends first or `wanted` fails.
-    """
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    waiting = (
-        asyncio.create_task(wanted, name=getattr(wanted, "__qualname__", "wanted")) if wanted is not None else None
-    )
-    mine: set[asyncio.Task[Any]] = {stopping} if waiting is None else {stopping, waiting}
-    try:
-        await asyncio.wait({*mine, *background}, return_when=asyncio.FIRST_COMPLETED)
-        for dead in background:
-            if dead.done():
-                raise _death(dead)
-        if waiting is None or not waiting.done():
-            return False
-        if waiting.cancelled() or waiting.exception() is not None:
-            raise _death(waiting)
-        return True
-    finally:
-        await _cancel(mine)
-
-
-def _death(task: asyncio.Task[Any]) -> ControllerDiedError:
-    """Return the error that tells why a task has ended that must live or come to its end well."""
-    why = None if task.cancelled() else task.exception()
-    if isinstance(why, LeaseLostError):
-        text = str(why)
-    else:
-        cause = "it was cancelled" if task.cancelled() else f"{type(why).__name__}: {why}" if why else "it returned"
-        text = f"task {task.get_name()} has ended: {cause}"
-        _log.error("a task that must live has ended", task=task.get_name(), cause=cause, exc_info=why)
-    error = ControllerDiedError(text)
-    error.__cause__ = why
-    return error
-
-
-async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""The controllers: queues, reconcilers and workers, from the moment in which this process begins to act.
+"""The controllers of this process: how they are wired to each other, and what each of them runs with.
 
-Guarantees: nothing is queued, and nothing remembered, before `start`, so that a process which stands by costs no more
-than its caches; `start` queues everything that the caches hold; after `stop` nothing acts any more.
+Guarantees: nothing is queued, and nothing remembered, before the parts run, so that a process which stands by costs no
+more than its caches; then everything that the caches hold is queued. Every series is there from the start, with 0.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from random import Random
-from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from controller.domain import names
 from controller.domain.vm.launcher import LauncherPolicy
+from controller.engine.controller import Channel, Controller, Reconciler
 from controller.engine.events import EventWriter, Recorder
+from controller.engine.lifecycle import Part, When
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.store import Store
 from controller.engine.workers import Workers
@@ -32,94 +36,114 @@ from controller.reconcilers.sources import feed, feed_migrations
 from controller.reconcilers.vm.reconciler import Record, VMReconciler, no_events
 from controller.telemetry import metrics
 
-_VMS: Final = "virtualmachine"
-_MIGRATIONS: Final = "virtualmachinemigration"
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the controllers act. `workers` is for each of the two; without `events` none are written."""
+    """How the controllers act."""
 
     policy: LauncherPolicy
+    """What launcher pods look like."""
     limits: Limits
+    """How many VMs may move at once: bounded, as moves cost a cluster of real VMs network and memory."""
     workers: int
+    """Keys that each controller has in hand at most; more of them wait for the API server at the same time."""
     events: bool
+    """Whether Kubernetes Events are written: they tell people what happened, and cost etcd room for an hour."""
+
+
+def controllers(
+    api: Api,
+    caches: Mapping[str | None, Caches],
+    nodes: Store[Node],
+    policy: LauncherPolicy,
+    limits: Limits,
+    *,
+    record: Callable[[str], Record],
+    rng: Random,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    monotonic: Callable[[], float] = time.monotonic,
+) -> tuple[Controller[VMReconciler], Controller[MigrationReconciler]]:
+    """Declare both controllers; none of them has started.
+
+    They act through `api`; `record` returns what takes the events about objects of a kind.
+    """
+    vms = VMReconciler(api, caches, nodes, policy, record=record(names.VM_KIND), rng=rng, now=now, monotonic=monotonic)
+    granted = Channel()
+    migrations = MigrationReconciler(
+        api,
+        caches,
+        nodes,
+        policy,
+        limits,
+        record=record(names.MIGRATION_KIND),
+        wake=granted.put,
+        claim=vms.claim,
+        now=now,
+        monotonic=monotonic,
+    )
+    return (
+        Controller("virtualmachine", (partial(feed, caches=caches, nodes=nodes),), vms),
+        Controller("virtualmachinemigration", (partial(feed_migrations, caches=caches), granted), migrations),
+    )
 
 
 class Manager:
-    """Both controllers of one process."""
+    """Runs both controllers while this process leads: through `api`, telling of it through `events`."""
 
-    def __init__(self, options: Options, caches: Mapping[str | None, Caches], nodes: Store[Node], rng: Random) -> None:
+    def __init__(
+        self,
+        options: Options,
+        api: Api,
+        events: EventWriter,
+        caches: Mapping[str | None, Caches],
+        nodes: Store[Node],
+        *,
+        rng: Random,
+        registry: CollectorRegistry,
+    ) -> None:
         self._options = options
-        self._caches = caches
-        self._nodes = nodes
+        self._events = events
         self._rng = rng
-        self._queues: dict[str, WorkQueue[str]] = {}
-        self._metrics: dict[str, metrics.ReconcileMetrics] = {}
-        self._workers: list[Workers] = []
-        self._recorders: list[Recorder] = []
+        self._registry = registry
+        self._recorders: dict[str, Recorder] = {}
+        self.queues: dict[str, WorkQueue[str]] = {}
+        """The queues, by their controllers' names."""
+        wired = controllers(api, caches, nodes, options.policy, options.limits, record=self._recorder, rng=rng)
+        self.parts = [
+            *(Part(f"event recorder of {kind}", each.run, When.LEADING) for kind, each in self._recorders.items()),
+            *(self._part(controller) for controller in wired),
+        ]
+        """What has to live for the controllers to act."""
+        registry.register(metrics.UnfinishedWork(self.queues))
+        metrics.dropped_events(registry, lambda: sum(recorder.dropped for recorder in self._recorders.values()))
 
-    @property
-    def queues(self) -> Mapping[str, WorkQueue[str]]:
-        """The queues by name, once they are made."""
-        return self._queues
-
-    def instrument(self, registry: CollectorRegistry) -> None:
-        """Make the queues, and every series, which begin with 0."""
-        for name in (_VMS, _MIGRATIONS):
-            limiter = DefaultLimiter(ItemExponential(self._rng), Bucket(asyncio.get_running_loop().time))
-            self._queues[name] = WorkQueue(limiter, metrics=metrics.QueueMetrics(registry, name))
-            self._metrics[name] = metrics.ReconcileMetrics(registry, name, self._options.workers)
-        registry.register(metrics.UnfinishedWork(self._queues))
-        metrics.dropped_events(registry, lambda: sum(recorder.dropped for recorder in self._recorders))
-
-    def start(self, api: Api, events: EventWriter) -> list[asyncio.Task[None]]:
-        """Begin to act through `api`, and to tell of it through `events`; return the tasks that must live."""
-        options = self._options
-        vms = VMReconciler(
-            api,
-            self._caches,
-            self._nodes,
-            options.policy,
-            record=self._recorder(events, names.VM_KIND),
-            rng=self._rng,
-        )
-        migrations = MigrationReconciler(
-            api,
-            self._caches,
-            self._nodes,
-            options.policy,
-            options.limits,
-            record=self._recorder(events, names.MIGRATION_KIND),
-            wake=self._queues[_MIGRATIONS].add,
-            claim=vms.claim,
-        )
-        vms.begin()
-        migrations.begin()
-        feed(self._queues[_VMS].add, self._caches, self._nodes)
-        feed_migrations(self._queues[_MIGRATIONS].add, self._caches)
-        tasks = [asyncio.create_task(recorder.run(), name="event-recorder") for recorder in self._recorders]
-        for name, reconcile in ((_VMS, vms.reconcile), (_MIGRATIONS, migrations.reconcile)):
-            group = Workers(
-                self._queues[name], reconcile, noun="vm", count=options.workers, metrics=self._metrics[name]
-            )
-            tasks += group.start()
-            self._workers.append(group)
-        return tasks
-
-    async def stop(self, deadline: float) -> None:
-        """Take no new keys; give those in hand so many seconds."""
-        await asyncio.gather(*(group.stop(deadline) for group in self._workers))
-
-    def _recorder(self, client: EventWriter, kind: str) -> Record:
+    def _recorder(self, kind: str) -> Record:
         if not self._options.events:
             return no_events
-        recorder = Recorder(
-            client,
+        recorder = self._recorders[kind] = Recorder(
+            self._events,
             api_version=names.API_VERSION,
             kind=kind,
             instance=f"{socket.gethostname()}-{os.getpid()}",
             clock=asyncio.get_running_loop().time,
         )
-        self._recorders.append(recorder)
         return recorder.record
+
+    def _part(self, controller: Controller[Reconciler]) -> Part:
+        """Give a controller a queue, workers and metrics."""
+        name, options = controller.name, self._options
+        limiter = DefaultLimiter(ItemExponential(self._rng), Bucket(asyncio.get_running_loop().time))
+        queue = self.queues[name] = WorkQueue(limiter, metrics=metrics.QueueMetrics(self._registry, name))
+        workers = Workers(
+            queue,
+            controller.reconciler.reconcile,
+            noun="vm",
+            count=options.workers,
+            metrics=metrics.ReconcileMetrics(self._registry, name, options.workers),
+        )
+
+        async def run() -> None:
+            controller.start(queue.add)
+            await workers.run()
+
+        return Part(f"{name} controller", run, When.LEADING, drain=workers.drain)

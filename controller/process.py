@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 
 from controller import app, signals
+from controller.engine.lifecycle import ControllerDiedError
 from controller.kube.errors import CredentialsError
 from controller.serving.address import BindError
 from controller.serving.tls import CertificateError
@@ -24,7 +25,7 @@ def run_until_signal(settings: app.Settings) -> str | None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_main(settings))
-    except (CredentialsError, CertificateError, BindError, app.ControllerDiedError) as error:
+    except (CredentialsError, CertificateError, BindError, ControllerDiedError) as error:
         return str(error)
     return None
 

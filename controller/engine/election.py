@@ -90,11 +90,19 @@ class Elector:
         self._seen: Lease | None = None
         self._seen_at = float("-inf")
         self._renewed = float("-inf")
+        self.leading = asyncio.Event()
+        """Set when this process begins to lead."""
 
     @property
     def held(self) -> bool:
         """Whether this process leads: it renewed recently enough that `lead` need not have given up yet."""
         return self._clock() < self._renewed + self._timing.renew + self._timing.retry
+
+    async def run(self) -> None:
+        """Wait until this process leads, and renew until cancelled. Raises LeaseLostError when it leads no longer."""
+        await self.acquire()
+        self.leading.set()
+        await self.lead()
 
     async def acquire(self) -> None:
         """Wait until this process leads."""

@@ -30,7 +30,7 @@ CANCEL_PATIENCE: Final = 5.0
 """Seconds that the parts of one stage have to end in when they are cancelled. Three stages and the time to finish what
 is in hand stay below the 30 s after which Kubernetes kills a pod."""
 
-Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+Run: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 
 
 class ControllerDiedError(Exception):
@@ -67,7 +67,8 @@ class Lifecycle:
     def __init__(self, parts: Iterable[Part], gates: Mapping[When, Run]) -> None:
         self._parts = tuple(parts)
         self._gates = gates
-        self._started: dict[When, list[tuple[Part, asyncio.Task[None]]]] = {}
+        self._started: dict[When, list[tuple[Part, asyncio.Task[object]]]] = {}
+        self._ended: list[str] = []
         self._failure: ControllerDiedError | None = None
         # Set by the first failure and by the wish to stop: nothing more is started.
         self._ending = asyncio.Event()
@@ -76,9 +77,9 @@ class Lifecycle:
         """Whether a stage has opened."""
         return when in self._started
 
-    def ended(self) -> list[str]:
-        """Return the names of the parts that were started and do not run."""
-        return [part.name for started in self._started.values() for part, task in started if task.done()]
+    def ended(self) -> tuple[str, ...]:
+        """Return the names of what has ended that was not stopped."""
+        return tuple(self._ended)
 
     async def run(self, stop: asyncio.Event, *, grace: float) -> None:
         """Start every part with its stage, and stop them all when `stop` is set. To be called once.
@@ -139,12 +140,13 @@ class Lifecycle:
             await asyncio.wait(draining, timeout=grace)
         await _cancel([*draining, *(task for _, task in started)])
 
-    def _gate_ended(self, gate: asyncio.Task[None]) -> None:
+    def _gate_ended(self, gate: asyncio.Task[object]) -> None:
         if gate.cancelled() or gate.exception() is not None:
             self._part_ended(gate)
 
-    def _part_ended(self, task: asyncio.Task[None]) -> None:
+    def _part_ended(self, task: asyncio.Task[object]) -> None:
         """Let the process end for what has ended; of several, the first is the cause."""
+        self._ended.append(task.get_name())
         why = None if task.cancelled() else task.exception()
         if isinstance(why, LeaseLostError) and not self._ending.is_set():
             text = str(why)

@@ -1,9 +1,9 @@
 """Workers take keys off the queue and reconcile them, so many at a time, never two of one key.
 
 Guarantees: a key whose reconcile fails comes back with backoff, whatever was raised, also by the log or the metrics
-about it; a worker never dies of one, and whose task ends for another reason ends the process (`start`);
-on stop no new key is taken, and those in hand are finished or, past the deadline, abandoned (any process may die
-between any two writes, so abandoning is safe).
+about it; a worker never dies of one, and whose task ends for another reason ends them all (`run`);
+on `drain` no new key is taken, and those in hand are finished or, once `run` is cancelled, abandoned (any process may
+die between any two writes, so abandoning is safe).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 _CANCEL_DEADLINE: Final = 1.0
+"""Seconds in which workers have to end when they are cancelled."""
 CONFLICT_PATIENCE: Final = 1.0
 """Seconds before a key is tried again whose write met a newer object, should the watch not bring that before."""
 
@@ -58,6 +59,10 @@ class ReconcileMetrics(Protocol):
         """Report how it ended."""
 
 
+class WorkerEndedError(Exception):
+    """A worker has ended that nobody stopped."""
+
+
 class Workers:
     """A fixed number of tasks that reconcile keys of one queue. `noun` is what a key is called in the log."""
 
@@ -72,23 +77,34 @@ class Workers:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Start the tasks; return them: until `stop` they must live."""
-        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._count)]
-        return list(self._tasks)
+    async def run(self) -> None:
+        """Work until cancelled, or until nothing is in hand any more after `drain`. To be called once.
 
-    async def stop(self, deadline: float) -> None:
-        """Take no more keys; give those in hand `deadline` seconds."""
+        Raises WorkerEndedError when one of the tasks ends for another reason.
+        """
+        self._tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._count)]
+        try:
+            ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping:
+                raise _end_of(ended.pop())
+            await asyncio.wait(self._tasks)
+        finally:
+            self._take_no_more()
+            for task in self._tasks:
+                task.cancel()
+            _, late = await asyncio.wait(self._tasks, timeout=_CANCEL_DEADLINE)
+            for task in late:
+                _log.error("a worker does not end; it is left behind", task=task.get_name())
+
+    async def drain(self) -> None:
+        """Take no more keys, and wait until none is in hand."""
+        self._take_no_more()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _take_no_more(self) -> None:
         self._stopping = True
         self._queue.shut_down()
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=deadline)
-        for task in late:
-            task.cancel()
-        if late:
-            # One that swallows its cancellation is left behind: the process ends anyway.
-            await asyncio.wait(late, timeout=_CANCEL_DEADLINE)
 
     async def _work(self) -> None:
         while not self._stopping:
@@ -148,6 +164,15 @@ class Workers:
             return Outcome.SUCCESS
         self._queue.add_after(key, result.requeue_after)
         return Outcome.REQUEUE_AFTER
+
+
+def _end_of(task: asyncio.Task[None]) -> WorkerEndedError:
+    """Return the error that tells of a worker's end."""
+    if task.cancelled():
+        return WorkerEndedError(f"{task.get_name()} was cancelled")
+    error = WorkerEndedError(f"{task.get_name()} has ended")
+    error.__cause__ = task.exception()
+    return error
 
 
 def _retry_after(error: errors.KubeError) -> float:

@@ -6,19 +6,18 @@ which is rare, costs one look at every pod.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ownership import vm_key
+from controller.engine.controller import Add
 from controller.engine.store import Store, gone
 from controller.kube.kinds import Node, Pod
 from controller.observe.caches import Caches
 
-Add: TypeAlias = Callable[[str, str], None]
-"""Queues a key, with its cause for the log."""
 _VM_KEYS: Final = "VMKeys"
 _MIGRATION_KEYS: Final = "MigrationKeys"
 """What the metrics of listeners call the two sources of keys."""

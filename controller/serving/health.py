@@ -88,29 +88,32 @@ def _behind(name: str, source: Source) -> str | None:
 
 
 class Health:
-    """Answers the probes. An empty list of problems means yes."""
+    """Answers the probes. An empty list of problems means yes.
 
-    def __init__(self, monitor: LoopMonitor, reach_api: Callable[[], Awaitable[None]]) -> None:
+    `ended` names the tasks that must live and do not, `sources` fill the caches that have to be full and up to date,
+    `queues` have keys on which somebody has to work. `reach_api` raises KubeError when the API server does not answer.
+    """
+
+    def __init__(
+        self,
+        monitor: LoopMonitor,
+        reach_api: Callable[[], Awaitable[None]],
+        *,
+        ended: Callable[[], Iterable[str]],
+        sources: Iterable[tuple[str, Source]],
+        queues: Mapping[str, Queue],
+    ) -> None:
         self._monitor = monitor
         self._reach_api = reach_api
-        self._tasks: list[asyncio.Task[None]] = []
-        self._sources: list[tuple[str, Source]] = []
-        self._queues: Mapping[str, Queue] = {}
+        self._ended = ended
+        self._sources = tuple(sources)
+        self._queues = queues
         self._api_problem: str | None = "API server: no answer yet"
         self._api_checked = float("-inf")
 
-    def watch(self, tasks: Iterable[asyncio.Task[None]], sources: Iterable[tuple[str, Source]]) -> None:
-        """Take in the tasks that must live and the sources whose caches must be filled and up to date."""
-        self._tasks += tasks
-        self._sources += sources
-
-    def watch_queues(self, queues: Mapping[str, Queue]) -> None:
-        """Take in the queues on whose keys somebody must work."""
-        self._queues = queues
-
     def health(self) -> list[str]:
         """Return what only a restart can mend."""
-        problems = [f"task {task.get_name()} has ended" for task in self._tasks if task.done()]
+        problems = [f"task {name} has ended" for name in self._ended()]
         neglected = (_neglected(name, queue) for name, queue in self._queues.items())
         problems += [problem for problem in neglected if problem is not None]
         if self._monitor.lag > MAX_LAG:

@@ -205,21 +205,15 @@ def event_loop_lag(registry: CollectorRegistry, lag: Callable[[], float]) -> Non
     gauge.set_function(lag)
 
 
-class Leadership:
-    """client-go's gauge: whether this process acts. 0 until it is told."""
-
-    def __init__(self, registry: CollectorRegistry, name: str) -> None:
-        family = Gauge(
-            "leader_election_master_status",
-            "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.",
-            ("name",),
-            registry=registry,
-        )
-        self._gauge = family.labels(name)
-
-    def acts(self, value: bool) -> None:  # noqa: FBT001 - a gauge's value
-        """Report that the process acts from now on, or no more."""
-        self._gauge.set(int(value))
+def leadership(registry: CollectorRegistry, name: str, leads: Callable[[], bool]) -> None:
+    """Tell whether this process acts, by client-go's gauge."""
+    gauge = Gauge(
+        "leader_election_master_status",
+        "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.",
+        ("name",),
+        registry=registry,
+    )
+    gauge.labels(name).set_function(leads)
 
 
 def dropped_events(registry: CollectorRegistry, dropped: Callable[[], int]) -> None:

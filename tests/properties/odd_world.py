@@ -158,8 +158,13 @@ class OddWorld:
             registry=self.registry,
         )
         self.tasks = [asyncio.create_task(reflector.run(), name=name) for name, reflector in reflectors]
-        self.health = Health(LoopMonitor(), self._reached)
-        self.health.watch(self.tasks, reflectors)
+        self.health = Health(
+            LoopMonitor(),
+            self._reached,
+            ended=lambda: [task.get_name() for task in self.tasks if task.done()],
+            sources=reflectors,
+            queues={},
+        )
         self._due: dict[tuple[str, str], float] = {}
 
     async def _reached(self) -> None:

@@ -1,103 +1,270 @@
-"""What ends the controller's wait: a stop, what was waited for, or a task that must live, with its cause."""
+"""The process as it is wired, on the model of the API server: who lives when, and who acts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
-from controller.app import ControllerDiedError, _first
-from controller.engine.election import LeaseLostError
+from controller import app
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.engine.election import Elector
+from controller.engine.lifecycle import ControllerDiedError, Part, When
+from controller.engine.store import Store
+from controller.kube.kinds import Node
+from controller.kube.resources import EVENTS, LEASES, PODS
+from controller.kube.times import micro_timestamp
+from controller.manager import Options
+from controller.observe import caches as observed
+from controller.reconcilers.migration.slots import Limits
+from tests.model.cluster import Cluster
+from tests.unit.reconcilers.harness import POLICY
 
 pytestmark = pytest.mark.looptime
 
-
-async def lives() -> None:
-    """Live as long as the process."""
-    await asyncio.Event().wait()
-
-
-async def ends() -> None:
-    """End after a while, with nothing to say."""
-    await asyncio.sleep(1)
-
-
-async def fails() -> None:
-    """Fail after a while."""
-    await asyncio.sleep(1)
-    raise ZeroDivisionError("of all things")
-
-
-async def loses() -> None:
-    """Lose the lease after a while."""
-    await asyncio.sleep(1)
-    raise LeaseLostError("lease vmsim was taken by another")
-
-
-@pytest.fixture
-async def living() -> AsyncIterator[asyncio.Task[None]]:
-    """Return a task that lives."""
-    task = asyncio.create_task(lives())
-    yield task
-    task.cancel()
-
-
-async def test_what_was_waited_for_is_true(living: asyncio.Task[None]) -> None:
-    """It came to its end well."""
-    assert await _first(asyncio.Event(), [living], ends())
-
-
-async def test_a_stop_is_false(living: asyncio.Task[None]) -> None:
-    """Before what was waited for, which is cancelled, or with nothing to wait for."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.5, stop.set)
-    began = asyncio.all_tasks()
-
-    assert not await _first(stop, [living], lives())
-    assert not await _first(stop, [living])
-    assert asyncio.all_tasks() == began
-
-
-async def test_what_was_waited_for_and_failed_raises_with_its_cause(living: asyncio.Task[None]) -> None:
-    """It is not taken for done: a process whose wait for the lease failed does not lead."""
-    with pytest.raises(ControllerDiedError, match="fails has ended: ZeroDivisionError: of all things") as caught:
-        await _first(asyncio.Event(), [living], fails())
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
-
-
-async def test_what_was_waited_for_and_was_cancelled_raises(living: asyncio.Task[None]) -> None:
-    """By whoever."""
-
-    async def cancelled() -> None:
-        raise asyncio.CancelledError
-
-    with pytest.raises(ControllerDiedError, match="it was cancelled"):
-        await _first(asyncio.Event(), [living], cancelled())
-
-
-@pytest.mark.parametrize(
-    ("end", "why"),
-    [
-        (fails, "task reflector has ended: ZeroDivisionError: of all things"),
-        (ends, "task reflector has ended: it returned"),
-        (loses, "lease vmsim was taken by another"),
-    ],
+SETTINGS = app.Settings(
+    kubeconfig=None,
+    namespaces=(),
+    controller_class=None,
+    selector="",
+    bind_address="",
+    certificate=None,
+    metrics_auth=False,
+    vm_metrics=True,
+    leader_election=None,
+    controllers=Options(policy=POLICY, limits=Limits(), workers=2, events=True),
 )
-async def test_a_task_that_must_live_and_ends_is_told_with_its_cause(
-    living: asyncio.Task[None], end: Callable[[], Coroutine[Any, Any, None]], why: str
-) -> None:
-    """Whatever else is waited for."""
-    dying = asyncio.create_task(end(), name="reflector")
-    with pytest.raises(ControllerDiedError) as caught:
-        await _first(asyncio.Event(), [living, dying], lives())
-    assert str(caught.value) == why
 
 
-async def test_a_task_that_must_live_and_was_cancelled_is_told(living: asyncio.Task[None]) -> None:
-    """That is no cause to end in another way."""
-    dying = asyncio.create_task(lives(), name="reflector")
-    asyncio.get_running_loop().call_later(1, dying.cancel)
-    with pytest.raises(ControllerDiedError, match="task reflector has ended: it was cancelled"):
-        await _first(asyncio.Event(), [living, dying])
+def now() -> datetime:
+    """Return the time of the loop's clock."""
+    return datetime(2026, 1, 15, 10, 0, tzinfo=UTC) + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+class World:
+    """A process on a cluster with a node and a VM. `elects` says whether others may lead instead."""
+
+    def __init__(self, *, elects: bool, parts: tuple[Part, ...] = ()) -> None:
+        self.cluster = Cluster()
+        self.cluster.add_node()
+        self.cluster.apply_vm()
+        self.rng = Random(1)  # noqa: S311 - jitter, no secret
+        self.elector = self._elector() if elects else None
+        self.caches = observed.of(())
+        self.nodes: Store[Node] = Store()
+        self.registry = CollectorRegistry()
+        self.stop = asyncio.Event()
+        self.process = app.assemble(
+            SETTINGS,
+            self.cluster,
+            self.elector,
+            self.caches,
+            self.nodes,
+            parts=parts,
+            rng=self.rng,
+            registry=self.registry,
+        )
+
+    def _elector(self) -> Elector:
+        return Elector(
+            self.cluster,
+            namespace="default",
+            name="vmsim-controller",
+            identity="me",
+            clock=asyncio.get_running_loop().time,
+            rng=self.rng,
+            now=now,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Run the process; see that nothing is left of it."""
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(self.process.lifecycle.run(self.stop, grace=app.GRACE))
+        async with asyncio.timeout(7200):  # of virtual time
+            yield task
+        self.stop.set()
+        await asyncio.wait([task])
+        assert asyncio.all_tasks() == before
+
+    def let_lead(self, holder: str) -> None:
+        """Give the lease to another, who renews it now."""
+        spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": micro_timestamp(now())}
+        if LEASES.plural in {plural for plural, _ in self.cluster.objects}:
+            self.cluster.put(LEASES.plural, "default/vmsim-controller", spec=spec)
+        else:
+            self.cluster.add(
+                LEASES.plural, {"metadata": {"name": "vmsim-controller", "namespace": "default"}, "spec": spec}
+            )
+
+    def leads(self) -> float | None:
+        """Return what the gauge says."""
+        return self.registry.get_sample_value("leader_election_master_status", {"name": "vmsim-controller"})
+
+    def acted(self) -> list[str]:
+        """Return the writes of the controllers."""
+        return [write for write in self.cluster.writes if LEASES.plural not in write]
+
+    def listeners(self) -> set[str]:
+        """Return who hears of changes."""
+        stores: list[Store[Any]] = [self.nodes]
+        for cache in self.caches.values():
+            stores += [cache.vms, cache.pods, cache.migrations]
+        return {heard.name for store in stores for heard in store.subscriptions}
+
+
+async def test_without_an_election_the_process_acts_once_its_caches_are_full() -> None:
+    """It says so."""
+    world = World(elects=False)
+    assert world.leads() == 0
+    with capture_logs() as logs:
+        async with world.running():
+            await asyncio.sleep(1)
+            assert world.leads() == 1
+            assert f"create {PODS.plural}" in world.acted()
+            assert f"create {EVENTS.plural}" in world.acted()
+    assert [line["event"] for line in logs if line["log_level"] == "info"] == ["caches filled", "stopping"]
+
+
+async def test_a_standby_has_full_caches_and_queues_nothing() -> None:
+    """It costs no more than its caches: nobody listens to them, and nothing is written."""
+    world = World(elects=True)
+    world.let_lead("another")
+    async with world.running():
+        for _ in range(20):
+            await asyncio.sleep(5)
+            world.let_lead("another")
+        world.cluster.apply_vm("vm-2")
+        await asyncio.sleep(1)
+        assert [len(cache.vms) for cache in world.caches.values()] == [2]
+        assert world.leads() == 0
+        assert world.cluster.writes == []
+        assert {name: len(queue) for name, queue in world.process.queues.items()} == {
+            "virtualmachine": 0,
+            "virtualmachinemigration": 0,
+        }
+        assert world.listeners() == set()
+
+
+async def test_a_standby_takes_over_what_the_caches_hold() -> None:
+    """Once the lease has run out."""
+    world = World(elects=True)
+    world.let_lead("another")
+    async with world.running():
+        await asyncio.sleep(14)
+        assert not world.acted()
+        await asyncio.sleep(6)
+        assert world.leads() == 1
+        assert f"create {PODS.plural}" in world.acted()
+        assert {"VMReconciler", "VMKeys", "MigrationSlots", "MigrationKeys"} <= world.listeners()
+
+
+async def test_a_leader_whose_lease_is_taken_ends() -> None:
+    """With nothing but that to say."""
+    world = World(elects=True)
+    async with world.running() as task:
+        await asyncio.sleep(1)
+        assert world.leads() == 1
+        world.let_lead("another")
+        with capture_logs() as logs, pytest.raises(ControllerDiedError, match="was taken by another"):
+            await task
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+
+async def test_a_process_whose_wait_for_the_lease_fails_does_not_lead() -> None:
+    """The defect is what it ends of."""
+    world = World(elects=True)
+    world.cluster.failures[f"get {LEASES.plural}"] = ZeroDivisionError("of all things")
+    async with world.running() as task:
+        with pytest.raises(ControllerDiedError, match="leader election has ended: ZeroDivisionError: of all things"):
+            await task
+    assert world.leads() == 0
+    assert world.acted() == []
+
+
+async def test_the_lease_is_renewed_while_keys_in_hand_are_finished() -> None:
+    """Their writes need it; when they are done the process ends, and does not wait for the deadline."""
+    world = World(elects=True)
+    hung = asyncio.Event()
+
+    async def slow(request: str) -> None:
+        if request == f"create {PODS.plural}":
+            hung.set()
+            await asyncio.sleep(app.GRACE - 1)
+
+    world.cluster.turn = slow
+    async with world.running() as task:
+        await hung.wait()
+        renewed = world.cluster.writes.count(f"patch {LEASES.plural}")
+        world.stop.set()
+        began = asyncio.get_running_loop().time()
+        await task
+        assert asyncio.get_running_loop().time() - began == pytest.approx(app.GRACE - 1, abs=0.1)
+    assert world.cluster.writes.count(f"patch {LEASES.plural}") > renewed
+    assert f"create {PODS.plural}" in world.acted()
+
+
+async def test_a_key_in_hand_is_abandoned_at_the_deadline() -> None:
+    """Any process may die between two writes."""
+    world = World(elects=False)
+    hung = asyncio.Event()
+
+    async def never(request: str) -> None:
+        if request == f"create {PODS.plural}":
+            hung.set()
+            await asyncio.Event().wait()
+
+    world.cluster.turn = never
+    async with world.running() as task:
+        await hung.wait()
+        world.stop.set()
+        began = asyncio.get_running_loop().time()
+        await task
+        assert asyncio.get_running_loop().time() - began == pytest.approx(app.GRACE, abs=0.1)
+    assert f"create {PODS.plural}" not in world.acted()
+
+
+async def test_a_stop_before_the_caches_are_full_is_a_stop() -> None:
+    """The API server does not answer, and nobody waits for it."""
+    world = World(elects=True)
+
+    async def never(_: str) -> None:
+        await asyncio.Event().wait()
+
+    world.cluster.turn = never
+    async with world.running() as task:
+        await asyncio.sleep(3600)
+        world.stop.set()
+        await task
+        assert not world.process.lifecycle.has_reached(When.SYNCED)
+
+
+async def test_whatever_else_the_process_does_must_live() -> None:
+    """What is not made of the API server is a part like all others."""
+
+    async def fails() -> None:
+        await asyncio.sleep(1)
+        raise ZeroDivisionError
+
+    world = World(elects=False, parts=(Part("certificates", fails),))
+    async with world.running() as task:
+        with pytest.raises(ControllerDiedError, match="task certificates has ended: ZeroDivisionError"):
+            await task
+        assert world.process.lifecycle.ended() == ("certificates",)
+
+
+async def test_a_vm_that_is_made_while_the_process_leads_is_served() -> None:
+    """By its own keys; a list is not needed for it."""
+    world = World(elects=True)
+    async with world.running():
+        await asyncio.sleep(10)
+        world.cluster.apply_vm("vm-2")
+        await asyncio.sleep(1)
+        assert len(world.cluster.of(PODS)) == len(world.cluster.of(VIRTUAL_MACHINES)) == 2

@@ -7,9 +7,8 @@ no look at the nodes; a reconcile that ends without a claim, however it ends, le
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
@@ -79,8 +78,8 @@ class MigrationReconciler:
         record: Record,
         wake: Callable[[str, str], None],
         claim: ClaimWriter,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
     ) -> None:
         self._client = client
         self._caches = caches

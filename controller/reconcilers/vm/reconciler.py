@@ -7,9 +7,8 @@ Cost is O(1) in the number of VMs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from random import Random
 from typing import Final, TypeAlias
 
@@ -63,8 +62,8 @@ class VMReconciler:
         *,
         record: Record,
         rng: Random,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
     ) -> None:
         self._client = client
         self._caches = caches

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from random import Random
 
+from controller.engine.lifecycle import Lifecycle, Part, When
 from controller.engine.ratelimit import Bucket, DefaultLimiter, ItemExponential
 from controller.engine.reflector import Metrics, Reflector
 from controller.engine.store import Store
 from controller.engine.watch import Relist
+from controller.engine.workers import Workers
 from controller.engine.workqueue import QueueMetrics, WorkQueue
 from controller.kube.kinds import Pod, PodSpec
 from controller.kube.meta import ObjectMeta
@@ -28,6 +30,25 @@ def new_queue(metrics: QueueMetrics | None = None, *, jitter: float = 0.0) -> Wo
     """Return a queue on client-go's default limiter, by default without jitter. Needs a running loop."""
     clock = asyncio.get_running_loop().time
     return WorkQueue(DefaultLimiter(ItemExponential(seeded(), jitter=jitter), Bucket(clock)), metrics=metrics)
+
+
+class Shift:
+    """Workers at work, as a part of a process."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._stopping = asyncio.Event()
+        part = Part("workers", workers.run, When.LEADING, drain=workers.drain)
+        self.task = asyncio.create_task(Lifecycle([part], {}).run(self._stopping, grace=10))
+
+    async def stop(self) -> None:
+        """Stop the process: keys in hand have 10 s. Raises what the process has died of."""
+        self._stopping.set()
+        await self.task
+
+    async def abandon(self) -> None:
+        """End the process at once."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
 
 
 async def settle() -> None:

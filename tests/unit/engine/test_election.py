@@ -112,9 +112,10 @@ def elector(server: LeaseServer, identity: str, *, now: datetime | None = None, 
 @asynccontextmanager
 async def leading(subject: Elector) -> AsyncIterator[asyncio.Task[None]]:
     """Acquire, and lead while the context lasts."""
-    await subject.acquire()
-    task = asyncio.create_task(subject.lead())
+    assert not subject.leading.is_set()
+    task = asyncio.create_task(subject.run())
     try:
+        await subject.leading.wait()
         yield task
     finally:
         task.cancel()

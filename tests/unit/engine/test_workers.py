@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import structlog
 
-from controller.engine.workers import CONFLICT_PATIENCE, Outcome, Result, Workers
+from controller.engine.lifecycle import ControllerDiedError
+from controller.engine.workers import CONFLICT_PATIENCE, Outcome, Result, WorkerEndedError, Workers
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
-from tests.unit.engine.builders import new_queue, settle
+from tests.unit.engine.builders import Shift, new_queue, settle
 
 pytestmark = pytest.mark.looptime
 
@@ -47,7 +49,7 @@ class Shop:
         self.begun: list[tuple[str, float]] = []
         self.ended: list[str] = []
         self.workers = Workers(self.queue, self.reconcile, noun="vm", count=count, metrics=self.board)
-        self.workers.start()
+        self.shift = Shift(self.workers)
 
     async def reconcile(self, key: str) -> Result:
         """Play the key's next step."""
@@ -68,8 +70,8 @@ class Shop:
         return self._began
 
     async def close(self) -> None:
-        """Stop the workers."""
-        await self.workers.stop(0)
+        """End the workers."""
+        await self.shift.abandon()
 
 
 def conflict() -> errors.ConflictError:
@@ -151,11 +153,11 @@ async def test_log_lines_of_a_reconcile_say_for_what_and_why(capsys: pytest.Capt
 
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=2, metrics=Board())
-    workers.start()
+    shift = Shift(workers)
     queue.add("a", "spec changed")
     queue.add("b", "pod changed")
     await asyncio.sleep(2.5)
-    await workers.stop(0)
+    await shift.abandon()
     log.info("after")
 
     first, second, third, after = capsys.readouterr().out.splitlines()
@@ -173,7 +175,7 @@ async def test_an_unexpected_exception_kills_no_worker() -> None:
     await asyncio.sleep(1)
 
     assert shop.ended == ["b", "a"]
-    assert not any(task.done() for task in shop.workers._tasks)
+    assert not shop.shift.task.done()
     await shop.close()
 
 
@@ -261,7 +263,7 @@ async def test_keys_are_reconciled_at_the_same_time_but_never_one_key_twice() ->
 
     board = Board()
     workers = Workers(queue := new_queue(), reconcile, noun="vm", count=4, metrics=board)
-    workers.start()
+    shift = Shift(workers)
     for _ in range(40):
         for key in "abcdef":
             queue.add(key)
@@ -270,7 +272,7 @@ async def test_keys_are_reconciled_at_the_same_time_but_never_one_key_twice() ->
 
     assert most == 4
     assert {outcome for outcome, _ in board.outcomes} == {Outcome.SUCCESS}
-    await workers.stop(0)
+    await shift.abandon()
 
 
 async def test_stop_lets_keys_in_hand_finish_and_takes_no_new_ones() -> None:
@@ -280,7 +282,7 @@ async def test_stop_lets_keys_in_hand_finish_and_takes_no_new_ones() -> None:
         shop.queue.add(key)
     await asyncio.sleep(1)
 
-    await shop.workers.stop(10)
+    await shop.shift.stop()
 
     assert sorted(shop.ended) == ["a", "b"]
     assert [key for key, _ in shop.begun] == ["a", "b"]
@@ -296,7 +298,7 @@ async def test_stop_abandons_keys_in_hand_at_the_deadline() -> None:
     await asyncio.sleep(0.5)
     begun = asyncio.get_running_loop().time()
 
-    await shop.workers.stop(10)
+    await shop.shift.stop()
 
     assert asyncio.get_running_loop().time() - begun == pytest.approx(10, abs=0.01)
     assert shop.ended == ["b"]
@@ -310,7 +312,7 @@ async def test_stop_wakes_workers_that_wait_for_a_key() -> None:
     await settle()
     begun = asyncio.get_running_loop().time()
 
-    await shop.workers.stop(10)
+    await shop.shift.stop()
 
     assert asyncio.get_running_loop().time() - begun < 1
     assert all(task.done() and not task.cancelled() for task in shop.workers._tasks)
@@ -320,9 +322,9 @@ async def test_stop_wakes_workers_that_wait_for_a_key() -> None:
 
 async def test_stop_before_start_is_harmless() -> None:
     """A process told to stop before its caches are full has no workers yet."""
-    stopping: Awaitable[None] = Workers(new_queue(), Shop().reconcile, noun="vm", count=1, metrics=Board()).stop(10)
+    workers = Workers(new_queue(), Shop().reconcile, noun="vm", count=1, metrics=Board())
 
-    await asyncio.wait_for(stopping, 1)
+    await asyncio.wait_for(workers.drain(), 1)
 
 
 async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
@@ -336,11 +338,11 @@ async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
 
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=2, metrics=Board())
-    workers.start()
+    shift = Shift(workers)
     queue.add("a")
     await asyncio.sleep(1)
 
-    await workers.stop(10)
+    await shift.stop()
     await asyncio.sleep(3600)
 
     assert begun == ["a"]
@@ -362,14 +364,14 @@ async def test_a_reconcile_that_is_cancelled_from_within_costs_its_key_a_retry_a
 
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=1, metrics=Board())
-    [task] = workers.start()
+    shift = Shift(workers)
     queue.add("a")
     queue.add("b")
     await asyncio.sleep(5)
 
     assert begun == ["a", "b", "a"]
-    assert not task.done()
-    await workers.stop(0)
+    assert not shift.task.done()
+    await shift.abandon()
 
 
 @pytest.mark.parametrize("part", ["started", "finished", "log"])
@@ -399,22 +401,81 @@ async def test_what_tells_of_a_reconcile_costs_its_key_a_retry_and_no_worker(par
         setattr(board, part, fail)
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=1, metrics=board)
-    [task] = workers.start()
+    shift = Shift(workers)
     queue.add("a")
     await asyncio.sleep(5)
     structlog.reset_defaults()
 
     assert begun[-1] == "a"
-    assert not task.done()
+    assert not shift.task.done()
     assert (broken, queue.failures("a"), list(queue.processing())) == ([], 0, [])
-    await workers.stop(0)
+    await shift.abandon()
 
 
-async def test_start_returns_the_tasks_that_must_live() -> None:
-    """One for each worker; whoever started them watches."""
-    workers = Workers(new_queue(), Shop().reconcile, noun="vm", count=3, metrics=Board())
-    tasks = workers.start()
+# --- workers that end ------------------------------------------------------------------------------------
+
+
+def worker_tasks() -> dict[str, asyncio.Task[Any]]:
+    """Return the workers that live."""
+    return {task.get_name(): task for task in asyncio.all_tasks() if task.get_name().startswith("worker-")}
+
+
+async def test_there_is_a_task_for_each_worker() -> None:
+    """They live until they are stopped."""
+    shop = Shop(3)
+    await asyncio.sleep(3600)
+    assert sorted(worker_tasks()) == ["worker-0", "worker-1", "worker-2"]
+    await shop.close()
+    assert worker_tasks() == {}
+
+
+async def test_a_worker_that_is_cancelled_ends_the_process() -> None:
+    """With its name; the others do not outlive it."""
+    shop = Shop(3)
+    await settle()
+    worker_tasks()["worker-1"].cancel()
+
+    with pytest.raises(ControllerDiedError, match="task workers has ended: WorkerEndedError: worker-1 was cancelled"):
+        await shop.shift.task
+    assert worker_tasks() == {}
+
+
+async def test_a_worker_that_fails_ends_the_process() -> None:
+    """What it failed of is the cause."""
+    shop = Shop(2)
     await settle()
 
-    assert (len(tasks), any(task.done() for task in tasks)) == (3, False)
-    await workers.stop(0)
+    def defect(key: str) -> None:
+        raise ZeroDivisionError(key)
+
+    shop.queue.done = defect  # type: ignore[method-assign]
+    shop.queue.add("a")
+    with pytest.raises(
+        ControllerDiedError, match=r"task workers has ended: WorkerEndedError: worker-\d has ended"
+    ) as died:
+        await shop.shift.task
+    assert isinstance(died.value.__cause__, WorkerEndedError)
+    assert isinstance(died.value.__cause__.__cause__, ZeroDivisionError)
+
+
+async def test_a_worker_that_does_not_end_is_named_and_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    """It keeps nobody from hearing of another's end."""
+    over = asyncio.Event()
+
+    async def reconcile(_: str) -> Result:
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+        return Result()
+
+    queue = new_queue()
+    shift = Shift(Workers(queue, reconcile, noun="vm", count=2, metrics=Board()))
+    queue.add("a")
+    await settle()
+    worker_tasks()["worker-1"].cancel()
+    with pytest.raises(ControllerDiedError, match="worker-1 was cancelled"):
+        await shift.task
+    assert "task=worker-0" in next(line for line in capsys.readouterr().out.splitlines() if "left behind" in line)
+    over.set()
+    await settle()
+    assert worker_tasks() == {}

@@ -1,4 +1,4 @@
-"""A controller's caches and reconcilers on the model of the API server, all of it in the test's hands.
+"""The product's controllers on the model of the API server, with their caches, keys and clock in the test's hands.
 
 Guarantees: events reach the caches only when the test says so, of each resource as many as it says; a worker takes a
 key only when it is told to.
@@ -23,11 +23,9 @@ from controller.kube.event import Event
 from controller.kube.kinds import Node, Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, PODS
+from controller.manager import controllers
 from controller.observe.caches import Caches
-from controller.reconcilers.migration.reconciler import MigrationReconciler
 from controller.reconcilers.migration.slots import Limits
-from controller.reconcilers.sources import feed, feed_migrations
-from controller.reconcilers.vm.reconciler import VMReconciler
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
 from tests.model.store import decode
@@ -77,32 +75,20 @@ class Process:
                 if kind == plural and self._selected(plural, document)
             ]
             store.replace(items, str(cluster.revision))
-        self.reconciler = VMReconciler(
-            cluster,
-            {namespace: self.caches},
-            self.nodes,
-            POLICY,
-            record=self._record,
-            rng=Random(1),  # noqa: S311 - jitter, no secret
-            now=lambda: cluster.now,
-            monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
-        )
-        self.reconciler.begin()
-        self.migrations = MigrationReconciler(
+        vms, migrations = controllers(
             cluster,
             {namespace: self.caches},
             self.nodes,
             POLICY,
             limits or Limits(),
-            record=self._record,
-            wake=lambda key, _: self.moving.setdefault(key),
-            claim=self.reconciler.claim,
+            record=lambda _: self._record,
+            rng=Random(1),  # noqa: S311 - jitter, no secret
             now=lambda: cluster.now,
             monotonic=lambda: cluster.now.timestamp(),  # noqa: PLW0108 - the clock moves
         )
-        self.migrations.begin()
-        feed(lambda key, _: self.pending.setdefault(key), {namespace: self.caches}, self.nodes)
-        feed_migrations(lambda key, _: self.moving.setdefault(key), {namespace: self.caches})
+        self.reconciler, self.migrations = vms.reconciler, migrations.reconciler
+        vms.start(lambda key, _: self.pending.setdefault(key))
+        migrations.start(lambda key, _: self.moving.setdefault(key))
 
     def _record(self, _: ObjectMeta, event: Event) -> None:
         self.events.append(event)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import pytest
 
 from controller.kube import errors
-from controller.serving.health import STALLED, UNATTENDED, Health, LoopMonitor
+from controller.serving.health import STALLED, UNATTENDED, Health, LoopMonitor, Queue, Source
 from tests.unit.engine.builders import new_queue
 from tests.unit.engine.clock import SteppedLoop
 
@@ -22,24 +23,16 @@ async def away() -> None:
     raise errors.TransportError("connection refused")
 
 
-def health(reach_api: Callable[[], Awaitable[None]] = reachable) -> Health:
-    """Return a health with an idle monitor."""
-    return Health(LoopMonitor(), reach_api)
-
-
-async def until_done(task: asyncio.Task[None]) -> asyncio.Task[None]:
-    """Wait for a task's end, however it ends."""
-    await asyncio.wait([task])
-    return task
-
-
-async def ends() -> None:
-    """End at once."""
-
-
-async def dies() -> None:
-    """Die of a defect."""
-    raise ZeroDivisionError
+def health(
+    reach_api: Callable[[], Awaitable[None]] = reachable,
+    *,
+    monitor: LoopMonitor | None = None,
+    ended: Iterable[str] = (),
+    sources: Iterable[tuple[str, Source]] = (),
+    queues: Mapping[str, Queue] = MappingProxyType({}),
+) -> Health:
+    """Return the health of a process of which these are the parts."""
+    return Health(monitor or LoopMonitor(), reach_api, ended=lambda: ended, sources=sources, queues=queues)
 
 
 # --- health ----------------------------------------------------------------------------------------------
@@ -47,23 +40,12 @@ async def dies() -> None:
 
 async def test_living_tasks_are_healthy() -> None:
     """Nothing is wrong, so nothing is said."""
-    task = asyncio.create_task(asyncio.Event().wait(), name="reflector")
-    subject = health()
-    subject.watch([task], [])  # type: ignore[list-item]
-
-    assert subject.health() == []
-    task.cancel()
+    assert health().health() == []
 
 
-@pytest.mark.parametrize("end", [ends, dies])
-async def test_a_task_that_ended_is_named(end: Callable[[], Awaitable[None]]) -> None:
-    """Whether it returned or raised: it should live as long as the process."""
-    subject = health()
-    task = await until_done(asyncio.ensure_future(end()))
-    task.set_name("reflector of pods")
-    subject.watch([task], [])
-
-    assert subject.health() == ["task reflector of pods has ended"]
+async def test_a_task_that_ended_is_named() -> None:
+    """It should live as long as the process."""
+    assert health(ended=["reflector of pods"]).health() == ["task reflector of pods has ended"]
 
 
 async def test_an_outage_of_the_api_server_is_no_matter_of_health() -> None:
@@ -96,7 +78,7 @@ def monitored(loop: SteppedLoop) -> tuple[LoopMonitor, Health]:
     monitor = LoopMonitor()
     loop.create_task(monitor.run())
     loop.settle()
-    return monitor, Health(monitor, reachable)
+    return monitor, health(monitor=monitor)
 
 
 def test_a_loop_that_runs_smoothly_is_healthy(loop: SteppedLoop) -> None:
@@ -151,8 +133,7 @@ class FakeSource:
 async def test_what_may_not_be_read_is_done_without() -> None:
     """A cache that will stay empty keeps nobody from being ready, once that is known."""
     nodes = FakeSource(connected=False)
-    subject = health()
-    subject.watch([], [("nodes", nodes)])
+    subject = health(sources=[("nodes", nodes)])
     assert await subject.readiness() == ["cache of nodes is not filled yet"]
 
     nodes.answered.set()
@@ -163,8 +144,7 @@ async def test_a_watch_that_is_down_makes_unready() -> None:
     """A full cache that gets no news is not up to date."""
     pods = FakeSource(connected=False)
     pods.fill()
-    subject = health()
-    subject.watch([], [("pods", pods)])
+    subject = health(sources=[("pods", pods)])
 
     assert await subject.readiness() == ["watch of pods is down"]
     pods.connected = True
@@ -174,8 +154,7 @@ async def test_a_watch_that_is_down_makes_unready() -> None:
 async def test_unfilled_caches_are_named_until_they_are_filled() -> None:
     """Each by itself."""
     pods, vms = FakeSource(connected=True), FakeSource(connected=True)
-    subject = health()
-    subject.watch([], [("pods", pods), ("VMs", vms)])
+    subject = health(sources=[("pods", pods), ("VMs", vms)])
 
     assert await subject.readiness() == ["cache of pods is not filled yet", "cache of VMs is not filled yet"]
     pods.fill()
@@ -241,8 +220,7 @@ async def test_nobody_is_told_ready_before_the_api_server_first_answered() -> No
 async def test_keys_that_wait_while_nobody_works_are_unhealthy() -> None:
     """Whatever became of the workers: only a restart brings them back."""
     queue = new_queue()
-    subject = health()
-    subject.watch_queues({"virtualmachine": queue})
+    subject = health(queues={"virtualmachine": queue})
     await asyncio.sleep(1000)
     assert subject.health() == []
 
@@ -262,8 +240,7 @@ async def test_keys_that_wait_while_nobody_works_are_unhealthy() -> None:
 async def test_workers_that_finish_nothing_are_unhealthy_after_a_long_time() -> None:
     """Far beyond what an API server that hangs can cost a reconcile."""
     queue = new_queue()
-    subject = health()
-    subject.watch_queues({"virtualmachine": queue})
+    subject = health(queues={"virtualmachine": queue})
     queue.add("a")
     queue.add("b")
     await queue.get()
@@ -280,8 +257,7 @@ async def test_workers_that_finish_nothing_are_unhealthy_after_a_long_time() -> 
 async def test_a_worker_that_is_long_at_work_while_no_key_waits_is_healthy() -> None:
     """The others would take one."""
     queue = new_queue()
-    subject = health()
-    subject.watch_queues({"virtualmachine": queue})
+    subject = health(queues={"virtualmachine": queue})
     queue.add("a")
     await queue.get()
     await asyncio.sleep(10 * STALLED)

@@ -55,13 +55,17 @@ def new_server(
     connections: Connections | None = None,
 ) -> Server:
     """Return a server of a process in a given state. Needs a running loop."""
-    subject = Health(LoopMonitor(), reach_api)
     cache = FakeSource()
     if synced:
         cache.answered.set()
         cache.synced.set()
-    task: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0 if not alive else 3600), name="reflector")
-    subject.watch([task], [("pods", cache)])
+    subject = Health(
+        LoopMonitor(),
+        reach_api,
+        ended=lambda: [] if alive else ["reflector"],
+        sources=[("pods", cache)],
+        queues={},
+    )
     return Server(
         address,
         [app.scrapes(registry or CollectorRegistry(), (), guard), *subject.routes()],

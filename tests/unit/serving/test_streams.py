@@ -71,7 +71,7 @@ def door(
     """Return a server of the product's routes, and a page."""
     routes = [
         app.scrapes(CollectorRegistry(), (), None),
-        *Health(LoopMonitor(), reachable).routes(),
+        *Health(LoopMonitor(), reachable, ended=tuple, sources=(), queues={}).routes(),
         Route("GET", "/events", page, guard=guard, streaming=True),
     ]
     return Server("127.0.0.1:0", routes, flag="--bind-address", tls=tls, connections=connections)

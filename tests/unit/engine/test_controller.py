@@ -1,0 +1,52 @@
+"""A controller begins before it queues anything, and hears of nothing before it starts."""
+
+from __future__ import annotations
+
+from controller.engine.controller import Add, Channel, Controller
+from controller.engine.workers import Result
+
+
+class Reconciler:
+    """Writes down that it has begun."""
+
+    def __init__(self, diary: list[str]) -> None:
+        self._diary = diary
+
+    def begin(self) -> None:
+        """Write it down."""
+        self._diary.append("begins")
+
+    async def reconcile(self, key: str) -> Result:
+        """Do nothing."""
+        self._diary.append(key)
+        return Result()
+
+
+def test_a_controller_begins_then_asks_its_sources_in_order() -> None:
+    """What is queued at once meets a reconciler that has taken over."""
+    diary: list[str] = []
+
+    def source(name: str) -> None:
+        def start(add: Add) -> None:
+            add(name, "start")
+
+        sources.append(start)
+
+    sources: list[object] = []
+    source("a")
+    source("b")
+    controller = Controller("vms", tuple(sources), Reconciler(diary))  # type: ignore[arg-type]
+    assert diary == []
+    controller.start(lambda key, cause: diary.append(f"{key}: {cause}"))
+    assert diary == ["begins", "a: start", "b: start"]
+
+
+def test_a_channel_hands_keys_to_the_controller_that_has_it_as_a_source() -> None:
+    """Not before it starts: then it looks at everything anyhow."""
+    queued: list[tuple[str, str]] = []
+    channel = Channel()
+    controller = Controller("migrations", (channel,), Reconciler([]))
+    channel.put("early", "a slot is free")
+    controller.start(lambda key, cause: queued.append((key, cause)))
+    channel.put("default/vm-1", "a slot is free")
+    assert queued == [("default/vm-1", "a slot is free")]
