@@ -73,11 +73,6 @@ class Watches:
         else:
             watch.events.put_nowait([event])
 
-    def bookmark(self, version: str) -> None:
-        """Tell every watch how far it has come."""
-        for watch in self.open:
-            self._send(watch, _bookmark(version))
-
     def expire(self) -> None:
         """Tell every watch that it is too late for it to go on."""
         for watch in self.open:
