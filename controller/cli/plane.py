@@ -26,6 +26,7 @@ from controller.controlplane.nodes import NodeCapacity
 from controller.controlplane.plane import ControlPlane, default_sources
 from controller.controlplane.report import default_reporter
 from controller.controlplane.sources import Sources
+from controller.operations.errors import SimulatorError
 
 
 @contextmanager
@@ -36,6 +37,8 @@ def failures_explained() -> Iterator[None]:
         yield
     except ControlPlaneError as error:
         _explain(str(error), error.hint)
+    except SimulatorError:
+        raise  # it explains itself, also where it is an OSError: nothing was in time
     except OSError as error:
         hint = "check the permissions of that path and the free space of its disk"
         _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 import yaml
 
 from controller import package_data
+from controller.kube import credentials, managers
+from controller.kube.client import Client
 from controller.kube.resources import DEFINITIONS
 from controller.kube.verbs import Applier, Getter
 from controller.operations.errors import TimedOutError
@@ -40,6 +42,13 @@ async def install(client: Api) -> AsyncIterator[str]:
         name = body["metadata"]["name"]
         await _served(client, name, body["spec"]["names"]["plural"])
         yield name
+
+
+async def install_on(source: credentials.Source) -> None:
+    """Install on a cluster, as whoever its credentials name. Raises KubeError, TimedOutError."""
+    async with await Client.connect(source, manager=managers.SETUP) as client:
+        async for _ in install(client):
+            pass
 
 
 async def _served(client: Api, name: str, plural: str) -> None:

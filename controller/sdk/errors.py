@@ -28,6 +28,7 @@ __all__ = [
     "CRDMissingError",
     "DrainFailedError",
     "InvalidValueError",
+    "LocalPlaneError",
     "MigrationFailedError",
     "NoClusterError",
     "NoControllerError",
@@ -43,3 +44,7 @@ __all__ = [
     "UnschedulableError",
     "VMExistsError",
 ]
+
+
+class LocalPlaneError(SimulatorError):
+    """A local control plane, or the controller beside it, did not come up."""

@@ -16,9 +16,9 @@ from typing import Final
 
 import uvloop
 
-from controller.controlplane.command import CommandError
 from controller.controlplane.report import Reporter
 from controller.kube.errors import KubeError
+from controller.operations.errors import SimulatorError
 from hack.bench import bursts, contestants, fleets, machine, moves, objects, stage, standing
 from hack.bench.contestants import Contestant, Launch
 from hack.bench.errors import BenchError
@@ -157,7 +157,7 @@ class Run:
 
         try:
             yield note
-        except* (BenchError, KubeError, CommandError) as group:
+        except* (BenchError, KubeError, SimulatorError) as group:
             why = "; ".join(str(error) for error in group.exceptions)
             self.results.failures.append(f"{what} of {one.name}, round {number + 1}: {why}")
             self.results.write(self.path)

@@ -6,7 +6,6 @@ Guarantees: each plane is the measurement's own; it is gone when the context end
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -14,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from controller.controlplane.command import run
 from controller.controlplane.plane import ControlPlane
 from controller.controlplane.report import Reporter
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.resources import Resource
+from controller.operations.installing import install_on
 from hack.bench import counters, machine
-from hack.bench.contestants import REPOSITORY
 from hack.bench.objects import NAMESPACE
 
 T = TypeVar("T")
@@ -29,7 +27,6 @@ T = TypeVar("T")
 CONNECTIONS: Final = 32
 """Requests that the benchmark itself has under way at the same time."""
 _SERVER_DEADLINE: Final = 30.0
-_COMMAND_DEADLINE: Final = 90.0
 _QUIET_WINDOW: Final = 2.0
 _QUIET_SHARE: Final = 0.25
 """CPU share below which the components of a plane count as quiet: health checks and leases never cease."""
@@ -108,5 +105,4 @@ async def on(plane: ControlPlane, directory: Path) -> AsyncIterator[Stage]:
 
 async def install(plane: ControlPlane) -> None:
     """Install our resources."""
-    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBECTL": str(plane.kubectl)}
-    await run(str(REPOSITORY / "hack" / "setup_vm_crd.sh"), environment=environment, deadline=_COMMAND_DEADLINE)
+    await install_on(credentials.Source(str(plane.kubeconfig)))

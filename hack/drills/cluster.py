@@ -19,6 +19,7 @@ from controller.controlplane.binaries import find_kubectl
 from controller.controlplane.command import CommandError, run
 from controller.controlplane.plane import ControlPlane, default_sources
 from controller.kube import credentials
+from controller.operations.installing import install_on
 from hack.drills.errors import DrillError
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ class Cluster:
     @asynccontextmanager
     async def namespace(self) -> AsyncIterator[str]:
         """Install the resources and make a namespace; in somebody else's cluster take it away after."""
-        await self.command(str(REPOSITORY / "hack" / "setup_vm_crd.sh"))
+        await install_on(credentials.Source(self.kubeconfig, listed=True))
         name = f"drill-{uuid4().hex[:8]}"
         kubectl = str(self.kubectl)
         await self.command(kubectl, "create", "namespace", name)

@@ -6,11 +6,10 @@ Guarantees: at most one process at a time; none is left when the context ends; o
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 from typing import Final, Self
 
+from controller.controlplane import controllers
 from hack.drills.errors import DrillError
 
 _START_DEADLINE: Final = 30.0
@@ -20,14 +19,11 @@ _FILLED: Final = b'"event": "caches filled"'
 
 
 class Controller:
-    """Runs `python -m controller`. Use as an async context manager; `start` starts it."""
+    """Runs the controller. Use as an async context manager; `start` starts it."""
 
     def __init__(self, kubeconfig: str, log: Path, *arguments: str) -> None:
-        self._command = (
-            *(sys.executable, "-m", "controller"),
-            *("--no-leader-elect", "--metrics-bind-address", "127.0.0.1:0", *arguments),
-        )
-        self._environment = {**os.environ, "KUBECONFIG": kubeconfig, "VMSIM_KUBECONFIG": ""}
+        self._command = controllers.command(*arguments)
+        self._environment = controllers.environment(kubeconfig)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._log_from = 0

@@ -1,0 +1,58 @@
+"""Wheels of what is installed here, made again: whoever installs them downloads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from zipfile import ZipFile
+
+# Written by whoever installs.
+_OF_THE_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})
+
+
+def installed() -> dict[str, Distribution]:
+    """Map the packages of this environment by their names."""
+    return {normal(one.metadata["Name"]): one for one in distributions()}
+
+
+def repack(distribution: Distribution, folder: Path) -> Path:
+    """Write the wheel that a distribution was installed from, but for its digests; return its path."""
+    stem = f"{normal(distribution.metadata['Name'])}-{distribution.version}"
+    wheel = folder / f"{stem}-{_tags(distribution)}.whl"
+    names = []
+    with ZipFile(wheel, "w") as archive:
+        for path, name in _files(distribution, stem):
+            archive.write(path, name)  # with its mode: programs stay programs
+            names.append(name)
+        (information,) = {name.partition("/")[0] for name in names if name.endswith(".dist-info/METADATA")}
+        record = f"{information}/RECORD"
+        archive.writestr(record, "".join(f"{name},,\n" for name in [*names, record]))
+    return wheel
+
+
+def _files(distribution: Distribution, stem: str) -> Iterator[tuple[Path, str]]:
+    """Yield what a wheel holds: each file, and its name there."""
+    generated = {entry.name for entry in distribution.entry_points.select(group="console_scripts")}
+    for file in distribution.files or ():
+        path, name = Path(str(file.locate())), str(file)
+        if name.endswith(".pyc") or (".dist-info/" in name and path.name in _OF_THE_INSTALLER):
+            continue
+        if not name.startswith("../"):
+            yield path, name
+        elif path.parent.name == "bin" and path.name not in generated:
+            yield path, f"{stem}.data/scripts/{path.name}"
+        elif path.parent.name != "bin":
+            yield path, f"{stem}.data/data/{name.lstrip('./')}"
+
+
+def normal(name: str) -> str:
+    """Return a package's name in the form that a wheel's file name has."""
+    return name.lower().replace("-", "_").replace(".", "_")
+
+
+def _tags(distribution: Distribution) -> str:
+    """Return the tags of a wheel's file name: for which interpreters, ABIs and platforms it is."""
+    lines = (distribution.read_text("WHEEL") or "").splitlines()
+    tags = [line.partition(": ")[2].split("-") for line in lines if line.startswith("Tag: ")]
+    return "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True))

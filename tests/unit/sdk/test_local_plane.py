@@ -1,0 +1,42 @@
+"""A local plane that cannot come up is one error that says what to do, and leaves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.sdk.errors import LocalPlaneError, SimulatorError
+from controller.sdk.local_plane import local_plane
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpu", "message"),
+    [(-1, "32", "nodes: there cannot be fewer than none"), (3, "lots", "'lots' is no Kubernetes quantity")],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, nodes: int, cpu: str, message: str) -> None:
+    """Before anything is started; whoever catches SimulatorError has caught it."""
+    with pytest.raises(SimulatorError, match=message), local_plane(tmp_path / "state", nodes=nodes, cpu=cpu):
+        pass
+
+    assert not (tmp_path / "state").exists()
+
+
+def test_programs_that_are_missing_are_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, as every error of the Python API."""
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", "/nowhere")
+
+    with pytest.raises(LocalPlaneError) as raised, local_plane(tmp_path / "state"):
+        pass
+
+    words = "the assets directory /nowhere does not exist; correct --assets (or KUBEBUILDER_ASSETS), or leave it out"
+    assert str(raised.value) == words
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    """Not the operating system's."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(LocalPlaneError, match="cannot make a control plane in"), local_plane(tmp_path / "file" / "x"):
+        pass
