@@ -23,6 +23,94 @@ STATE: Final = Path(".vmsim")
 State = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Folder of the local control plane.")]
 Nodes = Annotated[int, typer.Option(metavar="N", help="Number of fake nodes, kwok-node-1 and up.")]
 
+Cpu = Annotated[str, typer.Option(metavar="QUANTITY", help="CPUs of each node.")]
+Memory = Annotated[str, typer.Option(metavar="QUANTITY", help="Memory of each node.")]
+Pods = Annotated[int, typer.Option(metavar="N", help="Pods that each node can hold.")]
+NewKubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write the credentials there, too; a file that exists is refused.",
+        show_default="FOLDER/kubeconfig alone",
+    ),
+]
+ObtainOnly = Annotated[
+    bool,
+    typer.Option("--obtain-only", help="Obtain the programs, print where they are, and start nothing."),
+]
+Wait = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="How long the control plane, then its nodes, may take to be ready."),
+]
+AuditPolicy = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Audit policy of kube-apiserver.", show_default="none")
+]
+ComponentArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COMPONENT=FLAG=VALUE",
+        help="One more argument of a component; can be repeated.",
+        show_default="none",
+    ),
+]
+Assets = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KUBEBUILDER_ASSETS",
+        metavar="FOLDER",
+        help="Programs to use first; one of another minor release is an error.",
+        show_default="none",
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="VMSIM_CACHE_DIR",
+        metavar="FOLDER",
+        help="Where obtained programs are kept.",
+        show_default="$XDG_CACHE_HOME/vmsim or ~/.cache/vmsim, ~/Library/Caches/vmsim on macOS",
+    ),
+]
+NoDownload = Annotated[bool, typer.Option("--no-download", "--offline", help="Download no release files.")]
+NoBuild = Annotated[bool, typer.Option("--no-build", help="Build nothing with Go; fail if programs are missing.")]
+KubernetesBase = Annotated[
+    str | None,
+    typer.Option(
+        envvar="VMSIM_DOWNLOAD_BASE_KUBERNETES",
+        metavar="URL",
+        help="Address of the Kubernetes releases.",
+        show_default="https://dl.k8s.io",
+    ),
+]
+EtcdBase = Annotated[
+    str | None,
+    typer.Option(
+        envvar="VMSIM_DOWNLOAD_BASE_ETCD",
+        metavar="URL",
+        help="Address of the etcd releases, laid out as GitHub's.",
+        show_default="https://github.com",
+    ),
+]
+KwokBase = Annotated[
+    str | None,
+    typer.Option(
+        envvar="VMSIM_DOWNLOAD_BASE_KWOK",
+        metavar="URL",
+        help="Address of the KWOK releases, laid out as GitHub's.",
+        show_default="https://github.com",
+    ),
+]
+KwokSums = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="VMSIM_KWOK_SHA256SUMS",
+        metavar="FILE",
+        help="SHA-256 digests of KWOK's release files, which it does not publish; "
+        "without them KWOK is built, not downloaded.",
+        show_default="none",
+    ),
+]
+
 
 class Where(StrEnum):
     """The cluster of `vmsim run`: a local control plane, or the one that kubectl would use."""
@@ -72,95 +160,22 @@ def up(
     *,
     state: State = STATE,
     nodes: Nodes = 3,
-    cpu: Annotated[str, typer.Option(metavar="QUANTITY", help="CPUs of each node.")] = "32",
-    memory: Annotated[str, typer.Option(metavar="QUANTITY", help="Memory of each node.")] = "256Gi",
-    pods: Annotated[int, typer.Option(metavar="N", help="Pods that each node can hold.")] = 110,
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the credentials there, too; a file that exists is refused.",
-            show_default="FOLDER/kubeconfig alone",
-        ),
-    ] = None,
-    obtain_only: Annotated[
-        bool,
-        typer.Option("--obtain-only", help="Obtain the programs, print where they are, and start nothing."),
-    ] = False,
-    wait: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="How long the control plane, then its nodes, may take to be ready."),
-    ] = 120.0,
-    audit_policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Audit policy of kube-apiserver.", show_default="none")
-    ] = None,
-    component_arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COMPONENT=FLAG=VALUE",
-            help="One more argument of a component; can be repeated.",
-            show_default="none",
-        ),
-    ] = None,
-    assets: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="KUBEBUILDER_ASSETS",
-            metavar="FOLDER",
-            help="Programs to use first; one of another minor release is an error.",
-            show_default="none",
-        ),
-    ] = None,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="VMSIM_CACHE_DIR",
-            metavar="FOLDER",
-            help="Where obtained programs are kept.",
-            show_default="$XDG_CACHE_HOME/vmsim or ~/.cache/vmsim, ~/Library/Caches/vmsim on macOS",
-        ),
-    ] = None,
-    no_download: Annotated[bool, typer.Option("--no-download", "--offline", help="Download no release files.")] = False,
-    no_build: Annotated[
-        bool, typer.Option("--no-build", help="Build nothing with Go; fail if programs are missing.")
-    ] = False,
-    kubernetes_base: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VMSIM_DOWNLOAD_BASE_KUBERNETES",
-            metavar="URL",
-            help="Address of the Kubernetes releases.",
-            show_default="https://dl.k8s.io",
-        ),
-    ] = None,
-    etcd_base: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VMSIM_DOWNLOAD_BASE_ETCD",
-            metavar="URL",
-            help="Address of the etcd releases, laid out as GitHub's.",
-            show_default="https://github.com",
-        ),
-    ] = None,
-    kwok_base: Annotated[
-        str | None,
-        typer.Option(
-            envvar="VMSIM_DOWNLOAD_BASE_KWOK",
-            metavar="URL",
-            help="Address of the KWOK releases, laid out as GitHub's.",
-            show_default="https://github.com",
-        ),
-    ] = None,
-    kwok_sums: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="VMSIM_KWOK_SHA256SUMS",
-            metavar="FILE",
-            help="SHA-256 digests of KWOK's release files, which it does not publish; "
-            "without them KWOK is built, not downloaded.",
-            show_default="none",
-        ),
-    ] = None,
+    cpu: Cpu = "32",
+    memory: Memory = "256Gi",
+    pods: Pods = 110,
+    kubeconfig: NewKubeconfig = None,
+    obtain_only: ObtainOnly = False,
+    wait: Wait = 120.0,
+    audit_policy: AuditPolicy = None,
+    component_arg: ComponentArg = None,
+    assets: Assets = None,
+    cache_dir: CacheDir = None,
+    no_download: NoDownload = False,
+    no_build: NoBuild = False,
+    kubernetes_base: KubernetesBase = None,
+    etcd_base: EtcdBase = None,
+    kwok_base: KwokBase = None,
+    kwok_sums: KwokSums = None,
 ) -> None:
     """Start a local control plane, repair it, or change its nodes.
 

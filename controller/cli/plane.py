@@ -19,11 +19,12 @@ from rich.table import Table
 from controller import signals
 from controller.cli.exits import FAILED, INTERRUPTED
 from controller.cli.local import Obtaining, Plane
+from controller.controlplane import credentials
 from controller.controlplane.binaries import obtain
 from controller.controlplane.download import Bases
 from controller.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
 from controller.controlplane.nodes import NodeCapacity
-from controller.controlplane.plane import ControlPlane, default_sources
+from controller.controlplane.plane import ControlPlane, Found, default_sources
 from controller.controlplane.report import default_reporter
 from controller.controlplane.sources import Sources
 from controller.operations.errors import SimulatorError
@@ -40,7 +41,7 @@ def failures_explained() -> Iterator[None]:
     except SimulatorError:
         raise  # it explains itself, also where it is an OSError: nothing was in time
     except OSError as error:
-        hint = "check the permissions of that path and the free space of its disk"
+        hint = "check that path, its permissions and the free space of its disk; --state and --cache-dir name others"
         _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)
 
 
@@ -73,12 +74,14 @@ def up(wanted: Plane, obtaining: Obtaining, kubeconfig: Path | None) -> None:
             sources=_sources(obtaining),
         )
         if kubeconfig is not None:
-            _refuse_existing(kubeconfig)
+            credentials.refuse_existing(kubeconfig)
+        found = plane.found()
         plane.up()
         if kubeconfig is not None:
-            _write_credentials(kubeconfig, plane.kubeconfig)
+            credentials.write(kubeconfig, plane.kubeconfig)
         typer.echo(f"ready: export KUBECONFIG={(kubeconfig or plane.kubeconfig).absolute()}")
-        typer.echo("next: vmsim install and vmsim controller, or vmsim run, which does both and shows VMs", err=True)
+        if found is Found.NOTHING:
+            typer.echo("next: vmsim install and vmsim controller; or vmsim run, which does both", err=True)
 
 
 def obtain_only(obtaining: Obtaining) -> None:
@@ -124,22 +127,6 @@ def parse_component_args(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
             case _:
                 raise InvalidSettingError("--component-arg", f"{text!r} is not COMPONENT=FLAG=VALUE")
     return parsed
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise InvalidSettingError("--kubeconfig", f"{path} exists, and is not overwritten: name a file that does not")
-
-
-def _write_credentials(path: Path, source: Path) -> None:
-    """Copy a kubeconfig to a file of its owner's alone, which is made now."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        _refuse_existing(path)
-        raise
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(source.read_bytes())
 
 
 def _sources(obtaining: Obtaining) -> Sources:

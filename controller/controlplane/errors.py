@@ -181,13 +181,23 @@ class FolderTakenError(ControlPlaneError):
     """Files that are not a plane's stand where a plane's would."""
 
     directory: Path
-    strangers: tuple[Path, ...]
+    stranger: Path
 
     def _tell(self) -> tuple[str, str]:
         return (
-            f"{' and '.join(map(str, self.strangers))} in the way: no control plane made that, so it is left alone",
+            f"{self.stranger} is in the way: no control plane's, so it is left alone",
             f"name another folder than {self.directory} with --state",
         )
+
+
+@dataclass(eq=False)
+class FileTakenError(ControlPlaneError):
+    """A file that is to be made exists."""
+
+    path: Path
+
+    def _tell(self) -> tuple[str, str]:
+        return f"{self.path} exists, and is not overwritten", "remove it, or name a file that does not exist"
 
 
 @dataclass(eq=False)

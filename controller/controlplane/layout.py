@@ -52,12 +52,12 @@ class Layout:
         """What kwokctl prints."""
         return self.home / "kwokctl.log"
 
-    def strangers(self) -> list[Path]:
+    def stranger(self) -> Path | None:
         """Return what stands in the place of a plane's files without having been made for one."""
         if self.home.exists():
-            return [] if _is_home(self.home) else [self.home]
+            return None if _is_home(self.home) else self.home
         known = not self.kubeconfig.exists() or _CONTEXT in self.kubeconfig.read_text(errors="replace")
-        return [] if known else [self.kubeconfig]
+        return None if known else self.kubeconfig
 
     @property
     def workdir(self) -> Path:

