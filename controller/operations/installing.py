@@ -7,23 +7,25 @@ are served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, Protocol
 
 import yaml
 
 from controller import package_data
 from controller.kube import credentials, managers
 from controller.kube.client import Client
-from controller.kube.resources import DEFINITIONS
-from controller.kube.verbs import Applier, Getter
+from controller.kube.errors import NotFoundError, TooManyRequestsError
+from controller.kube.meta import ObjectOnly
+from controller.kube.resources import DEFINITIONS, Resource
+from controller.kube.verbs import Applier, Getter, Lister
 from controller.operations.errors import TimedOutError
 
 _DEADLINE: Final = 60.0
 _POLL: Final = 0.1
 
 
-class Api(Getter, Applier, Protocol):
+class Api(Getter, Lister, Applier, Protocol):
     """The requests that installing makes."""
 
 
@@ -39,9 +41,8 @@ async def install(client: Api) -> AsyncIterator[str]:
     for body in bodies:
         await client.apply(DEFINITIONS, body["metadata"]["name"], body)
     for body in bodies:
-        name = body["metadata"]["name"]
-        await _served(client, name, body["spec"]["names"]["plural"])
-        yield name
+        await _served(client, body["metadata"]["name"], body["spec"])
+        yield body["metadata"]["name"]
 
 
 async def install_on(source: credentials.Source) -> None:
@@ -51,14 +52,25 @@ async def install_on(source: credentials.Source) -> None:
             pass
 
 
-async def _served(client: Api, name: str, plural: str) -> None:
+async def _served(client: Api, name: str, spec: Mapping[str, Any]) -> None:
     deadline = asyncio.get_running_loop().time() + _DEADLINE
-    while True:
-        status = (await client.get(DEFINITIONS, name)).status
-        established = any(each.type == "Established" and each.status == "True" for each in status.conditions)
-        if established and status.accepted_names.plural == plural:
-            return
+    while (wrong := await _in_the_way(client, name, spec)) is not None:
         if asyncio.get_running_loop().time() > deadline:
-            wrong = "; ".join(each.message for each in status.conditions if each.status != "True" and each.message)
             raise TimedOutError(f"{name} is not served after {_DEADLINE:.0f} s: {wrong or 'the server says nothing'}")
         await asyncio.sleep(_POLL)
+
+
+async def _in_the_way(client: Api, name: str, spec: Mapping[str, Any]) -> str | None:
+    """Return why a resource cannot be asked for yet, in the API server's words; None if it can."""
+    plural = spec["names"]["plural"]
+    status = (await client.get(DEFINITIONS, name)).status
+    established = any(each.type == "Established" and each.status == "True" for each in status.conditions)
+    if not established or status.accepted_names.plural != plural:
+        return "; ".join(each.message for each in status.conditions if each.status != "True" and each.message)
+    try:
+        # Established says that it will be served; until its storage is there, every request is refused.
+        for version in spec["versions"]:
+            await client.list_page(Resource(spec["group"], version["name"], plural, ObjectOnly), limit=1)
+    except (NotFoundError, TooManyRequestsError) as error:
+        return str(error)
+    return None

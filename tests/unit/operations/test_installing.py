@@ -9,7 +9,9 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
+from controller.kube.errors import TooManyRequestsError
 from controller.kube.resources import DEFINITIONS, Resource
+from controller.kube.verbs import Page
 from controller.operations.errors import TimedOutError
 from controller.operations.installing import install
 from tests.model.server import ApiServer
@@ -26,6 +28,8 @@ class Server(ApiServer):
     """An API server that serves a resource some seconds after its definition was applied."""
 
     after: float = 0.0
+    storage: float = 0.0
+    """Seconds after that until it answers for objects of the resource."""
     applied: dict[str, float] = field(default_factory=dict)
     bodies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -50,24 +54,49 @@ class Server(ApiServer):
         self.set_status(DEFINITIONS, f"/{name}", status if self.after else {**status, "storedVersions": []})
         return await super().get(resource, name)
 
+    async def list_page(
+        self,
+        resource: Resource[T],
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        limit: int,
+        continue_token: str = "",
+    ) -> Page[T]:
+        """List nothing, once the storage is there."""
+        assert (namespace, label_selector, limit, continue_token) == (None, None, 1, "")
+        since = asyncio.get_running_loop().time() - self.applied[f"{resource.plural}.{resource.group}"] - self.after
+        assert since >= 0, "it was asked for before it was established"
+        if since < self.storage:
+            raise TooManyRequestsError(429, "TooManyRequests", "storage is (re)initializing")
+        return Page([], "1", "")
+
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("after", [0.0, 3.0])
-async def test_it_returns_once_both_resources_are_served(after: float) -> None:
-    """Whoever makes a VM next is not told that there is no such kind."""
-    server = Server(after=after)
+@pytest.mark.parametrize(("after", "storage"), [(0.0, 0.0), (3.0, 0.0), (3.0, 4.0)])
+async def test_it_returns_once_both_resources_are_served(after: float, storage: float) -> None:
+    """Whoever makes a VM next is not told that there is no such kind, nor that its storage is not there."""
+    server = Server(after=after, storage=storage)
 
     assert [name async for name in install(server)] == [VMS, MIGRATIONS]
 
     assert set(server.applied) == {VMS, MIGRATIONS}
-    assert after <= asyncio.get_running_loop().time() <= after + 1
+    assert after + storage <= asyncio.get_running_loop().time() <= after + storage + 1
 
 
 @pytest.mark.looptime
-async def test_a_resource_that_is_not_served_is_told_with_the_reason() -> None:
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (Server(after=PATIENCE + 30), "the short name vm is another's"),
+        (Server(after=1, storage=PATIENCE), "storage is .re.initializing"),
+    ],
+    ids=["another's name", "no storage"],
+)
+async def test_a_resource_that_is_not_served_is_told_with_the_reason(server: Server, reason: str) -> None:
     """Nothing waits for ever."""
-    with pytest.raises(TimedOutError, match=rf"{VMS} is not served after 60 s: the short name vm is another's"):
-        [name async for name in install(Server(after=PATIENCE + 30))]
+    with pytest.raises(TimedOutError, match=rf"{VMS} is not served after 60 s: {reason}"):
+        [name async for name in install(server)]
 
     assert asyncio.get_running_loop().time() == pytest.approx(PATIENCE, abs=1)
 
