@@ -15,10 +15,10 @@ from controller import signals
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.observe import history
+from controller.observe.observer import Observer
 from hack.drills.cluster import Cluster
 from hack.drills.drill import Drill
 from hack.drills.errors import DrillError
-from hack.drills.observer import Observer
 from hack.drills.process import Controller
 from hack.drills.report import Report, judged
 from hack.drills.seeding import SizeError

@@ -20,10 +20,10 @@ from controller.kube.client import Client
 from controller.kube.resources import NODES
 from controller.observe import judge
 from controller.observe.history import Picture
+from controller.observe.observer import Observer
 from controller.operations.draining.drain import UNHEARD, Drain, Order
 from controller.operations.errors import DrainFailedError
 from hack.drills.errors import DrillError
-from hack.drills.observer import Observer
 from hack.drills.process import Controller
 from hack.drills.seeding import Wish
 

@@ -12,8 +12,8 @@ from controller.domain.vm.launcher import FAKE_NODES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.observe.history import PodSeen
+from controller.observe.observer import Observer
 from hack.drills.errors import DrillError
-from hack.drills.observer import Observer
 from tests.model.faults import Fault
 from tests.model.server import ApiServer
 
