@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
+
+from controller.domain import ownership
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.kube.kinds import Pod
 
 DONE = ("Succeeded", "Failed")
 """Phases after which a pod holds nothing any more, and a migration does nothing any more."""
@@ -85,6 +89,42 @@ class MigrationSeen:
 
 
 Seen: TypeAlias = PodSeen | VMSeen | NodeSeen | MigrationSeen
+
+
+def seen(item: Any, *, at: float, deleted: bool) -> Seen:
+    """Return the event that tells of an object."""
+    metadata = item.metadata
+    match item:
+        case Pod():
+            owner = ownership.owner(item)
+            return PodSeen(
+                at,
+                metadata.uid,
+                metadata.name,
+                owner.uid if owner else "",
+                owner.name if owner else "",
+                item.spec.node_name or None,
+                item.status.phase,
+                terminating=item.terminating,
+                deleted=deleted,
+            )
+        case VirtualMachine():
+            status = item.status
+            return VMSeen(at, metadata.uid, metadata.name, status.phase, status.node_name, deleted)
+        case VirtualMachineMigration():
+            return MigrationSeen(
+                at,
+                metadata.uid,
+                metadata.name,
+                item.spec.vm_name,
+                item.status.phase,
+                item.status.failure_reason or "",
+                item.status.message or "",
+                record=item.spec.record_of is not None,
+                deleted=deleted,
+            )
+        case _:
+            return NodeSeen(at, metadata.name, deleted)
 
 
 @dataclass(slots=True)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Self
 
-from controller.domain import ownership
-from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm.launcher import FAKE_NODES
 from controller.engine import watch
@@ -23,12 +21,16 @@ from controller.engine.changes import Change, revision
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS, Resource
-from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
-from hack.drills.errors import DrillError
+from controller.observe import history
+from controller.observe.history import NodeSeen, Picture, Seen
 
 _NODES: Final = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items())
 _PATIENCE: Final = 10.0
 """Seconds for which the API server may be out of reach."""
+
+
+class ObservationError(Exception):
+    """Something was missed, or cannot be seen any more; the text says of which resource, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,16 @@ class _Waiter:
 
 
 class Observer:
-    """Watches one namespace, and the fake nodes. Use as an async context manager."""
+    """Watches one namespace, and the fake nodes. Use as an async context manager.
 
-    def __init__(self, client: watch.ListWatcher, namespace: str) -> None:
+    Entering it returns once everything that is there is in the picture, and raises ObservationError if that cannot be
+    read. `rng` spreads retries.
+    """
+
+    def __init__(self, client: watch.ListWatcher, namespace: str, rng: Random) -> None:
         self._client = client
         self._namespace = namespace
+        self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,7 +60,7 @@ class Observer:
         self.history: list[Seen] = []
         self.picture = Picture()
         self.broken: asyncio.Future[None] = self._loop.create_future()
-        """Fails when the observation cannot go on."""
+        """Fails with ObservationError when the observation cannot go on."""
 
     @property
     def now(self) -> float:
@@ -64,7 +71,9 @@ class Observer:
         # Nodes first: whether a pod's node exists is asked as soon as the pod is seen.
         for resource in (NODES, VIRTUAL_MACHINES, PODS, MIGRATIONS):
             listed = asyncio.Event()
-            self._tasks.append(asyncio.create_task(self._follow(resource, listed)))
+            task = asyncio.create_task(self._follow(resource, listed), name=f"observation of {resource.plural}")
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
             first: asyncio.Future[Any] = asyncio.create_task(listed.wait())
             await asyncio.wait((first, self.broken), return_when=asyncio.FIRST_COMPLETED)
             if not listed.is_set():
@@ -108,20 +117,19 @@ class Observer:
 
     async def _follow(self, resource: Resource[Any], listed: asyncio.Event) -> None:
         namespace, selector = (None, _NODES) if resource is NODES else (self._namespace, None)
-        rng = Random()  # noqa: S311 - spreads retries
-        news = watch.follow(self._client, resource, rng=rng, namespace=namespace, label_selector=selector)
+        news = watch.follow(self._client, resource, rng=self._rng, namespace=namespace, label_selector=selector)
         async with aclosing(news):
-            try:
-                async for told in news:
-                    self._take(told, resource)
-                    if isinstance(told, watch.Listed):
-                        listed.set()
-            except DrillError as error:
-                if not self.broken.done():
-                    self.broken.set_exception(error)
+            async for told in news:
+                self._take(told, resource)
+                if isinstance(told, watch.Listed):
+                    listed.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and not self.broken.done() and (error := task.exception()) is not None:
+            self.broken.set_exception(error)
 
     def _take(self, news: watch.News[Any], resource: Resource[Any]) -> None:
-        """Record what is told. Raises DrillError when something was missed, or nothing is told any more."""
+        """Record what is told. Raises ObservationError when something was missed, or nothing is told any more."""
         match news:
             case watch.Batch():
                 self._record_all(news.changes, resource)
@@ -131,19 +139,19 @@ class Observer:
                 self._silent_since.pop(resource.plural, None)
             case watch.Failed(error=errors.TransportError()):
                 if self.now - self._silent_since.setdefault(resource.plural, self.now) > _PATIENCE:
-                    raise DrillError(f"watching {resource.plural} fails: {news.error}")
+                    raise ObservationError(f"watching {resource.plural} fails: {news.error}")
             case watch.Failed():
-                raise DrillError(f"what happened to {resource.plural} was missed: {news.error}")
+                raise ObservationError(f"what happened to {resource.plural} was missed: {news.error}")
 
     def _record_all(self, changes: Iterable[watch.Told[Any]], resource: Resource[Any]) -> None:
         for change in changes:
             if isinstance(change, Change):
                 self._record(change)
             elif isinstance(change, watch.Undecodable):
-                raise DrillError(f"what happened to {resource.plural} was missed: {change.error}")
+                raise ObservationError(f"what happened to {resource.plural} was missed: {change.error}")
 
     def _record(self, change: Change[Any]) -> None:
-        event = seen(change.item, at=self.now, deleted=change.deleted)
+        event = history.seen(change.item, at=self.now, deleted=change.deleted)
         if isinstance(change.item, Pod):
             self._pod_versions[change.item.metadata.uid] = change.revision
         if not isinstance(event, NodeSeen):
@@ -154,39 +162,3 @@ class Observer:
         for waiter in self._waiters:
             if waiter.wanted(self.picture):
                 waiter.reached.set_result(None)
-
-
-def seen(item: Any, *, at: float, deleted: bool) -> Seen:
-    """Return the event that tells of an object."""
-    metadata = item.metadata
-    match item:
-        case Pod():
-            owner = ownership.owner(item)
-            return PodSeen(
-                at,
-                metadata.uid,
-                metadata.name,
-                owner.uid if owner else "",
-                owner.name if owner else "",
-                item.spec.node_name or None,
-                item.status.phase,
-                terminating=item.terminating,
-                deleted=deleted,
-            )
-        case VirtualMachine():
-            status = item.status
-            return VMSeen(at, metadata.uid, metadata.name, status.phase, status.node_name, deleted)
-        case VirtualMachineMigration():
-            return MigrationSeen(
-                at,
-                metadata.uid,
-                metadata.name,
-                item.spec.vm_name,
-                item.status.phase,
-                item.status.failure_reason or "",
-                item.status.message or "",
-                record=item.spec.record_of is not None,
-                deleted=deleted,
-            )
-        case _:
-            return NodeSeen(at, metadata.name, deleted)

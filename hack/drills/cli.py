@@ -23,6 +23,7 @@ from rich.console import Console
 from controller import signals
 from controller.controlplane.errors import ControlPlaneError
 from controller.kube.errors import KubeError
+from controller.observe.observer import ObservationError
 from controller.telemetry import logs
 from hack.drills import chart, cluster
 from hack.drills.errors import DrillError
@@ -47,7 +48,7 @@ def main() -> None:
             report = asyncio.run(carry_out(order, where, say=_say))
     except ControlPlaneError as error:
         _complain(f"{error}\nhint: {error.hint}")
-    except (DrillError, KubeError, OSError) as error:
+    except (DrillError, ObservationError, KubeError, OSError) as error:
         _complain(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one must not change the exit code

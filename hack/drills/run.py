@@ -86,7 +86,7 @@ async def _stage(order: Order, cluster: Cluster, say: Callable[[str], None]) -> 
         await Client.connect(credentials.Source(cluster.kubeconfig, listed=True), manager="vmsim-drills") as client,
         cluster.namespace() as namespace,
         Controller(cluster.kubeconfig, log, "--namespaces", namespace) as controller,
-        Observer(client, namespace) as observer,
+        Observer(client, namespace, Random()) as observer,  # noqa: S311 - no secret
     ):
         ends_at = asyncio.get_running_loop().time() + order.deadline
         yield Stage(client, observer, controller, namespace, Random(order.seed), ends_at, say)  # noqa: S311 - no secret

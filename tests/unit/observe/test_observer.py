@@ -1,8 +1,9 @@
-"""The observer of the drills sees everything, or says that it did not."""
+"""The observer sees everything, or says that it did not."""
 
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
@@ -12,8 +13,7 @@ from controller.domain.vm.launcher import FAKE_NODES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.observe.history import PodSeen
-from controller.observe.observer import Observer
-from hack.drills.errors import DrillError
+from controller.observe.observer import ObservationError, Observer
 from tests.model.faults import Fault
 from tests.model.server import ApiServer
 
@@ -35,9 +35,14 @@ def server() -> ApiServer:
     return server
 
 
+def observing(server: ApiServer) -> Observer:
+    """Return an observer of the namespace."""
+    return Observer(server, "drill", Random(1))  # noqa: S311 - no secret
+
+
 async def test_it_knows_what_was_there_and_records_what_changes_with_the_time(server: ApiServer) -> None:
     """Of the namespace and of the fake nodes only."""
-    async with Observer(server, "drill") as observer:
+    async with observing(server) as observer:
         assert ([*observer.picture.nodes], len(observer.picture.pods)) == (["node-1"], 1)
         await asyncio.sleep(5)
         server.remove(PODS, "drill/pod-1")
@@ -52,7 +57,7 @@ async def test_it_knows_what_was_there_and_records_what_changes_with_the_time(se
 async def test_a_watch_that_breaks_goes_on(server: ApiServer) -> None:
     """What happened meanwhile is recorded once the API server is there again."""
     server.failures["watch pods"] = LOST
-    async with Observer(server, "drill") as observer:
+    async with observing(server) as observer:
         server.remove(PODS, "drill/pod-1")
         await asyncio.sleep(5)
         assert len(observer.picture.pods) == 1
@@ -65,39 +70,50 @@ async def test_a_watch_that_breaks_goes_on(server: ApiServer) -> None:
 
 async def test_it_breaks_when_a_watch_cannot_go_on_where_it_was(server: ApiServer) -> None:
     """A list would not tell what happened in between."""
-    async with Observer(server, "drill") as observer:
+    async with observing(server) as observer:
         await asyncio.sleep(1)
         server.watches.expire()
         await asyncio.sleep(1)
 
-        with pytest.raises(DrillError, match="was missed"):
+        with pytest.raises(ObservationError, match="was missed"):
             observer.broken.result()
 
 
 async def test_it_breaks_when_the_api_server_stays_away(server: ApiServer) -> None:
     """It says which watch fails, and of what."""
     server.failures["watch pods"] = LOST
-    async with Observer(server, "drill") as observer:
+    async with observing(server) as observer:
         await asyncio.sleep(60)
 
-        with pytest.raises(DrillError, match="watching pods fails: refused"):
+        with pytest.raises(ObservationError, match="watching pods fails: refused"):
             observer.broken.result()
 
 
 async def test_it_breaks_at_what_it_cannot_read(server: ApiServer) -> None:
     """An event that is left out is a hole in the history."""
-    async with Observer(server, "drill") as observer:
+    async with observing(server) as observer:
         await asyncio.sleep(1)
         server.put(PODS.plural, "drill/pod-1", metadata={"labels": 7})
         await asyncio.sleep(1)
 
-        with pytest.raises(DrillError, match="pods was missed"):
+        with pytest.raises(ObservationError, match="pods was missed"):
             observer.broken.result()
 
 
 async def test_a_resource_that_cannot_be_listed_is_told_at_once(server: ApiServer) -> None:
     """Nothing can be observed."""
     server.faults.append(Fault("list", "pods", errors.ForbiddenError(403, "Forbidden", "not you"), commit=False))
-    with pytest.raises(DrillError, match="not you"):
-        async with Observer(server, "drill"):
+    with pytest.raises(ObservationError, match="not you"):
+        async with observing(server):
             pytest.fail("nothing was listed")
+
+
+async def test_it_breaks_at_a_wish_that_fails(server: ApiServer) -> None:
+    """Whoever waits would wait for ever."""
+    async with observing(server) as observer:
+        observer.when(lambda picture: not 1 // len(picture.pods))
+        server.remove(PODS, "drill/pod-1")
+        await asyncio.sleep(1)
+
+        with pytest.raises(ZeroDivisionError):
+            observer.broken.result()
