@@ -1,14 +1,25 @@
-"""Who holds how much where: sums that are exact and that forget."""
+"""What is on which node: sums that are exact and that forget."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
 from controller.domain.capacity import NOTHING, Amount
-from controller.observe.loads import Ledger
+from controller.domain.ratio import ReferenceNode
+from controller.engine.changes import Change
+from controller.engine.store import Store
+from controller.kube.kinds import Node, NodeStatus, Pod
+from controller.kube.meta import ObjectMeta
+from controller.observe.loads import Ledger, NodeLoads
+from tests.unit.domain.builders import running, vm
 
 SOME = Amount(Decimal("0.1"), Decimal(3), 1)
 ODD = Amount(pods=1, unknown=True)
+REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
 
 
 def test_what_is_held_is_summed_by_node() -> None:
@@ -44,3 +55,77 @@ def test_a_sum_is_unknown_only_while_a_part_of_it_is() -> None:
     assert ledger.on("n").unknown
     ledger.drop("odd")
     assert ledger.on("n") == SOME
+
+
+# --- the loads of nodes, by the caches ----------------------------------------------------------------------
+
+
+def node(name: str, version: int = 1, cpu: str = "32") -> Node:
+    """Return a node."""
+    return Node(
+        metadata=ObjectMeta(name=name, resource_version=str(version)),
+        status=NodeStatus(allocatable={"cpu": cpu, "memory": "256Gi"}),
+    )
+
+
+def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
+    """A loaded node would be taken for an idle one, and who balances load would fill it."""
+    nodes: Store[Node] = Store()
+    nodes.replace([node("kwok-node-1")], "10")
+    full: Store[Pod] = Store()
+    empty: Store[Pod] = Store()
+    loads = NodeLoads(nodes, [full, empty], REFERENCE)
+    full.replace([running(vm())], "10")
+    assert list(loads.usage()) == []
+
+    empty.replace([], "10")
+    assert [(name, usage.vms) for name, usage in loads.usage()] == [("kwok-node-1", 1)]
+
+
+@pytest.mark.parametrize("half_way", [False, True])
+def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: bool) -> None:
+    """Sums are derived: what one event left undone, or done twice, does not stay."""
+
+    class Faulty(NodeLoads):
+        """Fails on one change, once, before or after what it does."""
+
+        def _changed(self, old: Pod | None, new: Pod | None) -> None:
+            faulty = old is not None and new is not None and new.metadata.name == odd.metadata.name
+            if faulty and not half_way:
+                raise ZeroDivisionError
+            super()._changed(old, new)
+            if faulty:
+                raise ZeroDivisionError
+
+    odd = running(vm(name="odd", uid="odd"))
+    other = running(vm(name="b", uid="b"))
+    nodes: Store[Node] = Store()
+    pods: Store[Pod] = Store()
+    subject = Faulty(nodes, [pods], REFERENCE)
+    nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
+    pods.replace([odd, other], "200")
+    moved = msgspec.structs.replace(odd, spec=msgspec.structs.replace(odd.spec, node_name="kwok-node-2"))
+    pods.apply(Change.of(moved))
+
+    fresh_pods: Store[Pod] = Store()
+    fresh = NodeLoads(nodes, [fresh_pods], REFERENCE)
+    fresh_pods.replace(list(pods), "300")
+    assert pods.subscriptions[0].failures == 1
+    assert list(subject.usage()) == list(fresh.usage())
+    assert dict(subject.usage())["kwok-node-2"].vms == 1
+
+
+def test_a_capacity_that_cannot_be_read_is_logged_once_for_each_value() -> None:
+    """Not at every heartbeat, and not at every scrape."""
+    with capture_logs() as logs:
+        nodes: Store[Node] = Store()
+        loads = NodeLoads(nodes, [pods := Store[Pod]()], REFERENCE)
+        nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
+        pods.replace([], "10")
+        for version, text in enumerate(["many", "many", "few", "32"], 20):
+            nodes.apply(Change.of(node("kwok-node-1", version, cpu=text)))
+            assert len(list(loads.usage())) == 2
+    assert [(line["node"], line["error"].partition(" is no")[0]) for line in logs] == [
+        ("kwok-node-1", "cpu: 'many'"),
+        ("kwok-node-1", "cpu: 'few'"),
+    ]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from structlog.testing import capture_logs
 
 from controller.domain import names
 from controller.domain.ratio import ReferenceNode
@@ -58,20 +55,6 @@ def test_an_idle_node_is_at_0_in_every_family() -> None:
         "memory_requested_ratio",
     ):
         assert scene.series(f"node_{family}") == {"kwok-node-1": 0, "kwok-node-2": 0}
-
-
-def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
-    """A loaded node would be taken for an idle one, and who balances load would fill it."""
-    nodes: Store[Node] = Store()
-    nodes.replace([node("kwok-node-1")], "10")
-    full: Store[Pod] = Store()
-    empty: Store[Pod] = Store()
-    loads = NodeLoads(nodes, [full, empty], REFERENCE)
-    full.replace([running(vm())], "10")
-    assert list(loads.usage()) == []
-
-    empty.replace([], "10")
-    assert [(name, usage.vms) for name, usage in loads.usage()] == [("kwok-node-1", 1)]
 
 
 def test_a_running_vm_counts_on_its_node() -> None:
@@ -135,39 +118,6 @@ def test_a_node_that_grew_is_less_loaded() -> None:
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.25
 
 
-@pytest.mark.parametrize("half_way", [False, True])
-def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: bool) -> None:
-    """Sums are derived: what one event left undone, or done twice, does not stay."""
-
-    class Faulty(NodeLoads):
-        """Fails on one change, once, before or after what it does."""
-
-        def _changed(self, old: Pod | None, new: Pod | None) -> None:
-            faulty = old is not None and new is not None and new.metadata.name == odd.metadata.name
-            if faulty and not half_way:
-                raise ZeroDivisionError
-            super()._changed(old, new)
-            if faulty:
-                raise ZeroDivisionError
-
-    odd = running(vm(name="odd", uid="odd"))
-    other = running(vm(name="b", uid="b"))
-    nodes: Store[Node] = Store()
-    pods: Store[Pod] = Store()
-    subject = Faulty(nodes, [pods], REFERENCE)
-    nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
-    pods.replace([odd, other], "200")
-    moved = msgspec.structs.replace(odd, spec=msgspec.structs.replace(odd.spec, node_name="kwok-node-2"))
-    pods.apply(Change.of(moved))
-
-    fresh_pods: Store[Pod] = Store()
-    fresh = NodeLoads(nodes, [fresh_pods], REFERENCE)
-    fresh_pods.replace(list(pods), "300")
-    assert pods.subscriptions[0].failures == 1
-    assert list(subject.usage()) == list(fresh.usage())
-    assert dict(subject.usage())["kwok-node-2"].vms == 1
-
-
 def test_a_node_without_a_readable_capacity_has_its_samples_and_is_full() -> None:
     """One missing sample ends a whole cycle of who balances load; a 0 would make it the emptiest of all."""
     scene = Scene()
@@ -177,16 +127,3 @@ def test_a_node_without_a_readable_capacity_has_its_samples_and_is_full() -> Non
     for family in ("cpu_usage_ratio", "cpu_requested_ratio"):
         assert scene.series(f"node_{family}") == {"kwok-node-1": 1, "kwok-node-2": 1}
     assert scene.series("node_memory_usage_ratio") == {"kwok-node-1": 0, "kwok-node-2": 0}
-
-
-def test_a_capacity_that_cannot_be_read_is_logged_once_for_each_value() -> None:
-    """Not at every heartbeat, and not at every scrape."""
-    with capture_logs() as logs:
-        scene = Scene()
-        for version, text in enumerate(["many", "many", "few", "32"], 20):
-            scene.nodes.apply(Change.of(node("kwok-node-1", version, cpu=text)))
-            scene.series("node_cpu_usage_ratio")
-    assert [(line["node"], line["error"].partition(" is no")[0]) for line in logs] == [
-        ("kwok-node-1", "cpu: 'many'"),
-        ("kwok-node-1", "cpu: 'few'"),
-    ]
