@@ -81,7 +81,7 @@ class Machine(RuleBasedStateMachine):
         self.woken[f"default/{name}"] = None
 
     @rule(name=VMS, room=st.booleans(), outcome=st.sampled_from(("claimed", "refused", "raised")), leaves=st.booleans())
-    def reconcile(  # noqa: C901 - one way for each outcome
+    def reconcile(
         self,
         name: str,
         room: bool,  # noqa: FBT001 - drawn by hypothesis
@@ -92,9 +92,14 @@ class Machine(RuleBasedStateMachine):
         self.woken.pop(f"default/{name}", None)
         subject = self.vms[name]
         shown = subject.as_shown()
+        self._visit(subject, shown, room=room, outcome=outcome, leaves=leaves)
+        if self.vms[name] is not subject:  # what was asked for it in between is forgotten at the visit's end
+            self._ask_no_more(subject)
+
+    def _visit(self, subject: Subject, shown: VirtualMachine, *, room: bool, outcome: str, leaves: bool) -> None:
+        name = subject.name
         with self.slots.visit(shown, lambda: self.vms[name].as_shown()):  # noqa: PLW0108 - another by then
-            for uid in subject.pending:
-                self.asking.pop(uid, None)
+            self._ask_no_more(subject)
             if subject.claimed:
                 return
             for item, wanted in sorted(subject.pending.values(), key=lambda pair: pair[0].rank):
@@ -123,9 +128,12 @@ class Machine(RuleBasedStateMachine):
                     subject.claimed = True
                     self.slots.claimed(shown, str(subject.version + 1))
                     del subject.pending[item.metadata.uid]
-                    for other in subject.pending:
-                        self.asking.pop(other, None)
+                    self._ask_no_more(subject)
                 return
+
+    def _ask_no_more(self, subject: Subject) -> None:
+        for uid in subject.pending:
+            self.asking.pop(uid, None)
 
     def passed(self) -> set[Demand]:
         """Which demands are passed over: a probe may have taken one out, once in a while."""
@@ -156,8 +164,7 @@ class Machine(RuleBasedStateMachine):
         """A VM is deleted or leaves the class; a new one has its name."""
         subject = self.vms[name]
         held = subject.claimed or subject.uid in self.slots._slots
-        for uid in subject.pending:
-            self.asking.pop(uid, None)
+        self._ask_no_more(subject)
         self.made += 1
         fresh = Subject(name, f"{name}-{self.made}", version=10 * self.made)
         if namesake_at_once:
