@@ -22,7 +22,8 @@ from controller.domain.migration.plan import Plan as MigrationPlan
 from controller.domain.migration.plan import View as MigrationView
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm.decide import Circumstances, CreatePod, View, decide
+from controller.domain.vm.decide import decide
+from controller.domain.vm.plan import Circumstances, CreatePod, View
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from tests.model.cluster import Cluster

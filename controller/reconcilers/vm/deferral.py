@@ -11,7 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from controller.domain.objects import VirtualMachine, VMStatus
-from controller.domain.vm import decide, status
+from controller.domain.vm import status
+from controller.domain.vm.plan import Plan, View
 from controller.reconcilers.crowd import Crowd
 
 
@@ -34,7 +35,7 @@ class Deferral:
         waiting = self._waiting.get(key)
         return waiting.status.incarnation if waiting is not None else None
 
-    def remaining(self, key: str, view: decide.View) -> float:
+    def remaining(self, key: str, view: View) -> float:
         """Return for how long (seconds) there is nothing to decide: the same VM's same pod is still on its way."""
         waiting = self._waiting.get(key)
         if waiting is None or view.vm is not waiting.vm or len(view.pods) != 1 or view.lost_nodes:
@@ -43,7 +44,7 @@ class Deferral:
         same = pod.metadata.uid == waiting.status.pod_uid
         return self._crowd.wait(key) if same and status.progressing(pod) else 0.0
 
-    def wait(self, key: str, vm: VirtualMachine | None, plan: decide.Plan) -> float:
+    def wait(self, key: str, vm: VirtualMachine | None, plan: Plan) -> float:
         """Return the seconds for which a plan's status may wait.
 
         A VM that moves is on its way from the end of its life before on.

@@ -12,7 +12,8 @@ from controller.domain import ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ownership import vm_key
 from controller.domain.resources import MIGRATIONS
-from controller.domain.vm import decide, records
+from controller.domain.vm import records
+from controller.domain.vm.plan import View
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.kube import errors
@@ -45,7 +46,7 @@ class Evictions:
         """Tell nothing of a VM that is gone."""
         self._untold.pop(key, None)
 
-    async def record(self, key: str, view: decide.View, known: Store[VirtualMachineMigration]) -> None:
+    async def record(self, key: str, view: View, known: Store[VirtualMachineMigration]) -> None:
         """Tell every eviction of this VM's pods, once; what cannot be told now is kept."""
         vm = view.vm
         if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:

@@ -19,8 +19,9 @@ from controller.domain import names, ownership
 from controller.domain.objects import Claim, VirtualMachine, VMStatus
 from controller.domain.ownership import vm_key
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm import decide as domain
 from controller.domain.vm import events, launcher, status
+from controller.domain.vm import plan as domain
+from controller.domain.vm.decide import decide
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
@@ -134,7 +135,7 @@ class VMReconciler:
             return Result(requeue_after=wait)
         if self._is_echo(key, view):
             return Result(retry=self._evictions.untold(key))
-        plan = domain.decide(view, self._policy, self._circumstances(key, caches))
+        plan = decide(view, self._policy, self._circumstances(key, caches))
         if key in self._tries and not plan.wants_pod:
             self._tries.moot(key)
         if view.asked:
@@ -161,7 +162,7 @@ class VMReconciler:
         wanted = claimed.status
         if self._consistency.ready(key):
             pods = caches.pods.by_index(key)
-            match domain.decide(self._view(claimed, pods), self._policy, self._circumstances(key, caches)).actions:
+            match decide(self._view(claimed, pods), self._policy, self._circumstances(key, caches)).actions:
                 case (domain.WriteStatus() as follows,):
                     wanted = follows.status
         return await self._write_status(wanted, key, vm, caches)

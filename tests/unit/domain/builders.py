@@ -10,7 +10,9 @@ import msgspec
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec, VMStatus
 from controller.domain.ratio import ReferenceNode
-from controller.domain.vm import decide, launcher
+from controller.domain.vm import launcher
+from controller.domain.vm.decide import decide
+from controller.domain.vm.plan import Circumstances, Plan, View, WriteStatus
 from controller.kube.kinds import Container, Pod, PodSpec, PodStatus
 from controller.kube.meta import Condition, ObjectMeta, OwnerReference
 
@@ -115,15 +117,15 @@ def plan_for(
     refusal: str | None = None,
     seen: int | None = None,
     now: datetime = NOW,
-) -> decide.Plan:
+) -> Plan:
     """Decide, with nothing special going on."""
-    circumstances = decide.Circumstances(now=now, hold=hold, create_refusal=refusal, seen=seen)
-    return decide.decide(decide.View(machine, pods), POLICY, circumstances)
+    circumstances = Circumstances(now=now, hold=hold, create_refusal=refusal, seen=seen)
+    return decide(View(machine, pods), POLICY, circumstances)
 
 
-def published(plan: decide.Plan) -> VMStatus:
+def published(plan: Plan) -> VMStatus:
     """The one status that a plan writes."""
-    [write] = [action for action in plan.actions if isinstance(action, decide.WriteStatus)]
+    [write] = [action for action in plan.actions if isinstance(action, WriteStatus)]
     return write.status
 
 
@@ -131,7 +133,7 @@ def settled(machine: VirtualMachine, *pods: Pod) -> VirtualMachine:
     """The VM once every status that its pods ask for is written."""
     for _ in range(5):
         plan = plan_for(machine, *pods)
-        writes = [action for action in plan.actions if isinstance(action, decide.WriteStatus)]
+        writes = [action for action in plan.actions if isinstance(action, WriteStatus)]
         if not writes:
             return machine
         machine = msgspec.structs.replace(machine, status=writes[0].status)

@@ -9,7 +9,8 @@ import pytest
 
 from controller.domain import names
 from controller.domain.objects import VMResources, VMStatus
-from controller.domain.vm.decide import (
+from controller.domain.vm.decide import decide
+from controller.domain.vm.plan import (
     Circumstances,
     ConfirmNodeGone,
     ConfirmPodGone,
@@ -20,7 +21,6 @@ from controller.domain.vm.decide import (
     Plan,
     View,
     WriteStatus,
-    decide,
 )
 from controller.kube.meta import Condition
 from tests.unit.domain.builders import (

@@ -10,7 +10,7 @@ import pytest
 from controller.domain.migration.backoff import LONGEST_BACKOFF, backoff
 from controller.domain.objects import MigrationStatus, StartFailure, VirtualMachineMigration, VMStatus
 from controller.domain.vm import status
-from controller.domain.vm.decide import CreatePod
+from controller.domain.vm.plan import CreatePod
 from controller.kube import times
 from controller.kube.meta import Condition, ObjectMeta
 from tests.unit.domain.builders import NOW, condition, history, plan_for, pod, published, running, vm

@@ -1,0 +1,188 @@
+"""One decision about a VM that exists: what its branches share, and the statuses that they publish.
+
+Guarantees: a wiped status restarts no count of incarnations below a pod that exists; a status that says what is
+recorded already is not written; while the incarnation stays, so does the memory that its pod was seen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from controller.domain import names, ownership
+from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
+from controller.domain.ratio import RatioError
+from controller.domain.vm import launcher, status
+from controller.domain.vm.launcher import LauncherPolicy, Shares
+from controller.domain.vm.plan import Circumstances, ConfirmPodGone, View, WriteStatus
+from controller.domain.vm.status import Phase, Step, Verdict
+from controller.kube import times
+from controller.kube.kinds import Pod
+
+HISTORY_LIMIT: Final = 50
+"""Transitions kept in `.status.conditions`."""
+
+
+class Life:
+    """One decision about a VM that exists. Holds what its branches share; lives for one call."""
+
+    def __init__(
+        self,
+        vm: VirtualMachine,
+        view: View,
+        policy: LauncherPolicy,
+        circumstances: Circumstances,
+    ) -> None:
+        self.vm = vm
+        self.view = view
+        self.policy = policy
+        self.circumstances = circumstances
+        self.now = times.timestamp(circumstances.now)
+        self.own = own = tuple(pod for pod in view.pods if ownership.belongs_to(pod, vm))
+        all_ours = len(own) == len(view.pods)
+        self.strangers = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
+        lives = [ownership.incarnation(pod) for pod in own]
+        # A wiped status must not restart the count below a pod that exists.
+        self.incarnation = max((vm.status.incarnation or 0, *(life for life in lives if life is not None)))
+        self.current = own[lives.index(self.incarnation)] if self.incarnation in lives else None
+        self.older = tuple(pod for pod in own if pod is not self.current)
+        self.spec_problem: str | None = None
+        self.spec: Shares | None = None
+        self.used: launcher.Consumption | None = None
+        try:
+            self.spec = launcher.requested(vm)
+            self.used = launcher.consumption(vm, self.spec)
+        except RatioError as error:
+            self.spec_problem = str(error)
+
+    def name(self, incarnation: int) -> str:
+        """Return the name of one incarnation's pod."""
+        return launcher.name(self.vm, incarnation)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether this incarnation's pod was seen, so that its name must never be used again."""
+        recorded = self.vm.status.incarnation == self.incarnation and self.vm.status.pod_uid is not None
+        return recorded or self._seen
+
+    @property
+    def _seen(self) -> bool:
+        """Whether this incarnation's pod was seen, although no status tells of it yet."""
+        return self.circumstances.seen is not None and self.circumstances.seen >= self.incarnation
+
+    def confirm_recorded(self) -> tuple[ConfirmPodGone, ...]:
+        """Look past the cache for the pod that was seen last, before its name is forgotten."""
+        recorded = self.vm.status.pod_name or (self.name(self.incarnation) if self._seen else None)
+        return (ConfirmPodGone(recorded),) if recorded is not None else ()
+
+    def failure(self, pod: Pod) -> StartFailure:
+        """Return what a pod that ended says about the next start."""
+        return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
+
+    # --- statuses ----------------------------------------------------------------------------------------
+
+    def publish_pod(self, pod: Pod, verdict: Verdict | None = None) -> tuple[WriteStatus, ...]:
+        """Publish what a pod of this incarnation shows."""
+        pod = status.as_it_was(pod, self.vm.status)
+        phase = status.pod_phase(pod)
+        failure = None
+        if pod.done and self.vm.spec.running:
+            failure = self.failure(pod)
+        elif phase is not Phase.RUNNING:
+            failure = self.vm.status.start_failure
+        target = VMStatus(
+            node_name=pod.spec.node_name,
+            pod_name=pod.metadata.name,
+            pod_uid=pod.metadata.uid,
+            start_failure=failure,
+        )
+        steps = status.new_steps(self.vm.status, self.incarnation, pod, self.now)
+        return self._write(phase, target, verdict or status.pod_readiness(pod), steps, self.incarnation)
+
+    def publish_ending(self) -> tuple[WriteStatus, ...]:
+        """Publish that the pod goes for good: once the cache shows so, or before its name is forgotten.
+
+        Never that it is ready: whoever waits for a status of the newest spec would take that for the answer.
+        """
+        pod = self.current
+        if pod is None:
+            going = next((pod for pod in self.older if pod.terminating), None)
+            return self.publish_as_it_was(status.ending(going)) if going is not None else ()
+        if pod.terminating:
+            return self.publish_pod(pod)
+        known = pod.metadata.uid == self.vm.status.pod_uid
+        return () if known else self.publish_pod(pod, status.ending(pod))
+
+    def publish_held(self, pods: tuple[Pod, ...]) -> tuple[WriteStatus, ...]:
+        """Publish what holds a pod that has to go before the next one is made; nothing of one that just goes."""
+        pod = next((pod for pod in pods if pod.terminating and status.held(pod)), None)
+        if pod is None:
+            return ()
+        ending = status.ending(pod)
+        return self.publish_as_it_was(ending._replace(message=f"{ending.message}; the next pod is made after that"))
+
+    def publish_as_it_was(self, verdict: Verdict) -> tuple[WriteStatus, ...]:
+        """Publish another reason why the pod is still to be made; the phase stays."""
+        before_pod = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
+        return self.publish(before_pod, verdict)
+
+    def publish(self, phase: Phase, verdict: Verdict, *, incarnation: int | None = None) -> tuple[WriteStatus, ...]:
+        """Publish a phase in which no pod exists."""
+        incarnation = self.incarnation if incarnation is None else incarnation
+        waiting = phase not in (Phase.RUNNING, Phase.STOPPED)
+        # While the incarnation stays, so does the memory that its pod was seen.
+        same_life = incarnation == self.vm.status.incarnation and phase != Phase.STOPPED
+        recorded = self.vm.status.pod_name if same_life else None
+        target = VMStatus(
+            pod_name=self.name(incarnation) if phase == Phase.SCHEDULING else recorded,
+            pod_uid=self.vm.status.pod_uid if same_life else None,
+            start_failure=self.vm.status.start_failure if waiting else None,
+        )
+        return self._write(phase, target, verdict, (Step(phase, self.now),), incarnation)
+
+    def _write(
+        self, phase: str, target: VMStatus, verdict: Verdict, steps: tuple[Step, ...], incarnation: int
+    ) -> tuple[WriteStatus, ...]:
+        """Complete a status and write it if it differs from the one recorded."""
+        before = self.vm.status
+        complete = msgspec.structs.replace(
+            target,
+            phase=str(phase),
+            observed_generation=self.vm.metadata.generation or None,
+            incarnation=incarnation,
+            migration=before.migration,
+            created_at=before.created_at or self.vm.metadata.creation_timestamp or self.now,
+            cpu_consumption=self.used.shares.cpu_text if self.used else before.cpu_consumption,
+            memory_consumption=self.used.shares.memory_text if self.used else before.memory_consumption,
+        )
+        wanted = status.extend(
+            self.vm,
+            complete,
+            steps=steps,
+            standing=(verdict, *self._warnings()),
+            now=self.now,
+            history_limit=HISTORY_LIMIT,
+        )
+        return (WriteStatus(wanted),) if wanted != before else ()
+
+    def _warnings(self) -> tuple[Verdict, ...]:
+        """Conditions that are there only while they are true."""
+        found: list[Verdict] = []
+        if self.vm.metadata.deletion_timestamp is not None:
+            return ()  # nothing needs attention any more
+        if self.used is not None and self.used.problems:
+            message = "; ".join(self.used.problems)
+            found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason="NotARatio", message=message))
+        if self.spec_problem is not None:
+            found.append(Verdict(status.INVALID_SPEC, status=True, reason="NotARatio", message=self.spec_problem))
+        if self.current is not None and not self.current.done and self.spec is not None and self.vm.spec.running:
+            annotations = self.current.metadata.annotations
+            cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
+            if self.spec.differs(cpu, memory):
+                message = (
+                    f"Pod {self.current.metadata.name} still requests cpu {cpu}, memory {memory}; "
+                    "the spec holds from the next start"
+                )
+                found.append(Verdict(status.RESTART_REQUIRED, status=True, reason="ResourcesChanged", message=message))
+        return tuple(found)
