@@ -29,11 +29,11 @@ from controller.engine.workers import Workers
 from controller.engine.workqueue import WorkQueue
 from controller.kube.kinds import Node
 from controller.observe.caches import Caches
-from controller.reconcilers.api import Api
+from controller.reconcilers.api import Api, Record, no_events
 from controller.reconcilers.migration.reconciler import MigrationReconciler
 from controller.reconcilers.migration.slots import Limits
 from controller.reconcilers.sources import feed, feed_migrations
-from controller.reconcilers.vm.reconciler import Record, VMReconciler, no_events
+from controller.reconcilers.vm.reconciler import VMReconciler
 from controller.telemetry import metrics
 
 

@@ -1,4 +1,4 @@
-"""The requests that reconcilers make; `controller.kube.client.Client` has them all.
+"""The requests that reconcilers make, which `controller.kube.client.Client` has all, and the Events that they record.
 
 Guarantees: through `Fenced` no write is sent by a process that does not lead.
 """
@@ -6,9 +6,10 @@ Guarantees: through `Fenced` no write is sent by a process that does not lead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from controller.kube import errors
+from controller.kube.event import Event
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, Resource
 from controller.kube.verbs import Creator, Deleter, Getter, Lister, Patcher
@@ -19,6 +20,14 @@ T = TypeVar("T")
 
 CREATE_DEADLINE: Final = 10.0
 """Seconds after which the API server gives up a create (`?timeout=`)."""
+
+
+Record: TypeAlias = Callable[[ObjectMeta, Event], None]
+"""Takes an Event about an object; returns at once."""
+
+
+def no_events(_: ObjectMeta, __: Event) -> None:
+    """Record nothing."""
 
 
 class Api(Getter, Lister, Creator, Patcher, Deleter, Protocol):

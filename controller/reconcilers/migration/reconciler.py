@@ -46,14 +46,14 @@ from controller.engine.workers import Result
 from controller.kube import codec, errors
 from controller.kube.kinds import Node, Pod
 from controller.observe.caches import Caches
-from controller.reconcilers.api import Api, patch_status
+from controller.reconcilers.api import Api, Record, patch_status
 from controller.reconcilers.migration.dry_run import DryRuns
 from controller.reconcilers.migration.patience import Patience
 from controller.reconcilers.migration.progress import Progress
 from controller.reconcilers.migration.room import Room
 from controller.reconcilers.migration.slots import Limits, MigrationSlots
 from controller.reconcilers.vm.holds import SETTLED
-from controller.reconcilers.vm.reconciler import CACHE_PATIENCE, Record
+from controller.reconcilers.vm.reconciler import CACHE_PATIENCE
 
 _log = structlog.get_logger(__name__)
 

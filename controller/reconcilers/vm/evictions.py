@@ -9,50 +9,43 @@ from __future__ import annotations
 import structlog
 
 from controller.domain import ownership
-from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import VirtualMachine
 from controller.domain.ownership import vm_key
 from controller.domain.resources import MIGRATIONS
 from controller.domain.vm import records
-from controller.domain.vm.plan import View
 from controller.engine.consistency import ConsistencyStore
-from controller.engine.store import Store
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone
+from controller.reconcilers.vm.memory import Memory, Visit
 
 _log = structlog.get_logger(__name__)
 
 
 class Evictions:
-    """Evictions that are still to be told. Bounded by the pods of the VMs that exist."""
+    """Records evictions; what is still to be told is remembered with the VM."""
 
-    def __init__(self, client: Api, consistency: ConsistencyStore) -> None:
+    def __init__(self, client: Api, consistency: ConsistencyStore, memory: Memory) -> None:
         self._client = client
         self._consistency = consistency
-        # Pods with the reason of their eviction, by VM and UID; they may be gone by now.
-        self._untold: dict[str, dict[str, tuple[Pod, str]]] = {}
+        self._memory = memory
 
     def gone(self, pod: Pod) -> None:
         """Remember a pod that the cache has just lost, if it was evicted."""
         reason, key = records.disruption(pod), vm_key(pod)
         if reason is not None and key is not None:
-            self._untold.setdefault(key, {})[pod.metadata.uid] = (pod, reason)
+            known = self._memory[key]
+            if known.untold is None:
+                known.untold = {}
+            known.untold[pod.metadata.uid] = (pod, reason)
 
-    def untold(self, key: str) -> bool:
-        """Whether an eviction of this VM's pods could not be told yet."""
-        return key in self._untold
-
-    def forget(self, key: str) -> None:
-        """Tell nothing of a VM that is gone."""
-        self._untold.pop(key, None)
-
-    async def record(self, key: str, view: View, known: Store[VirtualMachineMigration]) -> None:
+    async def record(self, visit: Visit) -> None:
         """Tell every eviction of this VM's pods, once; what cannot be told now is kept."""
-        vm = view.vm
+        vm, view, known = visit.view.vm, visit.view, visit.known
         if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
-            self.forget(key)
+            known.untold = None
             return
-        untold = self._untold.pop(key, {})
+        untold, known.untold = known.untold or {}, None
         for pod in view.pods:
             lost = records.NODE_LOST if pod.spec.node_name in view.lost_nodes else None
             if (reason := records.disruption(pod) or lost) is not None:
@@ -60,18 +53,17 @@ class Evictions:
         if not untold:
             return
         # Kept while requests are under way: what the cache loses meanwhile is added.
-        self._untold[key] = untold
+        known.untold = untold
         for uid, (pod, reason) in tuple(untold.items()):
-            if await self._record(key, vm, pod, reason, known):
+            if await self._record(visit, vm, pod, reason):
                 untold.pop(uid, None)
         if not untold:
-            self.forget(key)
+            known.untold = None
 
-    async def _record(
-        self, key: str, vm: VirtualMachine, pod: Pod, reason: str, known: Store[VirtualMachineMigration]
-    ) -> bool:
+    async def _record(self, visit: Visit, vm: VirtualMachine, pod: Pod, reason: str) -> bool:
         """Record one eviction, unless that is done; return False if it is still to be done."""
-        migrations = known.by_index(key)
+        store = visit.caches.migrations
+        migrations = store.by_index(visit.key)
         recorded = any(migration.spec.record_of == pod.metadata.uid for migration in migrations)
         if recorded or not ownership.belongs_to(pod, vm) or records.moved_by_migration(vm, pod, migrations):
             return True
@@ -89,5 +81,5 @@ class Evictions:
         except errors.KubeError as error:
             _log.warning("an eviction is not recorded", pod=pod.metadata.name, error=str(error))
             return isinstance(error, errors.ForbiddenError | errors.InvalidError | errors.NotFoundError)
-        self._consistency.wrote(key, known, written.metadata.resource_version)
+        self._consistency.wrote(visit.key, store, written.metadata.resource_version)
         return True

@@ -1,7 +1,7 @@
 """VMs of which a create may still take effect that nobody knows the outcome of: their lives must not move until then.
 
 Guarantees: a hold ends by itself, once such a create has taken effect or never will, whether it was ours, that of the
-process before us or that of another installation. Bounded by the VMs that exist.
+process before us or that of another installation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.vm import status
 from controller.kube import times
 from controller.reconcilers.api import CREATE_DEADLINE
+from controller.reconcilers.vm.memory import Known, Memory
 
 SETTLED: Final = 2 * CREATE_DEADLINE
 """Seconds after which a create whose outcome is unknown has taken effect or never will."""
@@ -22,52 +23,47 @@ CLOCK_SKEW: Final = timedelta(seconds=5)
 
 
 class Holds:
-    """Until when (monotonic) each VM is held, by its key."""
+    """Holds VMs in what is remembered of them, by two clocks: the cluster's, and a monotonic one (seconds)."""
 
-    def __init__(self, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+    def __init__(self, memory: Memory, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+        self._memory = memory
         self._now = now
         self._monotonic = monotonic
-        self._until: dict[str, float] = {}
 
     def take_over(self, vms: Iterable[VirtualMachine]) -> None:
         """Hold the VMs for which a process that has just died may have sent a create moments before."""
         horizon = self._horizon()
         for vm in vms:
             if _unsettled(vm, horizon):
-                self.hold(vm.metadata.key)
+                self.hold(self._memory[vm.metadata.key])
 
     def take_in(self, vm: VirtualMachine) -> None:
         """Hold a VM that we have not seen before, if another installation may have sent a create for it."""
         try:
             held = self._may_be_created(vm)
         except Exception:
-            self.hold(vm.metadata.key)  # who cannot be judged is held: that is safe, and ends by itself
+            self.hold(self._memory[vm.metadata.key])  # who cannot be judged is held: that is safe, and ends by itself
             raise
         if held:
-            self.hold(vm.metadata.key)
+            self.hold(self._memory[vm.metadata.key])
 
     def _may_be_created(self, vm: VirtualMachine) -> bool:
         created = times.parse_timestamp(vm.metadata.creation_timestamp)
         new = created is None or created >= self._now() - CLOCK_SKEW
         return not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon())
 
-    def hold(self, key: str) -> None:
+    def hold(self, known: Known) -> None:
         """Hold a VM from now on: the outcome of a create is unknown."""
-        self._until[key] = self._monotonic() + SETTLED
+        known.held_until = self._monotonic() + SETTLED
 
-    def remaining(self, key: str) -> float:
+    def remaining(self, known: Known) -> float:
         """Return the seconds during which a create for this VM may still take effect."""
-        until = self._until.get(key)
-        if until is None:
+        if known.held_until is None:
             return 0.0
-        remaining = until - self._monotonic()
+        remaining = known.held_until - self._monotonic()
         if remaining <= 0:
-            del self._until[key]
+            known.held_until = None
         return max(0.0, remaining)
-
-    def forget(self, key: str) -> None:
-        """Forget a VM that is gone."""
-        self._until.pop(key, None)
 
     def _horizon(self) -> datetime:
         """Return the time since which a create that was sent may not have settled yet."""

@@ -1,17 +1,16 @@
-"""What became of the creates of pods that are not there yet: why they failed, for the VM's status.
+"""What became of the creates of a pod that is not there yet: why they failed, for the VM's status.
 
 Guarantees: a refusal is news at once; any other failure only when it repeats, since most of those pass by themselves,
 and one that asks for patience only when it lasts; what differs in its digits alone (ports, times) is no news. That the
-API server does not answer is no failure of a create, and could not be told there. Bounded by the VMs that wait for a
-pod.
+API server does not answer is no failure of a create, and could not be told there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from controller.kube import errors
 
@@ -21,63 +20,37 @@ _REPEATED: Final = 2
 _DIGITS: Final = re.compile(r"\d+")
 
 
-@dataclass(slots=True)
-class _Tries:
-    """The creates of one VM's next pod since the first of them was sent."""
+class Tries(msgspec.Struct):
+    """The creates of a VM's next pod since the first of them was sent.
+
+    `told`: why there is no pod, in the API server's words, if that is to be told.
+    """
 
     failures: int = 0
     since: float = 0.0
     told: str | None = None
 
-
-class Tries:
-    """VMs for which a create was sent that has not succeeded, by key."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._of: dict[str, _Tries] = {}
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._of
-
-    def sent(self, key: str) -> None:
-        """Note that a create is sent."""
-        self._of.setdefault(key, _Tries())
-
-    def why(self, key: str) -> str | None:
-        """Return why there is no pod, in the API server's words, if that is to be told."""
-        tries = self._of.get(key)
-        return tries.told if tries is not None else None
-
-    def refused(self, key: str, why: str) -> bool:
+    def refused(self, why: str) -> bool:
         """Note that a create was refused; return whether that is news."""
-        tries = self._of[key]
-        news = tries.told != why
-        tries.told = why
+        news = self.told != why
+        self.told = why
         return news
 
-    def failed(self, key: str, error: errors.KubeError) -> str | None:
-        """Note that a create failed for another reason than a refusal; return what is news about that, if anything."""
+    def failed(self, error: errors.KubeError, now: float) -> str | None:
+        """Note that a create failed for another reason than a refusal; return what is news about that, if anything.
+
+        `now` is monotonic, in seconds.
+        """
         if not isinstance(error, errors.StatusError | errors.MalformedReplyError):
             return None
-        tries, now = self._of[key], self._monotonic()
-        if not tries.failures:
-            tries.since = now
-        tries.failures += 1
+        if not self.failures:
+            self.since = now
+        self.failures += 1
         passing = isinstance(error, errors.TooManyRequestsError | errors.ConflictError)
-        if tries.failures < _REPEATED or (passing and now - tries.since < PATIENCE):
+        if self.failures < _REPEATED or (passing and now - self.since < PATIENCE):
             return None
         why = error.message if isinstance(error, errors.StatusError) else str(error)
-        if tries.told is not None and _DIGITS.sub("", tries.told) == _DIGITS.sub("", why):
+        if self.told is not None and _DIGITS.sub("", self.told) == _DIGITS.sub("", why):
             return None
-        tries.told = why
+        self.told = why
         return why
-
-    def moot(self, key: str) -> None:
-        """Forget why earlier creates failed: no pod is to be made now."""
-        if key in self._of:
-            self._of[key] = _Tries()
-
-    def forget(self, key: str) -> None:
-        """Forget a VM whose pod is there, or that is gone."""
-        self._of.pop(key, None)

@@ -6,7 +6,7 @@ import pytest
 
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.reconcilers.vm.tries import PATIENCE, Tries
+from controller.reconcilers.vm.tries import PATIENCE
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.unit.reconcilers.harness import Process
@@ -141,10 +141,14 @@ async def test_what_was_told_of_an_earlier_start_is_not_told_of_the_next(cluster
     assert cluster.writes[before:] == ["create pods", "patch virtualmachines"]
 
 
-def test_a_vm_whose_pod_is_there_is_forgotten() -> None:
-    """Only those that wait take memory."""
-    tries = Tries(lambda: 0.0)
-    tries.sent("a/b")
-    tries.forget("a/b")
-    assert "a/b" not in tries
-    assert tries.why("a/b") is None
+async def test_why_creates_failed_is_forgotten_once_the_pod_is_there(cluster: Cluster) -> None:
+    """Only a VM that waits for its pod takes memory for that."""
+    process = Process(cluster)
+    fail(cluster, errors.ForbiddenError(403, "Forbidden", "exceeded quota"), 1)
+    await try_once(process)
+    known = process.reconciler._memory["default/vm-1"]
+    assert known.tries is not None
+    assert known.tries.told == "exceeded quota"
+    await process.settle()
+    assert known is process.reconciler._memory["default/vm-1"]
+    assert known.tries is None

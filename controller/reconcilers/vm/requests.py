@@ -1,0 +1,230 @@
+"""The requests by which a VM's plan is carried out, each behind its guard.
+
+Guarantees: a pod is created only where nobody has its name, and adopted only if it is ours, alive and of this
+incarnation; it is deleted, or patched, only with its UID and in the state that was decided on; a request of which
+nobody knows the outcome is remembered until it has one. Whatever was written is waited for in the caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from controller.domain import names, ownership
+from controller.domain.objects import VirtualMachine, VMStatus
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm import events, launcher, plan, status
+from controller.engine.consistency import ConsistencyStore
+from controller.kube import codec, errors
+from controller.kube.kinds import Pod
+from controller.kube.resources import PODS
+from controller.reconcilers.api import CREATE_DEADLINE, Api, Record, node_gone, patch_status
+from controller.reconcilers.vm.deletions import Deletions
+from controller.reconcilers.vm.holds import Holds
+from controller.reconcilers.vm.memory import Visit
+from controller.reconcilers.vm.tries import Tries
+
+_log = structlog.get_logger(__name__)
+
+
+class Requests:
+    """Does what a plan says, and remembers what came of it. `monotonic` is a clock in seconds."""
+
+    def __init__(
+        self,
+        client: Api,
+        consistency: ConsistencyStore,
+        deletions: Deletions,
+        holds: Holds,
+        monotonic: Callable[[], float],
+        *,
+        record: Record,
+    ) -> None:
+        self._client = client
+        self._consistency = consistency
+        self._deletions = deletions
+        self._holds = holds
+        self._monotonic = monotonic
+        self._record = record
+
+    async def act(self, action: plan.Act, visit: Visit) -> bool:
+        """Do one action; return False if its guard ended the plan."""
+        match action:
+            case plan.ConfirmVMGone():
+                return await self._vm_gone(action, visit)
+            case plan.ConfirmNodeGone():
+                return await node_gone(self._client, action.name)
+            case plan.DeletePod():
+                await self._delete(action, visit)
+                return True
+            case plan.ConfirmPodGone():
+                return await self._pod_gone(action.name, visit.vm)
+            case plan.CreatePod():
+                return await self._create(action, visit)
+            case plan.PatchPod():
+                patched = await self._patch(action.pod, labels=action.labels, annotations=action.annotations)
+                self._consistency.wrote(visit.key, visit.caches.pods, patched.metadata.resource_version)
+                return True
+
+    async def write_status(self, wanted: VMStatus, visit: Visit) -> str | None:
+        """Replace the status of a VM that is still as the cache shows it; return its version, or None if it is gone.
+
+        Raises ConflictError if it changed meanwhile.
+        """
+        vm = visit.vm
+        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
+        if written is None:
+            visit.known.gone = vm.metadata.uid
+            return None
+        visit.known.waiting = None
+        self._consistency.wrote(visit.key, visit.caches.vms, written.metadata.resource_version)
+        for found in events.transitions(vm.status, wanted):
+            self._record(vm.metadata, found)
+        return written.metadata.resource_version
+
+    # --- looking past the caches -------------------------------------------------------------------------
+
+    async def _vm_gone(self, action: plan.ConfirmVMGone, visit: Visit) -> bool:
+        try:
+            vm = await self._client.get(VIRTUAL_MACHINES, action.name, namespace=visit.namespace)
+        except errors.NotFoundError:
+            return True
+        if vm.metadata.uid != action.uid:
+            return True
+        caches = visit.caches
+        if caches.vms.get(visit.key) is None and caches.vms.has_reached(vm.metadata.resource_version):
+            # The cache is not late: this VM is outside of what we watch, and so are its pods, to us, except what we
+            # made for it before we knew: whether that counts is for its new class to say.
+            for pod in caches.pods.by_index(visit.key):
+                if _made_for(vm, pod):
+                    await self._reveal(vm, pod)
+            visit.known.foreign = True
+        return False
+
+    async def _pod_gone(self, name: str, vm: VirtualMachine) -> bool:
+        """Look past the cache: a pod of ours whose label was edited away lives on unseen."""
+        try:
+            pod = await self._client.get(PODS, name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            return True
+        if not ownership.belongs_to(pod, vm):
+            return True
+        await self._reveal(vm, pod)
+        return False
+
+    async def _unchanged(self, visit: Visit, vm: VirtualMachine) -> bool:
+        """Look past the cache: whether the VM is as we know it, our class's among the rest."""
+        try:
+            found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            visit.known.gone = vm.metadata.uid
+            return False
+        return found.metadata.uid == vm.metadata.uid and found.metadata.resource_version == vm.metadata.resource_version
+
+    # --- pods --------------------------------------------------------------------------------------------
+
+    async def _create(self, action: plan.CreatePod, visit: Visit) -> bool:
+        vm, known = visit.vm, visit.known
+        if action.predecessor is not None and not await self._pod_gone(action.predecessor, vm):
+            return False
+        if _may_be_old(action, visit) and not await self._unchanged(visit, vm):
+            return False
+        tries = known.tries = known.tries or Tries()
+        try:
+            pod = await self._client.create(
+                PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
+            )
+        except errors.AlreadyExistsError:
+            return await self._adopt(action, visit, tries)
+        except (errors.ForbiddenError, errors.InvalidError, errors.NotFoundError) as error:
+            self._refuse(tries, vm, action.name, error.message)
+            return False
+        except errors.KubeError as error:
+            if error.outcome_unknown:
+                self._holds.hold(known)
+            if (news := tries.failed(error, self._monotonic())) is not None:
+                self._record(vm.metadata, events.create_refused(action.name, news))
+            raise
+        _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
+        known.tries = None
+        self._consistency.wrote(visit.key, visit.caches.pods, pod.metadata.resource_version)
+        self._record(vm.metadata, events.created(action.name))
+        return True
+
+    def _refuse(self, tries: Tries, vm: VirtualMachine, pod: str, why: str) -> None:
+        """Remember why there is no pod, for the status; tell it when it is news."""
+        if tries.refused(why):
+            _log.warning("a pod is refused", pod=pod, error=why)
+            self._record(vm.metadata, events.create_refused(pod, why))
+
+    async def _adopt(self, action: plan.CreatePod, visit: Visit, tries: Tries) -> bool:
+        """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
+        vm = visit.vm
+        try:
+            pod = await self._client.get(PODS, action.name, namespace=vm.metadata.namespace)
+        except errors.NotFoundError:
+            return False
+        if not ownership.belongs_to(pod, vm):
+            why = f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
+            self._refuse(tries, vm, action.name, why)
+            return False
+        visit.known.tries = None
+        await self._reveal(vm, pod)
+        # The watch shows it in a moment; what it is worth is decided then.
+        return ownership.incarnation(pod) == action.incarnation and not pod.terminating and not pod.done
+
+    async def _delete(self, action: plan.DeletePod, visit: Visit) -> None:
+        metadata = action.pod.metadata
+        _log.debug("deleting pod", pod=metadata.name, why=action.why)
+        self._deletions.asked(action.pod)
+        try:
+            version = await self._client.delete(
+                PODS,
+                metadata.name,
+                namespace=metadata.namespace,
+                uid=metadata.uid,
+                resource_version=metadata.resource_version,
+                grace_seconds=0 if action.force else None,
+            )
+        except errors.KubeError as error:
+            self._deletions.failed(action.pod, error)
+            if isinstance(error, errors.NotFoundError):
+                return
+            raise
+        if version:
+            self._deletions.over(action.pod)
+            self._consistency.wrote(visit.key, visit.caches.pods, version)
+        if visit.view.vm is not None:
+            self._record(visit.view.vm.metadata, events.deleted(metadata.name, action.why))
+
+    async def _reveal(self, vm: VirtualMachine, pod: Pod) -> None:
+        """Give a pod of ours the labels back without which the watch does not see it."""
+        hidden = {names.VM_LABEL, names.CONTROLLER_CLASS} & (changes := launcher.label_changes(vm, pod)).keys()
+        if hidden:
+            _log.info("giving a pod its labels back", pod=pod.metadata.name)
+            await self._patch(pod, labels=changes, annotations={})
+
+    async def _patch(self, pod: Pod, *, labels: dict[str, str | None], annotations: dict[str, str]) -> Pod:
+        guard = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}
+        body = {"metadata": {**guard, "labels": labels, "annotations": annotations}}
+        return await self._client.merge_patch(PODS, pod.metadata.name, body, namespace=pod.metadata.namespace)
+
+
+def _may_be_old(action: plan.CreatePod, visit: Visit) -> bool:
+    """Whether what we know of the VM may be old, so that it may be gone or another class's by now.
+
+    That of a VM that was just seen for the first time is new. Later lives wait for their predecessor to end, a VM whose
+    status was written waited for something, and a start or another try may come at any time.
+    """
+    untouched = not visit.vm.status.conditions and visit.vm.status.phase != status.Phase.STOPPED
+    return action.incarnation > 0 or not untouched or visit.known.tries is not None
+
+
+def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
+    """Whether a controller made the pod for this VM, and not somebody who wants it to look so: its name tells."""
+    # The first is an annotation, which may have been taken away.
+    lives = (ownership.incarnation(pod), vm.status.incarnation or 0)
+    return ownership.belongs_to(pod, vm) and any(
+        life is not None and pod.metadata.name == launcher.name(vm, life) for life in lives
+    )
