@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from string import ascii_lowercase
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -56,7 +58,7 @@ class ApiServer(Faulty):
     """The version from which on changes are remembered."""
     _pages: dict[str, tuple[str, list[Document]]] = field(default_factory=dict)
     """By continue token: the version of the list, and what is left of it."""
-    _suffixes: Iterator[str] = field(default_factory=lambda: map("".join, itertools.permutations("abcdefghij", 5)))
+    _suffixes: Iterator[str] = field(default_factory=lambda: map("".join, itertools.permutations(ascii_lowercase, 5)))
 
     def compact(self) -> None:
         """Forget what was: older versions are too old to be watched from, and begun lists to be read on."""
@@ -109,8 +111,9 @@ class ApiServer(Faulty):
         await self._arrive("watch", resource.plural, "")
         watch = Watch(resource.plural, rules.selects(namespace, label_selector))
         begin = partial(self._follow, watch, int(resource_version), life)
-        async for events in self._carry_out("watch", resource.plural, "", begin):
-            yield events
+        async with aclosing(self._carry_out("watch", resource.plural, "", begin)) as told:
+            async for events in told:
+                yield events
 
     async def create(
         self,
@@ -195,8 +198,12 @@ class ApiServer(Faulty):
         return self.watches.follow(watch, past, life=life, version=lambda: str(self.revision))
 
     def _name(self, plural: str, namespace: str | None, prefix: str) -> str:
-        tries = [f"{prefix}{suffix}" for suffix in itertools.islice(self._suffixes, _TRIES)]
-        return next((name for name in tries if (plural, f"{namespace or ''}/{name}") not in self.objects), tries[-1])
+        name = ""
+        for suffix in itertools.islice(self._suffixes, _TRIES):
+            name = f"{prefix}{suffix}"
+            if (plural, f"{namespace or ''}/{name}") not in self.objects:
+                break
+        return name
 
     async def _review(self, resource: Resource[T], body: Mapping[str, Any]) -> T:
         await self._arrive("create", resource.plural, "")
