@@ -293,7 +293,10 @@ class MigrationSlots:
                 slot.again = first.key
                 continue
             self._take(first.vm, first.demand.source)
-            if first.vm != asking:
+            if first.vm == asking:
+                # It may be for a migration that does not ask: its reconcile ends with the slot used or given back.
+                self._slots[first.vm].fresh = False
+            else:
                 self._wake(first.key)
 
     def _take(self, uid: str, node: str) -> None:

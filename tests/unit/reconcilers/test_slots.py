@@ -303,3 +303,19 @@ def test_what_is_remembered_ends_with_those_who_wait() -> None:
         stand.slots.vm_changed(vm(f"vm-{number}", f"node-{number % 3}"), None)
     left = {name: value for name, value in vars(stand.slots).items() if isinstance(value, dict | list) and value}
     assert left == {}
+
+
+def test_a_probe_for_a_migration_that_asks_no_more_costs_no_slot() -> None:
+    """It was deleted; another migration of the same VM asks, and has no room still."""
+    stand = Stand(Limits(cluster=1))
+    with stand.visit("a"):
+        for uid, cpu in (("m-1", 1), ("m-2", 9)):
+            item = move("a", uid=uid)
+            assert stand.slots.ask(vm("a"), item, demand(cpu=cpu)) is None
+            stand.slots.pass_over(vm("a"), item, demand(cpu=cpu), NO_ROOM)
+    stand.clock.now += PROBE_PERIOD
+
+    with stand.visit("a"):
+        assert stand.slots.ask(vm("a"), move("a", uid="m-2"), demand(cpu=9)) is NO_ROOM
+
+    assert stand.ask("b", "node-2") is None
