@@ -15,7 +15,7 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
@@ -115,7 +115,7 @@ class Lifecycle:
                 await asyncio.wait((gate, ending), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 gate.remove_done_callback(self._gate_ended)
-                await _cancel([gate, ending])
+                await _cancel(task for task in (gate, ending) if not task.done())
         return not self._ending.is_set()
 
     def _start(self, when: When) -> None:
@@ -128,53 +128,47 @@ class Lifecycle:
 
     async def _stop(self, when: When, grace: float) -> None:
         """Stop the parts of a stage, if it has opened."""
-        started = self._started.get(when, ())
-        for _, task in started:
+        living = [(part, task) for part, task in self._started.get(when, ()) if not task.done()]
+        for _, task in living:
             task.remove_done_callback(self._part_ended)
         draining = [
-            asyncio.create_task(_drain(part.name, part.drain), name=f"drain of {part.name}")
-            for part, task in started
-            if part.drain is not None and grace > 0 and not task.done()
+            asyncio.create_task(part.drain(), name=f"drain of {part.name}")
+            for part, _ in living
+            if part.drain is not None and grace > 0
         ]
         if draining:
             await asyncio.wait(draining, timeout=grace)
-        await _cancel([*draining, *(task for _, task in started)])
+        await _cancel([*draining, *(task for _, task in living)])
 
     def _gate_ended(self, gate: asyncio.Task[object]) -> None:
         if gate.cancelled() or gate.exception() is not None:
             self._part_ended(gate)
 
     def _part_ended(self, task: asyncio.Task[object]) -> None:
-        """Let the process end for what has ended; of several, the first is the cause."""
+        """Let the process end for what has ended, unless it is about to end already."""
         self._ended.append(task.get_name())
+        is_first = not self._ending.is_set()
         why = None if task.cancelled() else task.exception()
-        if isinstance(why, LeaseLostError) and not self._ending.is_set():
+        if isinstance(why, LeaseLostError) and is_first:
             text = str(why)
         else:
             cause = "it was cancelled" if task.cancelled() else f"{type(why).__name__}: {why}" if why else "it returned"
             text = f"task {task.get_name()} has ended: {cause}"
             _log.error("a task that must live has ended", task=task.get_name(), cause=cause, exc_info=why)
-        if self._failure is None:
+        if is_first:
             self._failure = ControllerDiedError(text)
             self._failure.__cause__ = why
-        self._ending.set()
+            self._ending.set()
 
 
-async def _drain(name: str, drain: Run) -> None:
-    try:
-        await drain()
-    except Exception:  # noqa: BLE001 - whatever it leaves undone, the others are stopped all the same
-        _log.exception("a task could not finish what it had in hand", task=name)
-
-
-async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """End tasks, as far as that is up to us; log what is left of them."""
-    running = [task for task in tasks if not task.done()]
-    for task in running:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End tasks, as far as that is up to us; log those that fail of it or do not end."""
+    tasks = list(tasks)
+    for task in tasks:
         task.cancel()
-    if running:
-        await asyncio.wait(running, timeout=CANCEL_PATIENCE)
-    for task in running:
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_PATIENCE)
+    for task in tasks:
         if not task.done():
             _log.error("a task does not end; it is left behind", task=task.get_name())
         elif not task.cancelled() and (why := task.exception()) is not None:

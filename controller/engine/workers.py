@@ -84,9 +84,11 @@ class Workers:
         """
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._count)]
         try:
-            ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             if not self._stopping:
-                raise _end_of(ended.pop())
+                worker = next(task for task in self._tasks if task.done())
+                how, why = ("was cancelled", None) if worker.cancelled() else ("has ended", worker.exception())
+                raise WorkerEndedError(f"{worker.get_name()} {how}") from why
             await asyncio.wait(self._tasks)
         finally:
             self._take_no_more()
@@ -164,15 +166,6 @@ class Workers:
             return Outcome.SUCCESS
         self._queue.add_after(key, result.requeue_after)
         return Outcome.REQUEUE_AFTER
-
-
-def _end_of(task: asyncio.Task[None]) -> WorkerEndedError:
-    """Return the error that tells of a worker's end."""
-    if task.cancelled():
-        return WorkerEndedError(f"{task.get_name()} was cancelled")
-    error = WorkerEndedError(f"{task.get_name()} has ended")
-    error.__cause__ = task.exception()
-    return error
 
 
 def _retry_after(error: errors.KubeError) -> float:

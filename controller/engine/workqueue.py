@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from controller.engine.ratelimit import RateLimiter
 
@@ -30,8 +30,8 @@ class QueueShutDownError(Exception):
     """Raised by `get` when the queue is shut down and has nothing more to hand out."""
 
 
-class QueueMetrics(Protocol):
-    """What the queue reports. Times are in seconds."""
+class QueueMetrics:
+    """What a queue reports; here to nobody. Times are in seconds."""
 
     def added(self, depth: int) -> None:
         """Report a key that was queued, and the depth after it."""
@@ -46,29 +46,13 @@ class QueueMetrics(Protocol):
         """Report a delayed add."""
 
 
-class NoQueueMetrics:
-    """Reports nothing."""
-
-    def added(self, depth: int) -> None:
-        """Ignore."""
-
-    def taken(self, depth: int, waited: float) -> None:
-        """Ignore."""
-
-    def finished(self, worked: float) -> None:
-        """Ignore."""
-
-    def retried(self) -> None:
-        """Ignore."""
-
-
 class WorkQueue(Generic[K]):
     """The queue. Make it inside a running event loop, whose clock it keeps."""
 
     def __init__(self, limiter: RateLimiter, *, metrics: QueueMetrics | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._limiter = limiter
-        self._metrics = metrics or NoQueueMetrics()
+        self._metrics = metrics or QueueMetrics()
         # Every key of `_queue` is in `_dirty` and not in `_processing`.
         self._queue: deque[K] = deque()
         # Keys that need processing, with the time and the cause of the first add.

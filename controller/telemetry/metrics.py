@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from controller.engine import workqueue
 from controller.engine.workers import Outcome
 from controller.engine.workqueue import WorkQueue
 from controller.telemetry.tally import Tally
@@ -37,7 +38,7 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-class QueueMetrics:
+class QueueMetrics(workqueue.QueueMetrics):
     """client-go's workqueue metrics for one queue."""
 
     def __init__(self, registry: CollectorRegistry, name: str) -> None:

@@ -229,7 +229,7 @@ async def test_a_drain_that_fails_stops_no_less() -> None:
     assert diary.lines == ["vms starts", "vms stops"]
     assert [(line["event"], line.get("task")) for line in logs] == [
         ("stopping", None),
-        ("a task could not finish what it had in hand", "vms"),
+        ("a task failed when it was stopped", "drain of vms"),
     ]
 
 
@@ -316,6 +316,23 @@ async def test_a_failure_while_the_others_finish_is_logged_only() -> None:
             stop.set()
             await task
     assert [line["event"] for line in logs] == ["stopping", "a task that must live has ended"]
+
+
+async def test_a_failure_while_a_gate_is_given_up_is_logged_only() -> None:
+    """The wish to stop came first, although the gate takes its time."""
+
+    async def slow() -> None:
+        try:
+            await lives()
+        finally:
+            await asyncio.sleep(3)
+
+    with capture_logs() as logs:
+        async with running([Part("reflector", fails)], {When.SYNCED: slow}) as (_, stop, task):
+            await asyncio.sleep(0.5)
+            stop.set()
+            await task
+    assert [line["event"] for line in logs] == ["a task that must live has ended", "stopping"]
 
 
 async def loses_at(seconds: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controller.engine.workqueue import QueueShutDownError, WorkQueue
+from controller.engine.workqueue import QueueMetrics, QueueShutDownError, WorkQueue
 from tests.unit.engine.builders import drain, new_queue, seeded, settle
 
 pytestmark = pytest.mark.looptime
@@ -398,7 +398,7 @@ async def test_a_key_stays_queued_when_its_only_getter_is_cancelled() -> None:
     assert await drain(queue) == ["a"]
 
 
-class Written:
+class Written(QueueMetrics):
     """Queue metrics, written down."""
 
     def __init__(self) -> None:
