@@ -186,4 +186,4 @@ async def test_a_claim_whose_migration_was_deleted_ends_although_no_target_can_b
     cluster.intercept = None
     await process.settle(rounds=200)
     assert cluster.status()["phase"] == "Running"
-    assert process.migrations._unbound == {}
+    assert process.migrations._questions._unbound == {}
