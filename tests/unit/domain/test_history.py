@@ -11,7 +11,7 @@ from controller.domain.migration.retention import Expired
 from controller.domain.objects import VirtualMachineMigration
 from controller.kube import times
 from tests.unit.domain.builders import NOW, vm
-from tests.unit.domain.test_migration import at, failed, move
+from tests.unit.domain.moves import at, failed, move
 
 THIS = vm(uid="uid-1")
 

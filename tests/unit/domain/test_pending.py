@@ -1,70 +1,33 @@
-"""The state machine of migrations: what is decided from what is known of one VM and one migration."""
+"""Migrations before their claim: what makes them wait or fail, and what has to be known first."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from controller.domain.migration.backoff import Backoff, backoff
-from controller.domain.migration.decide import decide
-from controller.domain.migration.phases import Reason
-from controller.domain.migration.plan import Answers, Plan, View, WriteMigration
-from controller.domain.objects import (
-    Claim,
-    MigrationSpec,
-    MigrationStatus,
-    VirtualMachine,
-    VirtualMachineMigration,
-    VMStatus,
+from controller.domain.migration.demand import demand
+from controller.domain.migration.phases import BOUNDED, Reason, refused_for
+from controller.domain.migration.plan import (
+    Answers,
+    AskDryRun,
+    AskNode,
+    AskSlot,
+    ClaimVM,
+    ConfirmWanted,
+    Plan,
+    Refused,
+    WriteMigration,
 )
-from controller.kube import times
-from controller.kube.kinds import Pod
-from controller.kube.meta import ObjectMeta
-from tests.unit.domain.builders import NOW, POLICY, vm
-
-
-def at(seconds: float) -> datetime:
-    """So many seconds after now."""
-    return NOW + timedelta(seconds=seconds)
-
-
-def move(name: str = "m-1", *, state: dict[str, Any] | None = None, **spec: Any) -> VirtualMachineMigration:
-    """A migration of vm-1 that was asked for now, in the given state."""
-    metadata = ObjectMeta(
-        name=name, namespace="default", uid=f"uid-{name}", creation_timestamp=times.timestamp(NOW), generation=1
-    )
-    return VirtualMachineMigration(metadata, MigrationSpec(vm_name="vm-1", **spec), MigrationStatus(**(state or {})))
-
-
-def failed(name: str, ended: datetime, reason: str = "RolledBack", **state: Any) -> VirtualMachineMigration:
-    """A migration of the VM uid-1 that began to move it and failed."""
-    began = {"vm_uid": "uid-1", "start_timestamp": times.micro_timestamp(ended), "failure_reason": reason}
-    end = {"phase": "Failed", "end_timestamp": times.micro_timestamp(ended)}
-    return move(name, state={**began, **end, **state})
-
-
-def on_node_1(**state: Any) -> VirtualMachine:
-    """A VM that runs in its first life."""
-    found = VMStatus(phase="Running", node_name="kwok-node-1", pod_name="p", pod_uid="pod-uid-1-0", incarnation=0)
-    return vm(status=msgspec.structs.replace(found, **state))
-
-
-def decided(item: VirtualMachineMigration, of: VirtualMachine | None, *pods: Pod, **more: Any) -> Plan:
-    """Decide now, with every answer that is asked for a yes."""
-    answers = Answers(slot=True, node="kwok-node-2", accepted=True)
-    plan = decide(View(item, of, pods, more.pop("now", NOW), answers=answers, **more), POLICY)
-    assert isinstance(plan, Plan)
-    return plan
-
-
-def written(plan: Plan) -> MigrationStatus:
-    """The one status that a plan writes."""
-    [write] = [action for action in plan.actions if isinstance(action, WriteMigration)]
-    return write.status
-
+from controller.domain.objects import Claim
+from controller.domain.vm import launcher
+from controller.domain.vm.launcher import Placement
+from controller.kube.kinds import Node, NodeSpec
+from controller.kube.meta import Condition, ObjectMeta
+from tests.unit.domain.builders import NOW, POLICY, pod, vm
+from tests.unit.domain.moves import CLAIM, SILENT, YES, asked, at, decided, failed, move, on_node_1, written
 
 # --- the wait after failures -------------------------------------------------------------------------------------
 
@@ -147,3 +110,156 @@ def test_a_migration_whose_spec_was_not_read_whole_fails_and_moves_nothing() -> 
     assert [type(action) for action in plan.actions] == [WriteMigration]
     assert (written(plan).phase, written(plan).failure_reason) == ("Failed", Reason.INVALID_SPEC)
     assert written(plan).message == item.unreadable[0]
+
+
+def test_a_vm_whose_ratios_are_none_is_not_moved() -> None:
+    """No pod could be made of it."""
+    plan = decided(move(), vm(cpu="plenty", status=on_node_1().status))
+    assert written(plan).failure_reason == Reason.VM_NOT_RUNNING
+
+
+@pytest.mark.parametrize(
+    "gone", [{"terminating": True}, {"told": (Condition(type="DisruptionTarget", status="True"),)}]
+)
+def test_a_pod_that_goes_already_is_not_moved(gone: dict[str, Any]) -> None:
+    """Whoever evicts it, or deletes it, was first."""
+    owner = on_node_1()
+    plan = decided(move(), owner, pod(owner, uid=owner.status.pod_uid, node="kwok-node-1", **gone))
+    assert written(plan).failure_reason == Reason.VM_NOT_RUNNING
+
+
+def test_a_vm_that_was_seen_and_is_gone_was_deleted() -> None:
+    """One that never was is another matter."""
+    plan = decided(move(state={"vm_uid": "uid-1"}), None)
+    assert written(plan).failure_reason == Reason.VM_DELETED
+
+
+# --- what has to be known first ----------------------------------------------------------------------------------
+
+
+def test_what_costs_least_is_asked_first() -> None:
+    """A slot, then a node, then the API server, all about the same claim."""
+    slot = asked(move(), on_node_1(), Answers())
+    node = asked(move(), on_node_1(), Answers(slot=True))
+    dry_run = asked(move(), on_node_1(), Answers(slot=True, node="kwok-node-2"))
+    assert isinstance(slot, AskSlot)
+    assert isinstance(node, AskNode)
+    assert isinstance(dry_run, AskDryRun)
+    assert slot.demand == node.demand == demand(dry_run.claim, on_node_1(), POLICY)
+    assert dry_run.claim == CLAIM
+
+
+def test_a_claim_follows_when_everything_is_known() -> None:
+    """It names the node where room is held; the migration must still be wanted by then."""
+    reserved = msgspec.structs.replace(CLAIM, reserved_node="kwok-node-2")
+    plan = asked(move(), on_node_1(), YES)
+    assert plan == Plan((ConfirmWanted(), ClaimVM(reserved)))
+    assert isinstance(plan, Plan)
+    assert plan.claims
+
+
+def test_who_may_not_know_the_nodes_holds_no_room() -> None:
+    """The scheduler decides."""
+    assert asked(move(), on_node_1(), Answers(slot=True, node="", accepted=True)) == Plan(
+        (ConfirmWanted(), ClaimVM(CLAIM))
+    )
+
+
+def test_the_target_is_placed_by_the_claim_alone() -> None:
+    """Preflight judges by what the pod that is made will ask for."""
+    item = move(target_node="kwok-node-3", added_node_selector={"zone": "b", "disk": "fast"})
+    found = asked(item, on_node_1(), Answers())
+    assert isinstance(found, AskSlot)
+    assert found.demand.placement == Placement(
+        node="kwok-node-3", avoid="kwok-node-1", selector=(("disk", "fast"), ("zone", "b"))
+    )
+    claim = asked(item, on_node_1(), Answers(slot=True, node=""))
+    assert isinstance(claim, AskDryRun)
+    assert (
+        launcher.target(on_node_1(), claim.claim, POLICY)["spec"]["affinity"]
+        == found.demand.placement.affinity()["affinity"]
+    )
+
+
+def test_an_answer_that_is_not_there_yet_is_waited_for_in_silence() -> None:
+    """Nothing is written meanwhile."""
+    assert asked(move(), on_node_1(), Answers(slot=True, later=2.5)) == Plan(requeue_after=2.5)
+
+
+@pytest.mark.parametrize(
+    ("target", "known", "reason"),
+    [
+        (None, True, Reason.TARGET_NOT_FOUND),
+        (Node(ObjectMeta(name="n"), NodeSpec(unschedulable=True)), True, Reason.TARGET_UNSCHEDULABLE),
+        (Node(ObjectMeta(name="n")), True, None),
+        (None, False, None),
+    ],
+)
+def test_a_wrong_target_fails_before_a_slot_is_asked_for(
+    *, target: Node | None, known: bool, reason: Reason | None
+) -> None:
+    """Unless nobody may know the nodes."""
+    found = asked(move(target_node="n"), on_node_1(), Answers(), target_node=target, nodes_known=known)
+    assert (written(found).failure_reason if isinstance(found, Plan) else None) == reason
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_refusal_for_good_fails_at_once(reason: Reason) -> None:
+    """In the words of whoever refuses."""
+    plan = asked(move(), on_node_1(), Answers(refused=Refused(reason, "no", for_good=True)))
+    assert isinstance(plan, Plan)
+    assert (written(plan).phase, written(plan).failure_reason, written(plan).message) == ("Failed", reason, "no")
+    assert not plan.claims
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_refusal_that_may_pass_waits_no_longer_than_the_migration_may(reason: Reason) -> None:
+    """Counted for each reason from when it was first seen; a turn is waited for without end."""
+    item = move(unschedulable_timeout_seconds=60)
+    answers = Answers(refused=Refused(reason, "no", for_good=False))
+    told = []
+    for seconds in (59, 60):
+        plan = asked(item, on_node_1(), answers, refused_since={reason: at(-seconds)})
+        assert isinstance(plan, Plan)
+        told.append(written(plan).phase)
+        assert written(plan).conditions[0].reason == reason
+    assert told == ["Pending", "Failed" if reason in BOUNDED else "Pending"]
+
+
+@pytest.mark.parametrize(("waited", "again"), [(0, 5), (57, 3)])
+def test_a_refusal_is_looked_at_again_in_time(waited: int, again: float) -> None:
+    """After a few seconds, or when its time is over."""
+    refused = Answers(refused=Refused(Reason.NO_ROOM, "no", for_good=False))
+    since = {Reason.NO_ROOM: at(-waited)}
+    plan = asked(move(unschedulable_timeout_seconds=60), on_node_1(), refused, refused_since=since)
+    assert isinstance(plan, Plan)
+    assert plan.requeue_after == again
+
+
+def test_a_source_whose_node_is_silent_is_waited_for() -> None:
+    """Nobody would finish the deletion of its pod."""
+    plan = decided(move(), on_node_1(), source_node=SILENT)
+    assert (written(plan).phase, written(plan).conditions[0].reason) == ("Pending", Reason.SOURCE_NODE_NOT_READY)
+    assert plan.requeue_after == 10
+
+
+def test_the_reason_for_which_one_waits_is_read_from_its_status() -> None:
+    """Only what is bounded in time, and only while it is pending."""
+    answers = Answers(refused=Refused(Reason.NO_ROOM, "no", for_good=False))
+    plan = asked(move(), on_node_1(), answers)
+    assert isinstance(plan, Plan)
+    waiting = msgspec.structs.replace(move(), status=written(plan))
+    assert refused_for(waiting) is Reason.NO_ROOM
+    ended = msgspec.structs.replace(waiting, status=msgspec.structs.replace(waiting.status, phase="Failed"))
+    assert refused_for(ended) is None
+    assert refused_for(move()) is None
+
+
+def test_who_goes_first() -> None:
+    """By priority, then age, then name; what nobody knows comes last."""
+    priorities = ("system-critical", "user-triggered", "system-maintenance", "another release's", None)
+    [critical, user, upkeep, unknown, none] = [
+        move(f"m-{9 - number}", priority=priority) for number, priority in enumerate(priorities)
+    ]
+    wanted = [critical, user, upkeep, none, unknown]
+    assert sorted([none, unknown, upkeep, user, critical], key=lambda item: item.rank) == wanted
