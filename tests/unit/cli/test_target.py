@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,3 +141,19 @@ def test_a_command_says_which_cluster_it_uses(capsys: pytest.CaptureFixture[str]
 
     assert out == ""
     assert err.splitlines()[0] == "using the local control plane that runs in .vmsim"
+
+
+def test_the_controller_says_which_cluster_it_uses(plane: Path) -> None:
+    """Beside its log, before it begins."""
+    assert plane.exists()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "controller", "--metrics-bind-address", "127.0.0.1:0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline() == "using the local control plane that runs in .vmsim\n"
+        finally:
+            process.kill()
