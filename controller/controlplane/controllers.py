@@ -78,7 +78,7 @@ def running(kubeconfig: str, state: Path, *flags: str) -> Iterator[Running]:
 
     It has a session of its own, so that a terminal's Ctrl-C reaches us alone.
     """
-    log = state / _LOG
+    log = (state / _LOG).absolute()
     with log.open("w") as sink:
         process = subprocess.Popen(
             command(*flags), env=environment(kubeconfig), stdout=sink, stderr=sink, start_new_session=True
