@@ -234,17 +234,25 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def by_priority_and_age(self) -> None:
-        """Of those in line that could go, the first is the best."""
+        """Of those in line that could go, the first is the best; a VM that has a slot needs no other."""
         if not self.vms:
             return
+        slots = self.slots
         could = [
             (subject.pending[uid][0].rank, uid)
             for uid, subject in self.asking.items()
-            if uid in self.slots._line
+            if uid in slots._line
+            and subject.uid not in slots._slots
             and subject.pending[uid][1] not in self.passed()
-            and self.slots._below_limit(HOME[subject.name])
+            and slots._below_limit(HOME[subject.name])
         ]
-        assert min(could, default=None) == (self.slots._heads[0] if self.slots._heads else None)
+        in_line = [
+            place
+            for demand in slots._head_of
+            for place in slots._demands[demand]
+            if slots._line[place[1]].vm not in slots._slots
+        ]
+        assert min(could, default=None) == min(in_line, default=None)
 
 
 TestSlots = Machine.TestCase
