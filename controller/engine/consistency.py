@@ -1,8 +1,8 @@
-"""Read your own writes: decide nothing for an object until the caches show what was last written for it.
+"""Read-your-writes: an object is not reconciled until the caches show the last writes made for it.
 
-A port of the idea of Kubernetes' pkg/controller/util/consistency (KEP-5647). Guarantees: only the object written
-for waits, never the others; a version that is no number never blocks (fail open); memory is bounded by the
-objects whose writes are still on their way back.
+It ports the idea of Kubernetes' pkg/controller/util/consistency (KEP-5647). Guarantees: only the object for which a
+write was made waits, never another; a resource version that is no number never blocks (fail open); memory is bounded
+by the objects whose writes the caches do not show yet.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from controller.engine.store import Store
 
 
 class ConsistencyStore:
-    """Which versions each owner's caches have to reach."""
+    """The resource version that each cache has to reach, for each owner (the object for which a write was made)."""
 
     def __init__(self) -> None:
         self._written: dict[str, dict[int, tuple[Store[Any], str]]] = {}
 
     def wrote(self, owner: str, store: Store[Any], resource_version: str) -> None:
-        """Remember a write for `owner` that `store` will show at this version."""
+        """Record a write for `owner` that `store` shows once it reaches this resource version."""
         self._written.setdefault(owner, {})[id(store)] = (store, resource_version)
 
     def ready(self, owner: str) -> bool:
-        """Whether every write for `owner` has come back."""
+        """Whether the caches show every write recorded for `owner`."""
         pending = self._written.get(owner)
         if pending is None:
             return True
@@ -33,5 +33,5 @@ class ConsistencyStore:
         return False
 
     def __len__(self) -> int:
-        """Return the owners with writes on their way."""
+        """Return the number of owners with a write that the caches do not show yet."""
         return len(self._written)

@@ -2,15 +2,16 @@
 
 Guarantees:
 
-- Of the processes that take part, one leads. A candidate takes a lease only when it saw it unchanged for the lease's
-  whole duration, by its own monotonic clock; clocks of two machines are never compared.
-- Every attempt ends at a deadline, requests in flight included. A leader that could not renew in time, or sees another
-  holder, has lost: `lead` raises, and the process must end.
-- `held` says whether this process may write, by its own clock, even if no task had its turn for long (a stopped
-  process, a suspended machine). It turns False before another candidate may take the lease.
-- `release` gives the lease away at once; it is called last, when nothing acts any more.
+- At most one candidate leads. A candidate takes over a lease only after it has seen it unchanged for the lease's whole
+  duration, by its own monotonic clock. Clocks of two machines are never compared.
+- Every attempt has a deadline, requests in flight included. A leader that cannot renew in time, or that finds another
+  holder, has lost the lease: `lead` raises, and the process must end.
+- `held` says, by this process's own clock, whether it may write. It is right even when the event loop did not run for
+  long (a stopped process, a suspended machine), and turns False before another candidate may take the lease.
+- `release` frees the lease at once. Call it last, when nothing writes any more.
 
-This is no fencing: a request on its way when the lease ends may still be carried out. So writes have guards besides.
+The lease is no fence: a request in flight when it expires may still be carried out. So each write carries its own
+guard too.
 """
 
 from __future__ import annotations
@@ -34,36 +35,39 @@ from controller.kube.verbs import Creator, Getter, Patcher
 _log = structlog.get_logger(__name__)
 
 _JITTER: Final = 1.2
-"""Of the pause between a candidate's attempts: up to so many times itself is added."""
+"""The pause between a candidate's attempts is lengthened by up to this many times itself, at random."""
 _RELEASED: Final = 1
-"""Seconds that a lease given away lasts: who comes next need not wait."""
+"""Duration in seconds of a released lease, so that the next candidate need not wait."""
 _RELEASE_DEADLINE: Final = 2.0
 
 
 class LeaseLostError(Exception):
-    """This process leads no longer and must end. The message says why."""
+    """This process no longer leads and must end. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. client-go's defaults, which tolerate clocks that run at rates of 15 to 10."""
+    """Durations in seconds: client-go's defaults, which tolerate a clock that runs 1.5 times as fast as another."""
 
     lease: float = 15.0
     renew: float = 10.0
     retry: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Raise ValueError for durations that cannot work together."""
         if not self.lease > self.renew > self.retry * _JITTER > 0:
             raise ValueError(f"want lease > renew > {_JITTER} * retry > 0, not {self}")
 
 
 class Leases(Getter, Creator, Patcher, Protocol):
-    """The requests of an election."""
+    """The verbs of an election."""
 
 
 class Elector:
-    """One candidate for one lease. `clock` is monotonic and counts suspended time, `now` is for others to read."""
+    """One candidate for one lease.
+
+    `clock` is monotonic, in seconds, and counts suspended time; `now` gives the wall-clock times written to the lease.
+    """
 
     def __init__(
         self,
@@ -91,38 +95,38 @@ class Elector:
         self._seen_at = float("-inf")
         self._renewed = float("-inf")
         self.leading = asyncio.Event()
-        """Set when this process begins to lead."""
+        """Set when this process starts leading."""
 
     @property
     def held(self) -> bool:
-        """Whether this process leads: it renewed recently enough that `lead` need not have given up yet."""
+        """Whether this process leads: its last renewal is younger than the time after which `lead` gives up."""
         return self._clock() < self._renewed + self._timing.renew + self._timing.retry
 
     async def run(self) -> None:
-        """Wait until this process leads, and renew until cancelled. Raises LeaseLostError when it leads no longer."""
+        """Wait until this process leads, then renew until cancelled. Raises LeaseLostError when it no longer leads."""
         await self.acquire()
         self.leading.set()
         await self.lead()
 
     async def acquire(self) -> None:
         """Wait until this process leads."""
-        told = ""
+        logged = ""
         while True:
             try:
                 async with asyncio.timeout(self._timing.renew):
                     holder = await self._attempt()
             except (errors.KubeError, TimeoutError) as error:
                 problem = str(error) or "no answer in time"
-                if problem != told:
-                    _log.warning("the lease cannot be had", lease=self._name, error=problem)
-                told = problem
+                if problem != logged:
+                    _log.warning("cannot acquire the lease", lease=self._name, error=problem)
+                logged = problem
             else:
                 if holder == self._identity:
                     _log.info("leading", lease=self._name, identity=self._identity)
                     return
-                if holder != told:
+                if holder != logged:
                     _log.info("standing by", lease=self._name, leader=holder)
-                told = holder
+                logged = holder
             await self._sleep(self._timing.retry * (1 + _JITTER * self._rng.random()))
 
     async def lead(self) -> None:
@@ -147,12 +151,13 @@ class Elector:
                 ) from None
             if holder != self._identity:
                 self._renewed = float("-inf")
-                raise LeaseLostError(f"lease {self._name} was taken by {holder or 'nobody'}")
+                raise LeaseLostError(f"lease {self._name} was taken by {holder or 'another client'}")
 
     async def release(self) -> None:
-        """Give the lease away, if it is ours; what goes wrong is logged only, as it will run out.
+        """Release the lease if this process holds it. A failure is only logged: the lease expires by itself.
 
-        A renewal that was under way may have been carried out unheard of: after a conflict it is read anew.
+        A renewal in flight may have been carried out though its reply never arrived. So after a conflict the lease is
+        read again.
         """
         if not self.held:
             return
@@ -166,17 +171,17 @@ class Elector:
                     try:
                         await self._write(seen, spec)
                     except errors.ConflictError:
-                        await self._look()
+                        await self._read()
                         continue
                     return
         except (errors.KubeError, TimeoutError) as error:
-            _log.warning("the lease is not released", lease=self._name, error=str(error) or "no answer in time")
+            _log.warning("cannot release the lease", lease=self._name, error=str(error) or "no answer in time")
 
     async def _attempt(self) -> str:
-        """Take the lease or renew it, if that may be; return who holds it now, empty if nobody does."""
+        """Take or renew the lease unless another candidate holds it; return the holder's identity, empty if unknown."""
         began = self._clock()
         if not self.held or self._seen is None:
-            await self._look()
+            await self._read()
         for _ in range(2):
             seen = self._seen
             if seen is not None and self._is_others(seen):
@@ -184,14 +189,14 @@ class Elector:
             try:
                 written = await (self._create() if seen is None else self._write(seen, self._mine(seen.spec)))
             except (errors.ConflictError, errors.AlreadyExistsError, errors.NotFoundError):
-                await self._look()  # somebody else was there: see who
+                await self._read()  # another candidate wrote first: read its identity
                 continue
             self._observe(written)
             self._renewed = began
             return self._identity
         return ""
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         try:
             self._observe(await self._client.get(LEASES, self._name, namespace=self._namespace))
         except errors.NotFoundError:
@@ -203,7 +208,7 @@ class Elector:
         self._seen = lease
 
     def _is_others(self, seen: Lease) -> bool:
-        """Whether another holds the lease and may still live."""
+        """Whether another candidate holds the lease and it has not expired."""
         holder, lasts = seen.spec.holder_identity, seen.spec.lease_duration_seconds
         if not holder or holder == self._identity:
             return False

@@ -1,8 +1,11 @@
-"""Kubernetes Events through events.k8s.io/v1, never in the way of the work they tell of.
+"""A recorder of Kubernetes Events (events.k8s.io/v1), which writes them in the background.
 
-Guarantees: `record` returns at once and never fails; an event that repeats within six minutes becomes one series
-(as in client-go's tools/events); at most 50 writes a second after a burst of 200; memory is bounded, and what does not
-fit, or what the API server refuses, is dropped and counted.
+Guarantees:
+
+- `record` returns at once and never fails, so an event never delays a reconcile.
+- An event that repeats within six minutes is counted in one series, as in client-go's tools/events.
+- The recorder makes at most 50 writes a second after a burst of 200.
+- Memory is bounded. Events beyond the bound, and events that the API server refuses, are dropped and counted.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from controller.kube.verbs import Creator, Patcher
 _log = structlog.get_logger(__name__)
 
 SERIES_MEMORY: Final = timedelta(minutes=6)
-"""A repetition later than this starts a new event."""
+"""An event that repeats after a longer pause than this is a new event."""
 MAX_SERIES: Final = 4096
 MAX_PENDING: Final = 1000
 WRITES_PER_SECOND: Final = 50.0
@@ -40,7 +43,7 @@ _NOTE_LIMIT: Final = 1024
 
 
 class EventWriter(Creator, Patcher, Protocol):
-    """The two writes of a recorder."""
+    """The two verbs of a recorder."""
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ _Key = tuple[str, Event]
 
 
 class Recorder:
-    """Takes events of objects of one kind and writes them in the background (`run`)."""
+    """Records events of objects of one kind; `run` writes them."""
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class Recorder:
         self._sleep = sleep
         self._bucket = Bucket(clock, rate=WRITES_PER_SECOND, burst=WRITE_BURST)
         self._series: OrderedDict[_Key, _Series] = OrderedDict()
-        # Keys whose series has something unwritten, each once.
+        # Keys of the series with unwritten repetitions, each once.
         self._pending: deque[_Key] = deque()
         self._wake = asyncio.Event()
         self._serial = count()
@@ -90,7 +93,7 @@ class Recorder:
         """Events that were not, or will not be, written."""
 
     def record(self, regarding: ObjectMeta, event: Event) -> None:
-        """Take an event of an object; it is written soon, or dropped."""
+        """Accept an event that regards an object. `run` writes it, or it is dropped and counted."""
         key = (regarding.uid, event)
         now = self._now()
         series = self._series.get(key)
@@ -102,10 +105,10 @@ class Recorder:
         else:
             waiting = False
             name = self._name(regarding.name, now)
-            # Of the object only its identity is kept: the rest of it would live for as long as the series.
+            # Keep only the identity of the object, or the whole object would stay in memory as long as the series.
             subject = ObjectMeta(name=regarding.name, namespace=regarding.namespace, uid=regarding.uid)
             self._series[key] = series = _Series(event, subject, name, now)
-            self._forget(now)
+            self._evict(now)
         if waiting:
             return
         if len(self._pending) >= MAX_PENDING:
@@ -116,22 +119,22 @@ class Recorder:
         self._wake.set()
 
     def _name(self, regarding: str, now: datetime) -> str:
-        """Return a name that no other event has: client-go's, or a UUID where that would be too long to be one."""
+        """Return a unique name for an event: client-go's form, or a UUID where that form is too long for a name."""
         stamp = int(now.timestamp() * 1_000_000)
         name = f"{regarding}.{stamp:x}{next(self._serial) % 4096:03x}"
         return name if len(name) <= naming.LONGEST_SUBDOMAIN else str(uuid4())
 
-    def _forget(self, now: datetime) -> None:
-        """Forget the series that nothing can be added to any more, and the oldest beyond what is kept."""
+    def _evict(self, now: datetime) -> None:
+        """Drop the series that have expired and are written, and the oldest ones beyond `max_series`."""
         while self._series:
             key, oldest = next(iter(self._series.items()))
-            over = now - oldest.last > SERIES_MEMORY and oldest.seen == oldest.written
-            if not over and len(self._series) <= self._max_series:
+            expired = now - oldest.last > SERIES_MEMORY and oldest.seen == oldest.written
+            if not expired and len(self._series) <= self._max_series:
                 return
             del self._series[key]
 
     async def run(self) -> None:
-        """Write what was recorded until cancelled."""
+        """Write the recorded events until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -156,7 +159,7 @@ class Recorder:
                 patch = {"series": _observed(series, seen)}
                 await self._writer.merge_patch(EVENTS, series.name, patch, namespace=series.regarding.namespace)
         except errors.KubeError as error:
-            # The next repetition starts afresh: this one may have expired on the server.
+            # The next repetition starts a new series: the server may have expired this one.
             self.dropped += 1
             self._series.pop(key, None)
             _log.debug("event dropped", vm=series.regarding.key, reason=series.event.reason, error=str(error))

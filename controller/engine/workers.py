@@ -1,9 +1,13 @@
-"""Workers take keys off the queue and reconcile them, so many at a time, never two of one key.
+"""Workers: a fixed number of tasks that take keys from a workqueue and reconcile them.
 
-Guarantees: a key whose reconcile fails comes back with backoff, whatever was raised, also by the log or the metrics
-about it; a worker never dies of one, and whose task ends for another reason ends them all (`run`);
-on `drain` no new key is taken, and those in hand are finished or, once `run` is cancelled, abandoned (any process may
-die between any two writes, so abandoning is safe).
+Guarantees:
+
+- The queue never gives one key to two workers at once.
+- A failed reconcile requeues its key with backoff, whatever exception was raised, also by the logging or the metrics
+  of the reconcile. It never ends a worker.
+- A worker task that ends for any other reason ends all of them, and `run` raises.
+- After `drain` no worker takes a new key. Reconciles in progress finish, unless `run` is cancelled: then they are
+  abandoned. This is safe, as a process may die between any two writes anyway.
 """
 
 from __future__ import annotations
@@ -25,20 +29,23 @@ _log = structlog.get_logger(__name__)
 
 
 _CANCEL_DEADLINE: Final = 1.0
-"""Seconds in which workers have to end when they are cancelled."""
+"""Seconds that cancelled workers have to end."""
 CONFLICT_PATIENCE: Final = 1.0
-"""Seconds before a key is tried again whose write met a newer object, should the watch not bring that before."""
+"""Seconds before a key is retried after a write conflict. The watch event of the newer object requeues it earlier."""
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A reconcile that did not fail. `requeue_after` is in seconds; `retry` asks for the key's own backoff."""
+    """The result of a reconcile that did not fail.
+
+    `requeue_after` is in seconds; `retry` requeues the key with its own backoff.
+    """
 
     requeue_after: float | None = None
     retry: bool = False
 
 
 class Outcome(StrEnum):
-    """controller-runtime's values of the label `result`."""
+    """How a reconcile ended, in controller-runtime's values of the metric label `result`."""
 
     SUCCESS = "success"
     REQUEUE = "requeue"
@@ -50,21 +57,21 @@ Reconcile: TypeAlias = Callable[[str], Awaitable[Result]]
 
 
 class ReconcileMetrics(Protocol):
-    """What the workers report."""
+    """The metrics that the workers report."""
 
     def started(self) -> None:
-        """Report a reconcile that begins."""
+        """Report that a reconcile begins."""
 
     def finished(self, outcome: Outcome, seconds: float) -> None:
-        """Report how it ended."""
+        """Report a reconcile's outcome and duration."""
 
 
 class WorkerEndedError(Exception):
-    """A worker has ended that nobody stopped."""
+    """A worker ended without being stopped."""
 
 
 class Workers:
-    """A fixed number of tasks that reconcile keys of one queue. `noun` is what a key is called in the log."""
+    """`count` tasks that reconcile the keys of one queue. `noun` is the log field that names the key."""
 
     def __init__(
         self, queue: WorkQueue[str], reconcile: Reconcile, *, noun: str, count: int, metrics: ReconcileMetrics
@@ -78,9 +85,9 @@ class Workers:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """Work until cancelled, or until nothing is in hand any more after `drain`. To be called once.
+        """Reconcile until cancelled, or until the last reconcile has finished after `drain`. To be called once.
 
-        Raises WorkerEndedError when one of the tasks ends for another reason.
+        Raises WorkerEndedError when a worker task ends for another reason.
         """
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(self._count)]
         try:
@@ -99,7 +106,7 @@ class Workers:
                 _log.error("a worker does not end; it is left behind", task=task.get_name())
 
     async def drain(self) -> None:
-        """Take no more keys, and wait until none is in hand."""
+        """Take no more keys, and wait until the reconciles in progress have finished."""
         self._take_no_more()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -121,10 +128,10 @@ class Workers:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                # Nobody ended this worker: something that the reconcile waited for was cancelled.
+                # This worker was not cancelled: something that the reconcile awaited was.
                 self._queue.add_rate_limited(key)
                 _log.exception("reconcile failed on a cancellation", **{self._noun: key})
-            except Exception:  # noqa: BLE001 - telling of a reconcile must not end the worker, nor lose the key
+            except Exception:  # noqa: BLE001 - failing logs or metrics must not end the worker, nor lose the key
                 self._queue.add_rate_limited(key)
             finally:
                 self._queue.done(key)
@@ -139,8 +146,8 @@ class Workers:
         try:
             result = await self._reconcile(key)
         except errors.ConflictError as error:
-            # Somebody wrote first. The watch brings the news; this is the ordinary course of optimistic writes.
-            # Until then another try would meet the same.
+            # Another client wrote first, which is normal with optimistic concurrency. The watch delivers the newer
+            # object; a retry before that would conflict again.
             _log.debug("conflict", error=str(error))
             self._queue.add_rate_limited(key, at_least=CONFLICT_PATIENCE)
         except errors.KubeError as error:
@@ -160,7 +167,7 @@ class Workers:
             self._queue.add_rate_limited(key)
             return Outcome.REQUEUE
         self._queue.forget(key)
-        # When to look again is for the newest look to say: one that an earlier one asked for would find nothing.
+        # Only the newest reconcile decides when the key comes back: drop the delay that an earlier one asked for.
         self._queue.drop_delayed(key)
         if result.requeue_after is None:
             return Outcome.SUCCESS
@@ -169,6 +176,6 @@ class Workers:
 
 
 def _retry_after(error: errors.KubeError) -> float:
-    """Seconds that the server asks for, as far as they are believed."""
-    wanted = error.retry_after if isinstance(error, errors.StatusError) else None
-    return min(wanted or 0.0, LONGEST_FLOOR)
+    """Return the server's Retry-After in seconds, at most LONGEST_FLOOR; 0 without one."""
+    requested = error.retry_after if isinstance(error, errors.StatusError) else None
+    return min(requested or 0.0, LONGEST_FLOOR)

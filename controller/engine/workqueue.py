@@ -1,17 +1,17 @@
 """A rate-limited workqueue with client-go's semantics, for one event loop.
 
-Guarantees, as client-go's doc.go words them:
+Guarantees, in the terms of client-go's doc.go:
 
-- Fair: keys come out in the order in which they were added.
-- Stingy: a key added several times before it is processed comes out once; one added while it is processed comes
-  out once more, after `done`. No key is ever with two workers.
-- Many producers and consumers: any task may add, any number may get.
+- Fair: keys are processed in the order in which they were added.
+- Stingy: a key added several times before it is processed is processed once. A key added while it is processed is
+  processed once more, after `done`. No key is ever with two workers of one queue.
+- Multiple producers and consumers: any task may add, any number may get.
 - Shutdown notifications: `get` raises `QueueShutDownError` once the queue is shut down and empty.
+- Delays: each key has at most one timer. Of two delayed adds the earlier time counts, but never one before the
+  `at_least` of a failure (`add_rate_limited`). This lower bound applies until the timer fires or `drop_delayed` is
+  called. A plain `add` reports a change, so it ignores the bound and queues the key at once.
 
-A delayed add of a key that already waits keeps the earlier time, but none before the time that a failure asked for
-(`add_rate_limited`): that holds, until the key is queued by its timer or its delay is dropped, for earlier and later
-delays. An `add` is news, and comes at once all the same. Nothing here awaits while it changes state, so
-no lock is needed: the event loop runs each method whole.
+No method awaits while it changes state. The event loop runs each of them whole, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class QueueShutDownError(Exception):
 
 
 class QueueMetrics:
-    """What a queue reports; here to nobody. Times are in seconds."""
+    """The metrics that a queue reports; these methods do nothing. Times are in seconds."""
 
     def added(self, depth: int) -> None:
-        """Report a key that was queued, and the depth after it."""
+        """Report that a key was queued, and the depth of the queue after it."""
 
     def taken(self, depth: int, waited: float) -> None:
-        """Report a key handed to a worker, and how long it was queued."""
+        """Report that a worker took a key, and how long the key was queued."""
 
     def finished(self, worked: float) -> None:
-        """Report a key that a worker is done with."""
+        """Report that a worker gave a key back, and how long it processed it."""
 
     def retried(self) -> None:
-        """Report a delayed add."""
+        """Report a delayed add, which may be a retry."""
 
 
 class WorkQueue(Generic[K]):
-    """The queue. Make it inside a running event loop, whose clock it keeps."""
+    """The queue. Create it inside a running event loop; it uses that loop's clock."""
 
     def __init__(self, limiter: RateLimiter, *, metrics: QueueMetrics | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -57,11 +57,11 @@ class WorkQueue(Generic[K]):
         self._queue: deque[K] = deque()
         # Keys that need processing, with the time and the cause of the first add.
         self._dirty: dict[K, tuple[float, str]] = {}
-        # Keys that workers have now, with the time they took them and the cause. May also be dirty: `done` queues
-        # those again.
+        # Keys that are with workers, with the time at which the worker took them and the cause. A key may be dirty
+        # too: then `done` queues it again.
         self._processing: dict[K, tuple[float, str]] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        # Before when the timer of a key must not end; only keys that have one.
+        # The time before which the timer of a key must not fire; only for keys that have a timer.
         self._not_before: dict[K, float] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         # Set while no key is queued and none is with a worker.
@@ -72,11 +72,11 @@ class WorkQueue(Generic[K]):
         self._moved = self._loop.time()
 
     def __len__(self) -> int:
-        """Return the keys that wait for a worker."""
+        """Return how many keys wait for a worker."""
         return len(self._queue)
 
     def add(self, key: K, cause: str = "added") -> None:
-        """Queue a key, now. `cause` is for people: no key is kept apart by it, the first one holds."""
+        """Queue a key now. `cause` is for the log only: of several adds before `get`, the first one's is reported."""
         if self._shutting_down or key in self._dirty:
             return
         self._dirty[key] = (self._loop.time(), cause)
@@ -84,7 +84,7 @@ class WorkQueue(Generic[K]):
             self._push(key)
 
     def add_after(self, key: K, delay: float, cause: str = "timer") -> None:
-        """Queue a key in `delay` seconds; if it waits already, the earlier time holds."""
+        """Queue a key in `delay` seconds; if it has a timer already, the earlier time counts."""
         if self._shutting_down:
             return
         if delay <= 0:
@@ -94,7 +94,7 @@ class WorkQueue(Generic[K]):
         self._delay(key, self._loop.time() + delay, cause)
 
     def add_rate_limited(self, key: K, *, at_least: float = 0.0) -> None:
-        """Queue a key that failed, when its rate limiter says so, but not before `at_least` seconds."""
+        """Queue a key that failed, after the rate limiter's delay, but not before `at_least` seconds have passed."""
         delay = max(at_least, self._limiter.when(key))
         if at_least > 0 and not self._shutting_down:
             now = self._loop.time()
@@ -102,22 +102,22 @@ class WorkQueue(Generic[K]):
         self.add_after(key, delay, "retry")
 
     def drop_delayed(self, key: K) -> None:
-        """Take back a delayed add of a key; one that is queued already stays."""
+        """Cancel the delayed add of a key. A key that is queued already stays queued."""
         self._not_before.pop(key, None)
         waiting = self._timers.pop(key, None)
         if waiting is not None:
             waiting.cancel()
 
     def forget(self, key: K) -> None:
-        """Tell the rate limiter that the key succeeded."""
+        """Reset the key's backoff: it succeeded."""
         self._limiter.forget(key)
 
     def failures(self, key: K) -> int:
-        """Return how often the key failed in a row."""
+        """Return how many times in a row the key failed."""
         return self._limiter.failures(key)
 
     async def get(self) -> K:
-        """Wait for a key and take it; `done` must follow. Raises QueueShutDownError."""
+        """Wait for a key and take it; the caller must call `done` for it. Raises QueueShutDownError."""
         while not self._queue:
             if self._shutting_down:
                 raise QueueShutDownError
@@ -127,7 +127,7 @@ class WorkQueue(Generic[K]):
                 await getter
             except asyncio.CancelledError:
                 if getter.done() and not getter.cancelled():
-                    self._wake_one()  # the wake-up was ours to use; hand it on
+                    self._wake_one()  # this getter was woken, but takes no key: wake another
                 raise
         key = self._queue.popleft()
         now = self._loop.time()
@@ -138,11 +138,11 @@ class WorkQueue(Generic[K]):
         return key
 
     def cause(self, key: K) -> str:
-        """Return why a key that is with a worker was queued."""
+        """Return the cause for which a key that is now with a worker was queued."""
         return self._processing[key][1]
 
     def done(self, key: K) -> None:
-        """Give a key back; it is queued again if it was added meanwhile."""
+        """Give a key back. It is queued again if it was added while it was processed."""
         started, _ = self._processing.pop(key)
         self._moved = self._loop.time()
         self._metrics.finished(self._moved - started)
@@ -152,7 +152,7 @@ class WorkQueue(Generic[K]):
             self._idle.set()
 
     def shut_down(self) -> None:
-        """Take no more keys; workers get what is queued, then QueueShutDownError."""
+        """Accept no more keys. Workers still get the keys that are queued, and then QueueShutDownError."""
         self._shutting_down = True
         for timer in self._timers.values():
             timer.cancel()
@@ -162,17 +162,17 @@ class WorkQueue(Generic[K]):
             self._wake_one()
 
     async def shut_down_with_drain(self) -> None:
-        """Shut down, and wait until workers are done with every key they have and that is queued."""
+        """Shut down, and wait until workers have processed every key that is queued or with them."""
         self.shut_down()
         await self._idle.wait()
 
     def processing(self) -> Iterator[float]:
-        """Yield for how many seconds each key now with a worker has been there."""
+        """Yield, for each key that is with a worker, the seconds since the worker took it."""
         now = self._loop.time()
         return (now - started for started, _ in self._processing.values())
 
     def stalled(self) -> float:
-        """Return for how many seconds keys have waited while no worker took one or gave one back."""
+        """Return for how many seconds keys wait while no worker takes one or gives one back; 0 if none waits."""
         if not self._queue:
             return 0.0
         added, _ = self._dirty[self._queue[0]]
@@ -190,7 +190,7 @@ class WorkQueue(Generic[K]):
         self.add(key, cause)
 
     def _delay(self, key: K, due: float, cause: str) -> None:
-        """Let a key's timer end at `due`, or earlier if it does already, but not before it may."""
+        """Set a key's timer to `due`, unless it fires earlier already; never before `_not_before`."""
         earliest = self._not_before.get(key, float("-inf"))
         due = max(due, earliest)
         waiting = self._timers.get(key)
