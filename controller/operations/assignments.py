@@ -20,7 +20,7 @@ from controller.kube.resources import PODS
 from controller.operations.api import Api
 from controller.operations.errors import TimedOutError, no_such_vm
 from controller.operations.waiting import Attention, explained, no_controller, untouched
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 
 
 async def settled(
@@ -37,11 +37,11 @@ async def settled(
     """
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
-    view = View()
+    signal = ChangeSignal()
     async with AsyncExitStack() as stack:
-        vms = await stack.enter_async_context(watching(client, VIRTUAL_MACHINES, view.touch, namespace=namespace))
+        vms = await stack.enter_async_context(watching(client, VIRTUAL_MACHINES, signal.touch, namespace=namespace))
         pods = await stack.enter_async_context(
-            watching(client, PODS, view.touch, namespace=namespace, label_selector=names.VM_LABEL)
+            watching(client, PODS, signal.touch, namespace=namespace, label_selector=names.VM_LABEL)
         )
         attention = Attention(vms, clock)
         while True:
@@ -56,7 +56,7 @@ async def settled(
                 raise no_controller(hindrance(wrong[0], current.get(wrong[0].metadata.uid)) or "", namespace)
             if clock() >= ends:
                 raise TimedOutError(f"after {timeout:g} s: {'; '.join(waiting)}")
-            await view.change(min(attention.left or timeout, ends - clock()))
+            await signal.change(min(attention.left or timeout, ends - clock()))
 
 
 def _vm(store: Store[VirtualMachine], namespace: str, name: str) -> VirtualMachine:

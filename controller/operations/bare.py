@@ -31,7 +31,7 @@ from controller.operations.errors import (
 )
 from controller.operations.text import one_line
 from controller.operations.vms import Wish
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 
 T = TypeVar("T")
 
@@ -94,13 +94,13 @@ async def delete(
 ) -> None:
     """Delete the pod of a name, and wait until it is gone. Raises NoSuchVMError, TimedOutError."""
     async with watching(
-        client, PODS, (view := View()).touch, namespace=namespace, label_selector=_selector(name)
+        client, PODS, (signal := ChangeSignal()).touch, namespace=namespace, label_selector=_selector(name)
     ) as pods:
         found = _one(pods, namespace, name)
         await _delete(client, found)
         await _until(
             pods,
-            view,
+            signal,
             lambda: _gone(pods, found),
             doing=f"{found.metadata.name} is still being deleted",
             seconds=timeout,
@@ -116,14 +116,14 @@ async def place(
 ) -> Pod:
     """Wait until the pod of a name runs, or finds no node; return it. Raises NoSuchVMError, TimedOutError."""
     async with watching(
-        client, PODS, (view := View()).touch, namespace=namespace, label_selector=_selector(name)
+        client, PODS, (signal := ChangeSignal()).touch, namespace=namespace, label_selector=_selector(name)
     ) as pods:
 
         def there() -> Pod | None:
             pod = _one(pods, namespace, name)
             return pod if pod.status.phase == "Running" or _unschedulable(pod) is not None else None
 
-        return await _until(pods, view, there, doing=f"the pod of {name} does not run yet", seconds=timeout)
+        return await _until(pods, signal, there, doing=f"the pod of {name} does not run yet", seconds=timeout)
 
 
 async def migrate(
@@ -142,7 +142,7 @@ async def migrate(
     clock = asyncio.get_running_loop().time
     selector = _selector(wish.name)
     async with watching(
-        client, PODS, (view := View()).touch, namespace=wish.namespace, label_selector=selector
+        client, PODS, (signal := ChangeSignal()).touch, namespace=wish.namespace, label_selector=selector
     ) as pods:
         source = _one(pods, wish.namespace, wish.name)
         if source.status.phase != "Running" or source.spec.node_name is None:
@@ -154,7 +154,7 @@ async def migrate(
         began = clock()
         await _delete(client, source)
         doing = f"{source.metadata.name} is still being deleted"
-        await _until(pods, view, lambda: _gone(pods, source), doing=doing, seconds=timeout)
+        await _until(pods, signal, lambda: _gone(pods, source), doing=doing, seconds=timeout)
         avoid = None if to == node else node
         made = await _create(client, wish, life, launcher.Placement(node=to, avoid=avoid))
 
@@ -167,7 +167,7 @@ async def migrate(
             return pod if pod.status.phase == "Running" else None
 
         left = max(0.0, timeout - (clock() - began))
-        target = await _until(pods, view, runs, doing=f"{made.metadata.name} does not run yet", seconds=left)
+        target = await _until(pods, signal, runs, doing=f"{made.metadata.name} does not run yet", seconds=left)
         return Move(source, target, clock() - began)
 
 
@@ -179,7 +179,9 @@ async def _delete(client: Api, pod: Pod) -> None:
         return  # gone already, which is what was wanted
 
 
-async def _until(pods: Store[Pod], view: View, look: Callable[[], T | None], *, doing: str, seconds: float) -> T:
+async def _until(
+    pods: Store[Pod], signal: ChangeSignal, look: Callable[[], T | None], *, doing: str, seconds: float
+) -> T:
     """Look at every change until there is something to return. Raises as `look`; TimedOutError says `doing`."""
     clock = asyncio.get_running_loop().time
     ends = clock() + seconds
@@ -188,7 +190,7 @@ async def _until(pods: Store[Pod], view: View, look: Callable[[], T | None], *, 
             late = f"after {seconds:.3g} s {doing}"
             why = next((why for pod in _live(pods) if (why := _unschedulable(pod)) is not None), None)
             raise UnschedulableError(f"{late}: {why}") if why is not None else TimedOutError(late)
-        await view.change(ends - clock())
+        await signal.change(ends - clock())
     return found
 
 

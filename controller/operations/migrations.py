@@ -27,7 +27,7 @@ from controller.operations.errors import (
 )
 from controller.operations.text import one_line
 from controller.operations.waiting import UNNOTICED
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 
 _TICK: Final = 1.0
 
@@ -148,9 +148,9 @@ async def follow(
     began = clock()
     ends = began + timeout if timeout is not None else float("inf")
     namespace, name = created.metadata.namespace, created.metadata.name
-    view = View()
+    signal = ChangeSignal()
     said = ""
-    async with watching(client, MIGRATIONS, view.touch, namespace=namespace) as store:
+    async with watching(client, MIGRATIONS, signal.touch, namespace=namespace) as store:
         while True:
             migration = store.get(created.metadata.key)
             if migration is None or migration.metadata.uid != created.metadata.uid:
@@ -167,7 +167,7 @@ async def follow(
                 raise NoControllerError(f"the migration is {words} Once one runs, {goes_on}")
             if clock() >= ends:
                 raise TimedOutError(f"after {timeout:g} s the migration is {words}; {goes_on}")
-            await view.change(min(_TICK, ends - clock()))
+            await signal.change(min(_TICK, ends - clock()))
 
 
 def _succeeded(migration: VirtualMachineMigration) -> VirtualMachineMigration:

@@ -28,7 +28,7 @@ from controller.operations.errors import (
     UnschedulableError,
 )
 from controller.operations.text import one_line
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 
 UNNOTICED: Final = 10.0
 """Seconds without a word from the controller after which we say that none runs."""
@@ -119,8 +119,8 @@ async def until(
     """Wait until `accept` takes a VM that exists, which errors call `wanted`; return the VM. Raises as `for_phase`."""
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
-    view = View()
-    async with watching(client, VIRTUAL_MACHINES, view.touch, namespace=namespace) as store:
+    signal = ChangeSignal()
+    async with watching(client, VIRTUAL_MACHINES, signal.touch, namespace=namespace) as store:
         attention = Attention(store, clock)
         while True:
             vm = store.get(f"{namespace}/{name}")
@@ -132,7 +132,7 @@ async def until(
                 raise no_controller(f"VM {name} is {vm.status.phase}, not {wanted}", namespace)
             if clock() >= ends:
                 raise late(vm, wanted, timeout)
-            await view.change(min(attention.left or timeout, ends - clock()))
+            await signal.change(min(attention.left or timeout, ends - clock()))
 
 
 async def until_no_pod(
@@ -144,9 +144,9 @@ async def until_no_pod(
     """Wait until no pod of a VM that was deleted is left. Raises TimedOutError after `timeout` seconds."""
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
-    view = View()
+    signal = ChangeSignal()
     namespace, selector = vm.metadata.namespace, f"{names.VM_LABEL}={vm.metadata.name}"
-    async with watching(client, PODS, view.touch, namespace=namespace, label_selector=selector) as pods:
+    async with watching(client, PODS, signal.touch, namespace=namespace, label_selector=selector) as pods:
         while left := [pod for pod in pods if ownership.belongs_to(pod, vm)]:
             if clock() >= ends:
                 why = held(left[0])
@@ -154,7 +154,7 @@ async def until_no_pod(
                     f"VM {vm.metadata.name} is deleted, but after {timeout:g} s its pod {left[0].metadata.name} is not"
                     + (f": {why}" if why is not None else "")
                 )
-            await view.change(ends - clock())
+            await signal.change(ends - clock())
 
 
 def late(vm: VirtualMachine, wanted: str, timeout: float) -> TimedOutError:

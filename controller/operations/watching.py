@@ -29,7 +29,7 @@ _SYNC_DEADLINE: Final = 30.0
 """Seconds until a first list must have arrived."""
 
 
-class View:
+class ChangeSignal:
     """What is watched, and the moment at which any of it changes."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ async def watching(
     except KubeError as error:
         _log.debug("not listed at the first try", resource=resource.plural, error=str(error))
     store: Store[T] = Store(index)
-    store.listen(changed, name="View")
+    store.listen(changed, name="ChangeSignal")
     reflector = Reflector(
         client,
         resource,

@@ -27,7 +27,7 @@ from controller.kube.resources import NODES, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.parallel import TICK, Requests, each, telling
 from controller.operations.waiting import Silence
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
@@ -275,13 +275,13 @@ class _Load:
     async def _wait(self) -> tuple[VirtualMachine, ...]:
         """Wait until all nodes are ready and all VMs run; return the VMs."""
         clock = asyncio.get_running_loop().time
-        view = View()
+        signal = ChangeSignal()
         label = selector(self._fleet.name)
         async with AsyncExitStack() as stack:
             watch = stack.enter_async_context
-            nodes = await watch(watching(self._client, NODES, view.touch, label_selector=label))
+            nodes = await watch(watching(self._client, NODES, signal.touch, label_selector=label))
             vms = await watch(
-                watching(self._client, VIRTUAL_MACHINES, view.touch, namespace=self._namespace, label_selector=label)
+                watching(self._client, VIRTUAL_MACHINES, signal.touch, namespace=self._namespace, label_selector=label)
             )
             total = len(self._fleet.nodes) + len(self._fleet.vms)
             silence = Silence(clock(), UNNOTICED)
@@ -296,7 +296,7 @@ class _Load:
                 if not self.waiting:
                     found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
                     return tuple(vm for vm in found if vm is not None)
-                await view.change(TICK)
+                await signal.change(TICK)
                 await asyncio.sleep(_PACE)
 
     def _lacking(self, nodes: Store[Node], vms: Store[VirtualMachine]) -> Iterator[_Lack]:

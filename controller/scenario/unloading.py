@@ -27,7 +27,7 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.api import Api
 from controller.operations.parallel import TICK, Requests, each
 from controller.operations.waiting import held, held_by
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.fleet import selector
 
@@ -105,12 +105,12 @@ class _Unload:
             return []
 
     async def _remove_vms(self, vms: list[VirtualMachine], nodes: int) -> None:
-        view = View()
+        signal = ChangeSignal()
         ours = {vm.metadata.uid: f"VM {vm.metadata.key}" for vm in vms}
         async with AsyncExitStack() as stack:
             watch = stack.enter_async_context
-            shown = await watch(watching(self._client, VIRTUAL_MACHINES, view.touch, label_selector=self._label))
-            pods = await watch(watching(self._client, PODS, view.touch, label_selector=names.VM_LABEL))
+            shown = await watch(watching(self._client, VIRTUAL_MACHINES, signal.touch, label_selector=self._label))
+            pods = await watch(watching(self._client, PODS, signal.touch, label_selector=names.VM_LABEL))
 
             def there() -> dict[str, str]:
                 owned = {owner.uid: pod for pod in pods if (owner := ownership.owner(pod)) is not None}
@@ -118,13 +118,13 @@ class _Unload:
                     shown
                 )
 
-            await self._remove(VIRTUAL_MACHINES, vms, ours, there, view, later=nodes)
+            await self._remove(VIRTUAL_MACHINES, vms, ours, there, signal, later=nodes)
 
     async def _remove_nodes(self, nodes: list[Node]) -> None:
-        view = View()
+        signal = ChangeSignal()
         ours = {node.metadata.uid: f"node {node.metadata.name}" for node in nodes}
-        async with watching(self._client, NODES, view.touch, label_selector=self._label) as shown:
-            await self._remove(NODES, nodes, ours, lambda: _left(shown), view, later=0)
+        async with watching(self._client, NODES, signal.touch, label_selector=self._label) as shown:
+            await self._remove(NODES, nodes, ours, lambda: _left(shown), signal, later=0)
 
     async def _remove(
         self,
@@ -132,7 +132,7 @@ class _Unload:
         objects: Iterable[T],
         ours: Mapping[str, str],
         there: Callable[[], Mapping[str, str]],
-        view: View,
+        signal: ChangeSignal,
         *,
         later: int,
     ) -> None:
@@ -158,7 +158,7 @@ class _Unload:
                 self._report(Removal(self._total - len(self.left) - later, self._total, self.left))
                 if not self.left and deleting.done():
                     break
-                await view.change(TICK)
+                await signal.change(TICK)
                 await asyncio.sleep(_PACE)
         finally:
             deleting.cancel()

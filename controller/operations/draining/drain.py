@@ -46,7 +46,7 @@ from controller.operations.errors import (
     translated,
 )
 from controller.operations.parallel import each
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 
 _log = structlog.get_logger(__name__)
 
@@ -255,15 +255,15 @@ class Drain:
     def _touch(self, key: str, name: str | None) -> None:
         for node in self._active.values():
             if node.name == name or node.concerns(key):
-                node.view.touch()
+                node.signal.touch()
 
 
 class _Node:
-    """One node on its way to being empty; `view` is touched by what it is to look at."""
+    """One node on its way to being empty; `signal` is touched by what it is to look at."""
 
     def __init__(self, client: Api, name: str, reason: str, listener: Listener, rng: Random) -> None:
         self.name = name
-        self.view = View()
+        self.signal = ChangeSignal()
         self.asking = Asking(client, name, reason, rng, listener.said)
         self._listener = listener
         self._announcer = Announcer()
@@ -295,7 +295,7 @@ class _Node:
             if due := asking.due(now):
                 await asking.ask(due, now.to_move)
                 continue
-            await self.view.change(min(_TICK, ends - clock()))
+            await self.signal.change(min(_TICK, ends - clock()))
 
     def _end(self, now: Survey, ours: Ours) -> NodeOutcome:
         for key in sorted(self.asking.refused.keys() & now.failed.keys()):

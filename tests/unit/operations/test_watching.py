@@ -11,7 +11,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
 from controller.kube.verbs import Page
 from controller.operations.errors import NotListedError
-from controller.operations.watching import View, watching
+from controller.operations.watching import ChangeSignal, watching
 from tests.model.staged import Staged
 
 pytestmark = pytest.mark.looptime
@@ -20,27 +20,27 @@ pytestmark = pytest.mark.looptime
 async def test_a_store_is_full_from_the_start(cluster: Staged) -> None:
     """Nobody sees it empty first."""
     cluster.vm()
-    async with watching(cluster, VIRTUAL_MACHINES, View().touch) as store:
+    async with watching(cluster, VIRTUAL_MACHINES, ChangeSignal().touch) as store:
         assert [vm.metadata.name for vm in store] == ["vm-1"]
 
 
 async def test_a_change_wakes_who_waits_for_one(cluster: Staged) -> None:
     """At once, and the store shows it."""
-    view = View()
-    async with watching(cluster, VIRTUAL_MACHINES, view.touch) as store:
-        await view.change(0)
+    signal = ChangeSignal()
+    async with watching(cluster, VIRTUAL_MACHINES, signal.touch) as store:
+        await signal.change(0)
         asyncio.get_running_loop().call_later(2, cluster.vm)
-        await view.change(60)
+        await signal.change(60)
         assert asyncio.get_running_loop().time() == 2
         assert store.get("default/vm-1") is not None
 
 
 async def test_no_change_is_waited_for_no_longer_than_said(cluster: Staged) -> None:
     """Whoever waits looks at the clock then."""
-    view = View()
-    async with watching(cluster, VIRTUAL_MACHINES, view.touch):
-        await view.change(0)
-        await view.change(5)
+    signal = ChangeSignal()
+    async with watching(cluster, VIRTUAL_MACHINES, signal.touch):
+        await signal.change(0)
+        await signal.change(5)
         assert asyncio.get_running_loop().time() == 5
 
 
@@ -48,7 +48,7 @@ async def test_a_list_that_never_comes_is_an_error(cluster: Staged) -> None:
     """After half a minute of tries."""
     cluster.failures["list virtualmachines"] = kube.ServerError(500, "InternalError", "oops")
     with pytest.raises(NotListedError, match="the API server lists no virtualmachines"):
-        async with watching(cluster, VIRTUAL_MACHINES, View().touch):
+        async with watching(cluster, VIRTUAL_MACHINES, ChangeSignal().touch):
             pytest.fail("nothing was listed")
     assert asyncio.get_running_loop().time() == 30
 
@@ -63,7 +63,7 @@ async def test_a_defect_that_ends_the_watch_is_heard_of_at_once() -> None:
             return await super().list_page(*arguments, limit=limit, **keywords)
 
     with pytest.raises(RuntimeError, match="a defect"):
-        async with watching(Broken(), VIRTUAL_MACHINES, View().touch):
+        async with watching(Broken(), VIRTUAL_MACHINES, ChangeSignal().touch):
             pytest.fail("nothing was listed")
     assert asyncio.get_running_loop().time() == 0
 
@@ -77,7 +77,7 @@ async def test_what_waiting_does_not_cure_is_an_error_at_once(cluster: Staged, e
     """As itself."""
     cluster.failures["list virtualmachines"] = error
     with pytest.raises(type(error), match=error.message):
-        async with watching(cluster, VIRTUAL_MACHINES, View().touch):
+        async with watching(cluster, VIRTUAL_MACHINES, ChangeSignal().touch):
             pytest.fail("nothing was listed")
     assert asyncio.get_running_loop().time() == 0
 
@@ -87,7 +87,7 @@ async def test_a_server_that_stumbles_is_asked_again(cluster: Staged) -> None:
     cluster.failures["list virtualmachines"] = kube.ServerError(500, "InternalError", "oops")
     asyncio.get_running_loop().call_later(3, cluster.failures.clear)
     cluster.vm()
-    async with watching(cluster, VIRTUAL_MACHINES, View().touch) as store:
+    async with watching(cluster, VIRTUAL_MACHINES, ChangeSignal().touch) as store:
         assert len(store) == 1
 
 
@@ -95,7 +95,7 @@ async def test_the_watch_ends_with_its_context(cluster: Staged) -> None:
     """Here: by cancellation."""
 
     async def look() -> None:
-        async with watching(cluster, VIRTUAL_MACHINES, View().touch):
+        async with watching(cluster, VIRTUAL_MACHINES, ChangeSignal().touch):
             await asyncio.sleep(60)
 
     task = asyncio.create_task(look())
