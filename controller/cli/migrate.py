@@ -47,12 +47,12 @@ def run(connection: Connection, request: Request) -> None:
 
 async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:
     """Create the migration, tell its name, wait if that is wanted. Raises what `vms.get`, `ask` and `follow` raise."""
-    wish = migrations.Wish(
+    wanted = migrations.MigrationRequest(
         vm=request.vm, namespace=namespace, to=request.to, reason=request.reason, priority=request.priority
     )
     await vms.get(client, namespace, request.vm)
     try:
-        created = await migrations.ask(client, wish)
+        created = await migrations.ask(client, wanted)
     except asyncio.CancelledError:
         sys.stderr.write(f"\nW{migrations.doubt(namespace)[1:]}\n")
         raise

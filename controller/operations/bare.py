@@ -30,7 +30,7 @@ from controller.operations.errors import (
     VMExistsError,
 )
 from controller.operations.text import one_line
-from controller.operations.vms import Wish
+from controller.operations.vms import VMRequest
 from controller.operations.watching import ChangeSignal, watching
 
 T = TypeVar("T")
@@ -48,16 +48,16 @@ class Move:
     downtime: float
 
 
-def manifest(wish: Wish, life: str, placement: launcher.Placement = launcher.ANYWHERE) -> dict[str, Any]:
+def manifest(request: VMRequest, life: str, placement: launcher.Placement = launcher.ANYWHERE) -> dict[str, Any]:
     """Return the pod to create; its name is a function of the VM's name and of `life`, which is drawn by the caller."""
     vm = VirtualMachine(
         metadata=ObjectMeta(
-            name=wish.name,
-            namespace=wish.namespace,
+            name=request.name,
+            namespace=request.namespace,
             uid=life,
-            annotations=launcher.consumption_annotations(wish.cpu_consumption, wish.memory_consumption),
+            annotations=launcher.consumption_annotations(request.cpu_consumption, request.memory_consumption),
         ),
-        spec=VMSpec(resources=VMResources(cpu=wish.cpu, memory=wish.memory)),
+        spec=VMSpec(resources=VMResources(cpu=request.cpu, memory=request.memory)),
     )
     spec = launcher.requested(vm)
     body = launcher.manifest(vm, 0, spec, launcher.consumption(vm, spec).shares, POLICY, placement=placement)
@@ -67,17 +67,17 @@ def manifest(wish: Wish, life: str, placement: launcher.Placement = launcher.ANY
     return body
 
 
-async def create(client: Api, wish: Wish, *, life: str) -> Pod:
+async def create(client: Api, request: VMRequest, *, life: str) -> Pod:
     """Create the pod of a VM that has none. Raises VMExistsError, or the KubeError of whoever refuses."""
-    there = await find(client, wish.namespace, wish.name)
+    there = await find(client, request.namespace, request.name)
     if there:
-        raise VMExistsError(f"{wish.name} has a pod already, {there[0].metadata.name}: delete it first")
-    return await _create(client, wish, life, launcher.ANYWHERE)
+        raise VMExistsError(f"{request.name} has a pod already, {there[0].metadata.name}: delete it first")
+    return await _create(client, request, life, launcher.ANYWHERE)
 
 
-async def _create(client: Api, wish: Wish, life: str, placement: launcher.Placement) -> Pod:
-    body = manifest(wish, life, placement)
-    return await client.create(PODS, body, namespace=wish.namespace, server_deadline=SERVER_DEADLINE)
+async def _create(client: Api, request: VMRequest, life: str, placement: launcher.Placement) -> Pod:
+    body = manifest(request, life, placement)
+    return await client.create(PODS, body, namespace=request.namespace, server_deadline=SERVER_DEADLINE)
 
 
 async def find(client: Api, namespace: str, name: str) -> list[Pod]:
@@ -128,7 +128,7 @@ async def place(
 
 async def migrate(
     client: Api,
-    wish: Wish,
+    request: VMRequest,
     *,
     life: str,
     to: str | None,
@@ -140,11 +140,11 @@ async def migrate(
     after `timeout` seconds. Nothing is rolled back: a pod that was made stays, and runs when there is room.
     """
     clock = asyncio.get_running_loop().time
-    selector = _selector(wish.name)
+    selector = _selector(request.name)
     async with watching(
-        client, PODS, (signal := ChangeSignal()).touch, namespace=wish.namespace, label_selector=selector
+        client, PODS, (signal := ChangeSignal()).touch, namespace=request.namespace, label_selector=selector
     ) as pods:
-        source = _one(pods, wish.namespace, wish.name)
+        source = _one(pods, request.namespace, request.name)
         if source.status.phase != "Running" or source.spec.node_name is None:
             raise MigrationFailedError(
                 f"pod {source.metadata.name} is {source.status.phase}, and only a running one moves",
@@ -156,7 +156,7 @@ async def migrate(
         doing = f"{source.metadata.name} is still being deleted"
         await _until(pods, signal, lambda: _gone(pods, source), doing=doing, seconds=timeout)
         avoid = None if to == node else node
-        made = await _create(client, wish, life, launcher.Placement(node=to, avoid=avoid))
+        made = await _create(client, request, life, launcher.Placement(node=to, avoid=avoid))
 
         def runs() -> Pod | None:
             pod = pods.get(made.metadata.key)

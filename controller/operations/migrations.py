@@ -33,7 +33,7 @@ _TICK: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class MigrationRequest:
     """What somebody asks for: which VM, where to (None: the scheduler chooses), why, how urgently."""
 
     vm: str
@@ -46,18 +46,18 @@ class Wish:
     """The migration's; None: it begins with the VM's, and the API server makes it unique."""
 
 
-def manifest(wish: Wish) -> dict[str, Any]:
+def manifest(request: MigrationRequest) -> dict[str, Any]:
     """Return the migration to create."""
-    wishes = {"targetNode": wish.to, "reason": wish.reason, "priority": wish.priority}
-    named = {"generateName": f"{wish.vm}-"} if wish.name is None else {"name": wish.name}
-    metadata: dict[str, Any] = {**named, "namespace": wish.namespace}
-    if wish.labels:
-        metadata["labels"] = dict(wish.labels)
+    optional = {"targetNode": request.to, "reason": request.reason, "priority": request.priority}
+    named = {"generateName": f"{request.vm}-"} if request.name is None else {"name": request.name}
+    metadata: dict[str, Any] = {**named, "namespace": request.namespace}
+    if request.labels:
+        metadata["labels"] = dict(request.labels)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.MIGRATION_KIND,
         "metadata": metadata,
-        "spec": {"vmName": wish.vm, **{key: value for key, value in wishes.items() if value is not None}},
+        "spec": {"vmName": request.vm, **{key: value for key, value in optional.items() if value is not None}},
     }
 
 
@@ -106,13 +106,13 @@ def doubt(namespace: str) -> str:
     )
 
 
-async def create(client: Api, wish: Wish) -> VirtualMachineMigration:
+async def create(client: Api, request: MigrationRequest) -> VirtualMachineMigration:
     """Ask for a VM to move. Raises NoSuchVMError, and what `ask` raises."""
-    await vms.get(client, wish.namespace, wish.vm)
-    return await ask(client, wish)
+    await vms.get(client, request.namespace, request.vm)
+    return await ask(client, request)
 
 
-async def ask(client: Api, wish: Wish) -> VirtualMachineMigration:
+async def ask(client: Api, request: MigrationRequest) -> VirtualMachineMigration:
     """Ask for a VM to move that is known to exist.
 
     Raises the KubeError of whoever refuses; if the migration may be there all the same, the SimulatorError that says
@@ -120,11 +120,11 @@ async def ask(client: Api, wish: Wish) -> VirtualMachineMigration:
     """
     try:
         return await client.create(
-            MIGRATIONS, manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+            MIGRATIONS, manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
         )
     except KubeError as error:
         if may_be_done(error):
-            raise translated(error, doubt=doubt(wish.namespace)) from error
+            raise translated(error, doubt=doubt(request.namespace)) from error
         raise
 
 

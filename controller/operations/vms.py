@@ -28,7 +28,7 @@ _AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class VMRequest:
     """A VM that somebody wants: ratios as plain decimal strings; a consumption of None follows the spec's ratio."""
 
     name: str
@@ -39,31 +39,32 @@ class Wish:
     memory_consumption: str | None = None
 
 
-def manifest(wish: Wish, *, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+def manifest(request: VMRequest, *, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the VM to create."""
-    annotations = launcher.consumption_annotations(wish.cpu_consumption, wish.memory_consumption)
+    annotations = launcher.consumption_annotations(request.cpu_consumption, request.memory_consumption)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.VM_KIND,
         "metadata": {
-            "name": wish.name,
-            "namespace": wish.namespace,
+            "name": request.name,
+            "namespace": request.namespace,
             **({"labels": dict(labels)} if labels else {}),
             **({"annotations": annotations} if annotations else {}),
         },
-        "spec": {"resources": {"cpu": wish.cpu, "memory": wish.memory}, "running": True},
+        "spec": {"resources": {"cpu": request.cpu, "memory": request.memory}, "running": True},
     }
 
 
-async def create(client: Api, wish: Wish) -> VirtualMachine:
+async def create(client: Api, request: VMRequest) -> VirtualMachine:
     """Create a VM. Raises VMExistsError, or the KubeError of whoever refuses."""
     try:
         return await client.create(
-            VIRTUAL_MACHINES, manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+            VIRTUAL_MACHINES, manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
         )
     except AlreadyExistsError as error:
         raise VMExistsError(
-            f"there is a VM {wish.name} in namespace {wish.namespace} already: delete it first, or choose another name"
+            f"there is a VM {request.name} in namespace {request.namespace} already: "
+            "delete it first, or choose another name"
         ) from error
 
 

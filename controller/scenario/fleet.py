@@ -110,5 +110,5 @@ def node_manifest(wish: NodeWish, fleet: str) -> dict[str, Any]:
 
 def vm_manifest(wish: VMWish, fleet: str, namespace: str) -> dict[str, Any]:
     """Return the VM to create."""
-    alone = vms.Wish(wish.name, namespace, wish.cpu, wish.memory, wish.cpu_consumption, wish.memory_consumption)
+    alone = vms.VMRequest(wish.name, namespace, wish.cpu, wish.memory, wish.cpu_consumption, wish.memory_consumption)
     return vms.manifest(alone, labels={names.SCENARIO_LABEL: fleet})

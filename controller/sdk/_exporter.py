@@ -82,8 +82,8 @@ def _node(node: Node) -> NodeWish:
 
 
 def _vm(vm: VM) -> VMWish:
-    wish = _fleet.wish(vm, "default")
-    return VMWish(name=wish.name, cpu=wish.cpu, memory=wish.memory)
+    request = _fleet.request(vm, "default")
+    return VMWish(name=request.name, cpu=request.cpu, memory=request.memory)
 
 
 class _Watchdog:

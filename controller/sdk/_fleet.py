@@ -33,7 +33,7 @@ class VM:
     node_name: str | None = None
 
     def __post_init__(self) -> None:
-        wish(self, "default")
+        request(self, "default")
 
 
 @dataclass
@@ -61,9 +61,9 @@ class Node:
         _values.count(self.pods, "pods")
 
 
-def wish(vm: VM, namespace: str) -> vms.Wish:
+def request(vm: VM, namespace: str) -> vms.VMRequest:
     """Return what a VM asks for, as it is now. Raises InvalidValueError."""
-    return vms.Wish(
+    return vms.VMRequest(
         name=_values.vm_name(vm.id, "id"),
         namespace=namespace,
         cpu=_values.cpu(vm.cpu_consumption, "cpu_consumption"),

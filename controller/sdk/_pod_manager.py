@@ -49,19 +49,19 @@ class PodManager:
         Raises VMExistsError; NoControllerError if nobody takes care of the VM for 10 s, and TimedOutError: in both
         cases the VM is there, and starts when a controller does.
         """
-        wish, within = _fleet.wish(vm, self._namespace), _values.seconds(timeout)
+        request, within = _fleet.request(vm, self._namespace), _values.seconds(timeout)
 
         async def work(client: Client) -> None:
             if self._bare:
-                _found(vm, await bare.create(client, wish, life=str(uuid4())))
+                _found(vm, await bare.create(client, request, life=str(uuid4())))
                 return
-            await vms.create(client, wish)
+            await vms.create(client, request)
             _placed(
                 vm,
                 await waiting.until(
                     client,
                     self._namespace,
-                    wish.name,
+                    request.name,
                     lambda found: found.status.pod_name is not None,
                     wanted="Scheduling",
                     timeout=within,
@@ -99,14 +99,16 @@ class PodManager:
         takes the migration up for 10 s; TimedOutError: the migration goes on, and the message says how to cancel it.
         Ctrl-C does not cancel it either.
         """
-        wish, within = _fleet.wish(vm, self._namespace), _values.seconds(timeout)
+        request, within = _fleet.request(vm, self._namespace), _values.seconds(timeout)
         node = None if target_node is None else _values.node_name(target_node, "target_node")
 
         async def work(client: Client) -> MigrationResult:
             if self._bare:
-                moved = await bare.migrate(client, wish, life=str(uuid4()), to=node, timeout=within)
+                moved = await bare.migrate(client, request, life=str(uuid4()), to=node, timeout=within)
                 return _moves.of_bare(moved)
-            order = migrations.Wish(wish.name, self._namespace, to=node, reason=reason, priority="user-triggered")
+            order = migrations.MigrationRequest(
+                request.name, self._namespace, to=node, reason=reason, priority="user-triggered"
+            )
             created = await migrations.create(client, order)
             last = await migrations.follow(client, created, timeout=within)
             return _moves.of_migration(last)

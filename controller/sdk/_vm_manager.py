@@ -81,9 +81,9 @@ class VMManager:
         if isinstance(name, VM):
             if (cpu, memory, cpu_consumption, memory_consumption) != (None,) * 4:
                 raise InvalidValueError("create_vm takes a VM alone, or a name with cpu and memory")
-            wish = _fleet.wish(name, self._namespace)
+            request = _fleet.request(name, self._namespace)
         else:
-            wish = vms.Wish(
+            request = vms.VMRequest(
                 name=_values.vm_name(name),
                 namespace=self._namespace,
                 cpu=_values.cpu(cpu),
@@ -93,7 +93,7 @@ class VMManager:
                     None if memory_consumption is None else _values.memory(memory_consumption, "memory_consumption")
                 ),
             )
-        return vm_status(self._connection.run(lambda client: vms.create(client, wish)))
+        return vm_status(self._connection.run(lambda client: vms.create(client, request)))
 
     def delete_vm(self, name: str) -> None:
         """Delete a VM; its pod follows. Raises NoSuchVMError."""

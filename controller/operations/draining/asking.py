@@ -71,7 +71,7 @@ class Asking:
         self.created: dict[str, VirtualMachineMigration] = {}
         """Our migrations, as they were made, by VM; as all that follows."""
         self._refused: dict[str, str] = {}
-        self._wishes: dict[str, moves.Wish] = {}
+        self._requests: dict[str, moves.MigrationRequest] = {}
         # Those without an answer, the longest ago first; none is asked for again before this time.
         self._unanswered: dict[str, _Question] = {}
         self._next_round = 0.0
@@ -79,7 +79,7 @@ class Asking:
     @property
     def began(self) -> bool:
         """Whether a migration of ours may be there."""
-        return bool(self._wishes)
+        return bool(self._requests)
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -98,7 +98,7 @@ class Asking:
 
     def concerns(self, key: str) -> bool:
         """Whether a migration was asked for that moves this VM."""
-        return key in self._wishes
+        return key in self._requests
 
     def newest(self, shown: Store[VirtualMachineMigration]) -> dict[str, VirtualMachineMigration | None]:
         """Return our migration of each VM as the cache shows it; None for one that was deleted."""
@@ -113,7 +113,7 @@ class Asking:
     async def ask(self, due: Sequence[str], to_move: Iterable[VirtualMachine]) -> None:
         """Ask once for each VM's migration, or whether it is there if the VM needs none any more."""
         needed = {vm.metadata.key: vm for vm in to_move}
-        self._wishes |= {key: self._wish(needed[key]) for key in due if key in needed}
+        self._requests |= {key: self._request(needed[key]) for key in due if key in needed}
         pause = 0.0
         for place, key in enumerate(due):
             try:
@@ -133,9 +133,9 @@ class Asking:
         if not self._unanswered.keys().isdisjoint(due):
             self._next_round = self._clock() + min(self._backoff.delay(at_least=pause), _LONGEST_PAUSE)
 
-    def _wish(self, vm: VirtualMachine) -> moves.Wish:
+    def _request(self, vm: VirtualMachine) -> moves.MigrationRequest:
         """Return what is asked for, always under the same name: asking again makes no second migration."""
-        return moves.Wish(
+        return moves.MigrationRequest(
             vm=vm.metadata.name,
             namespace=vm.metadata.namespace,
             reason=self._reason,
@@ -145,34 +145,34 @@ class Asking:
         )
 
     async def _create(self, key: str) -> None:
-        wish = self._wishes[key]
+        request = self._requests[key]
         try:
             created = await self._client.create(
-                MIGRATIONS, moves.manifest(wish), namespace=wish.namespace, server_deadline=SERVER_DEADLINE
+                MIGRATIONS, moves.manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
             )
         except AlreadyExistsError:
-            created = await self._get(wish)
+            created = await self._get(request)
             if not self._is_ours(created, key):
                 raise
         self._take(key, created)
 
     async def _look_for(self, key: str) -> None:
         try:
-            found = await self._get(self._wishes[key])
+            found = await self._get(self._requests[key])
         except NotFoundError:
             if self._clock() >= self._unanswered[key].at + SERVER_DEADLINE:  # before that it may yet come
                 del self._unanswered[key]
             return
         self._take(key, found)
 
-    async def _get(self, wish: moves.Wish) -> VirtualMachineMigration:
-        return await self._client.get(MIGRATIONS, str(wish.name), namespace=wish.namespace)
+    async def _get(self, request: moves.MigrationRequest) -> VirtualMachineMigration:
+        return await self._client.get(MIGRATIONS, str(request.name), namespace=request.namespace)
 
     def _recognize(self, shown: Store[VirtualMachineMigration]) -> None:
         """Take what was carried out although its answer was lost."""
         for key in list(self._unanswered):
-            wish = self._wishes[key]
-            found = shown.get(f"{wish.namespace}/{wish.name}")
+            request = self._requests[key]
+            found = shown.get(f"{request.namespace}/{request.name}")
             if found is not None and self._is_ours(found, key):
                 self._take(key, found)
 

@@ -18,11 +18,11 @@ from controller.operations.errors import (
     UnschedulableError,
     VMExistsError,
 )
-from controller.operations.vms import Wish
+from controller.operations.vms import VMRequest
 from tests.model.staged import Staged, later, now
 
-WISH = Wish("vm-1", "default", cpu="0.1", memory="0.25")
-NEXT = bare.manifest(WISH, "second")["metadata"]["name"]
+REQUEST = VMRequest("vm-1", "default", cpu="0.1", memory="0.25")
+NEXT = bare.manifest(REQUEST, "second")["metadata"]["name"]
 """The pod of the second life."""
 
 
@@ -33,7 +33,7 @@ def run(cluster: Staged, name: str = "virt-1", node: str = "n1") -> None:
 
 async def moving(cluster: Staged, *, to: str | None = None, within: float = 60) -> bare.Move:
     """Move the pod of vm-1."""
-    return await bare.migrate(cluster, WISH, life="second", to=to, timeout=within)
+    return await bare.migrate(cluster, REQUEST, life="second", to=to, timeout=within)
 
 
 # --- the pod -------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ async def moving(cluster: Staged, *, to: str | None = None, within: float = 60) 
 
 def test_nothing_claims_that_a_vm_owns_it() -> None:
     """Else the controller would take it for a lost one."""
-    metadata = bare.manifest(WISH, "first")["metadata"]
+    metadata = bare.manifest(REQUEST, "first")["metadata"]
     assert "ownerReferences" not in metadata
     assert names.INCARNATION not in metadata["annotations"]
     assert names.KUBEVIRT_CREATED_BY not in metadata["labels"]
@@ -49,7 +49,7 @@ def test_nothing_claims_that_a_vm_owns_it() -> None:
 
 def test_everything_else_is_a_launchers() -> None:
     """So that what looks for launchers finds it."""
-    body = bare.manifest(Wish("vm-1", "default", cpu="0.1", memory="0.25", cpu_consumption="0.05"), "first")
+    body = bare.manifest(VMRequest("vm-1", "default", cpu="0.1", memory="0.25", cpu_consumption="0.05"), "first")
     metadata = body["metadata"]
     assert metadata["name"].startswith("virt-launcher-vm-1-")
     assert metadata["labels"] == {
@@ -66,7 +66,7 @@ def test_everything_else_is_a_launchers() -> None:
 
 def test_each_life_has_a_name_of_its_own() -> None:
     """The old pod may still be there."""
-    assert bare.manifest(WISH, "first")["metadata"]["name"] != NEXT
+    assert bare.manifest(REQUEST, "first")["metadata"]["name"] != NEXT
 
 
 # --- create, place, delete -----------------------------------------------------------------------------------
@@ -76,14 +76,14 @@ async def test_a_vm_has_one_bare_pod(cluster: Staged) -> None:
     """The second is refused, and says which is there."""
     run(cluster)
     with pytest.raises(VMExistsError, match="vm-1 has a pod already, virt-1: delete it first"):
-        await bare.create(cluster, WISH, life="second")
+        await bare.create(cluster, REQUEST, life="second")
     assert cluster.names(PODS) == ["virt-1"]
 
 
 async def test_a_pod_that_has_ended_is_none(cluster: Staged) -> None:
     """It holds nothing any more."""
     cluster.pod("virt-1", owned=False, phase="Succeeded")
-    await bare.create(cluster, WISH, life="second")
+    await bare.create(cluster, REQUEST, life="second")
     assert cluster.names(PODS) == ["virt-1", NEXT]
 
 

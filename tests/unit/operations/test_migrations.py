@@ -16,7 +16,7 @@ from controller.operations.errors import (
     TimedOutError,
 )
 from controller.operations.migrations import (
-    Wish,
+    MigrationRequest,
     create,
     failure,
     follow,
@@ -32,25 +32,25 @@ from tests.unit.cli.builders import migration
 
 def test_the_name_begins_with_the_vms() -> None:
     """The API server makes it unique."""
-    body = manifest(Wish(vm="vm-1", namespace="here"))
+    body = manifest(MigrationRequest(vm="vm-1", namespace="here"))
     assert body["metadata"] == {"generateName": "vm-1-", "namespace": "here"}
 
 
 def test_a_name_of_ones_own_is_taken() -> None:
     """For who may have to ask twice."""
-    body = manifest(Wish(vm="vm-1", namespace="here", name="vm-1-bcdfg"))
+    body = manifest(MigrationRequest(vm="vm-1", namespace="here", name="vm-1-bcdfg"))
     assert body["metadata"] == {"name": "vm-1-bcdfg", "namespace": "here"}
 
 
 def test_only_what_was_said_is_in_the_spec() -> None:
     """Defaults are the schema's."""
-    body = manifest(Wish(vm="vm-1", namespace="here"))
+    body = manifest(MigrationRequest(vm="vm-1", namespace="here"))
     assert body["spec"] == {"vmName": "vm-1"}
 
 
-def test_every_wish_is_in_the_spec() -> None:
+def test_every_field_of_a_request_is_in_the_spec() -> None:
     """Under the schema's names."""
-    body = manifest(Wish("v", "here", to="n2", reason="why", priority="user-triggered", labels={"a": "b"}))
+    body = manifest(MigrationRequest("v", "here", to="n2", reason="why", priority="user-triggered", labels={"a": "b"}))
     assert body["spec"] == {"vmName": "v", "targetNode": "n2", "reason": "why", "priority": "user-triggered"}
     assert body["metadata"]["labels"] == {"a": "b"}
 
@@ -109,13 +109,13 @@ def test_a_failure_says_why_in_one_line() -> None:
 async def begun(cluster: Staged) -> VirtualMachineMigration:
     """Return a migration that was asked for a moment ago."""
     cluster.vm(phase="Running")
-    return await create(cluster, Wish("vm-1", "default", reason="drill"))
+    return await create(cluster, MigrationRequest("vm-1", "default", reason="drill"))
 
 
 async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Staged) -> None:
     """The error says where one might find it."""
     with pytest.raises(NoSuchVMError, match="there is no VM vm-1 in namespace default: see kubectl get vm -A"):
-        await create(cluster, Wish("vm-1", "default"))
+        await create(cluster, MigrationRequest("vm-1", "default"))
     assert cluster.names(MIGRATIONS) == []
 
 
@@ -135,7 +135,7 @@ async def test_a_create_that_may_have_been_carried_out_is_said_to_be_so(
     cluster.vm(phase="Running")
     cluster.failures["create virtualmachinemigrations"] = error
     with pytest.raises(kind) as told:
-        await create(cluster, Wish("vm-1", "default"))
+        await create(cluster, MigrationRequest("vm-1", "default"))
     assert str(told.value).endswith(
         "whether the migration was created is not known: look at kubectl get vmm -n default before you ask again"
     )
@@ -149,7 +149,7 @@ async def test_a_create_that_was_not_carried_out_is_raised_as_it_is(cluster: Sta
     cluster.vm(phase="Running")
     cluster.failures["create virtualmachinemigrations"] = error
     with pytest.raises(type(error)):
-        await create(cluster, Wish("vm-1", "default"))
+        await create(cluster, MigrationRequest("vm-1", "default"))
 
 
 @pytest.mark.looptime

@@ -11,18 +11,18 @@ from controller.operations import vms
 from controller.operations.errors import NoSuchVMError, VMExistsError
 from tests.model.staged import Staged
 
-WISH = vms.Wish("vm-1", "default", cpu="0.1", memory="0.20")
+REQUEST = vms.VMRequest("vm-1", "default", cpu="0.1", memory="0.20")
 
 
 def test_a_vm_that_uses_what_it_requests_has_no_annotations() -> None:
     """The spec says it all."""
-    assert vms.manifest(WISH)["metadata"] == {"name": "vm-1", "namespace": "default"}
-    assert vms.manifest(WISH)["spec"] == {"resources": {"cpu": "0.1", "memory": "0.20"}, "running": True}
+    assert vms.manifest(REQUEST)["metadata"] == {"name": "vm-1", "namespace": "default"}
+    assert vms.manifest(REQUEST)["spec"] == {"resources": {"cpu": "0.1", "memory": "0.20"}, "running": True}
 
 
 def test_each_consumption_is_an_annotation_of_its_own() -> None:
     """One may follow the spec while the other does not."""
-    body = vms.manifest(vms.Wish("vm-1", "default", cpu="0.1", memory="0.20", memory_consumption="0.05"))
+    body = vms.manifest(vms.VMRequest("vm-1", "default", cpu="0.1", memory="0.20", memory_consumption="0.05"))
     assert body["metadata"]["annotations"] == {names.MEMORY_CONSUMPTION: "0.05"}
 
 
@@ -31,7 +31,7 @@ async def test_a_name_that_is_taken_is_an_error_of_its_own(cluster: Staged) -> N
     cluster.vm(phase="Running")
     before = dict(cluster.objects)
     with pytest.raises(VMExistsError, match="there is a VM vm-1 in namespace default already: delete it first"):
-        await vms.create(cluster, WISH)
+        await vms.create(cluster, REQUEST)
     assert cluster.objects == before
 
 

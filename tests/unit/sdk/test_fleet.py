@@ -12,7 +12,7 @@ from controller.scenario.fleet import NodeWish, VMWish
 from controller.scenario.loading import NO_CONTROLLER, Progress, Stage
 from controller.sdk import node
 from controller.sdk._exporter import _fleet_of, _Watchdog
-from controller.sdk._fleet import VM, Node, wish
+from controller.sdk._fleet import VM, Node, request
 
 NOBODY = ("VM vm-1", NO_CONTROLLER)
 
@@ -26,7 +26,7 @@ def test_a_vm_is_what_the_description_writes() -> None:
 
 def test_a_vm_requests_what_it_consumes() -> None:
     """In exact decimals."""
-    asked = wish(VM("vm-1", 0.1 + 0.2, "0.20"), "default")
+    asked = request(VM("vm-1", 0.1 + 0.2, "0.20"), "default")
     assert (asked.cpu, asked.memory, asked.cpu_consumption) == ("0.3", "0.20", None)
 
 
