@@ -16,7 +16,7 @@ from controller.domain.capacity import NOTHING, Amount
 from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
 from controller.kube.quantity import parse_quantity
 from controller.scenario.errors import SHOWN, listed
-from controller.scenario.fleet import VMWish
+from controller.scenario.fleet import DesiredVM
 from controller.scenario.packing import CPU_UNIT, Homeless, Packing, Size
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
@@ -123,7 +123,7 @@ def _uses(profile: Profile | None) -> str:
     return profile.describe() if profile is not None else "what it requests"
 
 
-def _total(scenario: Scenario, shares: Callable[[VMGroup, VMWish], tuple[Decimal, Decimal]]) -> Amount:
+def _total(scenario: Scenario, shares: Callable[[VMGroup, DesiredVM], tuple[Decimal, Decimal]]) -> Amount:
     both = [shares(group, vm) for group in scenario.vm_groups for vm in group.vms]
     return Amount(
         sum((cpu for cpu, _ in both), Decimal(0)) * REFERENCE.cpu,
@@ -132,7 +132,7 @@ def _total(scenario: Scenario, shares: Callable[[VMGroup, VMWish], tuple[Decimal
     )
 
 
-def _peak(group: VMGroup, vm: VMWish) -> tuple[Decimal, Decimal]:
+def _peak(group: VMGroup, vm: DesiredVM) -> tuple[Decimal, Decimal]:
     cpu, memory = (profile.high if profile is not None else Decimal(1) for profile in (group.cpu, group.memory))
     return cpu * Decimal(vm.cpu), memory * Decimal(vm.memory)
 

@@ -25,7 +25,7 @@ from controller.operations.text import one_line
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
 from controller.scenario.errors import FleetRefusedError, Problem
-from controller.scenario.fleet import Fleet, NodeWish, Origin, VMWish, node_manifest, vm_manifest
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, Origin, node_manifest, vm_manifest
 from controller.scenario.packing import Packing, demand, pack_fleet, used_by_node
 from controller.scenario.quotas import shortages
 
@@ -138,12 +138,14 @@ class _Asking:
         return Findings(await self._pack(), tuple(self._warnings))
 
     def _questions(self, rules: admission.Rules) -> Iterator[_Question]:
-        nodes: Iterable[NodeWish] = self._missing.nodes
+        nodes: Iterable[DesiredNode] = self._missing.nodes
         if not rules.watch(NODES.group, NODES.plural, namespaced=False):
             nodes = one_of_each(nodes)
-        for wish in nodes:
-            yield _Question(f"node {wish.name}", wish.origin, NODES, node_manifest(wish, self._fleet.name), None)
-        vms: Iterable[VMWish] = self._missing.vms
+        for desired in nodes:
+            yield _Question(
+                f"node {desired.name}", desired.origin, NODES, node_manifest(desired, self._fleet.name), None
+            )
+        vms: Iterable[DesiredVM] = self._missing.vms
         if not rules.watch(VIRTUAL_MACHINES.group, VIRTUAL_MACHINES.plural, namespaced=True):
             vms = least_and_largest(vms)
         for vm in vms:
@@ -213,21 +215,21 @@ class _Asking:
             self._warnings.append(words)
 
 
-def one_of_each(nodes: Iterable[NodeWish]) -> list[NodeWish]:
+def one_of_each(nodes: Iterable[DesiredNode]) -> list[DesiredNode]:
     """Return the first node of each group, and of each kind where there are no groups."""
-    found: dict[object, NodeWish] = {}
+    found: dict[object, DesiredNode] = {}
     for node in nodes:
         kind = (node.origin, node.cpu, node.memory, node.pods, tuple(sorted(node.labels.items())), node.taints)
         found.setdefault(kind, node)
     return list(found.values())
 
 
-def least_and_largest(vms: Iterable[VMWish]) -> list[VMWish]:
+def least_and_largest(vms: Iterable[DesiredVM]) -> list[DesiredVM]:
     """Return of each group the VMs with the least and the largest of each number."""
-    groups: dict[object, list[VMWish]] = {}
+    groups: dict[object, list[DesiredVM]] = {}
     for vm in vms:
         groups.setdefault((vm.origin, vm.cpu_consumption is None, vm.memory_consumption is None), []).append(vm)
-    chosen: list[VMWish] = []
+    chosen: list[DesiredVM] = []
     for group in groups.values():
         picked: dict[int, None] = {}
         for number in ("cpu", "memory", "cpu_consumption", "memory_consumption"):

@@ -16,15 +16,15 @@ from controller.domain.objects import VirtualMachine
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectMeta
 from controller.kube.quantity import QuantityError, parse_quantity
-from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The wishes that nothing fulfils yet, and one line about each object that is in the way."""
+    """The desired nodes and VMs that do not exist yet, and one line about each existing object that conflicts."""
 
-    nodes: tuple[NodeWish, ...]
-    vms: tuple[VMWish, ...]
+    nodes: tuple[DesiredNode, ...]
+    vms: tuple[DesiredVM, ...]
     conflicts: tuple[str, ...]
 
 
@@ -33,46 +33,50 @@ def compare(fleet: Fleet, *, nodes: Iterable[Node], vms: Iterable[VirtualMachine
     nodes_there = {node.metadata.name: node for node in nodes}
     vms_there = {vm.metadata.name: vm for vm in vms}
     return Comparison(
-        nodes=tuple(wish for wish in fleet.nodes if wish.name not in nodes_there),
-        vms=tuple(wish for wish in fleet.vms if wish.name not in vms_there),
+        nodes=tuple(desired for desired in fleet.nodes if desired.name not in nodes_there),
+        vms=tuple(desired for desired in fleet.vms if desired.name not in vms_there),
         conflicts=tuple(_conflicts(fleet, nodes_there, vms_there)),
     )
 
 
 def _conflicts(fleet: Fleet, nodes: Mapping[str, Node], vms: Mapping[str, VirtualMachine]) -> Iterator[str]:
-    for wish in fleet.nodes:
-        if (node := nodes.get(wish.name)) is not None and (why := node_conflict(wish, node, fleet.name)) is not None:
+    for desired in fleet.nodes:
+        if (node := nodes.get(desired.name)) is not None and (
+            why := node_conflict(desired, node, fleet.name)
+        ) is not None:
             yield why
-    for vm_wish in fleet.vms:
-        if (vm := vms.get(vm_wish.name)) is not None and (why := vm_conflict(vm_wish, vm, fleet.name)) is not None:
+    for desired_vm in fleet.vms:
+        if (vm := vms.get(desired_vm.name)) is not None and (
+            why := vm_conflict(desired_vm, vm, fleet.name)
+        ) is not None:
             yield why
 
 
-def node_conflict(wish: NodeWish, node: Node, fleet: str) -> str | None:
+def node_conflict(desired: DesiredNode, node: Node, fleet: str) -> str | None:
     """Say why a node cannot be the one that is wanted; None if it is."""
-    name = f"node {wish.name}"
+    name = f"node {desired.name}"
     if (strange := _strange(name, node.metadata, fleet)) is not None:
         return strange
     given = node.status.allocatable
-    for resource, wanted in (("cpu", wish.cpu), ("memory", wish.memory), ("pods", str(wish.pods))):
+    for resource, wanted in (("cpu", desired.cpu), ("memory", desired.memory), ("pods", str(desired.pods))):
         if not _same_quantity(given.get(resource), wanted):
             return _differs(name, resource, given.get(resource), wanted, fleet)
-    for label, value in wish.labels.items():
+    for label, value in desired.labels.items():
         if node.metadata.labels.get(label) != value:
             return _differs(name, f"label {label}", node.metadata.labels.get(label), value, fleet)
-    for taint in wish.taints:
+    for taint in desired.taints:
         if taint not in node.spec.taints:
             return f"{name} lacks the taint {taint.key}={taint.value}:{taint.effect}: {_remedy(fleet)}"
     return None
 
 
-def vm_conflict(wish: VMWish, vm: VirtualMachine, fleet: str) -> str | None:
+def vm_conflict(desired: DesiredVM, vm: VirtualMachine, fleet: str) -> str | None:
     """Say why a VM cannot be the one that is wanted; None if it is."""
     name = f"VM {vm.metadata.key}"
     if (strange := _strange(name, vm.metadata, fleet)) is not None:
         return strange
     given = vm.spec.resources
-    for resource, has, wanted in (("cpu", given.cpu, wish.cpu), ("memory", given.memory, wish.memory)):
+    for resource, has, wanted in (("cpu", given.cpu, desired.cpu), ("memory", given.memory, desired.memory)):
         if not _same_ratio(has, wanted):
             return _differs(name, resource, has, wanted, fleet)
     return None

@@ -36,7 +36,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeWish:
+class DesiredNode:
     """A fake node: its capacity as Kubernetes quantities, and labels and taints beyond those of every fake node."""
 
     name: str
@@ -54,7 +54,7 @@ class NodeWish:
 
 
 @dataclass(frozen=True, slots=True)
-class VMWish:
+class DesiredVM:
     """A VM: shares of the reference node as plain decimal strings, what it requests and what it uses at first.
 
     A consumption of None leaves the annotation out: the VM uses what it requests.
@@ -73,8 +73,8 @@ class Fleet:
     """Nodes and VMs that belong together. `name` is the label by which they are found: at most 63 characters."""
 
     name: str
-    nodes: tuple[NodeWish, ...]
-    vms: tuple[VMWish, ...]
+    nodes: tuple[DesiredNode, ...]
+    vms: tuple[DesiredVM, ...]
 
 
 def selector(fleet: str) -> str:
@@ -82,33 +82,35 @@ def selector(fleet: str) -> str:
     return f"{names.SCENARIO_LABEL}={fleet}"
 
 
-def node_manifest(wish: NodeWish, fleet: str) -> dict[str, Any]:
+def node_manifest(desired: DesiredNode, fleet: str) -> dict[str, Any]:
     """Return the node to create."""
-    capacity = {"cpu": wish.cpu, "memory": wish.memory, "pods": str(wish.pods)}
+    capacity = {"cpu": desired.cpu, "memory": desired.memory, "pods": str(desired.pods)}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
-            "name": wish.name,
+            "name": desired.name,
             "annotations": {FAKE_ANNOTATION: _FAKE, "node.alpha.kubernetes.io/ttl": "0"},
             "labels": {
                 "beta.kubernetes.io/arch": "amd64",
                 "beta.kubernetes.io/os": "linux",
                 "kubernetes.io/arch": "amd64",
-                "kubernetes.io/hostname": wish.name,
+                "kubernetes.io/hostname": desired.name,
                 "kubernetes.io/os": "linux",
                 "node-role.kubernetes.io/agent": "",
-                **wish.labels,
+                **desired.labels,
                 **FAKE_NODES,
                 names.SCENARIO_LABEL: fleet,
             },
         },
-        "spec": {"taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in wish.all_taints]},
+        "spec": {"taints": [{"key": t.key, "value": t.value, "effect": t.effect} for t in desired.all_taints]},
         "status": {"capacity": capacity, "allocatable": capacity, "phase": "Running"},
     }
 
 
-def vm_manifest(wish: VMWish, fleet: str, namespace: str) -> dict[str, Any]:
+def vm_manifest(desired: DesiredVM, fleet: str, namespace: str) -> dict[str, Any]:
     """Return the VM to create."""
-    alone = vms.VMRequest(wish.name, namespace, wish.cpu, wish.memory, wish.cpu_consumption, wish.memory_consumption)
+    alone = vms.VMRequest(
+        desired.name, namespace, desired.cpu, desired.memory, desired.cpu_consumption, desired.memory_consumption
+    )
     return vms.manifest(alone, labels={names.SCENARIO_LABEL: fleet})

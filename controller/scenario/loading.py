@@ -31,7 +31,7 @@ from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
-from controller.scenario.fleet import Fleet, NodeWish, VMWish, node_manifest, selector, vm_manifest
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, node_manifest, selector, vm_manifest
 
 T = TypeVar("T")
 UNNOTICED: Final = 10.0
@@ -185,8 +185,8 @@ class _Load:
             warn(findings)
         await telling(self._create(missing), self._tell)
         vms = await self._wait()
-        created_nodes = tuple(wish.name for wish in missing.nodes)
-        created_vms = tuple(wish.name for wish in missing.vms)
+        created_nodes = tuple(desired.name for desired in missing.nodes)
+        created_vms = tuple(desired.name for desired in missing.vms)
         return Outcome(
             created_nodes=created_nodes,
             created_vms=created_vms,
@@ -227,18 +227,18 @@ class _Load:
             return
         self._tell()
 
-        async def node(wish: NodeWish) -> None:
-            await self._create_node(wish)
-            self._count(f"node {wish.name}")
+        async def node(desired: DesiredNode) -> None:
+            await self._create_node(desired)
+            self._count(f"node {desired.name}")
 
-        async def vm(wish: VMWish) -> None:
-            await self._create_vm(wish)
-            self._count(f"VM {wish.name}")
+        async def vm(desired: DesiredVM) -> None:
+            await self._create_vm(desired)
+            self._count(f"VM {desired.name}")
 
         # Nodes first, so that the scheduler sees all of them when it places the first VM.
-        self._uncreated = dict.fromkeys(f"node {wish.name}" for wish in missing.nodes)
+        self._uncreated = dict.fromkeys(f"node {desired.name}" for desired in missing.nodes)
         await each(missing.nodes, node)
-        self._uncreated = dict.fromkeys(f"VM {wish.name}" for wish in missing.vms)
+        self._uncreated = dict.fromkeys(f"VM {desired.name}" for desired in missing.vms)
         await each(missing.vms, vm)
 
     def _count(self, created: str) -> None:
@@ -246,16 +246,16 @@ class _Load:
         self._done += 1
         self._tell()
 
-    async def _create_node(self, wish: NodeWish) -> None:
-        body = node_manifest(wish, self._fleet.name)
-        there = await self._create_object(f"node {wish.name}", NODES, body, None)
-        if there is not None and (why := node_conflict(wish, there, self._fleet.name)) is not None:
+    async def _create_node(self, desired: DesiredNode) -> None:
+        body = node_manifest(desired, self._fleet.name)
+        there = await self._create_object(f"node {desired.name}", NODES, body, None)
+        if there is not None and (why := node_conflict(desired, there, self._fleet.name)) is not None:
             raise OccupiedError([why])
 
-    async def _create_vm(self, wish: VMWish) -> None:
-        body = vm_manifest(wish, self._fleet.name, self._namespace)
-        there = await self._create_object(f"VM {wish.name}", VIRTUAL_MACHINES, body, self._namespace)
-        if there is not None and (why := vm_conflict(wish, there, self._fleet.name)) is not None:
+    async def _create_vm(self, desired: DesiredVM) -> None:
+        body = vm_manifest(desired, self._fleet.name, self._namespace)
+        there = await self._create_object(f"VM {desired.name}", VIRTUAL_MACHINES, body, self._namespace)
+        if there is not None and (why := vm_conflict(desired, there, self._fleet.name)) is not None:
             raise OccupiedError([why])
 
     async def _create_object(
@@ -294,21 +294,21 @@ class _Load:
                 )
                 self._report(Progress(self._stage, total - len(self.waiting), total, self.waiting))
                 if not self.waiting:
-                    found = (vms.get(f"{self._namespace}/{wish.name}") for wish in self._fleet.vms)
+                    found = (vms.get(f"{self._namespace}/{desired.name}") for desired in self._fleet.vms)
                     return tuple(vm for vm in found if vm is not None)
                 await signal.change(TICK)
                 await asyncio.sleep(_PACE)
 
     def _lacking(self, nodes: Store[Node], vms: Store[VirtualMachine]) -> Iterator[_Lack]:
-        for wish in self._fleet.nodes:
-            node = nodes.get(f"/{wish.name}")
+        for desired in self._fleet.nodes:
+            node = nodes.get(f"/{desired.name}")
             if node is None:
-                yield _Lack(f"node {wish.name}", _DELETED)
+                yield _Lack(f"node {desired.name}", _DELETED)
             elif any(taint.key in _STARTUP_TAINTS for taint in node.spec.taints):
-                yield _Lack(f"node {wish.name}", "not ready", silent=True, suspicion=NO_KWOK)
-        for vm_wish in self._fleet.vms:
-            vm = vms.get(f"{self._namespace}/{vm_wish.name}")
-            name = f"VM {vm_wish.name}"
+                yield _Lack(f"node {desired.name}", "not ready", silent=True, suspicion=NO_KWOK)
+        for desired_vm in self._fleet.vms:
+            vm = vms.get(f"{self._namespace}/{desired_vm.name}")
+            name = f"VM {desired_vm.name}"
             if vm is None or vm.metadata.deletion_timestamp is not None:
                 yield _Lack(name, _DELETED)
             elif vm.status.phase == Phase.RUNNING or not vm.spec.running:
@@ -336,6 +336,6 @@ def _reason(vm: VirtualMachine) -> str:
     return ": ".join(filter(None, (vm.status.phase, told.message)))
 
 
-def _without(wishes: Iterable[NodeWish] | Iterable[VMWish], created: tuple[str, ...]) -> tuple[str, ...]:
+def _without(all_of: Iterable[DesiredNode] | Iterable[DesiredVM], created: tuple[str, ...]) -> tuple[str, ...]:
     new = set(created)
-    return tuple(wish.name for wish in wishes if wish.name not in new)
+    return tuple(desired.name for desired in all_of if desired.name not in new)

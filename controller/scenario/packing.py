@@ -143,7 +143,7 @@ def pack_fleet(
     """
     nodes = list(there)
     known = {node.metadata.name for node in nodes}
-    made = (node_manifest(wish, fleet.name) for wish in fleet.nodes if wish.name not in known)
+    made = (node_manifest(desired, fleet.name) for desired in fleet.nodes if desired.name not in known)
     nodes += [msgspec.convert(manifest, Node) for manifest in made]
     demands = [
         demand(vm.origin.group if vm.origin is not None else vm.name, vm.name, vm.cpu, vm.memory, policy)

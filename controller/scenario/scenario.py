@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 
-from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 from controller.scenario.profiles import Part, Profile
 
 
@@ -17,7 +17,7 @@ class NodeGroup:
     """Nodes that are alike but for their names."""
 
     name: str
-    nodes: tuple[NodeWish, ...]
+    nodes: tuple[DesiredNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class VMGroup:
     """VMs of one distribution and one behaviour; a profile of None: they use what they request."""
 
     name: str
-    vms: tuple[VMWish, ...]
+    vms: tuple[DesiredVM, ...]
     parts: tuple[Part, ...]
     """What each of them plays, in the order of `vms`; empty if they have no profile."""
     cpu: Profile | None

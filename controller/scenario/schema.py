@@ -19,7 +19,7 @@ from controller.kube.kinds import Taint
 from controller.scenario import chance, values
 from controller.scenario.distributions import Distribution, plain
 from controller.scenario.document import Fields, Notes, Spot, UnusableError, attempt, compose
-from controller.scenario.fleet import FAKE_NODE_TAINT, NodeWish, Origin, VMWish
+from controller.scenario.fleet import FAKE_NODE_TAINT, DesiredNode, DesiredVM, Origin
 from controller.scenario.profiles import Curve, Part, Profile
 from controller.scenario.scenario import NodeGroup, Scenario, VMGroup
 from controller.scenario.shapes import distribution, profile
@@ -100,7 +100,9 @@ def _groups(what: str, read: Callable[[Spot], GroupT], at_most: int, spot: Spot)
 
 
 def _members(group: NodeGroup | VMGroup) -> list[str]:
-    members: tuple[NodeWish, ...] | tuple[VMWish, ...] = group.nodes if isinstance(group, NodeGroup) else group.vms
+    members: tuple[DesiredNode, ...] | tuple[DesiredVM, ...] = (
+        group.nodes if isinstance(group, NodeGroup) else group.vms
+    )
     return [member.name for member in members]
 
 
@@ -117,7 +119,7 @@ def _node_group(spot: Spot) -> NodeGroup:
     name = fields.required("name", values.node_name)
     members = _numbered(fields, name, MOST_NODES)
     _fits(fields, members, naming.LONGEST_LABEL)
-    default = NodeWish("")
+    default = DesiredNode("")
     cpu = fields.optional("cpu", values.quantity, default.cpu)
     memory = fields.optional("memory", values.quantity, default.memory)
     pods = fields.optional("pods", values.whole(1, _MOST_PODS), default.pods)
@@ -126,7 +128,7 @@ def _node_group(spot: Spot) -> NodeGroup:
     if name is None:
         raise UnusableError
     origin = Origin(name, spot.notes.file, spot.line, spot.path)
-    return NodeGroup(name, tuple(NodeWish(member, cpu, memory, pods, labels, taints, origin) for member in members))
+    return NodeGroup(name, tuple(DesiredNode(member, cpu, memory, pods, labels, taints, origin) for member in members))
 
 
 def _taints(spot: Spot) -> tuple[Taint, ...]:
@@ -176,7 +178,7 @@ def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
     made = [_vm(member, seed, (cpu, memory), (cpu_profile, memory_profile), origin) for member in members]
     return VMGroup(
         name,
-        vms=tuple(wish for wish, _ in made),
+        vms=tuple(desired for desired, _ in made),
         parts=tuple(part for _, part in made) if cpu_profile or memory_profile else (),
         cpu=cpu_profile,
         memory=memory_profile,
@@ -208,7 +210,7 @@ def _vm(
     sizes: tuple[Distribution, Distribution],
     profiles: tuple[Profile | None, Profile | None],
     origin: Origin,
-) -> tuple[VMWish, Part]:
+) -> tuple[DesiredVM, Part]:
     """Draw one VM. Its seeds depend on nothing but the group's seed and its own name."""
     columns = ("cpu", "memory")
     cpu, memory = (size.draw(chance.seed(seed, name, column)) for size, column in zip(sizes, columns, strict=True))
@@ -218,4 +220,4 @@ def _vm(
     )
     part = Part(name, cpu_curve, memory_curve)
     cpu_now, memory_now = part.at(0.0)
-    return VMWish(name, plain(cpu), plain(memory), cpu_now, memory_now, origin), part
+    return DesiredVM(name, plain(cpu), plain(memory), cpu_now, memory_now, origin), part

@@ -9,7 +9,7 @@ from typing import Final
 
 from controller.operations.errors import InvalidValueError
 from controller.operations.waiting import Silence, no_controller
-from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 from controller.scenario.loading import NO_CONTROLLER, Progress, load
 from controller.sdk import _fleet, _values
 from controller.sdk._connection import Connection
@@ -75,15 +75,15 @@ def _unique(what: str, names: Iterable[str]) -> None:
         raise InvalidValueError(f"{what} {twice[0]} is there twice: give each a name of its own")
 
 
-def _node(node: Node) -> NodeWish:
-    return NodeWish(
+def _node(node: Node) -> DesiredNode:
+    return DesiredNode(
         name=node.name, cpu=str(node.cpu), memory=str(node.memory), pods=node.pods, labels=dict(node.labels)
     )
 
 
-def _vm(vm: VM) -> VMWish:
+def _vm(vm: VM) -> DesiredVM:
     request = _fleet.request(vm, "default")
-    return VMWish(name=request.name, cpu=request.cpu, memory=request.memory)
+    return DesiredVM(name=request.name, cpu=request.cpu, memory=request.memory)
 
 
 class _Watchdog:

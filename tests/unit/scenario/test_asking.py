@@ -16,7 +16,7 @@ from controller.kube.resources import NODES
 from controller.scenario.admission import Rules
 from controller.scenario.asking import Findings, least_and_largest
 from controller.scenario.errors import FleetRefusedError, NotRunningError, UnansweredError
-from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 from controller.scenario.loading import Progress, Stage, load, rehearse
 from controller.scenario.packing import Size
 from controller.scenario.quotas import shortages
@@ -80,7 +80,7 @@ async def test_one_of_each_group_and_the_least_and_the_largest_are_asked_for() -
 
 def test_of_numbers_the_least_and_the_largest_are_taken() -> None:
     """CPU, memory and consumption, each; those with an annotation and those without are different."""
-    vms = [VMWish(f"v-{n}", f"0.{n}", f"0.{9 - n}", f"0.{(n * 3) % 7}" if n < 8 else None) for n in range(1, 9)]
+    vms = [DesiredVM(f"v-{n}", f"0.{n}", f"0.{9 - n}", f"0.{(n * 3) % 7}" if n < 8 else None) for n in range(1, 9)]
     assert [vm.name for vm in least_and_largest(vms)] == ["v-1", "v-7", "v-2", "v-8"]
 
 
@@ -88,7 +88,7 @@ async def test_a_load_asks_before_it_makes_anything() -> None:
     """And only for what is missing; the second time, nothing."""
     api = Api()
     api.after = api.run_all
-    fleet = Fleet("demo", (NodeWish("n-1"),), (VMWish("vm-1", "0.1", "0.1"),))
+    fleet = Fleet("demo", (DesiredNode("n-1"),), (DesiredVM("vm-1", "0.1", "0.1"),))
     await load(api, fleet, namespace="default", report=lambda _: None, deadline=60)
     assert api.asked == ["n-1", "vm-1"]
     await load(api, fleet, namespace="default", report=lambda _: None, deadline=60)
@@ -123,14 +123,14 @@ async def test_a_group_is_refused_once() -> None:
 
 async def test_a_fleet_without_a_file_is_refused_by_name() -> None:
     """As the Python API makes one."""
-    fleet = Fleet("demo", (), (VMWish("vm-1", "0.1", "0.1"),))
+    fleet = Fleet("demo", (), (DesiredVM("vm-1", "0.1", "0.1"),))
     with pytest.raises(FleetRefusedError, match=r"^nothing was made: VM vm-1: it is bad$"):
         await found(refusing("vm-1", invalid("it is bad")), fleet)
 
 
 async def test_a_refusal_is_the_python_apis_own_with_the_servers_code_and_reason() -> None:
     """Of the first problem; a quota refuses as the API server does it."""
-    fleet = Fleet("demo", (), (VMWish("vm-1", "0.1", "0.1"),))
+    fleet = Fleet("demo", (), (DesiredVM("vm-1", "0.1", "0.1"),))
     with pytest.raises(RefusedError) as refused:
         await found(refusing("vm-1", invalid("it is bad")), fleet)
     assert (refused.value.code, refused.value.reason) == (422, "Invalid")
@@ -355,7 +355,7 @@ async def test_a_quota_of_vms_refuses_and_one_of_pods_warns() -> None:
 async def test_vms_are_placed_beside_what_runs() -> None:
     """On nodes of the scenario and of the cluster, less what their pods hold."""
     api = Api()
-    fleet = Fleet("demo", (NodeWish("n-1", cpu="8"),), (VMWish("vm-1", "0.5", "0.1"),))
+    fleet = Fleet("demo", (DesiredNode("n-1", cpu="8"),), (DesiredVM("vm-1", "0.5", "0.1"),))
     assert (await found(api, fleet)).packing.homeless
     status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
     api.put(NODES.plural, "/other", metadata={"labels": {"type": "kwok"}}, status=status)
@@ -385,7 +385,7 @@ async def test_a_load_warns_of_what_will_not_run_before_it_waits_for_it() -> Non
     """It makes it all the same: somebody may make room."""
     api = Api()
     told: list[Findings] = []
-    fleet = Fleet("demo", (NodeWish("n-1", cpu="8"),), (VMWish("vm-1", "0.5", "0.1"),))
+    fleet = Fleet("demo", (DesiredNode("n-1", cpu="8"),), (DesiredVM("vm-1", "0.5", "0.1"),))
     run = partial(load, api, fleet, namespace="default", report=lambda _: None, deadline=5)
     with pytest.raises(NotRunningError):
         await run(warn=told.append)

@@ -18,15 +18,15 @@ from controller.kube import errors
 from controller.kube.kinds import Taint
 from controller.kube.resources import NODES
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
-from controller.scenario.fleet import Fleet, NodeWish, VMWish
+from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 from controller.scenario.loading import NO_CONTROLLER, NO_KWOK, Outcome, Progress, Stage, load
 from tests.unit.scenario.builders import RUNNING, Api
 
 pytestmark = pytest.mark.looptime
 
-NODE = NodeWish("n-1", labels={"zone": "a"}, taints=(Taint(key="gpu", value="", effect="NoSchedule"),))
-VM = VMWish("vm-1", "0.10", "0.20", "0.05", None)
-FLEET = Fleet("demo", (NODE, NodeWish("n-2", cpu="64")), (VM, VMWish("vm-2", "0.2", "0.3")))
+NODE = DesiredNode("n-1", labels={"zone": "a"}, taints=(Taint(key="gpu", value="", effect="NoSchedule"),))
+VM = DesiredVM("vm-1", "0.10", "0.20", "0.05", None)
+FLEET = Fleet("demo", (NODE, DesiredNode("n-2", cpu="64")), (VM, DesiredVM("vm-2", "0.2", "0.3")))
 OURS = {"labels": {names.SCENARIO_LABEL: "demo"}}
 
 
@@ -168,7 +168,9 @@ async def test_equal_quantities_and_ratios_are_no_difference() -> None:
     """However they are written."""
     api = working()
     await loaded(api)
-    again = Fleet("demo", (NODE, NodeWish("n-2", cpu="64000m", memory="274877906944")), (VMWish("vm-1", "0.1", "0.2"),))
+    again = Fleet(
+        "demo", (NODE, DesiredNode("n-2", cpu="64000m", memory="274877906944")), (DesiredVM("vm-1", "0.1", "0.2"),)
+    )
     assert (await loaded(api, again)).found_vms == ("vm-1",)
 
 
@@ -309,7 +311,7 @@ async def test_a_bounded_number_of_creates_is_under_way() -> None:
     """Sixteen of a hundred."""
     api = working()
     api.latency = 0.5
-    await loaded(api, Fleet("demo", (), tuple(VMWish(f"vm-{number}", "0.1", "0.1") for number in range(100))))
+    await loaded(api, Fleet("demo", (), tuple(DesiredVM(f"vm-{number}", "0.1", "0.1") for number in range(100))))
     assert api.busiest == 16
 
 
@@ -357,7 +359,7 @@ async def test_a_controller_that_is_slow_is_not_doubted() -> None:
     """It takes up a VM every five seconds; others wait for a minute."""
     api = Api()
     reports: list[Progress] = []
-    fleet = Fleet("demo", (), tuple(VMWish(f"vm-{number}", "0.1", "0.1") for number in range(1, 13)))
+    fleet = Fleet("demo", (), tuple(DesiredVM(f"vm-{number}", "0.1", "0.1") for number in range(1, 13)))
     for number in range(1, 13):
         run = partial(api.put, VIRTUAL_MACHINES.plural, f"default/vm-{number}", status=RUNNING)
         asyncio.get_running_loop().call_later(5 * number, run)
@@ -369,7 +371,7 @@ async def test_without_kwok_it_says_so() -> None:
     """A node that nobody makes ready."""
     api = Api()
     with pytest.raises(NotRunningError) as error:
-        await loaded(api, Fleet("demo", (NodeWish("n-1"),), ()), deadline=30)
+        await loaded(api, Fleet("demo", (DesiredNode("n-1"),), ()), deadline=30)
     assert error.value.waiting == {"node n-1": NO_KWOK}
 
 

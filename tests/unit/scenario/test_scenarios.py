@@ -14,7 +14,7 @@ from controller.domain import names
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, parse_ratio
 from controller.kube.kinds import Taint
 from controller.scenario import files
-from controller.scenario.fleet import NodeWish, VMWish, node_manifest, vm_manifest
+from controller.scenario.fleet import DesiredNode, DesiredVM, node_manifest, vm_manifest
 from controller.scenario.scenario import Scenario, VMGroup
 from controller.scenario.schema import parse
 
@@ -61,7 +61,7 @@ def test_every_field_of_a_node_is_taken() -> None:
         "taints: [{key: gpu, value: big, effect: NoSchedule}, {key: x, effect: NoExecute}]}]"
     ).fleet.nodes
     taints = (Taint(key="gpu", value="big", effect="NoSchedule"), Taint(key="x", value="", effect="NoExecute"))
-    assert node == NodeWish("n", "64", "1Ti", 250, {"zone": "a", "tier": ""}, taints)
+    assert node == DesiredNode("n", "64", "1Ti", 250, {"zone": "a", "tier": ""}, taints)
 
 
 def test_a_taint_that_every_fake_node_has_may_be_written(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_node_is_the_reference_node_unless_told_otherwise() -> None:
 def test_consumption_is_a_share_of_what_the_vm_requests() -> None:
     """And the annotation a share of the reference node, from the first moment on."""
     [vm] = read("vms: [{name: v, cpu: 0.4, memory: 0.5, consumption: {cpu: 2.5, memory: 0.1}}]").fleet.vms
-    assert vm == VMWish("v", "0.40", "0.50", "1.00", "0.05")
+    assert vm == DesiredVM("v", "0.40", "0.50", "1.00", "0.05")
     assert vm_manifest(vm, "demo", "default")["metadata"]["annotations"] == {
         names.CPU_CONSUMPTION: "1.00",
         names.MEMORY_CONSUMPTION: "0.05",

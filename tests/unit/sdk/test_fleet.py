@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.operations.errors import InvalidValueError, NoControllerError
-from controller.scenario.fleet import NodeWish, VMWish
+from controller.scenario.fleet import DesiredNode, DesiredVM
 from controller.scenario.loading import NO_CONTROLLER, Progress, Stage
 from controller.sdk import node
 from controller.sdk._exporter import _fleet_of, _Watchdog
@@ -59,8 +59,8 @@ def test_a_scenario_has_the_vms_of_all_nodes_and_no_node_unless_asked() -> None:
     nodes = [Node("n1", vms=[VM("a", 0.1, 0.1)], cpu=16, labels={"rack": "x"}), Node("n2", vms=[VM("b", 0.2, 0.2)])]
     assert _fleet_of(nodes, create_nodes=False).nodes == ()
     fleet = _fleet_of(nodes, create_nodes=True)
-    assert fleet.nodes == (NodeWish("n1", cpu="16", labels={"rack": "x"}), NodeWish("n2"))
-    assert fleet.vms == (VMWish("a", "0.1", "0.1"), VMWish("b", "0.2", "0.2"))
+    assert fleet.nodes == (DesiredNode("n1", cpu="16", labels={"rack": "x"}), DesiredNode("n2"))
+    assert fleet.vms == (DesiredVM("a", "0.1", "0.1"), DesiredVM("b", "0.2", "0.2"))
 
 
 @pytest.mark.parametrize(
