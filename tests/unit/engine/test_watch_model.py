@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -22,6 +23,8 @@ from tests.model.server import ApiServer
 from tests.model.watches import envelope
 from tests.unit.engine.builders import seeded
 from tests.unit.engine.clock import SteppedLoop
+
+pytestmark = pytest.mark.timeout(60)  # it is seconds of work, and the machine may be busy
 
 T = TypeVar("T")
 ACTIONS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["write", "spoil", "delete"])), max_size=3)
