@@ -1,1 +1,1 @@
-"""The HTTP door: TLS, tokens, limits, addresses, health."""
+"""The HTTP server: routes, TLS, authentication, limits on connections, addresses and probes."""

@@ -1,4 +1,4 @@
-"""Where a server listens, as a person writes it: `host:port`."""
+"""Parses listen addresses of the form `host:port`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from ipaddress import ip_address
 
 
 class BindError(Exception):
-    """The address cannot be listened on. The message names it and says why."""
+    """The server cannot listen on the address. The message names the address and the reason."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Split `host:port` (`:8080` means every interface, `[::1]:8080` an IPv6 one). Raises BindError."""
+    """Return host and port of `host:port`; `:8080` is every interface, `[::1]:8080` is IPv6. Raises BindError."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
         raise BindError(
-            f"{text!r} is no address: want host:port, such as 127.0.0.1:8080, or 127.0.0.1:0 for a free port"
+            f"{text!r} is not an address: use host:port, such as 127.0.0.1:8080, or 127.0.0.1:0 for a free port"
         )
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host; a name other than localhost counts as reachable by others."""
+    """Return whether a host is reachable from this machine only; of names, only localhost counts as loopback."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

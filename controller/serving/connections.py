@@ -1,12 +1,12 @@
-"""The bounds on a server's connections: how long each may keep us waiting, and how many there are.
+"""Limits on a server's connections: their number and the time that each may take.
 
-Guarantees: a client that has not sent a whole request some seconds after connecting, however slowly it goes on sending
-one, is cut off, and so is one that neither takes its answer nor asks again for a minute; when there are too many
-connections, the one that has been idle the longest gives way, so that whoever holds them shuts out nobody else.
-Answers that stream have a bound of their own and count besides, so that no number of them costs another connection; a
-client that does not take a stream as fast as it comes is cut off as well.
+Guarantees: a connection is aborted when its first request is incomplete 10 s after connecting, or when the client
+neither reads its response nor sends the next request for 65 s. Above the maximum number of connections, the one that
+has been idle the longest is aborted, so that no client can lock out the others. Streaming responses have a limit of
+their own and do not count against the other connections; a client that reads its stream too slowly is cut off.
 
-aiohttp bounds a request's size, but waits for ever for a connection's first one, and for the end of a body.
+aiohttp limits the size of a request, but waits without a limit for a connection's first request and for the end of a
+body.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from contextlib import contextmanager
 from typing import Any, Final, cast
 
 FIRST_REQUEST: Final = 10.0
-"""Seconds from the connection, or from the end of a TLS handshake, to the end of the first request's headers; as many
-again from there to the end of a body that is read."""
+"""Seconds from the connection, or from the end of its TLS handshake, to the end of the first request's headers. The
+body of a request, where one is read, may take as long again."""
 NEXT_REQUEST: Final = 65.0
-"""Seconds from an answer to the end of the next request's headers. Prometheus scrapes once a minute by default, and may
-keep its connection."""
+"""Seconds from a response to the end of the next request's headers. Prometheus scrapes once a minute by default, over a
+kept-alive connection."""
 MOST: Final = 256
-"""Connections at a time, without those that stream. Scrapes and probes need a few."""
+"""Concurrent connections, without those that stream. Scrapes and probes need a few."""
 MOST_STREAMS: Final = 32
-"""Answers that stream at a time."""
+"""Concurrent streaming responses."""
 PIECE: Final = 10.0
-"""Seconds that a client may take to make room for a piece of a stream. Some 64 KiB, by TLS 512, and a
-piece are kept for it meanwhile."""
+"""Seconds in which a client has to read enough of a stream for the next piece to be written. Meanwhile the server
+buffers one piece and some 64 KiB, with TLS 512 KiB."""
 
 
 class TooManyStreamsError(Exception):
-    """As many answers stream as may. The message says how many."""
+    """The maximum number of streams is open. The message names it."""
 
 
 class Connections:
-    """Keeps a server's connections within the bounds: `first`, `following` and `piece` in seconds, others in number."""
+    """Enforces the limits: `first`, `following` and `piece` are in seconds, `most` and `streams` are counts."""
 
     def __init__(
         self,
@@ -53,23 +53,23 @@ class Connections:
         self._most_streams = streams
         self._piece = piece
         self._idle: dict[asyncio.Transport, asyncio.TimerHandle] = {}
-        """Those that owe us (the rest of) a request, each with the end of our patience; the longest idle first."""
+        """Connections that await (the rest of) a request, each with its timeout; the longest idle first."""
         self._busy: set[asyncio.Transport] = set()
         self._streaming: dict[asyncio.Transport, asyncio.Task[Any]] = {}
-        """Those whose answer streams, each with the task that writes it."""
+        """Connections whose response streams, each with the task that writes it."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of open connections."""
         return len(self._idle) + len(self._busy) + len(self._streaming)
 
     def guarded(self, factory: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
-        """Return a protocol factory for `loop.create_server`, whose connections are counted and timed here."""
+        """Return a protocol factory for `loop.create_server` whose connections are limited by this object."""
         return lambda: _Guarded(factory(), self)
 
     @contextmanager
     def answering(self, transport: asyncio.Transport | None) -> Iterator[None]:
-        """Let a connection wait for our answer; None is one that was lost meanwhile."""
+        """Suspend a connection's timeout while its request is answered; None is a connection that has been lost."""
         if transport is None or not self._stop_waiting(transport):
             yield
             return
@@ -83,7 +83,7 @@ class Connections:
 
     @contextmanager
     def receiving(self, transport: asyncio.Transport | None) -> Iterator[None]:
-        """Have a connection that is answered owe us the rest of its request: it is timed, and may have to give way."""
+        """Time a connection while its request's body is read; it counts as idle meanwhile, and may be aborted."""
         if transport is None or transport not in self._busy:
             yield
             return
@@ -97,12 +97,12 @@ class Connections:
 
     @contextmanager
     def streaming(self, transport: asyncio.Transport | None) -> Iterator[None]:
-        """Let the answer on a connection take for ever; once the connection is lost, the current task is cancelled.
+        """Let a connection's response stream without a timeout; a lost connection cancels the current task.
 
         Raises TooManyStreamsError.
         """
         if len(self._streaming) >= self._most_streams:
-            raise TooManyStreamsError(f"{self._most_streams} streams are open, and no more are served at a time")
+            raise TooManyStreamsError(f"at most {self._most_streams} streams may be open at a time; try again later")
         task = asyncio.current_task()
         if transport is None or transport not in self._busy or task is None:
             yield
@@ -117,7 +117,7 @@ class Connections:
 
     @contextmanager
     def writing(self, transport: asyncio.Transport | None) -> Iterator[None]:
-        """Give a client its time to make room for a piece of a stream."""
+        """Abort a connection whose client does not make space for a piece of its stream in time."""
         if transport is None:
             yield
             return
@@ -128,29 +128,29 @@ class Connections:
             timer.cancel()
 
     def end_streams(self) -> None:
-        """Cancel every task whose answer streams."""
+        """Cancel the task of every streaming response."""
         for task in self._streaming.values():
             task.cancel()
 
     def opened(self, transport: asyncio.Transport) -> None:
-        """Take a new connection in."""
+        """Start to time a new connection, and enforce the maximum."""
         self._wait(transport, self._first)
 
     def closed(self, transport: asyncio.Transport) -> None:
-        """Forget a connection."""
+        """Drop the state of a connection, and cancel its stream."""
         self._busy.discard(transport)
         self._stop_waiting(transport)
         task = self._streaming.pop(transport, None)
         if task is not None:
             task.cancel()
 
-    def _wait(self, transport: asyncio.Transport, patience: float) -> None:
-        self._idle[transport] = asyncio.get_running_loop().call_later(patience, self._cut_off, transport)
+    def _wait(self, transport: asyncio.Transport, timeout: float) -> None:
+        self._idle[transport] = asyncio.get_running_loop().call_later(timeout, self._cut_off, transport)
         if len(self._idle) + len(self._busy) > self._most:
             self._cut_off(next(iter(self._idle)))
 
     def _stop_waiting(self, transport: asyncio.Transport) -> bool:
-        """Return whether a connection owed us anything."""
+        """Cancel a connection's timeout; return whether it had one."""
         timer = self._idle.pop(transport, None)
         if timer is not None:
             timer.cancel()
@@ -158,11 +158,11 @@ class Connections:
 
     def _cut_off(self, transport: asyncio.Transport) -> None:
         self.closed(transport)
-        transport.abort()  # to close would wait until the client has taken what was written
+        transport.abort()  # close() would wait until the client has read its response
 
 
 class _Guarded(asyncio.Protocol):
-    """Passes everything on, and tells of the connection's beginning and end."""
+    """A protocol that delegates to another, and reports the start and the end of its connection."""
 
     def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
         self._inner = inner
@@ -170,7 +170,7 @@ class _Guarded(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by birth
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not derive from it
         self._inner.connection_made(transport)
         self._connections.opened(self._transport)
 

@@ -1,7 +1,7 @@
-"""Whether this process should be restarted (health) and whether it does its job (readiness).
+"""The probes: liveness (/healthz, whether a restart is needed) and readiness (/readyz).
 
-Guarantees: an outage of the API server never makes the process unhealthy, only unready, so it restarts no replica;
-a blocked event loop, a background task that ended or keys that nobody works on do.
+Guarantees: an outage of the API server makes the process unready, never unhealthy, so it restarts no replica. A blocked
+event loop, a background task that has ended, and a queue whose keys no worker processes make it unhealthy.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from controller.kube import errors
 from controller.serving.routes import Answer, Request, Route, text
 
 _HEARTBEAT: Final = 1.0
-"""Seconds between two looks. A standstill may show short by as much; each look wakes a process that is at rest."""
+"""Seconds between two measurements, and the error of the measured lag. A shorter period would wake an idle process more
+often."""
 _MEMORY: Final = 30.0
 MAX_LAG: Final = 5.0
-"""Seconds the event loop may have stood still during the last 30 s."""
+"""Seconds for which the event loop may have been blocked during the last 30 s."""
 _API_CACHED: Final = 2.0
 UNATTENDED: Final = 10.0
-"""Seconds for which keys may wait while no worker has one in hand: each takes the next one at once."""
+"""Seconds for which keys may wait while every worker is idle; an idle worker takes the next key at once."""
 STALLED: Final = 600.0
-"""Seconds for which keys may wait while workers have others in hand and finish none: far more than all requests of a
-reconcile take that run into their deadlines."""
+"""Seconds for which keys may wait while workers are busy and finish none: far longer than a reconcile whose requests
+all run into their deadlines."""
 
 
 class LoopMonitor:
-    """Measures how late the event loop runs what is due."""
+    """Measures the lag of the event loop: how late it runs a due timer."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque((0.0,), maxlen=int(_MEMORY / _HEARTBEAT))
@@ -48,7 +49,7 @@ class LoopMonitor:
 
 
 class Source(Protocol):
-    """What fills a cache; `controller.engine.reflector.Reflector` is one."""
+    """The state of a cache's reflector; `controller.engine.reflector.Reflector` implements it."""
 
     answered: asyncio.Event
     synced: asyncio.Event
@@ -56,18 +57,18 @@ class Source(Protocol):
 
 
 class Queue(Protocol):
-    """What workers take keys from; `controller.engine.workqueue.WorkQueue` is one."""
+    """The state of a workqueue; `controller.engine.workqueue.WorkQueue` implements it."""
 
     def __len__(self) -> int:
-        """Return how many keys wait."""
+        """Return the number of waiting keys."""
         ...
 
     def stalled(self) -> float:
-        """Return for how many seconds keys have waited while no worker took one or gave one back."""
+        """Return the seconds for which keys have waited while no worker took or finished one."""
         ...
 
     def processing(self) -> Iterator[float]:
-        """Yield for how many seconds each key that is with a worker has been there."""
+        """Yield, for each key in process, the seconds since a worker took it."""
         ...
 
 
@@ -76,22 +77,23 @@ def _neglected(name: str, queue: Queue) -> str | None:
     seconds = queue.stalled()
     if seconds <= (STALLED if busy else UNATTENDED):
         return None
-    return f"{len(queue)} keys of {name} wait, and for {seconds:.0f} s none of {busy} workers at work has finished one"
+    return f"{len(queue)} keys of {name} wait, and none of {busy} busy workers has finished a key for {seconds:.0f} s"
 
 
 def _behind(name: str, source: Source) -> str | None:
     if not source.answered.is_set():
         return f"cache of {name} is not filled yet"
     if not source.synced.is_set():
-        return None  # it may not be read, and is done without
+        return None  # an optional resource that the credentials may not read
     return None if source.connected else f"watch of {name} is down"
 
 
 class Health:
-    """Answers the probes. An empty list of problems means yes.
+    """Answers the probes. An empty list of problems means success.
 
-    `ended` names the tasks that must live and do not, `sources` fill the caches that have to be full and up to date,
-    `queues` have keys on which somebody has to work. `reach_api` raises KubeError when the API server does not answer.
+    `ended` names the background tasks that have ended, `sources` are the reflectors whose caches have to be synced,
+    `queues` the workqueues that workers have to process. `reach_api` raises KubeError when the API server does not
+    answer.
     """
 
     def __init__(
@@ -112,16 +114,16 @@ class Health:
         self._api_checked = float("-inf")
 
     def health(self) -> list[str]:
-        """Return what only a restart can mend."""
+        """Return the problems that only a restart solves."""
         problems = [f"task {name} has ended" for name in self._ended()]
         neglected = (_neglected(name, queue) for name, queue in self._queues.items())
         problems += [problem for problem in neglected if problem is not None]
         if self._monitor.lag > MAX_LAG:
-            problems.append(f"the event loop stood still for {self._monitor.lag:.1f} s")
+            problems.append(f"the event loop was blocked for {self._monitor.lag:.1f} s")
         return problems
 
     async def readiness(self) -> list[str]:
-        """Return what keeps this process from doing its job now."""
+        """Return the problems for which this process cannot reconcile now."""
         problems = [problem for name, source in self._sources if (problem := _behind(name, source)) is not None]
         clock = asyncio.get_running_loop().time
         if clock() - self._api_checked > _API_CACHED:
@@ -137,7 +139,7 @@ class Health:
         return problems
 
     def routes(self) -> list[Route]:
-        """Return the probes: they answer anybody, in text, one problem a line, 200 or 503."""
+        """Return the routes of the probes, without authentication: text, one problem a line, with status 200 or 503."""
 
         async def healthz(_: Request) -> Answer:
             return _answer(self.health())

@@ -1,7 +1,7 @@
-"""What is served: a route names a method and a path, and who answers them, within which bounds.
+"""Routes, requests and answers: the interface between the HTTP server and its handlers.
 
-A handler is told a request's headers and body, and returns an answer; it knows no server, and a test needs none to ask
-it. Nothing here does I/O.
+Guarantees: a handler depends on no server: it receives a request's headers and body and returns an answer, so that a
+test can call it. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from controller.serving.auth import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks with: its headers by their names in lower case, and the body.
+    """A request: its headers by their names in lower case, and its body.
 
-    A header that came in several lines is one here, with commas between, as HTTP has it.
+    The values of a repeated header are joined with commas, as in RFC 9110.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -26,9 +26,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client gets: a body, whole or, from a streaming route, piece by piece.
+    """A response: its body as bytes or, on a streaming route, as a generator of pieces.
 
-    The generator of a stream is closed when its client has gone, does not take what it is sent, or the server ends.
+    The generator is closed when its client disconnects or reads too slowly, and when the server shuts down.
     """
 
     body: bytes | AsyncGenerator[bytes, None]
@@ -40,20 +40,20 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
 
 
 class Guard(Protocol):
-    """Decides who is answered; `controller.serving.auth.ScrapeGuard` is one."""
+    """Authorizes requests; `controller.serving.auth.ScrapeGuard` implements it."""
 
     async def refusal(self, authorization: str | None) -> Refusal | None:
-        """Return why a request with this Authorization header is not answered; None if it is."""
+        """Return the refusal of a request with this Authorization header; None if the request is allowed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who answers a method on a path; HEAD is answered where a GET is that does not stream.
+    """The handler of a method on a path. A GET route that does not stream also serves HEAD.
 
-    A body above `body_limit` bytes is refused; where the limit is 0 none is read, and one that is sent does not matter.
-    With a `guard` the handler is asked only for those whom it lets in. The answers of a `streaming` route may be
-    streams, and there is a bound on how many are open at a time.
+    A body of more than `body_limit` bytes is refused; with a limit of 0 the body is not read at all. With a `guard` the
+    handler is called only for requests that the guard allows. A `streaming` route may answer with streams, whose number
+    is limited.
     """
 
     method: Literal["GET", "POST"]
@@ -65,5 +65,5 @@ class Route:
 
 
 def text(lines: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return an answer in plain text."""
+    """Return an answer of content type text/plain."""
     return Answer(lines.encode(), status, {**(headers or {}), "Content-Type": "text/plain; charset=utf-8"})

@@ -1,10 +1,10 @@
-"""The HTTP server: answers routes on one address, and may be opened as often as there are addresses.
+"""The HTTP server: serves routes on one address.
 
-Guarantees: listens only where told; port 0 takes a free one, which `url` then names; with TLS there is nothing without
-it. A path that no route names is answered 404, a method that none has 405. A handler runs once its route's guard, if
-there is one, has nothing against it and the body is there and within the route's limit (413); what it raises ends its
-own request only. What a client may send is bounded in size, and the connections it may hold in time and number; streams
-have a bound of their own (503), so that no number of them costs another request its connection.
+Guarantees: it listens on the given address only; port 0 takes a free port, which `url` then names; with TLS it accepts
+no plain HTTP. An unknown path is answered with 404, an unknown method with 405. A handler runs after its route's guard
+has allowed the request and the body has been read within the route's limit (413); an exception of a handler fails its
+own request only. The size of requests is limited, as are the number of connections and the time each may take. Streams
+have a limit of their own (503), so that they take no connection from other requests.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from controller.serving.routes import Answer, Request, Route, text
 
 _LONGEST_LINE: Final = 4 * 1024
 _LONGEST_HEADER: Final = 16 * 1024
-"""In bytes. Tokens of some identity providers, with many groups in them, have about half of that."""
+"""In bytes. The tokens of some identity providers list many groups and take about half of it."""
 _MOST_HEADERS: Final = 64
 _LINGER: Final = 1.0
-"""Seconds in which a body that nobody reads must be over, or its connection is closed."""
+"""Seconds in which the client has to finish a body that no handler reads; then its connection is closed."""
 _HANDSHAKE: Final = 10.0
 _GOODBYE: Final = 5.0
-"""Seconds for TLS to begin and to end."""
+"""Seconds for the TLS handshake and for the TLS shutdown."""
 _LAST_ANSWERS: Final = 1.0
-"""Seconds that answers under way have when the server ends, and as many again before they are cancelled."""
+"""Seconds for requests in flight to finish when the server shuts down; they are cancelled after twice as long."""
 _RETRY_AFTER: Final = 5
-"""Seconds after which a client that was refused a stream may ask again."""
+"""Seconds in the Retry-After header of a refused stream."""
 
 
 class Server:
@@ -51,7 +51,7 @@ class Server:
         tls: ssl.SSLContext | None = None,
         connections: Connections | None = None,
     ) -> None:
-        """Take `flag` as the name of the option that chooses another address, for the message when it is taken."""
+        """`flag` is the command-line option that chooses the address; BindError's message names it."""
         self._host, self._port = parse_address(address)
         self._flag = flag
         self._tls = tls
@@ -77,7 +77,7 @@ class Server:
     async def __aenter__(self) -> Self:
         """Listen. Raises BindError."""
         await self._runner.setup()
-        assert self._runner.server is not None  # noqa: S101 - by its setup
+        assert self._runner.server is not None  # noqa: S101 - set by setup()
         try:
             self._listening = await asyncio.get_running_loop().create_server(
                 self._connections.guarded(self._runner.server),
@@ -87,7 +87,7 @@ class Server:
                 ssl_handshake_timeout=_HANDSHAKE if self._tls else None,
                 ssl_shutdown_timeout=_GOODBYE if self._tls else None,
             )
-        except (OSError, UnicodeError) as error:  # a host that is no domain name fails in the idna codec
+        except (OSError, UnicodeError) as error:  # the idna codec fails on a host that is not a domain name
             await self._runner.cleanup()
             why = error.strerror if isinstance(error, OSError) else error
             raise BindError(
@@ -123,7 +123,7 @@ class Server:
         return handle
 
     async def _body(self, request: web.Request, limit: int) -> bytes:
-        """Return a request's body. Raises the answer to one that is too large or cannot be read."""
+        """Return a request's body. Raises the HTTP error for a body that is too large or cannot be read."""
         body = bytearray()
         too_large = web.HTTPRequestEntityTooLarge(limit, text=f"the body has more than {limit} bytes")
         if (request.content_length or 0) > limit:
@@ -134,7 +134,7 @@ class Server:
                     body += piece
                     if len(body) > limit:
                         raise too_large
-            except (OSError, web.RequestPayloadError) as error:  # the connection was lost, or what came is no HTTP
+            except (OSError, web.RequestPayloadError) as error:  # the connection was lost, or the body is malformed
                 raise web.HTTPBadRequest(text="the body cannot be read") from error
         return bytes(body)
 
@@ -162,7 +162,7 @@ class Server:
         return response
 
     async def _written(self, request: web.Request, writing: Awaitable[object]) -> bool:
-        """Wait until a client has room for what is being written; return whether it is still there."""
+        """Wait for a write until the client's buffer has space; return whether the client is still connected."""
         try:
             with self._connections.writing(request.transport):
                 await writing
@@ -173,5 +173,5 @@ class Server:
 
 def _whole(answer: Answer) -> web.Response:
     if not isinstance(answer.body, bytes):
-        raise TypeError("a stream is the answer of a route that is not streaming")
+        raise TypeError("a route that is not streaming answered with a stream")
     return web.Response(body=answer.body, status=answer.status, headers=answer.headers)

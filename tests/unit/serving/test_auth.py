@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from controller.engine.ratelimit import Bucket
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
-from controller.serving.auth import DEADLINE, REMEMBERED, Memory, Refusal, ScrapeGuard, bearer
+from controller.serving.auth import CACHE_SIZE, DEADLINE, DecisionCache, Refusal, ScrapeGuard, bearer
 from tests.model import server
 from tests.model.rules import Document
 
@@ -205,7 +205,7 @@ async def test_a_missing_permission_says_where_to_read_on() -> None:
     api.error = errors.ForbiddenError(403, "Forbidden", "tokenreviews is forbidden")
     with capture_logs() as logs:
         await guard(api).refusal("Bearer good")
-    assert logs[0]["error"] == "tokenreviews is forbidden; docs/security.md shows the role that is needed"
+    assert logs[0]["error"] == "tokenreviews is forbidden; docs/security.md has the role that it needs"
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ async def test_a_request_that_is_given_up_takes_no_other_with_it() -> None:
 
 async def test_memory_is_bounded() -> None:
     """What was used longest ago is forgotten."""
-    memory: Memory[int] = Memory(asyncio.get_running_loop().time, size=3)
+    cache: DecisionCache[int] = DecisionCache(asyncio.get_running_loop().time, size=3)
     decided: list[int] = []
 
     async def recall(number: int) -> int:
@@ -299,11 +299,11 @@ async def test_memory_is_bounded() -> None:
             decided.append(number)
             return number
 
-        return await memory.recall(bytes([number]), decide, lambda _: 60)
+        return await cache.get(bytes([number]), decide, lambda _: 60)
 
     for number in (1, 2, 3, 1, 4, 1, 2):
         assert await recall(number) == number
-    assert len(memory) == 3
+    assert len(cache) == 3
     assert decided == [1, 2, 3, 4, 2]
 
 
@@ -313,7 +313,7 @@ async def test_made_up_tokens_fill_no_memory_and_ask_at_a_bounded_rate() -> None
     subject = guard(api)
     assert await subject.refusal("Bearer good") is None
 
-    flood = await asyncio.gather(*(subject.refusal(f"Bearer forged{number}") for number in range(5 * REMEMBERED)))
+    flood = await asyncio.gather(*(subject.refusal(f"Bearer forged{number}") for number in range(5 * CACHE_SIZE)))
 
     assert {*flood} == {NOBODY, TOO_MANY}
     assert 60 <= api.count(TOKEN_REVIEWS) <= 75, "a burst of 30 and 20 a second, for two seconds"
@@ -328,7 +328,7 @@ async def test_nothing_that_waits_is_left_behind() -> None:
     subject = guard(api)
     await asyncio.gather(*(subject.refusal(f"Bearer forged{number}") for number in range(20)))
     gc.collect()
-    assert len(subject._speakers._deciding) == 0
+    assert len(subject._users._deciding) == 0
 
 
 @pytest.mark.parametrize(("asked", "delays"), [(4, [0, 0, 0, 0.5]), (7, [0, 0, 0, 0.5, 1.0, None, None])])
@@ -355,8 +355,8 @@ async def test_no_token_is_kept_or_told() -> None:
         api.error = errors.MalformedReplyError(f'expected TokenReview, got \'{{"spec":{{"token":"{token}\'')
         told.append(await subject.refusal(f"Bearer {token}2"))
     assert told == [NOBODY, FAILED]
-    assert [line["error"] for line in logs] == ["its reply is no review"]
-    kept = [*subject._speakers._entries, *vars(subject).values()]
+    assert [line["error"] for line in logs] == ["its reply is not a review"]
+    kept = [*subject._users._entries, *vars(subject).values()]
     assert token not in repr(told) + repr(logs) + repr(kept)
 
 
@@ -368,4 +368,4 @@ async def test_what_is_remembered_by_means_nothing_in_another_process() -> None:
     )
     for subject in (one, two):
         await subject.refusal("Bearer good")
-    assert not one._speakers._entries.keys() & two._speakers._entries.keys()
+    assert not one._users._entries.keys() & two._users._entries.keys()

@@ -99,7 +99,7 @@ def test_a_loop_that_stands_still_too_long_is_unhealthy(loop: SteppedLoop) -> No
 
     loop.advance(7)
     assert monitor.lag == 6
-    assert subject.health() == ["the event loop stood still for 6.0 s"]
+    assert subject.health() == ["the event loop was blocked for 6.0 s"]
 
 
 def test_a_hang_is_remembered_for_half_a_minute(loop: SteppedLoop) -> None:
@@ -230,7 +230,7 @@ async def test_keys_that_wait_while_nobody_works_are_unhealthy() -> None:
     assert subject.health() == []
     await asyncio.sleep(1)
     [problem] = subject.health()
-    assert problem == "2 keys of virtualmachine wait, and for 11 s none of 0 workers at work has finished one"
+    assert problem == "2 keys of virtualmachine wait, and none of 0 busy workers has finished a key for 11 s"
 
     queue.done(await queue.get())
     assert subject.health() == []

@@ -165,7 +165,7 @@ async def test_a_stream_beyond_the_bound_is_refused_until_another_ends() -> None
             head, body = await exchange(server, EVENTS)
             assert head.startswith(b"HTTP/1.1 503 ")
             assert int(re.findall(rb"\r\nRetry-After: (\d+)\r\n", head)[0]) > 0
-            assert body == b"1 streams are open, and no more are served at a time"
+            assert body == b"at most 1 streams may be open at a time; try again later"
             assert page.opened == 1
             for request in (EVENTS, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
                 writer.write(request)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from controller.serving.tls import LOOK_EVERY, CertificateError, Certificates, Files
+from controller.serving.tls import RELOAD_PERIOD, CertificateError, Certificates, Files
 from tests.certificates import copy, self_signed, with_passphrase
 
 
@@ -69,7 +69,7 @@ def test_a_new_pair_is_taken_into_service(made: tuple[Files, Files], files: File
     certificates = Certificates(files)
     copy(made[1], files)
     with capture_logs() as logs:
-        certificates.look()
+        certificates.reload()
     assert served(certificates, name=name) == "two"
     assert [(line["log_level"], line["event"]) for line in logs] == [("info", "the certificate was renewed")]
 
@@ -80,11 +80,11 @@ async def test_the_files_are_looked_at_again_and_again(made: tuple[Files, Files]
     certificates = Certificates(files)
     running = asyncio.create_task(certificates.run())
     files.key.write_bytes(made[1].key.read_bytes())
-    await asyncio.sleep(LOOK_EVERY * 3)
+    await asyncio.sleep(RELOAD_PERIOD * 3)
     copy(made[1], files)
     # A look takes real time, on a thread of its own; the limit of the test bounds it.
     while served(certificates) != "two":  # noqa: ASYNC110 - a file has no event
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(RELOAD_PERIOD)
     running.cancel()
 
 
@@ -93,7 +93,7 @@ def test_an_unchanged_pair_is_no_news(files: Files) -> None:
     certificates = Certificates(files)
     copy(files, files)
     with capture_logs() as logs:
-        certificates.look()
+        certificates.reload()
     assert logs == []
 
 
@@ -106,14 +106,14 @@ def test_half_a_new_pair_leaves_the_old_one_in_service(made: tuple[Files, Files]
     else:
         files.key.write_bytes(made[1].key.read_bytes())
     with capture_logs() as logs:
-        certificates.look()
-        certificates.look()
+        certificates.reload()
+        certificates.reload()
     assert served(certificates) == "one"
     assert [line["log_level"] for line in logs] == ["warning"]
     assert logs[0]["error"] == f"cannot use {files.key}: it is not the key of {files.certificate}"
 
     copy(made[1], files)
-    certificates.look()
+    certificates.reload()
     assert served(certificates) == "two"
 
 
@@ -123,10 +123,10 @@ def test_a_pair_that_vanishes_leaves_the_old_one_in_service(files: Files) -> Non
     before = files.key.read_bytes()
     files.key.unlink()
     with capture_logs() as logs:
-        certificates.look()
-        certificates.look()
+        certificates.reload()
+        certificates.reload()
         files.key.write_bytes(before)
-        certificates.look()
+        certificates.reload()
     assert served(certificates) == "one"
     assert [line["log_level"] for line in logs] == ["warning", "info"]
     assert logs[0]["error"] == f"cannot read {files.key}: No such file or directory"
@@ -150,7 +150,7 @@ def test_a_certificate_that_is_none_is_named(files: Files, content: str) -> None
     files.certificate.write_text(content, encoding="latin-1")
     with pytest.raises(CertificateError) as caught:
         Certificates(files)
-    assert str(caught.value) == f"cannot use {files.certificate}: there is no certificate in PEM in it"
+    assert str(caught.value) == f"cannot use {files.certificate}: it contains no certificate in PEM"
 
 
 @pytest.mark.parametrize("content", ["", "junk", "\xff"], ids=["empty", "junk", "not ASCII"])
@@ -159,7 +159,7 @@ def test_a_key_that_is_none_is_named(files: Files, content: str) -> None:
     files.key.write_text(content, encoding="latin-1")
     with pytest.raises(CertificateError) as caught:
         Certificates(files)
-    assert str(caught.value) == f"cannot use {files.key}: there is no private key in PEM without a passphrase in it"
+    assert str(caught.value) == f"cannot use {files.key}: it contains no private key in PEM without a passphrase"
 
 
 def test_a_key_with_a_passphrase_is_refused_and_asks_nobody(files: Files) -> None:
