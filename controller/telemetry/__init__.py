@@ -1,1 +1,1 @@
-"""What the controller tells about itself: logs, metrics, probes."""
+"""The controller's observability: logs and metrics."""

@@ -1,7 +1,7 @@
-"""A scrape's answer: the registry's families, then the large ones, which are written piece by piece.
+"""Renders the response to a scrape: first the registry's families, then the large families piece by piece.
 
-Guarantees: Prometheus' text format or OpenMetrics, gzip or not, as the client asks; the event loop gets its turn
-between two pieces, so that tens of thousands of series stall nothing; label values are escaped.
+Guarantees: Prometheus text format or OpenMetrics, with or without gzip, by content negotiation; the task yields to the
+event loop between two pieces, so that tens of thousands of series do not block it; label values are escaped.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 PATH: Final = "/metrics"
-"""Where scrapers look for it."""
+"""The path that scrapers use by default."""
 _END: Final = b"# EOF\n"
-"""Ends an OpenMetrics exposition, and only that."""
+"""The last line of an OpenMetrics exposition; the text format has none."""
 _LEVEL: Final = 1
-"""Of compression. Series resemble each other so much that more effort saves little."""
+"""The level of compression. Series are so similar that a higher level saves little."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 class Source(Protocol):
-    """Writes gauge families, which look the same in both formats."""
+    """Renders gauge families, whose text is the same in both formats."""
 
     def pieces(self) -> Iterator[str]:
-        """Yield the text, each piece the work of at most a millisecond; an empty one is a mere pause."""
+        """Yield the text in pieces of at most a millisecond's work; an empty piece only yields to the event loop."""
         ...
 
 
 class Body(NamedTuple):
-    """An answer, with its headers."""
+    """The body of a response, with its headers."""
 
     content: bytes
     headers: dict[str, str]
 
 
 def header(name: str, text: str) -> str:
-    """Return the lines that begin a gauge family."""
+    """Return the HELP and TYPE lines of a gauge family."""
     return f"# HELP {name} {text}\n# TYPE {name} gauge\n"
 
 
 def label(value: str) -> str:
-    """Return a label's value as it stands between its quotes."""
+    """Return a label value, escaped for double quotes."""
     return value.translate(_ESCAPED)
 
 
 async def render(registry: CollectorRegistry, sources: Sequence[Source], *, accept: str, accept_encoding: str) -> Body:
-    """Write everything that there is to know now. The two `accept` are the request's headers; empty means plain."""
+    """Render all current metrics. `accept` and `accept_encoding` are the request's headers; empty means plain text."""
     encoder, content_type = choose_encoder(accept)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
     first = encoder(registry)

@@ -1,8 +1,8 @@
-"""Structured logs: key-value in colour on a terminal, one JSON object a line elsewhere.
+"""Structured logs: coloured key-value pairs on a terminal, one JSON object a line elsewhere.
 
-Guarantees: every line has a time (UTC), a level and an event; a line below the chosen level costs next to
-nothing; log records of libraries come out the same way. A line never costs more than the line: one that cannot be
-rendered or written is dropped and counted, and nobody waits for its reader (`controller.telemetry.sink`).
+Guarantees: every line has a time (UTC), a level and an event; a line below the chosen level costs next to nothing; log
+records of libraries have the same format. Logging never fails and never blocks: a line that cannot be rendered or
+written is dropped and counted (`controller.telemetry.sink`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from prometheus_client.registry import Collector
 from controller.engine.log_context import add_reconcile
 from controller.telemetry.sink import Sink
 
-_LAST_WORDS: Final = 1.0
-"""Seconds that the last lines get when the process ends."""
+_FLUSH_TIMEOUT: Final = 1.0
+"""Seconds for the last lines to be written when the process exits."""
 _sink = Sink(sys.stderr)
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """The format of log lines; `auto` is `console` on a terminal and `json` elsewhere."""
 
     AUTO = "auto"
     CONSOLE = "console"
@@ -36,7 +36,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least important line that is written."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -45,9 +45,9 @@ class LogLevel(StrEnum):
 
 
 def configure(log_format: LogFormat, level: LogLevel) -> None:
-    """Send every log line of the process to standard error, if it has one."""
+    """Log every line of the process to standard error, if it is open."""
     global _sink  # noqa: PLW0603 - logging is the process's
-    # What stands for a standard error that was closed before we began would take the lines without a word.
+    # If standard error was closed before the process started, sys.stderr may be a stand-in that drops lines uncounted.
     _sink = sink = Sink(sys.stderr if sys.__stderr__ is not None else None)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     terminal = _is_terminal()
@@ -79,12 +79,12 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
 
 
 def tell(text: str) -> None:
-    """Write a line for a person beside the log, in its order: at the end of the process, say."""
+    """Write a plain line in order with the log lines, such as an error message at exit."""
     _sink.write(f"{text}\n")
 
 
 def dropped_lines(registry: CollectorRegistry) -> None:
-    """Count the lines that were not written."""
+    """Register the counter of dropped log lines."""
 
     class Dropped(Collector):
         def collect(self) -> Iterator[Metric]:
@@ -96,25 +96,25 @@ def dropped_lines(registry: CollectorRegistry) -> None:
 def _is_terminal() -> bool:
     try:
         return sys.stderr is not None and sys.stderr.isatty()
-    except ValueError:  # it is closed
+    except ValueError:  # the stream is closed
         return False
 
 
 def _harmless(logger: type[Any], sink: Sink) -> type[Any]:
-    """Return a kind of logger whose lines cost nobody more than the line, though they cannot be rendered."""
+    """Return a subclass of a logger that drops and counts a line it cannot render, and never raises."""
 
     class Harmless(logger):  # type: ignore[misc]  # structlog makes it at run time
         def _proxy_to_logger(self, *arguments: Any, **keywords: Any) -> Any:
             try:
                 return super()._proxy_to_logger(*arguments, **keywords)
-            except Exception:  # noqa: BLE001 - of a value that has no text, say
+            except Exception:  # noqa: BLE001 - such as a repr that fails
                 sink.lose()
 
     return Harmless
 
 
 class _Handler(logging.StreamHandler[Sink]):
-    """Counts what it cannot write, where the library's own would tell standard error, which may be what is stuck."""
+    """Counts records that it cannot write; the base class would report them to standard error, which may be blocked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the library's name
         self.stream.lose()
@@ -122,4 +122,4 @@ class _Handler(logging.StreamHandler[Sink]):
 
 @atexit.register
 def _flush() -> None:
-    _sink.flush_within(_LAST_WORDS)
+    _sink.flush_within(_FLUSH_TIMEOUT)

@@ -1,7 +1,7 @@
-"""Metrics under the names that dashboards for Kubernetes controllers already use.
+"""The metrics of queues, reconciles, the event loop and leadership, under client-go's and controller-runtime's names.
 
-Guarantees: names, labels and buckets are component-base's for the workqueue and controller-runtime's for the
-reconciles; every series exists from the start with 0; an observation costs no lookup, and no lock.
+Guarantees: names, labels and buckets are component-base's for the workqueue and controller-runtime's for reconciles;
+every series exists from the start with 0; an observation costs neither a lookup nor a lock.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RECONCILE_BUCKETS: Final = (
 
 
 def new_registry() -> CollectorRegistry:
-    """Return a registry with the process's own metrics in it."""
+    """Return a registry with the standard process metrics."""
     # Kubernetes' own metrics have no `_created` twins.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
@@ -55,12 +55,12 @@ class QueueMetrics(workqueue.QueueMetrics):
         self.depth = depth
 
     def taken(self, depth: int, waited: float) -> None:
-        """Report a key handed to a worker."""
+        """Report a key handed to a worker, and the seconds that it waited."""
         self.depth = depth
         self.queued.observe(waited)
 
     def finished(self, worked: float) -> None:
-        """Report a key that a worker is done with."""
+        """Report a key that a worker has finished, and the seconds that it took."""
         self.worked.observe(worked)
 
     def retried(self) -> None:
@@ -79,11 +79,11 @@ class ReconcileMetrics:
         _families_of(registry).controllers[controller] = self
 
     def started(self) -> None:
-        """Report a reconcile that begins."""
+        """Report the start of a reconcile."""
         self.active += 1
 
     def finished(self, outcome: Outcome, seconds: float) -> None:
-        """Report how it ended."""
+        """Report the outcome of a reconcile and its duration in seconds."""
         self.active -= 1
         self.total[outcome] += 1
         self.seconds.observe(seconds)
@@ -97,7 +97,7 @@ class _Families(Collector):
         self.controllers: dict[str, ReconcileMetrics] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what was counted."""
+        """Yield all families."""
         yield from self._of_queues()
         yield from self._of_controllers()
 
@@ -151,13 +151,13 @@ class _Families(Collector):
             "Maximum number of concurrent reconciles per controller",
             labels=label,
         )
-        for name, told in self.controllers.items():
-            for outcome, count in told.total.items():
+        for name, reported in self.controllers.items():
+            for outcome, count in reported.total.items():
                 total.add_metric((name, outcome.value), count)
-            failures.add_metric((name,), told.total[Outcome.ERROR])
-            seconds.add_metric((name,), told.seconds.buckets(), told.seconds.total)
-            active.add_metric((name,), told.active)
-            maximum.add_metric((name,), told.workers)
+            failures.add_metric((name,), reported.total[Outcome.ERROR])
+            seconds.add_metric((name,), reported.seconds.buckets(), reported.seconds.total)
+            active.add_metric((name,), reported.active)
+            maximum.add_metric((name,), reported.workers)
         yield from (total, failures, seconds, active, maximum)
 
 
@@ -173,7 +173,7 @@ def _families_of(registry: CollectorRegistry) -> _Families:
 
 
 class UnfinishedWork(Collector):
-    """The two workqueue gauges that grow by themselves: computed when somebody asks."""
+    """The workqueue gauges of running work, computed at each scrape."""
 
     def __init__(self, queues: Mapping[str, WorkQueue[str]]) -> None:
         self._queues = queues
@@ -199,7 +199,7 @@ class UnfinishedWork(Collector):
 
 
 def event_loop_lag(registry: CollectorRegistry, lag: Callable[[], float]) -> None:
-    """Tell the worst lag of the event loop in the last 30 s."""
+    """Register the gauge of the event loop's worst lag in the last 30 s."""
     gauge = Gauge(
         "vmsim_event_loop_lag_seconds", "How late the event loop ran, at worst in the last 30 s", registry=registry
     )
@@ -207,7 +207,7 @@ def event_loop_lag(registry: CollectorRegistry, lag: Callable[[], float]) -> Non
 
 
 def leadership(registry: CollectorRegistry, name: str, leads: Callable[[], bool]) -> None:
-    """Tell whether this process acts, by client-go's gauge."""
+    """Register client-go's gauge of whether this process is the leader."""
     gauge = Gauge(
         "leader_election_master_status",
         "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master.",
@@ -218,7 +218,7 @@ def leadership(registry: CollectorRegistry, name: str, leads: Callable[[], bool]
 
 
 def dropped_events(registry: CollectorRegistry, dropped: Callable[[], int]) -> None:
-    """Count the Kubernetes Events that were not written, of all recorders together."""
+    """Register the counter of Kubernetes Events that were not written, summed over all recorders."""
 
     class Dropped(Collector):
         def collect(self) -> Iterator[Metric]:

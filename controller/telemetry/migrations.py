@@ -1,7 +1,7 @@
-"""What the migrations do, under KubeVirt's names, and how long their VMs were away.
+"""Metrics of migrations: their phases, under KubeVirt's names, and the downtime of their VMs.
 
-Guarantees: every phase has its samples from the start; the series of a migration go with it; a scrape is written in
-pieces.
+Guarantees: every phase has its series from the start, with 0; the series of a migration are removed when it is deleted;
+a scrape is rendered in pieces.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _IN_PHASE: Final = {
 
 
 class MigrationMetrics(Collector):
-    """The migrations of some stores. As a collector it tells how many there are in each of KubeVirt's phases."""
+    """Collects the number of migrations in each of KubeVirt's phases, over some stores."""
 
     def __init__(self, registry: CollectorRegistry, migrations: Sequence[Store[VirtualMachineMigration]]) -> None:
         arrived = transitions.histograms(
@@ -60,7 +60,7 @@ class MigrationMetrics(Collector):
 
 
 class MigrationSeries:
-    """One series for each migration that has ended. The controller keeps the last five of a VM."""
+    """One series for each finished migration. The controller retains the last five of a VM."""
 
     def __init__(self, migrations: Sequence[Store[VirtualMachineMigration]]) -> None:
         self._migrations = migrations

@@ -1,8 +1,7 @@
-"""How loaded each node is: `node_vm_count` and the ratios.
+"""Metrics of nodes: `node_vm_count` and the ratios of use and requests.
 
-Guarantees: a scrape costs O(nodes), whatever the number of VMs; every node of the cluster has a sample, 0 when it is
-idle and 1 when it has no capacity that can be read, and loses it when it is deleted; none has one while a cache is
-still empty.
+Guarantees: a scrape costs O(nodes), whatever the number of VMs. Every node of the cluster has a sample until it is
+deleted: 0 when the node is idle, 1 when its allocatable cannot be parsed. No node has one before all caches are synced.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _FAMILIES: Final = (
 
 
 class NodeSeries:
-    """The samples of every node."""
+    """The gauge families of all nodes."""
 
     def __init__(self, loads: NodeLoads) -> None:
         self._loads = loads

@@ -1,6 +1,6 @@
-"""Counts that are taken on the hot path, and become samples only when somebody scrapes.
+"""A cheap histogram for the hot path; its samples are built only at a scrape.
 
-Guarantees: an observation is a bisection and two additions, without a lock: the event loop's thread alone observes.
+Guarantees: an observation is a bisection and two additions, without a lock: only the event loop's thread observes.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from prometheus_client.utils import floatToGoString
 
 
 class Tally:
-    """A histogram's observations. `bounds` are the buckets' upper bounds, ascending, without infinity."""
+    """A histogram. `bounds` are the buckets' upper bounds, ascending, without infinity."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
         self.total = 0.0
-        """The sum of what was observed."""
+        """The sum of the observed values."""
 
     def observe(self, value: float) -> None:
-        """Count a value in the first bucket whose bound it does not exceed."""
+        """Count a value in the first bucket whose upper bound is not below it."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return each bucket's `le` and how many values it holds, those of smaller buckets included."""
+        """Return each bucket's `le` and its cumulative count."""
         found: list[tuple[str, float]] = []
-        held = 0
+        cumulative = 0
         for bound, count in zip((*self._bounds, inf), self._counts, strict=True):
-            held += count
-            found.append((floatToGoString(bound), float(held)))  # type: ignore[no-untyped-call]
+            cumulative += count
+            found.append((floatToGoString(bound), float(cumulative)))  # type: ignore[no-untyped-call]
         return found

@@ -1,4 +1,4 @@
-"""How long transitions between phases take: KubeVirt's histograms, with its buckets.
+"""Histograms of phase transition times, with KubeVirt's buckets.
 
 Guarantees: every phase has its series from the start, with 0; an observation costs no lookup of labels.
 """
@@ -17,6 +17,6 @@ BUCKETS: Final = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 90, 120, 180, 300, 600, 
 def histograms(
     registry: CollectorRegistry, name: str, text: str, phases: Iterable[str]
 ) -> dict[str, Callable[[float], None]]:
-    """Return for each phase what observes the seconds of a transition to it."""
+    """Return for each phase the function that observes the seconds of a transition to it."""
     seconds = Histogram(name, text, ("phase",), buckets=BUCKETS, registry=registry)
     return {phase: seconds.labels(phase).observe for phase in phases}

@@ -1,7 +1,7 @@
-"""What goes between this process and the API server: requests, and how well the caches are kept.
+"""Metrics of the requests to the API server, of the reflectors, and of the listeners of stores.
 
-Guarantees: client-go's names and labels where it has one; every series of a reflector exists from the start with 0; an
-observation costs no lookup of labels.
+Guarantees: names and labels are client-go's where it has the metric; every series of a reflector exists from the start
+with 0; an observation costs no lookup of labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from controller.engine.watch import Relist
 
 
 class RequestMetrics:
-    """client-go's count of what was asked of the API server, and of what it said."""
+    """client-go's counter of requests by status code, method and host."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._family = Counter(
@@ -33,7 +33,7 @@ class RequestMetrics:
         self._children: dict[tuple[str, str, str], Counter] = {}
 
     def answered(self, method: str, host: str, code: str) -> None:
-        """Report a request; the code is `<error>` if there was no answer."""
+        """Report a finished request; the code is `<error>` if there was no response."""
         key = (code, method, host)
         child = self._children.get(key)
         if child is None:
@@ -42,14 +42,14 @@ class RequestMetrics:
 
 
 class StoreMetrics(Collector):
-    """What listeners of the stores failed on, summed over the stores of one resource."""
+    """Collects the failures of the stores' listeners, summed over the stores of each resource."""
 
     def __init__(self, registry: CollectorRegistry, stores: Mapping[str, Sequence[Store[Any]]]) -> None:
         self._stores = stores
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the failures of every listener there is; one that several stores have counts once."""
+        """Yield the failures of every listener; a listener that several stores share counts once."""
         family = CounterMetricFamily(
             "vmsim_store_listener_failures",
             "Changes of an object that something derived from the cache of a resource failed on",
@@ -66,20 +66,20 @@ class StoreMetrics(Collector):
 
 
 class ReflectorMetrics(Collector):
-    """How well the caches are kept: client-go's names where it has one."""
+    """Collects the lists, watches and staleness of all reflectors."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._lists, self._watches, self._short = (
-            Counter(f"reflector_{what}", f"Total number of {text} done by the reflectors", ("name",), registry=registry)
-            for what, text in (
+            Counter(f"reflector_{verb}", f"Total number of {text} done by the reflectors", ("name",), registry=registry)
+            for verb, text in (
                 ("lists", "API lists"),
                 ("watches", "API watches"),
                 ("short_watches", "short API watches"),
             )
         )
-        self._again = Counter(
+        self._relists = Counter(
             "vmsim_reflector_relists",
             "Lists that were needed because a watch could not go on: its version had expired, or was refused",
             ("name", "cause"),
@@ -94,7 +94,7 @@ class ReflectorMetrics(Collector):
         registry.register(self)
 
     def reflector(self, name: str) -> CacheMetrics:
-        """Return what one reflector reports to; its cache counts as unheard of from now on."""
+        """Return the metrics of one reflector; its staleness counts from now on."""
         self.heard(name)
         return CacheMetrics(
             self,
@@ -102,16 +102,16 @@ class ReflectorMetrics(Collector):
             self._lists.labels(name),
             self._watches.labels(name),
             self._short.labels(name),
-            {cause: self._again.labels(name, cause.value) for cause in Relist},
+            {cause: self._relists.labels(name, cause.value) for cause in Relist},
             self._left_out.labels(name),
         )
 
     def heard(self, name: str) -> None:
-        """Note that a cache is current now."""
+        """Note that a cache is known to be current now."""
         self._heard[name] = self._clock()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield how long ago each cache heard from the server."""
+        """Yield the seconds for which each cache has had no sign from the API server."""
         staleness = GaugeMetricFamily(
             "vmsim_reflector_staleness_seconds",
             "Seconds since the API server last gave a sign that the cache is current: a list, an event or a bookmark",
@@ -124,7 +124,7 @@ class ReflectorMetrics(Collector):
 
 @dataclass(frozen=True, slots=True)
 class CacheMetrics(Metrics):
-    """What one reflector reports."""
+    """The metrics of one reflector."""
 
     _all: ReflectorMetrics
     _name: str
@@ -144,16 +144,16 @@ class CacheMetrics(Metrics):
         self.heard()
 
     def watching(self) -> None:
-        """Report a watch that was accepted."""
+        """Report a watch that the API server accepted."""
         self._watches.inc()
         self.heard()
 
     def watched_shortly(self) -> None:
-        """Report a watch that ended at once, with no event."""
+        """Report a watch that ended at once and without an event."""
         self._short.inc()
 
     def must_list_again(self, cause: Relist) -> None:
-        """Report that the watch cannot go on."""
+        """Report that the watch cannot be resumed and a list is needed."""
         self._relists[cause].inc()
 
     def left_out(self, objects: int) -> None:

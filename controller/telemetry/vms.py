@@ -1,6 +1,7 @@
-"""What the VMs do, under KubeVirt's names: their phases, and how long they took to get there.
+"""Metrics of VMs: their phases and their phase transition times, under KubeVirt's names.
 
-Guarantees: every phase has its samples from the start; the series of a VM go with it; a scrape is written in pieces.
+Guarantees: every phase has its series from the start, with 0; the series of a VM are removed when it is deleted; a
+scrape is rendered in pieces.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _TIMED: Final = (Phase.SCHEDULING, Phase.SCHEDULED, Phase.RUNNING, Phase.FAILED)
 
 
 class VMMetrics(Collector):
-    """The VMs of some stores. As a collector it tells their number by phase."""
+    """Collects the number of VMs by phase, over some stores."""
 
     def __init__(self, registry: CollectorRegistry, vms: Sequence[Store[VirtualMachine]]) -> None:
         arrived = transitions.histograms(
@@ -56,11 +57,11 @@ _UNKNOWN: Final = ",".join(
         "outdated": "false",
     }.items()
 )
-"""What KubeVirt tells of a guest and of its instance type: we have neither. Every VM may be evicted."""
+"""KubeVirt's labels for the guest and the instance type, which a simulated VM does not have. Every VM is evictable."""
 
 
 class VMSeries:
-    """One series for each VM that is not stopped: KubeVirt has a VMI for no other."""
+    """One series for each VM that is not stopped, as KubeVirt has a VMI only for these."""
 
     def __init__(self, vms: Sequence[Store[VirtualMachine]]) -> None:
         self._vms = vms

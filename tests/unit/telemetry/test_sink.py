@@ -19,7 +19,7 @@ LINE = "x" * 99 + "\n"
 def reader_of(sink_of: int) -> tuple[int, Sink]:
     """Return the reading end of a pipe, and a sink at the other with room for so many bytes."""
     reading, writing = os.pipe()
-    return reading, Sink(os.fdopen(writing, "w"), most_waiting=sink_of)
+    return reading, Sink(os.fdopen(writing, "w"), buffer_size=sink_of)
 
 
 def written(path: Path) -> list[str]:
