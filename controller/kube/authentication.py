@@ -1,9 +1,11 @@
-"""Who we are at one API server: the token with each request, and credentials that are renewed while we run.
+"""Authentication at one API server: the token of each request, and the reload of refused credentials.
 
-Guarantees: credentials that the server refused are read again, once within `REAUTHENTICATE_EVERY` seconds however many
-requests are refused; what cannot be read again leaves the old ones in use, and is logged. A renewed client certificate
-is shown on every connection; one that is the same leaves them alone. A plugin that takes longer than the request which
-needed it goes on for the next.
+Guarantees:
+
+- After a 401 the credentials are reloaded, at most once in `REAUTHENTICATE_EVERY` seconds, however many requests are
+  refused. If the reload fails, the old credentials stay in use and the failure is logged.
+- A new client certificate is presented on every connection: all of them are reopened. An unchanged one reopens none.
+- A reload that outlasts the request that started it, such as a slow plugin's, continues and serves later requests.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from controller.kube.transport import Transport, describe
 _log = structlog.get_logger(__name__)
 
 REAUTHENTICATE_EVERY: Final = 10.0
-"""Seconds between two reloads of refused credentials."""
+"""Minimum seconds between two reloads of refused credentials."""
 _TOKEN: Final = "BearerToken"  # noqa: S105 - the library's name for it
 
 
 class Authentication:
-    """Credentials in use over a transport, which shows their client certificate."""
+    """The credentials in use, over a transport that presents their client certificate."""
 
     def __init__(self, found: Credentials, transport: Transport) -> None:
         self._source = found.source
@@ -37,9 +39,9 @@ class Authentication:
         self._renewing: asyncio.Task[None] | None = None
 
     async def headers(self) -> dict[str, str]:
-        """Return the headers that say who we are; a token file's last newline is not part of the token.
+        """Return the Authorization header of a request; empty without a token. White space around a token is stripped.
 
-        Raises CredentialsError when a token has to be read anew and cannot be: nothing was sent then.
+        Raises CredentialsError when a token has to be refreshed and cannot be. The caller sends nothing then.
         """
         if _TOKEN not in self._configuration.api_key:
             return {}
@@ -50,9 +52,9 @@ class Authentication:
         return {"Authorization": token.strip()}
 
     async def renew(self) -> None:
-        """Read the credentials again, which were refused: they may have been renewed. The caller's next try uses them.
+        """Reload the credentials after a 401. The caller's next request uses them.
 
-        It goes on where the caller's time is up: a plugin may take longer than a request.
+        The reload continues when the caller is cancelled: a plugin may take longer than a request's deadline.
         """
         if self._renewing is None or self._renewing.done():
             now = asyncio.get_running_loop().time()
@@ -63,7 +65,7 @@ class Authentication:
         await asyncio.shield(self._renewing)
 
     async def close(self) -> None:
-        """Wait for no plugin: end it."""
+        """Cancel a reload in progress, its plugin included."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
@@ -76,7 +78,7 @@ class Authentication:
                 self._configuration, self._certificate = fresh.configuration, fresh.certificate
                 await former.close()
         except CredentialsError as error:
-            _log.warning("credentials were refused and cannot be read again", error=str(error))
+            _log.warning("credentials were refused and cannot be reloaded", error=str(error))
             return
         except (OSError, ValueError) as error:
             _log.warning("the renewed client certificate cannot be used", error=str(error))

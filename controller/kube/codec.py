@@ -1,8 +1,8 @@
-"""JSON to values and back.
+"""Encoding of requests to JSON, and decoding of replies to typed values.
 
-Guarantees: a body that does not decode is a `MalformedReplyError`, never a crash or a None; decoders are built
-once per type. An object whose metadata decodes is served whatever stands in its other fields: what does not decode is
-replaced by its default, field by field (`controller.kube.salvage`).
+Guarantees: a body that does not decode raises `MalformedReplyError`, never another error; decoders are built once per
+type. An object whose metadata decodes is always returned: a field of it that does not decode gets its default
+(`controller.kube.salvage`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class ListMeta(Value, frozen=True):
-    """metav1.ListMeta: the state the list shows, and where its next page is."""
+    """metav1.ListMeta: the list's resource version, and the token of its next page."""
 
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
@@ -34,7 +34,7 @@ class _ListEnvelope(Value, frozen=True):
 
 
 class WatchEnvelope(Value, frozen=True):
-    """One line of a watch, its object still raw: what it is depends on the type."""
+    """One event of a watch. The object is still raw JSON, as its type depends on the event's type."""
 
     type: str
     object: msgspec.Raw
@@ -51,7 +51,7 @@ class Status(Value, frozen=True):
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 _anything: Final = msgspec.json.Decoder()
 _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises; the last for what is nested too deeply."""
+"""What decoding raises; RecursionError for JSON that is nested too deeply."""
 
 
 def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
@@ -72,14 +72,14 @@ def encode(body: Any) -> bytes:
 
 
 def merge_patch_of(wanted: msgspec.Struct) -> dict[str, Any]:
-    """Return the merge patch that makes an object exactly `wanted`: what it lacks is null."""
-    # The class's own attributes: msgspec.structs.fields evaluates every annotation anew.
+    """Return the merge patch that sets an object to exactly `wanted`: each field that is None becomes null."""
+    # Not msgspec.structs.fields, which evaluates every annotation again.
     names = zip(wanted.__struct_fields__, wanted.__struct_encode_fields__, strict=True)
     return {encoded: msgspec.to_builtins(getattr(wanted, name)) for name, encoded in names}
 
 
 def decode(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
-    """Decode one object. Raises MalformedReplyError."""
+    """Decode one value. Raises MalformedReplyError."""
     try:
         return _decoder(kind).decode(data)
     except _MALFORMED as error:
@@ -87,7 +87,7 @@ def decode(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
 
 
 def decode_object(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
-    """Decode one object of the API, with the defaults of the fields that do not decode.
+    """Decode one API object. A field that does not decode gets its default.
 
     Raises MalformedReplyError if its metadata does not decode either.
     """
@@ -101,7 +101,7 @@ def decode_object(data: bytes | memoryview | msgspec.Raw, kind: type[T]) -> T:
 
 
 class Identity(NamedTuple):
-    """What could be read of an object that does not decode; empty where even that could not."""
+    """The identity of an object that does not decode; a part that cannot be read is empty."""
 
     namespace: str
     name: str
@@ -109,7 +109,7 @@ class Identity(NamedTuple):
 
 
 def identity(data: bytes | memoryview | msgspec.Raw) -> Identity:
-    """Say which object it is that does not decode, as far as that can be read."""
+    """Return the identity of an object that does not decode, as far as it can be read."""
     try:
         body = _anything.decode(data)
     except _MALFORMED:
@@ -120,9 +120,9 @@ def identity(data: bytes | memoryview | msgspec.Raw) -> Identity:
 
 
 def decode_list(data: bytes, kind: type[T]) -> tuple[ListMeta, list[T], int]:
-    """Decode one page of a list: its metadata, its items, and how many of these were left out.
+    """Decode one page of a list: its metadata, its items, and the number of items left out.
 
-    Those are items whose metadata does not decode; they are logged. Raises MalformedReplyError for what is no list.
+    An item whose metadata does not decode is left out and logged. Raises MalformedReplyError if the body is no list.
     """
     envelope = decode(data, _ListEnvelope)
     if not envelope.metadata.resource_version:
@@ -138,7 +138,7 @@ def decode_list(data: bytes, kind: type[T]) -> tuple[ListMeta, list[T], int]:
 
 
 def decode_status(data: bytes) -> Status:
-    """Decode an error's body; one that is no Status (HTML, empty) yields its first words as the message."""
+    """Decode the body of an error. A body that is no Status (HTML, empty) yields a Status with its start as message."""
     try:
         return _decoder(Status).decode(data)
     except _MALFORMED:

@@ -1,7 +1,7 @@
-"""What a context chooses of a kubeconfig: one cluster, and as whom.
+"""Selection of a context in a kubeconfig: one cluster, one user and a namespace.
 
-Guarantees: client-go's rules (tools/clientcmd), without I/O. Credentials are for servers with TLS alone: they are not
-even read for others. Else no credential is passed over: one that cannot be used is refused.
+Guarantees: client-go's rules (tools/clientcmd), without I/O. Credentials are used only for servers with TLS, and are
+left out for others. For a server with TLS an unusable credential raises an error; it is never skipped.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ LINE_BREAK: Final = re.compile(r"[\r\n\0]")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a person chose besides a kubeconfig, by name: kubectl's flags. None leaves it to the kubeconfig."""
+    """The names given by kubectl's flags --context, --cluster, --user and --namespace; None: as the kubeconfig says."""
 
     context: str | None = None
     cluster: str | None = None
     user: str | None = None
     namespace: str | None = None
     kept: bool = False
-    """Whether it was all settled by an earlier reading: then None is nothing, and no flag is to blame."""
+    """Whether these are the names that an earlier load selected: then None selects nothing, and errors name no flag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One cluster, as whom, and the namespace that commands without one mean."""
+    """The selected cluster and user, and the default namespace of commands."""
 
     cluster: Cluster
     user: User
     namespace: str
     names: Choice
-    """What chooses the same again, whatever the current context is then."""
+    """The names that select the same again, even if the current context has changed."""
 
     def document(self) -> dict[str, Any]:
-        """Return a kubeconfig that says this and nothing more."""
+        """Return a kubeconfig with only this cluster and user."""
         cluster, user = (msgspec.json.decode(msgspec.json.encode(entry)) for entry in (self.cluster, self.user))
         return {
             "current-context": "chosen",
@@ -56,9 +56,9 @@ class Chosen:
 
 
 def choose(config: Config, choice: Choice) -> Chosen:
-    """Return what a context stands for, as far as the choice does not say otherwise.
+    """Return the cluster, user and namespace of a context, each replaced by the choice's if that names one.
 
-    Raises InvalidKubeconfigError for an entry that is not there, and one that cannot be used.
+    Raises InvalidKubeconfigError for an entry that is missing or cannot be used.
     """
     context_name, context = _context(config, choice)
     cluster_name = choice.cluster or context.cluster
@@ -80,7 +80,7 @@ def choose(config: Config, choice: Choice) -> Chosen:
     server = _server(cluster.server)
     return Chosen(
         cluster=msgspec.structs.replace(cluster, server=server),
-        user=_as_heeded(user) if server.startswith("https://") else _unproven(user),
+        user=_effective(user) if server.startswith("https://") else _without_credentials(user),
         namespace=choice.namespace or context.namespace or DEFAULT_NAMESPACE,
         names=Choice(context_name or None, cluster_name, user_name or None, choice.namespace, kept=True),
     )
@@ -105,7 +105,7 @@ def _no_cluster(config: Config, context_name: str) -> str:
     if context_name:
         return f"context {context_name!r} names no cluster"
     there = f"; there are {', '.join(sorted(config.contexts))}" if config.contexts else ", and there is none in it"
-    return f"it chooses no context{there}: run kubectl config use-context, or name one by --context"
+    return f"it selects no context{there}: run kubectl config use-context, or pass --context"
 
 
 def _missing(what: str, there: Iterable[str]) -> str:
@@ -114,7 +114,7 @@ def _missing(what: str, there: Iterable[str]) -> str:
 
 
 def _cluster_problems(name: str, cluster: Cluster) -> Iterable[str]:
-    """Say what client-go refuses, too."""
+    """Yield the problems for which client-go, too, refuses a cluster."""
     if not cluster.server:
         yield f"cluster {name!r} has no server"
     if cluster.certificate_authority and cluster.certificate_authority_data:
@@ -124,15 +124,15 @@ def _cluster_problems(name: str, cluster: Cluster) -> Iterable[str]:
 
 
 def _user_problems(name: str, user: User) -> Iterable[str]:
-    """Say what client-go refuses, too, and what would make somebody else of us."""
+    """Yield the problems for which client-go, too, refuses a user, and values that would forge a header."""
     if user.token and (user.username or user.password):
         yield f"user {name!r} has both a token and a password"
     if (user.impersonate_uid or user.impersonate_groups or user.impersonate_extra) and not user.impersonate:
         yield f"user {name!r} has as-uid, as-groups or as-user-extra without as"
     extra = (value for values in user.impersonate_extra.values() for value in values)
-    spoken = (user.token.strip(), user.impersonate, user.impersonate_uid, *user.impersonate_groups, *extra)
-    if any(LINE_BREAK.search(text) for text in spoken):
-        yield f"user {name!r} has a token, or a name to act as, with a line break in it"
+    in_headers = (user.token.strip(), user.impersonate, user.impersonate_uid, *user.impersonate_groups, *extra)
+    if any(LINE_BREAK.search(text) for text in in_headers):
+        yield f"user {name!r} has a token or an impersonated name with a line break in it"
     yield from _certificate_problems(name, user)
     yield from _plugin_problems(name, user)
 
@@ -165,23 +165,23 @@ def _plugin_problems(name: str, user: User) -> Iterable[str]:
     if user.auth_provider is not None and user.auth_provider.name not in _EXTERNAL_PROVIDERS:
         yield (
             f"user {name!r} has the auth-provider {user.auth_provider.name!r}, which Kubernetes has removed: "
-            "have the kubeconfig written anew, with an exec plugin"
+            "generate the kubeconfig again, with an exec plugin"
         )
 
 
 def _server(server: str) -> str:
-    """Return a server's URL, its scheme in lower case; one without a scheme is meant as HTTP."""
+    """Return a server's URL with its scheme in lower case; a URL without a scheme gets http."""
     scheme, slashes, rest = server.partition("://")
     return f"{scheme.lower()}{slashes}{rest}" if slashes else f"http://{server}"
 
 
-def _as_heeded(user: User) -> User:
-    """Leave the plugin out where there is a token, which comes first."""
+def _effective(user: User) -> User:
+    """Return the user without the plugin if there is a token, which takes precedence."""
     return msgspec.structs.replace(user, exec=None) if user.token or user.token_file else user
 
 
-def _unproven(user: User) -> User:
-    """Leave out whatever others on the way to a server without TLS could take: all but whom we want to act as."""
+def _without_credentials(user: User) -> User:
+    """Return the user without credentials, which a connection without TLS would expose: impersonation alone stays."""
     return User(
         impersonate=user.impersonate,
         impersonate_uid=user.impersonate_uid,
@@ -196,7 +196,7 @@ _KEY_CHARACTERS: Final = frozenset(b"!#$&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRS
 
 
 def headers(chosen: Chosen) -> tuple[tuple[str, str], ...]:
-    """Return what every request says besides who we are: as whom we want to act, and that nothing be compressed."""
+    """Return the headers of every request besides Authorization: impersonation, and Accept-Encoding if it is set."""
     user = chosen.user
     found: list[tuple[str, str]] = []
     if user.impersonate:
@@ -215,5 +215,5 @@ def headers(chosen: Chosen) -> tuple[tuple[str, str], ...]:
 
 
 def _key(name: str) -> str:
-    """Write a name as part of a header's."""
+    """Return the key of an extra field, percent-encoded for a header's name as in client-go."""
     return "".join(chr(byte) if byte in _KEY_CHARACTERS else f"%{byte:02X}" for byte in name.encode())

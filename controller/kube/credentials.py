@@ -1,9 +1,12 @@
-"""Where the cluster is and who we are there: kubeconfigs, their plugins, or in-cluster, through kubernetes-asyncio.
+"""Loading of a cluster's address and credentials, from kubeconfigs and their plugins or from a service account.
 
-Guarantees: an explicit file is used or refused, never silently replaced by another source; of several files kubectl's
-rules make one (controller/kube/contexts.py), and the library gets no more than what was chosen of it. What is read
-again is what was chosen at first, by its names, and for the same server. Every failure is a `CredentialsError` that
-names the source tried and what to do next.
+Guarantees:
+
+- An explicit file is used or refused, never silently replaced by another source.
+- Several files are merged by kubectl's rules (`controller.kube.kubeconfig`). kubernetes-asyncio gets only the cluster
+  and the user that a context selects (`controller.kube.contexts`).
+- A reload reads the same context, cluster and user, by name, and refuses another server than at first.
+- Every failure is a `CredentialsError` that names the source and what to do next.
 """
 
 from __future__ import annotations
@@ -34,9 +37,9 @@ NOTHING_CHOSEN: Final = Choice()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where credentials come from: a kubeconfig's path, or None for the pod's service account.
+    """The source of credentials: a kubeconfig's path, or None for the pod's service account.
 
-    `listed` says that it is a list of paths, as in KUBECONFIG; `choice` is what of it was chosen by name.
+    `listed` says that the path is a list of paths, as in KUBECONFIG; `choice` holds the names selected in it.
     """
 
     kubeconfig: str | None
@@ -44,12 +47,12 @@ class Source:
     choice: Choice = NOTHING_CHOSEN
 
     def __str__(self) -> str:
-        """Name the source for a person."""
+        """Return the source's name for messages."""
         return self.kubeconfig or "the pod's service account"
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files, each once; a list may name some that do not exist."""
+        """The files, each once. A file of a list may be missing."""
         if self.kubeconfig is None:
             return ()
         if not self.listed:
@@ -59,19 +62,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the library needs to know, what every request says besides, and where to read the same again."""
+    """The library's configuration, the extra headers of every request, and the source for a reload."""
 
     configuration: Configuration
     source: Source
     headers: tuple[tuple[str, str], ...] = ()
     certificate: bytes = b""
-    """A digest of the client certificate and its key; empty without one."""
+    """A digest of the client certificate and its key; empty without a certificate."""
 
 
 def find(explicit: str | None, choice: Choice = NOTHING_CHOSEN) -> Source:
-    """Choose the source as kubectl does: flag, KUBECONFIG, ~/.kube/config, then the service account.
+    """Return the source that kubectl would use: the flag, KUBECONFIG, ~/.kube/config, then the service account.
 
-    Raises CredentialsError if there is none.
+    Raises CredentialsError if there is no source.
     """
     if explicit:
         return Source(explicit, choice=choice)
@@ -89,7 +92,7 @@ def find(explicit: str | None, choice: Choice = NOTHING_CHOSEN) -> Source:
 
 
 def home_config() -> Path:
-    """Return where kubectl keeps a person's kubeconfig."""
+    """Return the path of kubectl's default kubeconfig."""
     return Path.home() / ".kube" / "config"
 
 
@@ -102,15 +105,15 @@ async def load(source: Source) -> Credentials:
 
 
 async def load_anew(source: Source, server: str) -> Credentials:
-    """Read again what `load` says to read again: it is for the server of this URL, and is not shown to another.
+    """Read the credentials again, for the server of this URL only; `source` is that of the first `Credentials`.
 
-    Raises CredentialsError, and OtherServerError if it leads elsewhere now.
+    Raises CredentialsError, and OtherServerError if the source names another server now.
     """
     chosen = _chosen(source)
     if chosen is not None and chosen.cluster.server.rstrip("/") != server:
         raise OtherServerError(
             f"cannot use {source}: its cluster {source.choice.cluster!r} was {proxy.shown(server)} at the start and is "
-            f"{proxy.shown(chosen.cluster.server)} now; start anew to use that one"
+            f"{proxy.shown(chosen.cluster.server)} now; restart vmsim to use that one"
         )
     return await _loaded(source, chosen)
 
@@ -121,7 +124,7 @@ async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
             found = await plugin.run(chosen.user.exec, chosen.cluster, terminal=_at_a_terminal())
         except PluginError as error:
             raise PluginError(f"cannot use {source}: {error}") from error
-        chosen = replace(chosen, user=_proven(chosen.user, found))
+        chosen = replace(chosen, user=_with_printed(chosen.user, found))
     kubernetes = library.load()
     config, configuration = kubernetes.config, kubernetes.configuration()
     try:
@@ -130,7 +133,7 @@ async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
         else:
             await config.load_kube_config_from_dict(_document(chosen), client_configuration=configuration)
         certificate = _digest(configuration)
-    except Exception as error:  # kubernetes-asyncio checks little: an odd file raises AttributeError and worse
+    except Exception as error:  # kubernetes-asyncio validates little: a malformed file raises AttributeError and worse
         raise CredentialsError(f"cannot use {source}: {_reason(config, error)}") from error
     if chosen is None:
         return Credentials(configuration, source)
@@ -139,7 +142,7 @@ async def _loaded(source: Source, chosen: Chosen | None) -> Credentials:
 
 
 def namespace(source: Source) -> str:
-    """Return the namespace that commands without one mean: the chosen one, the context's, or the pod's own.
+    """Return the default namespace of commands: the selected one, the context's, or the pod's own.
 
     Raises CredentialsError.
     """
@@ -155,7 +158,7 @@ def namespace(source: Source) -> str:
 
 
 def read(source: Source) -> Config:
-    """Read a source's files, and make one of them. Raises CredentialsError with what is wrong with each."""
+    """Read and merge a source's files. Raises CredentialsError with the problem of each unusable file."""
     found: list[Config] = []
     wrong: list[str] = []
     for path in source.paths:
@@ -173,19 +176,22 @@ def read(source: Source) -> Config:
     if wrong:
         raise CredentialsError("; ".join(wrong))
     if not found:
-        raise CredentialsError(f"cannot use {source}: none of the files that KUBECONFIG names does exist")
+        raise CredentialsError(f"cannot use {source}: no file that KUBECONFIG names exists")
     return kubeconfig.merged(found)
 
 
 def _chosen(source: Source) -> Chosen | None:
-    """Return what was chosen of the kubeconfig; None means the service account, of which nothing can be chosen."""
+    """Return the cluster and user that the choice selects in a kubeconfig; None for the service account.
+
+    Raises CredentialsError, also for a name selected in the service account, which has none.
+    """
     choice = source.choice
     if source.kubeconfig is None:
         for flag, name in (("context", choice.context), ("cluster", choice.cluster), ("user", choice.user)):
             if name:
                 raise CredentialsError(
-                    f"{flag} {name!r} is not there: without --kubeconfig, KUBECONFIG and ~/.kube/config there is the "
-                    "pod's service account alone"
+                    f"there is no {flag} {name!r}: without --kubeconfig, KUBECONFIG and ~/.kube/config only the pod's "
+                    "service account is available; name a kubeconfig"
                 )
         return None
     try:
@@ -195,15 +201,15 @@ def _chosen(source: Source) -> Chosen | None:
 
 
 def _document(chosen: Chosen) -> dict[str, Any]:
-    """Return what the library shall read. Of a token and a file with one the file counts while it can be read."""
+    """Return the kubeconfig for the library. A token file that is readable takes precedence over a token."""
     user = chosen.user
     if user.token and user.token_file and os.access(user.token_file, os.R_OK):
         chosen = replace(chosen, user=msgspec.structs.replace(user, token=""))
     return chosen.document()
 
 
-def _proven(user: User, found: plugin.Printed) -> User:
-    """Return the user as a plugin proves it; a certificate of the kubeconfig's own comes first, as in client-go."""
+def _with_printed(user: User, found: plugin.Printed) -> User:
+    """Return the user with a plugin's credentials; as in client-go, the kubeconfig's certificate takes precedence."""
     user = msgspec.structs.replace(user, exec=None, token=found.token)
     if not found.certificate or user.client_certificate or user.client_certificate_data:
         return user
@@ -214,12 +220,12 @@ def _proven(user: User, found: plugin.Printed) -> User:
 def _at_a_terminal() -> bool:
     try:
         return sys.stdin.isatty()
-    except (AttributeError, ValueError):  # there is none, or it was closed
+    except (AttributeError, ValueError):  # there is no standard input, or it was closed
         return False
 
 
 def _digest(configuration: Configuration) -> bytes:
-    """Return what tells a client certificate and its key from others; empty if there is none."""
+    """Return a digest of the client certificate and its key; empty if there is no certificate."""
     if not configuration.cert_file:
         return b""
     files = (configuration.cert_file, configuration.key_file or configuration.cert_file)
@@ -227,7 +233,7 @@ def _digest(configuration: Configuration) -> bytes:
 
 
 def _reason(config: ModuleType, error: Exception) -> str:
-    """Say what is wrong in one line; Python's own words for a file of the wrong shape would tell nobody anything."""
+    """Return the problem in one line, without Python's message for a malformed file, which would not explain it."""
     words = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, config.ConfigException | OSError | ValueError):
         return words

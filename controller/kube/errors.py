@@ -1,7 +1,7 @@
-"""Every way a request can fail, as a type.
+"""The typed errors of requests to the API server.
 
-Guarantees: a caller that catches `KubeError` has caught everything this room raises on purpose; each class says
-who raises it and whether the request may have taken effect all the same (`outcome_unknown`).
+Guarantees: every error that this package raises on purpose is a `KubeError`. Each class says when it is raised, and
+whether the request may have taken effect all the same (`outcome_unknown`).
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from typing import ClassVar
 
 
 class KubeError(Exception):
-    """Anything that can go wrong between us and the API server."""
+    """Base of the errors of requests to the API server."""
 
     outcome_unknown: ClassVar[bool] = False
-    """Whether a write may have been, or may yet be, carried out."""
+    """Whether the API server may have carried out a write, or may still do so."""
 
 
 class CredentialsError(KubeError):
-    """No usable kubeconfig or in-cluster credentials. Raised at start, or when a token cannot be read anew."""
+    """No usable kubeconfig or in-cluster credentials. Raised at start, or when a token cannot be refreshed."""
 
 
 class PluginError(CredentialsError):
-    """A credential plugin of the kubeconfig failed, hung, or printed what is no credential."""
+    """An exec credential plugin failed, timed out, or printed no valid credential."""
 
 
 class OtherServerError(CredentialsError):
-    """What was chosen at the start leads to another server now. Its credentials are not for the one in use."""
+    """On a reload the selected cluster names another server. Its credentials are not sent to the server in use."""
 
 
 class NotLeadingError(KubeError):
@@ -33,22 +33,22 @@ class NotLeadingError(KubeError):
 
 
 class InvalidNameError(KubeError):
-    """A name that no object can have. It would lead to another URL, so nothing was sent."""
+    """A name that no object can have. It would address another URL, so nothing was sent."""
 
 
 class TransportError(KubeError):
-    """No reply: refused, reset, timed out, or cut off before it was whole."""
+    """No reply: the connection was refused, reset or timed out, or ended before the reply was complete."""
 
     outcome_unknown = True
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
-        """Whether any of the request may have left; not if there was no connection."""
+        """Whether a part of the request may have been sent; False if no connection opened."""
 
 
 class MalformedReplyError(KubeError):
-    """A success status with a body that is not what was asked for (a proxy's HTML page, say)."""
+    """A success status with a body of another form than requested (a proxy's HTML page, say)."""
 
     outcome_unknown = True
 
@@ -56,7 +56,7 @@ class MalformedReplyError(KubeError):
 class StatusError(KubeError):
     """The API server answered with an error status.
 
-    `reason` is metav1.Status's machine-readable reason (empty if the body was none); `retry_after` is in
+    `reason` is metav1.Status's machine-readable reason (empty if the body was no Status); `retry_after` is in
     seconds.
     """
 
@@ -85,7 +85,7 @@ class AlreadyExistsError(StatusError):
 
 
 class ConflictError(StatusError):
-    """409 on a guarded write: the object is not, or no longer, what the guard says."""
+    """409 on a guarded write: the object's UID or resourceVersion differs from the guard's."""
 
 
 class ExpiredError(StatusError):
@@ -97,11 +97,11 @@ class InvalidError(StatusError):
 
 
 class TooManyRequestsError(StatusError):
-    """429: slow down; `retry_after` says for how long."""
+    """429: too many requests; wait `retry_after` seconds."""
 
 
 class ServerError(StatusError):
-    """5xx: the server failed; it may have carried the write out."""
+    """5xx: the server failed; it may have carried out the write."""
 
     outcome_unknown = True
 

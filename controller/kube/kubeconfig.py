@@ -1,7 +1,8 @@
-"""Kubeconfigs as kubectl reads them: what a file may say, and how several become one.
+"""Parsing and merging of kubeconfigs, as kubectl does it.
 
-Guarantees: client-go's rules (tools/clientcmd), without I/O. Of several files the first that has an entry of a name, or
-sets the current context, wins; entries are never mixed. A relative path belongs to the folder of its own file.
+Guarantees: client-go's rules (tools/clientcmd), without I/O. Of several files the first one with an entry of a name, or
+with a current context, takes precedence; two entries of one name are never merged. A relative path is resolved against
+the folder of its own file.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import yaml
 
 
 class InvalidKubeconfigError(Exception):
-    """What a kubeconfig says cannot be used."""
+    """A kubeconfig, or what it selects, is invalid. The message names the entry."""
 
 
 class Named(msgspec.Struct, frozen=True):
-    """An entry of a list; which of the three it holds depends on the list."""
+    """A named entry of the list `clusters`, `users` or `contexts`, with the one field of that list."""
 
     name: str = ""
     cluster: Cluster | None = None
@@ -34,14 +35,14 @@ class Named(msgspec.Struct, frozen=True):
 
 
 class Extension(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a kubeconfig has for somebody else: for credential plugins, say."""
+    """Additional data in a kubeconfig, such as the configuration of an exec credential plugin."""
 
     name: str = ""
     extension: Any = None
 
 
 class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
-    """Where a cluster is."""
+    """The address of a cluster's API server, and how to connect to it."""
 
     server: str = ""
     tls_server_name: str = ""
@@ -54,7 +55,7 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
 
 
 class Exec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A program that prints credentials."""
+    """An exec credential plugin: a program that prints credentials."""
 
     command: str = ""
     args: tuple[str, ...] = ()
@@ -66,14 +67,14 @@ class Exec(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class AuthProvider(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What credentials were obtained with before there were plugins."""
+    """An auth provider, the predecessor of exec credential plugins."""
 
     name: str = ""
     config: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
-    """Who we are."""
+    """A user's credentials, and the user to impersonate."""
 
     client_certificate: str = ""
     client_certificate_data: str = ""
@@ -92,7 +93,7 @@ class User(msgspec.Struct, frozen=True, omit_defaults=True, rename="kebab"):
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A cluster, a user and a namespace under one name."""
+    """A combination of a cluster, a user and a namespace."""
 
     cluster: str = ""
     user: str = ""
@@ -110,7 +111,7 @@ class _File(msgspec.Struct, frozen=True, rename="kebab"):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a file says, or several say together."""
+    """The contents of one kubeconfig, or of several merged."""
 
     clusters: Mapping[str, Cluster] = field(default_factory=lambda: MappingProxyType({}))
     users: Mapping[str, User] = field(default_factory=lambda: MappingProxyType({}))
@@ -122,7 +123,7 @@ class Config:
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
-    """Tells strings from other things as Go's YAML does: dates and 12:30 are strings, 1e3 is none, nor is `n`."""
+    """Resolves plain scalars as Go's YAML does: dates and 12:30 are strings, 1e3 is a number, `n` is a bool."""
 
     bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
 
@@ -143,7 +144,7 @@ _Loader.add_implicit_resolver(
 
 
 def _number(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
-    """Return a number; no field but those of an extension may be one."""
+    """Return a number. Only fields of an extension may be numbers."""
     text = node.value.replace("_", "")
     for read in (lambda word: int(word, 0), lambda word: int(word, 8), int, float):
         with suppress(ValueError):
@@ -155,10 +156,10 @@ _Loader.add_constructor(_FLOAT, _number)
 
 
 def parse(data: bytes) -> Config:
-    """Read a file: its first YAML document. One that is empty says nothing. Raises InvalidKubeconfigError."""
+    """Parse the first YAML document of a file; an empty file yields an empty Config. Raises InvalidKubeconfigError."""
     try:
         document = _first_document(data)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible number
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid number
         raise InvalidKubeconfigError(f"it is no YAML: {' '.join(str(error).split())}") from error
     if document is None:
         return Config()
@@ -194,7 +195,7 @@ def _first_document(data: bytes) -> Any:
 
 
 def _without_null(value: Any) -> Any:
-    """Take away what is null, which says nothing; an entry that is null is an empty one."""
+    """Return a value without the null fields of its maps; a null element of a list becomes an empty map."""
     if isinstance(value, dict):
         return {key: _without_null(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -229,7 +230,7 @@ def _check_base64(where: str, **values: str) -> None:
 
 
 def resolved(config: Config, folder: str) -> Config:
-    """Return what a file in this folder says, with the paths in it made absolute."""
+    """Return the configuration of a file in `folder`, with its relative paths made absolute."""
 
     def absolute(path: str) -> str:
         return os.path.normpath(os.path.join(folder, path)) if path else ""  # noqa: PTH118 - kubeconfigs hold strings
@@ -261,7 +262,7 @@ def resolved(config: Config, folder: str) -> Config:
 
 
 def merged(configs: Iterable[Config]) -> Config:
-    """Make one of several: the first to have an entry of a name, or to set the current context, wins."""
+    """Merge configurations: the first entry of a name, and the first current context, takes precedence."""
     clusters: dict[str, Cluster] = {}
     users: dict[str, User] = {}
     contexts: dict[str, Context] = {}

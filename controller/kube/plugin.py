@@ -1,9 +1,12 @@
-"""Credential plugins: programs named by a kubeconfig that print who we are (client.authentication.k8s.io).
+"""Exec credential plugins: programs named in a kubeconfig that print credentials (client.authentication.k8s.io).
 
-Guarantees: a plugin is told what client-go would tell it, the cluster included where it wants that. What it says on
-standard error reaches ours at once. One that nobody can answer has `DEADLINE` seconds and is then ended, with all that
-it started; one that may ask the person at the terminal has as long as they need. Either way it is soon said what is
-waited for. A failure is a `PluginError` that names the command, and quotes nothing of what it printed.
+Guarantees:
+
+- A plugin gets the same environment and ExecCredential as from client-go, with the cluster if its entry asks for that.
+- Its standard error is copied to ours at once.
+- A non-interactive plugin has `DEADLINE` seconds; then its process group is killed. An interactive one may wait for the
+  user at the terminal without limit. After `NOTICE` seconds, a line on standard error names the plugin in progress.
+- A failure is a `PluginError` that names the command. It quotes the plugin's standard error, never its standard output.
 """
 
 from __future__ import annotations
@@ -27,19 +30,19 @@ from controller.kube.errors import PluginError
 from controller.kube.kubeconfig import Cluster, Exec
 
 DEADLINE: Final = 60.0
-"""Seconds that a plugin has, unless it may ask a person."""
+"""Seconds that a non-interactive plugin may run."""
 NOTICE: Final = 5.0
-"""Seconds after which it is said that a plugin is waited for."""
+"""Seconds after which a line reports the plugin that is waited for."""
 _REAP: Final = 1.0
-"""Seconds for the end of a plugin that was killed."""
+"""Seconds to wait for the end of a killed plugin."""
 _QUOTED: Final = 2000
-"""Bytes of its last words in an error."""
+"""Bytes, from its end, of a plugin's standard error that an error quotes."""
 _EXTENSION: Final = "client.authentication.k8s.io/exec"
 
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What a plugin says we are: a token, a certificate with its key (PEM), or both."""
+    """The credentials that a plugin printed: a token, a client certificate with its key (PEM), or both."""
 
     token: str = field(default="", repr=False)
     certificate: str = field(default="", repr=False)
@@ -61,7 +64,10 @@ class _Credential(msgspec.Struct, frozen=True, rename="camel"):
 async def run(
     plugin: Exec, cluster: Cluster, *, terminal: bool, deadline: float = DEADLINE, notice: float = NOTICE
 ) -> Printed:
-    """Run a plugin for a cluster; `terminal` says that a person sits at standard input. Raises PluginError."""
+    """Run a plugin for a cluster and return its credentials. Raises PluginError.
+
+    `terminal` says whether standard input is a terminal; `deadline` and `notice` are in seconds.
+    """
     interactive = _interactive(plugin, terminal=terminal)
     limit = None if interactive else deadline
     try:
@@ -69,26 +75,26 @@ async def run(
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise PluginError(_failure(plugin, f"cannot be run: {reason}")) from error
-    words = bytearray()
-    waiting = asyncio.get_running_loop().call_later(notice, _say, _waiting_for(plugin, limit))
+    stderr = bytearray()
+    waiting = asyncio.get_running_loop().call_later(notice, _print, _notice(plugin, limit))
     ended = False
     try:
         async with asyncio.timeout(limit):
-            out, _, code = await asyncio.gather(_read(process.stdout), _pass_on(process.stderr, words), process.wait())
+            out, _, code = await asyncio.gather(_read(process.stdout), _copy(process.stderr, stderr), process.wait())
         ended = True
     except TimeoutError:
-        raise PluginError(_failure(plugin, f"has not ended within {deadline:g} s", words)) from None
+        raise PluginError(_failure(plugin, f"has not ended within {deadline:g} s", stderr)) from None
     finally:
         waiting.cancel()
         if not ended:
             await _end(process, group=not interactive)
     if code != 0:
-        raise PluginError(_failure(plugin, f"ended with {code}", words))
+        raise PluginError(_failure(plugin, f"ended with {code}", stderr))
     return _printed(plugin, out)
 
 
 async def _start(plugin: Exec, cluster: Cluster, *, interactive: bool) -> asyncio.subprocess.Process:
-    """Start it; one whose start nobody waits for any more is ended at once. Raises OSError and ValueError."""
+    """Start a plugin. If the caller is cancelled meanwhile, kill the plugin at once. Raises OSError and ValueError."""
     information = json.dumps(_information(plugin, cluster, interactive=interactive))
     own = {variable["name"]: variable.get("value", "") for variable in plugin.env}
     starting = asyncio.ensure_future(
@@ -99,21 +105,22 @@ async def _start(plugin: Exec, cluster: Cluster, *, interactive: bool) -> asynci
             stdin=None if interactive else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=None if interactive else asyncio.subprocess.PIPE,
-            start_new_session=not interactive,  # a group that can be ended as a whole
+            start_new_session=not interactive,  # a process group, which can be killed as a whole
         )
     )
     try:
         return await asyncio.shield(starting)
-    except asyncio.CancelledError:  # asyncio would end the plugin alone, and wait for whatever it has started
+    except asyncio.CancelledError:  # asyncio would kill the plugin alone, and wait for its children
         with suppress(OSError, ValueError):
             await _end(await starting, group=not interactive)
         raise
 
 
 def _interactive(plugin: Exec, *, terminal: bool) -> bool:
-    """Whether it may ask a person."""
+    """Whether the plugin may prompt the user. Raises PluginError if it must and there is no terminal."""
     if plugin.interactive_mode == "Always" and not terminal:
-        raise PluginError(_failure(plugin, "wants to ask a person, and standard input is no terminal"))
+        wrong = "has interactiveMode Always, and standard input is no terminal: run it at a terminal"
+        raise PluginError(_failure(plugin, wrong))
     return terminal and plugin.interactive_mode != "Never"
 
 
@@ -125,15 +132,15 @@ def _information(plugin: Exec, cluster: Cluster, *, interactive: bool) -> dict[s
 
 
 def _cluster(plugin: Exec, cluster: Cluster) -> dict[str, Any]:
-    """Return where the cluster is: a certificate's file by what is in it, and what the kubeconfig has for plugins."""
+    """Return the cluster for an ExecCredential, with the CA file's contents and the kubeconfig's exec extension."""
     authority = "".join(cluster.certificate_authority_data.split())
     if cluster.certificate_authority:
         try:
             authority = base64.b64encode(Path(cluster.certificate_authority).read_bytes()).decode()
         except OSError as error:
-            wrong = f"cannot be told the cluster's certificate-authority: {error}"
+            wrong = f"needs the cluster's certificate-authority, which cannot be read: {error}"
             raise PluginError(_failure(plugin, wrong)) from error
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "server": cluster.server,
         "tls-server-name": cluster.tls_server_name,
         "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
@@ -142,7 +149,7 @@ def _cluster(plugin: Exec, cluster: Cluster) -> dict[str, Any]:
         "disable-compression": cluster.disable_compression,
         "config": next((known.extension for known in cluster.extensions if known.name == _EXTENSION), None),
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _printed(plugin: Exec, out: bytes) -> Printed:
@@ -164,31 +171,31 @@ def _printed(plugin: Exec, out: bytes) -> Printed:
     return printed
 
 
-def _failure(plugin: Exec, what: str, words: Iterable[int] = ()) -> str:
-    said = " ".join(bytes(words).decode(errors="replace").split())
+def _failure(plugin: Exec, what: str, stderr: Iterable[int] = ()) -> str:
+    quoted = " ".join(bytes(stderr).decode(errors="replace").split())
     hint = " ".join(plugin.install_hint.split())
-    return f"credential plugin {plugin.command!r} {what}{f': {said}' if said else ''}{f' ({hint})' if hint else ''}"
+    return f"credential plugin {plugin.command!r} {what}{f': {quoted}' if quoted else ''}{f' ({hint})' if hint else ''}"
 
 
-def _waiting_for(plugin: Exec, limit: float | None) -> str:
+def _notice(plugin: Exec, limit: float | None) -> str:
     bound = "" if limit is None else f", for at most {limit:g} s"
     return f"waiting for the kubeconfig's credential plugin {plugin.command!r}{bound}\n"
 
 
-def _say(words: str) -> None:
-    print(words, end="", file=sys.stderr, flush=True)  # noqa: T201 - to the person, as a plugin's own words
+def _print(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)  # noqa: T201 - for the user, as the plugin's standard error
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:
     return await stream.read() if stream is not None else b""
 
 
-async def _pass_on(stream: asyncio.StreamReader | None, words: bytearray) -> None:
-    """Say what a plugin says, and keep the last of it."""
+async def _copy(stream: asyncio.StreamReader | None, tail: bytearray) -> None:
+    """Copy a plugin's standard error to ours, and retain its last `_QUOTED` bytes in `tail`."""
     while stream is not None and (chunk := await stream.read(_QUOTED)):
-        _say(chunk.decode(errors="replace"))
-        words += chunk
-        del words[:-_QUOTED]
+        _print(chunk.decode(errors="replace"))
+        tail += chunk
+        del tail[:-_QUOTED]
 
 
 async def _end(process: asyncio.subprocess.Process, *, group: bool) -> None:

@@ -1,8 +1,8 @@
-"""Which proxy requests to a server go through, if any: what Go's clients would use (golang.org/x/net/http/httpproxy).
+"""Selection of the HTTP proxy for a server, by the rules of Go's clients (golang.org/x/net/http/httpproxy).
 
-Guarantees: no I/O. A kubeconfig's `proxy-url` comes before the environment; what the environment names is never used
-for `localhost` and loopback addresses. A proxy that cannot be used is refused with where it was named; a password in
-its URL is never shown.
+Guarantees: no I/O. A kubeconfig's `proxy-url` takes precedence over the environment, whose proxy is never used for
+`localhost` and loopback addresses. An unusable proxy raises an error that names the setting it comes from. A password
+in a proxy's URL is never shown.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ProxyError(Exception):
-    """What was named is no proxy that requests could go through."""
+    """The configured proxy cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy's URL, and who named it."""
+    """A proxy's URL, and the setting that it comes from (`named_by`)."""
 
     url: str
     named_by: str
 
     def __str__(self) -> str:
-        """Name it for a person, without its password."""
+        """Return text for messages, without user and password."""
         return f"the proxy {shown(self.url)} of {self.named_by}"
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The variables that name proxies, and the hosts that need none."""
+    """The proxy settings of an environment: HTTP_PROXY, HTTPS_PROXY and NO_PROXY."""
 
     http: str = ""
     https: str = ""
     no_proxy: str = ""
     cgi: bool = False
-    """Whether a web server runs us: then HTTP_PROXY may be a header that a stranger sent."""
+    """Whether this process is a CGI program: then HTTP_PROXY may hold the `Proxy` header of an untrusted request."""
     names: Mapping[str, str] | None = None
-    """The variable that each scheme's proxy was found in."""
+    """The variable that sets each scheme's proxy."""
 
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Environment:
-        """Read the variables; upper case comes before lower case."""
+        """Read the variables; an upper-case name takes precedence over the lower-case one."""
         found = {name: variables[name] for name in _NAMES if variables.get(name)}
         first = {name.lower(): name for name in reversed(found)}
         return cls(
@@ -66,13 +66,13 @@ _NAMES: Final = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_P
 
 
 def shown(url: str) -> str:
-    """Return a URL as anybody may see it, without user and password; of what may be no URL, too."""
+    """Return a URL without user and password, safe to show. The text need not be a valid URL."""
     scheme, slashes, rest = url.partition("://")
     return f"{scheme.rpartition('@')[2]}{slashes}{rest.rpartition('@')[2]}"
 
 
 def choose(server: str, configured: str | None, environment: Environment) -> Proxy | None:
-    """Return the proxy for a server's URL: the one a kubeconfig configures, else the environment's.
+    """Return the proxy for a server's URL: the kubeconfig's, else the environment's; None if neither sets one.
 
     Raises ProxyError.
     """
@@ -85,34 +85,36 @@ def choose(server: str, configured: str | None, environment: Environment) -> Pro
 
 
 def for_url(server: str, environment: Environment) -> str | None:
-    """Return the URL of the environment's proxy for a server's URL. Raises ProxyError."""
+    """Return the URL of the environment's proxy for a server's URL; None if it needs none. Raises ProxyError."""
     parts = urlsplit(server)
     proxy = _with_scheme({"http": environment.http, "https": environment.https}.get(parts.scheme, ""))
     if not proxy:
         return None
     if parts.scheme == "http" and environment.cgi:
-        raise ProxyError("HTTP_PROXY is not used where REQUEST_METHOD is set, since a stranger may have sent it")
-    place = _place(parts)
-    return proxy if place is not None and _needs_proxy(*place, environment.no_proxy) else None
+        raise ProxyError(
+            "HTTP_PROXY is not used while REQUEST_METHOD is set, as a CGI request could have set it: unset one of them"
+        )
+    endpoint = _endpoint(parts)
+    return proxy if endpoint is not None and _needs_proxy(*endpoint, environment.no_proxy) else None
 
 
 def _usable(proxy: Proxy) -> Proxy:
     try:
         parts = urlsplit(proxy.url)
-    except ValueError:  # its words may quote the URL
+    except ValueError:  # the text of the error may quote the URL
         raise ProxyError(f"{proxy} is no valid URL: want http://HOST:PORT") from None
     if parts.scheme not in _USABLE:
         raise ProxyError(
-            f"{proxy} is none that vmsim can use: want http://HOST:PORT or https://HOST:PORT; "
-            "hosts in NO_PROXY need no proxy"
+            f"{proxy} has a scheme that vmsim does not support: want http://HOST:PORT or https://HOST:PORT, "
+            "or list the server in NO_PROXY"
         )
-    if not parts.hostname or _place(parts) is None:
+    if not parts.hostname or _endpoint(parts) is None:
         raise ProxyError(f"{proxy} has no valid host and port: want http://HOST:PORT")
     return proxy
 
 
 def _with_scheme(text: str) -> str:
-    """Return a proxy's URL; one without a scheme, or with no more than one, is a host."""
+    """Return a proxy's URL; text without both a scheme and a host is read as a host. Empty text stays empty."""
     if not text:
         return ""
     with suppress(ValueError):
@@ -122,8 +124,8 @@ def _with_scheme(text: str) -> str:
     return f"http://{text}"
 
 
-def _place(parts: SplitResult) -> tuple[str, int] | None:
-    """Return host and port of a URL; None if it has none."""
+def _endpoint(parts: SplitResult) -> tuple[str, int] | None:
+    """Return the host and the port of a URL; None if it has no host or an invalid port."""
     try:
         port = parts.port
     except ValueError:
@@ -136,15 +138,15 @@ def _needs_proxy(host: str, port: int, no_proxy: str) -> bool:
     address = _address(host)
     if host == "localhost" or (address is not None and address.is_loopback):
         return False
-    return not any(_spared(entry, host, address, port) for entry in _entries(no_proxy))
+    return not any(_matches(entry, host, address, port) for entry in _entries(no_proxy))
 
 
 def _entries(no_proxy: str) -> Iterator[str]:
     return filter(None, (entry.strip().lower() for entry in no_proxy.split(",")))
 
 
-def _spared(entry: str, host: str, address: Address | None, port: int) -> bool:
-    """Whether an entry of NO_PROXY means this host: `*`, a network, an address, a domain; the last two with a port."""
+def _matches(entry: str, host: str, address: Address | None, port: int) -> bool:
+    """Whether an entry of NO_PROXY matches a host: `*`, a CIDR, or an address or domain with an optional port."""
     if entry == "*":
         return True
     network = _network(entry)
@@ -161,7 +163,7 @@ def _spared(entry: str, host: str, address: Address | None, port: int) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """Split off a port, as Go's net.SplitHostPort: an IPv6 address has one only in brackets."""
+    """Return host and port, split as by Go's net.SplitHostPort: an IPv6 address has a port only after brackets."""
     host, colon, port = entry.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1], port
@@ -187,7 +189,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def _ascii(name: str) -> str:
-    """Write a name with letters beyond ASCII as DNS does; one that has no such form stays as it is."""
+    """Return a host name in its IDNA (ASCII) form; a name without such a form is returned unchanged."""
     if name.isascii():
         return name
     dot = "." if name.startswith(".") else ""

@@ -1,11 +1,14 @@
-"""HTTP with one API server: requests with their replies, and streams.
+"""The HTTP transport to one API server: requests with a reply, and streams (watches).
 
-Guarantees: nothing above this module knows which HTTP library sends a request. A request fails if no connection opens
-within `CONNECT_DEADLINE` seconds, a stream if it is silent for longer than its idle limit; how long a request may take
-altogether is for its caller to bound, by cancellation. A stream, which keeps its connection, never takes one from
-requests: there is no bound on those of streams. Every failure to get a reply is a `TransportError` that names the proxy
-which a request went through, settled once, and shows no password that a URL may hold. No redirect is followed.
-`answered` hears of each request.
+Guarantees:
+
+- No module above this one depends on the HTTP library.
+- A request fails if no connection opens within `CONNECT_DEADLINE` seconds, a stream if it is silent for longer than its
+  idle limit. The caller bounds the total time of a request, by cancellation.
+- Streams have their own pool of connections, without a limit, so they never take a connection from requests.
+- Every failure to get a reply is a `TransportError`. It names the proxy in use and shows no password of a URL.
+- No redirect is followed. The proxy is fixed when the transport is made.
+- `answered` is called for each request.
 """
 
 from __future__ import annotations
@@ -28,21 +31,21 @@ if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient, Configuration
 
 CONNECT_DEADLINE: Final = 5.0
-"""Seconds to open a connection."""
+"""Seconds within which a connection has to open."""
 _NO_OTHER_LIMIT: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE)
 _MAX_LINE: Final = 8 * 1024 * 1024
-"""Longest line of a stream in bytes; etcd refuses objects above 1.5 MiB."""
+"""Maximum bytes of a line of a stream; etcd refuses objects above 1.5 MiB."""
 _READ_BUFFER: Final = 2 * 1024 * 1024
-"""Bytes read ahead; the longest object that etcd takes by default fits in."""
+"""Bytes read ahead: enough for the largest object that etcd accepts by default."""
 _FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 Query: TypeAlias = tuple[tuple[str, str | None], ...]
 Answered: TypeAlias = Callable[[str, str, str], None]
-"""Told of each request: its method, the server's host, and the status code (`<error>` without an answer)."""
+"""Called for each request with its method, the server's host and the status code (`<error>` without a response)."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What is asked of the server: arguments of the query that are empty are left out."""
+    """A request to the server. Empty query arguments are left out."""
 
     method: str
     path: str
@@ -50,17 +53,17 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes | None = None
     content_type: str = ""
     idle_limit: float | None = None
-    """Seconds of silence after which a stream has failed; None for a reply that has an end by itself."""
+    """Seconds of silence after which a stream fails; None for a request that is no stream."""
 
     def __str__(self) -> str:
-        """Name the request for a person."""
+        """Return the method and path, for messages."""
         return f"{self.method if self.idle_limit is None else 'watch'} {self.path}"
 
 
 class Response:
-    """What the server answers: its status, and a body that is still to come.
+    """The server's response: its status, and a body that is not read yet.
 
-    Use as an async context manager, within which the failure of the connection is a TransportError.
+    Use it as an async context manager: it turns a failure of the connection into a TransportError.
     """
 
     __slots__ = ("_found", "_request", "_transport")
@@ -85,12 +88,12 @@ class Response:
 
     @property
     def status(self) -> int:
-        """HTTP's status code."""
+        """The HTTP status code."""
         return self._found.status
 
     @property
     def retry_after(self) -> str | None:
-        """The header of this name."""
+        """The Retry-After header; None without one."""
         return self._found.headers.get("Retry-After")
 
     async def read(self) -> bytes:
@@ -98,14 +101,14 @@ class Response:
         return await _read(self._found.read())
 
     def lines(self) -> AsyncGenerator[list[bytes], None]:
-        """Yield the whole lines of each chunk that arrives. Raises TransportError if the body ends within one."""
+        """Yield the complete lines of each chunk that arrives. Raises TransportError if the body ends within a line."""
         return _lines(self._found.content)
 
 
 class Transport:
-    """The connections to the server that a configuration names; `headers` go with every request.
+    """The connections to the server of a configuration; `headers` are sent with every request.
 
-    Raises OSError or ValueError for certificates and keys that cannot be used.
+    Raises OSError or ValueError for unusable certificates and keys.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Transport:
         self._headers = headers
         self._answered = answered
         self.way = f", through {proxy}" if proxy is not None else ""
-        """What to say of the way that a request went, which may be what failed."""
+        """Text for error messages that names the proxy, which may be the cause; empty without a proxy."""
         self._proxy = proxy.url if proxy is not None else None
         self._connect(configuration)
 
@@ -137,10 +140,10 @@ class Transport:
         self._sessions = _take_over(api, self._headers)
 
     def reconnect(self, configuration: Configuration) -> Sessions:
-        """Show another client certificate: a connection shows the one it was opened with, so all are opened anew.
+        """Switch to another client certificate. A connection keeps the one it was opened with, so all are opened again.
 
-        Return the former ones, to be closed. Raises OSError or ValueError for a certificate that cannot be used; the
-        connections stay as they are then.
+        Return the former sessions, which the caller closes. Raises OSError or ValueError for an unusable certificate;
+        the present connections stay in use then.
         """
         former = self._sessions
         self._connect(configuration)
@@ -151,7 +154,7 @@ class Transport:
         await self._sessions.close()
 
     async def send(self, request: Request, headers: dict[str, str]) -> Response:
-        """Send a request, with `headers` of its own; return when the response has begun."""
+        """Send a request with additional `headers`; return once the response's headers have arrived."""
         if request.content_type:
             headers["Content-Type"] = request.content_type
         url = f"{self._url}{request.path}"
@@ -174,19 +177,19 @@ class Transport:
             code = str(found.status)
         except _FAILURES as error:
             raise self.failed(request, error) from _cause(error)
-        finally:  # a deadline ends the request by cancellation
+        finally:  # also when the caller's deadline cancels the request
             self._answered(request.method, self._host, code)
         return Response(self, request, found)
 
     def failed(self, request: Request, error: BaseException) -> errors.TransportError:
-        """Return what tells of a request that failed on its way."""
+        """Return the TransportError for a request that got no reply."""
         sent = not isinstance(error, aiohttp.ClientConnectorError)
         return errors.TransportError(f"{request}: {describe(error)}{self.way}", sent=sent)
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Those of requests and those of watches."""
+    """The HTTP sessions of a transport: one for requests, one for watches."""
 
     requests: aiohttp.ClientSession
     watches: aiohttp.ClientSession
@@ -198,16 +201,16 @@ class Sessions:
 
 
 def _take_over(api: ApiClient, headers: tuple[tuple[str, str], ...]) -> Sessions:
-    """Make sessions of our own; that of `api` has nothing left to close.
+    """Return sessions of our own in place of the session of `api`, which is detached and needs no closing.
 
-    They look at neither netrc nor the environment with every request, which would cost more CPU than the request. Those
-    for requests go over the connections of `api`, of which there are so many at most, those for watches over others
-    with the same TLS. Both send `headers`, of which one may be there several times.
+    Unlike that session they do not read netrc and the environment at every request, which costs more CPU than the
+    request. The session for requests takes over the connector of `api`, which limits the number of connections; that
+    for watches has a connector without a limit and with the same TLS. Both send `headers`, in which a name may repeat.
     """
     theirs: aiohttp.ClientSession = api.rest_client.pool_manager
     connector = theirs.connector
     theirs.detach()
-    tls = connector._ssl if isinstance(connector, aiohttp.TCPConnector) else True  # noqa: SLF001 - it tells nobody else
+    tls = connector._ssl if isinstance(connector, aiohttp.TCPConnector) else True  # noqa: SLF001 - no public accessor
     unbounded = aiohttp.TCPConnector(limit=0, ssl=tls)
     requests, watches = (
         aiohttp.ClientSession(connector=each, headers=headers, read_bufsize=_READ_BUFFER)
@@ -218,22 +221,22 @@ def _take_over(api: ApiClient, headers: tuple[tuple[str, str], ...]) -> Sessions
 
 @lru_cache(maxsize=64)
 def _arguments(query: Query) -> str:
-    """Write a query down, without what is empty; the same few are sent again and again."""
+    """Return an encoded query string without the empty arguments; cached, as few different queries are sent."""
     return urlencode({key: value for key, value in query if value})
 
 
 async def _read(bytes_to_come: Awaitable[bytes]) -> bytes:
-    """Return what arrives. Raises ClientConnectionError, too, for a connection that we closed ourselves just now."""
+    """Return the bytes that arrive. A connection that this process closed raises ClientConnectionError, too."""
     try:
         return await bytes_to_come
-    except RuntimeError as error:  # aiohttp's word for it, until the event loop has told of the end
+    except RuntimeError as error:  # aiohttp raises this until the event loop has processed the closing
         raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[list[bytes], None]:
     rest: list[bytes] = []
     size = 0
-    # An empty read is no end of stream: only at_eof() is.
+    # An empty read does not mean the end of the stream; only at_eof() does.
     while not stream.at_eof():
         chunk = await _read(stream.readany())
         head, *tail = chunk.split(b"\n")
@@ -252,7 +255,7 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncGenerator[list[bytes], No
 
 
 def describe(error: BaseException) -> str:
-    """Say what failed, without the URL that aiohttp would quote: a proxy's, or a server's, may hold a password."""
+    """Return an error's text without the URL that aiohttp would quote: a URL may contain a password."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return f"the proxy answered {error.status} {error.message}".rstrip()
@@ -265,5 +268,5 @@ def describe(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """Return what a traceback may show as the cause: nothing that quotes a URL."""
+    """Return the cause for a traceback; None for an error that quotes a URL."""
     return None if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL) else error

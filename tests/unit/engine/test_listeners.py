@@ -1,4 +1,4 @@
-"""A listener that fails costs nobody else anything, and what it knows is put right."""
+"""A listener that fails affects no other listener, and its state is repaired."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.unit.engine.builders import pod
 
 
 class DefectError(Exception):
-    """What a listener fails with."""
+    """The error that a listener raises."""
 
 
 class PerNode:
-    """A listener that keeps a sum: pods by node. It fails on what `fails` names, before or after its first change."""
+    """A listener that keeps a sum: pods by node. It raises on the pods in `fails`, before or after its first change."""
 
     def __init__(self, *stores: Store[Pod], fails: str, spoils: bool = False) -> None:
         self.now = 0.0
@@ -32,7 +32,7 @@ class PerNode:
             store.subscribe(self.subscription)
 
     def changed(self, old: Pod | None, new: Pod | None) -> None:
-        """Keep the sum."""
+        """Update the sum."""
         kind = "change" if old and new else "addition" if new else "deletion"
         item = new or old
         assert item is not None
@@ -47,7 +47,7 @@ class PerNode:
             self.sums[new.spec.node_name or ""] += 1
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear the sum."""
         self.rebuilt += 1
         self.sums.clear()
 
@@ -58,7 +58,7 @@ class PerNode:
 
 
 def fresh(store: Store[Pod], fails: str) -> dict[str, int]:
-    """Return what a listener knows that a process has which starts now."""
+    """Return the state of a listener in a process that starts now."""
     empty: Store[Pod] = Store()
     listener = PerNode(empty, fails=fails)
     empty.replace(list(store), store.resource_version)
@@ -69,8 +69,8 @@ def fresh(store: Store[Pod], fails: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     "fails", ["change", "addition", "change addition", "change deletion", "change addition deletion"]
 )
-def test_after_a_failure_a_listener_knows_what_a_fresh_one_would(fails: str, *, spoils: bool) -> None:
-    """Whatever it failed on, and however far it had come."""
+def test_a_repaired_listener_has_the_state_of_a_fresh_one(fails: str, *, spoils: bool) -> None:
+    """Whichever event it raised on, and however far it had processed it."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails=fails, spoils=spoils)
     store.replace([pod("a", 1, node="n1"), pod("odd", 2, node="n1")], "2")
@@ -87,8 +87,8 @@ def test_after_a_failure_a_listener_knows_what_a_fresh_one_would(fails: str, *, 
     assert listener.known == {"n1": 1}
 
 
-def test_other_listeners_hear_of_the_same_change() -> None:
-    """Those after it, too; and whoever feeds the store hears of nothing."""
+def test_the_other_listeners_get_a_change_on_which_one_raises() -> None:
+    """Those after it, too; the caller of the store gets no exception."""
     store: Store[Pod] = Store()
     PerNode(store, fails="addition")
     heard: list[str] = []
@@ -98,8 +98,8 @@ def test_other_listeners_hear_of_the_same_change() -> None:
     assert heard == ["odd", "b"]
 
 
-def test_a_listener_without_sums_hears_of_the_object_as_gone_and_as_new() -> None:
-    """It bears that, since it remembers by object."""
+def test_a_listener_without_sums_gets_a_deletion_and_an_addition_after_a_failure() -> None:
+    """It accepts both, since its state is by object."""
     store: Store[Pod] = Store()
     heard: list[tuple[str, str]] = []
 
@@ -115,8 +115,8 @@ def test_a_listener_without_sums_hears_of_the_object_as_gone_and_as_new() -> Non
     assert heard == [("", "1"), ("1", ""), ("", "2")]
 
 
-def test_what_a_listener_could_not_take_in_it_next_hears_of_as_new() -> None:
-    """It was never told that there is such an object; so it is not told of a deletion either."""
+def test_an_object_that_a_listener_failed_to_add_is_an_addition_at_its_next_change() -> None:
+    """The listener has no such object, so it gets no deletion of it either."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="addition")
     store.apply(Change.of(pod("odd", 1, node="n1")))
@@ -130,8 +130,8 @@ def test_what_a_listener_could_not_take_in_it_next_hears_of_as_new() -> None:
     assert listener.known == {}
 
 
-def test_sums_are_rebuilt_once_a_minute_and_not_before() -> None:
-    """A rebuild looks at every object, and an odd one may change all the time."""
+def test_sums_are_rebuilt_at_most_once_a_minute() -> None:
+    """A rebuild visits every object, and a malformed one may change all the time."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="change addition")
     store.apply(Change.of(pod("a", 1, node="n1")))
@@ -145,7 +145,7 @@ def test_sums_are_rebuilt_once_a_minute_and_not_before() -> None:
     assert (listener.rebuilt, listener.known) == (2, {"n1": 1})
 
 
-def test_a_rebuild_looks_at_every_store_that_the_listener_hears_of() -> None:
+def test_a_rebuild_covers_every_store_of_the_listener() -> None:
     """One listener may sum up several namespaces."""
     first: Store[Pod] = Store()
     second: Store[Pod] = Store()
@@ -170,8 +170,8 @@ def test_a_failure_is_logged_with_its_traceback_once_and_counted_each_time() -> 
     assert listener.subscription.failures == 2
 
 
-def test_an_object_that_the_index_fails_on_is_in_the_store_all_the_same() -> None:
-    """It has no place in the index."""
+def test_an_object_on_which_the_index_function_raises_is_stored() -> None:
+    """It is missing from the index alone."""
 
     def index(item: Pod) -> str:
         if item.metadata.name == "odd":

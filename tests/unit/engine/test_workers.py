@@ -1,4 +1,4 @@
-"""Workers reconcile every key, survive every failure, and stop when told."""
+"""Workers reconcile every key, survive every failure, and stop when asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Step = Result | Exception | float
 
 
 class Board:
-    """Reconcile metrics, written down."""
+    """Records the metrics of the workers."""
 
     def __init__(self) -> None:
         self.active = 0
@@ -40,7 +40,7 @@ class Board:
 
 
 class Shop:
-    """Workers whose reconcile plays a script for each key; beyond it, it succeeds."""
+    """Workers whose reconcile plays a script for each key; after the script every reconcile succeeds."""
 
     def __init__(self, count: int = 1, **scripts: list[Step]) -> None:
         self.queue: WorkQueue[str] = new_queue()
@@ -75,7 +75,7 @@ class Shop:
 
 
 def conflict() -> errors.ConflictError:
-    """Return what a guarded write raises when somebody wrote first."""
+    """Return the error of a guarded write after another client's."""
     return errors.ConflictError(409, "Conflict", "somebody wrote first")
 
 
@@ -87,8 +87,8 @@ FAILURES: list[Callable[[], Exception]] = [
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=["transport", "server", "defect"])
-async def test_a_key_whose_reconcile_fails_comes_back_with_backoff(failure: Callable[[], Exception]) -> None:
-    """After 5, 10 and 20 ms, whatever was raised; success then ends it and clears the count."""
+async def test_a_failed_key_is_requeued_with_backoff(failure: Callable[[], Exception]) -> None:
+    """After 5, 10 and 20 ms, for every type of exception; a success resets the count."""
     shop = Shop(a=[failure(), failure(), failure()])
     shop.queue.add("a")
     await asyncio.sleep(3600)
@@ -100,8 +100,8 @@ async def test_a_key_whose_reconcile_fails_comes_back_with_backoff(failure: Call
 
 
 @pytest.mark.parametrize(("wanted", "waited"), [(7.0, 7.0), (86400.0, 300.0), (None, 0.005)])
-async def test_a_server_that_asks_for_time_gets_it_within_reason(wanted: float | None, waited: float) -> None:
-    """Retry-After is a floor of the key's backoff; a day is not believed."""
+async def test_retry_after_is_a_bounded_floor_of_the_backoff(wanted: float | None, waited: float) -> None:
+    """A Retry-After of a day is cut to LONGEST_FLOOR."""
     busy = errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=wanted)
     shop = Shop(a=[busy])
     shop.queue.add("a")
@@ -111,8 +111,8 @@ async def test_a_server_that_asks_for_time_gets_it_within_reason(wanted: float |
     await shop.close()
 
 
-async def test_after_a_conflict_a_key_waits_for_news() -> None:
-    """Another try before the watch has brought what was written first would meet it again; each counts anew."""
+async def test_a_key_waits_for_the_watch_event_after_a_conflict() -> None:
+    """A retry before the event would conflict again. Each conflict counts as a failure."""
     shop = Shop(a=[conflict(), conflict()])
     shop.queue.add("a")
     await asyncio.sleep(0.2)
@@ -123,8 +123,8 @@ async def test_after_a_conflict_a_key_waits_for_news() -> None:
     await shop.close()
 
 
-async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is logged for debugging only; another failure is a warning, and a defect has its traceback."""
+async def test_a_conflict_is_logged_for_debugging_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another KubeError is a warning, and a defect is logged with its traceback."""
     shop = Shop(a=[conflict()], b=[errors.TransportError("reset")], c=[ZeroDivisionError("a defect")])
     for key in "abc":
         shop.queue.add(key)
@@ -142,8 +142,8 @@ async def test_a_conflict_is_not_worth_a_warning(capsys: pytest.CaptureFixture[s
     await shop.close()
 
 
-async def test_log_lines_of_a_reconcile_say_for_what_and_why(capsys: pytest.CaptureFixture[str]) -> None:
-    """Key, attempt and cause are on every line within a reconcile, and on none after it."""
+async def test_log_lines_of_a_reconcile_carry_its_key_attempt_and_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    """Log lines after the reconcile carry none of them."""
     log = structlog.get_logger()
 
     async def reconcile(key: str) -> Result:
@@ -167,7 +167,7 @@ async def test_log_lines_of_a_reconcile_say_for_what_and_why(capsys: pytest.Capt
     assert "vm=" not in after
 
 
-async def test_an_unexpected_exception_kills_no_worker() -> None:
+async def test_an_unexpected_exception_ends_no_worker() -> None:
     """The only worker goes on with the next key."""
     shop = Shop(a=[ZeroDivisionError("a defect")])
     shop.queue.add("a")
@@ -179,8 +179,8 @@ async def test_an_unexpected_exception_kills_no_worker() -> None:
     await shop.close()
 
 
-async def test_requeue_after_brings_the_key_back_at_its_time() -> None:
-    """It counts as no failure, and clears those before it."""
+async def test_requeue_after_requeues_the_key_after_its_delay() -> None:
+    """It counts as no failure, and resets the count of failures."""
     shop = Shop(a=[errors.TransportError("reset"), Result(requeue_after=60)])
     shop.queue.add("a")
     await asyncio.sleep(30)
@@ -197,8 +197,8 @@ async def test_requeue_after_brings_the_key_back_at_its_time() -> None:
     [(Result(), [0, 10]), (Result(requeue_after=100), [0, 10, 110]), (Result(requeue_after=20), [0, 10, 30])],
     ids=["not at all", "later", "earlier"],
 )
-async def test_the_newest_reconcile_says_when_to_look_again(newest: Result, looks: list[float]) -> None:
-    """Nobody looks at the time that an earlier one asked for: it knew less."""
+async def test_only_the_newest_reconcile_sets_the_requeue_time(newest: Result, looks: list[float]) -> None:
+    """The delay that an earlier reconcile asked for is dropped."""
     shop = Shop(a=[Result(requeue_after=60), newest])
     shop.queue.add("a")
     await asyncio.sleep(10)
@@ -209,8 +209,8 @@ async def test_the_newest_reconcile_says_when_to_look_again(newest: Result, look
     await shop.close()
 
 
-async def test_retry_brings_the_key_back_with_its_own_backoff() -> None:
-    """It is no error, but the delays grow all the same."""
+async def test_retry_requeues_the_key_with_its_own_backoff() -> None:
+    """It is reported as no error, but the delays grow."""
     shop = Shop(a=[Result(retry=True), Result(retry=True), Result(retry=True)])
     shop.queue.add("a")
     await asyncio.sleep(3600)
@@ -221,8 +221,8 @@ async def test_retry_brings_the_key_back_with_its_own_backoff() -> None:
     await shop.close()
 
 
-async def test_success_leaves_the_key_alone() -> None:
-    """It is not reconciled again by itself."""
+async def test_a_key_is_not_requeued_after_a_success() -> None:
+    """No other reconcile follows."""
     shop = Shop()
     shop.queue.add("a")
     await asyncio.sleep(3600)
@@ -231,8 +231,8 @@ async def test_success_leaves_the_key_alone() -> None:
     await shop.close()
 
 
-async def test_metrics_tell_outcomes_times_and_who_is_at_work() -> None:
-    """The time is the reconcile's own."""
+async def test_metrics_report_outcomes_durations_and_busy_workers() -> None:
+    """The duration is that of the reconcile alone."""
     shop = Shop(2, a=[5.0], b=[2.0])
     shop.queue.add("a")
     shop.queue.add("b")
@@ -247,8 +247,8 @@ async def test_metrics_tell_outcomes_times_and_who_is_at_work() -> None:
     await shop.close()
 
 
-async def test_keys_are_reconciled_at_the_same_time_but_never_one_key_twice() -> None:
-    """Four workers do four keys at once; a key that is added again meanwhile waits for its own end."""
+async def test_keys_are_reconciled_concurrently_but_never_one_key_twice() -> None:
+    """Four workers reconcile four keys at once; a key that is added meanwhile waits for its own reconcile."""
     held: set[str] = set()
     most = 0
 
@@ -275,8 +275,8 @@ async def test_keys_are_reconciled_at_the_same_time_but_never_one_key_twice() ->
     await shift.abandon()
 
 
-async def test_stop_lets_keys_in_hand_finish_and_takes_no_new_ones() -> None:
-    """What is queued stays undone; the next process does it."""
+async def test_drain_finishes_reconciles_in_progress_and_takes_no_new_keys() -> None:
+    """Queued keys are left to the next process."""
     shop = Shop(2, a=[5.0], b=[7.0])
     for key in "abcd":
         shop.queue.add(key)
@@ -290,8 +290,8 @@ async def test_stop_lets_keys_in_hand_finish_and_takes_no_new_ones() -> None:
     assert all(task.done() for task in shop.workers._tasks)
 
 
-async def test_stop_abandons_keys_in_hand_at_the_deadline() -> None:
-    """A reconcile that takes too long is cancelled, and its key is given back."""
+async def test_stop_cancels_reconciles_in_progress_at_the_deadline() -> None:
+    """The keys of cancelled reconciles are given back."""
     shop = Shop(2, a=[3600.0], b=[1.0])
     shop.queue.add("a")
     shop.queue.add("b")
@@ -321,14 +321,14 @@ async def test_stop_wakes_workers_that_wait_for_a_key() -> None:
 
 
 async def test_stop_before_start_is_harmless() -> None:
-    """A process told to stop before its caches are full has no workers yet."""
+    """A process that is stopped before its caches have synced has no workers yet."""
     workers = Workers(new_queue(), Shop().reconcile, noun="vm", count=1, metrics=Board())
 
     await asyncio.wait_for(workers.drain(), 1)
 
 
-async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
-    """Its backoff is for the next process."""
+async def test_a_key_that_fails_during_the_drain_is_not_retried() -> None:
+    """The next process reconciles it."""
     begun = []
 
     async def reconcile(key: str) -> Result:
@@ -352,8 +352,8 @@ async def test_a_key_that_fails_while_stopping_is_not_taken_again() -> None:
 # --- what a worker survives besides ----------------------------------------------------------------------
 
 
-async def test_a_reconcile_that_is_cancelled_from_within_costs_its_key_a_retry_and_no_worker() -> None:
-    """Something that it waited for was cancelled; nobody asked the worker to end."""
+async def test_a_cancellation_within_a_reconcile_requeues_the_key_and_ends_no_worker() -> None:
+    """Something that the reconcile awaited was cancelled, not the worker."""
     begun: list[str] = []
 
     async def reconcile(key: str) -> Result:
@@ -375,8 +375,8 @@ async def test_a_reconcile_that_is_cancelled_from_within_costs_its_key_a_retry_a
 
 
 @pytest.mark.parametrize("part", ["started", "finished", "log"])
-async def test_what_tells_of_a_reconcile_costs_its_key_a_retry_and_no_worker(part: str) -> None:
-    """A log that cannot be written ended all of them, and the keys waited for good."""
+async def test_a_failure_of_logging_or_metrics_requeues_the_key_and_ends_no_worker(part: str) -> None:
+    """Otherwise all workers would end, and keys would wait for ever."""
     broken = [OSError(28, "No space left on device")]
 
     def fail(*_: object) -> None:
@@ -416,12 +416,12 @@ async def test_what_tells_of_a_reconcile_costs_its_key_a_retry_and_no_worker(par
 
 
 def worker_tasks() -> dict[str, asyncio.Task[Any]]:
-    """Return the workers that live."""
+    """Return the worker tasks that are running."""
     return {task.get_name(): task for task in asyncio.all_tasks() if task.get_name().startswith("worker-")}
 
 
 async def test_there_is_a_task_for_each_worker() -> None:
-    """They live until they are stopped."""
+    """They run until they are stopped."""
     shop = Shop(3)
     await asyncio.sleep(3600)
     assert sorted(worker_tasks()) == ["worker-0", "worker-1", "worker-2"]
@@ -429,8 +429,8 @@ async def test_there_is_a_task_for_each_worker() -> None:
     assert worker_tasks() == {}
 
 
-async def test_a_worker_that_is_cancelled_ends_the_process() -> None:
-    """With its name; the others do not outlive it."""
+async def test_run_raises_when_a_worker_is_cancelled() -> None:
+    """The error names the worker; the other workers are cancelled."""
     shop = Shop(3)
     await settle()
     worker_tasks()["worker-1"].cancel()
@@ -440,8 +440,8 @@ async def test_a_worker_that_is_cancelled_ends_the_process() -> None:
     assert worker_tasks() == {}
 
 
-async def test_a_worker_that_fails_ends_the_process() -> None:
-    """What it failed of is the cause."""
+async def test_run_raises_when_a_worker_fails() -> None:
+    """The worker's exception is the cause."""
     shop = Shop(2)
     await settle()
 
@@ -458,8 +458,8 @@ async def test_a_worker_that_fails_ends_the_process() -> None:
     assert isinstance(died.value.__cause__.__cause__, ZeroDivisionError)
 
 
-async def test_a_worker_that_does_not_end_is_named_and_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
-    """It keeps nobody from hearing of another's end."""
+async def test_a_worker_that_ignores_cancellation_is_logged_and_abandoned(capsys: pytest.CaptureFixture[str]) -> None:
+    """The end of another worker is reported all the same."""
     over = asyncio.Event()
 
     async def reconcile(_: str) -> Result:

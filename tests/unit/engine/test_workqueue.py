@@ -1,4 +1,4 @@
-"""The queue promises what client-go's promises."""
+"""The workqueue keeps the promises of client-go's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def now() -> float:
 
 
 async def arrivals(queue: WorkQueue[str], count: int) -> list[tuple[str, float]]:
-    """Take so many keys; return each with the seconds after which it came."""
+    """Take so many keys; return each with the seconds after which it arrived."""
     start = now()
     found = []
     for _ in range(count):
@@ -106,8 +106,8 @@ async def test_done_without_another_add_leaves_nothing() -> None:
     getter.cancel()
 
 
-async def test_no_two_workers_ever_hold_one_key() -> None:
-    """Eight workers, four keys and 600 adds at random moments: no key is in two hands, the last add is seen."""
+async def test_no_key_is_ever_with_two_workers() -> None:
+    """Eight workers, four keys and 600 adds at random times: each key has one worker, and the last add is processed."""
     queue = new_queue()
     rng = seeded(7)
     held: set[str] = set()
@@ -143,7 +143,7 @@ async def test_no_two_workers_ever_hold_one_key() -> None:
 
 
 async def test_a_shut_down_queue_refuses_adds_of_every_kind() -> None:
-    """After shutdown nothing new comes in, now or later."""
+    """No key is added after the shutdown, now or later."""
     queue = new_queue()
     queue.shut_down()
 
@@ -157,8 +157,8 @@ async def test_a_shut_down_queue_refuses_adds_of_every_kind() -> None:
         await queue.get()
 
 
-async def test_a_shut_down_queue_hands_out_what_it_has_and_then_raises() -> None:
-    """Workers drain the queued keys before they are told."""
+async def test_a_shut_down_queue_hands_out_its_keys_and_then_raises() -> None:
+    """Workers get the queued keys before the error."""
     queue = new_queue()
     queue.add("a")
     queue.add("b")
@@ -170,8 +170,8 @@ async def test_a_shut_down_queue_hands_out_what_it_has_and_then_raises() -> None
             await queue.get()
 
 
-async def test_shutdown_tells_every_waiting_getter() -> None:
-    """No worker is left waiting for ever."""
+async def test_shutdown_wakes_every_waiting_getter() -> None:
+    """No worker waits for ever."""
     queue = new_queue()
     getters = [asyncio.create_task(queue.get()) for _ in range(5)]
     await settle()
@@ -183,7 +183,7 @@ async def test_shutdown_tells_every_waiting_getter() -> None:
 
 
 async def test_a_key_added_while_processed_survives_shutdown() -> None:
-    """What was asked for before shutdown is done; what is asked for after is not."""
+    """An add from before the shutdown is processed; one from after it is refused."""
     queue = new_queue()
     queue.add("before")
     queue.add("after")
@@ -217,7 +217,7 @@ async def test_drain_returns_at_once_when_nothing_is_queued_or_processed() -> No
     await asyncio.wait_for(queue.shut_down_with_drain(), 1)
 
 
-async def test_drain_waits_for_keys_in_hand_and_for_queued_ones() -> None:
+async def test_drain_waits_for_keys_with_workers_and_for_queued_ones() -> None:
     """It returns only when workers have given back every key, those added while processed included."""
     queue = new_queue()
     queue.add("a")
@@ -238,7 +238,7 @@ async def test_drain_waits_for_keys_in_hand_and_for_queued_ones() -> None:
     await asyncio.wait_for(drained, 1)
 
 
-async def test_a_delayed_add_comes_at_its_time() -> None:
+async def test_a_delayed_add_queues_the_key_after_its_delay() -> None:
     """Not before, and hardly after."""
     queue = new_queue()
     queue.add_after("later", 60)
@@ -249,7 +249,7 @@ async def test_a_delayed_add_comes_at_its_time() -> None:
 
 @pytest.mark.parametrize("delays", [(5, 60), (60, 5)], ids=["earlier first", "later first"])
 async def test_a_key_that_is_delayed_twice_comes_once_at_the_earlier_time(delays: tuple[float, float]) -> None:
-    """Of two delays the earlier holds, whichever was asked for first."""
+    """Of two delays the earlier counts, in whichever order they were asked for."""
     queue = new_queue()
     for delay in delays:
         queue.add_after("a", delay)
@@ -260,7 +260,7 @@ async def test_a_key_that_is_delayed_twice_comes_once_at_the_earlier_time(delays
 
 @pytest.mark.parametrize("delay", [0, -1])
 async def test_no_delay_means_now(delay: float) -> None:
-    """A delay of nothing, or less, queues the key at once."""
+    """A delay of zero, or less, queues the key at once."""
     queue = new_queue()
     queue.add_after("a", delay)
 
@@ -268,7 +268,7 @@ async def test_no_delay_means_now(delay: float) -> None:
 
 
 async def test_shutdown_drops_delayed_adds() -> None:
-    """A key that waits for its time is not worked on any more."""
+    """A key whose timer has not fired is not processed."""
     queue = new_queue()
     queue.add_after("a", 5)
     queue.shut_down()
@@ -286,8 +286,8 @@ async def test_an_add_now_leaves_a_delayed_add_in_place() -> None:
     assert await arrivals(queue, 2) == [("a", 0), ("a", 5)]
 
 
-async def test_a_delayed_add_can_be_taken_back() -> None:
-    """The key may be delayed anew, and later than before."""
+async def test_a_delayed_add_can_be_dropped() -> None:
+    """The key may be delayed again, to a later time than before."""
     queue = new_queue()
     queue.add_after("a", 5)
     queue.drop_delayed("a")
@@ -296,8 +296,8 @@ async def test_a_delayed_add_can_be_taken_back() -> None:
     assert await arrivals(queue, 1) == [("a", 60)]
 
 
-async def test_taking_a_delayed_add_back_leaves_a_queued_key_queued() -> None:
-    """And there may be none to take back."""
+async def test_dropping_a_delayed_add_leaves_a_queued_key_queued() -> None:
+    """Dropping a delay that does not exist is harmless."""
     queue = new_queue()
     queue.add("a")
     queue.drop_delayed("a")
@@ -305,8 +305,8 @@ async def test_taking_a_delayed_add_back_leaves_a_queued_key_queued() -> None:
     assert await drain(queue) == ["a"]
 
 
-async def test_a_delayed_add_that_falls_due_while_processed_waits_for_done() -> None:
-    """Time does not break the rule of one worker a key."""
+async def test_a_timer_that_fires_while_its_key_is_processed_waits_for_done() -> None:
+    """A timer, too, never gives a key to two workers."""
     queue = new_queue()
     queue.add("a")
     await queue.get()
@@ -359,7 +359,7 @@ async def test_a_burst_of_new_keys_is_not_slowed() -> None:
 
 
 async def test_a_getter_cancelled_while_it_waits_loses_no_key() -> None:
-    """The key goes to the next one who waits."""
+    """The key goes to the next getter."""
     queue = new_queue()
     first = asyncio.create_task(queue.get())
     second = asyncio.create_task(queue.get())
@@ -373,7 +373,7 @@ async def test_a_getter_cancelled_while_it_waits_loses_no_key() -> None:
 
 
 async def test_a_getter_cancelled_just_after_its_wake_up_loses_no_key() -> None:
-    """The wake-up that it cannot use is handed on."""
+    """It wakes the next getter in its place."""
     queue = new_queue()
     first = asyncio.create_task(queue.get())
     second = asyncio.create_task(queue.get())
@@ -387,7 +387,7 @@ async def test_a_getter_cancelled_just_after_its_wake_up_loses_no_key() -> None:
 
 
 async def test_a_key_stays_queued_when_its_only_getter_is_cancelled() -> None:
-    """It is there for whoever comes next."""
+    """The next getter takes it."""
     queue = new_queue()
     getter = asyncio.create_task(queue.get())
     await settle()
@@ -399,7 +399,7 @@ async def test_a_key_stays_queued_when_its_only_getter_is_cancelled() -> None:
 
 
 class Written(QueueMetrics):
-    """Queue metrics, written down."""
+    """Records the metrics of the queue."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -421,8 +421,8 @@ class Written(QueueMetrics):
         self.lines.append("retried")
 
 
-async def test_metrics_tell_depth_waits_work_and_retries() -> None:
-    """The wait counts from the first add, the work from the hand-out; a collapsed add is none."""
+async def test_metrics_report_depth_waits_work_and_retries() -> None:
+    """The wait counts from the first add, the work from the hand-out; a collapsed add is not reported."""
     metrics = Written()
     queue = new_queue(metrics)
     queue.add("a")
@@ -464,8 +464,8 @@ async def test_a_key_added_while_processed_waits_from_that_add() -> None:
     ]
 
 
-async def test_unfinished_work_is_known_by_its_age() -> None:
-    """Each key in hand tells for how long it has been there."""
+async def test_processing_yields_the_age_of_each_key_with_a_worker() -> None:
+    """In seconds since the worker took the key."""
     queue = new_queue()
     queue.add("a")
     queue.add("b")
@@ -477,16 +477,16 @@ async def test_unfinished_work_is_known_by_its_age() -> None:
     assert sorted(queue.processing()) == pytest.approx([2, 5])
 
 
-async def test_the_first_cause_of_a_key_is_told_to_its_worker() -> None:
-    """For the log: later adds of a key that waits already are the same work."""
+async def test_a_worker_gets_the_first_cause_of_its_key() -> None:
+    """For the log: later adds of a queued key are the same work."""
     queue = new_queue()
     queue.add("a", "VM changed")
     queue.add("a", "pod changed")
     assert queue.cause(await queue.get()) == "VM changed"
 
 
-async def test_a_key_in_hand_knows_why_it_was_queued() -> None:
-    """The first cause holds while it waits; adds meanwhile are the next round's; timers and retries name themselves."""
+async def test_the_cause_of_a_key_with_a_worker_is_that_of_its_add() -> None:
+    """Adds meanwhile set the cause of the next round; timers and retries have causes of their own."""
     queue = new_queue()
     queue.add("a", "spec changed")
     queue.add("a", "pod changed")
@@ -510,7 +510,7 @@ async def test_a_key_in_hand_knows_why_it_was_queued() -> None:
 
 
 async def test_the_earlier_of_two_delays_brings_its_own_cause() -> None:
-    """Whichever was asked for first."""
+    """In whichever order they were asked for."""
     queue = new_queue()
     queue.add_after("a", 60, "late")
     queue.add_after("a", 5, "early")
@@ -522,8 +522,8 @@ async def test_the_earlier_of_two_delays_brings_its_own_cause() -> None:
     assert found == ["early", "early"]
 
 
-async def test_a_queue_stalls_from_the_moment_in_which_keys_wait_and_no_worker_moves() -> None:
-    """Taking a key and giving one back are moves; without keys that wait there is nothing to do."""
+async def test_a_queue_is_stalled_while_keys_wait_and_no_worker_takes_or_returns_one() -> None:
+    """A queue without waiting keys is not stalled."""
     queue = new_queue()
     await asyncio.sleep(100)
     assert queue.stalled() == 0
@@ -545,8 +545,8 @@ async def test_a_queue_stalls_from_the_moment_in_which_keys_wait_and_no_worker_m
 
 
 @pytest.mark.parametrize("earlier", [0.05, 5.0, 29.0])
-async def test_a_pause_that_a_failure_asks_for_holds_although_an_earlier_timer_is_there(earlier: float) -> None:
-    """A server's Retry-After, say; and for whatever is delayed later, too."""
+async def test_at_least_of_a_failure_overrides_an_earlier_timer(earlier: float) -> None:
+    """Such as a server's Retry-After. Later delays cannot undercut it either."""
     queue = new_queue()
     queue.add_after("a", earlier)
     queue.add_rate_limited("a", at_least=30)
@@ -558,8 +558,8 @@ async def test_a_pause_that_a_failure_asks_for_holds_although_an_earlier_timer_i
     assert asyncio.get_running_loop().time() - began == 30
 
 
-async def test_news_does_not_wait_for_a_pause_and_a_success_ends_it() -> None:
-    """What happened since may be what was missing."""
+async def test_an_add_ignores_at_least_and_a_success_drops_it() -> None:
+    """An add reports a change, which may resolve the failure."""
     queue = new_queue()
     queue.add_rate_limited("a", at_least=30)
     queue.add("a")

@@ -19,24 +19,24 @@ _BACKOFF = 2.00005
 
 
 class _Limiter:
-    """Always wants the same pause."""
+    """Returns the same delay for every failure."""
 
     def when(self, key: Hashable) -> float:
-        """Return it."""
+        """Return the delay."""
         del key
         return _BACKOFF
 
     def forget(self, key: Hashable) -> None:
-        """Have nothing to forget."""
+        """Do nothing: there is no count to reset."""
 
     def failures(self, key: Hashable) -> int:
-        """Count none."""
+        """Return 0."""
         del key
         return 0
 
 
 class Machine(RuleBasedStateMachine):
-    """Does to both what any number of producers and workers may do, and compares."""
+    """Does to the queue and to the model what producers and workers may do, and compares them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Machine(RuleBasedStateMachine):
             self.ready.append(key)
 
     def _compare_getters(self) -> None:
-        """Hand ready keys to those who wait, in order, and see that the queue did the same."""
+        """Hand ready keys to the waiting getters, in order, and see that the queue did the same."""
         self.loop.settle()
         while self.waiting and (self.ready or self.down):
             getter = self.waiting.pop(0)
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=KEYS, seconds=st.integers(-1, 9))
     def add_after(self, key: str, seconds: int) -> None:
-        """Add a key with a delay that ends together with no other."""
+        """Add a key with a delay that ends at a time of its own."""
         self.steps += 1
         delay = seconds + self.steps / 10_000 if seconds > 0 else float(seconds)
         self.queue.add_after(key, delay)
@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
         self._compare_getters()
 
     def _model_delay(self, key: str, due: float) -> None:
-        """The earlier of two delays holds; one that was there and is too early by now counts no more."""
+        """Retain the earlier of two delays, unless it ends before the time that a failure asked for."""
         earliest = self.not_before.get(key, 0.0)
         known = self.due.get(key, 0.0)
         due = max(due, earliest)
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=KEYS, seconds=st.integers(0, 9))
     def fail(self, key: str, seconds: int) -> None:
-        """Add a key that failed, whose server asks for so many seconds; its limiter wants two."""
+        """Add a key that failed, with a Retry-After of so many seconds; its limiter returns two."""
         self.steps += 1
         at_least = seconds + self.steps / 10_000 if seconds > 0 else 0.0
         self.queue.add_rate_limited(key, at_least=at_least)
@@ -128,14 +128,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def drop_delayed(self, key: str) -> None:
-        """Take a delay back, as a success does."""
+        """Drop a delay, as a success does."""
         self.queue.drop_delayed(key)
         self.due.pop(key, None)
         self.not_before.pop(key, None)
 
     @rule()
     def get(self) -> None:
-        """Let one more worker ask for a key."""
+        """Let one more worker wait for a key."""
         self.waiting.append(self.loop.create_task(self.queue.get()))
         self._compare_getters()
 
@@ -164,7 +164,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), key=st.none() | KEYS)
     def cancel_a_getter(self, data: st.DataObject, key: str | None) -> None:
-        """Cancel one who waits, perhaps in the very moment in which a key would wake it."""
+        """Cancel a waiting getter, perhaps at the very moment at which a key would wake it."""
         getter = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
         if key is not None:
             self.queue.add(key)
@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def both_agree(self) -> None:
-        """See the queue in the model's state."""
+        """Compare the observable state of the queue with the model."""
         assert list(self.queue._queue) == self.ready
         assert set(self.queue._dirty) == self.dirty
         assert set(self.queue._processing) == self.processing

@@ -116,7 +116,7 @@ async def test_files_of_a_list_that_are_missing_are_passed_over(home: Path, api:
 async def test_a_list_of_which_nothing_is_there_is_refused(home: Path, listed: str) -> None:
     """Not replaced by the service account or by localhost; kubectl, too, looks for a folder that is called ~."""
     kubeconfig(home / "config", "http://127.0.0.1:1")
-    with pytest.raises(errors.CredentialsError, match="none of the files"):
+    with pytest.raises(errors.CredentialsError, match="no file that KUBECONFIG names exists"):
         await Client.connect(Source(listed, listed=True))
 
 
@@ -181,7 +181,7 @@ async def test_a_context_may_be_anonymous(home: Path) -> None:
 
 def test_of_a_service_account_nothing_can_be_chosen() -> None:
     """What was named is not silently something else."""
-    with pytest.raises(errors.CredentialsError, match="context 'x' is not there"):
+    with pytest.raises(errors.CredentialsError, match="there is no context 'x'"):
         credentials.namespace(Source(None, choice=Choice(context="x")))
 
 

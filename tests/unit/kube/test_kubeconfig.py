@@ -139,8 +139,8 @@ def test_what_is_not_there_is_said_with_what_is(choice: Choice, words: str) -> N
     ("changes", "words"),
     [
         ({"current-context": "x"}, "current-context names context 'x', which is not there"),
-        ({"current-context": ""}, "it chooses no context; there are a, b, .*--context"),
-        ({"current-context": "", "contexts": []}, "it chooses no context, and there is none in it"),
+        ({"current-context": ""}, "it selects no context; there are a, b, .*--context"),
+        ({"current-context": "", "contexts": []}, "it selects no context, and there is none in it"),
         ({"users": []}, "context 'a' names user 'ua', which is not there; there is none"),
     ],
 )

@@ -139,7 +139,7 @@ async def test_a_plugin_that_asks_is_told_of_the_cluster(tmp_path: Path) -> None
 async def test_a_plugin_that_cannot_be_told_is_not_run(tmp_path: Path) -> None:
     """It would show what it prints to whoever answers."""
     cluster = Cluster(server="https://a:1", certificate_authority="/no/ca")
-    with pytest.raises(PluginError, match=r"'sh' cannot be told .* '/no/ca'"):
+    with pytest.raises(PluginError, match=r"'sh' needs the cluster's certificate-authority, .* '/no/ca'"):
         await run(script(f"touch {tmp_path}/run", provide_cluster_info=True), cluster)
     assert not (tmp_path / "run").exists()
 
@@ -177,7 +177,7 @@ async def test_only_a_plugin_that_may_ask_has_the_terminal(
 
 async def test_a_plugin_that_must_ask_needs_a_terminal() -> None:
     """Nobody would answer."""
-    with pytest.raises(PluginError, match="'sh' wants to ask a person, and standard input is no terminal"):
+    with pytest.raises(PluginError, match="'sh' has interactiveMode Always, and standard input is no terminal"):
         await run(script("exit 0", interactive_mode="Always"))
 
 
