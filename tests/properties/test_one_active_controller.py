@@ -27,7 +27,7 @@ from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
-from controller.reconcilers.vm.holds import CLOCK_SKEW
+from controller.reconcilers.vm.expectations import CLOCK_SKEW
 from tests.model.faults import Fault
 from tests.model.rules import Document
 from tests.properties.world import HOLD, World

@@ -33,9 +33,9 @@ from controller.kube.kinds import Node
 from controller.kube.verbs import Getter
 from controller.observe.caches import Caches
 from controller.reconcilers.migration.dry_run import DryRuns
-from controller.reconcilers.migration.room import Room
+from controller.reconcilers.migration.headroom import Headroom
 from controller.reconcilers.migration.slots import MigrationSlots
-from controller.reconcilers.vm.holds import SETTLED
+from controller.reconcilers.vm.expectations import SETTLED
 
 
 class Questions:
@@ -48,7 +48,7 @@ class Questions:
         policy: LauncherPolicy,
         *,
         slots: MigrationSlots,
-        room: Room,
+        headroom: Headroom,
         dry_runs: DryRuns,
         monotonic: Callable[[], float],
     ) -> None:
@@ -56,7 +56,7 @@ class Questions:
         self._nodes = nodes
         self._policy = policy
         self._slots = slots
-        self._room = room
+        self._headroom = headroom
         self._dry_runs = dry_runs
         self._monotonic = monotonic
         # Since when (monotonic) an orphaned claim binds no target any more, by the VM's UID.
@@ -113,11 +113,11 @@ class Questions:
         """Find a node and hold room there; who may not know the nodes leaves all to the scheduler."""
         if not self._nodes.filled:
             return Answers(slot=True, node="")
-        if (later := await self._room.refresh(item)) > 0:
+        if (later := await self._headroom.refresh(item)) > 0:
             return Answers(later=later)
-        found = preflight.find_node(wanted, self._nodes, self._room.used, self._policy)
+        found = preflight.find_node(wanted, self._nodes, self._headroom.used, self._policy)
         if not isinstance(found, Refused):
-            self._room.reserve(vm, found, wanted.amount)
+            self._headroom.reserve(vm, found, wanted.amount)
             return Answers(slot=True, node=found)
         if found.for_good:
             self._slots.give_back(vm)
@@ -139,7 +139,7 @@ class Questions:
             amount = demand(claim, new, self._policy).amount
         except RatioError:
             return  # no pod of it can be made
-        self._room.take_in(new, cache.pods.by_index(new.metadata.key), amount)
+        self._headroom.take_in(new, cache.pods.by_index(new.metadata.key), amount)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
         """Look again at whom no node had room for, when one can hold more, or others, than before."""

@@ -25,12 +25,12 @@ from controller.engine.workers import Result
 from controller.kube.kinds import Node
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api, Record
+from controller.reconcilers.migration.coalescing import ProgressCoalescer
 from controller.reconcilers.migration.dry_run import DryRuns
-from controller.reconcilers.migration.patience import Patience
-from controller.reconcilers.migration.progress import Progress
+from controller.reconcilers.migration.headroom import Headroom
 from controller.reconcilers.migration.questions import Questions
+from controller.reconcilers.migration.refusal_timers import RefusalTimers
 from controller.reconcilers.migration.requests import ClaimWriter, Requests
-from controller.reconcilers.migration.room import Room
 from controller.reconcilers.migration.slots import Limits, MigrationSlots
 from controller.reconcilers.migration.visit import Visit
 from controller.reconcilers.vm.reconciler import CACHE_PATIENCE
@@ -61,21 +61,27 @@ class MigrationReconciler:
         self._policy = policy
         self._now = now
         self._consistency = ConsistencyStore()
-        self._progress = Progress(monotonic)
-        self._patience = Patience(now)
-        self._room = Room(client, caches, monotonic, freed=self._reconsider)
+        self._coalescer = ProgressCoalescer(monotonic)
+        self._refusal_timers = RefusalTimers(now)
+        self._headroom = Headroom(client, caches, monotonic, freed=self._reconsider)
         self._dry_runs = DryRuns(client, policy, monotonic)
         self._slots = MigrationSlots(
-            limits, lambda key: wake(key, "a slot is free"), monotonic, released=self._room.release
+            limits, lambda key: wake(key, "a slot is free"), monotonic, released=self._headroom.release
         )
         self._questions = Questions(
-            client, nodes, policy, slots=self._slots, room=self._room, dry_runs=self._dry_runs, monotonic=monotonic
+            client,
+            nodes,
+            policy,
+            slots=self._slots,
+            headroom=self._headroom,
+            dry_runs=self._dry_runs,
+            monotonic=monotonic,
         )
         self._requests = Requests(client, self._consistency, self._slots, record=record, claim=claim)
 
     def begin(self) -> None:
         """Take in the claims that exist and listen, once the caches are full and before the first reconcile."""
-        for part in (self._progress, self._patience, self._room, self._dry_runs, self._questions):
+        for part in (self._coalescer, self._refusal_timers, self._headroom, self._dry_runs, self._questions):
             part.listen(self._caches)
 
     def _reconsider(self) -> None:
@@ -123,16 +129,16 @@ class MigrationReconciler:
         """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
         again: list[float] = []
         for item in sorted(visit.migrations, key=lambda item: item.rank):
-            if (untold := self._progress.due(item)) is not None:
+            if (untold := self._coalescer.due(item)) is not None:
                 if not await self._requests.write(untold, item, visit):
                     return None
                 continue
-            plan = await self._decide(self._view(self._progress.known(item), visit))
+            plan = await self._decide(self._view(self._coalescer.known(item), visit))
             if plan is None:
                 return None
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
-            if (wait := self._progress.put_off(item, plan)) > 0:
+            if (wait := self._coalescer.put_off(item, plan)) > 0:
                 again.append(wait)
                 continue
             if not await self._requests.carry_out(plan, item, visit):
@@ -162,7 +168,7 @@ class MigrationReconciler:
             answers=Answers(refused=self._dry_runs.refused(item)),
             target_node=self._nodes.get(f"/{item.spec.target_node}") if item.spec.target_node is not None else None,
             nodes_known=self._nodes.filled,
-            refused_since=self._patience.since(item),
+            refused_since=self._refusal_timers.since(item),
         )
 
 

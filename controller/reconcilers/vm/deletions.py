@@ -17,7 +17,7 @@ DEADLINE: Final = REQUEST_DEADLINE
 """Seconds after which a request that was not answered is over."""
 
 
-class Deletions:
+class PendingDeletions:
     """Requests to delete a pod that have no answer, by the pod's UID."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

@@ -22,7 +22,7 @@ from controller.reconcilers.vm.memory import Memory, Visit
 _log = structlog.get_logger(__name__)
 
 
-class Evictions:
+class EvictionRecorder:
     """Records evictions; what is still to be told is remembered with the VM."""
 
     def __init__(self, client: Api, consistency: ConsistencyStore, memory: Memory) -> None:

@@ -15,7 +15,7 @@ from controller.domain.objects import VirtualMachine, VMStatus
 from controller.domain.vm.plan import View
 from controller.kube.kinds import Pod
 from controller.observe.caches import Caches
-from controller.reconcilers.vm.tries import Tries
+from controller.reconcilers.vm.create_failures import CreateFailures
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Known(msgspec.Struct):
     gone: str | None = None
     foreign: bool = False
     held_until: float | None = None
-    tries: Tries | None = None
+    tries: CreateFailures | None = None
     waiting: Waiting | None = None
     echo: tuple[str, tuple[Pod, ...]] | None = None
     untold: dict[str, tuple[Pod, str]] | None = None

@@ -26,13 +26,13 @@ from controller.engine.workers import Result
 from controller.kube.kinds import Node, Pod
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api, Record
-from controller.reconcilers.vm.deferral import Deferral
-from controller.reconcilers.vm.deletions import Deletions
-from controller.reconcilers.vm.evictions import Evictions
-from controller.reconcilers.vm.holds import Holds
+from controller.reconcilers.vm.coalescing import StatusCoalescer
+from controller.reconcilers.vm.create_failures import CreateFailures
+from controller.reconcilers.vm.deletions import PendingDeletions
+from controller.reconcilers.vm.evictions import EvictionRecorder
+from controller.reconcilers.vm.expectations import CreateExpectations
 from controller.reconcilers.vm.memory import Known, Memory, Visit
 from controller.reconcilers.vm.requests import Requests
-from controller.reconcilers.vm.tries import Tries
 
 CACHE_PATIENCE: Final = 1.0
 """Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
@@ -60,11 +60,13 @@ class VMReconciler:
         self._now = now
         self._memory: Memory = defaultdict(Known)
         self._consistency = ConsistencyStore()
-        self._deletions = Deletions(monotonic)
-        self._holds = Holds(self._memory, now, monotonic)
-        self._deferral = Deferral(monotonic)
-        self._evictions = Evictions(client, self._consistency, self._memory)
-        self._requests = Requests(client, self._consistency, self._deletions, self._holds, monotonic, record=record)
+        self._deletions = PendingDeletions(monotonic)
+        self._expectations = CreateExpectations(self._memory, now, monotonic)
+        self._coalescer = StatusCoalescer(monotonic)
+        self._evictions = EvictionRecorder(client, self._consistency, self._memory)
+        self._requests = Requests(
+            client, self._consistency, self._deletions, self._expectations, monotonic, record=record
+        )
 
     def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Take a VM over that comes with a past: another installation may have sent a create moments ago."""
@@ -72,7 +74,7 @@ class VMReconciler:
             return
         self._ask_anew(new.metadata.key)
         if old is None:
-            self._holds.take_in(new)
+            self._expectations.take_in(new)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is None and new is not None and (key := vm_key(new)) is not None:
@@ -95,7 +97,7 @@ class VMReconciler:
         for caches in self._caches.values():
             caches.vms.listen(self._vm_changed, name="VMReconciler")
             caches.pods.listen(self._pod_changed, name="VMReconciler")
-            self._holds.take_over(caches.vms)
+            self._expectations.take_over(caches.vms)
 
     async def reconcile(self, key: str) -> Result:
         """Bring one VM a step closer to its spec."""
@@ -107,7 +109,7 @@ class VMReconciler:
             return rest
         plan = decide(visit.view, self._policy, self._circumstances(visit))
         if visit.known.tries is not None and not plan.wants_pod:
-            visit.known.tries = Tries()  # why earlier creates failed is moot
+            visit.known.tries = CreateFailures()  # why earlier creates failed is moot
         if visit.view.asked:
             # One that was answered, or is over, since the view was taken is looked at again at once.
             again = min(self._deletions.under_way(visit.view.pods).values(), default=0.0)
@@ -128,7 +130,7 @@ class VMReconciler:
             if known.about is not None:
                 # One that was made anew inherits nothing of what was tried, seen or put off for the one before.
                 known.tries = None
-                self._deferral.forget(key, known)
+                self._coalescer.forget(key, known)
             known.about = vm.metadata.uid
         return Visit(key, namespace, caches, known, self._view(vm, pods))
 
@@ -144,7 +146,7 @@ class VMReconciler:
             return Result()
         if known.foreign:
             return Result()
-        if known.waiting is not None and (wait := self._deferral.remaining(visit)) > 0:
+        if known.waiting is not None and (wait := self._coalescer.remaining(visit)) > 0:
             return Result(requeue_after=wait)
         echo, known.echo = known.echo, None
         if echo is not None and view.vm is not None and not view.lost_nodes:
@@ -155,7 +157,7 @@ class VMReconciler:
 
     def _forget(self, visit: Visit) -> None:
         """Forget a VM that is gone; that it is, until the cache shows it, too."""
-        self._deferral.forget(visit.key, visit.known)
+        self._coalescer.forget(visit.key, visit.known)
         del self._memory[visit.key]
         if visit.known.gone is not None:
             self._memory[visit.key] = Known(gone=visit.known.gone)
@@ -174,7 +176,7 @@ class VMReconciler:
         return Circumstances(
             now=self._now(),
             jitter=self._rng.random(),
-            hold=self._holds.remaining(known),
+            hold=self._expectations.remaining(known),
             create_refusal=known.tries.told if known.tries is not None else None,
             seen=known.waiting.status.incarnation if known.waiting is not None else None,
             migrations=visit.caches.migrations.by_index(visit.key),
@@ -182,11 +184,11 @@ class VMReconciler:
 
     async def _carry_out(self, plan: Plan, visit: Visit) -> Result:
         """Do a plan's actions in order, up to a status that may wait or a guard that says no."""
-        wait = self._deferral.wait(visit, plan)
+        wait = self._coalescer.wait(visit, plan)
         for action in plan.actions:
             if isinstance(action, WriteStatus):
                 if wait > 0 and action.status.pod_uid:
-                    self._deferral.defer(visit, action.status)
+                    self._coalescer.defer(visit, action.status)
                     return Result(requeue_after=wait)
                 version = await self._requests.write_status(action.status, visit)
                 alone = len(plan.actions) == 1 and plan.requeue_after is None and action.status.migration is None

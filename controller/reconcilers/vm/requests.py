@@ -20,10 +20,10 @@ from controller.kube import codec, errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
 from controller.reconcilers.api import CREATE_DEADLINE, Api, Record, node_gone, patch_status
-from controller.reconcilers.vm.deletions import Deletions
-from controller.reconcilers.vm.holds import Holds
+from controller.reconcilers.vm.create_failures import CreateFailures
+from controller.reconcilers.vm.deletions import PendingDeletions
+from controller.reconcilers.vm.expectations import CreateExpectations
 from controller.reconcilers.vm.memory import Visit
-from controller.reconcilers.vm.tries import Tries
 
 _log = structlog.get_logger(__name__)
 
@@ -35,8 +35,8 @@ class Requests:
         self,
         client: Api,
         consistency: ConsistencyStore,
-        deletions: Deletions,
-        holds: Holds,
+        deletions: PendingDeletions,
+        expectations: CreateExpectations,
         monotonic: Callable[[], float],
         *,
         record: Record,
@@ -44,7 +44,7 @@ class Requests:
         self._client = client
         self._consistency = consistency
         self._deletions = deletions
-        self._holds = holds
+        self._expectations = expectations
         self._monotonic = monotonic
         self._record = record
 
@@ -130,7 +130,7 @@ class Requests:
             return False
         if _may_be_old(action, visit) and not await self._unchanged(visit, vm):
             return False
-        tries = known.tries = known.tries or Tries()
+        tries = known.tries = known.tries or CreateFailures()
         try:
             pod = await self._client.create(
                 PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
@@ -142,7 +142,7 @@ class Requests:
             return False
         except errors.KubeError as error:
             if error.outcome_unknown:
-                self._holds.hold(known)
+                self._expectations.hold(known)
             if (news := tries.failed(error, self._monotonic())) is not None:
                 self._record(vm.metadata, events.create_refused(action.name, news))
             raise
@@ -152,13 +152,13 @@ class Requests:
         self._record(vm.metadata, events.created(action.name))
         return True
 
-    def _refuse(self, tries: Tries, vm: VirtualMachine, pod: str, why: str) -> None:
+    def _refuse(self, tries: CreateFailures, vm: VirtualMachine, pod: str, why: str) -> None:
         """Remember why there is no pod, for the status; tell it when it is news."""
         if tries.refused(why):
             _log.warning("a pod is refused", pod=pod, error=why)
             self._record(vm.metadata, events.create_refused(pod, why))
 
-    async def _adopt(self, action: plan.CreatePod, visit: Visit, tries: Tries) -> bool:
+    async def _adopt(self, action: plan.CreatePod, visit: Visit, tries: CreateFailures) -> bool:
         """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
         vm = visit.vm
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.kube.resources import PODS
-from controller.reconcilers.crowd import ALLOWANCE, PATIENCE, UNHURRIED, USUAL_PACE, Crowd
+from controller.reconcilers.burst import ALLOWANCE, PATIENCE, UNHURRIED, USUAL_PACE, BurstGate
 from tests.model.cluster import Cluster
 from tests.unit.clock import Clock
 from tests.unit.reconcilers.harness import Process
@@ -137,9 +137,9 @@ async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
     assert cluster.status("late")["phase"] == "Scheduling"
 
 
-def crowd_of(count: int, clock: Clock) -> Crowd:
+def crowd_of(count: int, clock: Clock) -> BurstGate:
     """Return one in which so many VMs are too many."""
-    crowd = Crowd(clock)
+    crowd = BurstGate(clock)
     for number in range(count + UNHURRIED):
         crowd.wait(f"vm-{number}")
     return crowd
@@ -148,7 +148,7 @@ def crowd_of(count: int, clock: Clock) -> Crowd:
 def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
     """Twenty VMs arrive, eight a second: the last of a hundred behind them has twice 12.5 s."""
     clock = Clock()
-    crowd = Crowd(clock)
+    crowd = BurstGate(clock)
     for number in range(20):
         crowd.wait(f"first-{number}")
     for number in range(100 + UNHURRIED):
@@ -161,7 +161,7 @@ def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
 
 def test_a_status_waits_no_longer_than_the_patience() -> None:
     """Whatever the crowd."""
-    crowd = Crowd(Clock())
+    crowd = BurstGate(Clock())
     for number in range(10_000):
         crowd.wait(f"vm-{number}")
     assert crowd.wait("vm-9999") == PATIENCE

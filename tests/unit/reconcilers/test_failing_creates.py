@@ -6,7 +6,7 @@ import pytest
 
 from controller.engine.workers import Result
 from controller.kube import errors
-from controller.reconcilers.vm.tries import PATIENCE
+from controller.reconcilers.vm.create_failures import PATIENCE
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.unit.reconcilers.harness import Process

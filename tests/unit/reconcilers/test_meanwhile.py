@@ -83,7 +83,7 @@ async def test_a_vm_that_goes_while_nodes_are_looked_at_holds_no_room(cluster: C
     await process.step()
     cluster.remove(NODES, "/node-2")
     cluster.add_node("node-2")
-    assert process.migrations._room.used("node-2").cpu == 0
+    assert process.migrations._headroom.used("node-2").cpu == 0
     await moves(cluster, process)
 
 
@@ -159,7 +159,7 @@ async def test_what_is_refused_for_its_time_fails_however_often_the_process_chan
     assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "TargetRefused")
     assert 60 <= (cluster.now - began).total_seconds() < 90
     process.deliver()
-    assert process.migrations._patience._since == {}
+    assert process.migrations._refusal_timers._since == {}
 
 
 async def test_a_claim_whose_migration_was_deleted_ends_although_no_target_can_be_made(cluster: Cluster) -> None:

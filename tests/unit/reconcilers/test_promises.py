@@ -13,7 +13,7 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.reconcilers.api import CREATE_DEADLINE
-from controller.reconcilers.vm.holds import SETTLED
+from controller.reconcilers.vm.expectations import SETTLED
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.unit.reconcilers.harness import Process, running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.domain.resources import MIGRATIONS
 from controller.kube.times import micro_timestamp
-from controller.reconcilers.crowd import PATIENCE, UNHURRIED
+from controller.reconcilers.burst import PATIENCE, UNHURRIED
 from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process, wave

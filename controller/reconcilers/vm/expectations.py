@@ -22,7 +22,7 @@ CLOCK_SKEW: Final = timedelta(seconds=5)
 """How far the cluster's clock and ours may differ without harm."""
 
 
-class Holds:
+class CreateExpectations:
     """Holds VMs in what is remembered of them, by two clocks: the cluster's, and a monotonic one (seconds)."""
 
     def __init__(self, memory: Memory, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:

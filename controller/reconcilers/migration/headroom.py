@@ -29,7 +29,7 @@ from controller.reconcilers.sources import no_longer_pending
 _NEVER: Final = float("-inf")
 
 
-class Room:
+class Headroom:
     """What pods of some namespaces (None: of all) hold, and reservations.
 
     `freed` is called when a reservation ends whose room nobody took.

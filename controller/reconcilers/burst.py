@@ -24,7 +24,7 @@ _MEASURED: Final = 32
 _TOO_FEW: Final = 8
 
 
-class Crowd:
+class BurstGate:
     """The VMs on their way, by key."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

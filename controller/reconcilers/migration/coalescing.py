@@ -1,7 +1,7 @@
 """Progress of migrations that is not written yet: when many move at once, the next write tells it as well.
 
 Guarantees: the start and the end of a migration never wait, nor does what is wrong; a phase keeps the time at which it
-was reached; what waits is written after the crowd's time (`Crowd`), should nothing newer come. Bounded by the
+was reached; what waits is written after the crowd's time (`BurstGate`), should nothing newer come. Bounded by the
 migrations under way.
 """
 
@@ -17,7 +17,7 @@ from controller.domain.migration.plan import Plan, WriteMigration
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.engine.store import gone
 from controller.observe.caches import Caches
-from controller.reconcilers.crowd import Crowd
+from controller.reconcilers.burst import BurstGate
 
 _ON_THE_WAY: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
 _STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)
@@ -30,11 +30,11 @@ class _Untold(msgspec.Struct, frozen=True):
     status: MigrationStatus
 
 
-class Progress:
+class ProgressCoalescer:
     """What waits, by the migration's UID."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._crowd = Crowd(monotonic)
+        self._burst = BurstGate(monotonic)
         self._untold: dict[str, _Untold] = {}
 
     def listen(self, caches: Mapping[str | None, Caches]) -> None:
@@ -50,7 +50,7 @@ class Progress:
     def due(self, item: VirtualMachineMigration) -> MigrationStatus | None:
         """Return what has waited long enough."""
         untold = self._untold_of(item)
-        return untold if untold is not None and self._crowd.wait(item.metadata.uid) <= 0 else None
+        return untold if untold is not None and self._burst.wait(item.metadata.uid) <= 0 else None
 
     def _untold_of(self, item: VirtualMachineMigration) -> MigrationStatus | None:
         """Return what waits of a migration, if that was decided on it as it is."""
@@ -62,25 +62,25 @@ class Progress:
         uid = item.metadata.uid
         match plan.actions:
             case (WriteMigration(status=wanted),) if _may_wait(item, wanted):
-                wait = max(0.0, self._crowd.wait(uid))
+                wait = max(0.0, self._burst.wait(uid))
                 if wait > 0:
                     self._untold[uid] = _Untold(item, wanted)
                 return wait
             case (WriteMigration(status=wanted), *_) if not _goes_well(wanted):
-                self._crowd.forget(uid)  # it waits for a node, and nobody knows for how long
+                self._burst.forget(uid)  # it waits for a node, and nobody knows for how long
             case (WriteMigration(status=wanted), *_) if wanted.phase in _STARTED:
-                self._crowd.wait(uid)
+                self._burst.wait(uid)
         return 0.0
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Forget what was told; a migration that has ended says how fast they go, one that was deleted does not."""
         if (left := gone(old, new)) is not None:
             self._untold.pop(left.metadata.uid, None)
-            self._crowd.forget(left.metadata.uid)
+            self._burst.forget(left.metadata.uid)
         if new is not None:
             self._untold.pop(new.metadata.uid, None)
             if new.finished:
-                self._crowd.arrived(new.metadata.uid)
+                self._burst.arrived(new.metadata.uid)
 
 
 def _may_wait(item: VirtualMachineMigration, wanted: MigrationStatus) -> bool:

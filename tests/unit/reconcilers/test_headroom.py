@@ -18,7 +18,7 @@ from controller.kube.meta import ObjectMeta, OwnerReference
 from controller.kube.resources import PODS
 from controller.observe.caches import Caches
 from controller.observe.holdings import READ_PERIOD
-from controller.reconcilers.migration.room import Room
+from controller.reconcilers.migration.headroom import Headroom
 from tests.model.cluster import Cluster
 from tests.unit.clock import Clock
 
@@ -53,7 +53,7 @@ class Stand:
         self.caches = Caches()
         self.clock = Clock()
         self.freed: list[float] = []
-        self.room = Room(self.cluster, (None,), self.clock, freed=lambda: self.freed.append(self.clock.now))
+        self.room = Headroom(self.cluster, (None,), self.clock, freed=lambda: self.freed.append(self.clock.now))
         self.room.listen({None: self.caches})
         self.later = 0.0
 

@@ -11,15 +11,15 @@ from collections.abc import Callable
 from controller.domain.objects import VMStatus
 from controller.domain.vm import status
 from controller.domain.vm.plan import Plan
-from controller.reconcilers.crowd import Crowd
+from controller.reconcilers.burst import BurstGate
 from controller.reconcilers.vm.memory import Known, Visit, Waiting
 
 
-class Deferral:
+class StatusCoalescer:
     """Puts statuses off while many VMs are on their way."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._crowd = Crowd(monotonic)
+        self._burst = BurstGate(monotonic)
 
     def remaining(self, visit: Visit) -> float:
         """Return for how long (seconds) there is nothing to decide: the same VM's same pod is still on its way."""
@@ -28,7 +28,7 @@ class Deferral:
             return 0.0
         [pod] = view.pods
         same = pod.metadata.uid == waiting.status.pod_uid
-        return self._crowd.wait(visit.key) if same and status.progressing(pod) else 0.0
+        return self._burst.wait(visit.key) if same and status.progressing(pod) else 0.0
 
     def wait(self, visit: Visit, plan: Plan) -> float:
         """Return the seconds for which a plan's status may wait.
@@ -36,12 +36,12 @@ class Deferral:
         A VM that moves is on its way from the end of its life before on.
         """
         if plan.progressing:
-            return self._crowd.wait(visit.key)
+            return self._burst.wait(visit.key)
         vm = visit.view.vm
         if vm is not None and vm.status.migration is not None and vm.status.pod_uid is None:
-            self._crowd.wait(visit.key)
+            self._burst.wait(visit.key)
         else:
-            self._crowd.arrived(visit.key)
+            self._burst.arrived(visit.key)
         return 0.0
 
     def defer(self, visit: Visit, wanted: VMStatus) -> None:
@@ -51,4 +51,4 @@ class Deferral:
     def forget(self, key: str, known: Known) -> None:
         """Forget a VM that is gone."""
         known.waiting = None
-        self._crowd.forget(key)
+        self._burst.forget(key)

@@ -20,7 +20,7 @@ _REPEATED: Final = 2
 _DIGITS: Final = re.compile(r"\d+")
 
 
-class Tries(msgspec.Struct):
+class CreateFailures(msgspec.Struct):
     """The creates of a VM's next pod since the first of them was sent.
 
     `told`: why there is no pod, in the API server's words, if that is to be told.

@@ -19,7 +19,7 @@ from controller.reconcilers.sources import no_longer_pending
 _NEVER: Final[Mapping[str, datetime]] = MappingProxyType({})
 
 
-class Patience:
+class RefusalTimers:
     """When each bounded reason was first seen, by the migration's UID."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
