@@ -23,7 +23,7 @@ _ON_THE_WAY: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
 _STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)
 
 
-class _Untold(msgspec.Struct, frozen=True):
+class _Pending(msgspec.Struct, frozen=True):
     """What was not written, and the migration as it was when that was decided."""
 
     item: VirtualMachineMigration
@@ -35,7 +35,7 @@ class ProgressCoalescer:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._burst = BurstGate(monotonic)
-        self._untold: dict[str, _Untold] = {}
+        self._pending: dict[str, _Pending] = {}
 
     def listen(self, caches: Mapping[str | None, Caches]) -> None:
         """Follow the migrations from now on."""
@@ -44,27 +44,27 @@ class ProgressCoalescer:
 
     def known(self, item: VirtualMachineMigration) -> VirtualMachineMigration:
         """Return a migration with the progress that nobody else knows of yet."""
-        untold = self._untold_of(item)
-        return item if untold is None else msgspec.structs.replace(item, status=untold)
+        pending = self._pending_of(item)
+        return item if pending is None else msgspec.structs.replace(item, status=pending)
 
     def due(self, item: VirtualMachineMigration) -> MigrationStatus | None:
         """Return what has waited long enough."""
-        untold = self._untold_of(item)
-        return untold if untold is not None and self._burst.wait(item.metadata.uid) <= 0 else None
+        pending = self._pending_of(item)
+        return pending if pending is not None and self._burst.wait(item.metadata.uid) <= 0 else None
 
-    def _untold_of(self, item: VirtualMachineMigration) -> MigrationStatus | None:
+    def _pending_of(self, item: VirtualMachineMigration) -> MigrationStatus | None:
         """Return what waits of a migration, if that was decided on it as it is."""
-        untold = self._untold.get(item.metadata.uid)
-        return untold.status if untold is not None and untold.item is item else None
+        pending = self._pending.get(item.metadata.uid)
+        return pending.status if pending is not None and pending.item is item else None
 
-    def put_off(self, item: VirtualMachineMigration, plan: Plan) -> float:
+    def postpone(self, item: VirtualMachineMigration, plan: Plan) -> float:
         """Return the seconds for which a plan waits, remembering it; 0 if it is to be carried out now."""
         uid = item.metadata.uid
         match plan.actions:
             case (WriteMigration(status=wanted),) if _may_wait(item, wanted):
                 wait = max(0.0, self._burst.wait(uid))
                 if wait > 0:
-                    self._untold[uid] = _Untold(item, wanted)
+                    self._pending[uid] = _Pending(item, wanted)
                 return wait
             case (WriteMigration(status=wanted), *_) if not _goes_well(wanted):
                 self._burst.forget(uid)  # it waits for a node, and nobody knows for how long
@@ -75,10 +75,10 @@ class ProgressCoalescer:
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Forget what was told; a migration that has ended says how fast they go, one that was deleted does not."""
         if (left := gone(old, new)) is not None:
-            self._untold.pop(left.metadata.uid, None)
+            self._pending.pop(left.metadata.uid, None)
             self._burst.forget(left.metadata.uid)
         if new is not None:
-            self._untold.pop(new.metadata.uid, None)
+            self._pending.pop(new.metadata.uid, None)
             if new.finished:
                 self._burst.arrived(new.metadata.uid)
 

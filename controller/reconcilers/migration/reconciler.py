@@ -129,8 +129,8 @@ class MigrationReconciler:
         """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
         again: list[float] = []
         for item in sorted(visit.migrations, key=lambda item: item.rank):
-            if (untold := self._coalescer.due(item)) is not None:
-                if not await self._requests.write(untold, item, visit):
+            if (pending := self._coalescer.due(item)) is not None:
+                if not await self._requests.write(pending, item, visit):
                     return None
                 continue
             plan = await self._decide(self._view(self._coalescer.known(item), visit))
@@ -138,7 +138,7 @@ class MigrationReconciler:
                 return None
             if plan.requeue_after is not None:
                 again.append(plan.requeue_after)
-            if (wait := self._coalescer.put_off(item, plan)) > 0:
+            if (wait := self._coalescer.postpone(item, plan)) > 0:
                 again.append(wait)
                 continue
             if not await self._requests.carry_out(plan, item, visit):

@@ -12,7 +12,7 @@ from controller.domain.objects import VMStatus
 from controller.domain.vm import status
 from controller.domain.vm.plan import Plan
 from controller.reconcilers.burst import BurstGate
-from controller.reconcilers.vm.memory import Known, Visit, Waiting
+from controller.reconcilers.vm.memory import Known, PendingStatus, Visit
 
 
 class StatusCoalescer:
@@ -23,11 +23,11 @@ class StatusCoalescer:
 
     def remaining(self, visit: Visit) -> float:
         """Return for how long (seconds) there is nothing to decide: the same VM's same pod is still on its way."""
-        waiting, view = visit.known.waiting, visit.view
-        if waiting is None or view.vm is not waiting.vm or len(view.pods) != 1 or view.lost_nodes:
+        pending, view = visit.known.pending, visit.view
+        if pending is None or view.vm is not pending.vm or len(view.pods) != 1 or view.lost_nodes:
             return 0.0
         [pod] = view.pods
-        same = pod.metadata.uid == waiting.status.pod_uid
+        same = pod.metadata.uid == pending.status.pod_uid
         return self._burst.wait(visit.key) if same and status.progressing(pod) else 0.0
 
     def wait(self, visit: Visit, plan: Plan) -> float:
@@ -44,11 +44,11 @@ class StatusCoalescer:
             self._burst.arrived(visit.key)
         return 0.0
 
-    def defer(self, visit: Visit, wanted: VMStatus) -> None:
+    def postpone(self, visit: Visit, wanted: VMStatus) -> None:
         """Remember a status that is not written now."""
-        visit.known.waiting = Waiting(visit.vm, wanted)
+        visit.known.pending = PendingStatus(visit.vm, wanted)
 
     def forget(self, key: str, known: Known) -> None:
         """Forget a VM that is gone."""
-        known.waiting = None
+        known.pending = None
         self._burst.forget(key)

@@ -23,17 +23,17 @@ _DIGITS: Final = re.compile(r"\d+")
 class CreateFailures(msgspec.Struct):
     """The creates of a VM's next pod since the first of them was sent.
 
-    `told`: why there is no pod, in the API server's words, if that is to be told.
+    `reported`: why there is no pod, in the API server's words, if that is to be told.
     """
 
     failures: int = 0
     since: float = 0.0
-    told: str | None = None
+    reported: str | None = None
 
     def refused(self, why: str) -> bool:
         """Note that a create was refused; return whether that is news."""
-        news = self.told != why
-        self.told = why
+        news = self.reported != why
+        self.reported = why
         return news
 
     def failed(self, error: errors.KubeError, now: float) -> str | None:
@@ -50,7 +50,7 @@ class CreateFailures(msgspec.Struct):
         if self.failures < _REPEATED or (passing and now - self.since < PATIENCE):
             return None
         why = error.message if isinstance(error, errors.StatusError) else str(error)
-        if self.told is not None and _DIGITS.sub("", self.told) == _DIGITS.sub("", why):
+        if self.reported is not None and _DIGITS.sub("", self.reported) == _DIGITS.sub("", why):
             return None
-        self.told = why
+        self.reported = why
         return why

@@ -38,7 +38,7 @@ class PendingDeletions:
         """Note that the request is answered, or that the pod is gone."""
         self._asked.pop(pod.metadata.uid, None)
 
-    def under_way(self, pods: Iterable[Pod]) -> dict[str, float]:
+    def in_flight(self, pods: Iterable[Pod]) -> dict[str, float]:
         """Return for how long (seconds) the deletion of each of these pods may be under way unseen, by UID.
 
         A pod that has changed since is in no state that the request would delete.

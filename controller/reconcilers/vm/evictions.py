@@ -35,30 +35,30 @@ class EvictionRecorder:
         reason, key = records.disruption(pod), vm_key(pod)
         if reason is not None and key is not None:
             known = self._memory[key]
-            if known.untold is None:
-                known.untold = {}
-            known.untold[pod.metadata.uid] = (pod, reason)
+            if known.unrecorded is None:
+                known.unrecorded = {}
+            known.unrecorded[pod.metadata.uid] = (pod, reason)
 
     async def record(self, visit: Visit) -> None:
         """Tell every eviction of this VM's pods, once; what cannot be told now is kept."""
         vm, view, known = visit.view.vm, visit.view, visit.known
         if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
-            known.untold = None
+            known.unrecorded = None
             return
-        untold, known.untold = known.untold or {}, None
+        unrecorded, known.unrecorded = known.unrecorded or {}, None
         for pod in view.pods:
             lost = records.NODE_LOST if pod.spec.node_name in view.lost_nodes else None
             if (reason := records.disruption(pod) or lost) is not None:
-                untold[pod.metadata.uid] = (pod, reason)
-        if not untold:
+                unrecorded[pod.metadata.uid] = (pod, reason)
+        if not unrecorded:
             return
         # Kept while requests are under way: what the cache loses meanwhile is added.
-        known.untold = untold
-        for uid, (pod, reason) in tuple(untold.items()):
+        known.unrecorded = unrecorded
+        for uid, (pod, reason) in tuple(unrecorded.items()):
             if await self._record(visit, vm, pod, reason):
-                untold.pop(uid, None)
-        if not untold:
-            known.untold = None
+                unrecorded.pop(uid, None)
+        if not unrecorded:
+            known.unrecorded = None
 
     async def _record(self, visit: Visit, vm: VirtualMachine, pod: Pod, reason: str) -> bool:
         """Record one eviction, unless that is done; return False if it is still to be done."""

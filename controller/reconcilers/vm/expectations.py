@@ -35,34 +35,34 @@ class CreateExpectations:
         horizon = self._horizon()
         for vm in vms:
             if _unsettled(vm, horizon):
-                self.hold(self._memory[vm.metadata.key])
+                self.expect(self._memory[vm.metadata.key])
 
     def take_in(self, vm: VirtualMachine) -> None:
         """Hold a VM that we have not seen before, if another installation may have sent a create for it."""
         try:
             held = self._may_be_created(vm)
         except Exception:
-            self.hold(self._memory[vm.metadata.key])  # who cannot be judged is held: that is safe, and ends by itself
+            self.expect(self._memory[vm.metadata.key])  # who cannot be judged is held: that is safe, and ends by itself
             raise
         if held:
-            self.hold(self._memory[vm.metadata.key])
+            self.expect(self._memory[vm.metadata.key])
 
     def _may_be_created(self, vm: VirtualMachine) -> bool:
         created = times.parse_timestamp(vm.metadata.creation_timestamp)
         new = created is None or created >= self._now() - CLOCK_SKEW
         return not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon())
 
-    def hold(self, known: Known) -> None:
+    def expect(self, known: Known) -> None:
         """Hold a VM from now on: the outcome of a create is unknown."""
-        known.held_until = self._monotonic() + SETTLED
+        known.expected_until = self._monotonic() + SETTLED
 
     def remaining(self, known: Known) -> float:
         """Return the seconds during which a create for this VM may still take effect."""
-        if known.held_until is None:
+        if known.expected_until is None:
             return 0.0
-        remaining = known.held_until - self._monotonic()
+        remaining = known.expected_until - self._monotonic()
         if remaining <= 0:
-            known.held_until = None
+            known.expected_until = None
         return max(0.0, remaining)
 
     def _horizon(self) -> datetime:

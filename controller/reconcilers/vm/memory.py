@@ -1,7 +1,7 @@
-"""What is remembered of a VM, and no cache shows; and one visit of it, with all that the visit is about.
+"""The VM reconciler's own state per VM, beyond the caches, and the context of one reconcile.
 
-Guarantees: one value holds all that is remembered of a VM, so that it is forgotten at once. Bounded by the VMs that
-exist, and those whose pods do.
+Guarantees: one value holds all state of a VM, so that a single `del` drops it. Bounded by the VMs that exist, and those
+that have pods.
 """
 
 from __future__ import annotations
@@ -18,40 +18,43 @@ from controller.observe.caches import Caches
 from controller.reconcilers.vm.create_failures import CreateFailures
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """A status that was not written, and the VM as it was when that was decided."""
+class PendingStatus(msgspec.Struct, frozen=True):
+    """A status that is not written yet, and the VM that it was decided on."""
 
     vm: VirtualMachine
     status: VMStatus
 
 
 class Known(msgspec.Struct):
-    """What is remembered of one VM.
+    """What the controller remembers of one VM, beyond the caches.
 
-    `about`: its UID; another may have the name by now. `gone`: the UID of a VM that a write found gone, until the cache
-    shows it, too. `foreign`: it exists, but is not ours: another class's, or outside of our selection. `held_until`:
-    the incarnation must not move until then (monotonic). `tries`: creates of its next pod that did not succeed.
-    `waiting`: a status that the next write will tell as well. `echo`: of a VM that runs, the version that told all
-    there is to tell, and the pods it told of; until it comes back. `untold`: evictions that are still to be recorded,
-    by the pod's UID; the pods may be gone by now.
+    - `about`: the VM's UID; a namesake may have been created since.
+    - `gone`: the UID of a VM that a write did not find any more, until the cache shows the deletion, too.
+    - `foreign`: the VM exists, but is not ours: it is of another class, or outside of our selection.
+    - `expected_until`: a create may still commit until then (monotonic, seconds); the incarnation does not change.
+    - `create_failures`: failed creates of the next pod.
+    - `pending`: a status that is published with the next write.
+    - `own_write`: of a running VM, the version of our last write, after which nothing was left to do, and the pods that
+      it was decided on; dropped once the cache shows that version.
+    - `unrecorded`: evictions without a record yet, by the pod's UID; the pods may be deleted by now.
     """
 
     about: str | None = None
     gone: str | None = None
     foreign: bool = False
-    held_until: float | None = None
-    tries: CreateFailures | None = None
-    waiting: Waiting | None = None
-    echo: tuple[str, tuple[Pod, ...]] | None = None
-    untold: dict[str, tuple[Pod, str]] | None = None
+    expected_until: float | None = None
+    create_failures: CreateFailures | None = None
+    pending: PendingStatus | None = None
+    own_write: tuple[str, tuple[Pod, ...]] | None = None
+    unrecorded: dict[str, tuple[Pod, str]] | None = None
 
 
 Memory: TypeAlias = defaultdict[str, Known]
-"""What is remembered, by the VM's key."""
+"""The state of each VM, by its key."""
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """One look at a VM: its key, what the caches show, and what is remembered."""
+    """The context of one reconcile: the VM's key, what the caches show, and what the controller remembers."""
 
     key: str
     namespace: str
@@ -61,7 +64,7 @@ class Visit(msgspec.Struct, frozen=True):
 
     @property
     def vm(self) -> VirtualMachine:
-        """The VM, where there can be no doubt that it exists."""
+        """The VM, where the caller knows that it exists."""
         if self.view.vm is None:
             raise AssertionError(f"{self.key}: there is no VM to act for")
         return self.view.vm

@@ -108,11 +108,11 @@ class VMReconciler:
         if (rest := self._at_rest(visit)) is not None:
             return rest
         plan = decide(visit.view, self._policy, self._circumstances(visit))
-        if visit.known.tries is not None and not plan.wants_pod:
-            visit.known.tries = CreateFailures()  # why earlier creates failed is moot
+        if visit.known.create_failures is not None and not plan.wants_pod:
+            visit.known.create_failures = CreateFailures()  # why earlier creates failed is moot
         if visit.view.asked:
             # One that was answered, or is over, since the view was taken is looked at again at once.
-            again = min(self._deletions.under_way(visit.view.pods).values(), default=0.0)
+            again = min(self._deletions.in_flight(visit.view.pods).values(), default=0.0)
             plan = msgspec.structs.replace(plan, requeue_after=min(again, plan.requeue_after or again))
         return await self._carry_out(plan, visit)
 
@@ -129,7 +129,7 @@ class VMReconciler:
         if vm is not None and known.about != vm.metadata.uid:
             if known.about is not None:
                 # One that was made anew inherits nothing of what was tried, seen or put off for the one before.
-                known.tries = None
+                known.create_failures = None
                 self._coalescer.forget(key, known)
             known.about = vm.metadata.uid
         return Visit(key, namespace, caches, known, self._view(vm, pods))
@@ -146,13 +146,13 @@ class VMReconciler:
             return Result()
         if known.foreign:
             return Result()
-        if known.waiting is not None and (wait := self._coalescer.remaining(visit)) > 0:
+        if known.pending is not None and (wait := self._coalescer.remaining(visit)) > 0:
             return Result(requeue_after=wait)
-        echo, known.echo = known.echo, None
-        if echo is not None and view.vm is not None and not view.lost_nodes:
-            version, pods = echo
+        own_write, known.own_write = known.own_write, None
+        if own_write is not None and view.vm is not None and not view.lost_nodes:
+            version, pods = own_write
             if view.vm.metadata.resource_version == version and view.pods == pods:
-                return Result(retry=known.untold is not None)
+                return Result(retry=known.unrecorded is not None)
         return None
 
     def _forget(self, visit: Visit) -> None:
@@ -163,7 +163,7 @@ class VMReconciler:
             self._memory[visit.key] = Known(gone=visit.known.gone)
 
     def _view(self, vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> View:
-        return View(vm, pods, self._lost_nodes(pods), frozenset(self._deletions.under_way(pods)))
+        return View(vm, pods, self._lost_nodes(pods), frozenset(self._deletions.in_flight(pods)))
 
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
         if not self._nodes.filled:
@@ -177,8 +177,8 @@ class VMReconciler:
             now=self._now(),
             jitter=self._rng.random(),
             hold=self._expectations.remaining(known),
-            create_refusal=known.tries.told if known.tries is not None else None,
-            seen=known.waiting.status.incarnation if known.waiting is not None else None,
+            create_refusal=known.create_failures.reported if known.create_failures is not None else None,
+            seen=known.pending.status.incarnation if known.pending is not None else None,
             migrations=visit.caches.migrations.by_index(visit.key),
         )
 
@@ -188,16 +188,16 @@ class VMReconciler:
         for action in plan.actions:
             if isinstance(action, WriteStatus):
                 if wait > 0 and action.status.pod_uid:
-                    self._coalescer.defer(visit, action.status)
+                    self._coalescer.postpone(visit, action.status)
                     return Result(requeue_after=wait)
                 version = await self._requests.write_status(action.status, visit)
                 alone = len(plan.actions) == 1 and plan.requeue_after is None and action.status.migration is None
                 if version is not None and alone and action.status.phase == status.Phase.RUNNING:
-                    visit.known.echo = (version, visit.view.pods)
+                    visit.known.own_write = (version, visit.view.pods)
             elif not await self._requests.act(action, visit):
                 return Result(retry=not visit.known.foreign)
         # A create that is tried again keeps its backoff, whatever is written about it.
-        again = plan.tells_refusal or visit.known.untold is not None
+        again = plan.tells_refusal or visit.known.unrecorded is not None
         return Result(retry=True) if again else Result(requeue_after=plan.requeue_after)
 
     async def claim(self, key: str, vm: VirtualMachine, claim: Claim | None) -> str | None:

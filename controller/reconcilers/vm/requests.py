@@ -77,7 +77,7 @@ class Requests:
         if written is None:
             visit.known.gone = vm.metadata.uid
             return None
-        visit.known.waiting = None
+        visit.known.pending = None
         self._consistency.wrote(visit.key, visit.caches.vms, written.metadata.resource_version)
         for found in events.transitions(vm.status, wanted):
             self._record(vm.metadata, found)
@@ -130,35 +130,35 @@ class Requests:
             return False
         if _may_be_old(action, visit) and not await self._unchanged(visit, vm):
             return False
-        tries = known.tries = known.tries or CreateFailures()
+        failures = known.create_failures = known.create_failures or CreateFailures()
         try:
             pod = await self._client.create(
                 PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
             )
         except errors.AlreadyExistsError:
-            return await self._adopt(action, visit, tries)
+            return await self._adopt(action, visit, failures)
         except (errors.ForbiddenError, errors.InvalidError, errors.NotFoundError) as error:
-            self._refuse(tries, vm, action.name, error.message)
+            self._refuse(failures, vm, action.name, error.message)
             return False
         except errors.KubeError as error:
             if error.outcome_unknown:
-                self._expectations.hold(known)
-            if (news := tries.failed(error, self._monotonic())) is not None:
+                self._expectations.expect(known)
+            if (news := failures.failed(error, self._monotonic())) is not None:
                 self._record(vm.metadata, events.create_refused(action.name, news))
             raise
         _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
-        known.tries = None
+        known.create_failures = None
         self._consistency.wrote(visit.key, visit.caches.pods, pod.metadata.resource_version)
         self._record(vm.metadata, events.created(action.name))
         return True
 
-    def _refuse(self, tries: CreateFailures, vm: VirtualMachine, pod: str, why: str) -> None:
+    def _refuse(self, failures: CreateFailures, vm: VirtualMachine, pod: str, why: str) -> None:
         """Remember why there is no pod, for the status; tell it when it is news."""
-        if tries.refused(why):
+        if failures.refused(why):
             _log.warning("a pod is refused", pod=pod, error=why)
             self._record(vm.metadata, events.create_refused(pod, why))
 
-    async def _adopt(self, action: plan.CreatePod, visit: Visit, tries: CreateFailures) -> bool:
+    async def _adopt(self, action: plan.CreatePod, visit: Visit, failures: CreateFailures) -> bool:
         """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
         vm = visit.vm
         try:
@@ -167,9 +167,9 @@ class Requests:
             return False
         if not ownership.belongs_to(pod, vm):
             why = f"pod {action.name} exists and does not belong to this VM; delete it, or give this VM another name"
-            self._refuse(tries, vm, action.name, why)
+            self._refuse(failures, vm, action.name, why)
             return False
-        visit.known.tries = None
+        visit.known.create_failures = None
         await self._reveal(vm, pod)
         # The watch shows it in a moment; what it is worth is decided then.
         return ownership.incarnation(pod) == action.incarnation and not pod.terminating and not pod.done
@@ -218,7 +218,7 @@ def _may_be_old(action: plan.CreatePod, visit: Visit) -> bool:
     status was written waited for something, and a start or another try may come at any time.
     """
     untouched = not visit.vm.status.conditions and visit.vm.status.phase != status.Phase.STOPPED
-    return action.incarnation > 0 or not untouched or visit.known.tries is not None
+    return action.incarnation > 0 or not untouched or visit.known.create_failures is not None
 
 
 def _made_for(vm: VirtualMachine, pod: Pod) -> bool:

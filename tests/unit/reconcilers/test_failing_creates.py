@@ -147,8 +147,8 @@ async def test_why_creates_failed_is_forgotten_once_the_pod_is_there(cluster: Cl
     fail(cluster, errors.ForbiddenError(403, "Forbidden", "exceeded quota"), 1)
     await try_once(process)
     known = process.reconciler._memory["default/vm-1"]
-    assert known.tries is not None
-    assert known.tries.told == "exceeded quota"
+    assert known.create_failures is not None
+    assert known.create_failures.reported == "exceeded quota"
     await process.settle()
     assert known is process.reconciler._memory["default/vm-1"]
-    assert known.tries is None
+    assert known.create_failures is None
