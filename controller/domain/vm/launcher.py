@@ -217,15 +217,7 @@ def manifest(
                 names.REQUESTED_MEMORY: spec.memory_text,
                 **usage_annotations(used, policy.reference),
             },
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": names.VM_KIND,
-                    "name": vm.metadata.name,
-                    "uid": vm.metadata.uid,
-                    "controller": True,
-                }
-            ],
+            "ownerReferences": [_owner(vm)],
         },
         "spec": {
             "restartPolicy": "Never",
@@ -253,6 +245,16 @@ def manifest(
             **({"nodeSelector": dict(policy.node_selector)} if policy.node_selector else {}),
             **placement.affinity(),
         },
+    }
+
+
+def _owner(vm: VirtualMachine) -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.VM_KIND,
+        "name": vm.metadata.name,
+        "uid": vm.metadata.uid,
+        "controller": True,
     }
 
 

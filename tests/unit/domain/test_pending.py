@@ -203,6 +203,14 @@ def test_a_wrong_target_fails_before_a_slot_is_asked_for(
     assert (written(found).failure_reason if isinstance(found, Plan) else None) == reason
 
 
+def test_a_wrong_target_fails_although_another_refusal_may_pass() -> None:
+    """That would only be known later."""
+    lately = Answers(refused=Refused(Reason.QUOTA_EXCEEDED, "no", for_good=False))
+    found = asked(move(target_node="n"), on_node_1(), lately, nodes_known=True)
+    assert isinstance(found, Plan)
+    assert written(found).failure_reason == Reason.TARGET_NOT_FOUND
+
+
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_refusal_for_good_fails_at_once(reason: Reason) -> None:
     """In the words of whoever refuses."""
