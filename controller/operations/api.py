@@ -1,4 +1,4 @@
-"""The requests that operations make; `controller.kube.client.Client` has them all."""
+"""The protocol of the requests that operations send; `controller.kube.client.Client` implements it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final, Protocol
 from controller.kube.verbs import Creator, Deleter, Getter, Lister, Patcher, Watcher
 
 SERVER_DEADLINE: Final = 10.0
-"""Seconds that the API server may take for a create."""
+"""The deadline of a create on the API server, in seconds."""
 
 
 class Api(Getter, Lister, Watcher, Creator, Patcher, Deleter, Protocol):
-    """The API server, as far as an operation needs it."""
+    """The verbs of the API server that operations use."""

@@ -1,7 +1,7 @@
-"""Where VMs are, by the word of their pods: and whether their status says the same.
+"""Waiting until VMs are settled: the status of each agrees with its pod, and neither will change by itself.
 
-Guarantees: a VM is settled only once its status agrees with its pod; who disagrees for long is told that nobody
-corrects it. Nothing is written: the status is the controller's, which derives it from the pod again by itself.
+Guarantees: a VM is settled only if its status agrees with its pod; a status that stays wrong while the controller
+writes nothing is an error, not a time-out. Nothing is written: the controller derives the status from the pod.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ async def settled(
     *,
     timeout: float,  # noqa: ASYNC109 - the way out differs from a cancellation's
 ) -> dict[str, VirtualMachine]:
-    """Wait until each of these VMs runs, has failed, is stopped or finds no node, and its status says so.
+    """Wait until each of these VMs is running, failed, stopped or unschedulable, and its status says so.
 
-    Raises NoSuchVMError, also when one is deleted meanwhile; NoControllerError when a status is wrong and nobody has
-    corrected any for 10 s; TimedOutError after `timeout` seconds.
+    Raises NoSuchVMError, also for a VM that is deleted meanwhile; NoControllerError when a status is wrong and the
+    controller has written none for 10 s; TimedOutError after `timeout` seconds.
     """
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
@@ -67,7 +67,7 @@ def _vm(store: Store[VirtualMachine], namespace: str, name: str) -> VirtualMachi
 
 
 def _current(pods: Store[Pod]) -> dict[str, Pod]:
-    """Return the pod of each VM's present life, by the VM's UID."""
+    """Return the pod of each VM's newest incarnation, by the VM's UID."""
     latest: dict[str, Pod] = {}
     for pod in pods:
         uid = ownership.vm_uid(pod)
@@ -79,7 +79,7 @@ def _current(pods: Store[Pod]) -> dict[str, Pod]:
 
 
 def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
-    """Whether a VM's status says something else than its pod; what is being deleted may be told either way."""
+    """Whether a VM's status differs from its pod; a terminating pod never differs."""
     status = vm.status
     if untouched(vm):
         return True
@@ -87,12 +87,12 @@ def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
         wanted = vm.spec.running and vm.metadata.deletion_timestamp is None
         possible = (Phase.PENDING, Phase.FAILED, *(() if wanted else (Phase.STOPPED,)))
         return status.phase not in possible
-    said = (status.pod_name, status.node_name, status.phase)
-    return not pod.terminating and said != (pod.metadata.name, pod.spec.node_name, str(pod_phase(pod)))
+    published = (status.pod_name, status.node_name, status.phase)
+    return not pod.terminating and published != (pod.metadata.name, pod.spec.node_name, str(pod_phase(pod)))
 
 
 def hindrance(vm: VirtualMachine, pod: Pod | None) -> str | None:
-    """Say in one line why a VM is not settled; None if it is."""
+    """Return one line: why a VM is not settled; None if it is."""
     name, status = vm.metadata.name, vm.status
     if untouched(vm):
         return f"VM {name} is {status.phase}, and its status was never written"
@@ -105,8 +105,8 @@ def hindrance(vm: VirtualMachine, pod: Pod | None) -> str | None:
         return None if status.phase in (Phase.FAILED, Phase.STOPPED) else f"VM {name} is {explained(vm)}"
     if pod.terminating:
         return f"VM {name}: pod {pod.metadata.name} is being deleted"
-    homeless = unschedulable(pod) is not None
-    return None if homeless or status.phase in (Phase.RUNNING, Phase.FAILED) else f"VM {name} is {explained(vm)}"
+    unplaced = unschedulable(pod) is not None
+    return None if unplaced or status.phase in (Phase.RUNNING, Phase.FAILED) else f"VM {name} is {explained(vm)}"
 
 
 def _where(pod: str | None, node: str | None) -> str:

@@ -1,8 +1,9 @@
-"""Launcher pods without a VM: made, moved and deleted by whoever calls, since no controller knows them.
+"""Launcher pods without a VirtualMachine (bare pods): the caller creates, moves and deletes them; no controller does.
 
-Guarantees: such a pod looks like a launcher (name, labels, annotations, requests, security) but for what would claim
-that a VM owns it; a pod that a VM owns is never touched; deletes carry the pod's UID; a second pod is made only once
-the first is gone. Two callers that create the same one at once are not kept apart: that is what VMs are for.
+Guarantees: a bare pod has the name, labels, annotations, requests and security context of a launcher pod, without the
+owner reference, the incarnation and the created-by label; a pod that a VM owns is never touched; deletes carry the
+pod's UID; the target of a move is created only after the source no longer exists. Two concurrent creates for one name
+are not serialized: use a VirtualMachine for that.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ from controller.operations.watching import ChangeSignal, watching
 T = TypeVar("T")
 
 POLICY: Final = launcher.LauncherPolicy()
-"""As the controller's by default."""
+"""The controller's default policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A pod that was replaced by another; `downtime` is in seconds, from the order to delete it until the other ran."""
+    """A finished move; `downtime` is in seconds, from the delete of the source until the target runs."""
 
     source: Pod
     target: Pod
     downtime: float
 
 
-def manifest(request: VMRequest, life: str, placement: launcher.Placement = launcher.ANYWHERE) -> dict[str, Any]:
-    """Return the pod to create; its name is a function of the VM's name and of `life`, which is drawn by the caller."""
+def manifest(request: VMRequest, run_id: str, placement: launcher.Placement = launcher.ANYWHERE) -> dict[str, Any]:
+    """Return the body of the pod to create. Its name depends on the VM's name and `run_id`, a random string."""
     vm = VirtualMachine(
         metadata=ObjectMeta(
             name=request.name,
             namespace=request.namespace,
-            uid=life,
+            uid=run_id,
             annotations=launcher.consumption_annotations(request.cpu_consumption, request.memory_consumption),
         ),
         spec=VMSpec(resources=VMResources(cpu=request.cpu, memory=request.memory)),
@@ -67,21 +68,21 @@ def manifest(request: VMRequest, life: str, placement: launcher.Placement = laun
     return body
 
 
-async def create(client: Api, request: VMRequest, *, life: str) -> Pod:
-    """Create the pod of a VM that has none. Raises VMExistsError, or the KubeError of whoever refuses."""
+async def create(client: Api, request: VMRequest, *, run_id: str) -> Pod:
+    """Create the pod of a VM that has none. Raises VMExistsError, or the KubeError of a refusal."""
     there = await find(client, request.namespace, request.name)
     if there:
         raise VMExistsError(f"{request.name} has a pod already, {there[0].metadata.name}: delete it first")
-    return await _create(client, request, life, launcher.ANYWHERE)
+    return await _create(client, request, run_id, launcher.ANYWHERE)
 
 
-async def _create(client: Api, request: VMRequest, life: str, placement: launcher.Placement) -> Pod:
-    body = manifest(request, life, placement)
+async def _create(client: Api, request: VMRequest, run_id: str, placement: launcher.Placement) -> Pod:
+    body = manifest(request, run_id, placement)
     return await client.create(PODS, body, namespace=request.namespace, server_deadline=SERVER_DEADLINE)
 
 
 async def find(client: Api, namespace: str, name: str) -> list[Pod]:
-    """Return the live bare pods of a name."""
+    """Return the bare pods of a name that have not ended, by a live list."""
     return _live(await everything(client, PODS, namespace=namespace, label_selector=_selector(name)))
 
 
@@ -92,7 +93,7 @@ async def delete(
     *,
     timeout: float,  # noqa: ASYNC109 - the way out differs from a cancellation's
 ) -> None:
-    """Delete the pod of a name, and wait until it is gone. Raises NoSuchVMError, TimedOutError."""
+    """Delete the bare pod of a name and wait until it no longer exists. Raises NoSuchVMError, TimedOutError."""
     async with watching(
         client, PODS, (signal := ChangeSignal()).touch, namespace=namespace, label_selector=_selector(name)
     ) as pods:
@@ -114,7 +115,7 @@ async def place(
     *,
     timeout: float,  # noqa: ASYNC109 - as above
 ) -> Pod:
-    """Wait until the pod of a name runs, or finds no node; return it. Raises NoSuchVMError, TimedOutError."""
+    """Wait until the bare pod of a name is running or unschedulable; return it. Raises NoSuchVMError, TimedOutError."""
     async with watching(
         client, PODS, (signal := ChangeSignal()).touch, namespace=namespace, label_selector=_selector(name)
     ) as pods:
@@ -130,14 +131,15 @@ async def migrate(
     client: Api,
     request: VMRequest,
     *,
-    life: str,
+    run_id: str,
     to: str | None,
     timeout: float,  # noqa: ASYNC109 - as above
 ) -> Move:
-    """Delete the pod of a name, make another that avoids its node (or takes the one named), wait until that runs.
+    """Delete the bare pod of a name, create another on node `to` (None: any other node), and wait until it runs.
 
-    Raises NoSuchVMError, MigrationFailedError when it does not run on any node, UnschedulableError or TimedOutError
-    after `timeout` seconds. Nothing is rolled back: a pod that was made stays, and runs when there is room.
+    Raises NoSuchVMError; MigrationFailedError when the source does not run or the target is lost; UnschedulableError
+    or TimedOutError after `timeout` seconds. Nothing is rolled back: a target that was created stays, and runs once a
+    node has capacity.
     """
     clock = asyncio.get_running_loop().time
     selector = _selector(request.name)
@@ -156,7 +158,7 @@ async def migrate(
         doing = f"{source.metadata.name} is still being deleted"
         await _until(pods, signal, lambda: _gone(pods, source), doing=doing, seconds=timeout)
         avoid = None if to == node else node
-        made = await _create(client, request, life, launcher.Placement(node=to, avoid=avoid))
+        made = await _create(client, request, run_id, launcher.Placement(node=to, avoid=avoid))
 
         def runs() -> Pod | None:
             pod = pods.get(made.metadata.key)
@@ -176,13 +178,13 @@ async def _delete(client: Api, pod: Pod) -> None:
     try:
         await client.delete(PODS, metadata.name, namespace=metadata.namespace, uid=metadata.uid)
     except (NotFoundError, ConflictError):
-        return  # gone already, which is what was wanted
+        return  # it no longer exists, which is the goal
 
 
 async def _until(
     pods: Store[Pod], signal: ChangeSignal, look: Callable[[], T | None], *, doing: str, seconds: float
 ) -> T:
-    """Look at every change until there is something to return. Raises as `look`; TimedOutError says `doing`."""
+    """Call `look` at every change until it returns a value. Raises its errors; a TimedOutError quotes `doing`."""
     clock = asyncio.get_running_loop().time
     ends = clock() + seconds
     while (found := look()) is None:
@@ -199,7 +201,7 @@ def _selector(name: str) -> str:
 
 
 def _live(pods: Iterable[Pod]) -> list[Pod]:
-    """Return the pods that nobody owns and that have not ended."""
+    """Return the pods that have no owner and have not ended."""
     return [pod for pod in pods if not pod.metadata.owner_references and not pod.done]
 
 
@@ -216,6 +218,6 @@ def _gone(pods: Store[Pod], pod: Pod) -> bool | None:
 
 
 def _unschedulable(pod: Pod) -> str | None:
-    """Return the scheduler's reason to give a pod no node."""
+    """Return the scheduler's message if a pod is unschedulable; None if it is not."""
     why = status.unschedulable(pod)
     return one_line(why) if why is not None else None

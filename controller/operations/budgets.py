@@ -1,9 +1,8 @@
-"""PodDisruptionBudgets that can never allow the eviction of a VM's pod, whatever the cluster does.
+"""PodDisruptionBudgets that never allow the eviction of a VM's pod.
 
-The disruption controller asks a pod's owner how many replicas it wants, to make sense of `maxUnavailable` and of
-percentages; a VirtualMachine has none to tell, so such a budget allows no disruption for ever
-(kubernetes/kubernetes, pkg/controller/disruption, getExpectedPodCount). Guarantees: pure; a selector that cannot be
-read matches nothing.
+The disruption controller resolves `maxUnavailable` and percentages by the scale subresource of a pod's owner. A
+VirtualMachine has none, so such a budget never allows a disruption (kubernetes/kubernetes, pkg/controller/disruption,
+getExpectedPodCount). Guarantees: pure; a selector with an unknown operator matches nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Selector(Value, frozen=True):
 
 
 class BudgetSpec(Value, frozen=True):
-    """What the budget asks for: an integer, or a percentage as a string."""
+    """policyv1.PodDisruptionBudgetSpec: the limits are integers, or percentages as strings."""
 
     min_available: Any = None
     max_unavailable: Any = None
@@ -52,7 +51,7 @@ BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", Budget)
 
 
 def unanswerable(budgets: Iterable[Budget], pods: Iterable[Pod]) -> list[str]:
-    """Name each budget that covers one of these pods and can never allow its eviction, and say what to do."""
+    """Return a line for each budget that covers one of these pods and never allows its eviction, with what to do."""
     covered = list(pods)
     return [
         f"PodDisruptionBudget {budget.metadata.key} has {demand}, which needs an owner that tells its replicas. "

@@ -1,8 +1,8 @@
-"""Every way an operation can fail, as a type.
+"""The errors of operations, one type for each way to fail.
 
-Guarantees: a message is one line that says what went wrong and, where that is known, what to do next; whoever catches
-`SimulatorError` has caught everything this room raises on purpose. What the API server or the way to it does is a
-`KubeError`, until `translated` makes one of these of it.
+Guarantees: a message is one line that says what went wrong and, if known, what to do next; every error that this
+package defines is a `SimulatorError`. Failures of the API server and of the connection to it are `KubeError`s, which
+`translated` turns into these types.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from controller.operations.text import one_line
 
 
 class SimulatorError(Exception):
-    """Anything that can go wrong. The message is one line for a person."""
+    """The base of these errors. The message is one line for the user."""
 
 
 class NoClusterError(SimulatorError):
-    """There are no usable credentials, or nobody who understands us answers at their address."""
+    """There are no usable credentials, or no API server answers at their address."""
 
 
 class CRDMissingError(SimulatorError):
@@ -26,7 +26,7 @@ class CRDMissingError(SimulatorError):
 
 
 class RefusedError(SimulatorError):
-    """The API server refused, in its own words; `code` is HTTP's, `reason` Kubernetes' word for it."""
+    """The API server refused a request: its message, the HTTP status `code` and the `reason` of the Status."""
 
     def __init__(self, message: str, *, code: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -35,39 +35,39 @@ class RefusedError(SimulatorError):
 
 
 class NotListedError(SimulatorError):
-    """The API server did not list a resource in time; the log says why, try by try."""
+    """The API server did not list a resource in time; the log says why for each attempt."""
 
 
 class InvalidValueError(SimulatorError, ValueError):
-    """A value that cannot be used. The message names the field and says what is wanted."""
+    """A value that cannot be used. The message names the field and the values it accepts."""
 
 
 class NoSuchVMError(SimulatorError):
-    """There is no such VM, or no longer."""
+    """The VM does not exist, or no longer."""
 
 
 class NoSuchNodeError(SimulatorError):
-    """There is no such node."""
+    """The node does not exist."""
 
 
 class VMExistsError(SimulatorError):
-    """There is such a VM already."""
+    """A VM of this name exists already."""
 
 
 class NoControllerError(SimulatorError):
-    """Nobody carries out what was asked for: most likely no controller runs."""
+    """No controller acts on the request: probably none runs."""
 
 
 class TimedOutError(SimulatorError, TimeoutError):
-    """What was waited for did not happen in time. What was asked for stays asked for."""
+    """The awaited state was not reached in time. The request is not undone."""
 
 
 class UnschedulableError(TimedOutError):
-    """The scheduler found no node in time; the message quotes it."""
+    """The scheduler found no node in time; the message quotes the scheduler."""
 
 
 class MigrationFailedError(SimulatorError):
-    """The VM did not move; `reason` says why in one word, as `status.failureReason` does."""
+    """The VM did not move; `reason` is one word, as in `status.failureReason`."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class MigrationFailedError(SimulatorError):
 
 
 class DrainFailedError(SimulatorError):
-    """VMs stayed on nodes that were to be empty; `failed` says why, by `namespace/name`."""
+    """VMs are left on nodes that were drained; `failed` maps each VM, as `namespace/name`, to the reason."""
 
     def __init__(self, message: str, *, failed: Mapping[str, str]) -> None:
         super().__init__(message)
@@ -83,26 +83,26 @@ class DrainFailedError(SimulatorError):
 
 
 def no_such_vm(name: str, namespace: str) -> NoSuchVMError:
-    """Say that a VM is not there."""
+    """Return the error for a VM that does not exist."""
     return NoSuchVMError(f"there is no VM {name} in namespace {namespace}: see kubectl get vm -A")
 
 
 def may_be_done(error: errors.KubeError) -> bool:
-    """Whether a write that failed so may have been carried out, or may yet be."""
+    """Whether a write that failed with this error may have been committed, or may yet be."""
     return error.outcome_unknown and not (isinstance(error, errors.TransportError) and not error.sent)
 
 
 def translated(error: errors.KubeError, *, doubt: str = "") -> SimulatorError:
-    """Say in one line what went wrong, and what to do about it where that is known; at its end what is in doubt."""
+    """Return the error for the user: one line, with what to do if known, and with `doubt` appended if there is one."""
     after = f"; {doubt}" if doubt else ""
     match error:
         case errors.TransportError():
             return NoClusterError(one_line(f"the API server does not answer: {error}{after}"))
-        case errors.NotFoundError(reason=""):  # of an object that is not there it would say NotFound
+        case errors.NotFoundError(reason=""):  # for a missing object the reason is NotFound
             return CRDMissingError("the cluster does not know our resources: install them with vmsim install")
         case errors.StatusError():
             return RefusedError(one_line(f"{error.message}{after}"), code=error.code, reason=error.reason)
         case errors.InvalidNameError():
             return InvalidValueError(str(error))
-        case _:  # no credentials, or a reply that is none of an API server's
+        case _:  # no credentials, or the reply of something else than an API server
             return NoClusterError(one_line(f"{error}{after}"))

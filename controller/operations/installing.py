@@ -1,7 +1,7 @@
-"""Has an API server serve our resources: what `hack/setup_vm_crd.sh` does with kubectl, and with the same outcome.
+"""Installs our CustomResourceDefinitions; `hack/setup_vm_crd.sh` does the same with kubectl.
 
-Guarantees: it may be done again, by either, and takes the definitions of this release; it returns once both resources
-are served.
+Guarantees: idempotent, and interchangeable with the script; applies the definitions of this release; returns once both
+resources are served.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def install(client: Api) -> AsyncIterator[str]:
 
 
 async def install_on(source: credentials.Source) -> None:
-    """Install on a cluster, as whoever its credentials name. Raises KubeError, TimedOutError."""
+    """Install on the cluster of these credentials. Raises KubeError, TimedOutError."""
     async with await Client.connect(source, manager=managers.SETUP) as client:
         async for _ in install(client):
             pass
@@ -54,21 +54,21 @@ async def install_on(source: credentials.Source) -> None:
 
 async def _served(client: Api, name: str, spec: Mapping[str, Any]) -> None:
     deadline = asyncio.get_running_loop().time() + _DEADLINE
-    while (wrong := await _in_the_way(client, name, spec)) is not None:
+    while (wrong := await _obstacle(client, name, spec)) is not None:
         if asyncio.get_running_loop().time() > deadline:
             raise TimedOutError(f"{name} is not served after {_DEADLINE:.0f} s: {wrong or 'the server says nothing'}")
         await asyncio.sleep(_POLL)
 
 
-async def _in_the_way(client: Api, name: str, spec: Mapping[str, Any]) -> str | None:
-    """Return why a resource cannot be asked for yet, in the API server's words; None if it can."""
+async def _obstacle(client: Api, name: str, spec: Mapping[str, Any]) -> str | None:
+    """Return why requests for a resource still fail, in the API server's words; None if they succeed."""
     plural = spec["names"]["plural"]
     status = (await client.get(DEFINITIONS, name)).status
     established = any(each.type == "Established" and each.status == "True" for each in status.conditions)
     if not established or status.accepted_names.plural != plural:
         return "; ".join(each.message for each in status.conditions if each.status != "True" and each.message)
     try:
-        # Established says that it will be served; until its storage is there, every request is refused.
+        # Established precedes serving: until the storage is ready, every request is refused.
         for version in spec["versions"]:
             await client.list_page(Resource(spec["group"], version["name"], plural, ObjectOnly), limit=1)
     except (NotFoundError, TooManyRequestsError) as error:

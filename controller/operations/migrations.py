@@ -1,7 +1,7 @@
-"""Migrations: ask for a VM to move, follow it until it has moved or not, and say in one line how that goes.
+"""Migrations: create one, follow it to its end, and describe its progress in one line.
 
-Guarantees: a migration is created only for a VM that exists; while one is followed nothing is polled; whoever stops
-following it has not stopped it.
+Guarantees: `create` creates a migration only for a VM that exists; following a migration watches and never polls; a
+caller that stops following a migration does not cancel it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TICK: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MigrationRequest:
-    """What somebody asks for: which VM, where to (None: the scheduler chooses), why, how urgently."""
+    """A migration to create. With `to` None the scheduler chooses the node."""
 
     vm: str
     namespace: str
@@ -43,11 +43,11 @@ class MigrationRequest:
     priority: str | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     name: str | None = None
-    """The migration's; None: it begins with the VM's, and the API server makes it unique."""
+    """The name of the migration; None: the API server generates one from the name of the VM."""
 
 
 def manifest(request: MigrationRequest) -> dict[str, Any]:
-    """Return the migration to create."""
+    """Return the body of the migration to create."""
     optional = {"targetNode": request.to, "reason": request.reason, "priority": request.priority}
     named = {"generateName": f"{request.vm}-"} if request.name is None else {"name": request.name}
     metadata: dict[str, Any] = {**named, "namespace": request.namespace}
@@ -67,7 +67,7 @@ def how_to_cancel(namespace: str, name: str) -> str:
 
 
 def progress(migration: VirtualMachineMigration, waited: float) -> str:
-    """Say in one line how far a migration has come, and what it waits for."""
+    """Return one line: the phase of a migration and what it waits for; the caller has waited `waited` seconds."""
     status = migration.status
     message = one_line(status.message)
     if unnoticed(migration, waited):
@@ -81,42 +81,42 @@ def progress(migration: VirtualMachineMigration, waited: float) -> str:
 
 
 def unnoticed(migration: VirtualMachineMigration, waited: float) -> bool:
-    """Whether nobody has said a word about a migration for so long that most likely nobody will."""
+    """Whether a migration is Pending without a message after `UNNOTICED` seconds: probably no controller runs."""
     status = migration.status
     return status.phase == "Pending" and not one_line(status.message) and waited >= UNNOTICED
 
 
 def success(migration: VirtualMachineMigration) -> str:
-    """Say in one line what moved where, and how long it was away."""
+    """Return one line: the VM, its source and target node, and its downtime."""
     status = migration.status
     away = f", downtime {status.downtime_seconds} s" if status.downtime_seconds is not None else ""
     return f"{migration.spec.vm_name}: {status.source_node or '?'} → {status.target_node or '?'}{away}"
 
 
 def failure(migration: VirtualMachineMigration) -> str:
-    """Say in one line why a migration failed."""
+    """Return one line: the reason and message of a failed migration."""
     status = migration.status
     return ": ".join(filter(None, (status.failure_reason or "Failed", one_line(status.message))))
 
 
 def doubt(namespace: str) -> str:
-    """Say what is to be done where nobody knows whether a migration was created."""
+    """Return what to do when the outcome of the create of a migration is unknown."""
     return (
         f"whether the migration was created is not known: look at kubectl get vmm -n {namespace} before you ask again"
     )
 
 
 async def create(client: Api, request: MigrationRequest) -> VirtualMachineMigration:
-    """Ask for a VM to move. Raises NoSuchVMError, and what `ask` raises."""
+    """Create a migration for a VM that is read first. Raises NoSuchVMError, and the errors of `ask`."""
     await vms.get(client, request.namespace, request.vm)
     return await ask(client, request)
 
 
 async def ask(client: Api, request: MigrationRequest) -> VirtualMachineMigration:
-    """Ask for a VM to move that is known to exist.
+    """Create a migration for a VM that the caller knows to exist.
 
-    Raises the KubeError of whoever refuses; if the migration may be there all the same, the SimulatorError that says
-    so: asking again would make a second one.
+    Raises the KubeError of a refusal. If the outcome is unknown, raises a SimulatorError that says so: another create
+    could make a second migration.
     """
     try:
         return await client.create(
@@ -137,12 +137,12 @@ async def follow(
 ) -> VirtualMachineMigration:
     """Follow a migration until it has succeeded; return its last state.
 
-    With `tell`, a person watches: it hears in one line how far the migration has come, whenever that changes, and
-    judges for themselves when nobody takes it up. A `timeout` of None waits as long as the controller does.
+    `tell` gets the progress as one line whenever it changes. A `timeout` of None waits until the controller ends the
+    migration.
 
-    Raises MigrationFailedError when the VM did not move, or will not since the migration was deleted; TimedOutError
-    when it has not ended within `timeout` seconds, and without `tell` NoControllerError when nobody has taken it up
-    within 10 s: in both cases it goes on.
+    Raises MigrationFailedError when the migration failed or was deleted; TimedOutError when it has not ended within
+    `timeout` seconds; and, without `tell`, NoControllerError when no controller has written about it within 10 s. With
+    `tell` the user reads that in the progress and decides. After the last two errors the migration goes on.
     """
     clock = asyncio.get_running_loop().time
     began = clock()

@@ -1,8 +1,8 @@
-"""Many requests, a bounded number at a time, each tried again while that makes sense.
+"""Many requests with bounded concurrency, and retries of the errors that pass.
 
-Guarantees: the first failure ends the others and is raised as itself; a request whose outcome is unknown, or that was
-told to come back later, is tried again with a backoff, and what the server said to it can be read meanwhile; nothing
-here has a deadline of its own: the caller's ends it.
+Guarantees: the first failure cancels the other workers and is raised unchanged; a request whose outcome is unknown, or
+that was throttled, is retried with a backoff, and the server's last message is readable meanwhile; nothing here has a
+deadline of its own: the caller's timeout ends it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_A_TIME: Final = 16
-"""Requests under way."""
+"""Requests in flight at the same time."""
 TICK: Final = 1.0
-"""Seconds between two reports of work that goes on."""
+"""Seconds between two progress reports."""
 _SLOW: Final = 5.0
-"""Seconds without an answer, after which that is worth a word."""
+"""Seconds without an answer after which a request is reported as waiting."""
 _NO_ANSWER: Final = "no answer yet"
 
 
 async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_a_time: int = AT_A_TIME) -> None:
-    """Do the work for every item."""
+    """Do the work for every item, `at_a_time` items at once. Raises the first error of the work."""
     rest = iter(items)
 
     async def worker() -> None:
@@ -49,7 +49,7 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_a
 
 
 async def telling(work: Coroutine[Any, Any, R], tell: Callable[[], None]) -> R:
-    """Do some work, and call `tell` every second until it is done."""
+    """Do the work and call `tell` every second until it is done; return its result."""
     task = asyncio.create_task(work)
     try:
         while not (await asyncio.wait([task], timeout=TICK))[0]:
@@ -61,7 +61,7 @@ async def telling(work: Coroutine[Any, Any, R], tell: Callable[[], None]) -> R:
 
 
 class Requests:
-    """Requests that have no lasting answer, and why; `changed` is called whenever the server had a word on one."""
+    """Requests that are being retried, and why; `changed` is called after each attempt that failed."""
 
     def __init__(self, rng: Random, changed: Callable[[], None]) -> None:
         self._rng = rng
@@ -72,7 +72,7 @@ class Requests:
 
     @property
     def waiting(self) -> dict[str, str]:
-        """What each request waits for that was put off, or has had no answer for long: the server's last words."""
+        """Each request that was retried, or has had no answer for `_SLOW` seconds, with the server's last message."""
         now = self._clock()
         return {
             what: self._words.get(what, _NO_ANSWER)
@@ -81,9 +81,9 @@ class Requests:
         }
 
     async def patiently(self, what: str, request: Callable[[], Awaitable[R]]) -> R:
-        """Send a request again and again until the API server has an answer that will not change by waiting.
+        """Send a request and retry it until it succeeds or fails with an error that retrying will not mend.
 
-        `what` it is about is in `waiting` meanwhile, and stays there if the caller's deadline ends it.
+        `what` names the request in `waiting` meanwhile, and stays there if the caller's deadline ends the retries.
         """
         self._since[what] = self._clock()
         backoff = Backoff(self._clock, self._rng)
@@ -107,10 +107,10 @@ class Requests:
 
 
 def passing(error: KubeError) -> bool:
-    """Whether the same request may well succeed later: an outage, too much load, a token that is being rotated."""
+    """Whether the same request may succeed later: after an outage, throttling, or the rotation of a token."""
     return error.outcome_unknown or isinstance(error, TooManyRequestsError | UnauthorizedError)
 
 
 def retry_after(error: KubeError) -> float | None:
-    """Return the seconds that the API server asked us to stay away, if it did."""
+    """Return the Retry-After of the API server in seconds, if it sent one."""
     return error.retry_after if isinstance(error, StatusError) else None

@@ -1,7 +1,7 @@
 """VMs: create, read and delete them.
 
-Guarantees: a delete hits the VM that was found under the name and no namesake that came after it; what is there
-already, or is not there, is an error of its own.
+Guarantees: a delete carries the UID of the VM that was read, so a newer VM of the same name is never deleted; a VM
+that exists already and a VM that does not exist each raise an error type of their own.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from controller.operations.api import SERVER_DEADLINE, Api
 from controller.operations.errors import VMExistsError, no_such_vm
 
 AS_WRITTEN: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
-"""VMs as plain dicts, with every field that the API server has."""
+"""VMs as plain dicts, with every field that the API server returns."""
 _AT_ONCE: Final = 16
-"""Deletes under way at the same time."""
+"""Deletes in flight at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class VMRequest:
-    """A VM that somebody wants: ratios as plain decimal strings; a consumption of None follows the spec's ratio."""
+    """A VM to create. Ratios are plain decimal strings; a consumption of None is the ratio of the spec."""
 
     name: str
     namespace: str
@@ -40,7 +40,7 @@ class VMRequest:
 
 
 def manifest(request: VMRequest, *, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the VM to create."""
+    """Return the body of the VM to create."""
     annotations = launcher.consumption_annotations(request.cpu_consumption, request.memory_consumption)
     return {
         "apiVersion": names.API_VERSION,
@@ -56,7 +56,7 @@ def manifest(request: VMRequest, *, labels: Mapping[str, str] | None = None) -> 
 
 
 async def create(client: Api, request: VMRequest) -> VirtualMachine:
-    """Create a VM. Raises VMExistsError, or the KubeError of whoever refuses."""
+    """Create a VM. Raises VMExistsError, or the KubeError of the API server or an admission webhook that refuses it."""
     try:
         return await client.create(
             VIRTUAL_MACHINES, manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
@@ -73,13 +73,13 @@ async def get(client: Api, namespace: str, name: str) -> VirtualMachine:
     try:
         return await client.get(VIRTUAL_MACHINES, name, namespace=namespace)
     except NotFoundError as error:
-        if not error.reason:  # it is the resource that is not there
+        if not error.reason:  # the resource is not served
             raise
         raise no_such_vm(name, namespace) from error
 
 
 async def list_as_shown(client: Api, namespace: str) -> list[dict[str, Any]]:
-    """Return every VM of a namespace as kubectl's JSON shows it: without the bookkeeping of who wrote which field."""
+    """Return every VM of a namespace as `kubectl get -o json` shows it: without managedFields."""
     found = await everything(client, AS_WRITTEN, namespace=namespace)
     for vm in found:
         vm["metadata"].pop("managedFields", None)
@@ -87,24 +87,24 @@ async def list_as_shown(client: Api, namespace: str) -> list[dict[str, Any]]:
 
 
 async def delete(client: Api, namespace: str, name: str) -> VirtualMachine:
-    """Delete a VM, and with it its pod; return what it was. Raises NoSuchVMError."""
+    """Delete a VM, and its pod by garbage collection; return the VM as it was read. Raises NoSuchVMError."""
     vm = await get(client, namespace, name)
     await _delete(client, vm)
     return vm
 
 
 async def delete_all(client: Api, namespace: str) -> int:
-    """Delete every VM that is there now; return how many there were."""
+    """Delete every VM that exists now; return how many were deleted."""
     found = await everything(client, VIRTUAL_MACHINES, namespace=namespace)
     return sum(await _all(client, found))
 
 
 async def _all(client: Api, found: Iterable[VirtualMachine]) -> list[bool]:
-    """Delete several; whatever one of them meets, the others are deleted, too."""
-    turns = asyncio.Semaphore(_AT_ONCE)
+    """Delete all of these VMs, then raise the first error: the failure of one delete does not stop the others."""
+    slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(vm: VirtualMachine) -> bool:
-        async with turns:
+        async with slots:
             return await _delete(client, vm)
 
     ended = await asyncio.gather(*map(one, found), return_exceptions=True)
@@ -115,7 +115,7 @@ async def _all(client: Api, found: Iterable[VirtualMachine]) -> list[bool]:
 
 
 async def _delete(client: Api, vm: VirtualMachine) -> bool:
-    """Delete this VM and no namesake; return False if it was gone."""
+    """Delete the VM of this UID; return False if it no longer exists."""
     metadata = vm.metadata
     try:
         await client.delete(VIRTUAL_MACHINES, metadata.name, namespace=metadata.namespace, uid=metadata.uid)

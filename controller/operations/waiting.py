@@ -1,8 +1,7 @@
-"""Waiting for a VM to become what somebody wants it to be.
+"""Waiting for a VM to reach a phase, or for its pod to be deleted.
 
-Guarantees: what is waited for is news from the API server, never a poll; every wait has an end; a VM that nobody takes
-care of is told apart from one that takes its time: while the controller writes about other VMs of the namespace it is
-only busy.
+Guarantees: waits watch and never poll; every wait has a timeout; a controller that is busy is told apart from one that
+does not run: as long as it writes the status of any VM of the namespace, it is busy.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from controller.operations.text import one_line
 from controller.operations.watching import ChangeSignal, watching
 
 UNNOTICED: Final = 10.0
-"""Seconds without a word from the controller after which we say that none runs."""
+"""Seconds without a status write after which we report that no controller runs."""
 _UNTOUCHED: Final = VMStatus()
 
 
 class Attention:
-    """How long ago the controller last wrote about any of the VMs in a store."""
+    """Measures the time since the controller last wrote the status of any VM in a store."""
 
     def __init__(self, store: Store[VirtualMachine], clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -49,12 +48,12 @@ class Attention:
 
     @property
     def left(self) -> float:
-        """Seconds until the silence has lasted too long; 0 once it has."""
+        """Seconds until `UNNOTICED` is reached without a status write; 0 once it is."""
         return max(0.0, self._heard + UNNOTICED - self._clock())
 
 
 class Silence:
-    """How long nobody has taken up anything of what is waited for; `patience` seconds of it are too long."""
+    """Measures the time since the number of silent objects last changed, against `patience` in seconds."""
 
     def __init__(self, now: float, patience: float) -> None:
         self._since = now
@@ -62,19 +61,19 @@ class Silence:
         self._silent = -1
 
     def lasts(self, silent: int, now: float) -> bool:
-        """Take how many are silent now; whether that has been so for as long as makes one wonder."""
+        """Take the number of objects that are silent at `now`; return whether it has not changed for `patience`."""
         if silent != self._silent:
             self._silent, self._since = silent, now
         return now - self._since >= self._patience
 
 
 def untouched(vm: VirtualMachine) -> bool:
-    """Whether no controller has ever written this VM's status: the first write brings conditions."""
+    """Whether no controller has ever written this VM's status: the first write sets conditions."""
     return not vm.status.conditions
 
 
 def no_controller(what: str, namespace: str) -> NoControllerError:
-    """Say that nobody takes care of something."""
+    """Return the error for a VM that no controller acts on; `what` describes it."""
     return NoControllerError(
         f"{what}, and no controller has said a word for {UNNOTICED:g} s: "
         f"start `vmsim controller`, and see that it watches namespace {namespace}"
@@ -89,10 +88,10 @@ async def for_phase(
     *,
     timeout: float,  # noqa: ASYNC109 - the way out differs from a cancellation's
 ) -> VirtualMachine:
-    """Wait until a VM is in a phase, or has passed it since the call; return the VM.
+    """Wait until a VM is in a phase, or has passed through it since the call; return the VM.
 
-    Raises NoSuchVMError, also when the VM is deleted meanwhile; NoControllerError when nobody takes care of it for
-    10 s; UnschedulableError or TimedOutError after `timeout` seconds.
+    Raises NoSuchVMError, also when the VM is deleted meanwhile; NoControllerError when no controller acts on it
+    for 10 s; UnschedulableError or TimedOutError after `timeout` seconds.
     """
     before = (await vms.get(client, namespace, name)).status.conditions
 
@@ -103,8 +102,8 @@ async def for_phase(
 
 
 def _passed(vm: VirtualMachine, phase: str, before: tuple[Condition, ...]) -> bool:
-    """Whether the history tells of a phase that it did not tell of before: several may come in one write."""
-    return any(told.type == f"Phase{phase}" and told not in before for told in vm.status.conditions)
+    """Whether the history has a new entry for a phase: one status write may add several phases."""
+    return any(entry.type == f"Phase{phase}" and entry not in before for entry in vm.status.conditions)
 
 
 async def until(
@@ -116,7 +115,10 @@ async def until(
     wanted: str,
     timeout: float,  # noqa: ASYNC109 - as above
 ) -> VirtualMachine:
-    """Wait until `accept` takes a VM that exists, which errors call `wanted`; return the VM. Raises as `for_phase`."""
+    """Wait until `accept` returns true for a VM that exists; return the VM. Errors call that state `wanted`.
+
+    Raises the errors of `for_phase`.
+    """
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
     signal = ChangeSignal()
@@ -141,7 +143,7 @@ async def until_no_pod(
     *,
     timeout: float,  # noqa: ASYNC109 - as above
 ) -> None:
-    """Wait until no pod of a VM that was deleted is left. Raises TimedOutError after `timeout` seconds."""
+    """Wait until a deleted VM has no pod any more. Raises TimedOutError after `timeout` seconds."""
     clock = asyncio.get_running_loop().time
     ends = clock() + timeout
     signal = ChangeSignal()
@@ -158,24 +160,24 @@ async def until_no_pod(
 
 
 def late(vm: VirtualMachine, wanted: str, timeout: float) -> TimedOutError:
-    """Say what a VM is instead of what it was to be, and why."""
-    told = ready(vm)
-    kind = UnschedulableError if told is not None and told.reason == "Unschedulable" else TimedOutError
+    """Return the error for a VM that did not reach `wanted` within `timeout` seconds, with its phase and the reason."""
+    condition = ready(vm)
+    kind = UnschedulableError if condition is not None and condition.reason == "Unschedulable" else TimedOutError
     return kind(f"after {timeout:g} s VM {vm.metadata.name} is {explained(vm)}, not {wanted}")
 
 
 def explained(vm: VirtualMachine) -> str:
-    """Return a VM's phase, and why it is not ready where that is known."""
+    """Return a VM's phase and, if known, why it is not ready."""
     if untouched(vm):
         return f"{vm.status.phase} (no controller has taken it up; does `vmsim controller` run?)"
-    told = ready(vm)
-    if told is None or told.status == "True":
+    condition = ready(vm)
+    if condition is None or condition.status == "True":
         return vm.status.phase
-    return f"{vm.status.phase} ({one_line(': '.join(filter(None, (told.reason, told.message))))})"
+    return f"{vm.status.phase} ({one_line(': '.join(filter(None, (condition.reason, condition.message))))})"
 
 
 def held(pod: Pod) -> str | None:
-    """Say that a pod is terminating, and what holds it where its own words tell; None if it is not terminating."""
+    """Return since when a pod is terminating, and its finalizers; None if it is not terminating."""
     if not pod.terminating:
         return None
     since = pod.metadata.deletion_timestamp
@@ -183,7 +185,7 @@ def held(pod: Pod) -> str | None:
 
 
 def held_by(metadata: ObjectMeta) -> str:
-    """Name the finalizers that keep an object from going, to be put after its name; empty if there are none."""
+    """Return the finalizers of an object as text to append to its name; empty if it has none."""
     holders = metadata.finalizers
     if not holders:
         return ""

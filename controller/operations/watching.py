@@ -1,7 +1,7 @@
-"""Watching the cluster while something is waited for.
+"""Stores that follow a resource by list and watch for the duration of one operation, and the signal of their changes.
 
-Guarantees: what is watched is news from the API server, never a poll; a store is full before anybody looks at it; the
-watch ends with its context, whatever ends that.
+Guarantees: changes come from a watch, never from polling; a store is synced before the caller gets it; the watch ends
+with its context, on success, error and cancellation.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ T = TypeVar("T", bound=HasMetadata)
 _log = structlog.get_logger(__name__)
 
 _SYNC_DEADLINE: Final = 30.0
-"""Seconds until a first list must have arrived."""
+"""Seconds within which the first list must arrive."""
 
 
 class ChangeSignal:
-    """What is watched, and the moment at which any of it changes."""
+    """Wakes one waiter when any of its stores changes; a change that comes before the wait is not lost."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
     def touch(self, *_: object) -> None:
-        """Note that something changed."""
+        """Signal a change; takes and ignores the arguments of a store's listener."""
         self._changed.set()
 
     async def change(self, within: float) -> None:
-        """Wait until something has changed since the last call, or so many seconds have passed."""
+        """Wait for a change since the last call, at most `within` seconds."""
         try:
             async with asyncio.timeout(max(0.0, within)):
                 await self._changed.wait()
@@ -59,10 +59,10 @@ async def watching(
     label_selector: str | None = None,
     index: Callable[[T], str | None] | None = None,
 ) -> AsyncIterator[Store[T]]:
-    """Keep a store, full from the start and with this index, equal to the cluster; `changed` hears of each change.
+    """Yield a synced store of the resource, with this index; `changed` is called with the old and new object.
 
-    Raises NotListedError if it does not fill in 30 s, and at once the NotFoundError or ForbiddenError of a resource
-    that is not there or not ours to read: a reflector would try again for ever.
+    Raises NotListedError if the first list takes longer than 30 s. A resource that is not served or may not be read
+    raises NotFoundError or ForbiddenError at once: a reflector would retry it for ever.
     """
     try:
         await client.list_page(resource, namespace=namespace, label_selector=label_selector, limit=1)
@@ -85,7 +85,7 @@ async def watching(
     try:
         await asyncio.wait({task, synced}, timeout=_SYNC_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
-            task.result()  # a reflector ends of a defect only, which nobody else would hear of
+            task.result()  # a reflector ends only by a defect, which is raised here and nowhere else
         if not synced.done():
             raise NotListedError(f"the API server lists no {resource.plural}, see above")
         yield store

@@ -53,7 +53,7 @@ class PodManager:
 
         async def work(client: Client) -> None:
             if self._bare:
-                _found(vm, await bare.create(client, request, life=str(uuid4())))
+                _found(vm, await bare.create(client, request, run_id=str(uuid4())))
                 return
             await vms.create(client, request)
             _placed(
@@ -104,7 +104,7 @@ class PodManager:
 
         async def work(client: Client) -> MigrationResult:
             if self._bare:
-                moved = await bare.migrate(client, request, life=str(uuid4()), to=node, timeout=within)
+                moved = await bare.migrate(client, request, run_id=str(uuid4()), to=node, timeout=within)
                 return _moves.of_bare(moved)
             order = migrations.MigrationRequest(
                 request.name, self._namespace, to=node, reason=reason, priority="user-triggered"

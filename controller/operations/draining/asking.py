@@ -1,8 +1,8 @@
-"""Asking for the migrations of a node's VMs, until the API server has said yes or no to each.
+"""Creates the migrations of a node's VMs, until the API server has accepted or refused each.
 
-Guarantees: a VM gets one migration of ours at most, always asked for under one name; what was not answered is asked
-again or looked for, with a backoff, as often as the API server wants and no more; a refusal is final, and keeps no
-other VM from moving.
+Guarantees: a drain creates at most one migration for a VM, always under the same name; a create of unknown outcome is
+retried, or the migration is read, with a backoff that respects Retry-After; a refusal is final, and does not stop the
+migrations of the other VMs.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from controller.operations.text import one_line
 PRIORITY: Final = "system-critical"
 _NEVER: Final = float("-inf")
 _LONGEST_PAUSE: Final = 30.0
-"""Seconds between two rounds of questions to an API server that does not answer them."""
+"""The longest backoff between two rounds of requests, in seconds."""
 
 
 def label(node: str) -> str:
-    """Return the label's value by which the migrations of a drain are found: node names may be longer than labels."""
+    """Return the value of the label that marks the migrations of a drain: a node name may be too long for one."""
     return naming.label_value(node)
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """When a migration was asked for that may be there (monotonic, in seconds), and what was said instead of that."""
+    """A create without a final answer: when it was sent (monotonic seconds), and the error that was returned."""
 
     at: float
-    said: str
+    error: str
 
 
 class Asking:
-    """What one drain has asked for the VMs of one node.
+    """The migrations that one drain creates for the VMs of one node.
 
-    `rng` makes the names of its migrations its own; `say` is told of each that was created.
+    `rng` makes the names of the migrations unique to this drain; `say` gets a line for each one created.
     """
 
     def __init__(self, client: Api, node: str, reason: str, rng: Random, say: Callable[[str], None]) -> None:
@@ -69,35 +69,35 @@ class Asking:
         self._clock = asyncio.get_running_loop().time
         self._backoff = Backoff(self._clock, rng)
         self.created: dict[str, VirtualMachineMigration] = {}
-        """Our migrations, as they were made, by VM; as all that follows."""
+        """Our migrations as they were created, by the key of the VM."""
         self._refused: dict[str, str] = {}
         self._requests: dict[str, moves.MigrationRequest] = {}
-        # Those without an answer, the longest ago first; none is asked for again before this time.
+        # VMs whose create has no final answer, oldest first; the next round of requests is not before `_next_round`.
         self._unanswered: dict[str, _Question] = {}
         self._next_round = 0.0
 
     @property
     def began(self) -> bool:
-        """Whether a migration of ours may be there."""
+        """Whether a migration of ours may exist."""
         return bool(self._requests)
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """The VMs whose migration the API server would not take, and its words."""
+        """The VMs whose migration the API server refused, with its message."""
         return self._refused
 
     @property
     def unanswered(self) -> dict[str, str]:
-        """The VMs whose migration may be there although nobody has said so, and what was said instead."""
-        return {key: question.said for key, question in self._unanswered.items()}
+        """The VMs whose migration may exist although its create was not confirmed, with the error."""
+        return {key: question.error for key, question in self._unanswered.items()}
 
     @property
     def asked(self) -> int:
-        """How many VMs' migrations the API server has taken or refused."""
+        """How many VMs' migrations the API server has accepted or refused."""
         return len(self.created.keys() | self._refused.keys())
 
     def concerns(self, key: str) -> bool:
-        """Whether a migration was asked for that moves this VM."""
+        """Whether a migration of this VM was requested."""
         return key in self._requests
 
     def newest(self, shown: Store[VirtualMachineMigration]) -> dict[str, VirtualMachineMigration | None]:
@@ -106,12 +106,12 @@ class Asking:
         return {key: _newest(migration, shown) for key, migration in self.created.items()}
 
     def due(self, now: Survey) -> list[str]:
-        """Return the VMs to ask about now: at once those that nobody asked about yet, the others after a pause."""
+        """Return the VMs to send requests for: new ones at once, unanswered ones after the backoff."""
         fresh = [vm.metadata.key for vm in now.to_move if vm.metadata.key not in self._unanswered]
         return fresh + (list(self._unanswered) if self._clock() >= self._next_round else [])
 
     async def ask(self, due: Sequence[str], to_move: Iterable[VirtualMachine]) -> None:
-        """Ask once for each VM's migration, or whether it is there if the VM needs none any more."""
+        """Send one request for each VM that is due: create its migration, or read it if the VM need not move."""
         needed = {vm.metadata.key: vm for vm in to_move}
         self._requests |= {key: self._request(needed[key]) for key in due if key in needed}
         pause = 0.0
@@ -119,11 +119,11 @@ class Asking:
             try:
                 await (self._create(key) if key in needed else self._look_for(key))
             except KubeError as error:
-                if not (passing(error) or isinstance(error, ConflictError)):  # a quota's count moves under many creates
+                if not (passing(error) or isinstance(error, ConflictError)):  # a quota's count conflicts
                     self._refuse(key, error)
                     continue
                 pause = max(pause, retry_after(error) or 0.0)
-                # Load, and a server out of reach, would keep the others from an answer, too. They are first next time.
+                # Throttling and a lost connection would hit the other requests, too: those are first in the next round.
                 rest = due[place + 1 :] if isinstance(error, TooManyRequestsError | TransportError) else ()
                 for other in rest:
                     self._leave_open(other, error)
@@ -134,7 +134,7 @@ class Asking:
             self._next_round = self._clock() + min(self._backoff.delay(at_least=pause), _LONGEST_PAUSE)
 
     def _request(self, vm: VirtualMachine) -> moves.MigrationRequest:
-        """Return what is asked for, always under the same name: asking again makes no second migration."""
+        """Return the migration to create, always under the same name: a retry makes no second migration."""
         return moves.MigrationRequest(
             vm=vm.metadata.name,
             namespace=vm.metadata.namespace,
@@ -160,7 +160,7 @@ class Asking:
         try:
             found = await self._get(self._requests[key])
         except NotFoundError:
-            if self._clock() >= self._unanswered[key].at + SERVER_DEADLINE:  # before that it may yet come
+            if self._clock() >= self._unanswered[key].at + SERVER_DEADLINE:  # it may yet be committed
                 del self._unanswered[key]
             return
         self._take(key, found)
@@ -169,7 +169,7 @@ class Asking:
         return await self._client.get(MIGRATIONS, str(request.name), namespace=request.namespace)
 
     def _recognize(self, shown: Store[VirtualMachineMigration]) -> None:
-        """Take what was carried out although its answer was lost."""
+        """Record the migrations that were created although the response was lost."""
         for key in list(self._unanswered):
             request = self._requests[key]
             found = shown.get(f"{request.namespace}/{request.name}")
@@ -188,18 +188,18 @@ class Asking:
         self._refused[key] = one_line(error.message)
 
     def _leave_open(self, key: str, error: KubeError, *, at: float = _NEVER) -> None:
-        """Note what was said instead of an answer; `at` is when the migration was asked for, if it was."""
+        """Record the error of a request; `at` is when the create was sent, if it was."""
         before = self._unanswered.pop(key, None)
         at = max(at, before.at if before is not None else _NEVER)
         self._unanswered[key] = _Question(at, str(translated(error)))
 
     def _is_ours(self, migration: VirtualMachineMigration, key: str) -> bool:
-        """Whether a migration of our name is not by chance somebody else's."""
+        """Whether a migration of our name is ours and not a foreign one of the same name."""
         return migration.vm_key == key and migration.metadata.labels.get(names.DRAIN_LABEL) == label(self._node)
 
 
 def _newest(created: VirtualMachineMigration, store: Store[VirtualMachineMigration]) -> VirtualMachineMigration | None:
-    """Return what became of a migration; None once the cache shows that it was deleted."""
+    """Return a migration as the cache has it; None once the cache shows that it was deleted."""
     shown = store.get(created.metadata.key)
     if shown is not None:
         return shown

@@ -1,9 +1,9 @@
 """Draining nodes: cordon them all, then move every VM off them, one node after the other or several at once.
 
-Guarantees: every node is cordoned before anything moves, so no VM moves to a node that is drained next; whatever a
-drain waits for is said within ten seconds, by name; a change in the cluster costs a look only at the nodes that it is
-about; one node's VMs that stay keep no other node from being drained; nothing is undone on a way out, but what was done
-can be read: `cordoned`, `doubtful`, `unfinished`.
+Guarantees: every node is cordoned before any VM moves, so no VM moves to a node that is drained next; every VM that a
+drain waits for is reported by name within ten seconds, with the reason; a change in the cluster wakes only the nodes
+that it concerns; VMs that do not move from one node do not stop the drain of another; an error undoes nothing, and
+`cordoned`, `doubtful` and `unfinished` tell the caller what was done.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from controller.operations.watching import ChangeSignal, watching
 _log = structlog.get_logger(__name__)
 
 _TICK: Final = 1.0
-"""Seconds between two looks at a node of which nothing is told: waits become old."""
+"""Seconds after which a node is surveyed without a change: waits are reported by their age."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked for: which nodes, why, how many at once, and whose VMs (None: every namespace's).
+    """The nodes to drain, `parallel_nodes` at once, and the namespace of the VMs to move (None: all namespaces).
 
-    `timeout` is in seconds, for all nodes together; None waits for ever.
+    `timeout` is in seconds, for all nodes together; None means no timeout.
     """
 
     nodes: tuple[str, ...]
@@ -69,27 +69,27 @@ class Order:
 
 
 class Listener(Protocol):
-    """Hears how a drain goes."""
+    """Receives the progress of a drain."""
 
     def said(self, line: str) -> None:
-        """Hear one line for a person."""
+        """Take one line for the user."""
         ...
 
     def stands(self, node: str, done: int, total: int) -> None:
-        """Hear how many of a node's VMs have moved or will not, of how many."""
+        """Take the number of a node's VMs that have moved or failed, and of all its VMs."""
         ...
 
 
 class _Unheard:
     def said(self, line: str) -> None:
-        """Take no notice."""
+        """Ignore it."""
 
     def stands(self, node: str, done: int, total: int) -> None:
-        """Take no notice."""
+        """Ignore it."""
 
 
 UNHEARD: Final[Listener] = _Unheard()
-"""For a caller who looks at the outcome alone."""
+"""For a caller that needs only the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class NodeOutcome:
     failed: Mapping[str, str] = field(default_factory=dict)
     """VMs whose migration failed or was refused, and why."""
     left: tuple[str, ...] = ()
-    """VMs that were not done when the time was over."""
+    """VMs that the drain still waited for at the timeout."""
     asked: int = 0
-    """VMs whose migration the API server took or refused."""
+    """How many VMs' migrations the API server accepted or refused."""
 
     @property
     def drained(self) -> bool:
@@ -113,7 +113,7 @@ class NodeOutcome:
 
 
 class Drain:
-    """One drain, from the cordon to the verdict. `rng` makes the names of its migrations its own."""
+    """One drain of some nodes. `rng` makes the names of its migrations unique to it."""
 
     def __init__(self, client: Api, order: Order, listener: Listener, rng: Random) -> None:
         self._client = client
@@ -123,18 +123,18 @@ class Drain:
         self._active: dict[str, _Node] = {}
         self._outcomes: dict[str, NodeOutcome] = {}
         self.cordoned: list[str] = []
-        """Nodes that are cordoned by now."""
+        """Nodes that this drain has cordoned so far."""
         self.doubtful: str | None = None
-        """A node that may be cordoned: the request has not been answered."""
+        """The node whose cordon request has not been answered: it may be cordoned."""
 
     @property
     def created(self) -> tuple[VirtualMachineMigration, ...]:
-        """The migrations that the API server took, as they were made."""
+        """The migrations of this drain, as they were created."""
         return tuple(item for node in self._nodes.values() for item in node.asking.created.values())
 
     @property
     def unfinished(self) -> dict[str, bool]:
-        """The cordoned nodes that are not drained, and whether migrations of theirs may go on."""
+        """The cordoned nodes that are not drained, each with whether migrations of its VMs may still be in progress."""
         ended = {node: self._outcomes.get(node) for node in self.cordoned}
         return {
             node: (outcome is None or bool(outcome.left)) and self._nodes[node].asking.began
@@ -143,12 +143,12 @@ class Drain:
         }
 
     async def run(self) -> tuple[NodeOutcome, ...]:
-        """Cordon and move; return how each node ended, in order, if all are drained.
+        """Cordon the nodes and move their VMs; return the outcome of each node, in order, if all are drained.
 
-        Raises NoSuchNodeError, before anything is cordoned if one of several is not there; DrainFailedError if VMs did
-        not move; TimedOutError; KubeError for a cluster that does not know our resources, or does not let us cordon.
+        Raises NoSuchNodeError (of several nodes: before any is cordoned); DrainFailedError if VMs did not move;
+        TimedOutError; KubeError if the cluster does not serve our resources or forbids the cordon.
         """
-        # Asked for first: a cluster without our resources must not be left with a cordoned node.
+        # First of all: a cluster that does not serve our resources must not be left with a cordoned node.
         await self._client.list_page(MIGRATIONS, limit=1)
         if len(self._nodes) > 1:
             for node in self._nodes:
@@ -225,17 +225,17 @@ class Drain:
         self._say(f"{node} is cordoned")
 
     async def _name_budgets(self, caches: Caches) -> None:
-        """Tell of budgets that will stand in the way of whoever evicts, though not in ours."""
+        """Report budgets that block evictions for good; they do not block migrations."""
         try:
             budgets = await everything(self._client, BUDGETS)
-        except KubeError as error:  # who may move VMs need not be allowed to read budgets
+        except KubeError as error:  # the right to move VMs does not imply the right to read budgets
             _log.debug("budgets are not looked at", error=str(error))
             return
         covered = (pod for node in self._nodes for pod in caches.pods.by_index(node))
         for line in unanswerable(budgets, covered):
             self._say(f"note: {line}")
 
-    # --- which nodes a change is about ---------------------------------------------------------------------
+    # --- which nodes a change concerns ---------------------------------------------------------------------
 
     def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         for vm in (old, new):
@@ -259,7 +259,7 @@ class Drain:
 
 
 class _Node:
-    """One node on its way to being empty; `signal` is touched by what it is to look at."""
+    """The drain of one node; `signal` wakes it when an object that concerns it changes."""
 
     def __init__(self, client: Api, name: str, reason: str, listener: Listener, rng: Random) -> None:
         self.name = name
@@ -268,15 +268,15 @@ class _Node:
         self._listener = listener
         self._announcer = Announcer()
         self._clock = asyncio.get_running_loop().time
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._seen: frozenset[str] = frozenset()
 
     def concerns(self, key: str) -> bool:
-        """Whether what becomes of this VM matters to the node."""
+        """Whether a change of this VM concerns the drain of the node."""
         return key in self._seen or self.asking.concerns(key)
 
     async def empty(self, caches: Caches, ends: float) -> NodeOutcome:
-        """Migrate what is on the node until nothing is left to do, or the time (monotonic) is over."""
+        """Migrate the node's VMs until the drain is settled, or until `ends` (monotonic seconds)."""
         asking, clock = self.asking, self._clock
         while True:
             ours = asking.newest(caches.migrations)
@@ -285,7 +285,7 @@ class _Node:
             needed = {vm.metadata.key for vm in now.to_move}
             self._seen = now.on_node | needed | {vm.metadata.key for vm in caches.vms.by_index(self.name)}
             late = clock() >= ends
-            self._tell_endings(now, ours)
+            self._report_endings(now, ours)
             waited = waits(self.name, caches, now, ours=ours, unanswered=unanswered)
             for line in self._announcer.due(waited, clock(), all_now=late):
                 self._listener.said(line)
@@ -307,10 +307,10 @@ class _Node:
             self._listener.said(f"{self.name} is drained; {count(len(moved), 'VM')} moved")
         return outcome
 
-    def _tell_endings(self, now: Survey, ours: Ours) -> None:
-        """Tell how each migration ended, once."""
-        for key in sorted((now.moved | now.failed.keys()) - self._told - self.asking.refused.keys()):
-            self._told.add(key)
+    def _report_endings(self, now: Survey, ours: Ours) -> None:
+        """Report the end of each migration, once."""
+        for key in sorted((now.moved | now.failed.keys()) - self._reported - self.asking.refused.keys()):
+            self._reported.add(key)
             migration = ours[key]
             if key in now.failed:
                 self._listener.said(f"{key}: failed: {now.failed[key]}")
@@ -319,12 +319,12 @@ class _Node:
 
 
 def how_to_go_on(node: str) -> str:
-    """Say what to do about a node that may be cordoned."""
+    """Return what to do about a node that may be cordoned."""
     return f"drain it again, or kubectl uncordon {node}"
 
 
 def count(number: int, what: str) -> str:
-    """Write `1 VM`, or `2 VMs`."""
+    """Return `1 VM`, `2 VMs` and the like."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

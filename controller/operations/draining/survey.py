@@ -1,6 +1,7 @@
-"""Where the drain of a node stands: which VMs have to move, and which have moved or will not.
+"""The state of the drain of a node: which VMs have to move, which have moved, and which failed to.
 
-Guarantees: pure; a look costs what is on the node and what the drain has asked for, not what is in the cluster.
+Guarantees: pure; a survey costs time in the number of the node's objects and the drain's migrations, not in the size
+of the cluster.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def by_vm(migration: VirtualMachineMigration) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """The cluster as the API server tells it; each store with its index above."""
+    """The stores of a drain, each with its index above."""
 
     vms: Store[VirtualMachine]
     pods: Store[Pod]
@@ -43,27 +44,27 @@ class Caches:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Where a drain stands. VMs are named `namespace/name`."""
+    """The state of a drain. VMs are named `namespace/name`."""
 
     to_move: tuple[VirtualMachine, ...]
     """VMs that need a migration, in order."""
     on_node: frozenset[str]
-    under_way: frozenset[str]
-    """VMs whose migration of ours has not ended, or may be there although nobody has said so."""
+    in_progress: frozenset[str]
+    """VMs whose migration of ours has not ended, or may exist although its create was not confirmed."""
     moved: frozenset[str]
     failed: Mapping[str, str]
     """VMs whose migration of ours failed or was refused, and why."""
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is left that could still move."""
-        return not self.to_move and not self.under_way and self.on_node <= self.failed.keys()
+        """Whether no VM is left that could still move."""
+        return not self.to_move and not self.in_progress and self.on_node <= self.failed.keys()
 
     @property
     def left(self) -> tuple[str, ...]:
-        """VMs that keep the drain from its end, in order."""
+        """VMs that the drain still waits for, in order."""
         asked = {vm.metadata.key for vm in self.to_move}
-        return tuple(sorted((self.on_node | self.under_way | asked) - self.failed.keys()))
+        return tuple(sorted((self.on_node | self.in_progress | asked) - self.failed.keys()))
 
 
 Ours = Mapping[str, VirtualMachineMigration | None]
@@ -78,15 +79,15 @@ def survey(
     refused: Mapping[str, str],
     unanswered: Mapping[str, str] = MappingProxyType({}),
 ) -> Survey:
-    """Look at a node that is being drained.
+    """Return the state of the drain of a node.
 
-    `refused` are the VMs whose migration nobody would take, and why; `unanswered` those for which one was asked without
-    an answer that says whether it is there, and what was said instead.
+    `refused` maps the VMs whose migration the API server refused to its message; `unanswered` maps the VMs whose create
+    has an unknown outcome to the error.
     """
     ended = {key: migration for key, migration in ours.items() if migration is None or migration.finished}
     on_node = frozenset(pods_on(node, caches))
     there = on_node | {vm.metadata.key for vm in caches.vms.by_index(node)}
-    # A VM whose migration was refused may be moved by somebody else's all the same.
+    # A VM whose migration was refused may still be moved by a migration that is not ours.
     stuck = {key: why for key, why in refused.items() if key in there and another(key, caches) is None}
     failed = stuck | {
         key: "its migration was deleted" if migration is None else moves.failure(migration)
@@ -111,26 +112,26 @@ def survey(
     return Survey(
         to_move=to_move,
         on_node=on_node,
-        under_way=frozenset((ours.keys() - ended.keys()) | in_doubt),
+        in_progress=frozenset((ours.keys() - ended.keys()) | in_doubt),
         moved=frozenset(ended.keys() - failed.keys()),
-        # A VM that was stopped or deleted meanwhile has left the node, too, and not by a failure of ours.
+        # A VM that was stopped or deleted meanwhile is off the node, too, and did not fail.
         failed={key: why for key, why in failed.items() if wanted(caches.vms.get(key))},
     )
 
 
 def wanted(vm: VirtualMachine | None) -> bool:
-    """Whether a VM is there and is to run."""
+    """Whether a VM exists, is not being deleted, and is to run."""
     return vm is not None and vm.spec.running and vm.metadata.deletion_timestamp is None
 
 
 def another(key: str, caches: Caches) -> VirtualMachineMigration | None:
-    """Return a migration of the VM that is under way."""
+    """Return a migration of the VM that is in progress."""
     found = caches.migrations.by_index(key)
     return next((item for item in found if not item.finished and item.spec.record_of is None), None)
 
 
 def pods_on(node: str, caches: Caches) -> dict[str, Pod]:
-    """Return the pods that hold the node, by their VM's key."""
+    """Return the launcher pods on the node that have not ended, by their VM's key."""
     return {
         f"{pod.metadata.namespace}/{owner.name}": pod
         for pod in caches.pods.by_index(node)

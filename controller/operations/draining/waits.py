@@ -1,6 +1,6 @@
-"""What keeps the drain of a node from its end, in words, and when a person hears of it.
+"""The reasons why the drain of a node has not ended, as text, and when each is reported.
 
-Guarantees: pure; every VM that keeps a drain from its end has words that name what it waits for.
+Guarantees: pure; every VM that the drain waits for has a text that names the reason.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from controller.operations.draining.survey import Caches, Ours, Survey, another,
 from controller.operations.waiting import UNNOTICED, explained, held
 
 PATIENCE: Final = 5.0
-"""Seconds that a VM may take for what usually takes no time, before it is said what it waits for."""
+"""Seconds for which a VM may wait before the reason is reported; most waits are shorter."""
 
 
 class Cause(StrEnum):
-    """What a VM waits for, in kinds: a drain tells each kind once a VM."""
+    """The kinds of reasons: a drain reports each kind once for a VM."""
 
     UNNOTICED = "unnoticed"
-    TURN = "turn"
+    SLOT = "slot"
     PENDING = "pending"
     MOVING = "moving"
     ANOTHER = "another"
@@ -35,7 +35,7 @@ class Cause(StrEnum):
 
 
 class Wait(NamedTuple):
-    """What one VM waits for. `detail` tells two waits of one cause apart."""
+    """The reason why one VM waits. `detail` distinguishes two waits of the same cause."""
 
     cause: Cause
     detail: str
@@ -45,7 +45,7 @@ class Wait(NamedTuple):
 def waits(
     node: str, caches: Caches, now: Survey, *, ours: Ours, unanswered: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Wait]:
-    """Return what each VM waits for that keeps the drain from its end, unless it is asked for next."""
+    """Return the reason of each VM that the drain waits for, except those whose migration is requested next."""
     pods = pods_on(node, caches)
     asked = {vm.metadata.key for vm in now.to_move}
     return {
@@ -86,11 +86,11 @@ def _of_migration(mine: VirtualMachineMigration) -> Wait:
         return Wait(Cause.MOVING, mine.status.phase + (mine.status.message or ""), moves.progress(mine, 0))
     if reason is None and moves.unnoticed(mine, UNNOTICED):
         return Wait(Cause.UNNOTICED, "", moves.progress(mine, UNNOTICED))
-    return Wait(Cause.PENDING if reason is not None else Cause.TURN, reason or "", moves.progress(mine, 0))
+    return Wait(Cause.PENDING if reason is not None else Cause.SLOT, reason or "", moves.progress(mine, 0))
 
 
 def hindrance(migration: VirtualMachineMigration) -> str | None:
-    """Return, in one word, what a migration waits for, unless it is only for its turn."""
+    """Return the condition reason of a Pending migration; None if it waits only for a slot."""
     if migration.status.phase != "Pending":
         return None
     reasons = (condition.reason for condition in migration.status.conditions if condition.type == "Completed")
@@ -99,30 +99,30 @@ def hindrance(migration: VirtualMachineMigration) -> str | None:
 
 
 class Announcer:
-    """Decides what a person hears of the waits, and when.
+    """Decides which waits are reported, and when.
 
-    What the API server says instead of an answer, and what a controller says of a migration that cannot go on now, is
-    told at once; anything else once it has lasted `PATIENCE` (10 s where it takes so long to know that nobody is
-    there). VMs that wait for the same thing are told in one line, and no VM's cause twice.
+    An error of the API server, and the reason that a controller gives for a migration that cannot proceed, are reported
+    at once; any other wait after `PATIENCE` seconds, or after 10 s if it means that no controller runs. VMs that wait
+    for the same reason share one line, and no reason of a VM is reported twice.
     """
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[tuple[Cause, str], float]] = {}
-        self._told: set[tuple[str, Cause, str]] = set()
+        self._reported: set[tuple[str, Cause, str]] = set()
 
     def due(self, found: Mapping[str, Wait], now: float, *, all_now: bool = False) -> list[str]:
-        """Return the lines to print at this time (monotonic seconds); `all_now` tells what has not lasted, too."""
+        """Return the lines to report at `now` (monotonic seconds); `all_now` includes waits that are still short."""
         fresh: dict[str, Wait] = {}
         for key, wait in found.items():
             what = (wait.cause, wait.detail)
             before, since = self._since.get(key, (what, now))
             self._since[key] = (what, since if before == what else now)
             lasted = now - self._since[key][1]
-            if (all_now or lasted >= _patience(wait.cause)) and (key, *what) not in self._told:
+            if (all_now or lasted >= _patience(wait.cause)) and (key, *what) not in self._reported:
                 fresh[key] = wait
         for key in self._since.keys() - found.keys():
             del self._since[key]
-        self._told |= {(key, wait.cause, wait.detail) for key, wait in fresh.items()}
+        self._reported |= {(key, wait.cause, wait.detail) for key, wait in fresh.items()}
         return list(_lines(fresh))
 
 
@@ -133,7 +133,7 @@ def _patience(cause: Cause) -> float:
 
 
 def _lines(fresh: Mapping[str, Wait]) -> Iterable[str]:
-    """Say each wait; of many VMs whose words are the same, one is named and the others counted."""
+    """Yield a line for each reason; of several VMs that share it, one is named and the others are counted."""
     alike: dict[str, list[str]] = {}
     for key, wait in fresh.items():
         alike.setdefault(wait.words, []).append(key)

@@ -33,7 +33,7 @@ def run(cluster: Staged, name: str = "virt-1", node: str = "n1") -> None:
 
 async def moving(cluster: Staged, *, to: str | None = None, within: float = 60) -> bare.Move:
     """Move the pod of vm-1."""
-    return await bare.migrate(cluster, REQUEST, life="second", to=to, timeout=within)
+    return await bare.migrate(cluster, REQUEST, run_id="second", to=to, timeout=within)
 
 
 # --- the pod -------------------------------------------------------------------------------------------------
@@ -76,14 +76,14 @@ async def test_a_vm_has_one_bare_pod(cluster: Staged) -> None:
     """The second is refused, and says which is there."""
     run(cluster)
     with pytest.raises(VMExistsError, match="vm-1 has a pod already, virt-1: delete it first"):
-        await bare.create(cluster, REQUEST, life="second")
+        await bare.create(cluster, REQUEST, run_id="second")
     assert cluster.names(PODS) == ["virt-1"]
 
 
 async def test_a_pod_that_has_ended_is_none(cluster: Staged) -> None:
     """It holds nothing any more."""
     cluster.pod("virt-1", owned=False, phase="Succeeded")
-    await bare.create(cluster, REQUEST, life="second")
+    await bare.create(cluster, REQUEST, run_id="second")
     assert cluster.names(PODS) == ["virt-1", NEXT]
 
 

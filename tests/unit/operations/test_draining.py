@@ -124,7 +124,7 @@ def test_a_strangers_pod_is_not_waited_for() -> None:
 def test_a_migration_under_way_is_waited_for_although_the_pod_is_gone() -> None:
     """The VM has left, but has not arrived."""
     found = look(vm("a", None, phase="Scheduling"), ours={"default/a": migration("a", phase="Scheduling")})
-    assert found.under_way == {"default/a"}
+    assert found.in_progress == {"default/a"}
     assert not found.settled
 
 
@@ -227,7 +227,7 @@ def test_a_migration_that_was_not_answered_is_asked_for_again() -> None:
     """As long as its VM runs on the node."""
     found = look(vm("a", "n1"), pods=[pod("a", "n1")], unanswered={"default/a": "timed out"})
     assert chosen(found) == ["a"]
-    assert not found.under_way
+    assert not found.in_progress
     assert not found.settled
 
 
@@ -372,13 +372,13 @@ def test_a_migration_that_nobody_has_taken_up_makes_one_wonder() -> None:
     assert "no controller has taken it up" in wait.words
 
 
-TURN = Wait(Cause.TURN, "", "Pending: 5 migrations are under way; at most 5 may be at once")
+SLOT = Wait(Cause.SLOT, "", "Pending: 5 migrations are under way; at most 5 may be at once")
 NO_ROOM = Wait(Cause.PENDING, "NoRoom", "Pending: No room")
 SLOW = Wait(Cause.NOT_RUNNING, "Scheduled", "the VM is Scheduled")
 NOBODY = Wait(Cause.UNNOTICED, "", "Pending: no controller has taken it up")
 
 
-@pytest.mark.parametrize(("wait", "seconds"), [(NO_ROOM, 0), (SLOW, PATIENCE), (TURN, PATIENCE), (NOBODY, UNNOTICED)])
+@pytest.mark.parametrize(("wait", "seconds"), [(NO_ROOM, 0), (SLOW, PATIENCE), (SLOT, PATIENCE), (NOBODY, UNNOTICED)])
 def test_a_wait_is_told_once_it_has_lasted_and_within_ten_seconds(wait: Wait, seconds: float) -> None:
     """A controller's own words at once, what usually passes a little later."""
     announcer = Announcer()
@@ -406,9 +406,9 @@ def test_another_cause_of_the_same_vm_is_told_too() -> None:
 def test_vms_that_wait_for_the_same_are_told_in_one_line() -> None:
     """Or a hundred VMs would be a hundred lines."""
     announcer = Announcer()
-    found = {f"default/{name}": TURN for name in "abc"}
+    found = {f"default/{name}": SLOT for name in "abc"}
     announcer.due(found, 0)
-    assert announcer.due(found, PATIENCE) == [f"default/a and 2 more: {TURN.words}"]
+    assert announcer.due(found, PATIENCE) == [f"default/a and 2 more: {SLOT.words}"]
 
 
 def test_at_the_end_of_the_time_everything_is_told() -> None:
