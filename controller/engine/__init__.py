@@ -1,1 +1,1 @@
-"""Generic controller parts that know nothing of VMs: workqueue, reflector, store, workers."""
+"""The generic parts of a controller, independent of VMs: watch, reflector, store, workqueue, workers, election."""

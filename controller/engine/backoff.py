@@ -1,7 +1,7 @@
-"""Backoff of a loop that talks to the API server: client-go's reflector constants.
+"""The backoff of a loop of requests to the API server, with the constants of client-go's reflector.
 
-Guarantees: delays grow from 0.8 s to 30 s by doubling, each with up to as much again added at random, and start
-over after two quiet minutes.
+Guarantees: the base delay doubles from 0.8 s to 30 s; each delay is lengthened by up to its base, at random. After two
+minutes without a failure the base is 0.8 s again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INITIAL: Final = 0.8
 MAXIMUM: Final = 30.0
 RESET_AFTER: Final = 120.0
 LONGEST_FLOOR: Final = 300.0
-"""Seconds of a server's Retry-After that are believed: a longer one would blind us."""
+"""Maximum seconds of a Retry-After that are honoured: a longer one would leave the cache stale."""
 
 
 class Backoff:
@@ -27,7 +27,7 @@ class Backoff:
         self._last = clock()
 
     def delay(self, *, at_least: float | None = None) -> float:
-        """Return the seconds to wait before the next try; a server's Retry-After sets a floor (of at most 300 s)."""
+        """Return the seconds to wait before the next attempt, at least `at_least` (a Retry-After; at most 300 s)."""
         now = self._clock()
         if now - self._last > RESET_AFTER:
             self._next = INITIAL

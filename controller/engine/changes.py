@@ -1,7 +1,7 @@
-"""One change of one object, as a watch tells it and a store takes it.
+"""One change of one object, as a watch yields it and a store applies it.
 
-Guarantees: what everybody asks of a change is in it, computed once: the object's key and its revision, a number, so
-that two can be compared; which object controls it is computed for whoever asks.
+Guarantees: the object's key and its revision (its resource version as a number, so that two can be compared) are
+computed once, when the change is made. The key of its controlling owner is computed on each access.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import msgspec
 from controller.kube.meta import ObjectMeta
 
 _LONGEST_VERSION: Final = 39
-"""Digits of 2¹²⁸, the largest version the API promises."""
+"""Digits of 2¹²⁸, the largest resource version that the API promises."""
 
 
 class HasMetadata(Protocol):
-    """Any object of the API."""
+    """Any API object."""
 
     @property
     def metadata(self) -> ObjectMeta:
-        """Its identity."""
+        """The object's metadata."""
         ...
 
 
@@ -29,30 +29,30 @@ T = TypeVar("T", bound=HasMetadata)
 
 
 def revision(resource_version: str) -> int:
-    """Return a resource version as a number, so that two can be compared (KEP-5504); -1 if it is none."""
+    """Return a resource version as a number, so that two can be compared (KEP-5504); -1 if it is no number."""
     digits = resource_version.isascii() and resource_version.isdigit() and len(resource_version) <= _LONGEST_VERSION
     return int(resource_version) if digits else -1
 
 
 class Change(msgspec.Struct, Generic[T], frozen=True, gc=False):
-    """An object as it was last: added, changed or deleted."""
+    """The last state of an object that was added, modified or deleted."""
 
     item: T
     deleted: bool
     key: str
     """`namespace/name`."""
     revision: int
-    """The resource version as a number; -1 if it is none."""
+    """The resource version as a number; -1 if it is no number."""
 
     @classmethod
     def of(cls, item: T, *, deleted: bool = False) -> Change[T]:
-        """Return the change that leads to this state of an object."""
+        """Return the change to this state of an object."""
         metadata = item.metadata
         return cls(item, deleted, f"{metadata.namespace}/{metadata.name}", revision(metadata.resource_version))
 
     @property
     def owner(self) -> str | None:
-        """`namespace/name` of the object that controls this one, whatever its kind; None if none does."""
+        """`namespace/name` of the controlling owner, of any kind; None without one."""
         metadata = self.item.metadata
         name = next((reference.name for reference in metadata.owner_references if reference.controller), None)
         return f"{metadata.namespace}/{name}" if name is not None else None

@@ -1,7 +1,7 @@
-"""A controller: where its keys come from, and how one of them is reconciled. `controller.engine.workers` does the work.
+"""A controller: the sources of its keys, and their reconciler. `controller.engine.workers` runs the reconciles.
 
-Guarantees: a controller that has not started queues nothing, listens to nothing and remembers nothing; the reconciler
-has taken over from the process before when the first key is queued.
+Guarantees: a controller that has not started queues no key, listens to no store and has no state. The reconciler has
+taken over from the previous leader before the first key is queued.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from controller.engine.workers import Result
 Add: TypeAlias = Callable[[str, str], None]
 """Queues a key, with its cause for the log."""
 Source: TypeAlias = Callable[[Add], None]
-"""Queues the keys that there is anything to do for, and from then on those that a change is about."""
+"""Queues the keys that need a reconcile now, and from then on the keys that a change affects."""
 
 
 class Reconciler(Protocol):
-    """What a controller does for a key."""
+    """Reconciles the keys of a controller."""
 
     def begin(self) -> None:
-        """Take over from the process before, and listen; the caches are full."""
+        """Take over from the previous leader, and start to listen. The caches have synced."""
         ...
 
     async def reconcile(self, key: str) -> Result:
-        """Bring what the key stands for a step closer to what is wanted."""
+        """Bring the object of the key a step closer to its desired state."""
         ...
 
 
@@ -35,30 +35,30 @@ R_co = TypeVar("R_co", bound=Reconciler, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Controller(Generic[R_co]):
-    """What metrics and logs call it, where its keys come from, and what is done for them."""
+    """A controller: its name in metrics and logs, the sources of its keys, and their reconciler."""
 
     name: str
     sources: tuple[Source, ...]
     reconciler: R_co
 
     def start(self, add: Add) -> None:
-        """Begin, and from now on queue through `add`."""
+        """Start the reconciler, then the sources, which queue keys through `add`."""
         self.reconciler.begin()
         for source in self.sources:
             source(add)
 
 
 class Channel:
-    """A source whose keys are put into it by a part of the program that need not know the queue.
+    """A source of keys for parts of the program that do not know the queue: they call `put`.
 
-    What is put in before the controller has started is dropped: a start looks at everything.
+    A key put before the controller has started is dropped, since the start queues every key anyway.
     """
 
     def __init__(self) -> None:
         self._adds: list[Add] = []
 
     def __call__(self, add: Add) -> None:
-        """Be a source."""
+        """Start as a source: pass the keys of later `put` calls to `add`."""
         self._adds.append(add)
 
     def put(self, key: str, cause: str) -> None:

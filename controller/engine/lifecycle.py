@@ -1,15 +1,15 @@
-"""The parts of a process: when each of them lives, and the order in which they start and stop.
+"""The lifecycle of a process: the stages in which its parts start and stop.
 
 Guarantees:
 
-- The stages (`When`) open one after the other, each once its gate has returned. A part starts with its stage, in the
-  order of the list.
-- Every part that was started is stopped exactly once, the last stage first. A process that was asked to stop lets the
-  parts of a stage finish what they have in hand (`Part.drain`), all at once and for a bounded time; then, or at once
-  after a failure, they are cancelled.
-- A part must live until it is stopped. The first part that ends before, however it ends, or the first gate that fails
+- The stages (`When`) open in order, each once its gate has returned. A part starts with its stage, in the order of the
+  list.
+- Every part that was started is stopped exactly once, the last stage first. On a requested stop all parts of a stage
+  first drain (`Part.drain`), concurrently and for a bounded time; then they are cancelled. After a failure they are
+  cancelled at once.
+- A part must run until it is stopped. The first part that ends earlier, in whatever way, or the first gate that fails
   ends the process: `run` raises ControllerDiedError with the cause.
-- Nothing waits for ever: a part that does not end when it is cancelled is logged and left behind.
+- Nothing waits for ever: a part that does not end when it is cancelled is logged and abandoned.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ from controller.engine.election import LeaseLostError
 _log = structlog.get_logger(__name__)
 
 CANCEL_PATIENCE: Final = 5.0
-"""Seconds that the parts of one stage have to end in when they are cancelled. Three stages and the time to finish what
-is in hand stay below the 30 s after which Kubernetes kills a pod."""
+"""Seconds that the cancelled parts of one stage have to end. Three stages and the grace of the drain stay below the
+30 s after which the kubelet kills a pod."""
 
 Run: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 
 
 class ControllerDiedError(Exception):
-    """A part that must live has ended; only a restart helps. The message names it and the cause."""
+    """A part or a gate ended unexpectedly, and the process must restart. The message names it and the cause."""
 
 
 class When(IntEnum):
-    """From which stage of the process on a part lives. The stages open in this order."""
+    """The stage in which a part starts. The stages open in this order."""
 
     ALWAYS = 0
     """From the start."""
     SYNCED = 1
-    """Once the caches are full."""
+    """Once the caches have synced."""
     LEADING = 2
-    """Once this process may act."""
+    """Once this process leads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Something that a process does for as long as it lives."""
+    """A long-running task of the process."""
 
     name: str
-    """How logs and errors call it."""
+    """Its name in logs and errors."""
     run: Run
-    """Does it, until cancelled."""
+    """Runs until cancelled."""
     when: When = When.ALWAYS
     drain: Run | None = None
-    """Makes `run` take no new work, and returns once it has none in hand; cancelled when the time for that is over."""
+    """Makes `run` take no new work, and returns once its work in progress is finished. Cancelled after the grace."""
 
 
 class Lifecycle:
-    """Runs parts. `gates` says what each stage waits for; a stage without a gate opens with the one before."""
+    """Runs parts. `gates` maps a stage to what it waits for; a stage without a gate opens with the previous one."""
 
     def __init__(self, parts: Iterable[Part], gates: Mapping[When, Run]) -> None:
         self._parts = tuple(parts)
@@ -70,7 +70,7 @@ class Lifecycle:
         self._started: dict[When, list[tuple[Part, asyncio.Task[object]]]] = {}
         self._ended: list[str] = []
         self._failure: ControllerDiedError | None = None
-        # Set by the first failure and by the wish to stop: nothing more is started.
+        # Set by the first failure and by the request to stop: then no further part starts.
         self._ending = asyncio.Event()
 
     def has_reached(self, when: When) -> bool:
@@ -78,18 +78,18 @@ class Lifecycle:
         return when in self._started
 
     def ended(self) -> tuple[str, ...]:
-        """Return the names of what has ended that was not stopped."""
+        """Return the names of the parts and gates that ended without being stopped."""
         return tuple(self._ended)
 
     async def run(self, stop: asyncio.Event, *, grace: float) -> None:
         """Start every part with its stage, and stop them all when `stop` is set. To be called once.
 
-        `grace` is how many seconds the parts of one stage then have to finish what they have in hand. Raises
+        `grace` is how many seconds the parts of one stage then have to finish their work in progress. Raises
         ControllerDiedError when a part ends before it is stopped, or a gate fails.
         """
         stopping = asyncio.create_task(stop.wait(), name="stop")
         stopping.add_done_callback(lambda _: self._ending.set())
-        asked = False
+        requested = False
         try:
             for when in When:
                 if not await self._opens(when):
@@ -98,12 +98,12 @@ class Lifecycle:
             await self._ending.wait()
             if self._failure is not None:
                 raise self._failure
-            asked = True
+            requested = True
             _log.info("stopping")
         finally:
             await _cancel([stopping])
             for when in reversed(When):
-                await self._stop(when, grace if asked else 0.0)
+                await self._stop(when, grace if requested else 0.0)
 
     async def _opens(self, when: When) -> bool:
         """Wait for a stage's gate; return False if the process has to end first."""
@@ -145,7 +145,7 @@ class Lifecycle:
             self._part_ended(gate)
 
     def _part_ended(self, task: asyncio.Task[object]) -> None:
-        """Let the process end for what has ended, unless it is about to end already."""
+        """End the process because of this part or gate, unless it is ending already."""
         self._ended.append(task.get_name())
         is_first = not self._ending.is_set()
         why = None if task.cancelled() else task.exception()
@@ -162,7 +162,7 @@ class Lifecycle:
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End tasks, as far as that is up to us; log those that fail of it or do not end."""
+    """Cancel tasks and wait for their end; log those that fail or do not end."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()

@@ -1,7 +1,7 @@
-"""Whole lists, read page by page.
+"""Complete lists, read page by page.
 
-Guarantees: the pages of one list show one state of the cluster; where there are too many for the server's memory of the
-past, the list is read in one piece, as client-go does.
+Guarantees: the pages of one list show one state of the cluster. If the continue token expires, the list is read again
+in one piece, as in client-go.
 """
 
 from __future__ import annotations

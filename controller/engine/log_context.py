@@ -1,7 +1,7 @@
-"""What every log line of a reconcile says besides: for which key it is, why, and at which attempt.
+"""The log context of a reconcile: its key, cause and attempt, added to each log line.
 
-Guarantees: tasks do not see each other's; setting it costs one assignment, where structlog's own context takes one
-variable for each word.
+Guarantees: each task has its own context. Setting it costs one assignment; structlog's own context takes one context
+variable for each field.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 RECONCILE: Final[ContextVar[Mapping[str, Any]]] = ContextVar("reconcile", default=MappingProxyType({}))
-"""The words that log lines of the present task get."""
+"""The fields added to the log lines of the current task."""
 
 
 def add_reconcile(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add them to a line, as a processor of structlog's; what the line says itself holds."""
+    """Add the fields to a log line, as a structlog processor. A field of the line itself takes precedence."""
     for name, value in RECONCILE.get().items():
         event.setdefault(name, value)
     return event

@@ -1,8 +1,7 @@
-"""How long a failed key waits, as client-go's default_rate_limiters decide it.
+"""The delay of a failed key, as in client-go's default_rate_limiters.
 
-Guarantees: the first failure waits about 5 ms and each further one twice as long, at most 1000 s; all retries
-together average at most 10 a second beyond a burst of 100. Only retries pass here: a burst of new keys goes
-through `WorkQueue.add` and is never slowed.
+Guarantees: the delay is about 5 ms after the first failure and doubles with each further one, up to 1000 s. All retries
+together are limited to 10 a second after a burst of 100. New keys pass through `WorkQueue.add` and are never delayed.
 """
 
 from __future__ import annotations
@@ -14,29 +13,29 @@ from typing import Final, Protocol
 BASE_DELAY: Final = 0.005
 MAX_DELAY: Final = 1000.0
 _MAX_DOUBLINGS: Final = 18
-"""5 ms doubled 18 times is past 1000 s; a larger exponent would only overflow."""
+"""5 ms doubled 18 times exceeds 1000 s; a larger exponent would overflow."""
 RETRIES_PER_SECOND: Final = 10.0
 RETRY_BURST: Final = 100
 
 
 class RateLimiter(Protocol):
-    """Decides the delay before a key's next try."""
+    """Decides the delay before a key's next retry."""
 
     def when(self, key: Hashable) -> float:
         """Return the seconds to wait, and count one more failure."""
         ...
 
     def forget(self, key: Hashable) -> None:
-        """Count from zero again: the key succeeded."""
+        """Reset the count: the key succeeded."""
         ...
 
     def failures(self, key: Hashable) -> int:
-        """Return how often the key failed since it was last forgotten."""
+        """Return how many times the key failed since its last success."""
         ...
 
 
 class ItemExponential:
-    """Per-key exponential backoff with up to `jitter` (a fraction) added, so that keys that fail together spread."""
+    """Exponential backoff per key, lengthened by up to `jitter` (a fraction) so that keys that fail together spread."""
 
     def __init__(
         self, rng: Random, *, base: float = BASE_DELAY, maximum: float = MAX_DELAY, jitter: float = 0.1
@@ -64,7 +63,7 @@ class ItemExponential:
 
 
 class Bucket:
-    """One token bucket for all keys: a reservation may lie in the future, so a burst of failures spreads out."""
+    """A token bucket. A token may be reserved in the future, so that a burst spreads out. `clock` is in seconds."""
 
     def __init__(
         self, clock: Callable[[], float], *, rate: float = RETRIES_PER_SECOND, burst: int = RETRY_BURST
@@ -76,13 +75,13 @@ class Bucket:
         self._at = clock()
 
     def reserve(self) -> float:
-        """Take one token, now or in the future; return the seconds until it is there."""
+        """Take one token, now or in the future; return the seconds until it is available."""
         delay = self._wait()
         self._tokens -= 1
         return delay
 
     def reserve_within(self, longest: float) -> float | None:
-        """Take one token as `reserve` does; take none, and return None, if it is more than `longest` seconds away."""
+        """Take one token as `reserve` does. If it is more than `longest` seconds away, take none and return None."""
         delay = self._wait()
         if delay > longest:
             return None
@@ -90,7 +89,7 @@ class Bucket:
         return delay
 
     def _wait(self) -> float:
-        """Add the tokens that came meanwhile; return the seconds until one is there."""
+        """Add the tokens accrued since the last call; return the seconds until one is available."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
@@ -98,7 +97,7 @@ class Bucket:
 
 
 class DefaultLimiter:
-    """client-go's default: the longer of the key's own backoff and the overall bucket's."""
+    """client-go's default: the longer of the delays of the key's own backoff and of the shared bucket."""
 
     def __init__(self, items: ItemExponential, bucket: Bucket) -> None:
         self._items = items

@@ -1,14 +1,14 @@
-"""Keeps a store equal to what the API server has: the stream of `controller.engine.watch`, folded into a store.
+"""The reflector: applies the stream of `controller.engine.watch` to a store, which so mirrors the API server.
 
 Guarantees:
 
-- The store takes a list whole or not at all, and keeps what it has until the next list is whole; listeners hear of
-  every difference, deletions too.
-- An optional resource that may not be read is done without: that is logged once, and asked again now and then.
-- An object of which only the metadata decodes is served with defaults for what does not, which is logged once; one of
-  which not even that decodes is left out and counted. Its deletion arrives all the same.
-- It never gives up and never stops silently: failures back off and are logged; the only way out of `run` is
-  cancellation.
+- The store takes a list only when it is complete, and retains its objects until then. Its listeners get every
+  difference, deletions included.
+- Until an optional resource may be listed, the store stays empty. This is logged once, and the list is retried each
+  minute.
+- An object of which only the metadata decodes is stored with defaults for its malformed fields, which are logged once.
+  An object whose metadata does not decode is left out and counted; its deletion is applied all the same.
+- `run` ends only by cancellation. Failures are logged, and back off.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Metrics:
-    """What a reflector reports; here to nobody."""
+    """The metrics that a reflector reports; these methods do nothing."""
 
     def listed(self) -> None:
         """Report a complete list."""
@@ -42,13 +42,13 @@ class Metrics:
         """Report a watch that was accepted."""
 
     def watched_shortly(self) -> None:
-        """Report a watch that ended at once, with no event."""
+        """Report a watch that ended at once and without an event."""
 
     def heard(self) -> None:
-        """Report events or a bookmark."""
+        """Report that events or a bookmark arrived."""
 
     def must_list_again(self, cause: watch.Relist) -> None:
-        """Report that the watch cannot go on."""
+        """Report that the watch cannot resume, and why."""
 
     def left_out(self, objects: int) -> None:
         """Report objects whose metadata did not decode."""
@@ -81,26 +81,26 @@ class Reflector(Generic[T]):
         self._resource = resource
         self._store = store
         self._metrics = metrics or Metrics()
-        # What did not decode of the objects that are odd, by UID; begun anew with each list.
-        self._odd: dict[str, tuple[str, ...]] = {}
+        # The malformed fields of objects, by UID; cleared at each list.
+        self._malformed: dict[str, tuple[str, ...]] = {}
         self._log = _log.bind(resource=resource.plural, namespace=namespace or "*")
         self.synced = asyncio.Event()
         """Set once the store holds a first complete list; never cleared."""
         self.answered = asyncio.Event()
-        """Set once that is so, or the first list of an optional resource was forbidden."""
+        """Set once `synced` is set, or the first list of an optional resource was forbidden."""
         self.connected = False
-        """Whether the last watch was accepted and has not failed: news arrives."""
+        """Whether the last watch was accepted and has not failed, so that changes arrive."""
 
     async def run(self) -> None:
         """Keep the store up to date until cancelled."""
         async with aclosing(self._follow()) as stream:
-            async for news in stream:
-                match news:
+            async for item in stream:
+                match item:
                     case watch.Batch():
                         self._metrics.heard()
-                        self._apply(news.changes)
+                        self._apply(item.changes)
                     case watch.Listed():
-                        self._replace(news)
+                        self._replace(item)
                     case watch.Opened():
                         self.connected = True
                         self._metrics.watching()
@@ -108,19 +108,19 @@ class Reflector(Generic[T]):
                         self._metrics.watched_shortly()
                     case watch.Failed():
                         self.connected = False
-                        self._tell(news)
+                        self._log_failure(item)
                     case watch.Forbidden():
                         if not self.answered.is_set():
-                            self._log.warning("going on without it", error=str(news.error))
+                            self._log.warning("going on without it", error=str(item.error))
                         self.answered.set()
 
     def _apply(self, changes: Sequence[watch.Told[T]]) -> None:
         for change in changes:
             if isinstance(change, Change):
                 if change.deleted:
-                    self._odd.pop(change.item.metadata.uid, None)
-                elif self._odd or getattr(change.item, "unreadable", None):
-                    self._tell_if_odd(change.item)
+                    self._malformed.pop(change.item.metadata.uid, None)
+                elif self._malformed or getattr(change.item, "unreadable", None):
+                    self._log_if_malformed(change.item)
                 self._store.apply(change)
             elif isinstance(change, watch.Current):
                 self._store.bookmark(change.resource_version)
@@ -132,17 +132,17 @@ class Reflector(Generic[T]):
 
     def _replace(self, listed: watch.Listed[T]) -> None:
         self._store.replace(listed.items, listed.resource_version)
-        self._odd.clear()
+        self._malformed.clear()
         for item in listed.items:
-            self._tell_if_odd(item)
+            self._log_if_malformed(item)
         self._metrics.left_out(listed.left_out)
         self._log.debug("listed", objects=len(listed.items), resource_version=listed.resource_version)
         self._metrics.listed()
         self.synced.set()
         self.answered.set()
 
-    def _tell(self, failed: watch.Failed) -> None:
-        """Log a failure; a version that has expired is none."""
+    def _log_failure(self, failed: watch.Failed) -> None:
+        """Log a failure; an expired version is only an info line."""
         if failed.relist is not None:
             self._metrics.must_list_again(failed.relist)
         if isinstance(failed.error, errors.ExpiredError):
@@ -159,12 +159,12 @@ class Reflector(Generic[T]):
             return f"{error}; is the resource {self._resource.plural}.{self._resource.group} installed?"
         return str(error)
 
-    def _tell_if_odd(self, item: T) -> None:
-        """Say which fields of an object did not decode, once for as long as they are the same."""
+    def _log_if_malformed(self, item: T) -> None:
+        """Log the malformed fields of an object, again only when they change."""
         unreadable: tuple[str, ...] = getattr(item, "unreadable", ())
         if not unreadable:
-            self._odd.pop(item.metadata.uid, None)
+            self._malformed.pop(item.metadata.uid, None)
             return
-        if self._odd.get(item.metadata.uid) != unreadable:
-            self._odd[item.metadata.uid] = unreadable
-            self._log.warning("an object is odd", object=item.metadata.key, unreadable=list(unreadable))
+        if self._malformed.get(item.metadata.uid) != unreadable:
+            self._malformed[item.metadata.uid] = unreadable
+            self._log.warning("an object has malformed fields", object=item.metadata.key, unreadable=list(unreadable))

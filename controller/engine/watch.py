@@ -1,18 +1,18 @@
-"""List and watch as one asynchronous stream of what the API server has, and of every change of it.
+"""List and watch of one resource as an asynchronous stream: the objects of the API server, and every change of them.
 
 Guarantees:
 
-- The stream never ends by itself, whatever the server answers: failures back off (0.8 s to 30 s, Retry-After
-  honoured) and are told; closing the stream, or cancelling its reader, closes the watch.
-- The first list is paged and a quorum read, and told whole; a watch resumes only from a version that a complete list,
-  a later event or a bookmark gave, so that no change between two watches is missed and none is told again.
-- 410, as an HTTP status or as an ERROR event, leads to a new list: an object that it lacks is deleted. Every other
-  failure keeps the version and watches on, but the third refusal in a row leads to a new list too: the version may be
-  one that this server never had (etcd restored from a backup).
-- Neither a version that is old as soon as it was listed, nor watches that end at once, become a hot loop.
-- A resource that is optional and forbidden is asked for again each minute.
-- An object that does not decode never keeps the others from arriving: it is told as undecodable, deletions too.
-- A connection that is silent beyond the client's idle limit counts as broken.
+- The stream never ends by itself. Every failure is yielded, and the next request backs off (0.8 s to 30 s, and at
+  least Retry-After). Closing the stream, or cancelling its reader, closes the watch.
+- The list is a quorum read, in pages, and is yielded whole. A watch resumes only from the resource version of a
+  complete list, a later event or a bookmark, so that no change is missed and none is yielded twice.
+- 410, as an HTTP status or as an ERROR event, leads to a new list: an object that it lacks is deleted. After any other
+  failure the watch resumes from the same version; but the third refusal in a row leads to a new list too, as this
+  server may never have had that version (etcd restored from a backup).
+- Neither a version that has expired as soon as it was listed, nor watches that end at once, cause a hot loop.
+- An optional resource that is forbidden is requested again each minute.
+- An object that does not decode is yielded as `Undecodable`, its deletion too, and never delays the other objects.
+- A connection that is silent for longer than the client's idle limit counts as broken.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ from controller.kube.verbs import Lister, Watcher
 T = TypeVar("T", bound=HasMetadata)
 
 WATCH_LIFE: Final = (300.0, 600.0)
-"""Seconds a watch lives, drawn at random: bounded, so that tokens rotate and load balancers rebalance."""
+"""Range of the random timeout of a watch in seconds: bounded, so that tokens rotate and load balancers rebalance."""
 MAX_REFUSALS: Final = 3
 """Watches refused in a row before a new list."""
 FRESH_LIST: Final = 10.0
-"""Seconds after a list during which a 410 backs off instead of listing at once."""
+"""Seconds after a list during which a 410 leads to a backoff, not to a list at once."""
 FORBIDDEN_PAUSE: Final = 60.0
-"""Seconds until an optional resource that may not be read is asked for again: a server that has just started forbids
-what it allows a moment later."""
+"""Seconds until a forbidden optional resource is requested again: an API server that has just started forbids requests
+that it allows a moment later."""
 SHORT_WATCH: Final = 1.0
-"""A watch that ends sooner than this many seconds, with no event, backs off instead of spinning."""
+"""A watch that ends within so many seconds and without an event leads to a backoff."""
 _DELETED: Final = {"ADDED": False, "MODIFIED": False, "DELETED": True}
-"""The types of events that tell of an object: whether it is deleted."""
+"""The types of events that carry an object, and whether it is deleted."""
 
 
 class ListWatcher(Lister, Watcher, Protocol):
-    """The two requests of the stream."""
+    """The two verbs of the stream."""
 
 
-# --- what the stream tells -------------------------------------------------------------------------------
+# --- the items of the stream ------------------------------------------------------------------------------
 
 
 class Relist(StrEnum):
     """Why a watch cannot go on from its version."""
 
     EXPIRED = "expired"
-    """410: the server's memory does not reach back so far."""
+    """410: the server no longer has the changes since this version."""
     REFUSED = "refused"
-    """The server would not have it, three times."""
+    """The server refused it three times in a row."""
 
 
 class Listed(msgspec.Struct, Generic[T], frozen=True):
-    """Everything that there is at this version; what was told before and is not in it is deleted."""
+    """All objects as of this resource version. An object yielded before that it lacks is deleted."""
 
     items: Sequence[T]
     resource_version: str
@@ -77,17 +77,17 @@ class Listed(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """The server accepted a watch: changes arrive from now on."""
+    """The server accepted a watch: its changes follow."""
 
 
 class Current(msgspec.Struct, frozen=True):
-    """A bookmark: all changes up to this version were told."""
+    """A bookmark: all changes up to this resource version have been yielded."""
 
     resource_version: str
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """A change of an object whose metadata does not decode; of which one is told as far as that can be read."""
+    """A change of an object whose metadata does not decode, with its identity as far as that can be read."""
 
     identity: codec.Identity
     deleted: bool
@@ -95,20 +95,20 @@ class Undecodable(msgspec.Struct, frozen=True):
 
 
 Told: TypeAlias = Change[T] | Current | Undecodable
-"""What one event of a watch tells."""
+"""One decoded event of a watch."""
 
 
 class Batch(msgspec.Struct, Generic[T], frozen=True):
-    """What arrived at once, in the server's order; never empty."""
+    """The changes that arrived in one chunk, in the server's order; never empty."""
 
     changes: Sequence[Told[T]]
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The server ended the watch in good order, which is what it does every few minutes."""
+    """The server ended the watch normally, as it does every few minutes. The next one follows after `delay` seconds."""
 
     short: bool
-    """Whether that was at once and with no event, so that the next one waits."""
+    """Whether it ended at once and without an event, so that the next watch backs off."""
     delay: float
 
 
@@ -117,14 +117,14 @@ class Failed(msgspec.Struct, frozen=True):
 
     error: errors.KubeError
     resumes: bool
-    """Whether a watch comes next, from where it was, so that nothing is missed; a list if not."""
+    """Whether a watch from the same version follows, so that no change is missed; else a list follows."""
     relist: Relist | None
-    """Why the watch cannot go on; None if it can, or if there was none yet."""
+    """Why the watch cannot resume; None if it can, or if there was no watch yet."""
     delay: float
 
 
 class Forbidden(msgspec.Struct, frozen=True):
-    """The optional resource may not be read, so far. It is asked for again after `delay` seconds."""
+    """The optional resource is forbidden so far. It is requested again after `delay` seconds."""
 
     error: errors.ForbiddenError
     delay: float
@@ -133,35 +133,35 @@ class Forbidden(msgspec.Struct, frozen=True):
 News: TypeAlias = Listed[T] | Opened | Batch[T] | Ended | Failed | Forbidden
 
 
-# --- where the stream is ---------------------------------------------------------------------------------
+# --- the state of the stream -----------------------------------------------------------------------------
 
 
 class Empty(msgspec.Struct, frozen=True):
-    """A list comes next: there was none yet, or the watch cannot go on from where it was."""
+    """A list comes next: there was none yet, or the watch cannot resume."""
 
     first: bool = True
 
 
 class Resumable(msgspec.Struct, frozen=True):
-    """A watch comes next, from this version."""
+    """A watch from this resource version comes next."""
 
     resource_version: str
     revision: int
     listed_at: float
     refusals: int = 0
-    """Watches refused since the last one that ended in good order."""
+    """Watches refused since the last one that ended normally."""
 
     @property
     def resume(self) -> Resumable:
-        """What a watch goes on from."""
+        """The state itself, as for `Watching`."""
         return self
 
 
 class Watching(msgspec.Struct, frozen=True):
-    """A watch was asked for, and may have told something."""
+    """A watch is open, or has been requested."""
 
     resume: Resumable
-    """What another watch would go on from."""
+    """The state that a later watch resumes from."""
     since: float
     events: int = 0
 
@@ -170,20 +170,20 @@ State: TypeAlias = Empty | Resumable | Watching
 
 
 def _ended(state: Watching, now: float) -> tuple[Resumable, bool]:
-    """Return what follows a watch that ended in good order, and whether it was a short one."""
+    """Return the state after a watch that ended normally, and whether that was a short watch."""
     resume = state.resume
     short = state.events == 0 and now - state.since < SHORT_WATCH
     return Resumable(resume.resource_version, resume.revision, resume.listed_at), short
 
 
 def _failed(state: State, error: errors.KubeError, now: float) -> tuple[Empty | Resumable, Relist | None, bool]:
-    """Return what follows a failure, why the watch cannot go on if it cannot, and whether to try again at once."""
+    """Return the state after a failure, why the watch cannot resume (None if it can), and whether to retry at once."""
     if isinstance(state, Empty):
         return state, None, False
     resume = state.resume
     if isinstance(error, errors.ExpiredError):
-        # A version grows old while the server is away: that costs one list, now. One that is old as soon as it was
-        # listed must not become a hot loop.
+        # A version that expired during an outage costs one list, at once. One that has expired as soon as it was
+        # listed backs off, to avoid a hot loop.
         return Empty(first=False), Relist.EXPIRED, now - resume.listed_at >= FRESH_LIST
     refusals = resume.refusals + _refuses(error)
     if refusals >= MAX_REFUSALS:
@@ -192,16 +192,16 @@ def _failed(state: State, error: errors.KubeError, now: float) -> tuple[Empty | 
 
 
 def _refuses(error: errors.KubeError) -> bool:
-    """Whether the server answered and will not have this watch; a lost connection or 429 says nothing about it."""
+    """Whether the server refused this watch itself; a lost connection or a 429 does not mean that."""
     return not isinstance(error, errors.TransportError | errors.TooManyRequestsError)
 
 
 def _read(
     chunk: Sequence[codec.WatchEnvelope], kind: type[T], state: Watching
 ) -> tuple[list[Told[T]], Watching, errors.KubeError | None]:
-    """Return what a chunk tells, where the stream is then, and the failure that ends the watch, if there is one.
+    """Return the decoded events of a chunk, the state after it, and the failure that ends the watch, if there is one.
 
-    A version that is no number moves nothing on: the next watch tells all since the list again.
+    A resource version that is no number does not advance the state: the next watch repeats the events after it.
     """
     told: list[Told[T]] = []
     resume, failure = state.resume, None
@@ -232,7 +232,7 @@ def _read(
 
 
 def _bookmark(event: codec.WatchEnvelope) -> Current:
-    """Read an event that tells of no object. Raises the KubeError of what is no bookmark."""
+    """Decode an event that carries no object. Raises a KubeError for an event other than a bookmark."""
     match event.type:
         case "BOOKMARK":
             return Current(codec.decode(event.object, ObjectOnly).metadata.resource_version)
@@ -255,9 +255,9 @@ async def follow(
     label_selector: str | None = None,
     optional: bool = False,
 ) -> AsyncGenerator[News[T], None]:
-    """List a resource, in one namespace or in all, and watch it from then on; close the stream to end that.
+    """List a resource, in one namespace or in all, and watch it until the stream is closed.
 
-    `rng` spreads retries and the lives of watches.
+    `rng` gives the jitter of retries and the timeouts of watches.
     """
     clock = asyncio.get_running_loop().time
     backoff = Backoff(clock, rng)
@@ -300,7 +300,7 @@ async def follow(
 def _paused(
     state: State, error: errors.KubeError, now: float, backoff: Backoff, *, optional: bool
 ) -> tuple[Empty | Resumable, Failed | Forbidden]:
-    """Return what follows a failure, and what is told of it."""
+    """Return the state after a failure, and the item that reports it."""
     if optional and isinstance(error, errors.ForbiddenError) and isinstance(state, Empty) and state.first:
         return state, Forbidden(error, FORBIDDEN_PAUSE)
     after, relist, at_once = _failed(state, error, now)

@@ -16,8 +16,8 @@ def store_at(version: str) -> Store[Pod]:
     return store
 
 
-def test_only_the_owner_who_wrote_waits() -> None:
-    """Others go on."""
+def test_only_the_owner_of_a_write_waits() -> None:
+    """Other owners are ready."""
     written, pods = ConsistencyStore(), store_at("5")
     written.wrote("default/a", pods, "7")
 
@@ -26,7 +26,7 @@ def test_only_the_owner_who_wrote_waits() -> None:
 
 
 def test_the_event_of_the_write_frees_its_owner() -> None:
-    """Not an earlier one."""
+    """An earlier event does not."""
     written, pods = ConsistencyStore(), store_at("5")
     written.wrote("default/a", pods, "7")
 
@@ -37,7 +37,7 @@ def test_the_event_of_the_write_frees_its_owner() -> None:
 
 
 def test_a_bookmark_frees_the_owner() -> None:
-    """A write whose event the selector hides is waited for no longer than until the next bookmark."""
+    """A write whose event the selector filters out blocks only until the next bookmark."""
     written, pods = ConsistencyStore(), store_at("5")
     written.wrote("default/a", pods, "7")
 
@@ -56,8 +56,8 @@ def test_a_new_list_frees_the_owner() -> None:
     assert written.ready("default/a")
 
 
-def test_all_caches_written_through_have_to_catch_up() -> None:
-    """A write to a pod and one to a VM are both waited for."""
+def test_the_owner_waits_for_the_cache_of_each_write() -> None:
+    """For those of a pod and of a VM, say."""
     written, pods, vms = ConsistencyStore(), store_at("5"), store_at("5")
     written.wrote("default/a", pods, "7")
     written.wrote("default/a", vms, "8")
@@ -69,7 +69,7 @@ def test_all_caches_written_through_have_to_catch_up() -> None:
 
 
 def test_the_last_write_counts() -> None:
-    """A second write through the same cache is waited for too."""
+    """A second write of the same kind is waited for, too."""
     written, pods = ConsistencyStore(), store_at("5")
     written.wrote("default/a", pods, "7")
     written.wrote("default/a", pods, "9")
@@ -81,7 +81,7 @@ def test_the_last_write_counts() -> None:
 
 
 def test_a_version_that_is_no_number_never_blocks() -> None:
-    """An empty or opaque version is no reason to stand still."""
+    """An empty or opaque version cannot be compared."""
     written, pods = ConsistencyStore(), store_at("5")
     written.wrote("default/a", pods, "")
     written.wrote("default/b", pods, "opaque")
@@ -90,8 +90,8 @@ def test_a_version_that_is_no_number_never_blocks() -> None:
     assert written.ready("default/b")
 
 
-def test_memory_is_bounded_by_the_writes_on_their_way() -> None:
-    """A thousand writes of one owner are one entry; owners whose writes came back are none."""
+def test_memory_is_bounded_by_the_writes_not_yet_seen() -> None:
+    """A thousand writes of one owner are one entry; an owner whose writes have been seen has none."""
     written, pods = ConsistencyStore(), store_at("0")
     for version in range(1, 1001):
         written.wrote("default/a", pods, str(version))

@@ -124,7 +124,7 @@ async def leading(subject: Elector) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def test_the_first_candidate_leads_at_once() -> None:
-    """It makes the lease, which says all that client-go's would."""
+    """It creates the lease, with all fields that client-go sets."""
     server = LeaseServer()
     subject = elector(server, "a")
     before = subject.held
@@ -149,7 +149,7 @@ async def test_times_are_utc_wherever_the_process_runs() -> None:
 
 
 async def test_a_leader_renews_every_two_seconds_with_one_request() -> None:
-    """The time it began to lead stays."""
+    """The acquire time stays."""
     server = LeaseServer()
     subject = elector(server, "a")
     async with leading(subject):
@@ -164,7 +164,7 @@ async def test_a_leader_renews_every_two_seconds_with_one_request() -> None:
 
 
 async def test_a_candidate_waits_as_long_as_another_leads() -> None:
-    """For ever, if need be."""
+    """Without a limit."""
     server = LeaseServer()
     other = elector(server, "b")
     async with leading(elector(server, "a")):
@@ -177,8 +177,8 @@ async def test_a_candidate_waits_as_long_as_another_leads() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_a_dead_leaders_lease_is_taken_when_it_has_run_out(seed: int) -> None:
-    """After 15 s without a change, which begin and end with a look of the candidate; the transition is counted."""
+async def test_a_dead_leaders_lease_is_taken_when_it_has_expired(seed: int) -> None:
+    """After 15 s without a change, between two reads of the candidate; the transition is counted."""
     server = LeaseServer()
     clock = asyncio.get_running_loop().time
     other = elector(server, "b", seed=seed)
@@ -193,8 +193,8 @@ async def test_a_dead_leaders_lease_is_taken_when_it_has_run_out(seed: int) -> N
     assert server.spec.lease_transitions == 1
 
 
-async def test_a_candidate_does_not_believe_in_the_lease_times() -> None:
-    """A leader whose wall clock is an hour behind leads all the same: only that the lease changes counts."""
+async def test_a_candidate_ignores_the_times_in_the_lease() -> None:
+    """A leader whose wall clock is an hour behind leads all the same: only changes of the lease count."""
     server = LeaseServer()
     other = elector(server, "b", now=datetime(2026, 1, 15, 11, 30, tzinfo=UTC))
     async with leading(elector(server, "a")):
@@ -206,7 +206,7 @@ async def test_a_candidate_does_not_believe_in_the_lease_times() -> None:
 
 
 async def test_a_released_lease_is_taken_at_once() -> None:
-    """Within one pause; nobody waits for it to run out."""
+    """Within one pause between attempts; no candidate waits for its expiry."""
     server = LeaseServer()
     clock = asyncio.get_running_loop().time
     first, other = elector(server, "a"), elector(server, "b")
@@ -223,7 +223,7 @@ async def test_a_released_lease_is_taken_at_once() -> None:
     assert server.spec.lease_transitions == 1
 
 
-async def test_who_does_not_lead_releases_nothing() -> None:
+async def test_a_candidate_that_does_not_lead_releases_nothing() -> None:
     """The leader's lease stays as it is."""
     server = LeaseServer()
     other = elector(server, "b")
@@ -238,7 +238,7 @@ async def test_who_does_not_lead_releases_nothing() -> None:
 
 @pytest.mark.parametrize("fault", ["down", "hangs"])
 async def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(fault: str) -> None:
-    """After 12 s at most, whether requests fail or hang; the other leads after 15."""
+    """After 12 s at most, whether requests fail or hang; the other candidate leads after 15 s."""
     server = LeaseServer()
     clock = asyncio.get_running_loop().time
     first, other = elector(server, "a"), elector(server, "b")
@@ -257,8 +257,8 @@ async def test_a_leader_that_cannot_renew_gives_up_before_another_may_lead(fault
         assert other.held
 
 
-async def test_held_ends_although_no_task_had_its_turn() -> None:
-    """A process that was stopped for a while writes nothing when it wakes up, before anything else has run."""
+async def test_held_turns_false_even_if_the_event_loop_did_not_run() -> None:
+    """A process that was stopped for a while writes nothing when it resumes, before any task has run."""
     server = LeaseServer()
     now = 0.0
     subject = Elector(server.client("a"), namespace="ns", name="lease", identity="a", clock=lambda: now, rng=seeded())
@@ -271,8 +271,8 @@ async def test_held_ends_although_no_task_had_its_turn() -> None:
     assert not subject.held
 
 
-async def test_a_leader_that_wakes_up_to_another_has_lost() -> None:
-    """It sees the other's name in the lease and ends."""
+async def test_a_leader_that_finds_another_holder_has_lost() -> None:
+    """It reads the other's identity in the lease, and ends."""
     server = LeaseServer()
     first, other = elector(server, "a"), elector(server, "b")
     await first.acquire()
@@ -284,8 +284,8 @@ async def test_a_leader_that_wakes_up_to_another_has_lost() -> None:
     assert not first.held
 
 
-async def test_a_renewal_whose_reply_is_lost_is_no_loss() -> None:
-    """The next attempt finds its own name and goes on."""
+async def test_a_renewal_whose_reply_is_lost_keeps_the_lease() -> None:
+    """The next attempt reads its own identity and renews again."""
     server = LeaseServer()
     subject = elector(server, "a")
     async with leading(subject) as task:
@@ -299,8 +299,8 @@ async def test_a_renewal_whose_reply_is_lost_is_no_loss() -> None:
         assert server.spec.lease_transitions == 0
 
 
-async def test_a_deleted_lease_is_made_again() -> None:
-    """By its leader, which goes on."""
+async def test_a_deleted_lease_is_created_again() -> None:
+    """By its leader, which goes on leading."""
     server = LeaseServer()
     subject = elector(server, "a")
     async with leading(subject) as task:
@@ -311,8 +311,8 @@ async def test_a_deleted_lease_is_made_again() -> None:
         assert server.spec.holder_identity == "a"
 
 
-async def test_a_candidate_outlives_an_outage() -> None:
-    """And leads when the server is back."""
+async def test_a_candidate_survives_an_outage() -> None:
+    """It leads when the server is back."""
     server = LeaseServer()
     server.down.add("a")
     subject = elector(server, "a")
@@ -327,8 +327,8 @@ async def test_a_candidate_outlives_an_outage() -> None:
 
 
 @pytest.mark.timeout(90)
-async def test_of_many_candidates_never_two_hold_it() -> None:
-    """Whoever dies, hangs or is cut off, at any moment."""
+async def test_no_two_of_many_candidates_ever_hold_the_lease() -> None:
+    """Though any of them dies, hangs or is cut off at any moment."""
     server = LeaseServer()
     rng = seeded(5)
     holders: list[int] = []
@@ -378,8 +378,8 @@ def test_timing_that_cannot_work_is_refused(lease: float, renew: float, retry: f
         Timing(lease, renew, retry)
 
 
-async def test_a_lease_is_released_although_a_renewal_was_under_way() -> None:
-    """It was carried out and not answered, so that the version that was seen last is old."""
+async def test_a_lease_is_released_although_a_renewal_was_in_flight() -> None:
+    """The renewal was carried out without a reply, so the last version seen is old."""
     server = LeaseServer()
     first, other = elector(server, "a"), elector(server, "b")
     async with leading(first):
@@ -399,8 +399,8 @@ async def test_a_lease_is_released_although_a_renewal_was_under_way() -> None:
     await asyncio.wait_for(other.acquire(), PAUSE)
 
 
-async def test_a_lease_that_another_took_meanwhile_is_left_to_it() -> None:
-    """The conflict says that somebody wrote; the look says who."""
+async def test_release_leaves_a_lease_that_another_took_meanwhile() -> None:
+    """After the conflict, a read shows the other's identity."""
     server = LeaseServer()
     first = elector(server, "a")
     async with leading(first):

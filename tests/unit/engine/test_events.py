@@ -74,8 +74,8 @@ async def recording(server: Server, *, max_series: int = MAX_SERIES) -> AsyncIte
         await asyncio.wait({task})
 
 
-async def test_an_event_says_who_did_what_to_whom() -> None:
-    """Every field that the API requires, and the VM's identity."""
+async def test_an_event_has_every_required_field() -> None:
+    """Every field that the API requires, and the identity of the VM."""
     server = Server()
     async with recording(server) as recorder:
         recorder.record(vm(), STARTED)
@@ -128,7 +128,7 @@ async def test_a_repetition_after_six_quiet_minutes_is_a_new_event() -> None:
 
 
 async def test_writes_are_limited_to_fifty_a_second_after_a_burst() -> None:
-    """A thousand VMs that start at once do not crowd out the work itself."""
+    """A thousand VMs that start at once leave request capacity to the reconciles."""
     server = Server()
     async with recording(server) as recorder:
         for n in range(700):
@@ -139,7 +139,7 @@ async def test_writes_are_limited_to_fifty_a_second_after_a_burst() -> None:
     assert server.at[-1] == pytest.approx(10, abs=0.1)
 
 
-async def test_what_does_not_fit_is_dropped_and_counted() -> None:
+async def test_events_beyond_the_bound_are_dropped_and_counted() -> None:
     """Memory is bounded; recording never waits."""
     server = Server()
     async with recording(server) as recorder:
@@ -151,7 +151,7 @@ async def test_what_does_not_fit_is_dropped_and_counted() -> None:
 
 
 async def test_memory_of_series_is_bounded() -> None:
-    """The oldest are forgotten first."""
+    """The oldest series are evicted first."""
     server = Server()
     async with recording(server, max_series=20) as recorder:
         for n in range(30):
@@ -160,8 +160,8 @@ async def test_memory_of_series_is_bounded() -> None:
         assert [uid for uid, _ in recorder._series] == [f"uid-vm-{n}" for n in range(10, 30)]
 
 
-async def test_a_series_that_is_over_is_forgotten() -> None:
-    """Who makes and deletes VMs all day does not fill the memory with what was once said of them."""
+async def test_an_expired_series_is_evicted() -> None:
+    """A client that creates and deletes VMs all day does not fill the memory."""
     server = Server()
     async with recording(server) as recorder:
         for n in range(30):
@@ -172,7 +172,7 @@ async def test_a_series_that_is_over_is_forgotten() -> None:
 
 
 async def test_a_refused_event_is_dropped_and_the_next_one_written() -> None:
-    """A namespace that is being deleted takes no events; that is nobody's problem."""
+    """A namespace that is being deleted accepts no events."""
     server = Server()
     async with recording(server) as recorder:
         server.failures["create events"] = errors.ForbiddenError(403, "Forbidden", "namespace is being terminated")
@@ -185,7 +185,7 @@ async def test_a_refused_event_is_dropped_and_the_next_one_written() -> None:
     assert [event["regarding"]["name"] for event in server.events.values()] == ["vm-2"]
 
 
-async def test_a_series_that_the_server_forgot_starts_afresh() -> None:
+async def test_a_series_that_the_server_expired_starts_again() -> None:
     """Events expire after an hour; the next repetition is a new object."""
     server = Server()
     async with recording(server) as recorder:

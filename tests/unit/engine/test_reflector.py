@@ -1,4 +1,4 @@
-"""The reflector keeps its store equal to the API server, come what may."""
+"""The reflector keeps its store equal to the API server, through every failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.looptime
 
 
 def expired() -> errors.ExpiredError:
-    """Return what an old version or token gets."""
+    """Return the error for an expired version or token."""
     return errors.ExpiredError(410, "Expired", "too old resource version")
 
 
@@ -26,12 +26,12 @@ def expired() -> errors.ExpiredError:
 
 
 def forbidden() -> errors.ForbiddenError:
-    """Return what RBAC says."""
+    """Return RBAC's refusal."""
     return errors.ForbiddenError(403, "Forbidden", "pods is forbidden")
 
 
-async def test_an_optional_resource_that_is_forbidden_is_done_without() -> None:
-    """That is known at once; it is asked for again now and then, and taken in when it is allowed."""
+async def test_a_forbidden_optional_resource_counts_as_answered() -> None:
+    """At once. The list is retried now and then, and its objects are stored once it is allowed."""
     scene = Scene([forbidden(), forbidden(), page(5, pod("a", 1))], optional=True)
     async with scene.running():
         await asyncio.sleep(1)
@@ -43,16 +43,16 @@ async def test_an_optional_resource_that_is_forbidden_is_done_without() -> None:
         assert gaps([request.at for request in scene.api.list_requests]) == [60, 60]
 
 
-async def test_an_optional_resource_is_no_less_waited_for_when_the_server_is_away() -> None:
-    """No answer is not a no."""
+async def test_an_optional_resource_is_not_answered_while_the_server_is_away() -> None:
+    """Only a 403 is an answer."""
     scene = Scene([errors.TransportError("refused"), errors.TransportError("refused"), 3600.0, page(5)], optional=True)
     async with scene.running():
         await asyncio.sleep(100)
         assert not scene.reflector.answered.is_set()
 
 
-async def test_a_resource_that_is_needed_is_waited_for_although_it_is_forbidden() -> None:
-    """Whoever runs us is to grant it."""
+async def test_a_forbidden_required_resource_is_not_answered() -> None:
+    """The administrator has to grant it."""
     scene = Scene([forbidden(), 3600.0, page(5)])
     async with scene.running():
         await asyncio.sleep(100)
@@ -63,7 +63,7 @@ async def test_a_resource_that_is_needed_is_waited_for_although_it_is_forbidden(
 
 
 async def test_the_first_list_is_paged_and_the_watch_starts_from_its_version() -> None:
-    """Each page is asked for with the token of the one before it."""
+    """Each page is requested with the token of the previous one."""
     scene = Scene([page(7, pod("a", 1), more="t1"), page(7, pod("b", 2), more="t2"), page(7, pod("c", 3))])
     async with scene.running():
         await asyncio.sleep(1)
@@ -97,7 +97,7 @@ async def test_a_list_that_fails_half_way_starts_over() -> None:
 
 
 async def test_an_expired_continue_token_falls_back_to_one_unpaged_list() -> None:
-    """At once; what the earlier pages held is forgotten."""
+    """At once; the objects of the earlier pages are dropped."""
     scene = Scene([page(7, pod("gone", 1), more="t1"), expired(), page(9, pod("a", 8), pod("b", 2))])
     async with scene.running():
         await asyncio.sleep(1)
@@ -109,7 +109,7 @@ async def test_an_expired_continue_token_falls_back_to_one_unpaged_list() -> Non
 
 
 async def test_a_list_that_is_expired_from_the_start_backs_off() -> None:
-    """A server that answers 410 to a fresh list is not asked in a hot loop."""
+    """A server that answers 410 to a fresh list is not requested in a hot loop."""
     scene = Scene([expired()] * 5 + [page(7, pod("a", 1))])
     async with scene.running():
         await asyncio.sleep(120)
@@ -119,7 +119,7 @@ async def test_a_list_that_is_expired_from_the_start_backs_off() -> None:
 
 
 async def test_namespace_and_selector_go_with_every_request() -> None:
-    """A reflector of one namespace never asks for more."""
+    """A reflector of one namespace never requests more."""
     scene = Scene([page(1, more="t1"), expired(), page(2)], [[expired()]], namespace="team", label_selector="app=vm")
     scene.api.lists.append(page(3))
     async with scene.running():
@@ -168,8 +168,8 @@ async def test_a_watch_resumes_from_the_last_bookmark() -> None:
         assert scene.names == ["a"]
 
 
-async def test_a_repeated_event_does_not_take_an_object_back() -> None:
-    """A server that replays history changes nothing."""
+async def test_a_repeated_event_changes_nothing() -> None:
+    """A server that replays history does not bring back an older state."""
     scene = Scene([page(9, pod("a", 9))], [[event("MODIFIED", pod("a", 7)), event("DELETED", pod("a", 8)), HANG]])
     async with scene.running():
         await asyncio.sleep(1)
@@ -178,7 +178,7 @@ async def test_a_repeated_event_does_not_take_an_object_back() -> None:
         assert scene.heard == ["+a"]
 
 
-async def test_a_stream_that_ends_in_good_order_is_watched_on_without_a_list() -> None:
+async def test_a_watch_that_ends_normally_is_resumed_without_a_list() -> None:
     """At once, from the last version."""
     scene = Scene([page(5)], [[300.0], [300.0, event("ADDED", pod("a", 6))], [300.0]])
     async with scene.running():
@@ -189,8 +189,8 @@ async def test_a_stream_that_ends_in_good_order_is_watched_on_without_a_list() -
         assert len(scene.api.list_requests) == 1
 
 
-async def test_a_short_watch_that_brought_an_event_is_watched_on_at_once() -> None:
-    """Progress is no reason to wait."""
+async def test_a_short_watch_with_an_event_is_resumed_at_once() -> None:
+    """Only an empty one backs off."""
     scene = Scene([page(5)], [[event("ADDED", pod(f"p{n}", 6 + n))] for n in range(20)])
     async with scene.running():
         await asyncio.sleep(0.5)
@@ -212,8 +212,8 @@ async def test_watches_that_end_at_once_and_empty_back_off() -> None:
         assert len(scene.api.list_requests) == 1
 
 
-async def test_every_watch_asks_for_a_life_of_five_to_ten_minutes() -> None:
-    """Drawn anew each time, so that replicas do not reconnect together."""
+async def test_every_watch_has_a_timeout_of_five_to_ten_minutes() -> None:
+    """Drawn for each watch, so that replicas do not reconnect together."""
     scene = Scene([page(5)], rest=(60.0,))
     async with scene.running():
         await asyncio.sleep(60 * 50)
@@ -233,8 +233,8 @@ async def test_every_watch_asks_for_a_life_of_five_to_ten_minutes() -> None:
     [expired(), error_event(410, "Expired"), error_event(410, "Gone"), error_event(410)],
     ids=["status", "Expired event", "Gone event", "event without a reason"],
 )
-async def test_a_version_too_old_leads_to_a_new_list_whose_deletions_are_heard(gone: WatchStep) -> None:
-    """Listeners hear of every difference between the old store and the new list; the watch goes on from that list."""
+async def test_an_expired_version_leads_to_a_new_list_whose_deletions_reach_the_listeners(gone: WatchStep) -> None:
+    """Listeners get every difference between the store and the new list; the watch resumes from that list."""
     scene = Scene(
         [
             page(5, pod("gone", 1), pod("same", 2), pod("changed", 3)),
@@ -253,8 +253,8 @@ async def test_a_version_too_old_leads_to_a_new_list_whose_deletions_are_heard(g
         assert scene.reflector.synced.is_set()
 
 
-async def test_a_version_that_grew_old_is_listed_anew_at_once() -> None:
-    """An outage has cost its time already; one that is old as soon as it was listed backs off instead."""
+async def test_a_version_that_expired_later_than_its_list_is_listed_again_at_once() -> None:
+    """A version that has expired as soon as it was listed backs off."""
     scene = Scene([page(5), page(50)], [[100.0, expired()], [HANG]])
     async with scene.running():
         await asyncio.sleep(100.1)
@@ -262,8 +262,8 @@ async def test_a_version_that_grew_old_is_listed_anew_at_once() -> None:
         assert scene.watched_from == ["5", "50"]
 
 
-async def test_it_says_whether_news_arrives() -> None:
-    """Connected from the moment a watch is accepted until one fails."""
+async def test_connected_says_whether_changes_arrive() -> None:
+    """From the moment a watch is accepted until one fails."""
     scene = Scene([10.0, page(5)], [[10.0, errors.TransportError("reset")], [HANG]])
     async with scene.running():
         seen = []
@@ -274,8 +274,8 @@ async def test_it_says_whether_news_arrives() -> None:
         assert seen == [False, True, False]
 
 
-async def test_it_reports_lists_watches_and_signs_of_life() -> None:
-    """Each list and each accepted watch once; every batch of events is a sign of life."""
+async def test_it_reports_lists_watches_and_batches() -> None:
+    """Each list, each accepted watch and each batch of events once."""
     scene = Scene([page(5)], [[1.0, event("ADDED", pod("a", 6)), bookmark(7)], [HANG]])
     async with scene.running():
         await asyncio.sleep(10)
@@ -284,7 +284,7 @@ async def test_it_reports_lists_watches_and_signs_of_life() -> None:
 
 
 async def test_it_reports_a_watch_that_ended_at_once() -> None:
-    """With no event, within a second."""
+    """Within a second and without an event."""
     scene = Scene([page(5)], [[], [HANG]])
     async with scene.running():
         await asyncio.sleep(10)
@@ -309,7 +309,7 @@ async def test_it_reports_why_it_lists_again(watches: list[list[WatchStep]], cau
 
 
 async def test_the_store_stays_as_it_is_while_the_new_list_fails() -> None:
-    """Old but whole: nothing is deleted because the server is away."""
+    """Stale but complete: no object is deleted because of an outage."""
     scene = Scene(
         [page(5, pod("a", 1)), errors.ServerError(503, "", "away"), page(50, pod("b", 1), more="t"), 1000.0, page(50)],
         [[expired()]],
@@ -365,8 +365,8 @@ async def test_any_other_failure_keeps_the_version_backs_off_and_goes_on(failure
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
-async def test_a_failure_after_events_keeps_what_the_events_brought(failure: WatchStep) -> None:
-    """The next watch goes on behind them."""
+async def test_a_watch_that_fails_after_events_resumes_after_them(failure: WatchStep) -> None:
+    """The store retains their changes."""
     scene = Scene([page(5)], [[event("ADDED", pod("a", 6)), failure]])
     async with scene.running():
         await asyncio.sleep(10)
@@ -402,7 +402,7 @@ async def test_the_third_refusal_in_a_row_leads_to_a_new_list() -> None:
     ids=["transport", "429"],
 )
 async def test_an_outage_or_a_throttled_watch_costs_no_new_list(failure: errors.KubeError) -> None:
-    """They say nothing about our version, and lists are what such a server can bear least."""
+    """Neither says anything about the version, and lists would add to the server's load."""
     scene = Scene([page(5)], [[failure]] * 10)
     async with scene.running():
         await asyncio.sleep(3600)
@@ -410,8 +410,8 @@ async def test_an_outage_or_a_throttled_watch_costs_no_new_list(failure: errors.
         assert len(scene.api.list_requests) == 1
 
 
-async def test_a_list_is_tried_again_after_any_failure() -> None:
-    """Whatever the first list meets, the cache is filled in the end."""
+async def test_a_list_is_retried_after_any_failure() -> None:
+    """The store is synced in the end."""
     failures = [failure for failure in FAILURES.values() if isinstance(failure, errors.KubeError)]
     scene = Scene([*failures, page(5, pod("a", 1))])
     async with scene.running():
@@ -459,7 +459,7 @@ async def test_two_quiet_minutes_start_the_delays_over() -> None:
 
 @pytest.mark.parametrize("where", ["list", "watch"])
 async def test_it_never_gives_up(where: str) -> None:
-    """A hundred failures in a row, and then all is well."""
+    """A hundred failures in a row, and the next attempt succeeds."""
     lost = errors.TransportError("refused")
     if where == "list":
         scene = Scene([*[lost] * 100, page(5, pod("a", 1))])
@@ -551,8 +551,8 @@ async def test_nothing_is_remembered_of_odd_objects_that_are_gone() -> None:
         async with scene.running():
             await asyncio.sleep(1)
 
-    assert [line["event"] for line in logs].count("an object is odd") == 1
-    assert scene.reflector._odd == {}
+    assert [line["event"] for line in logs].count("an object has malformed fields") == 1
+    assert scene.reflector._malformed == {}
 
 
 async def test_a_deletion_of_a_namesake_takes_nothing_away() -> None:
@@ -583,5 +583,5 @@ async def test_what_does_not_decode_of_an_object_is_logged_once_and_the_rest_is_
 
     [a] = scene.store
     assert (a.metadata.resource_version, a.status.phase) == ("8", "Pending")
-    told = [line["unreadable"] for line in logs if line["event"] == "an object is odd"]
+    told = [line["unreadable"] for line in logs if line["event"] == "an object has malformed fields"]
     assert [len(found) for found in told] == [1, 2]

@@ -40,7 +40,7 @@ def test_reads_return_the_object_itself() -> None:
 
 
 def test_unknown_keys_and_index_values_are_empty() -> None:
-    """There is no exception for what is not there."""
+    """A missing object raises no exception."""
     store = by_node()
 
     assert store.get("default/a") is None
@@ -92,7 +92,7 @@ def test_the_index_follows_a_deletion_whose_event_differs() -> None:
     assert store._index == {}
 
 
-def test_listeners_hear_additions_changes_and_deletions() -> None:
+def test_listeners_get_additions_changes_and_deletions() -> None:
     """Each as (old, new), after the store has it."""
     store: Store[Pod] = Store()
     seen: list[tuple[Pod | None, Pod | None, Pod | None]] = []
@@ -106,8 +106,8 @@ def test_listeners_hear_additions_changes_and_deletions() -> None:
     assert seen == [(None, first, first), (first, second, second), (second, None, None)]
 
 
-def test_every_listener_hears() -> None:
-    """Two listeners hear the same."""
+def test_every_listener_gets_each_change() -> None:
+    """Two listeners get the same changes."""
     store: Store[Pod] = Store()
     one, two = log_of(store), log_of(store)
 
@@ -117,8 +117,8 @@ def test_every_listener_hears() -> None:
     assert len(one) == 1
 
 
-def test_deleting_what_is_unknown_tells_nobody() -> None:
-    """The version moves on all the same."""
+def test_deleting_an_unknown_object_calls_no_listener() -> None:
+    """The store's version advances all the same."""
     store: Store[Pod] = Store()
     heard = log_of(store)
 
@@ -128,8 +128,8 @@ def test_deleting_what_is_unknown_tells_nobody() -> None:
     assert store.resource_version == "7"
 
 
-def test_replace_makes_the_store_equal_to_the_list_and_tells_the_differences() -> None:
-    """Gone objects are deleted, changed ones change, new ones come; equal ones are not mentioned."""
+def test_replace_makes_the_store_equal_to_the_list_and_passes_the_differences_on() -> None:
+    """Listeners get deletions, changes and additions; for an equal object they are not called."""
     store = by_node()
     store.replace([pod("gone", 1, node="n1"), pod("same", 2, node="n1"), pod("changed", 3, node="n1")], "5")
     heard = log_of(store)
@@ -146,8 +146,8 @@ def test_replace_makes_the_store_equal_to_the_list_and_tells_the_differences() -
     ]
 
 
-def test_replace_notices_an_object_that_was_made_anew_under_its_name() -> None:
-    """The new object's version differs, so listeners hear of it."""
+def test_replace_notices_an_object_that_was_recreated_under_its_name() -> None:
+    """The new object's version differs, so listeners get the change."""
     store: Store[Pod] = Store()
     store.replace([pod("a", 1)], "1")
     heard = log_of(store)
@@ -168,8 +168,8 @@ def test_replace_with_nothing_empties_the_store() -> None:
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_an_object_does_not_go_back_in_time(*, deleted: bool) -> None:
-    """An event older than what is known changes nothing, even as a deletion."""
+def test_an_older_state_never_replaces_a_newer_one(*, deleted: bool) -> None:
+    """An event older than the stored state changes nothing, even as a deletion."""
     store: Store[Pod] = Store()
     store.apply(Change.of(pod("a", 10)))
     heard = log_of(store)
@@ -221,7 +221,7 @@ def test_has_reached_compares_with_the_newest_of_list_event_and_bookmark() -> No
 
 @pytest.mark.parametrize("odd", ["", "abc", "-5", "1.5", "¹²", " 7"])
 def test_a_version_that_is_no_number_is_reached(odd: str) -> None:
-    """What cannot be compared blocks nobody."""
+    """A version that cannot be compared never blocks."""
     store: Store[Pod] = Store()
     store.replace([], "5")
 
@@ -230,7 +230,7 @@ def test_a_version_that_is_no_number_is_reached(odd: str) -> None:
 
 
 def test_a_store_whose_own_version_is_no_number_has_reached_every_version() -> None:
-    """It cannot be compared either, so it blocks nobody."""
+    """It cannot be compared either, so it never blocks."""
     store: Store[Pod] = Store()
     store.replace([], "opaque")
 
@@ -248,8 +248,10 @@ def test_a_store_whose_own_version_is_no_number_has_reached_every_version() -> N
         ("", "", "", ["a", "b"]),
     ],
 )
-def test_an_object_leaves_by_as_much_as_can_be_read_of_it(namespace: str, name: str, uid: str, left: list[str]) -> None:
-    """By its name unless another has that now, else by its UID."""
+def test_a_deletion_needs_no_more_than_a_part_of_the_identity(
+    namespace: str, name: str, uid: str, left: list[str]
+) -> None:
+    """By its name, unless the stored object of that name has another UID; else by its UID."""
     store = by_node()
     store.replace([pod("a", 1, node="n"), pod("b", 2, node="n")], "2")
     heard = log_of(store)
