@@ -1,1 +1,1 @@
-"""The only room that talks HTTP: credentials, typed requests, typed errors."""
+"""The client of the API server: credentials, typed requests, typed errors. All requests go through it."""

@@ -1,8 +1,8 @@
-"""The verbs of `controller.kube.verbs`, carried out: what is asked of the API server and what it answers, as values.
+"""The client of one API server: it implements all verbs of `controller.kube.verbs`, with typed values.
 
-Guarantees: every request has a deadline, unless none is wanted, and every watch an idle limit; every HTTP status is
-checked before its body is believed; every patch names its type; writes carry their guards (UID, resourceVersion) where
-given. Failures are `KubeError`s. Nothing is retried here: whether to try again is the caller's knowledge.
+Guarantees: every request has a deadline, unless it is configured as infinite, and every watch has an idle limit. The
+HTTP status is checked before the body is decoded. Every patch names its type. Writes carry the guards that the caller
+gives (UID, resourceVersion). Failures are `KubeError`s. No request is retried here: that is the caller's decision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 REQUEST_DEADLINE: Final = 15.0
 """Seconds from sending a request to the last byte of its reply."""
 WATCH_IDLE_LIMIT: Final = 120.0
-"""Seconds without a byte after which a watch counts as dead. The API server sends bookmarks about each minute."""
+"""Seconds without a byte after which a watch fails. The API server sends a bookmark about once a minute."""
 
 _JSON: Final = "application/json"
 _MERGE_PATCH: Final = "application/merge-patch+json"
@@ -61,15 +61,15 @@ class Client:
     ) -> Self:
         """Load credentials and prepare connections; sends nothing yet. Raises CredentialsError.
 
-        A request may take `deadline` seconds, infinitely many included; watches last as long as they are fed. `manager`
-        is the field manager of what is written: who is named where somebody else applies the same field.
+        `deadline` limits a request, in seconds, and may be infinite; it does not limit a watch. `manager` is the field
+        manager of writes, which the API server names in a conflict with another client's apply.
         """
         found = await credentials.load(source)
         configuration = found.configuration
         try:
             through = proxy.choose(str(configuration.host), configuration.proxy, proxy.Environment.of(os.environ))
             transport = Transport(configuration, headers=(*_HEADERS, *found.headers), proxy=through, answered=answered)
-        except (OSError, ValueError, proxy.ProxyError) as error:  # certificates and keys are read here
+        except (OSError, ValueError, proxy.ProxyError) as error:  # raised for unusable certificates and keys, too
             raise errors.CredentialsError(f"cannot use {source}: {error}") from error
         return cls(transport, Authentication(found, transport), deadline=deadline, manager=manager)
 
@@ -136,7 +136,7 @@ class Client:
                 yield [codec.decode(line, codec.WatchEnvelope) for line in lines]
 
     async def ready(self) -> None:
-        """Return if the API server says that it is ready."""
+        """Return if the API server is ready (/readyz); raise a KubeError if not."""
         await self._send(Request("GET", "/readyz"), deadline=CONNECT_DEADLINE)
 
     # --- writes ------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class Client:
         return codec.decode_object(reply, resource.type)
 
     async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
-        """Apply a cluster-wide object on the server's side; fields that others have applied become ours, too."""
+        """Apply a cluster-scoped object (server-side apply, forced): take over fields that other managers own."""
         path, query = resource.path(name=name), (("fieldManager", self._manager), ("force", "true"))
         reply = await self._send(Request("PATCH", path, query, codec.encode(body), _APPLY_PATCH))
         return codec.decode_object(reply, resource.type)
@@ -190,7 +190,7 @@ class Client:
         resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> str:
-        """Delete exactly the object with this UID; return the resource version of the deletion, if told."""
+        """Delete exactly the object with this UID; return the resource version of the deletion, empty if unknown."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         options: dict[str, Any] = {
             "apiVersion": "v1",
@@ -203,7 +203,7 @@ class Client:
         reply = await self._send(Request("DELETE", path, body=codec.encode(options), content_type=_JSON))
         return codec.decode(reply, ObjectOnly).metadata.resource_version
 
-    # --- on the way --------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------
 
     async def _send(self, request: Request, *, deadline: float = math.inf) -> bytes:
         try:
@@ -225,12 +225,12 @@ class Client:
             raise self._transport.failed(request, error) from error
 
     def _within(self, seconds: float = math.inf) -> float | None:
-        """Return how many seconds a request may take that shall take no more than these; None for any number."""
+        """Return the deadline of a request that may take at most `seconds`; None if it is unlimited."""
         limit = min(seconds, self._deadline)
         return limit if math.isfinite(limit) else None
 
     async def _refusal(self, response: Response) -> errors.StatusError:
-        """Return the error that a response is; have credentials renewed that were refused."""
+        """Return the error of a response; on a 401 reload the credentials first."""
         status = codec.decode_status(await response.read())
         error = errors.from_status(
             response.status,
@@ -244,10 +244,10 @@ class Client:
 
 
 def _accepted(response: Response) -> bool:
-    """Whether the server did what it was asked for."""
+    """Whether the status is a success."""
     return 200 <= response.status < 300  # noqa: PLR2004 - HTTP's own numbers are clearest as numbers
 
 
 def _seconds(header: str | None) -> float | None:
-    """Read Retry-After; the API server sends whole seconds."""
+    """Return a Retry-After header in seconds; None without a number. The API server sends whole seconds."""
     return float(header) if header is not None and header.isascii() and header.isdigit() else None

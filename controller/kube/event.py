@@ -1,6 +1,6 @@
-"""What an Event says, before it is written.
+"""The contents of a Kubernetes Event, before it is written.
 
-Guarantees: a value; the same event twice is equal, which is how a series is recognised.
+Guarantees: an event is a value. Two equal events on one object belong to the same series.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WARNING: Final = "Warning"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing worth telling: what was done (`action`), why it matters (`reason`), in words (`note`)."""
+    """An Event's `type`, its machine-readable `reason` and `action`, and its `note` for people."""
 
     type: str
     reason: str

@@ -1,8 +1,8 @@
-"""The kinds of Kubernetes that are read here, as far as they are read: pods, nodes, leases, reviews, definitions.
+"""The Kubernetes kinds that the product reads, with the fields that it reads: pods, nodes, leases, reviews, CRDs.
 
-Guarantees: about 3 KiB a pod. Values from outside the schema (a quantity that is a number) decode too and are judged
-where they are used, so one odd object never fails a whole list: where a field does not decode at all, its default
-stands for it, and the object names it in `unreadable`.
+Guarantees: a pod takes about 3 KiB. Values outside the schema (a quantity that is a number) decode too, and are
+validated where they are used, so one malformed object never fails a whole list. A field that does not decode has its
+default, and the object names it in `unreadable`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from controller.kube.meta import Condition, ObjectMeta, Value
 
 
 class Requests(Value, frozen=True):
-    """CPU and memory, as quantities. The schema says strings; anything decodes."""
+    """CPU and memory, as quantities. By the schema they are strings; any value decodes."""
 
     cpu: Any = None
     memory: Any = None
 
 
 class ContainerResources(Value, frozen=True):
-    """What a container, or a pod as a whole, asks the scheduler for, and the limits that a quota counts."""
+    """The requests and limits of a container, or of a pod as a whole."""
 
     requests: Requests = Requests()
     limits: Requests = Requests()
 
 
 class Container(Value, frozen=True):
-    """A container, as far as the scheduler counts it. An init container that restarts `Always` is a sidecar."""
+    """A container, with what the scheduler counts. An init container with restartPolicy `Always` is a sidecar."""
 
     name: str = ""
     restart_policy: str | None = None
@@ -37,7 +37,7 @@ class Container(Value, frozen=True):
 
 
 class PodSpec(Value, frozen=True):
-    """Where the scheduler put the pod, and what it holds there."""
+    """The pod's node, and the resources that it takes there."""
 
     node_name: str | None = None
     containers: tuple[Container, ...] = ()
@@ -47,13 +47,13 @@ class PodSpec(Value, frozen=True):
 
 
 class ReportedResources(Value, frozen=True):
-    """What a node says that it gave; None if it says nothing."""
+    """The resources that the kubelet has actuated; None if it reports none."""
 
     requests: Requests | None = None
 
 
 class ContainerStatus(Value, frozen=True):
-    """What a node admitted a container with, and what it gave it: they differ from the spec while a resize goes on."""
+    """The allocated and the actuated resources of a container; they differ from the spec during an in-place resize."""
 
     name: str = ""
     allocated_resources: Requests | None = None
@@ -61,7 +61,7 @@ class ContainerStatus(Value, frozen=True):
 
 
 class PodStatus(Value, frozen=True):
-    """How far the pod has come. The scheduler has promised it the nominated node if it has none yet."""
+    """The pod's phase, conditions and resources. A pod without a node may have a nominated one."""
 
     phase: str = "Pending"
     reason: str = ""
@@ -80,7 +80,7 @@ class PodStatus(Value, frozen=True):
 
 
 class Pod(Value, frozen=True):
-    """A pod: a launcher of ours, one that looks like it, or any other that takes room on a node."""
+    """A pod: a launcher pod, or any other pod that takes capacity of a node."""
 
     metadata: ObjectMeta
     spec: PodSpec = PodSpec()
@@ -90,17 +90,17 @@ class Pod(Value, frozen=True):
 
     @property
     def done(self) -> bool:
-        """Whether the pod has ended for good: it holds nothing any more."""
+        """Whether the pod is in a terminal phase, and takes no capacity any more."""
         return self.status.phase in ("Succeeded", "Failed")
 
     @property
     def terminating(self) -> bool:
-        """Whether its deletion has begun. A terminating pod still lives."""
+        """Whether the pod has a deletion timestamp. Its containers may still run."""
         return self.metadata.deletion_timestamp is not None
 
 
 class LeaseSpec(Value, frozen=True):
-    """coordinationv1.LeaseSpec: who holds it, and the word that they still do (RFC 3339, microseconds)."""
+    """coordinationv1.LeaseSpec: the holder, and its last renewal (RFC 3339, microseconds)."""
 
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
@@ -117,7 +117,7 @@ class Lease(Value, frozen=True):
 
 
 class UserInfo(Value, frozen=True):
-    """authenticationv1.UserInfo: whom a token speaks for."""
+    """authenticationv1.UserInfo: the user of a token."""
 
     username: str = ""
     uid: str = ""
@@ -126,7 +126,7 @@ class UserInfo(Value, frozen=True):
 
 
 class TokenReviewStatus(Value, frozen=True):
-    """What the API server makes of a token."""
+    """Whether the API server authenticated a token, and its user."""
 
     authenticated: bool = False
     user: UserInfo = UserInfo()
@@ -139,14 +139,14 @@ class TokenReview(Value, frozen=True):
 
 
 class SubjectAccessReviewStatus(Value, frozen=True):
-    """Whether a user may do something; neither means no."""
+    """Whether a request is authorized: neither `allowed` nor `denied` means no."""
 
     allowed: bool = False
     denied: bool = False
 
 
 class SubjectAccessReview(Value, frozen=True):
-    """authorizationv1.SubjectAccessReview, without the question."""
+    """authorizationv1.SubjectAccessReview, without its spec."""
 
     status: SubjectAccessReviewStatus = SubjectAccessReviewStatus()
 
@@ -160,14 +160,14 @@ class Taint(Value, frozen=True):
 
 
 class NodeSpec(Value, frozen=True):
-    """Whether the scheduler may use the node."""
+    """Whether the node is cordoned, and its taints."""
 
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
 
 
 class NodeStatus(Value, frozen=True):
-    """What pods may request of the node, as quantities, and how it is. The schema says strings; anything decodes."""
+    """The node's allocatable resources, as quantities, and its conditions. Any value of a quantity decodes."""
 
     allocatable: dict[str, Any] = msgspec.field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
@@ -197,7 +197,7 @@ class DefinitionStatus(Value, frozen=True):
 
 
 class CustomResourceDefinition(Value, frozen=True):
-    """apiextensionsv1.CustomResourceDefinition, without what it defines."""
+    """apiextensionsv1.CustomResourceDefinition, without its spec."""
 
     metadata: ObjectMeta
     status: DefinitionStatus = DefinitionStatus()

@@ -1,8 +1,8 @@
 """kubernetes-asyncio's configuration, credentials and transport, without its models.
 
-Guarantees: what `load` returns is the library's own code, unchanged. Its generated models and APIs, of which nothing is
-used here and which take most of a second and about 48 MiB, stay unread. Whoever imports the library elsewhere in the
-same process, before or after, gets all of it.
+Guarantees: `load` returns the library's own code, unchanged. It does not import the generated models and APIs, which
+are not used here and cost most of a second and about 48 MiB. Any other import of the library in the same process,
+before or after, gets the whole library.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _ROOT: Final = "kubernetes_asyncio"
 _UNREAD: Final = ("", ".client", ".client.models")
-"""Packages whose own code does nothing but import the rest; their other modules are found in them as ever."""
+"""Packages whose __init__ only imports the rest, and is skipped; their other modules are imported as usual."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What is used of it."""
+    """The parts of the library that are used."""
 
     api_client: type[ApiClient]
     configuration: type[Configuration]
@@ -37,7 +37,7 @@ class Library:
 
 @cache
 def load() -> Library:
-    """Import what is used, the first time."""
+    """Import the used parts, once."""
     if _ROOT in sys.modules:
         return _import()
     with _unread_packages():
@@ -47,14 +47,14 @@ def load() -> Library:
 def _import() -> Library:
     client = import_module(f"{_ROOT}.client")
     for module, name in (("configuration", "Configuration"), ("api_client", "ApiClient")):
-        # Where the package's own code was read this is so already.
+        # Only needed if the package's own __init__ was skipped.
         setattr(client, name, getattr(import_module(f"{_ROOT}.client.{module}"), name))
     return Library(client.ApiClient, client.Configuration, import_module(f"{_ROOT}.config"))
 
 
 @contextmanager
 def _unread_packages() -> Iterator[None]:
-    """Have packages whose code was not read stand in for the library's, and then forget all that was imported."""
+    """Put packages without their __init__ in place of the library's; at the end remove all its modules again."""
     spec = find_spec(_ROOT)
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     for name in _UNREAD:

@@ -1,7 +1,6 @@
-"""Field managers: under which name each part of the product writes.
+"""Field managers: the name under which each part of the product writes.
 
-Guarantees: where somebody else applies the same field, the API server's message about the conflict names the part that
-wrote it.
+Guarantees: when another client applies the same field, the API server's conflict message names the part that wrote it.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 CONTROLLER: Final = "vmsim-controller"
-"""The reporter of its events, too."""
+"""Also the reportingController of its Events."""
 LOAD: Final = "vmsim-load"
-"""The player's, too."""
+"""Also that of the scenario player."""
 UNLOAD: Final = "vmsim-unload"
 MIGRATE: Final = "vmsim-migrate"
 DRAIN: Final = "vmsim-drain"
 SDK: Final = "vmsim-sdk"
-"""The Python API's."""
+"""That of the Python API."""
 SETUP: Final = "vmsim-setup"
-"""That of hack/setup_vm_crd.sh, too, so that neither is in the other's way."""
+"""Also that of hack/setup_vm_crd.sh, so that the two never conflict."""

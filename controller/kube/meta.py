@@ -1,7 +1,7 @@
 """Kubernetes' metadata and conditions, as frozen values, and the base of every value that is decoded.
 
-Guarantees: only the fields named here are decoded or kept; an absent field has a default, so no reader needs to test
-for None where the API server promises a value.
+Guarantees: only the fields named here are decoded and retained. An absent field has a default, so a reader need not
+test for None where the API server promises a value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
-    """Base of every decoded value: immutable, camelCase on the wire, defaults not written."""
+    """Base of every decoded value: immutable, camelCase in JSON, defaults omitted."""
 
 
 class OwnerReference(Value, frozen=True):
@@ -24,7 +24,7 @@ class OwnerReference(Value, frozen=True):
 
 
 class ObjectMeta(Value, frozen=True):
-    """metav1.ObjectMeta, as far as we read it."""
+    """metav1.ObjectMeta, with the fields that are read."""
 
     name: str = ""
     namespace: str = ""
@@ -46,7 +46,7 @@ class ObjectMeta(Value, frozen=True):
 
 
 class Condition(Value, frozen=True):
-    """metav1.Condition, as pods and VMs carry it."""
+    """A condition of a pod, a node, a VM or a migration."""
 
     type: str
     status: str = "Unknown"
@@ -56,6 +56,6 @@ class Condition(Value, frozen=True):
 
 
 class ObjectOnly(Value, frozen=True):
-    """Any object, of which only the metadata matters."""
+    """Any object, decoded to its metadata alone (metav1.PartialObjectMetadata)."""
 
     metadata: ObjectMeta

@@ -1,6 +1,6 @@
-"""What Kubernetes takes for a name, and names made from longer ones.
+"""The rules for Kubernetes names, and names and label values derived from longer ones.
 
-Guarantees: a suffix and a label's value are pure functions of what they are made from.
+Guarantees: a suffix and a label's value are pure functions of their input.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ LONGEST_SUBDOMAIN: Final = 253
 SUFFIX_LENGTH: Final = 5
 """Characters that the API server appends to a generateName."""
 _LONG_SUFFIX: Final = 10
-"""Characters of the hash of a name that is cut: 27¹⁰ of them, so that no two names become one."""
+"""Characters of the hash of a truncated name: 27¹⁰ values, so that no two names collide."""
 
 # apimachinery's util/rand alphabet: no vowels and no look-alikes, so no suffix spells a word.
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def label_value(name: str) -> str:
-    """Return a label's value that stands for an object's name and for no other: the name, or its beginning and a hash.
+    """Return a label value that is unique to an object's name: the name, or its start and a hash if it is too long.
 
-    Names may have 253 characters, and labels' values 63.
+    A name has up to 253 characters, a label value up to 63.
     """
     if len(name) <= LONGEST_LABEL:
         return name
@@ -37,7 +37,7 @@ def label_value(name: str) -> str:
 
 
 def suffix(seed: str, length: int = SUFFIX_LENGTH) -> str:
-    """Return a hash of the seed in the characters of a generateName's suffix."""
+    """Return a hash of the seed in the alphabet of generateName's suffixes."""
     digest = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
     letters = []
     for _ in range(length):

@@ -1,7 +1,7 @@
-"""Kubernetes quantities: cores, bytes and counts, read as the API server reads them.
+"""Parsing of Kubernetes quantities (cores, bytes and counts), as in the API server.
 
-Guarantees: the whole documented grammar of `resource.Quantity` is read and nothing else; values are exact decimals,
-rounded away from zero to a billionth as the API server rounds them; the work is bounded, whatever the text.
+Guarantees: exactly the documented grammar of `resource.Quantity` is accepted. Values are exact decimals, rounded away
+from zero to a billionth, as the API server rounds them. The work is bounded for every text.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Final
 
 LONGEST: Final = 256
-"""Characters that are read at most. A canonical quantity has about twenty."""
+"""Maximum characters of a quantity. A canonical one has about twenty."""
 LARGEST: Final = Decimal(10) ** 27
-"""The magnitude that larger ones are read as; no machine is near it."""
+"""The magnitude to which larger values are clamped; no machine comes near it."""
 
 _FORM: Final = re.compile(
     r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?[0-9]+))?", re.ASCII
@@ -28,21 +28,21 @@ _SUFFIX: Final = {
 }
 _LARGEST_EXPONENT: Final = 2**31 - 1
 _LARGEST_BINARY: Final = Decimal(2**63 - 1)
-"""What the API server cuts a quantity with a binary suffix down to."""
+"""The magnitude to which the API server clamps a quantity with a binary suffix."""
 _FINEST: Final = Decimal("1e-9")
 _SHOWN: Final = 40
-"""Characters of a refused text that its refusal quotes."""
+"""Characters of an invalid text that its error quotes."""
 _EXACT: Final = Context(prec=2 * LONGEST, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_UP)
 
 
 class QuantityError(ValueError):
-    """A Kubernetes quantity that cannot be used."""
+    """A text that is no Kubernetes quantity."""
 
 
 def parse_quantity(text: object) -> Decimal:
-    """Read a quantity (`32`, `500m`, `256Gi`, `256e9`, `-.5`) as cores, bytes or whatever it counts.
+    """Return a quantity (`32`, `500m`, `256Gi`, `256e9`, `-.5`) in its base unit: cores, bytes or a count.
 
-    The result has no exponent above 0, so that it prints as plain digits. Raises QuantityError.
+    The result has no exponent above 0, so it prints as plain digits. Raises QuantityError.
     """
     if isinstance(text, str) and len(text) <= LONGEST:
         return _parse(text)
@@ -50,11 +50,11 @@ def parse_quantity(text: object) -> Decimal:
 
 
 def round_up(value: Decimal, step: Decimal) -> Decimal:
-    """Return the least multiple of a power of ten that is not below the value."""
+    """Return the value, rounded up to a multiple of `step`, a power of ten."""
     return value.quantize(step, ROUND_CEILING, _EXACT)
 
 
-@lru_cache(maxsize=4096)  # nodes and pods come in a few sizes
+@lru_cache(maxsize=4096)  # nodes and pods have few distinct sizes
 def _parse(text: str) -> Decimal:
     match = _FORM.fullmatch(text)
     if match is None:

@@ -1,6 +1,6 @@
-"""Resources as typed constants: where a kind lives, and the value it decodes into.
+"""The API resources as typed constants: group, version, plural, and the type that an object decodes to.
 
-Guarantees: a name, wherever it comes from, is one segment of a URL's path, or refused.
+Guarantees: a name is exactly one segment of a URL's path; a name that cannot be one raises InvalidNameError.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _NO_NAMES: Final = frozenset(("", ".", ".."))
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""What stands in a URL as it is: nearly every name there is."""
+"""Names that need no quoting in a URL: nearly all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Resource(Generic[T]):
     type: type[T]
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """URL path of a collection, an object or a subresource. Raises InvalidNameError."""
+        """Return the URL path of a collection, an object or a subresource. Raises InvalidNameError."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace is not None:
             parts += ["namespaces", _segment(namespace)]
@@ -41,7 +41,7 @@ class Resource(Generic[T]):
 
 
 def _segment(name: str) -> str:
-    """Return a name as a path's segment. The API server forbids what is refused here in every kind's names."""
+    """Return a name as a path segment. The names refused here are invalid for every kind."""
     if _PLAIN.fullmatch(name):
         return name
     if name in _NO_NAMES or "/" in name or "%" in name:

@@ -1,9 +1,8 @@
-"""What may be asked of the API server: one protocol per verb, with client-go's and controller-runtime's names.
+"""The verbs of the API server: one protocol per verb, with client-go's and controller-runtime's names.
 
-Guarantees: a verb's signature stands here and at what carries it out, nowhere else. Whoever makes requests declares
-the sum of the verbs that it uses (`class Leases(Getter, Creator, Patcher, Protocol)`), and may be given
-`controller.kube.client.Client`, which has all of them, or anything else that does. Every verb raises
-`controller.kube.errors.KubeError`s.
+Guarantees: a verb's signature is written here and in its implementations, nowhere else. A module that makes requests
+declares the sum of its verbs (`class Leases(Getter, Creator, Patcher, Protocol)`) and takes any implementation, such as
+`controller.kube.client.Client`, which has all verbs. Every verb raises `controller.kube.errors.KubeError`s.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list: the state it shows, and the token of the next page (empty at the end)."""
+    """One page of a list: its items, its resource version, and the token of the next page (empty on the last page)."""
 
     items: list[T]
     resource_version: str
@@ -49,15 +48,15 @@ class Lister(Protocol):
         limit: int,
         continue_token: str = "",
     ) -> Page[T]:
-        """Read one page of the newest state (a quorum read), all of it with a `limit` of 0.
+        """Read one page of the newest state (a quorum read); a `limit` of 0 reads all objects.
 
-        Raises ExpiredError for an old token.
+        Raises ExpiredError for a continue token that has expired.
         """
         ...
 
 
 class Watcher(Protocol):
-    """Hears of changes."""
+    """Watches for changes."""
 
     def watch(
         self,
@@ -73,13 +72,13 @@ class Watcher(Protocol):
         The server ends the watch after `life` seconds.
 
         Raises TransportError when the connection breaks, is silent for too long or ends in the middle of an event;
-        MalformedReplyError for what is no event; StatusError when the watch is refused.
+        MalformedReplyError for a line that is no event; StatusError when the watch is refused.
         """
         ...
 
 
 class Creator(Protocol):
-    """Makes objects; a review is one, too."""
+    """Creates objects, reviews included."""
 
     async def create(
         self,
@@ -90,9 +89,9 @@ class Creator(Protocol):
         server_deadline: float,
         dry_run: bool = False,
     ) -> T:
-        """Create an object. The server gives up after `server_deadline` seconds, whether or not we still listen.
+        """Create an object. The server gives up after `server_deadline` seconds, even if the client is disconnected.
 
-        A `dry_run` goes all the way through admission and validation, and leaves nothing behind.
+        A `dry_run` passes admission and validation, and persists nothing.
 
         Raises AlreadyExistsError if the name is taken.
         """
@@ -100,7 +99,7 @@ class Creator(Protocol):
 
 
 class Patcher(Protocol):
-    """Changes objects."""
+    """Patches objects."""
 
     async def merge_patch(
         self,
@@ -119,10 +118,10 @@ class Patcher(Protocol):
 
 
 class Applier(Protocol):
-    """Applies objects on the server's side."""
+    """Applies objects (server-side apply)."""
 
     async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
-        """Apply a cluster-wide object; the fields that others have applied become ours, too."""
+        """Apply a cluster-scoped object, and take over the fields that other managers own."""
         ...
 
 
@@ -139,8 +138,8 @@ class Deleter(Protocol):
         resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> str:
-        """Delete exactly the object with this UID; return the resource version of the deletion, if told.
+        """Delete exactly the object with this UID; return the resource version of the deletion, empty if unknown.
 
-        Raises NotFoundError if it is gone, ConflictError if the name is another object's now.
+        Raises NotFoundError if the object no longer exists, ConflictError if an object with another UID has the name.
         """
         ...

@@ -1,4 +1,4 @@
-"""Credentials are found where kubectl finds them; what is wrong with them is said."""
+"""Credentials are found where kubectl finds them, and errors say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.unit.kube.builders import (
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make this a machine without any kubeconfig."""
+    """Provide a machine without any kubeconfig."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     return tmp_path
@@ -46,13 +46,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def api(secure: ApiServer) -> ApiServer:
-    """Credentials are for servers with TLS."""
+    """Start a server with TLS, as credentials are for such servers alone."""
     return secure
 
 
 @asynccontextmanager
 async def certified(pair: Files, clients: Iterable[Files]) -> AsyncIterator[ApiServer]:
-    """Start a server that wants one of these certificates."""
+    """Start a server that requires one of these client certificates."""
     tls = server_tls(pair)
     tls.verify_mode = ssl.CERT_REQUIRED
     for client in clients:
@@ -65,7 +65,7 @@ async def certified(pair: Files, clients: Iterable[Files]) -> AsyncIterator[ApiS
 
 
 def test_no_source_at_all_is_explained() -> None:
-    """The message names every place that was looked at, and what to do."""
+    """The message names every source that was tried, and what to do."""
     with pytest.raises(errors.CredentialsError) as caught:
         credentials.find(None)
 
@@ -74,7 +74,7 @@ def test_no_source_at_all_is_explained() -> None:
 
 
 def test_sources_are_tried_in_kubectl_s_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Home directory; before it the environment; before that the flag."""
+    """The flag, then the environment, then the home directory."""
     (home / ".kube").mkdir()
     own = home / ".kube" / "config"
     own.write_text("{}")
@@ -98,30 +98,30 @@ async def test_a_kubeconfig_of_several_files_is_merged(home: Path, api: ApiServe
 
 
 async def test_the_first_files_current_context_wins(home: Path) -> None:
-    """Another cluster than kubectl's would else be acted on."""
+    """Otherwise another cluster than kubectl's would be changed."""
     first, second = kubeconfig(home / "a", "http://first"), kubeconfig(home / "b", "http://second")
     for both, host in ((f"{first}:{second}", "http://first"), (f"{second}:{first}", "http://second")):
         loaded = await credentials.load(Source(both, listed=True))
         assert loaded.configuration.host == host
 
 
-async def test_files_of_a_list_that_are_missing_are_passed_over(home: Path, api: ApiServer) -> None:
-    """So are empty names; a file that is there twice is one."""
+async def test_missing_files_of_a_list_are_skipped(home: Path, api: ApiServer) -> None:
+    """Empty names, too; a file listed twice counts once."""
     config = kubeconfig(home / "config", api.url)
     loaded = await credentials.load(Source(f":{home}/none::{config}:{config}:", listed=True))
     assert loaded.configuration.host == api.url
 
 
 @pytest.mark.parametrize("listed", ["none", ":", "none:also-none", "~/config"])
-async def test_a_list_of_which_nothing_is_there_is_refused(home: Path, listed: str) -> None:
-    """Not replaced by the service account or by localhost; kubectl, too, looks for a folder that is called ~."""
+async def test_a_list_without_an_existing_file_is_refused(home: Path, listed: str) -> None:
+    """The service account or localhost does not replace it; like kubectl, `~` is a literal folder name."""
     kubeconfig(home / "config", "http://127.0.0.1:1")
     with pytest.raises(errors.CredentialsError, match="no file that KUBECONFIG names exists"):
         await Client.connect(Source(listed, listed=True))
 
 
-async def test_every_file_of_a_list_that_is_broken_is_named(home: Path, api: ApiServer) -> None:
-    """Although others would do."""
+async def test_every_broken_file_of_a_list_is_named(home: Path, api: ApiServer) -> None:
+    """Even if the other files are enough."""
     (home / "a").write_text("a: [")
     (home / "b").write_text("clusters: x")
     good = kubeconfig(home / "good", api.url)
@@ -130,13 +130,13 @@ async def test_every_file_of_a_list_that_is_broken_is_named(home: Path, api: Api
 
 
 async def test_the_flag_names_one_file(home: Path, api: ApiServer) -> None:
-    """Its name may hold what separates files in KUBECONFIG."""
+    """Its name may contain the separator of KUBECONFIG."""
     config = kubeconfig(home / "a:b", api.url)
     assert (await credentials.load(Source(str(config)))).configuration.host == api.url
 
 
 async def test_relative_paths_belong_to_the_folder_of_their_file(home: Path, api: ApiServer) -> None:
-    """Not to ours, nor to the first file's; a plugin's, too."""
+    """Neither to the working directory nor to the first file's folder; a plugin's path, too."""
     (home / "x").mkdir()
     (home / "x" / "token").write_text("from-file")
     (home / "x" / "plugin").write_text(
@@ -153,16 +153,16 @@ async def test_relative_paths_belong_to_the_folder_of_their_file(home: Path, api
         assert loaded.configuration.api_key["BearerToken"] == f"Bearer {token}"
 
 
-async def test_a_token_comes_before_a_plugin(home: Path, api: ApiServer) -> None:
-    """The plugin is not even run."""
+async def test_a_token_takes_precedence_over_a_plugin(home: Path, api: ApiServer) -> None:
+    """The plugin does not run at all."""
     user = {"token": "t", "exec": {"apiVersion": "v1", "command": "no-such-plugin"}}
     loaded = await credentials.load(Source(str(kubeconfig(home / "config", api.url, user))))
     assert loaded.configuration.api_key["BearerToken"] == "Bearer t"
 
 
 @pytest.mark.parametrize(("there", "token"), [(True, "from-file"), (False, "t")])
-async def test_a_token_file_comes_before_a_token(home: Path, api: ApiServer, there: bool, token: str) -> None:  # noqa: FBT001
-    """While it can be read, as in client-go, which reads it again and again."""
+async def test_a_token_file_precedes_a_token(home: Path, api: ApiServer, there: bool, token: str) -> None:  # noqa: FBT001
+    """As in client-go, which reads it again and again."""
     if there:
         (home / "token").write_text("from-file")
     user = {"token": "t", "tokenFile": "token"}
@@ -179,14 +179,14 @@ async def test_a_context_may_be_anonymous(home: Path) -> None:
         pass
 
 
-def test_of_a_service_account_nothing_can_be_chosen() -> None:
-    """What was named is not silently something else."""
+def test_a_context_of_a_service_account_is_refused() -> None:
+    """It is not silently ignored."""
     with pytest.raises(errors.CredentialsError, match="there is no context 'x'"):
         credentials.namespace(Source(None, choice=Choice(context="x")))
 
 
-def test_the_chosen_namespace_comes_first(home: Path) -> None:
-    """Whatever the context says; in a pod, too."""
+def test_the_namespace_flag_takes_precedence(home: Path) -> None:
+    """Over the context's, and the pod's own."""
     config = kubeconfig(home / "config", "http://127.0.0.1:1")
     for path in (str(config), None):
         assert credentials.namespace(Source(path, choice=Choice(namespace="mine"))) == "mine"
@@ -202,8 +202,8 @@ def test_the_namespace_is_the_current_contexts(home: Path, context: dict[str, st
     assert credentials.namespace(Source(str(home / "config"))) == namespace
 
 
-def test_the_namespace_of_a_broken_kubeconfig_is_an_error_of_ours(home: Path) -> None:
-    """Whatever kubernetes-asyncio raises."""
+def test_the_namespace_of_a_broken_kubeconfig_is_a_credentials_error(home: Path) -> None:
+    """Whichever error kubernetes-asyncio raises."""
     (home / "broken").write_text("[]")
     with pytest.raises(errors.CredentialsError, match=r"cannot use .*broken"):
         credentials.namespace(Source(str(home / "broken")))
@@ -213,7 +213,7 @@ def test_the_namespace_of_a_broken_kubeconfig_is_an_error_of_ours(home: Path) ->
 
 
 def without(*path: str | int) -> str:
-    """Return a good kubeconfig, less one of its parts."""
+    """Return a valid kubeconfig without one of its parts."""
     config: dict[str, Any] = {
         "current-context": "test",
         "clusters": [{"name": "test", "cluster": {"server": "https://127.0.0.1:1"}}],
@@ -253,7 +253,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
 async def test_a_broken_kubeconfig_is_refused_by_name(home: Path, text: str) -> None:
-    """Whatever is wrong with it, the message names the file."""
+    """The message names the file for every defect."""
     path = home / "broken"
     path.write_text(text)
 
@@ -261,8 +261,8 @@ async def test_a_broken_kubeconfig_is_refused_by_name(home: Path, text: str) -> 
         await Client.connect(Source(str(path)))
 
 
-async def test_a_kubeconfig_that_does_not_exist_is_said_not_to_exist(home: Path) -> None:
-    """It is not replaced by another source, and the message does not talk of its contents."""
+async def test_the_error_of_a_missing_kubeconfig_says_that_it_does_not_exist(home: Path) -> None:
+    """No other source replaces it, and the message does not speak of its contents."""
     with pytest.raises(errors.CredentialsError, match=f"{home}/none.*does not exist"):
         await Client.connect(Source(f"{home}/none"))
 
@@ -277,7 +277,7 @@ async def test_a_directory_is_no_kubeconfig(home: Path) -> None:
 
 
 async def test_an_exec_plugin_that_fails_is_quoted(home: Path) -> None:
-    """What it said is what a person needs."""
+    """Its standard error has the reason."""
     plugin = {"exec": {"apiVersion": "v1", "command": "sh", "args": ["-c", "echo log in first >&2; exit 3"]}}
     plugin["exec"]["interactiveMode"] = "Never"
     path = kubeconfig(home / "config", "https://127.0.0.1:1", plugin)
@@ -311,10 +311,8 @@ async def test_a_missing_exec_plugin_is_named(home: Path) -> None:
     ],
     ids=["token", "token file", "password", "plugin", "auth-provider", "certificate"],
 )
-async def test_nothing_that_proves_who_we_are_goes_over_plain_http(
-    home: Path, server: str, user: dict[str, Any]
-) -> None:
-    """As with kubectl, which does not even run a plugin; as whom to act is said."""
+async def test_no_credential_is_sent_over_plain_http(home: Path, server: str, user: dict[str, Any]) -> None:
+    """As in kubectl, which does not even run a plugin; impersonation headers are sent."""
     (home / "token").write_text("t")
     source = Source(str(kubeconfig(home / "config", server, user | {"as": "jane"})))
     loaded = await credentials.load(source)
@@ -332,7 +330,7 @@ async def test_a_request_over_plain_http_carries_no_token(home: Path) -> None:
 
 
 async def test_after_401_the_rotated_token_is_used(api: ApiServer, client: Client, config: Path) -> None:
-    """The refused request fails; the next one carries the token that the kubeconfig has now."""
+    """The refused request fails; the next one carries the token that the kubeconfig has by then."""
     kubeconfig(config, api.url, {"token": "second"})
     api.handler = reply(status_body(401, "Unauthorized"), status=401)
     with pytest.raises(errors.UnauthorizedError):
@@ -357,10 +355,10 @@ async def test_a_refused_watch_rereads_the_credentials_too(api: ApiServer, clien
     assert api.seen[-1].headers["Authorization"] == "Bearer second"
 
 
-async def test_refusals_in_a_row_do_not_read_the_credentials_each_time(
+async def test_credentials_are_reloaded_at_most_once_in_ten_seconds(
     api: ApiServer, client: Client, config: Path
 ) -> None:
-    """Within ten seconds they are read once: exec plugins are dear."""
+    """Exec plugins are expensive."""
     api.handler = reply(status_body(401, "Unauthorized"), status=401)
     for token in ("second", "third"):
         kubeconfig(config, api.url, {"token": token})
@@ -373,8 +371,8 @@ async def test_refusals_in_a_row_do_not_read_the_credentials_each_time(
     assert api.seen[-1].headers["Authorization"] == "Bearer second"
 
 
-async def test_a_kubeconfig_that_vanished_leaves_the_old_token(api: ApiServer, client: Client, config: Path) -> None:
-    """The refusal is what the caller hears of."""
+async def test_a_failed_reload_leaves_the_old_token_in_use(api: ApiServer, client: Client, config: Path) -> None:
+    """The caller gets the 401."""
     await asyncio.to_thread(config.unlink)
     api.handler = reply(status_body(401, "Unauthorized"), status=401)
     with pytest.raises(errors.UnauthorizedError):
@@ -403,7 +401,7 @@ def two_clusters(path: Path, here: str, other: str, current: str, token: str) ->
 
 
 async def refused_then_accepted(api: ApiServer, client: Client) -> str:
-    """Have a request refused; return what the next one says who we are."""
+    """Have one request refused; return the Authorization header of the next one."""
     api.handler = reply(status_body(401, "Unauthorized"), status=401)
     with pytest.raises(errors.UnauthorizedError):
         await client.ready()
@@ -412,18 +410,18 @@ async def refused_then_accepted(api: ApiServer, client: Client) -> str:
     return api.seen[-1].headers["Authorization"]
 
 
-async def test_another_current_context_does_not_change_who_we_are(api: ApiServer, home: Path) -> None:
-    """Its token is for another cluster; ours is read again, as kubectl's users expect of what runs on."""
+async def test_a_reload_ignores_a_new_current_context(api: ApiServer, home: Path) -> None:
+    """The token of another context is for another cluster."""
     path = two_clusters(home / "two", api.url, "https://127.0.0.1:1", "here", "first")
     async with await Client.connect(Source(str(path))) as client:
         two_clusters(path, api.url, "https://127.0.0.1:1", "other", "second")
         assert await refused_then_accepted(api, client) == "Bearer second"
 
 
-async def test_a_name_that_leads_to_another_server_by_now_gives_no_token(
+async def test_a_reload_refuses_a_cluster_entry_that_names_another_server(
     api: ApiServer, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is said instead, and tried again."""
+    """This is logged, and the reload is retried."""
     path = two_clusters(home / "two", api.url, "https://127.0.0.1:1", "here", "first")
     async with await Client.connect(Source(str(path))) as client:
         two_clusters(path, "https://u:secret@127.0.0.1:2", api.url, "here", "second")
@@ -438,8 +436,8 @@ async def test_a_name_that_leads_to_another_server_by_now_gives_no_token(
 
 
 @pytest.mark.parametrize("by", ["plugin", "files"])
-async def test_a_renewed_client_certificate_is_shown(home: Path, pair: Files, by: str) -> None:
-    """On every connection, those of watches included, since each shows the one that it was opened with."""
+async def test_a_renewed_client_certificate_is_presented(home: Path, pair: Files, by: str) -> None:
+    """On every connection, those of watches included: each keeps the certificate it was opened with."""
     pairs = [await asyncio.to_thread(self_signed, home, name) for name in ("first", "second")]
     text = """printf '{"apiVersion": "v1", "kind": "ExecCredential", "status": {"clientCertificateData": "%s", """
     text += (
@@ -467,7 +465,7 @@ async def test_a_renewed_client_certificate_is_shown(home: Path, pair: Files, by
 
 
 async def who(api: ApiServer, client: Client) -> str:
-    """Return whose certificate a request comes with."""
+    """Return the subject of the client certificate of a request."""
     names: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -480,8 +478,8 @@ async def who(api: ApiServer, client: Client) -> str:
     return names[0]
 
 
-async def test_an_unchanged_client_certificate_leaves_the_connections_alone(home: Path, pair: Files) -> None:
-    """A refusal may have other reasons; watches would start anew for nothing."""
+async def test_an_unchanged_client_certificate_reopens_no_connection(home: Path, pair: Files) -> None:
+    """A 401 may have other reasons, and watches would restart for nothing."""
     mine = await asyncio.to_thread(self_signed, home, "first")
     user = {"client-certificate": str(mine.certificate), "client-key": str(mine.key)}
     async with (
@@ -497,7 +495,7 @@ async def test_an_unchanged_client_certificate_leaves_the_connections_alone(home
 
 
 async def test_a_plugin_may_take_longer_than_a_request(home: Path, api: ApiServer) -> None:
-    """A request ends in time; what the plugin says then is used by the next."""
+    """The request ends at its deadline; the next one uses the plugin's credentials."""
     (home / "token").write_text("first")
     async with await Client.connect(Source(str(slow_plugin(home, api.url)))) as client:
         (home / "token").write_text("second")
@@ -510,8 +508,8 @@ async def test_a_plugin_may_take_longer_than_a_request(home: Path, api: ApiServe
     assert api.seen[-1].headers["Authorization"] == "Bearer second"
 
 
-async def test_a_client_that_is_closed_waits_for_no_plugin(home: Path, api: ApiServer) -> None:
-    """It is ended."""
+async def test_closing_a_client_kills_its_plugin(home: Path, api: ApiServer) -> None:
+    """It does not wait for it."""
     (home / "token").write_text("first")
     async with await Client.connect(Source(str(slow_plugin(home, api.url)))) as client:
         await give_up_on(client, api, home)
@@ -529,7 +527,7 @@ def slow_plugin(home: Path, url: str) -> Path:
 
 
 async def give_up_on(client: Client, api: ApiServer, home: Path) -> None:
-    """Have a request refused, and end it while the plugin waits: what its deadline does."""
+    """Have a request refused, and cancel it while the plugin runs, as its deadline does."""
     (home / "go").unlink()
     (home / "runs").unlink()
     api.handler = reply(status_body(401, "Unauthorized"), status=401)
@@ -542,7 +540,7 @@ async def give_up_on(client: Client, api: ApiServer, home: Path) -> None:
 
 
 async def test_a_token_file_may_end_in_a_newline(home: Path, api: ApiServer) -> None:
-    """As every editor writes it, and as kubectl reads it."""
+    """As editors write it, and as kubectl reads it."""
     (home / "token").write_text("from-file\n")
     source = Source(str(kubeconfig(home / "config", api.url, {"tokenFile": str(home / "token")})))
 
@@ -559,10 +557,8 @@ def connected(configuration: Configuration) -> Client:
 
 
 @pytest.mark.parametrize("error", [ConfigException("Token file exists but empty."), ValueError("no"), OSError("no")])
-async def test_a_token_that_cannot_be_refreshed_fails_the_request_and_nothing_more(
-    api: ApiServer, error: Exception
-) -> None:
-    """It is a failure like others, which callers retry."""
+async def test_a_token_that_cannot_be_refreshed_fails_only_the_request(api: ApiServer, error: Exception) -> None:
+    """It is a KubeError, which callers retry."""
 
     def refresh(_: Configuration) -> None:
         raise error
@@ -578,8 +574,8 @@ async def test_a_token_that_cannot_be_refreshed_fails_the_request_and_nothing_mo
     assert api.seen == []
 
 
-async def test_a_credential_plugin_that_hangs_counts_in_the_requests_deadline(api: ApiServer) -> None:
-    """Nothing waits for ever, what comes before the request included."""
+async def test_a_token_refresh_that_hangs_ends_at_the_requests_deadline(api: ApiServer) -> None:
+    """The deadline covers the steps before the request, too."""
 
     async def hang(_: Configuration) -> None:
         await asyncio.sleep(3600)

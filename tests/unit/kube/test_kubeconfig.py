@@ -64,7 +64,7 @@ def cluster(**fields: Any) -> Config:
     ],
 )
 def test_each_flag_replaces_what_the_context_says(choice: Choice, expected: tuple[str, str, str]) -> None:
-    """And nothing else."""
+    """It replaces one field, and no other."""
     chosen = choose(config(), choice)
     assert (chosen.cluster.server, chosen.user.token, chosen.namespace) == expected
 
@@ -73,16 +73,16 @@ def test_each_flag_replaces_what_the_context_says(choice: Choice, expected: tupl
     "choice",
     [Choice(), Choice(context="b"), Choice(cluster="cb"), Choice(user="ub", namespace="x"), Choice(context="a")],
 )
-def test_what_was_chosen_is_chosen_again_by_its_names(choice: Choice) -> None:
-    """Whatever the current context, and what the context says, are then."""
+def test_a_reload_selects_the_same_names_again(choice: Choice) -> None:
+    """Even if the current context, or the entry of the context, has changed."""
     first = choose(config(), choice)
     contexts = [{"name": name, "context": {"cluster": "cb", "user": "ub"}} for name in ("a", "b", "z")]
     again = choose(config(**{"current-context": "z", "contexts": contexts}), first.names)
     assert (again.cluster, again.user, again.names) == (first.cluster, first.user, first.names)
 
 
-def test_whoever_was_nobody_stays_nobody() -> None:
-    """Although the context names a user by now, or one has become current."""
+def test_a_reload_without_a_user_stays_anonymous() -> None:
+    """Even if the context names a user by then, or another context is current."""
     for nobody in (Choice(context="empty", cluster="ca"), Choice(cluster="ca")):
         names = choose(config(**({} if nobody.context else {"current-context": ""})), nobody).names
         contexts = [{"name": name, "context": {"cluster": "ca", "user": "ua"}} for name in ("a", "empty")]
@@ -97,8 +97,8 @@ def test_whoever_was_nobody_stays_nobody() -> None:
         ({"users": []}, "user 'ua'"),
     ],
 )
-def test_what_was_chosen_and_is_gone_is_named(changes: dict[str, Any], missing: str) -> None:
-    """No flag is said to have named it."""
+def test_a_selected_entry_that_no_longer_exists_is_named(changes: dict[str, Any], missing: str) -> None:
+    """The error does not blame a flag."""
     names = choose(config(), Choice()).names
     with pytest.raises(InvalidKubeconfigError) as caught:
         choose(config(**changes), names)
@@ -106,7 +106,7 @@ def test_what_was_chosen_and_is_gone_is_named(changes: dict[str, Any], missing: 
 
 
 def test_cluster_and_user_do_without_a_context() -> None:
-    """As kubectl's."""
+    """As in kubectl."""
     chosen = choose(config(**{"current-context": "", "contexts": []}), Choice(cluster="cb", user="ua"))
     assert (chosen.cluster.server, chosen.user.token) == ("https://b:1", "ta")
 
@@ -128,8 +128,8 @@ def test_cluster_and_user_do_without_a_context() -> None:
         (Choice(context="empty"), "context 'empty' names no cluster"),
     ],
 )
-def test_what_is_not_there_is_said_with_what_is(choice: Choice, words: str) -> None:
-    """Which entry is missing, and who named it."""
+def test_a_missing_entry_is_named_with_the_existing_ones(choice: Choice, words: str) -> None:
+    """And with the flag or context that names it."""
     with pytest.raises(InvalidKubeconfigError) as caught:
         choose(config(), choice)
     assert str(caught.value) == words
@@ -144,8 +144,8 @@ def test_what_is_not_there_is_said_with_what_is(choice: Choice, words: str) -> N
         ({"users": []}, "context 'a' names user 'ua', which is not there; there is none"),
     ],
 )
-def test_a_kubeconfig_that_chooses_nothing_is_refused(changes: dict[str, Any], words: str) -> None:
-    """Not replaced by localhost."""
+def test_a_kubeconfig_that_selects_no_context_is_refused(changes: dict[str, Any], words: str) -> None:
+    """Localhost does not replace it."""
     with pytest.raises(InvalidKubeconfigError, match=words):
         choose(config(**changes), Choice())
 
@@ -177,13 +177,13 @@ def test_a_kubeconfig_that_chooses_nothing_is_refused(changes: dict[str, Any], w
     ids=range(20),
 )
 def test_what_client_go_refuses_is_refused(given: Config) -> None:
-    """And what could not be sent."""
+    """And values that no header can carry."""
     with pytest.raises(InvalidKubeconfigError, match=r"'ua'|'ca'"):
         choose(given, Choice())
 
 
-def test_an_entry_that_is_not_chosen_may_be_wrong() -> None:
-    """It is nobody's concern now."""
+def test_an_entry_that_is_not_selected_may_be_invalid() -> None:
+    """Only the selected entries are validated."""
     both = [{"name": "ua", "user": {}}, {"name": "ub", "user": {"as-uid": "1"}}]
     assert choose(config(users=both), Choice()).user == kubeconfig.User()
 
@@ -197,13 +197,13 @@ def test_an_entry_that_is_not_chosen_may_be_wrong() -> None:
         ("HTTPS://A", "https://A"),
     ],
 )
-def test_a_server_without_a_scheme_is_meant_as_http(server: str, url: str) -> None:
+def test_a_server_without_a_scheme_is_http(server: str, url: str) -> None:
     """As client-go completes it."""
     assert choose(cluster(server=server), Choice()).cluster.server == url
 
 
-def test_to_a_server_without_tls_we_are_nobody_who_acts_as_somebody() -> None:
-    """Whatever proves who we are is left out."""
+def test_for_a_server_without_tls_only_impersonation_stays() -> None:
+    """All credentials are left out."""
     given = config(
         clusters=[{"name": "ca", "cluster": {"server": "http://a:1"}}],
         users=[
@@ -227,8 +227,8 @@ def test_to_a_server_without_tls_we_are_nobody_who_acts_as_somebody() -> None:
     )
 
 
-def test_what_one_acts_as_becomes_headers() -> None:
-    """A key's odd characters are written in percent; nothing is said where nobody is acted as."""
+def test_impersonation_becomes_headers() -> None:
+    """Special characters of an extra key are percent-encoded; without impersonation there is no header."""
     assert headers(choose(user(token="t"), Choice())) == ()  # noqa: S106
     assert headers(choose(user(**{"as": "jane", "as-user-extra": {"a b%": ["c", "d"]}}), Choice())) == (
         ("Impersonate-User", "jane"),
@@ -250,8 +250,8 @@ def test_what_one_acts_as_becomes_headers() -> None:
         ("1_000", 1000),
     ],
 )
-def test_a_number_that_is_for_others_is_kept(text: str, number: float) -> None:
-    """Credential plugins may be told it."""
+def test_a_number_in_an_extension_is_retained(text: str, number: float) -> None:
+    """Credential plugins may get it."""
     found = parse(f"clusters: [{{name: c, cluster: {{extensions: [{{name: e, extension: {{a: {text}}}}}]}}}}]".encode())
     assert found.clusters["c"].extensions == (kubeconfig.Extension("e", {"a": number}),)
 
@@ -259,8 +259,8 @@ def test_a_number_that_is_for_others_is_kept(text: str, number: float) -> None:
 # --- several files ---------------------------------------------------------------------------------------------------
 
 
-def test_entries_are_never_mixed() -> None:
-    """The first file's entry of a name counts, with all that it does not say."""
+def test_entries_of_one_name_are_never_merged() -> None:
+    """The first file's entry counts, its missing fields included."""
     first = parse(b"contexts: [{name: a, context: {cluster: x}}]")
     second = parse(b"contexts: [{name: a, context: {cluster: z, namespace: m}}, {name: b}]\ncurrent-context: a")
     both = merged([first, second])

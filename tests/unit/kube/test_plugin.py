@@ -1,4 +1,4 @@
-"""Credential plugins are run as client-go runs them, and none is waited for in silence or for ever."""
+"""Exec credential plugins run as from client-go, with a deadline, and a notice of what is waited for."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def credential(status: Mapping[str, str] = MappingProxyType({"token": "t"})) -> 
 
 
 def printing(text: str) -> Exec:
-    """Return a plugin that prints this."""
+    """Return a plugin that prints this output."""
     return script(f"printf '%s' '{text}'")
 
 
 async def run(given: Exec, cluster: Cluster = HERE, **arguments: Any) -> Printed:
-    """Run a plugin where nobody sits at the terminal, unless it is said."""
+    """Run a plugin, by default without a terminal."""
     return await plugin.run(given, cluster, **{"terminal": False, "deadline": 10.0} | arguments)
 
 
 async def told(given: Exec, folder: Path, cluster: Cluster = HERE, **arguments: Any) -> Any:
-    """Return what a plugin is told, of one that does nothing but write it down."""
+    """Return the ExecCredential that a plugin gets."""
     text = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" >{folder}/told; printf '%s' '{credential()}'"
     fields = {name: getattr(given, name) for name in ("provide_cluster_info", "interactive_mode", "env")}
     await run(script(text, **fields), cluster, **arguments)
@@ -54,7 +54,7 @@ async def told(given: Exec, folder: Path, cluster: Cluster = HERE, **arguments: 
 
 
 async def test_a_token_and_a_certificate_are_taken() -> None:
-    """Either, or both; a date is none of our business, since the API server says when it is over."""
+    """Either of them, or both. An expiry is ignored: the API server answers 401 when it is over."""
     pair = {"clientCertificateData": "C", "clientKeyData": "K"}
     assert await run(printing(credential({"token": "t", "expirationTimestamp": "2026-01-01T00:00:00Z"}))) == Printed(
         "t"
@@ -63,8 +63,8 @@ async def test_a_token_and_a_certificate_are_taken() -> None:
     assert await run(printing(credential({"token": "t"} | pair))) == Printed("t", "C", "K")
 
 
-async def test_what_was_printed_is_in_no_representation() -> None:
-    """It may get into a log."""
+async def test_printed_credentials_are_in_no_repr() -> None:
+    """A repr may get into a log."""
     assert "secret" not in repr(Printed("secret", "secret", "secret"))
 
 
@@ -84,8 +84,8 @@ async def test_what_was_printed_is_in_no_representation() -> None:
     ],
     ids=range(10),
 )
-async def test_what_is_no_credential_is_refused(text: str, words: str) -> None:
-    """Unquoted, since half of it may be secret."""
+async def test_output_that_is_no_credential_is_refused(text: str, words: str) -> None:
+    """The error does not quote it, as it may contain a secret."""
     with pytest.raises(PluginError, match=f"^credential plugin 'sh' .*{words}") as caught:
         await run(printing(text))
     assert "secret" not in str(caught.value)
@@ -94,8 +94,8 @@ async def test_what_is_no_credential_is_refused(text: str, words: str) -> None:
 # --- what it is told -------------------------------------------------------------------------------------------------
 
 
-async def test_a_plugin_is_told_no_more_than_it_asked_for(tmp_path: Path) -> None:
-    """And whether it may ask somebody."""
+async def test_a_plugin_gets_no_cluster_by_default(tmp_path: Path) -> None:
+    """It does get whether it may prompt the user."""
     assert await told(Exec(), tmp_path) == {
         "apiVersion": V1,
         "kind": "ExecCredential",
@@ -103,8 +103,8 @@ async def test_a_plugin_is_told_no_more_than_it_asked_for(tmp_path: Path) -> Non
     }
 
 
-async def test_a_plugin_that_asks_is_told_of_the_cluster(tmp_path: Path) -> None:
-    """Its certificate by what is in the file; and what the kubeconfig says to plugins, numbers and all."""
+async def test_a_plugin_with_provide_cluster_info_gets_the_cluster(tmp_path: Path) -> None:
+    """With the contents of the CA file, and the extension for plugins with its numbers."""
     (tmp_path / "ca").write_text("of the cluster")
     config = {"audience": "a", "attempts": 3, "deep": [{"x": 1.5}]}
     cluster = Cluster(
@@ -136,8 +136,8 @@ async def test_a_plugin_that_asks_is_told_of_the_cluster(tmp_path: Path) -> None
     }
 
 
-async def test_a_plugin_that_cannot_be_told_is_not_run(tmp_path: Path) -> None:
-    """It would show what it prints to whoever answers."""
+async def test_a_plugin_is_not_run_when_the_ca_file_cannot_be_read(tmp_path: Path) -> None:
+    """It could send its credentials to a server that it cannot verify."""
     cluster = Cluster(server="https://a:1", certificate_authority="/no/ca")
     with pytest.raises(PluginError, match=r"'sh' needs the cluster's certificate-authority, .* '/no/ca'"):
         await run(script(f"touch {tmp_path}/run", provide_cluster_info=True), cluster)
@@ -145,7 +145,7 @@ async def test_a_plugin_that_cannot_be_told_is_not_run(tmp_path: Path) -> None:
 
 
 async def test_a_plugin_has_our_environment_and_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own comes first."""
+    """A variable of its own takes precedence."""
     monkeypatch.setenv("OURS", "a")
     monkeypatch.setenv("BOTH", "b")
     own = ({"name": "BOTH", "value": "c"}, {"name": "EMPTY"})
@@ -164,19 +164,19 @@ async def test_a_plugin_has_our_environment_and_its_own(monkeypatch: pytest.Monk
         ("Always", True, True),
     ],
 )
-async def test_only_a_plugin_that_may_ask_has_the_terminal(
+async def test_a_plugin_is_interactive_only_if_its_mode_and_the_terminal_allow_it(
     tmp_path: Path,
     mode: str,
     terminal: bool,  # noqa: FBT001
     interactive: bool,  # noqa: FBT001
 ) -> None:
-    """The mode says who may."""
+    """By `interactiveMode`."""
     found = await told(Exec(interactive_mode=mode), tmp_path, terminal=terminal)
     assert found["spec"]["interactive"] is interactive
 
 
-async def test_a_plugin_that_must_ask_needs_a_terminal() -> None:
-    """Nobody would answer."""
+async def test_a_plugin_of_mode_always_needs_a_terminal() -> None:
+    """There would be no user to answer."""
     with pytest.raises(PluginError, match="'sh' has interactiveMode Always, and standard input is no terminal"):
         await run(script("exit 0", interactive_mode="Always"))
 
@@ -184,10 +184,10 @@ async def test_a_plugin_that_must_ask_needs_a_terminal() -> None:
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-async def test_what_a_plugin_says_reaches_the_person_at_once_and_the_error(
+async def test_a_plugins_standard_error_is_copied_at_once_and_quoted_in_the_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before it ends: it may wait for a code to be typed somewhere."""
+    """Before it ends: the user may have to enter a code elsewhere."""
     done = tmp_path / "done"
     text = f"echo enter 1234 >&2; while ! test -e {done}; do sleep 0.02; done; exit 7"
     running = asyncio.create_task(run(script(text, install_hint="get it\nhere")))
@@ -201,8 +201,8 @@ async def test_what_a_plugin_says_reaches_the_person_at_once_and_the_error(
     assert str(caught.value) == "credential plugin 'sh' ended with 7: enter 1234 (get it here)"
 
 
-async def test_a_long_complaint_is_quoted_by_its_end() -> None:
-    """The end says why."""
+async def test_the_end_of_a_long_standard_error_is_quoted() -> None:
+    """The end has the reason."""
     with pytest.raises(PluginError, match=r"the reason$") as caught:
         await run(
             script("i=0; while test $i -lt 9000; do echo word$i; i=$((i+1)); done >&2; echo the reason >&2; exit 1")
@@ -211,15 +211,15 @@ async def test_a_long_complaint_is_quoted_by_its_end() -> None:
 
 
 @pytest.mark.parametrize("command", ["no-such-plugin", "/etc/passwd", "a\0b", ""])
-async def test_what_is_no_program_is_named(command: str) -> None:
-    """With how to get it."""
+async def test_a_command_that_cannot_be_run_is_named(command: str) -> None:
+    """With its install hint."""
     with pytest.raises(PluginError, match=r"cannot be run: .* \(get it here\)") as caught:
         await run(Exec(command=command, api_version=V1, install_hint="get it here"))
     assert repr(command) in str(caught.value)
 
 
 async def gone(path: Path) -> None:
-    """Wait until a process whose number is in a file is no more than a corpse."""
+    """Wait until the process whose id is in a file has ended."""
     number = int(await asyncio.to_thread(path.read_text))
     for _ in range(500):
         try:
@@ -232,10 +232,10 @@ async def gone(path: Path) -> None:
     raise AssertionError(number)
 
 
-async def test_a_plugin_that_hangs_is_ended_with_all_that_it_started(
+async def test_a_plugin_that_hangs_is_killed_with_its_children(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is said before that it is waited for, and after it which it was, and what it said."""
+    """A notice comes first; the error names the plugin and quotes its standard error."""
     text = f"sleep 3600 & echo $! >{tmp_path}/child; echo asking far.example >&2; wait"
     with pytest.raises(PluginError, match=r"'sh' has not ended within 4 s: asking far\.example"):
         await run(script(text), deadline=4.0, notice=0.1)
@@ -243,16 +243,16 @@ async def test_a_plugin_that_hangs_is_ended_with_all_that_it_started(
     await gone(tmp_path / "child")
 
 
-async def test_a_plugin_whose_child_holds_its_output_is_ended_too(tmp_path: Path) -> None:
-    """Although it has ended itself."""
+async def test_the_child_that_keeps_a_plugins_output_open_is_killed(tmp_path: Path) -> None:
+    """Even if the plugin itself has ended."""
     text = f"sleep 3600 & echo $! >{tmp_path}/child; exit 0"
     with pytest.raises(PluginError, match="has not ended"):
         await run(script(text), deadline=4.0)
     await gone(tmp_path / "child")
 
 
-async def test_a_plugin_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:
-    """We are told to end, say."""
+async def test_a_plugin_is_killed_when_its_caller_is_cancelled(tmp_path: Path) -> None:
+    """For example when the process stops."""
     running = asyncio.create_task(run(script(f"echo $$ >{tmp_path}/own; sleep 3600")))
     while not ((tmp_path / "own").exists() and (tmp_path / "own").read_text()):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -262,8 +262,8 @@ async def test_a_plugin_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> No
     await gone(tmp_path / "own")
 
 
-async def test_a_plugin_that_is_given_up_while_it_starts_is_ended_too() -> None:
-    """At whatever moment; asyncio would wait for what it has started."""
+async def test_a_plugin_is_killed_when_its_caller_is_cancelled_during_the_start() -> None:
+    """At any moment; asyncio alone would wait for the plugin's children."""
     for turns in range(24):
         running = asyncio.create_task(run(script("sleep 3600; true")))
         for _ in range(turns):
@@ -274,22 +274,22 @@ async def test_a_plugin_that_is_given_up_while_it_starts_is_ended_too() -> None:
         assert running.cancelled()
 
 
-async def test_a_person_is_given_time_and_told_what_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """No deadline of ours ends it."""
+async def test_an_interactive_plugin_has_no_deadline_and_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    """The user may take as long as needed."""
     slow = script(f"sleep 0.4; printf '%s' '{credential()}'")
     assert await run(slow, terminal=True, deadline=0.1, notice=0.05) == Printed("t")
     assert capsys.readouterr().err == "waiting for the kubeconfig's credential plugin 'sh'\n"
 
 
-async def test_a_plugin_that_is_quick_is_not_talked_about() -> None:
-    """Not afterwards either: nothing is left to come."""
+async def test_a_quick_plugin_causes_no_notice() -> None:
+    """Nor a late one: its timer is cancelled."""
     await run(printing(credential()))
     loop: Any = asyncio.get_running_loop()
     assert all(timer.cancelled() for timer in loop._scheduled)
 
 
-def test_the_controllers_event_loop_runs_and_ends_plugins_alike(tmp_path: Path) -> None:
-    """It is another one than these tests'."""
+def test_plugins_run_and_end_alike_on_the_controllers_event_loop(tmp_path: Path) -> None:
+    """It differs from the event loop of these tests."""
 
     async def both() -> None:
         assert await run(printing(credential())) == Printed("t")
@@ -300,7 +300,7 @@ def test_the_controllers_event_loop_runs_and_ends_plugins_alike(tmp_path: Path) 
     uvloop.run(both())
 
 
-def test_nobody_waits_longer_than_a_minute_and_in_silence_longer_than_ten_seconds() -> None:
-    """Unless a person is asked."""
+def test_the_deadline_is_a_minute_at_most_and_the_notice_ten_seconds() -> None:
+    """For a non-interactive plugin."""
     assert plugin.DEADLINE <= 60
     assert plugin.NOTICE <= 10

@@ -1,4 +1,4 @@
-"""Which proxy is used, in the words of the table that golang.org/x/net/http/httpproxy is tested by."""
+"""The proxy is selected as by Go: the tables are those of golang.org/x/net/http/httpproxy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_environments_proxy_is_the_one_that_go_uses(
     assert for_url(server, environment) == expected
 
 
-def test_a_proxy_that_a_stranger_may_have_sent_is_refused() -> None:
+def test_http_proxy_is_refused_in_a_cgi_program() -> None:
     """Go's issue 16405."""
     with pytest.raises(ProxyError, match="REQUEST_METHOD"):
         for_url("http://example.com", Environment(http="http://10.1.2.3:8080", cgi=True))
@@ -123,8 +123,8 @@ def test_an_asterisk_is_every_host(host: str) -> None:
 @pytest.mark.parametrize(
     "no_proxy", [":1", ":80", ",", "[", "[]:80", "/", "1.2.3.4/99", "a/b", "%", "[::1%lo]:80", " "]
 )
-def test_an_entry_that_means_nothing_is_passed_over(no_proxy: str) -> None:
-    """Go's TestInvalidNoProxy, and its kind."""
+def test_an_invalid_entry_of_no_proxy_is_ignored(no_proxy: str) -> None:
+    """Go's TestInvalidNoProxy, and similar entries."""
     assert for_url("http://example.com:80", Environment(http="proxy", no_proxy=no_proxy)) == "http://proxy"
 
 
@@ -140,13 +140,13 @@ def test_an_entry_that_means_nothing_is_passed_over(no_proxy: str) -> None:
         ({"ALL_PROXY": "p", "HTTP_PROXY": "p"}, None),
     ],
 )
-def test_upper_case_comes_before_lower_case(variables: dict[str, str], expected: Proxy | None) -> None:
-    """Go's TestFromEnvironment; a variable that is empty is not set."""
+def test_upper_case_takes_precedence_over_lower_case(variables: dict[str, str], expected: Proxy | None) -> None:
+    """Go's TestFromEnvironment; an empty variable counts as unset."""
     assert choose("https://far.example:6443", None, Environment.of(variables)) == expected
 
 
 def test_a_kubeconfigs_proxy_is_used_for_loopback_too() -> None:
-    """It was meant for this very server."""
+    """It is configured for this very server."""
     found = choose("https://127.0.0.1:6443", "http://p:1", Environment.of({"NO_PROXY": "*"}))
     assert found == Proxy("http://p:1", "the kubeconfig's proxy-url")
 
@@ -165,8 +165,8 @@ def test_a_kubeconfigs_proxy_is_used_for_loopback_too() -> None:
         "http://u:secret@",
     ],
 )
-def test_a_proxys_password_is_not_in_what_refuses_it(url: str) -> None:
-    """However far what was named is from a URL."""
+def test_the_error_of_an_unusable_proxy_shows_no_password(url: str) -> None:
+    """Even if the text is no URL at all."""
     with pytest.raises(ProxyError) as caught:
         choose("https://far.example:6443", url, Environment())
     assert "the kubeconfig's proxy-url" in str(caught.value)

@@ -1,4 +1,4 @@
-"""One odd field costs that field, not its object, and one odd object costs nobody else."""
+"""A malformed field costs only that field, and a malformed object affects no other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from controller.kube.meta import ObjectOnly
 
 
 def decoded(body: dict[str, Any], kind: type[Any] = Pod) -> Any:
-    """Return what a body is served as."""
+    """Return the object that a body decodes to."""
     return codec.decode_object(json.dumps(body).encode(), kind)
 
 
@@ -24,23 +24,23 @@ def body(**parts: Any) -> dict[str, Any]:
     return {"metadata": {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "7"}} | parts
 
 
-def test_an_object_as_it_should_be_has_nothing_unreadable() -> None:
-    """And is what the strict decoder makes of it."""
+def test_a_valid_object_has_no_unreadable_fields() -> None:
+    """It equals the result of the strict decoder."""
     assert decoded(body(spec={"nodeName": "n"})) == codec.decode(json.dumps(body(spec={"nodeName": "n"})).encode(), Pod)
     assert decoded(body()).unreadable == ()
 
 
 @pytest.mark.parametrize("odd", [7, None, "x", [], True, 1.5])
-def test_a_part_of_another_type_has_its_default(odd: object) -> None:
-    """The others stand."""
+def test_a_field_of_another_type_has_its_default(odd: object) -> None:
+    """The other fields have their values."""
     pod = decoded(body(spec=odd, status={"phase": "Running"}))
 
     assert (pod.metadata.name, pod.spec, pod.status.phase) == ("a", Pod(pod.metadata).spec, "Running")
     assert [found.partition(":")[0] for found in pod.unreadable] == ["spec"]
 
 
-def test_a_field_deep_inside_costs_only_itself() -> None:
-    """Elements of lists that cannot be read are left out of them."""
+def test_a_malformed_nested_field_costs_only_itself() -> None:
+    """Malformed elements of a list are left out."""
     conditions = [{"type": "Ready", "status": 7}, {"status": "True"}, 7, {"type": "PodScheduled", "status": "True"}]
     pod = decoded(body(spec={"nodeName": "n"}, status={"phase": 3, "conditions": conditions}))
 
@@ -50,8 +50,8 @@ def test_a_field_deep_inside_costs_only_itself() -> None:
     assert len(pod.unreadable) == 4
 
 
-def test_an_entry_of_a_map_that_is_odd_is_left_out() -> None:
-    """A number where a label's value was."""
+def test_a_malformed_entry_of_a_map_is_left_out() -> None:
+    """A number in place of a label's value."""
     item = decoded(body(spec={"vmName": "a", "addedNodeSelector": {"x": 1, "y": "z"}}), VirtualMachineMigration)
 
     assert item.spec.added_node_selector == {"y": "z"}
@@ -60,7 +60,7 @@ def test_an_entry_of_a_map_that_is_odd_is_left_out() -> None:
 
 @pytest.mark.parametrize("odd", ["no", 0, None, [], {}])
 def test_a_vm_whose_running_is_no_boolean_has_a_problem_in_its_spec(odd: object) -> None:
-    """The default that stands for it is another VM's wish."""
+    """The default in its place is not what the user asked for."""
     resources = {"cpu": "0.1", "memory": "0.1"}
     vm = decoded(body(spec={"running": odd, "resources": resources}), VirtualMachine)
 
@@ -69,8 +69,8 @@ def test_a_vm_whose_running_is_no_boolean_has_a_problem_in_its_spec(odd: object)
     assert vm.spec_problem.startswith("spec.running: Expected `bool`")
 
 
-def test_an_odd_status_is_no_problem_of_the_spec() -> None:
-    """It is derived."""
+def test_a_malformed_status_is_no_problem_of_the_spec() -> None:
+    """The controller derives the status."""
     vm = decoded(body(status={"phase": 7, "incarnation": "3", "migration": [1]}), VirtualMachine)
 
     assert (vm.spec_problem, vm.status.phase, vm.status.incarnation, vm.status.migration) == (
@@ -81,8 +81,8 @@ def test_an_odd_status_is_no_problem_of_the_spec() -> None:
     )
 
 
-def test_a_migration_keeps_what_can_be_read() -> None:
-    """And says what cannot."""
+def test_a_migration_keeps_its_valid_fields() -> None:
+    """And names its malformed ones."""
     item = decoded(body(spec={"vmName": "vm-1", "targetNode": {"name": "n"}, "cancel": "yes"}), VirtualMachineMigration)
 
     assert (item.spec.vm_name, item.spec.target_node, item.spec.cancel) == ("vm-1", None, False)
@@ -95,7 +95,7 @@ def test_a_migration_keeps_what_can_be_read() -> None:
     ids=json.dumps,
 )
 def test_metadata_is_all_or_nothing(metadata: object) -> None:
-    """By halves it would be another object's. A Status, which has none of its own, is no object."""
+    """With a part missing it could be another object's. A Status, which has no metadata, is no object."""
     with pytest.raises(errors.MalformedReplyError):
         decoded({"metadata": metadata, "status": "Failure"})
 
@@ -104,8 +104,8 @@ def test_metadata_is_all_or_nothing(metadata: object) -> None:
     "text", [b"", b"<html>", b'{"metadata": {"name": "a"}', b"[" * 10_000, b'{"metadata":' * 10_000]
 )
 @pytest.mark.parametrize("kind", [Pod, ObjectOnly])
-def test_what_is_no_json_is_malformed(text: bytes, kind: type[Any]) -> None:
-    """Nor is what is nested beyond measure."""
+def test_invalid_json_is_malformed(text: bytes, kind: type[Any]) -> None:
+    """JSON that is nested too deeply, too."""
     with pytest.raises(errors.MalformedReplyError):
         codec.decode_object(text, kind)
     assert codec.identity(text) == ("", "", "")
@@ -121,6 +121,6 @@ def test_what_is_no_json_is_malformed(text: bytes, kind: type[Any]) -> None:
         ([], ("", "", "")),
     ],
 )
-def test_the_identity_is_read_as_far_as_it_can_be(metadata: object, known: tuple[str, str, str]) -> None:
-    """By it an object leaves the store."""
+def test_the_identity_is_decoded_as_far_as_possible(metadata: object, known: tuple[str, str, str]) -> None:
+    """The store removes a deleted object by it."""
     assert codec.identity(msgspec.json.encode({"metadata": metadata})) == known
