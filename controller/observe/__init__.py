@@ -1,1 +1,1 @@
-"""What the product sees of a cluster, and what that adds up to."""
+"""Caches, reflectors and observers of a cluster, and the sums derived from them."""

@@ -1,7 +1,7 @@
-"""The caches of a process: which objects it keeps, how they are found, and the reflectors that fill them.
+"""The caches of a process: its stores, their indexes, and the reflectors that fill them.
 
-Guarantees: a cache holds the objects of one namespace, or of all, that the process' class and selector choose; looking
-one up is O(1) by key and by VM; nothing is kept before a reflector runs.
+Guarantees: a cache contains the objects of one namespace, or of all, that match the process' class and selector; a
+lookup by key or by VM is O(1); a cache is empty until its reflector runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from controller.kube.resources import NODES, PODS, Resource
 T = TypeVar("T", bound=HasMetadata)
 
 Named: TypeAlias = tuple[str, Reflector[Any]]
-"""A reflector, with its name for people."""
+"""A reflector, with its display name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Caches:
 
 
 def of(namespaces: Iterable[str]) -> dict[str | None, Caches]:
-    """Return empty caches of some namespaces; without any, those of all, under None."""
+    """Return empty caches by namespace; without namespaces, one cache of all of them under None."""
     return {namespace: Caches() for namespace in tuple(namespaces) or (None,)}
 
 
@@ -55,8 +55,8 @@ def reflectors(
 ) -> list[Named]:
     """Return a reflector for every cache, nodes first.
 
-    `controller_class` None is the default class; `selector` chooses among the VMs of the class, empty all of them.
-    `metrics` is what each reflector reports to, by its name there.
+    `controller_class` None is the default class; `selector` is a label selector for VMs of the class, empty selects
+    all. `metrics` returns the metrics of a reflector by its name in them.
     """
 
     def reflector(
@@ -83,7 +83,7 @@ def reflectors(
     of_class = f"!{names.CONTROLLER_CLASS}" if wanted is None else f"{names.CONTROLLER_CLASS}={wanted}"
     vms = ",".join(filter(None, (of_class, selector)))
     pods = f"{names.VM_LABEL},{of_class}"
-    # Rights in some namespaces may be all the rights there are; what needs nodes is off then.
+    # A Role in the chosen namespaces cannot grant access to nodes; then the features that need nodes are disabled.
     found: list[Named] = [("nodes", reflector(NODES, nodes, None, optional=None not in caches))]
     for namespace, cache in caches.items():
         where = f" in {namespace}" if namespace else ""

@@ -1,8 +1,8 @@
-"""What a watch saw, event by event, and the state of the cluster that a number of events add up to.
+"""The history of watch events, and the state of the cluster after a number of them.
 
-Guarantees: events are values, in the order in which their watch delivered them, which for one resource is the order
-in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began. To
-take an event costs O(1), whatever the picture holds.
+Guarantees: events are immutable and in the order in which their watch delivered them, which for one resource is the
+order in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began.
+Applying an event costs O(1), whatever the size of the state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Pod
 
 DONE = ("Succeeded", "Failed")
-"""Phases after which a pod holds nothing any more, and a migration does nothing any more."""
+"""Terminal phases of pods and of migrations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class PodSeen:
 
     @property
     def live(self) -> bool:
-        """Whether it may still hold the VM's disks: it exists and has not ended; a terminating pod lives."""
+        """Whether the pod may use the VM's disks: it exists and is in no terminal phase. A terminating pod is live."""
         return not self.deleted and self.phase not in DONE
 
 
 @dataclass(frozen=True, slots=True)
 class VMSeen:
-    """A VM as one event shows it: what the controller says of it."""
+    """A VM as one event shows it, with the status that the controller published."""
 
     at: float
     uid: str
@@ -65,7 +65,7 @@ class NodeSeen:
 
 @dataclass(frozen=True, slots=True)
 class MigrationSeen:
-    """A migration as one event shows it; a record tells of an eviction and is never carried out."""
+    """A migration as one event shows it; a `record` documents an eviction and is never executed."""
 
     at: float
     uid: str
@@ -79,12 +79,12 @@ class MigrationSeen:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether it is deleted or in a terminal phase."""
         return self.deleted or self.phase in DONE
 
     @property
     def moving(self) -> bool:
-        """Whether it has begun to act on its VM and has not ended."""
+        """Whether it is in progress: neither Pending nor over."""
         return not self.over and self.phase != "Pending"
 
 
@@ -92,7 +92,7 @@ Seen: TypeAlias = PodSeen | VMSeen | NodeSeen | MigrationSeen
 
 
 def seen(item: Any, *, at: float, deleted: bool) -> Seen:
-    """Return the event that tells of an object."""
+    """Return the event for the state of an object at a time."""
     metadata = item.metadata
     match item:
         case Pod():
@@ -129,7 +129,7 @@ def seen(item: Any, *, at: float, deleted: bool) -> Seen:
 
 @dataclass(slots=True)
 class Picture:
-    """The cluster as of the last event taken."""
+    """The state of the cluster after the last applied event."""
 
     pods: dict[str, PodSeen] = field(default_factory=dict)
     """Existing pods of VMs by UID."""
@@ -137,14 +137,14 @@ class Picture:
     """Existing VMs by UID."""
     nodes: set[str] = field(default_factory=set)
     migrations: dict[str, MigrationSeen] = field(default_factory=dict)
-    """The last that was seen of each migration ever seen, by UID: pruned ones stay."""
+    """The last event of each migration ever seen, by UID; pruned migrations are retained."""
     _pods_of: dict[str, dict[str, PodSeen]] = field(default_factory=dict)
-    """By VM, dead ones too."""
+    """Existing pods by VM UID and pod UID, in any phase."""
     _live_on: dict[str, dict[str, PodSeen]] = field(default_factory=dict)
-    """By node."""
+    """Live pods by node and pod UID."""
 
     def take(self, event: Seen) -> None:
-        """Take one event."""
+        """Apply one event."""
         match event:
             case PodSeen():
                 self._take_pod(event)
@@ -170,7 +170,7 @@ class Picture:
                 self._live_on.setdefault(event.node, {})[event.uid] = event
 
     def pods_of(self, vm_uid: str) -> tuple[PodSeen, ...]:
-        """Return a VM's existing pods, dead ones too."""
+        """Return a VM's existing pods, in any phase."""
         return tuple(self._pods_of.get(vm_uid, {}).values())
 
     def live(self, vm_uid: str) -> tuple[PodSeen, ...]:
@@ -186,21 +186,21 @@ class Picture:
         return pod.live and pod.phase == "Running" and not pod.terminating and pod.node in self.nodes
 
     def on(self, node: str) -> list[PodSeen]:
-        """Return the live pods that a node holds."""
+        """Return the live pods on a node."""
         return list(self._live_on.get(node, {}).values())
 
     def load(self, node: str) -> int:
-        """Return how many live pods a node holds; none if it does not exist."""
+        """Return the number of live pods on a node; 0 if the node does not exist."""
         return len(self._live_on.get(node, ())) if node in self.nodes else 0
 
     def loads(self) -> Iterator[tuple[str, int]]:
-        """Yield each node that exists with the number of live pods it holds."""
+        """Yield each existing node with its number of live pods."""
         for node in sorted(self.nodes):
             yield node, self.load(node)
 
 
 def write(history: Iterable[Seen], path: Path) -> None:
-    """Write a history as JSON, an event a line, so that a judgement can be looked into."""
+    """Write a history as JSON lines, one event each, so that a verdict can be traced."""
     with path.open("wb") as lines:
         for event in history:
             lines.write(msgspec.json.encode({"kind": type(event).__name__, **msgspec.to_builtins(event)}) + b"\n")
@@ -214,7 +214,7 @@ def _put(into: dict[str, VMSeen], key: str, value: VMSeen, *, deleted: bool) -> 
 
 
 def _take_out(index: dict[str, dict[str, PodSeen]], key: str, uid: str) -> None:
-    """Take a pod out of an index, and leave no empty place in it."""
+    """Remove a pod from an index, and its bucket when that is empty."""
     del index[key][uid]
     if not index[key]:
         del index[key]

@@ -1,12 +1,12 @@
-"""What the pods on each node hold, whoever's they are: read from the API server, and kept up to date by the caches.
+"""The resources that the pods of all owners request on each node: listed from the API server, updated by the caches.
 
 Guarantees:
 
-- All pods are listed at most every `READ_PERIOD`, sooner only where they are so few that it costs nothing
-  (`_SECONDS_A_PAGE`), and only when somebody asks. No reading is older than what it is asked as of.
-- Between two readings the pods that the caches show count as they are now, in O(1) a change. A pod without a node
-  counts on the one that the scheduler nominated for it.
-- A pod whose requests cannot be read makes what its node holds unknown, and is logged once.
+- All pods are listed at most every `READ_PERIOD`, more often only where they fit on few pages (`_SECONDS_A_PAGE`), and
+  only on demand. A list is never older than the time for which the caller asks.
+- Between two lists the pods in the caches count with their current state, in O(1) a change. A pod without a node counts
+  on its nominated node.
+- A pod whose requests cannot be parsed makes the sum of its node unknown, and is logged once.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from controller.observe.loads import Ledger
 _log = structlog.get_logger(__name__)
 
 READ_PERIOD: Final = 5.0
-"""Seconds for which one reading is used."""
+"""Seconds for which one list is used."""
 _SECONDS_A_PAGE: Final = 0.25
-"""How long at least from one reading to the next, by the full pages that it took: with 10,000 pods `READ_PERIOD`."""
+"""Minimum seconds between two lists for each full page of the last one, up to `READ_PERIOD`."""
 _NEVER: Final = float("-inf")
 
 
 class Holdings:
-    """The last reading of the pods of some namespaces (None: of all), and what has changed since."""
+    """The last list of the pods of some namespaces (None: of all), with the changes since."""
 
     def __init__(self, client: Lister, namespaces: Iterable[str | None], monotonic: Callable[[], float]) -> None:
         self._client = client
         self._namespaces = tuple(namespaces)
         self._monotonic = monotonic
         self._pods = Ledger()
-        # Pods whose requests could not be read at the last reading, and why.
+        # Pods of the last list whose requests could not be parsed, each with the reason.
         self._unreadable: frozenset[tuple[str, str]] = frozenset()
         self._read_at = _NEVER
         self._next_reading = _NEVER
         self._reading = asyncio.Lock()
-        # Pods that changed while a reading is under way, by UID; None if it is not.
+        # Pods that changed during the list in flight, by UID; None without one.
         self._changed: dict[str, Pod | None] | None = None
         self.kept = False
-        """Whether there is a reading, or one is under way, so that changes matter."""
+        """Whether there is a list, or one is in flight, so that changes have to be reported."""
 
     def on(self, node: str) -> Amount:
-        """Return what pods hold on a node, as of the last reading and the caches; nothing before the first reading."""
+        """Return the requests of the pods on a node, by the last list and the caches; empty before the first list."""
         return self._pods.on(node)
 
     async def refresh(self, as_of: float) -> float:
-        """Read what is held where, if the last reading is from before a time (monotonic) or too old.
+        """List the pods again if the last list began before `as_of` (monotonic seconds) or is too old.
 
-        Return the seconds until it may be read, or 0. A caller that comes while a reading is under way waits for it,
-        and shares the next one if that is too old.
+        Returns 0, or the seconds until the pods may be listed. Concurrent callers wait for the list in flight, and
+        share the next one if that is too old for them.
         """
         async with self._reading:
             now = self._monotonic()
@@ -93,7 +93,7 @@ class Holdings:
             self.kept = self._read_at != _NEVER
         self._next_reading = began + min(READ_PERIOD, count // PAGE_SIZE * _SECONDS_A_PAGE)
         for key, why in sorted(unreadable - self._unreadable):
-            _log.warning("a pod's requests cannot be read: room on its node is for the scheduler", pod=key, error=why)
+            _log.warning("a pod's requests cannot be parsed: its node's free capacity is unknown", pod=key, error=why)
         self._unreadable = frozenset(unreadable)
 
     def _count(self, pod: Pod, unreadable: Callable[[Pod, str], None] = lambda *_: None) -> None:
@@ -101,7 +101,7 @@ class Holdings:
             self._pods.put(pod.metadata.uid, *held)
 
     def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        """Take in what a cache shows, while a reading is kept."""
+        """Apply a change of a cache; only needed while `kept`."""
         for pod in (old, new):
             if pod is not None:
                 self._pods.drop(pod.metadata.uid)
@@ -111,6 +111,6 @@ class Holdings:
             self._count(new)
 
     def forget(self) -> None:
-        """Keep no reading, since nobody will ask for a while; one that is under way is kept."""
+        """Drop the last list when no caller needs it for a while; a list in flight is retained."""
         if self._changed is None:
             self._pods, self._read_at, self.kept = Ledger(), _NEVER, False

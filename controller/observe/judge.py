@@ -1,7 +1,7 @@
-"""Judgements on a watch's history. Pure: the same events give the same judgement, and nothing else is asked.
+"""Verdicts on the history of a watch: violations, outages, moves, loads.
 
-What counts as one VM is the UID that controls its pods. The controller's own word (phases of VMs and migrations)
-is never used here.
+Guarantees: every function is pure in the events. A VM is identified by the UID of its pods' controller reference. The
+status that the controller publishes (phases of VMs and migrations) is never used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from controller.observe.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time during which a VM that had run on `node` did not; `ended` is None if it does not run yet."""
+    """A period during which a VM that had run on `node` did not run; `ended` is None while it goes on."""
 
     vm: str
     vm_uid: str
@@ -24,12 +24,12 @@ class Outage:
     ended: float | None
 
     def seconds(self, until: float) -> float:
-        """Return how long it lasted; an open one lasts until the observation's end."""
+        """Return its duration in seconds; an open outage lasts until `until`, the end of the observation."""
         return (until if self.ended is None else self.ended) - self.began
 
 
 def double_lives(events: Iterable[Seen]) -> list[str]:
-    """Tell of each moment at which one more live pod of a VM was there than its only one."""
+    """Return one line for each event after which a VM had a further live pod beside another."""
     picture = Picture()
     found = []
     known: dict[str, frozenset[str]] = {}
@@ -46,7 +46,7 @@ def double_lives(events: Iterable[Seen]) -> list[str]:
 
 
 def outages(events: Iterable[Seen]) -> list[Outage]:
-    """List the times during which a VM that had run had no Running pod, in the order in which they began."""
+    """Return the periods during which a VM that had run had no serving pod, ordered by their start."""
     picture = Picture()
     names: dict[str, str] = {}
     serving: dict[str, str | None] = {}
@@ -73,18 +73,18 @@ def outages(events: Iterable[Seen]) -> list[Outage]:
 
 
 def most_at_once(found: Sequence[Outage]) -> int:
-    """Return the largest number of outages that lasted at the same moment; one may begin as another ends."""
-    turns = [(outage.began, 1) for outage in found]
-    turns += [(outage.ended, -1) for outage in found if outage.ended is not None]
+    """Return the maximum number of concurrent outages; one that begins as another ends is not concurrent with it."""
+    steps = [(outage.began, 1) for outage in found]
+    steps += [(outage.ended, -1) for outage in found if outage.ended is not None]
     now = most = 0
-    for _, turn in sorted(turns):
-        now += turn
+    for _, step in sorted(steps):
+        now += step
         most = max(most, now)
     return most
 
 
 def most_at_once_of_a_node(found: Iterable[Outage]) -> int:
-    """Return the same, counted for each node by itself: the largest number of any."""
+    """Return the maximum number of concurrent outages of VMs from the same node."""
     by_node: dict[str, list[Outage]] = {}
     for outage in found:
         by_node.setdefault(outage.node, []).append(outage)
@@ -92,7 +92,7 @@ def most_at_once_of_a_node(found: Iterable[Outage]) -> int:
 
 
 def _affected(picture: Picture, event: Seen) -> set[str]:
-    """Return the VMs whose serving an event may change."""
+    """Return the UIDs of the VMs whose serving pod an event may change."""
     match event:
         case PodSeen() if event.vm_uid:
             return {event.vm_uid}
@@ -103,7 +103,7 @@ def _affected(picture: Picture, event: Seen) -> set[str]:
 
 
 def moves(events: Iterable[Seen], *, since: float = 0.0) -> int:
-    """Count how often a VM came to run on another node than it ran on before."""
+    """Return how often, from `since` on, a VM began to run on another node than before."""
     picture = Picture()
     at: dict[str, str | None] = {}
     count = 0
@@ -118,7 +118,7 @@ def moves(events: Iterable[Seen], *, since: float = 0.0) -> int:
 
 
 def loads(events: Iterable[Seen]) -> dict[str, list[tuple[float, int]]]:
-    """Return for each node the times at which its number of live VM pods changed, and to what; 0 once it is gone."""
+    """Return for each node the (time, number of live VM pods) of every change; 0 once the node is deleted."""
     picture = Picture()
     series: dict[str, list[tuple[float, int]]] = {}
     for event in events:
@@ -147,7 +147,7 @@ def _changed_nodes(picture: Picture, event: Seen) -> set[str]:
 
 
 def spread(events: Iterable[Seen], at: float) -> tuple[int, int]:
-    """Return the fewest and the most VMs on a node that existed at a moment."""
+    """Return the minimum and the maximum number of live pods on the nodes that existed at a time."""
     picture = Picture()
     for event in events:
         if event.at > at:
@@ -158,7 +158,7 @@ def spread(events: Iterable[Seen], at: float) -> tuple[int, int]:
 
 
 def not_running(picture: Picture, vms: Mapping[str, str]) -> list[str]:
-    """Say of each VM (name by UID) that does not run in exactly one live pod, why."""
+    """Return one line with the reason for each VM (name by UID) that does not run in exactly one live pod."""
     found = []
     for vm_uid, name in vms.items():
         live = picture.live(vm_uid)
@@ -175,12 +175,12 @@ def _state(picture: Picture, pod: PodSeen) -> str:
         words.append("and terminating")
     words.append(f"on {pod.node}" if pod.node else "on no node")
     if pod.node and pod.node not in picture.nodes:
-        words.append("(which is gone)")
+        words.append("(which no longer exists)")
     return " ".join(words)
 
 
 def touched(events: Iterable[Seen], *, since: float) -> list[str]:
-    """Tell of each VM pod that began to terminate, ended or was created from a time on."""
+    """Return one line for each VM pod that was created, ended or began to terminate from `since` on."""
     picture = Picture()
     found = []
     for event in events:
@@ -196,11 +196,11 @@ def touched(events: Iterable[Seen], *, since: float) -> list[str]:
 
 
 def natural(name: str) -> tuple[int, str]:
-    """Return a key that sorts names as a person counts: node-2 before node-10."""
+    """Return a key for natural sort order: node-2 before node-10."""
     return len(name), name
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least this share of the values does not exceed (nearest rank)."""
+    """Return the percentile of the values by nearest rank; `share` is from 0 to 1."""
     ordered = sorted(values)
     return ordered[max(0, ceil(share * len(ordered)) - 1)]

@@ -1,9 +1,8 @@
-"""What is on each node: by the pods that the caches show, and by whoever holds something.
+"""The load of each node: the sums over the pods in the caches, and over the holders of reservations.
 
-Guarantees: a change costs O(1), whatever the number of pods; sums are exact, so what was added and taken away leaves
-nothing; while one of those on a node holds an unknown amount, the sum is unknown, and no longer. Nothing is told of any
-node while a cache is still empty, or a loaded node would be taken for an idle one. A pod that cannot be taken in
-changes no sum.
+Guarantees: a change costs O(1), whatever the number of pods; sums are exact, so that adding and removing an amount
+leaves no remainder; a sum is unknown exactly while one of its amounts is. No load is reported before all caches are
+synced, since a loaded node would look idle. A pod whose change fails alters no sum.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ _log = structlog.get_logger(__name__)
 
 
 class Sums:
-    """The load of each node."""
+    """The sum of loads on each node."""
 
     def __init__(self) -> None:
         self._loads: dict[str, Load] = {}
 
     def add(self, node: str, load: Load) -> None:
-        """Put something on a node."""
+        """Add a load to a node."""
         self._loads[node] = self.on(node) + load
 
     def remove(self, node: str, load: Load) -> None:
-        """Take away what was put on a node."""
+        """Remove a load that was added to a node."""
         left = self._loads[node] - load
         if left == IDLE:
             del self._loads[node]
@@ -42,45 +41,45 @@ class Sums:
             self._loads[node] = left
 
     def on(self, node: str) -> Load:
-        """Return what is on a node in all."""
+        """Return the total load of a node."""
         return self._loads.get(node, IDLE)
 
     def clear(self) -> None:
-        """Take everything away."""
+        """Remove all loads."""
         self._loads.clear()
 
 
 class Ledger:
-    """Amounts by whoever holds them, and their sum on each node."""
+    """Amounts by holder, and their sum on each node. A holder is identified by a string, such as a pod's UID."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[str, Load]] = {}
         self._sums = Sums()
 
-    def __contains__(self, who: str) -> bool:
-        return who in self._held
+    def __contains__(self, holder: str) -> bool:
+        return holder in self._held
 
-    def put(self, who: str, node: str, amount: Amount) -> None:
-        """Let somebody hold so much on a node, and nothing else."""
-        self.drop(who)
-        self._held[who] = node, Load.holding(amount)
-        self._sums.add(*self._held[who])
+    def put(self, holder: str, node: str, amount: Amount) -> None:
+        """Set the amount that a holder has on a node; it replaces the holder's former one."""
+        self.drop(holder)
+        self._held[holder] = node, Load.holding(amount)
+        self._sums.add(*self._held[holder])
 
-    def drop(self, who: str) -> str | None:
-        """Let somebody hold nothing; return the node on which something was held."""
-        held = self._held.pop(who, None)
+    def drop(self, holder: str) -> str | None:
+        """Remove a holder's amount; return the node that it was on, None if there was none."""
+        held = self._held.pop(holder, None)
         if held is None:
             return None
         self._sums.remove(*held)
         return held[0]
 
     def on(self, node: str) -> Amount:
-        """Return what is held on a node in all."""
+        """Return the sum of the amounts on a node."""
         return self._sums.on(node).held
 
 
 class NodeLoads:
-    """The loads of all nodes, by the pods of some stores. A capacity that cannot be read is logged once a value."""
+    """The usage of all nodes, by the pods of some stores. A capacity that cannot be parsed is logged once per value."""
 
     def __init__(self, nodes: Store[Node], pods: Iterable[Store[Pod]], reference: ReferenceNode) -> None:
         self._nodes = nodes
@@ -93,7 +92,7 @@ class NodeLoads:
             store.subscribe(listener)
 
     def usage(self) -> Iterator[tuple[str, Usage]]:
-        """Yield how loaded each node is now; nothing until that is known."""
+        """Yield the current usage of each node; nothing before all pod caches are synced."""
         if not all(store.filled for store in self._pods):
             return
         for node in list(self._nodes):
@@ -103,7 +102,7 @@ class NodeLoads:
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and usage.same(old, new):
             return
-        before, after = usage.of(old), usage.of(new)  # what may fail comes before the first change
+        before, after = usage.of(old), usage.of(new)  # may raise, so it precedes the first change of a sum
         if before == after:
             return
         if before is not None:

@@ -1,8 +1,8 @@
-"""Records what our own watches see of pods, VMs, nodes and migrations.
+"""Watches pods, VMs, nodes and migrations, and records their history.
 
-Guarantees: every event that the API server sends is recorded, in order, with the time at which it arrived; a watch
-that breaks goes on from the last version it saw, so nothing is missed; where that is impossible (410) the observation
-fails instead of having a hole.
+Guarantees: every event that the API server sends is recorded, in order, with the time at which it arrived. A broken
+watch is resumed from its last resource version, so that no event is missed; where that is impossible (410) the
+observation fails, so that a history never has a gap.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from controller.observe.history import NodeSeen, Picture, Seen
 
 _NODES: Final = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items())
 _PATIENCE: Final = 10.0
-"""Seconds for which the API server may be out of reach."""
+"""Seconds for which the API server may be unreachable."""
 
 
 class ObservationError(Exception):
-    """Something was missed, or cannot be seen any more; the text says of which resource, and why."""
+    """An event was missed, or a watch cannot be resumed; the message names the resource and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
-    wanted: Callable[[Picture], bool]
+    condition: Callable[[Picture], bool]
     reached: asyncio.Future[None]
 
 
 class Observer:
     """Watches one namespace, and the fake nodes. Use as an async context manager.
 
-    Entering it returns once everything that is there is in the picture, and raises ObservationError if that cannot be
-    read. `rng` spreads retries.
+    Entering it returns once all existing objects are in `picture`, and raises ObservationError if they cannot be
+    listed. `rng` jitters retries.
     """
 
     def __init__(self, client: watch.ListWatcher, namespace: str, rng: Random) -> None:
@@ -60,7 +60,7 @@ class Observer:
         self.history: list[Seen] = []
         self.picture = Picture()
         self.broken: asyncio.Future[None] = self._loop.create_future()
-        """Fails with ObservationError when the observation cannot go on."""
+        """Fails with ObservationError when the observation cannot continue."""
 
     @property
     def now(self) -> float:
@@ -68,7 +68,7 @@ class Observer:
         return self._loop.time() - self._began
 
     async def __aenter__(self) -> Self:
-        # Nodes first: whether a pod's node exists is asked as soon as the pod is seen.
+        # Nodes first: an event of a pod is judged by whether its node exists.
         for resource in (NODES, VIRTUAL_MACHINES, PODS, MIGRATIONS):
             listed = asyncio.Event()
             task = asyncio.create_task(self._follow(resource, listed), name=f"observation of {resource.plural}")
@@ -88,30 +88,30 @@ class Observer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.broken.cancel()
 
-    def when(self, wanted: Callable[[Picture], bool]) -> asyncio.Future[None]:
-        """Return what is done as soon as the picture, looked at after every single event, is the wanted one."""
+    def when(self, condition: Callable[[Picture], bool]) -> asyncio.Future[None]:
+        """Return a future that is done once the picture satisfies a condition, which is evaluated after every event."""
         reached: asyncio.Future[None] = self._loop.create_future()
-        if wanted(self.picture):
+        if condition(self.picture):
             reached.set_result(None)
         else:
-            self._waiters.append(_Waiter(wanted, reached))
+            self._waiters.append(_Waiter(condition, reached))
         return reached
 
     async def quiet(self, seconds: float) -> None:
-        """Return when nothing has been seen to change for so long, nodes apart, which beat their hearts."""
-        while (left := self._changed_at + seconds - self.now) > 0:  # noqa: ASYNC110 - news postpones the end
+        """Return when no object has changed for so many seconds; nodes are ignored because of their heartbeats."""
+        while (left := self._changed_at + seconds - self.now) > 0:  # noqa: ASYNC110 - each change extends the wait
             await asyncio.sleep(left)
 
     async def caught_up(self) -> None:
-        """Return when the pod history has come to what a quorum read shows now."""
+        """Return when the history of pods has reached the state that a quorum read returns now."""
         page = await self._client.list_page(PODS, namespace=self._namespace, limit=0)
-        there = {pod.metadata.uid: revision(pod.metadata.resource_version) for pod in page.items}
+        existing = {pod.metadata.uid: revision(pod.metadata.resource_version) for pod in page.items}
         as_of = revision(page.resource_version)
 
         def shown(picture: Picture) -> bool:
             seen = self._pod_versions
-            gone = all(seen[uid] > as_of for uid in picture.pods.keys() - there.keys())
-            return gone and all(seen.get(uid, -1) >= version for uid, version in there.items())
+            newer = all(seen[uid] > as_of for uid in picture.pods.keys() - existing.keys())
+            return newer and all(seen.get(uid, -1) >= version for uid, version in existing.items())
 
         await self.when(shown)
 
@@ -119,9 +119,9 @@ class Observer:
         namespace, selector = (None, _NODES) if resource is NODES else (self._namespace, None)
         news = watch.follow(self._client, resource, rng=self._rng, namespace=namespace, label_selector=selector)
         async with aclosing(news):
-            async for told in news:
-                self._take(told, resource)
-                if isinstance(told, watch.Listed):
+            async for item in news:
+                self._take(item, resource)
+                if isinstance(item, watch.Listed):
                     listed.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -129,7 +129,7 @@ class Observer:
             self.broken.set_exception(error)
 
     def _take(self, news: watch.News[Any], resource: Resource[Any]) -> None:
-        """Record what is told. Raises ObservationError when something was missed, or nothing is told any more."""
+        """Record the changes in an item of a watch. Raises ObservationError if events were missed or watching fails."""
         match news:
             case watch.Batch():
                 self._record_all(news.changes, resource)
@@ -141,14 +141,14 @@ class Observer:
                 if self.now - self._silent_since.setdefault(resource.plural, self.now) > _PATIENCE:
                     raise ObservationError(f"watching {resource.plural} fails: {news.error}")
             case watch.Failed():
-                raise ObservationError(f"what happened to {resource.plural} was missed: {news.error}")
+                raise ObservationError(f"events of {resource.plural} were missed: {news.error}")
 
     def _record_all(self, changes: Iterable[watch.Told[Any]], resource: Resource[Any]) -> None:
         for change in changes:
             if isinstance(change, Change):
                 self._record(change)
             elif isinstance(change, watch.Undecodable):
-                raise ObservationError(f"what happened to {resource.plural} was missed: {change.error}")
+                raise ObservationError(f"events of {resource.plural} were missed: {change.error}")
 
     def _record(self, change: Change[Any]) -> None:
         event = history.seen(change.item, at=self.now, deleted=change.deleted)
@@ -160,5 +160,5 @@ class Observer:
         self.picture.take(event)
         self._waiters = [waiter for waiter in self._waiters if not waiter.reached.done()]
         for waiter in self._waiters:
-            if waiter.wanted(self.picture):
+            if waiter.condition(self.picture):
                 waiter.reached.set_result(None)

@@ -1,8 +1,8 @@
-"""How many VMs and migrations there are in each phase, and how long they took to get there.
+"""The number of VMs and migrations in each phase, and the times of their phase transitions.
 
-Guarantees: a change costs O(1); a transition and a downtime are reported once, although several may arrive in one
-write; those from before this process came are not, nor what a VM did in a later life than the one that its creation
-began; an object that cannot be taken in changes no count.
+Guarantees: a change costs O(1). Each transition and each downtime is reported once, even when one write contains
+several; those from before the start of this process are not reported, and of a VM only the transitions of its first
+incarnation are. An object whose change fails alters no count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Report: TypeAlias = Callable[[float], None]
 
 
 class VMPhases:
-    """The phases of the VMs of some stores. `arrived` hears the seconds from a VM's creation to each phase it names."""
+    """The phases of the VMs of some stores. `arrived` observes, by phase, the seconds since a VM's creation."""
 
     def __init__(self, vms: Iterable[Store[VirtualMachine]], arrived: Mapping[str, Report]) -> None:
         self.counts: Counter[str] = Counter()
@@ -34,7 +34,7 @@ class VMPhases:
             store.subscribe(listener)
 
     def _changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
-        arrivals = _arrivals(old, new)  # what may fail comes before the first change
+        arrivals = _arrivals(old, new)  # may raise, so it precedes the first change of a count
         if old is not None:
             self.counts[old.status.phase] -= 1
         if new is not None:
@@ -56,15 +56,15 @@ def _arrivals(old: VirtualMachine | None, new: VirtualMachine | None) -> list[tu
 class MigrationPhases:
     """The phases of the migrations of some stores.
 
-    `arrived` hears the seconds from a migration's creation to each phase it names, `down` for how long a VM that moved
-    was not running.
+    `arrived` observes, by phase, the seconds since a migration's creation; `down` observes the seconds for which a
+    migrated VM did not run.
     """
 
     def __init__(
         self, migrations: Iterable[Store[VirtualMachineMigration]], arrived: Mapping[str, Report], down: Report
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """Migrations by phase; it is empty until the controller has said one."""
+        """Migrations by phase; the phase is empty until the controller has published one."""
         self._arrived = arrived
         self._down = down
         listener = Subscription[VirtualMachineMigration](
@@ -74,7 +74,7 @@ class MigrationPhases:
             store.subscribe(listener)
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
-        steps, down = _steps(old, new), _downtime(old, new)  # what may fail comes before the first change
+        steps, down = _steps(old, new), _downtime(old, new)  # may raise, so it precedes the first change of a count
         if old is not None:
             self.counts[_phase(old)] -= 1
         if new is not None:
@@ -97,12 +97,12 @@ def _steps(old: VirtualMachineMigration | None, new: VirtualMachineMigration | N
 
 
 def _downtime(old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> float | None:
-    """Return the downtime that a change tells, in seconds; None if it tells none."""
+    """Return the downtime that a change publishes, in seconds; None if it publishes none."""
     if old is None or new is None or old.metadata.uid != new.metadata.uid or old.status.downtime_seconds is not None:
         return None
     return downtime(new)
 
 
 def _phase(migration: VirtualMachineMigration) -> str:
-    """Return the phase; empty until the controller has said one, since the schema's default is no word of its own."""
+    """Return the phase; empty until the controller has published one, since the schema's default does not count."""
     return migration.status.phase if migration.status.phase_transition_timestamps else ""

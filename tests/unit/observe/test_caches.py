@@ -1,4 +1,4 @@
-"""Which objects the caches of a process hold, and how they are found there."""
+"""The objects in a process' caches, and their indexes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Seen:
             self.server.put(MIGRATIONS.plural, f"{where}/move")
 
     async def look(self, *namespaces: str, controller_class: str | None = None, selector: str = "") -> None:
-        """Let the reflectors run for a moment."""
+        """Run the reflectors for a moment."""
         self.by_namespace = caches.of(namespaces)
         found = caches.reflectors(
             self.server,
@@ -76,12 +76,12 @@ class Seen:
 
 
 def keys(store: Iterable[Any]) -> list[str]:
-    """Name what a store holds."""
+    """Return the keys of a store's objects."""
     return sorted(item.metadata.key for item in store)
 
 
-async def test_the_default_class_is_what_names_none() -> None:
-    """VMs as well as pods, and only pods of VMs; nodes and migrations whatever they are."""
+async def test_the_default_class_selects_objects_without_a_class() -> None:
+    """VMs and the pods of VMs; nodes and migrations of every class."""
     seen = Seen()
     await seen.look()
     cache = seen.by_namespace[None]
@@ -92,8 +92,8 @@ async def test_the_default_class_is_what_names_none() -> None:
     assert seen.reporting == ["nodes", "virtualmachines", "virtualmachinemigrations", "pods"]
 
 
-async def test_each_namespace_has_caches_of_its_own_and_nodes_are_everybodys() -> None:
-    """A namespace that was not chosen is in none."""
+async def test_each_namespace_has_its_own_caches_and_all_share_the_nodes() -> None:
+    """Objects in other namespaces are in none."""
     seen = Seen()
     await seen.look("b", "c")
     assert {where: keys(cache.vms) for where, cache in seen.by_namespace.items()} == {
@@ -108,8 +108,8 @@ async def test_each_namespace_has_caches_of_its_own_and_nodes_are_everybodys() -
     ]
 
 
-async def test_a_selector_chooses_among_the_vms_of_the_class_and_not_among_pods() -> None:
-    """A pod whose VM left the selection is still its VM's."""
+async def test_a_selector_applies_to_vms_and_not_to_pods() -> None:
+    """The pod of a VM that no longer matches still belongs to the VM."""
     seen = Seen()
     await seen.look("a", controller_class="blue", selector="tier=gold")
     assert keys(seen.by_namespace["a"].vms) == ["a/blue"]
@@ -117,18 +117,16 @@ async def test_a_selector_chooses_among_the_vms_of_the_class_and_not_among_pods(
 
 
 @pytest.mark.parametrize(("namespaces", "waiting"), [(("a",), []), ((), ["nodes"])])
-async def test_nodes_are_done_without_only_where_namespaces_were_chosen(
-    namespaces: tuple[str, ...], waiting: list[str]
-) -> None:
-    """Rights in some namespaces may be all the rights there are."""
+async def test_nodes_are_optional_only_with_chosen_namespaces(namespaces: tuple[str, ...], waiting: list[str]) -> None:
+    """A Role cannot grant access to nodes."""
     seen = Seen()
     seen.server.failures["list nodes"] = errors.from_status(403, "Forbidden", "not yours")
     await seen.look(*namespaces)
     assert seen.unanswered == waiting
 
 
-def test_pods_and_migrations_are_found_by_their_vm() -> None:
-    """Whatever their names."""
+def test_pods_and_migrations_are_indexed_by_their_vm() -> None:
+    """Whatever their own names."""
     cache = Caches()
     cache.pods.replace([running(vm(name="a", uid="a")), pod(vm(name="b", uid="b"))], "1")
     move = VirtualMachineMigration(ObjectMeta(name="m", namespace="default"), MigrationSpec(vm_name="a"))

@@ -1,4 +1,4 @@
-"""The state that a history adds up to."""
+"""The state of the cluster after the events of a history."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PODS = some.builds(
 EVENTS = some.lists(PODS | some.builds(NodeSeen, at=some.just(0), name=NODES, deleted=some.booleans()))
 
 
-def test_a_pruned_migration_keeps_how_it_ended() -> None:
-    """The controller keeps only the last few; what became of the others must not be lost."""
+def test_a_pruned_migration_is_retained_with_its_phase() -> None:
+    """The controller deletes all but the last few."""
     picture = Picture()
     picture.take(MigrationSeen(1, "m", "m", "vm", "Succeeded"))
     picture.take(MigrationSeen(2, "m", "m", "vm", "Succeeded", deleted=True))
@@ -34,8 +34,8 @@ def test_a_pruned_migration_keeps_how_it_ended() -> None:
     assert picture.migrations["m"].phase == "Succeeded"
 
 
-def test_a_migration_deleted_under_way_is_over() -> None:
-    """Nothing more will come of it."""
+def test_a_migration_deleted_in_progress_is_over() -> None:
+    """It has no further events."""
     picture = Picture()
     picture.take(MigrationSeen(1, "m", "m", "vm", "Starting"))
     assert picture.migrations["m"].moving
@@ -44,8 +44,8 @@ def test_a_migration_deleted_under_way_is_over() -> None:
     assert not picture.migrations["m"].moving
 
 
-def test_deletions_leave_nothing() -> None:
-    """Pods, VMs and nodes go as they came."""
+def test_deletions_remove_all_state() -> None:
+    """Of pods, VMs and nodes."""
     picture = Picture()
     picture.take(NodeSeen(0, "n1"))
     picture.take(VMSeen(0, "v", "vm"))
@@ -59,8 +59,8 @@ def test_deletions_leave_nothing() -> None:
 
 
 @given(EVENTS)
-def test_what_a_node_holds_is_what_its_pods_say(events: list[Seen]) -> None:
-    """However they came, moved and went: counts that are kept are those of counting anew."""
+def test_the_pods_of_a_node_match_a_fresh_count(events: list[Seen]) -> None:
+    """Whatever the order in which pods are created, moved and deleted."""
     picture = Picture()
     for event in events:
         picture.take(event)

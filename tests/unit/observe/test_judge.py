@@ -1,4 +1,4 @@
-"""Judgements on hand-written histories: what is a violation, what is downtime, what is neither."""
+"""Verdicts on hand-written histories: violations, downtime, and neither."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def terminating(at: float, name: str, node: str = "n1") -> PodSeen:
 
 
 def deleted(at: float, name: str, node: str = "n1") -> PodSeen:
-    """A pod that is gone."""
+    """A deleted pod."""
     return replace(terminating(at, name, node), deleted=True)
 
 
@@ -43,7 +43,7 @@ MIGRATION: tuple[Seen, ...] = (
 
 
 def picture_of(events: tuple[Seen, ...]) -> Picture:
-    """The state that events add up to."""
+    """The state after some events."""
     picture = Picture()
     for event in events:
         picture.take(event)
@@ -51,67 +51,67 @@ def picture_of(events: tuple[Seen, ...]) -> Picture:
 
 
 def test_one_pod_after_the_other_is_no_violation() -> None:
-    """A successor that comes after its predecessor is gone is right."""
+    """The successor is created after the predecessor is deleted."""
     assert judge.double_lives(MIGRATION) == []
 
 
 def test_a_successor_beside_a_terminating_pod_is_a_violation() -> None:
-    """A terminating pod still lives: whoever creates the next one meanwhile is caught, once."""
+    """A terminating pod is live; the violation is reported once."""
     history = (*NODES, pod(1, "a"), terminating(10, "a"), pod(10.5, "b", None, "Pending"), deleted(11, "a"))
     assert judge.double_lives(history) == ["at 10.500 s VM vm has 2 live pods: a, b"]
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_pod_that_has_ended_lives_no_more(phase: str) -> None:
-    """Its object may stay beside its successor."""
+def test_a_pod_in_a_terminal_phase_is_not_live(phase: str) -> None:
+    """It may exist beside its successor."""
     assert judge.double_lives((*NODES, pod(1, "a"), pod(2, "a", phase=phase), pod(3, "b"))) == []
 
 
-def test_a_third_pod_is_a_violation_of_its_own_and_news_of_the_two_is_not() -> None:
-    """Every further pod counts; a change of the state of those already reported does not."""
+def test_a_third_pod_is_a_further_violation_and_a_change_of_the_two_is_none() -> None:
+    """Each further pod is reported once."""
     history = (*NODES, pod(1, "a"), pod(2, "b"), terminating(3, "b"), pod(4, "c"), deleted(5, "c"), pod(6, "a"))
     assert [text.partition(" VM")[0] for text in judge.double_lives(history)] == ["at 2.000 s", "at 4.000 s"]
 
 
-def test_two_that_met_again_are_two_violations() -> None:
-    """After the VM was down to one pod, the next second one is a new violation."""
+def test_a_second_pod_after_a_time_with_one_is_a_new_violation() -> None:
+    """Two violations in all."""
     history = (*NODES, pod(1, "a"), pod(2, "b"), deleted(3, "b"), pod(4, "c"))
     assert len(judge.double_lives(history)) == 2
 
 
-def test_vms_are_told_apart_by_uid_and_strangers_pods_count_for_none() -> None:
-    """A VM re-created under its name is another one; a pod that no VM controls belongs to nobody."""
+def test_vms_are_identified_by_uid_and_foreign_pods_are_ignored() -> None:
+    """A VM that was re-created with its name is another one."""
     history = (*NODES, pod(1, "a"), pod(2, "b", vm="uid-of-another"), pod(3, "s", vm=""), pod(4, "t", vm=""))
     assert judge.double_lives(history) == []
 
 
 def test_downtime_lasts_from_the_sources_end_to_the_targets_start() -> None:
-    """It begins with the deletion, not with the object's end, and the first start is none."""
+    """It starts with the deletion timestamp, not with the deletion; a VM's first start is no downtime."""
     assert judge.outages(MIGRATION) == [judge.Outage("vm", VM, "n1", 10, 14.5)]
 
 
-def test_downtime_begins_when_the_node_is_gone() -> None:
-    """The pod's own state still says Running then; nothing runs on a node that is not there."""
+def test_downtime_starts_when_the_node_is_deleted() -> None:
+    """The status of the pod is Running still."""
     history = (*NODES, pod(1, "a"), NodeSeen(5, "n1", deleted=True), terminating(6, "a"), deleted(6, "a"))
     assert judge.outages(history) == [judge.Outage("vm", VM, "n1", 5, None)]
     assert judge.outages((*history, pod(8, "b", "n2"))) == [judge.Outage("vm", VM, "n1", 5, 8)]
 
 
 def test_an_outage_that_goes_on_lasts_until_the_end_of_the_observation() -> None:
-    """It must not be forgotten because it has no end."""
+    """An open outage counts, too."""
     (outage,) = judge.outages(MIGRATION[:-1])
     assert outage.ended is None
     assert outage.seconds(30) == 20
 
 
-def test_a_vm_that_is_deleted_is_not_down() -> None:
-    """Its pod goes because the VM went."""
+def test_a_deleted_vm_is_not_down() -> None:
+    """The pod was deleted with its VM."""
     history = (*NODES, pod(1, "a"), terminating(2, "a"), VMSeen(2, VM, "vm", deleted=True), deleted(3, "a"))
     assert judge.outages(history) == []
 
 
-def test_outages_at_once_are_counted_at_their_peak() -> None:
-    """In all and by the node that the VMs left; the moment at which one ends and another begins is one each."""
+def test_concurrent_outages_are_counted_at_their_maximum() -> None:
+    """In all and by source node; outages that only touch are not concurrent."""
     down = [
         judge.Outage("a", "a", "n1", 1, 4),
         judge.Outage("b", "b", "n1", 2, 3),
@@ -123,54 +123,54 @@ def test_outages_at_once_are_counted_at_their_peak() -> None:
     assert judge.most_at_once([]) == judge.most_at_once_of_a_node([]) == 0
 
 
-def test_moves_are_counted_where_the_node_changed() -> None:
-    """A restart on the same node is none, and none before the time in question."""
+def test_moves_are_counted_when_the_node_changes() -> None:
+    """From a time on; a restart on the same node is none."""
     assert judge.moves(MIGRATION) == 1
     assert judge.moves(MIGRATION, since=15) == 0
     assert judge.moves((*NODES, pod(1, "a"), deleted(2, "a"), pod(3, "b"))) == 0
 
 
 def test_loads_follow_every_change() -> None:
-    """Per node: when its number of live pods changed, and to what; a terminating pod counts."""
+    """The number of live pods by node and time; a terminating pod counts."""
     assert judge.loads(MIGRATION) == {
         "n1": [(0, 0), (1.5, 1), (11, 0)],
         "n2": [(0, 0), (13, 1)],
     }
 
 
-def test_a_node_that_is_gone_holds_nothing() -> None:
-    """Even while the objects of its pods are still there; and it has no part in the spread."""
+def test_a_deleted_node_has_no_load() -> None:
+    """Even while pods name it; it does not count in the spread."""
     history = (*NODES, pod(1, "a"), NodeSeen(5, "n1", deleted=True))
     assert judge.loads(history)["n1"] == [(0, 0), (1, 1), (5, 0)]
     assert judge.spread(history, 4) == (0, 1)
     assert judge.spread(history, 5) == (0, 0)
 
 
-def test_every_vm_ends_running_in_its_only_pod() -> None:
-    """That is what the exit code says; what keeps a VM from it is told."""
+def test_a_vm_that_does_not_run_is_reported_with_its_pods() -> None:
+    """A VM that runs in its only pod is not."""
     assert judge.not_running(picture_of(MIGRATION), {VM: "vm"}) == []
     assert judge.not_running(picture_of(MIGRATION[:-1]), {VM: "vm"}) == ["VM vm does not run: b Pending on n2"]
     assert judge.not_running(picture_of(MIGRATION[:7]), {VM: "vm"}) == ["VM vm does not run: no pod"]
 
 
-def test_running_and_terminating_or_on_a_lost_node_or_twice_is_not_running() -> None:
-    """Running alone does not do."""
+def test_a_vm_does_not_run_in_a_terminating_or_second_pod_or_on_a_deleted_node() -> None:
+    """The phase Running is not enough."""
     cases: dict[str, tuple[Seen, ...]] = {
         "a Running and terminating on n1": (pod(1, "a"), terminating(2, "a")),
-        "a Running on n1 (which is gone)": (pod(1, "a"), NodeSeen(2, "n1", deleted=True)),
+        "a Running on n1 (which no longer exists)": (pod(1, "a"), NodeSeen(2, "n1", deleted=True)),
         "a Running on n1, b Running on n2": (pod(1, "a"), pod(2, "b", "n2")),
     }
     for words, events in cases.items():
         assert judge.not_running(picture_of((*NODES, *events)), {VM: "vm"}) == [f"VM vm does not run: {words}"]
 
 
-def test_touching_a_pod_is_told() -> None:
-    """A new pod, and the first sign of a pod's end, from the time in question on."""
+def test_a_created_and_an_ending_pod_is_reported() -> None:
+    """From a time on."""
     assert judge.touched(MIGRATION, since=3) == ["at 10.000 s VM vm lost pod a", "at 12.000 s VM vm got pod b"]
     assert judge.touched((*MIGRATION, pod(20, "b", "n2")), since=15) == []
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1.0), (0.5, 10.0), (0.95, 19.0), (1.0, 20.0)])
 def test_percentiles_are_values_that_were_measured(share: float, value: float) -> None:
-    """Nearest rank, as for any list of a few measurements."""
+    """Nearest rank, for few measurements."""
     assert judge.percentile([float(number) for number in range(20, 0, -1)], share) == value

@@ -1,4 +1,4 @@
-"""What is on which node: sums that are exact and that forget."""
+"""Loads of nodes: exact sums, also after removals."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ODD = Amount(pods=1, unknown=True)
 REFERENCE = ReferenceNode.of(cpu="32", memory="256Gi")
 
 
-def test_what_is_held_is_summed_by_node() -> None:
-    """Whoever holds it."""
+def test_amounts_are_summed_by_node() -> None:
+    """Over all holders."""
     ledger = Ledger()
     for who, node in (("a", "n1"), ("b", "n1"), ("c", "n2")):
         ledger.put(who, node, SOME)
     assert [ledger.on("n1"), ledger.on("n2"), ledger.on("n3")] == [SOME + SOME, SOME, NOTHING]
 
 
-def test_who_holds_something_elsewhere_holds_it_here_no_more() -> None:
+def test_put_replaces_the_amount_of_a_holder() -> None:
     """A pod has one node."""
     ledger = Ledger()
     ledger.put("a", "n1", SOME)
@@ -38,8 +38,8 @@ def test_who_holds_something_elsewhere_holds_it_here_no_more() -> None:
     assert [ledger.on("n1"), ledger.on("n2")] == [NOTHING, SOME]
 
 
-def test_what_was_added_and_taken_away_leaves_nothing() -> None:
-    """Not even a crumb."""
+def test_adding_and_removing_an_amount_leaves_no_remainder() -> None:
+    """Sums are exact."""
     ledger = Ledger()
     for who in "abc":
         ledger.put(who, "n", SOME)
@@ -48,7 +48,7 @@ def test_what_was_added_and_taken_away_leaves_nothing() -> None:
 
 
 def test_a_sum_is_unknown_only_while_a_part_of_it_is() -> None:
-    """One odd pod costs its node nothing once it is gone."""
+    """A malformed pod does not affect its node after its deletion."""
     ledger = Ledger()
     ledger.put("a", "n", SOME)
     ledger.put("odd", "n", ODD)
@@ -68,8 +68,8 @@ def node(name: str, version: int = 1, cpu: str = "32") -> Node:
     )
 
 
-def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
-    """A loaded node would be taken for an idle one, and who balances load would fill it."""
+def test_no_usage_is_reported_before_all_pod_caches_are_synced() -> None:
+    """A loaded node would look idle to a load balancer."""
     nodes: Store[Node] = Store()
     nodes.replace([node("kwok-node-1")], "10")
     full: Store[Pod] = Store()
@@ -84,7 +84,7 @@ def test_nothing_is_said_of_nodes_before_all_pods_are_known() -> None:
 
 @pytest.mark.parametrize("half_way", [False, True])
 def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: bool) -> None:
-    """Sums are derived: what one event left undone, or done twice, does not stay."""
+    """An event that was applied in part, or twice, leaves no error in the sums."""
 
     class Faulty(NodeLoads):
         """Fails on one change, once, before or after what it does."""
@@ -115,8 +115,8 @@ def test_after_a_failure_the_loads_are_those_of_a_fresh_process(*, half_way: boo
     assert dict(subject.usage())["kwok-node-2"].vms == 1
 
 
-def test_a_capacity_that_cannot_be_read_is_logged_once_for_each_value() -> None:
-    """Not at every heartbeat, and not at every scrape."""
+def test_a_malformed_capacity_is_logged_once_for_each_value() -> None:
+    """Not at every heartbeat or scrape."""
     with capture_logs() as logs:
         nodes: Store[Node] = Store()
         loads = NodeLoads(nodes, [pods := Store[Pod]()], REFERENCE)

@@ -1,4 +1,4 @@
-"""The observer sees everything, or says that it did not."""
+"""The observer records every event, or fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOST = errors.TransportError("refused")
 
 @pytest.fixture
 def server() -> ApiServer:
-    """Return an API server with a fake node, and a pod and a VM in the namespace that is watched."""
+    """Return an API server with a fake node, and a pod and a VM in the observed namespace."""
     server = ApiServer()
     server.put(NODES.plural, "/node-1", metadata={"labels": dict(FAKE_NODES)})
     server.put(NODES.plural, "/strange")
@@ -40,7 +40,7 @@ def observing(server: ApiServer) -> Observer:
     return Observer(server, "drill", Random(1))  # noqa: S311 - no secret
 
 
-async def test_it_knows_what_was_there_and_records_what_changes_with_the_time(server: ApiServer) -> None:
+async def test_it_has_the_existing_objects_and_records_changes_with_their_times(server: ApiServer) -> None:
     """Of the namespace and of the fake nodes only."""
     async with observing(server) as observer:
         assert ([*observer.picture.nodes], len(observer.picture.pods)) == (["node-1"], 1)
@@ -54,8 +54,8 @@ async def test_it_knows_what_was_there_and_records_what_changes_with_the_time(se
         assert observer.picture.pods == {}
 
 
-async def test_a_watch_that_breaks_goes_on(server: ApiServer) -> None:
-    """What happened meanwhile is recorded once the API server is there again."""
+async def test_a_broken_watch_is_resumed(server: ApiServer) -> None:
+    """Events in between are recorded once the API server is back."""
     server.failures["watch pods"] = LOST
     async with observing(server) as observer:
         server.remove(PODS, "drill/pod-1")
@@ -68,19 +68,19 @@ async def test_a_watch_that_breaks_goes_on(server: ApiServer) -> None:
         assert not observer.broken.done()
 
 
-async def test_it_breaks_when_a_watch_cannot_go_on_where_it_was(server: ApiServer) -> None:
-    """A list would not tell what happened in between."""
+async def test_it_fails_when_a_watch_cannot_be_resumed(server: ApiServer) -> None:
+    """A list would not show the events in between."""
     async with observing(server) as observer:
         await asyncio.sleep(1)
         server.watches.expire()
         await asyncio.sleep(1)
 
-        with pytest.raises(ObservationError, match="was missed"):
+        with pytest.raises(ObservationError, match="were missed"):
             observer.broken.result()
 
 
-async def test_it_breaks_when_the_api_server_stays_away(server: ApiServer) -> None:
-    """It says which watch fails, and of what."""
+async def test_it_fails_when_the_api_server_stays_unreachable(server: ApiServer) -> None:
+    """The error names the watch and the reason."""
     server.failures["watch pods"] = LOST
     async with observing(server) as observer:
         await asyncio.sleep(60)
@@ -89,27 +89,27 @@ async def test_it_breaks_when_the_api_server_stays_away(server: ApiServer) -> No
             observer.broken.result()
 
 
-async def test_it_breaks_at_what_it_cannot_read(server: ApiServer) -> None:
-    """An event that is left out is a hole in the history."""
+async def test_it_fails_at_an_object_that_does_not_decode(server: ApiServer) -> None:
+    """Leaving it out would be a gap in the history."""
     async with observing(server) as observer:
         await asyncio.sleep(1)
         server.put(PODS.plural, "drill/pod-1", metadata={"labels": 7})
         await asyncio.sleep(1)
 
-        with pytest.raises(ObservationError, match="pods was missed"):
+        with pytest.raises(ObservationError, match="pods were missed"):
             observer.broken.result()
 
 
-async def test_a_resource_that_cannot_be_listed_is_told_at_once(server: ApiServer) -> None:
-    """Nothing can be observed."""
+async def test_a_resource_that_cannot_be_listed_fails_at_once(server: ApiServer) -> None:
+    """Entering the observer raises the error."""
     server.faults.append(Fault("list", "pods", errors.ForbiddenError(403, "Forbidden", "not you"), commit=False))
     with pytest.raises(ObservationError, match="not you"):
         async with observing(server):
             pytest.fail("nothing was listed")
 
 
-async def test_it_breaks_at_a_wish_that_fails(server: ApiServer) -> None:
-    """Whoever waits would wait for ever."""
+async def test_it_fails_when_a_condition_raises(server: ApiServer) -> None:
+    """Otherwise its caller would wait for ever."""
     async with observing(server) as observer:
         observer.when(lambda picture: not 1 // len(picture.pods))
         server.remove(PODS, "drill/pod-1")
