@@ -1,12 +1,11 @@
-"""The controller process: what it is made of, and when each part lives.
+"""The controller process: its parts, and the stage in which each of them runs.
 
-Credentials, connections and the server of metrics and probes frame everything else: they are there first and go last.
-Within them the parts live by stages (`controller.engine.lifecycle`): reflectors always; who leads is settled once the
-caches are full; recorders and controllers live while this process leads. On a stop keys in hand are finished or
-abandoned at the deadline, and the lease is given away when no part acts any more.
-Guarantees: `run` returns when asked to stop and raises when a part that must live has died or the lease is lost;
-nothing it started outlives it; a process that stands by has warm caches, answers probes and scrapes, and does not
-write.
+Credentials, connections and the server of metrics and probes start first and stop last. Within them the parts run by
+stages (`controller.engine.lifecycle`): reflectors always; leader election once the caches are synced; event recorders
+and controllers while this process leads. At a stop, keys in process are finished or abandoned at the deadline; the
+lease is released after the last part has stopped.
+Guarantees: `run` returns after a request to stop, and raises when a part has died or the lease is lost; no task that it
+started outlives it; a standby has synced caches, answers probes and scrapes, and does not write.
 """
 
 from __future__ import annotations
@@ -58,52 +57,52 @@ from controller.telemetry.vms import VMMetrics, VMSeries
 _log = structlog.get_logger(__name__)
 
 GRACE: Final = 10.0
-"""Seconds that keys in hand get when the process is asked to stop."""
+"""Seconds for keys in process to finish when the process is asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderElection:
-    """That only one of several processes acts at a time."""
+    """Leader election, so that only one of several processes acts at a time."""
 
     namespace: str | None = None
-    """Where the lease is; None is the namespace that the credentials name, in which a pod may write by its role."""
+    """The namespace of the Lease; None is the namespace of the credentials, where a pod's Role allows writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person can choose."""
+    """The configuration of the process."""
 
     kubeconfig: str | None
-    """Path of the credentials; None searches for them, as kubectl and pods do."""
+    """Path of the kubeconfig; None searches for credentials as kubectl and in-cluster clients do."""
     namespaces: tuple[str, ...]
-    """Namespaces that are served, for credentials that do not reach beyond; empty is all."""
+    """The namespaces that are reconciled, for credentials without cluster-wide access; empty is all."""
     controller_class: str | None
-    """Class of the VMs that are served, so that controllers can share a cluster; None is the default class."""
+    """The class of the VMs that are reconciled, so that controllers can share a cluster; None is the default class."""
     selector: str
-    """Label selector of the VMs that are served among those of the class; empty is every VM of it."""
+    """Label selector of the VMs that are reconciled among those of the class; empty selects all."""
     bind_address: str
     """`host:port` of metrics and probes; an empty host is every address, port 0 a free port."""
     certificate: Files | None
-    """What the server proves itself with; None speaks no TLS, which is enough on the loopback address."""
+    """The server's certificate; None is plain HTTP, which is enough on the loopback address."""
     metrics_auth: bool
-    """Whether the API server has to allow a scrape: metrics name every VM."""
+    """Whether the API server has to authorize scrapes, since metrics name every VM."""
     vm_metrics: bool
-    """Whether there are series for each VM and migration; in a large fleet they are most of what is scraped."""
+    """Whether there are series for each VM and migration, which are most of a large fleet's scrape."""
     leader_election: LeaderElection | None
-    """Lets several processes stand by for one another; None acts at once."""
+    """Leader election among several processes; None acts without one."""
     controllers: Options
-    """How the controllers act."""
+    """The options of the controllers."""
     choice: Choice = credentials.NOTHING_CHOSEN
-    """What of the kubeconfig was chosen by name."""
+    """The context, cluster, user and namespace that were chosen by kubectl's flags."""
     request_timeout: float | None = None
-    """Seconds that a request may take; None is the usual deadline."""
+    """Deadline of a request in seconds; None is `REQUEST_DEADLINE`."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run the controller until `stop` is set.
 
-    Raises CredentialsError, CertificateError or BindError when it cannot start, ControllerDiedError when it cannot go
-    on.
+    Raises CredentialsError, CertificateError or BindError when it cannot start, ControllerDiedError when it cannot
+    continue.
     """
     certificates = Certificates(settings.certificate) if settings.certificate is not None else None
     source = credentials.find(settings.kubeconfig, settings.choice)
@@ -134,7 +133,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             flag="--metrics-bind-address",
             tls=certificates.context if certificates is not None else None,
         ) as server:
-            _tell_start(settings, source, server.url)
+            _log_start(settings, source, server.url)
             try:
                 await process.lifecycle.run(stop, grace=GRACE)
             finally:
@@ -144,12 +143,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 class ApiServer(Api, Watcher, Protocol):
-    """What the parts of the process ask of the API server; `controller.kube.client.Client` has it."""
+    """The verbs that the parts of the process need; `controller.kube.client.Client` implements them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The parts of a process, and those of them that its health is judged by."""
+    """The assembled parts of a process, with those that its probes check."""
 
     lifecycle: Lifecycle
     reflectors: list[Named]
@@ -167,7 +166,7 @@ def assemble(
     rng: Random,
     registry: CollectorRegistry,
 ) -> Process:
-    """Put everything together that needs the API server; `parts` live besides."""
+    """Assemble the parts that need the API server; `parts` are further ones that run beside them."""
     reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
     api = client if elector is None else Fenced(client, lambda: elector.held)
     manager = Manager(settings.controllers, api, client, caches, nodes, rng=rng, registry=registry)
@@ -188,7 +187,7 @@ def assemble(
 def _gates(
     reflectors: Iterable[Named], caches: Mapping[str | None, Caches], elector: Elector | None
 ) -> dict[When, Run]:
-    """Say what the stages wait for."""
+    """Return the condition that each stage waits for."""
 
     async def synced() -> None:
         for _, reflector in reflectors:
@@ -198,7 +197,7 @@ def _gates(
     return {When.SYNCED: synced} if elector is None else {When.SYNCED: synced, When.LEADING: elector.leading.wait}
 
 
-def _tell_start(settings: Settings, source: credentials.Source, url: str) -> None:
+def _log_start(settings: Settings, source: credentials.Source, url: str) -> None:
     _log.info(
         "starting",
         version=__version__,
@@ -207,7 +206,7 @@ def _tell_start(settings: Settings, source: credentials.Source, url: str) -> Non
         workers=settings.controllers.workers,
         metrics=f"{url}{exposition.PATH}",
     )
-    _tell_exposure(settings)
+    _log_exposure(settings)
 
 
 async def _client(settings: Settings, source: credentials.Source, answered: Answered) -> Client:
@@ -220,7 +219,7 @@ def _guard(client: Client) -> ScrapeGuard:
 
 
 def scrapes(registry: CollectorRegistry, series: Sequence[Source], guard: Guard | None) -> Route:
-    """Return the route of the metrics: one registry, and the large families besides it."""
+    """Return the route of the metrics: those of one registry, and the large families in `series`."""
 
     async def scrape(request: Request) -> Answer:
         content, headers = await exposition.render(
@@ -234,19 +233,21 @@ def scrapes(registry: CollectorRegistry, series: Sequence[Source], guard: Guard 
     return Route("GET", exposition.PATH, scrape, guard=guard)
 
 
-def _tell_exposure(settings: Settings) -> None:
-    """Say what others than this machine can see of the server, where that may be more than somebody meant."""
+def _log_exposure(settings: Settings) -> None:
+    """Log when other machines can scrape without authorization, or can read the tokens of scrapes."""
     host, _ = parse_address(settings.bind_address)
     if is_loopback(host):
         return
     if not settings.metrics_auth:
-        _log.info("anybody who reaches the address may scrape; --metrics-auth lets the API server decide who may")
+        _log.info(
+            "every client that reaches the address may scrape; set --metrics-auth for authorization by the API server"
+        )
     elif settings.certificate is None:
         _log.warning("tokens of scrapes travel unencrypted; set --metrics-cert-file and --metrics-key-file")
 
 
 def _lease_name(settings: Settings) -> str:
-    """Return the lease's name: each class has one."""
+    """Return the name of the Lease; each class has its own."""
     return "-".join(filter(None, (managers.CONTROLLER, settings.controller_class)))
 
 
@@ -268,14 +269,14 @@ _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def _uptime() -> float:
-    """Return monotonic seconds; where the system can tell, those it was suspended for count, as they do for others."""
+    """Return monotonic seconds, where possible with the time of a suspension, which counts for other processes, too."""
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 def _series(
     registry: CollectorRegistry, settings: Settings, caches: Mapping[str | None, Caches], nodes: Store[Node]
 ) -> list[Source]:
-    """Derive metrics from caches that are still empty; return the families that are too large for a registry."""
+    """Register the metrics of caches, which have to be empty still; return the families too large for the registry."""
     vms = [cache.vms for cache in caches.values()]
     migrations = [cache.migrations for cache in caches.values()]
     pods = [cache.pods for cache in caches.values()]
@@ -305,7 +306,7 @@ def _reflectors(
     rng: Random,
     registry: CollectorRegistry,
 ) -> list[Named]:
-    """Return a reflector for every cache, each with its name for people."""
+    """Return a reflector for every cache, each with its display name."""
     return observed.reflectors(
         client,
         caches,

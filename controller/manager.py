@@ -1,7 +1,7 @@
-"""The controllers of this process: how they are wired to each other, and what each of them runs with.
+"""The manager: wires the controllers to each other, and gives each its queue, workers and metrics.
 
-Guarantees: nothing is queued, and nothing remembered, before the parts run, so that a process which stands by costs no
-more than its caches; then everything that the caches hold is queued. Every series is there from the start, with 0.
+Guarantees: before the parts run, no key is queued and no state is stored, so that a standby costs no more than its
+caches; then every object in the caches is queued. Every series exists from the start, with 0.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from controller.telemetry import metrics
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the controllers act."""
+    """The options of the controllers."""
 
     policy: LauncherPolicy
-    """What launcher pods look like."""
+    """The policy for the specs of launcher pods."""
     limits: Limits
-    """How many VMs may move at once: bounded, as moves cost a cluster of real VMs network and memory."""
+    """The limits on parallel migrations, as in KubeVirt, where a migration costs network and memory."""
     workers: int
-    """Keys that each controller has in hand at most; more of them wait for the API server at the same time."""
+    """MaxConcurrentReconciles of each controller. More workers have more requests in flight at the same time."""
     events: bool
-    """Whether Kubernetes Events are written: they tell people what happened, and cost etcd room for an hour."""
+    """Whether Kubernetes Events are recorded; each occupies etcd for an hour."""
 
 
 def controllers(
@@ -63,9 +63,9 @@ def controllers(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     monotonic: Callable[[], float] = time.monotonic,
 ) -> tuple[Controller[VMReconciler], Controller[MigrationReconciler]]:
-    """Declare both controllers; none of them has started.
+    """Return both controllers, not yet started.
 
-    They act through `api`; `record` returns what takes the events about objects of a kind.
+    They write through `api`; `record` returns the function that records the events of a kind.
     """
     vms = VMReconciler(api, caches, nodes, policy, record=record(names.VM_KIND), rng=rng, now=now, monotonic=monotonic)
     granted = Channel()
@@ -88,7 +88,7 @@ def controllers(
 
 
 class Manager:
-    """Runs both controllers while this process leads: through `api`, telling of it through `events`."""
+    """Runs both controllers while this process leads; they write through `api`, and record events through `events`."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class Manager:
         self._registry = registry
         self._recorders: dict[str, Recorder] = {}
         self.queues: dict[str, WorkQueue[str]] = {}
-        """The queues, by their controllers' names."""
+        """The workqueues by the names of their controllers."""
         wired = controllers(api, caches, nodes, options.policy, options.limits, record=self._recorder, rng=rng)
         self.parts = [
             *(Part(f"event recorder of {kind}", each.run, When.LEADING) for kind, each in self._recorders.items()),
             *(self._part(controller) for controller in wired),
         ]
-        """What has to live for the controllers to act."""
+        """The parts that run the controllers and their event recorders."""
         registry.register(metrics.UnfinishedWork(self.queues))
         metrics.dropped_events(registry, lambda: sum(recorder.dropped for recorder in self._recorders.values()))
 
@@ -130,7 +130,7 @@ class Manager:
         return recorder.record
 
     def _part(self, controller: Controller[Reconciler]) -> Part:
-        """Give a controller a queue, workers and metrics."""
+        """Return the part that runs a controller with its own queue, workers and metrics."""
         name, options = controller.name, self._options
         limiter = DefaultLimiter(ItemExponential(self._rng), Bucket(asyncio.get_running_loop().time))
         queue = self.queues[name] = WorkQueue(limiter, metrics=metrics.QueueMetrics(self._registry, name))

@@ -1,7 +1,7 @@
-"""The controller as an operating system process: event loop, signals, exit.
+"""The controller as an operating system process: event loop, signals and exit.
 
-Guarantees: the first SIGTERM, SIGINT or hang-up stops it in good order, a second one ends it at once; under `nohup` a
-hang-up is none; an expected failure is returned as a sentence for a person.
+Guarantees: the first SIGTERM, SIGINT or SIGHUP stops it gracefully, a second signal ends it at once; under `nohup`
+SIGHUP is ignored; an expected failure is returned as a message for the user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from controller.serving.tls import CertificateError
 
 
 def run_until_signal(settings: app.Settings) -> str | None:
-    """Run the controller; return None after a clean stop, else what went wrong."""
+    """Run the controller; return None after a clean stop, else the error message."""
     allow_many_files()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -31,21 +31,21 @@ def run_until_signal(settings: app.Settings) -> str | None:
 
 
 def allow_many_files() -> None:
-    """Raise the limit on open files to the most that we may have, as Go's runtime does: each watch has a connection."""
+    """Raise the soft limit of open files to the hard limit, as Go's runtime does: each watch needs a connection."""
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - there is none for Windows
+    import resource  # noqa: PLC0415 - not available on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(OSError, ValueError):  # some systems have a lower one besides
+        with suppress(OSError, ValueError):  # some systems enforce a lower limit of their own
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
-    import uvloop  # noqa: PLC0415 - there is none for Windows
+    import uvloop  # noqa: PLC0415 - not available on Windows
 
     return uvloop.Loop
 

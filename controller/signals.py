@@ -1,7 +1,7 @@
-"""How a process is asked to stop: SIGTERM, Ctrl-C, and a hang-up, which all mean the same.
+"""Handles the signals that ask a process to stop: SIGTERM, SIGINT (Ctrl-C) and SIGHUP, which are equivalent.
 
-Guarantees: whoever asked for hang-ups to be ignored (`nohup`) is heeded; what is printed after the terminal has gone
-fails nothing. A command that starts processes handles the three as interrupts, so that it stops what it has started.
+Guarantees: SIGHUP stays ignored where the caller ignores it (`nohup`); writing to a terminal that has been closed does
+not fail. A command that starts processes handles all three as KeyboardInterrupt, so that it stops these processes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-_HANG_UP: Final = getattr(signal, "SIGHUP", None)  # there is none on Windows
+_HANG_UP: Final = getattr(signal, "SIGHUP", None)  # not available on Windows
 
 
 def requests_to_stop() -> tuple[signal.Signals, ...]:
-    """Return the signals, beside Ctrl-C's, that ask this process to stop."""
+    """Return the signals, besides SIGINT, that ask this process to stop."""
     ignored = _HANG_UP is None or signal.getsignal(_HANG_UP) is signal.SIG_IGN
     return (signal.SIGTERM,) if ignored or _HANG_UP is None else (signal.SIGTERM, _HANG_UP)
 
 
 def listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], *more: signal.Signals) -> None:
-    """Call `stop` in the loop at every request to stop, and at `more` signals; not on a platform whose loop cannot.
+    """Call `stop` in the loop at every request to stop and at `more` signals; does nothing on Windows.
 
-    A hang-up only counts if nothing was asked before: it comes twice, from the kernel and from the shell, and must not
-    be taken for impatience.
+    SIGHUP only counts if it is the first request: it arrives twice, from the kernel and from the shell, and the second
+    one must not count as a second request.
     """
     asked = False
 
@@ -51,30 +51,30 @@ def listen(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], *more: sig
 
 
 def interrupt(number: int, _frame: FrameType | None) -> None:
-    """Handle a request to stop as Ctrl-C is handled."""
+    """Handle a request to stop as SIGINT."""
     if number == _HANG_UP:
         leave_terminal()
     signal.raise_signal(signal.SIGINT)
 
 
 def leave_terminal() -> None:
-    """Have output go nowhere where it went to a terminal that is gone: writing there would fail."""
+    """Redirect standard output and error to the null device where their terminal is closed: writes would fail."""
     if sys.platform == "win32":
         return
-    import termios  # noqa: PLC0415 - there is none for Windows
+    import termios  # noqa: PLC0415 - not available on Windows
 
     for descriptor in (1, 2):
         try:
             termios.tcgetattr(descriptor)
         except termios.error as error:
             if error.args[0] == errno.EIO:
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, descriptor)
+                os.close(null)
 
 
 def end_as_interrupted() -> None:
-    """Have every request to stop raise KeyboardInterrupt, also in a background job, which ignores SIGINT otherwise."""
+    """Make every request to stop raise KeyboardInterrupt, also in a background job, which starts with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in requests_to_stop():
         signal.signal(number, interrupt)
@@ -82,10 +82,10 @@ def end_as_interrupted() -> None:
 
 @contextmanager
 def handled(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` in the running loop, however often this process is asked to stop, while the context lasts.
+    """Call `stop` in the running loop at every request to stop within the context.
 
-    Unlike the loop's own handlers, these leave those of before in their place: there is no moment in which a signal
-    ends the process at once.
+    Unlike the loop's own handlers, these restore the previous handlers on exit, so that there is no moment at which a
+    signal ends the process at once.
     """
     loop = asyncio.get_running_loop()
 
@@ -100,7 +100,7 @@ def handled(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no further request to stop leave processes behind. Signals come to the main thread alone."""
+    """Ignore requests to stop within the context, so that a cleanup completes; a no-op outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

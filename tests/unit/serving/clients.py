@@ -1,4 +1,4 @@
-"""Clients of a server, well behaved or not."""
+"""HTTP clients for tests of the server, well-formed or not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from controller.serving.server import Server
 
 
 async def ask(server: Server, path: str) -> tuple[int, str]:
-    """Return status and text of an answer."""
+    """Return status and text of a response."""
     async with aiohttp.ClientSession() as session, session.get(f"{server.url}{path}") as response:
         return response.status, await response.text()
 
@@ -24,7 +24,7 @@ async def ask(server: Server, path: str) -> tuple[int, str]:
 async def connected(
     server: Server, trust: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Connect as a client that may write anything."""
+    """Open a connection on which the test may write anything."""
     where = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port, ssl=trust)
     try:
@@ -34,7 +34,7 @@ async def connected(
 
 
 async def status_of(server: Server, request: bytes) -> int | None:
-    """Send bytes; return the status of the answer, None if the connection was cut."""
+    """Send bytes; return the status of the response, None if the connection was aborted."""
     async with connected(server) as (reader, writer):
         try:
             writer.write(request)
@@ -45,7 +45,7 @@ async def status_of(server: Server, request: bytes) -> int | None:
 
 
 async def exchange(server: Server, request: bytes) -> tuple[bytes, bytes]:
-    """Send a request, and nothing more; return the head of the answer, and its body by the length that it names."""
+    """Send a request; return the head of the response, and its body of the Content-Length."""
     async with connected(server) as (reader, writer):
         writer.write(request)
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)

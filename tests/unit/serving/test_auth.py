@@ -1,4 +1,4 @@
-"""The API server decides who may scrape, is asked as seldom as can be, and no token is kept or told."""
+"""Scrapes are authorized by the API server with few reviews, and no token is stored or logged."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ TOO_MANY = Refusal(429, "Too many unknown tokens")
 
 
 def denied(user: str) -> Refusal:
-    """Return what a user is told who may not scrape."""
+    """Return the refusal of a user who is not allowed to scrape."""
     return Refusal(403, f"Authorization denied for user {user}")
 
 
 @dataclass(repr=False)
 class ApiServer(server.ApiServer):
-    """Knows tokens and who may scrape, and writes down what it was asked."""
+    """An API server with some tokens and allowed users, which records the reviews it gets."""
 
     users: dict[str, str] = field(default_factory=lambda: {"good": "prometheus", "other": "alice"})
     allowed: set[str] = field(default_factory=lambda: {"prometheus"})
@@ -49,7 +49,7 @@ class ApiServer(server.ApiServer):
         self.reviews = {TOKEN_REVIEWS.plural: self.token_status, SUBJECT_ACCESS_REVIEWS.plural: self.access_status}
 
     async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
-        """Answer as the API server does, whose reply repeats the question."""
+        """Answer as the API server does, whose reply repeats the spec."""
         assert options.pop("server_deadline") <= DEADLINE
         assert options == {}
         body = msgspec.json.decode(codec.encode(body))
@@ -67,7 +67,7 @@ class ApiServer(server.ApiServer):
             raise self.error
 
     def token_status(self, spec: Document) -> Document:
-        """Say whose a token is."""
+        """Return the status of a TokenReview."""
         user = self.users.get(spec["token"])
         if user is None:
             return {"user": {}, "error": "[invalid bearer token]"}
@@ -76,31 +76,31 @@ class ApiServer(server.ApiServer):
         return {"authenticated": True, "user": info, "audiences": ["https://kubernetes.default.svc"]}
 
     def access_status(self, spec: Document) -> Document:
-        """Say whether a user may scrape."""
+        """Return the status of a SubjectAccessReview."""
         status: dict[str, Any] = {"allowed": spec["user"] in self.allowed}
         return status | ({"denied": True} if spec["user"] in self.denied else {})
 
     def count(self, resource: Resource[Any]) -> int:
-        """Return how often it was asked for one kind of review."""
+        """Return the number of reviews of one kind."""
         kind = {TOKEN_REVIEWS.plural: "TokenReview", SUBJECT_ACCESS_REVIEWS.plural: "SubjectAccessReview"}
         return sum(body["kind"] == kind[resource.plural] for body in self.asked)
 
 
 def guard(api: ApiServer) -> ScrapeGuard:
-    """Return a guard on the test's clock."""
+    """Return a guard with the test's clock."""
     return ScrapeGuard(api, "/metrics", secret=b"secret", clock=asyncio.get_running_loop().time)
 
 
 # --- who may ---------------------------------------------------------------------------------------------------
 
 
-async def test_who_may_get_metrics_may_scrape() -> None:
-    """There is nothing against it."""
+async def test_a_user_who_may_get_the_path_is_allowed() -> None:
+    """A valid token of an allowed user is not refused."""
     assert await guard(ApiServer()).refusal("Bearer good") is None
 
 
-async def test_the_api_server_is_asked_about_the_user_it_named() -> None:
-    """With all it said of them: an authorizer may look at groups and extras."""
+async def test_the_access_review_has_the_user_of_the_token_review() -> None:
+    """Groups and extra are included, since an authorizer may use them."""
     api = ApiServer()
     await guard(api).refusal("Bearer good")
     assert [body["spec"] for body in api.asked] == [
@@ -115,20 +115,20 @@ async def test_the_api_server_is_asked_about_the_user_it_named() -> None:
     ]
 
 
-async def test_who_may_not_is_told_so() -> None:
-    """With the name that needs the role."""
+async def test_a_denied_user_gets_403_with_its_name() -> None:
+    """The name is the one that needs the role."""
     assert await guard(ApiServer()).refusal("Bearer other") == denied("alice")
 
 
-async def test_a_denial_beats_a_permission() -> None:
-    """Of two authorizers, say."""
+async def test_denied_overrides_allowed() -> None:
+    """Two authorizers may disagree."""
     api = ApiServer()
     api.denied = {"prometheus"}
     assert await guard(api).refusal("Bearer good") == denied("prometheus")
 
 
-async def test_an_invalid_token_is_no_token() -> None:
-    """The API server says so; nobody is asked about any user."""
+async def test_an_invalid_token_gets_401() -> None:
+    """No access review is made."""
     api = ApiServer()
     assert await guard(api).refusal("Bearer forged") == NOBODY
     assert api.count(SUBJECT_ACCESS_REVIEWS) == 0
@@ -138,21 +138,21 @@ async def test_an_invalid_token_is_no_token() -> None:
     "header",
     [None, "", "Bearer", "Bearer ", "Basic good", "good", "Bearer a b", "Bearer gü", "Bearer \udcff", "Bearer a\nb"],
 )
-async def test_without_a_token_nobody_is_asked(header: str | None) -> None:
-    """What cannot be a token is none."""
+async def test_a_header_without_a_token_gets_401_without_a_review(header: str | None) -> None:
+    """A malformed token counts as none."""
     api = ApiServer()
     assert await guard(api).refusal(header) == NOBODY
     assert api.asked == []
 
 
 @pytest.mark.parametrize("header", ["Bearer good", "bearer good", " BEARER good "])
-def test_the_scheme_s_case_does_not_matter(header: str) -> None:
-    """As for any scheme of HTTP."""
+def test_the_scheme_is_case_insensitive(header: str) -> None:
+    """As in RFC 9110."""
     assert bearer(header) == "good"
 
 
-def test_a_token_of_a_service_account_is_one() -> None:
-    """Three parts in URL-safe Base64, which may be padded."""
+def test_a_service_account_token_is_a_bearer_token() -> None:
+    """It has three parts in URL-safe Base64, perhaps padded."""
     assert bearer("Bearer eyJhbGci.eyJhdWQi.Mz_-A==") == "eyJhbGci.eyJhdWQi.Mz_-A=="
 
 
@@ -168,8 +168,8 @@ def test_a_token_of_a_service_account_is_one() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_when_the_api_server_cannot_be_asked_nobody_may(error: errors.KubeError) -> None:
-    """And as soon as it can be, what it says counts: a failure is not remembered."""
+async def test_scrapes_are_refused_while_reviews_fail(error: errors.KubeError) -> None:
+    """An error is not cached: the first review after the outage counts."""
     api = ApiServer()
     api.error = error
     subject = guard(api)
@@ -178,16 +178,16 @@ async def test_when_the_api_server_cannot_be_asked_nobody_may(error: errors.Kube
     assert await subject.refusal("Bearer good") is None
 
 
-async def test_an_api_server_that_hangs_is_not_waited_for_longer_than_a_scrape_lasts() -> None:
-    """Prometheus gives up after ten seconds by default, and would not hear why."""
+async def test_a_review_ends_at_the_deadline_when_the_api_server_hangs() -> None:
+    """The deadline is below Prometheus' default scrape timeout of 10 s."""
     api = ApiServer()
     api.slowness = 3600
     assert await guard(api).refusal("Bearer good") == FAILED
     assert asyncio.get_running_loop().time() == DEADLINE < 10
 
 
-async def test_an_outage_is_logged_once_and_again_after_it_ended() -> None:
-    """Not with each scrape."""
+async def test_an_outage_is_logged_once_and_the_next_one_again() -> None:
+    """Further scrapes in one outage log nothing."""
     api = ApiServer()
     subject = guard(api)
     with capture_logs() as logs:
@@ -199,8 +199,8 @@ async def test_an_outage_is_logged_once_and_again_after_it_ended() -> None:
     assert [(line["log_level"], line["error"]) for line in logs] == [("warning", "connection refused")] * 2
 
 
-async def test_a_missing_permission_says_where_to_read_on() -> None:
-    """It is the usual mistake."""
+async def test_a_missing_permission_is_logged_with_the_page_that_has_the_role() -> None:
+    """A missing role is the usual mistake."""
     api = ApiServer()
     api.error = errors.ForbiddenError(403, "Forbidden", "tokenreviews is forbidden")
     with capture_logs() as logs:
@@ -212,7 +212,7 @@ async def test_a_missing_permission_says_where_to_read_on() -> None:
 
 
 async def test_a_minute_of_scrapes_costs_two_reviews() -> None:
-    """One of each kind."""
+    """One TokenReview and one SubjectAccessReview."""
     api = ApiServer()
     subject = guard(api)
     for _ in range(59):
@@ -222,7 +222,7 @@ async def test_a_minute_of_scrapes_costs_two_reviews() -> None:
 
 
 async def test_a_revoked_token_is_refused_after_a_minute() -> None:
-    """Not sooner, and not later."""
+    """A TokenReview is cached for 60 s."""
     api = ApiServer()
     subject = guard(api)
     await subject.refusal("Bearer good")
@@ -233,8 +233,8 @@ async def test_a_revoked_token_is_refused_after_a_minute() -> None:
     assert await subject.refusal("Bearer good") == NOBODY
 
 
-async def test_a_revoked_permission_is_gone_after_five_minutes() -> None:
-    """Not sooner, and not later, however often it was used meanwhile."""
+async def test_a_revoked_permission_is_refused_after_five_minutes() -> None:
+    """Using the cached decision does not extend it."""
     api = ApiServer()
     subject = guard(api)
     await subject.refusal("Bearer good")
@@ -247,7 +247,7 @@ async def test_a_revoked_permission_is_gone_after_five_minutes() -> None:
 
 
 async def test_a_new_permission_counts_after_half_a_minute() -> None:
-    """Whoever was refused is not asked about again before."""
+    """A denial is cached for 30 s."""
     api = ApiServer()
     subject = guard(api)
     await subject.refusal("Bearer other")
@@ -258,8 +258,8 @@ async def test_a_new_permission_counts_after_half_a_minute() -> None:
     assert await subject.refusal("Bearer other") is None
 
 
-async def test_an_invalid_token_is_not_asked_about_again_within_a_minute() -> None:
-    """A scraper with an old token tries again and again."""
+async def test_an_invalid_token_is_reviewed_once_a_minute() -> None:
+    """A scraper with an old token retries."""
     api = ApiServer()
     subject = guard(api)
     for _ in range(50):
@@ -268,8 +268,8 @@ async def test_an_invalid_token_is_not_asked_about_again_within_a_minute() -> No
     assert len(api.asked) == 1
 
 
-async def test_requests_at_once_share_the_reviews() -> None:
-    """Those of one token; another's are its own."""
+async def test_concurrent_requests_with_one_token_share_the_reviews() -> None:
+    """Requests with another token have reviews of their own."""
     api = ApiServer()
     api.slowness = 0.5
     subject = guard(api)
@@ -278,8 +278,8 @@ async def test_requests_at_once_share_the_reviews() -> None:
     assert (api.count(TOKEN_REVIEWS), api.count(SUBJECT_ACCESS_REVIEWS)) == (2, 2)
 
 
-async def test_a_request_that_is_given_up_takes_no_other_with_it() -> None:
-    """Those that wait for its review get one all the same."""
+async def test_a_cancelled_request_does_not_fail_those_that_wait_for_its_review() -> None:
+    """The next one makes the review."""
     api = ApiServer()
     api.slowness = 0.5
     subject = guard(api)
@@ -289,12 +289,12 @@ async def test_a_request_that_is_given_up_takes_no_other_with_it() -> None:
     assert await second is None
 
 
-async def test_memory_is_bounded() -> None:
-    """What was used longest ago is forgotten."""
+async def test_the_cache_evicts_the_least_recently_used_entry() -> None:
+    """At its size."""
     cache: DecisionCache[int] = DecisionCache(asyncio.get_running_loop().time, size=3)
     decided: list[int] = []
 
-    async def recall(number: int) -> int:
+    async def get(number: int) -> int:
         async def decide() -> int:
             decided.append(number)
             return number
@@ -302,13 +302,13 @@ async def test_memory_is_bounded() -> None:
         return await cache.get(bytes([number]), decide, lambda _: 60)
 
     for number in (1, 2, 3, 1, 4, 1, 2):
-        assert await recall(number) == number
+        assert await get(number) == number
     assert len(cache) == 3
     assert decided == [1, 2, 3, 4, 2]
 
 
-async def test_made_up_tokens_fill_no_memory_and_ask_at_a_bounded_rate() -> None:
-    """Those beyond it are refused at once; who is known is not affected; and soon after, anybody is heard again."""
+async def test_invalid_tokens_cannot_cause_reviews_above_the_rate() -> None:
+    """Excess requests get 429 at once; cached tokens are unaffected, and new ones are reviewed again soon."""
     api = ApiServer()
     subject = guard(api)
     assert await subject.refusal("Bearer good") is None
@@ -322,8 +322,8 @@ async def test_made_up_tokens_fill_no_memory_and_ask_at_a_bounded_rate() -> None
     assert await subject.refusal("Bearer other") == denied("alice")
 
 
-async def test_nothing_that_waits_is_left_behind() -> None:
-    """The locks that made requests wait go with them."""
+async def test_locks_of_finished_reviews_are_freed() -> None:
+    """Locks are kept by weak references only."""
     api = ApiServer()
     subject = guard(api)
     await asyncio.gather(*(subject.refusal(f"Bearer forged{number}") for number in range(20)))
@@ -332,8 +332,8 @@ async def test_nothing_that_waits_is_left_behind() -> None:
 
 
 @pytest.mark.parametrize(("asked", "delays"), [(4, [0, 0, 0, 0.5]), (7, [0, 0, 0, 0.5, 1.0, None, None])])
-def test_a_pace_has_a_burst_and_no_debt(asked: int, delays: list[float | None]) -> None:
-    """Turns that are too far away are not given, and so not owed."""
+def test_a_refused_reservation_takes_no_token(asked: int, delays: list[float | None]) -> None:
+    """A reservation beyond the longest wait is not made."""
     now = 0.0
     bucket = Bucket(lambda: now, rate=2, burst=3)
     assert [bucket.reserve_within(1) for _ in range(asked)] == delays
@@ -344,8 +344,8 @@ def test_a_pace_has_a_burst_and_no_debt(asked: int, delays: list[float | None]) 
 # --- what must not be told -------------------------------------------------------------------------------------
 
 
-async def test_no_token_is_kept_or_told() -> None:
-    """Neither in memory, nor in answers, nor in logs: not even when the API server's odd reply quotes it."""
+async def test_no_token_is_stored_or_logged() -> None:
+    """Not in caches, responses or logs, even when a malformed reply quotes it."""
     token = "eyJhbGciOiJSUzI1NiJ9.secret.signature"  # noqa: S105 - that is the point
     api = ApiServer()
     subject = guard(api)
@@ -360,8 +360,8 @@ async def test_no_token_is_kept_or_told() -> None:
     assert token not in repr(told) + repr(logs) + repr(kept)
 
 
-async def test_what_is_remembered_by_means_nothing_in_another_process() -> None:
-    """Its key is random there."""
+async def test_cache_keys_of_two_processes_differ() -> None:
+    """The secret is random in each process."""
     one, two = (
         ScrapeGuard(ApiServer(), "/metrics", secret=b"1", clock=lambda: 0),
         ScrapeGuard(ApiServer(), "/metrics", secret=b"2", clock=lambda: 0),

@@ -1,4 +1,4 @@
-"""Connections are bounded in time and number, and whoever holds them shuts nobody else out."""
+"""Connections are limited in time and number, and no client can lock out others."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Socket:
 
     @property
     def transport(self) -> asyncio.Transport:
-        """Itself, as the type that others want."""
+        """This object, typed as a transport."""
         return cast("asyncio.Transport", self)
 
     def abort(self) -> None:
-        """Note when."""
+        """Record the time."""
         assert self.aborted_at is None
         loop = asyncio.get_running_loop()
         self.aborted_at = loop.time()
@@ -69,8 +69,8 @@ class Inner(asyncio.Protocol):
         self.told.append("resume")
 
 
-async def test_a_connection_without_a_request_is_cut_off() -> None:
-    """However many bytes come: each of them buys no time."""
+async def test_a_connection_without_a_complete_request_is_aborted() -> None:
+    """Bytes that arrive do not extend the timeout."""
     connections = Connections(first=10)
     socket = Socket(connections)
     for _ in range(15):
@@ -80,8 +80,8 @@ async def test_a_connection_without_a_request_is_cut_off() -> None:
     assert connections.count == 0
 
 
-async def test_an_answer_may_take_its_time() -> None:
-    """Our own slowness is not the client's."""
+async def test_a_slow_response_is_not_timed() -> None:
+    """The server's own slowness does not count against the client."""
     connections = Connections(first=10, following=60)
     socket = Socket(connections)
     await asyncio.sleep(9)
@@ -90,8 +90,8 @@ async def test_an_answer_may_take_its_time() -> None:
     assert socket.aborted_at is None
 
 
-async def test_a_client_that_asks_no_more_is_cut_off_a_while_after_its_answer() -> None:
-    """Whether it is idle, or does not take what it was answered."""
+async def test_an_idle_connection_is_aborted_after_its_response() -> None:
+    """Whether the client is idle, or does not read the response."""
     connections = Connections(first=10, following=60)
     socket = Socket(connections)
     with connections.answering(socket.transport):
@@ -100,7 +100,7 @@ async def test_a_client_that_asks_no_more_is_cut_off_a_while_after_its_answer() 
     assert socket.aborted_at == 60
 
 
-async def test_a_client_that_goes_on_asking_stays() -> None:
+async def test_a_connection_with_regular_requests_is_retained() -> None:
     """A scrape a minute, on one connection."""
     connections = Connections(first=10, following=60)
     socket = Socket(connections)
@@ -111,8 +111,8 @@ async def test_a_client_that_goes_on_asking_stays() -> None:
     assert socket.aborted_at is None
 
 
-async def test_an_answer_that_fails_leaves_the_connection_bounded() -> None:
-    """As one that does not."""
+async def test_a_failed_response_leaves_the_connection_timed() -> None:
+    """As one that succeeds."""
     connections = Connections(first=10, following=60)
     socket = Socket(connections)
     with pytest.raises(LookupError), connections.answering(socket.transport):
@@ -121,8 +121,8 @@ async def test_an_answer_that_fails_leaves_the_connection_bounded() -> None:
     assert socket.aborted_at == 60
 
 
-async def test_the_connection_that_is_idle_the_longest_gives_way() -> None:
-    """So that the newest gets its answer; who asked meanwhile is not the longest idle any more."""
+async def test_the_longest_idle_connection_is_aborted_above_the_maximum() -> None:
+    """A request resets the order."""
     connections = Connections(most=3)
     first, second, third = (Socket(connections) for _ in range(3))
     with connections.answering(first.transport):
@@ -132,8 +132,8 @@ async def test_the_connection_that_is_idle_the_longest_gives_way() -> None:
     assert connections.count == 3
 
 
-async def test_a_connection_with_a_request_does_not_give_way() -> None:
-    """If all have one, the newest goes."""
+async def test_a_connection_with_a_request_in_flight_is_not_aborted() -> None:
+    """If all have one, the newest connection is aborted."""
     connections = Connections(most=2)
     one, two = Socket(connections), Socket(connections)
     with connections.answering(one.transport), connections.answering(two.transport):
@@ -141,8 +141,8 @@ async def test_a_connection_with_a_request_does_not_give_way() -> None:
         assert [socket.aborted_at for socket in (one, two, three)] == [None, None, 0]
 
 
-async def test_a_lost_connection_is_forgotten() -> None:
-    """Idle, or in the middle of an answer, which then ends as any other."""
+async def test_a_lost_connection_is_not_counted() -> None:
+    """Idle or with a request in flight, which then ends as any other."""
     connections = Connections(first=10)
     idle, busy = Socket(connections), Socket(connections)
     with connections.answering(busy.transport):
@@ -154,16 +154,16 @@ async def test_a_lost_connection_is_forgotten() -> None:
     assert (idle.aborted_at, busy.aborted_at) == (None, None)
 
 
-async def test_a_request_whose_connection_is_gone_is_answered_all_the_same() -> None:
-    """aiohttp has no transport of it any more."""
+async def test_a_request_of_a_lost_connection_is_answered_without_error() -> None:
+    """aiohttp has no transport for it then."""
     connections = Connections()
     with connections.answering(None):
         pass
     assert connections.count == 0
 
 
-async def test_everything_is_passed_on() -> None:
-    """And what the protocol answers is passed back."""
+async def test_all_callbacks_of_the_protocol_are_delegated() -> None:
+    """Return values are passed back."""
     socket = Socket(Connections())
     socket.protocol.data_received(b"GET")
     assert socket.protocol.eof_received() is True
@@ -176,8 +176,8 @@ async def test_everything_is_passed_on() -> None:
 # --- bodies ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_does_not_finish_its_request_is_cut_off() -> None:
-    """Though its headers came in time."""
+async def test_a_connection_with_an_incomplete_body_is_aborted() -> None:
+    """Even if its headers came in time."""
     connections = Connections(first=10, following=60)
     socket = Socket(connections)
     await asyncio.sleep(9)
@@ -187,8 +187,8 @@ async def test_a_client_that_does_not_finish_its_request_is_cut_off() -> None:
     assert connections.count == 0
 
 
-async def test_a_request_that_came_whole_may_be_answered_slowly() -> None:
-    """Patience is over with its end, and begins anew after the answer."""
+async def test_a_complete_request_is_not_timed() -> None:
+    """The timeout ends with the request, and starts anew after the response."""
     connections = Connections(first=10, following=60)
     socket = Socket(connections)
     with connections.answering(socket.transport):
@@ -200,8 +200,8 @@ async def test_a_request_that_came_whole_may_be_answered_slowly() -> None:
     assert socket.aborted_at == 1069
 
 
-async def test_a_request_that_has_not_come_whole_gives_way() -> None:
-    """Nobody can hold all connections by sending slowly."""
+async def test_a_connection_with_an_incomplete_body_counts_as_idle() -> None:
+    """No client can occupy all connections by sending slowly."""
     connections = Connections(most=2)
     slow, busy = Socket(connections), Socket(connections)
     with (
@@ -214,8 +214,8 @@ async def test_a_request_that_has_not_come_whole_gives_way() -> None:
     assert connections.count == 2
 
 
-async def test_a_request_whose_connection_is_lost_is_received_all_the_same() -> None:
-    """What reads it is told by another way."""
+async def test_receiving_on_a_lost_connection_is_no_error() -> None:
+    """The reader of the body gets the error."""
     connections = Connections()
     with connections.answering(None), connections.receiving(None):
         pass
@@ -225,8 +225,8 @@ async def test_a_request_whose_connection_is_lost_is_received_all_the_same() -> 
 # --- streams ---------------------------------------------------------------------------------------------------
 
 
-async def test_streams_take_no_other_connection_its_place() -> None:
-    """They count besides."""
+async def test_streams_do_not_count_against_other_connections() -> None:
+    """They have a limit of their own."""
     connections = Connections(most=2, streams=3)
     with ExitStack() as stack:
         streams = []
@@ -239,8 +239,8 @@ async def test_streams_take_no_other_connection_its_place() -> None:
         assert connections.count == 5
 
 
-async def test_a_stream_that_ends_counts_among_the_others_again() -> None:
-    """Then the one that has been idle the longest gives way."""
+async def test_a_connection_whose_stream_ended_counts_among_the_others() -> None:
+    """Then the longest idle one is aborted."""
     connections = Connections(most=1)
     stream = Socket(connections)
     with connections.answering(stream.transport), connections.streaming(stream.transport):
@@ -249,8 +249,8 @@ async def test_a_stream_that_ends_counts_among_the_others_again() -> None:
     assert connections.count == 1
 
 
-async def test_one_stream_too_many_is_refused_until_another_ends() -> None:
-    """Its connection may ask for something else."""
+async def test_a_stream_above_the_limit_is_refused_until_another_ends() -> None:
+    """Its connection may send other requests."""
     connections = Connections(streams=1)
     one, two = Socket(connections), Socket(connections)
     with connections.answering(one.transport), connections.answering(two.transport):
@@ -263,8 +263,8 @@ async def test_one_stream_too_many_is_refused_until_another_ends() -> None:
 
 
 @pytest.mark.parametrize("end", ["connection", "server"])
-async def test_who_writes_a_stream_is_cancelled_with_it(end: str) -> None:
-    """When its connection is lost, or the server ends."""
+async def test_the_task_of_a_stream_is_cancelled(end: str) -> None:
+    """When its connection is lost, or the server shuts down."""
     connections = Connections()
     socket = Socket(connections)
 
@@ -283,8 +283,8 @@ async def test_who_writes_a_stream_is_cancelled_with_it(end: str) -> None:
     assert connections.count == (0 if end == "connection" else 1)
 
 
-async def test_a_client_that_does_not_take_a_piece_of_a_stream_is_cut_off() -> None:
-    """Each piece has its time; between two a stream may be silent for ever."""
+async def test_a_client_that_reads_a_stream_too_slowly_is_aborted() -> None:
+    """Each piece has a timeout; between pieces a stream may be silent."""
     connections = Connections(piece=10)
     socket = Socket(connections)
 
@@ -302,8 +302,8 @@ async def test_a_client_that_does_not_take_a_piece_of_a_stream_is_cut_off() -> N
     assert connections.count == 0
 
 
-async def test_a_stream_whose_connection_is_lost_before_it_begins_is_written_all_the_same() -> None:
-    """aiohttp's writer says that nobody is there."""
+async def test_a_stream_on_a_lost_connection_is_no_error() -> None:
+    """aiohttp's writer raises the error."""
     connections = Connections(streams=1)
     for _ in range(2):
         with connections.answering(None), connections.streaming(None), connections.writing(None):

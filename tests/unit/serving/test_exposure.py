@@ -1,4 +1,4 @@
-"""What is logged about who can reach the server, and how files are named on the command line."""
+"""Log lines about who can reach the server, and the command-line options for the certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from controller.serving.tls import Files
 
 
 def settings(address: str, *, tls: bool, auth: bool) -> app.Settings:
-    """Return settings that differ in these alone."""
+    """Return settings that differ only in these fields."""
     return app.Settings(
         kubeconfig=None,
         namespaces=(),
@@ -52,15 +52,15 @@ def settings(address: str, *, tls: bool, auth: bool) -> app.Settings:
         (":8443", True, True, []),
     ],
 )
-def test_what_others_can_see_is_said(address: str, tls: bool, auth: bool, levels: list[str]) -> None:  # noqa: FBT001 - parameters
-    """Tokens in the clear are a warning, open metrics a remark, and this machine's own affairs nothing."""
+def test_the_exposure_of_metrics_and_tokens_is_logged(address: str, tls: bool, auth: bool, levels: list[str]) -> None:  # noqa: FBT001 - parameters
+    """Unencrypted tokens are a warning, open metrics an info line, and a loopback address is not logged."""
     with capture_logs() as logs:
-        app._tell_exposure(settings(address, tls=tls, auth=auth))
+        app._log_exposure(settings(address, tls=tls, auth=auth))
     assert [line["log_level"] for line in logs] == levels
 
 
-def test_a_certificate_comes_with_its_key() -> None:
-    """Both, or none of them; an empty variable is as good as none."""
+def test_certificate_and_key_are_given_together_or_not_at_all() -> None:
+    """An empty environment variable counts as not set."""
     assert flags.certificate_files("a.crt", "a.key") == (Path("a.crt"), Path("a.key"))
     assert flags.certificate_files(None, "") is None
 
@@ -73,7 +73,7 @@ def test_a_certificate_comes_with_its_key() -> None:
     ],
 )
 def test_one_file_alone_is_refused(certificate: str | None, key: str | None, given: str, missing: str) -> None:
-    """With the name of the other."""
+    """The message names the missing option."""
     with pytest.raises(typer.BadParameter) as caught:
         flags.certificate_files(certificate, key)
     assert (caught.value.param_hint, caught.value.message) == (given, f"TLS takes both files: {missing} is not set")

@@ -1,4 +1,4 @@
-"""Health asks for a restart only where a restart helps."""
+"""Liveness fails only where a restart helps; readiness fails while the process cannot reconcile."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.unit.engine.clock import SteppedLoop
 
 
 async def reachable() -> None:
-    """Be an API server that is there."""
+    """Answer, as an API server that is up."""
 
 
 async def away() -> None:
-    """Be an API server that is not."""
+    """Fail, as an API server that is down."""
     raise errors.TransportError("connection refused")
 
 
@@ -31,25 +31,25 @@ def health(
     sources: Iterable[tuple[str, Source]] = (),
     queues: Mapping[str, Queue] = MappingProxyType({}),
 ) -> Health:
-    """Return the health of a process of which these are the parts."""
+    """Return the health of a process with these parts."""
     return Health(monitor or LoopMonitor(), reach_api, ended=lambda: ended, sources=sources, queues=queues)
 
 
 # --- health ----------------------------------------------------------------------------------------------
 
 
-async def test_living_tasks_are_healthy() -> None:
-    """Nothing is wrong, so nothing is said."""
+async def test_a_process_without_problems_is_healthy() -> None:
+    """The list of problems is empty."""
     assert health().health() == []
 
 
-async def test_a_task_that_ended_is_named() -> None:
-    """It should live as long as the process."""
+async def test_an_ended_background_task_is_unhealthy() -> None:
+    """The problem names it."""
     assert health(ended=["reflector of pods"]).health() == ["task reflector of pods has ended"]
 
 
-async def test_an_outage_of_the_api_server_is_no_matter_of_health() -> None:
-    """No restart brings it back: unready, but healthy."""
+async def test_an_outage_of_the_api_server_is_unready_but_healthy() -> None:
+    """A restart would not help."""
     subject = health(away)
 
     assert await subject.readiness() == ["API server: connection refused"]
@@ -58,7 +58,7 @@ async def test_an_outage_of_the_api_server_is_no_matter_of_health() -> None:
 
 @pytest.fixture
 def loop() -> Iterator[SteppedLoop]:
-    """Return a loop that this test steps."""
+    """Return a loop that the test steps."""
     stepped = SteppedLoop()
     yield stepped
     for task in asyncio.all_tasks(stepped):
@@ -68,21 +68,21 @@ def loop() -> Iterator[SteppedLoop]:
 
 
 def run_for(loop: SteppedLoop, seconds: float) -> None:
-    """Let time pass smoothly."""
+    """Advance the clock in small steps."""
     for _ in range(round(seconds / 0.5)):
         loop.advance(0.5)
 
 
 def monitored(loop: SteppedLoop) -> tuple[LoopMonitor, Health]:
-    """Start a monitor, and return it with a health that asks it."""
+    """Start a monitor, and return it with a health that uses it."""
     monitor = LoopMonitor()
     loop.create_task(monitor.run())
     loop.settle()
     return monitor, health(monitor=monitor)
 
 
-def test_a_loop_that_runs_smoothly_is_healthy(loop: SteppedLoop) -> None:
-    """Its lag is nothing."""
+def test_an_event_loop_without_lag_is_healthy(loop: SteppedLoop) -> None:
+    """The lag is 0."""
     monitor, subject = monitored(loop)
     run_for(loop, 60)
 
@@ -90,8 +90,8 @@ def test_a_loop_that_runs_smoothly_is_healthy(loop: SteppedLoop) -> None:
     assert subject.health() == []
 
 
-def test_a_loop_that_stands_still_too_long_is_unhealthy(loop: SteppedLoop) -> None:
-    """More than 5 s without a turn is a hang; 4 s are not."""
+def test_an_event_loop_blocked_for_more_than_5_s_is_unhealthy(loop: SteppedLoop) -> None:
+    """One blocked for 4 s is not."""
     monitor, subject = monitored(loop)
     loop.advance(5)
     assert monitor.lag == 4
@@ -102,8 +102,8 @@ def test_a_loop_that_stands_still_too_long_is_unhealthy(loop: SteppedLoop) -> No
     assert subject.health() == ["the event loop was blocked for 6.0 s"]
 
 
-def test_a_hang_is_remembered_for_half_a_minute(loop: SteppedLoop) -> None:
-    """A probe that comes later still sees it; then the process is healthy again."""
+def test_a_blocked_event_loop_stays_unhealthy_for_30_s(loop: SteppedLoop) -> None:
+    """A later probe still sees it; then the process is healthy again."""
     _, subject = monitored(loop)
     loop.advance(6.5)
 
@@ -125,13 +125,13 @@ class FakeSource:
         self.connected = connected
 
     def fill(self) -> None:
-        """Take a first list."""
+        """Complete the first list."""
         self.answered.set()
         self.synced.set()
 
 
-async def test_what_may_not_be_read_is_done_without() -> None:
-    """A cache that will stay empty keeps nobody from being ready, once that is known."""
+async def test_an_optional_resource_that_may_not_be_read_does_not_block_readiness() -> None:
+    """Once the API server has refused it."""
     nodes = FakeSource(connected=False)
     subject = health(sources=[("nodes", nodes)])
     assert await subject.readiness() == ["cache of nodes is not filled yet"]
@@ -140,8 +140,8 @@ async def test_what_may_not_be_read_is_done_without() -> None:
     assert await subject.readiness() == []
 
 
-async def test_a_watch_that_is_down_makes_unready() -> None:
-    """A full cache that gets no news is not up to date."""
+async def test_a_broken_watch_is_unready() -> None:
+    """A synced cache without a watch is not up to date."""
     pods = FakeSource(connected=False)
     pods.fill()
     subject = health(sources=[("pods", pods)])
@@ -151,8 +151,8 @@ async def test_a_watch_that_is_down_makes_unready() -> None:
     assert await subject.readiness() == []
 
 
-async def test_unfilled_caches_are_named_until_they_are_filled() -> None:
-    """Each by itself."""
+async def test_an_unsynced_cache_is_unready_and_named() -> None:
+    """Each cache by itself."""
     pods, vms = FakeSource(connected=True), FakeSource(connected=True)
     subject = health(sources=[("pods", pods), ("VMs", vms)])
 
@@ -171,7 +171,7 @@ class Switch:
         self.asked = 0
 
     async def __call__(self) -> None:
-        """Answer, or not."""
+        """Answer or fail."""
         self.asked += 1
         if not self.on:
             raise errors.TransportError("connection refused")
@@ -179,7 +179,7 @@ class Switch:
 
 @pytest.mark.looptime
 async def test_readiness_follows_the_api_server_both_ways() -> None:
-    """An outage makes the process unready, its end ready again, each within some 2 s."""
+    """An outage makes the process unready and its end ready again, each within some 2 s."""
     switch = Switch()
     subject = health(switch)
     assert await subject.readiness() == []
@@ -194,8 +194,8 @@ async def test_readiness_follows_the_api_server_both_ways() -> None:
 
 
 @pytest.mark.looptime
-async def test_many_probes_do_not_burden_the_api_server() -> None:
-    """Within 2 s they share one answer."""
+async def test_probes_within_2_s_share_one_request() -> None:
+    """The API server is not asked for each."""
     switch = Switch()
     subject = health(switch)
     for _ in range(100):
@@ -206,8 +206,8 @@ async def test_many_probes_do_not_burden_the_api_server() -> None:
 
 
 @pytest.mark.looptime
-async def test_nobody_is_told_ready_before_the_api_server_first_answered() -> None:
-    """While the first probe waits for a server that hangs, the second is not told that all is well."""
+async def test_a_process_is_unready_before_the_first_answer_of_the_api_server() -> None:
+    """Even for a second probe while the first waits."""
     subject = health(asyncio.Event().wait)  # type: ignore[arg-type]
     first = asyncio.create_task(subject.readiness())
     await asyncio.sleep(1)
@@ -217,8 +217,8 @@ async def test_nobody_is_told_ready_before_the_api_server_first_answered() -> No
 
 
 @pytest.mark.looptime
-async def test_keys_that_wait_while_nobody_works_are_unhealthy() -> None:
-    """Whatever became of the workers: only a restart brings them back."""
+async def test_keys_that_wait_while_all_workers_are_idle_are_unhealthy() -> None:
+    """Only a restart brings the workers back."""
     queue = new_queue()
     subject = health(queues={"virtualmachine": queue})
     await asyncio.sleep(1000)
@@ -237,8 +237,8 @@ async def test_keys_that_wait_while_nobody_works_are_unhealthy() -> None:
 
 
 @pytest.mark.looptime
-async def test_workers_that_finish_nothing_are_unhealthy_after_a_long_time() -> None:
-    """Far beyond what an API server that hangs can cost a reconcile."""
+async def test_busy_workers_that_finish_no_key_for_10_minutes_are_unhealthy() -> None:
+    """Far longer than a reconcile against an API server that hangs."""
     queue = new_queue()
     subject = health(queues={"virtualmachine": queue})
     queue.add("a")
@@ -254,8 +254,8 @@ async def test_workers_that_finish_nothing_are_unhealthy_after_a_long_time() -> 
 
 
 @pytest.mark.looptime
-async def test_a_worker_that_is_long_at_work_while_no_key_waits_is_healthy() -> None:
-    """The others would take one."""
+async def test_a_slow_worker_is_healthy_while_no_key_waits() -> None:
+    """Other workers are free for the next key."""
     queue = new_queue()
     subject = health(queues={"virtualmachine": queue})
     queue.add("a")

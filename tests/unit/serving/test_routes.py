@@ -1,4 +1,4 @@
-"""A route gets the requests for its method and path, with a body within its limit, from whom its guard lets in."""
+"""A route gets the requests of its method and path that its guard allows, with a body within its limit."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def door(*routes: Route, connections: Connections | None = None) -> Server:
 
 
 def post(desk: Desk, guard: Guard | None = None) -> Route:
-    """Return a route that takes bodies."""
+    """Return a route that accepts bodies."""
     return Route("POST", "/echo", desk, body_limit=LIMIT, guard=guard)
 
 
 def whole(body: bytes) -> bytes:
-    """Return a request with a body."""
+    """Return a request with a Content-Length."""
     return b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """Return a request with a body whose length is not said."""
+    """Return a request with a chunked body."""
     parts = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
     return b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + parts
 
@@ -54,8 +54,8 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("request_", [whole(b"a" * LIMIT), chunked(*[b"a" * 100] * 10)], ids=["whole", "chunked"])
-async def test_a_body_up_to_the_limit_is_handed_to_the_handler(request_: bytes) -> None:
-    """However it is sent; status, headers and body of the answer are the handler's."""
+async def test_a_body_within_the_limit_is_passed_to_the_handler(request_: bytes) -> None:
+    """However it is encoded; the response has the handler's status, headers and body."""
     desk = Desk()
     async with door(post(desk)) as server:
         head, body = await exchange(server, request_)
@@ -75,7 +75,7 @@ async def test_a_body_up_to_the_limit_is_handed_to_the_handler(request_: bytes) 
     ids=["whole", "announced", "chunked", "without end"],
 )
 async def test_a_body_above_the_limit_is_refused_before_the_handler_runs(request_: bytes) -> None:
-    """With the limit, and without waiting for the end of the body."""
+    """The text has the limit; the rest of the body is not awaited."""
     desk = Desk()
     async with door(post(desk)) as server:
         head, body = await exchange(server, request_)
@@ -85,15 +85,15 @@ async def test_a_body_above_the_limit_is_refused_before_the_handler_runs(request
 
 
 async def test_a_route_without_a_limit_reads_no_body() -> None:
-    """Its handler is asked as if there were none."""
+    """Its handler gets an empty body."""
     desk = Desk()
     async with door(Route("POST", "/echo", desk)) as server:
         assert await status_of(server, whole(b"a")) == 201
     assert [request.body for request in desk.asked] == [b""]
 
 
-async def test_a_handler_is_told_the_headers() -> None:
-    """By their names in lower case; one that came in several lines is one with commas."""
+async def test_a_handler_gets_the_headers() -> None:
+    """By their names in lower case; a repeated header is joined with commas."""
     desk = Desk()
     async with door(Route("GET", "/", desk)) as server:
         await status_of(server, b"GET / HTTP/1.1\r\nHOST: x\r\naccept: a\r\nAccept: b, c\r\n\r\n")
@@ -101,7 +101,7 @@ async def test_a_handler_is_told_the_headers() -> None:
 
 
 async def test_a_path_may_have_several_methods() -> None:
-    """Each its handler; any other is told which there are."""
+    """Each with its handler; any other gets 405 with an Allow header."""
     get, change = Desk(), Desk()
     async with door(Route("GET", "/echo", get), post(change)) as server:
         assert await status_of(server, b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n") == 201
@@ -112,8 +112,8 @@ async def test_a_path_may_have_several_methods() -> None:
     assert (len(get.asked), len(change.asked)) == (1, 1)
 
 
-async def test_a_path_that_takes_changes_alone_is_not_read() -> None:
-    """405, and which method there is; another path is 404."""
+async def test_get_on_a_path_with_post_only_gets_405() -> None:
+    """With an Allow header; an unknown path gets 404."""
     async with door(post(Desk())) as server:
         head, _ = await exchange(server, b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 405 ")
@@ -121,8 +121,8 @@ async def test_a_path_that_takes_changes_alone_is_not_read() -> None:
         assert (await ask(server, "/echo/more"))[0] == 404
 
 
-async def test_a_handler_that_fails_costs_its_own_request_only() -> None:
-    """500, without what went wrong."""
+async def test_a_failing_handler_fails_its_own_request_only() -> None:
+    """With 500, and without the exception's text."""
 
     async def fails(_: Request) -> Answer:
         raise ZeroDivisionError("of a secret")
@@ -145,7 +145,7 @@ class NobodyGuard:
 
 
 async def test_a_guard_decides_before_the_body_is_read() -> None:
-    """Strangers cannot make us keep theirs."""
+    """An unauthorized client cannot make the server buffer its body."""
     desk = Desk()
     async with door(post(desk, NobodyGuard())) as server:
         head, body = await exchange(server, whole(b"a" * (LIMIT + 1)))
@@ -154,8 +154,8 @@ async def test_a_guard_decides_before_the_body_is_read() -> None:
     assert desk.asked == []
 
 
-async def test_a_guard_guards_its_own_route_alone() -> None:
-    """Another one on the same server is open."""
+async def test_a_guard_applies_to_its_own_route_only() -> None:
+    """Another route on the same server is open."""
     async with door(post(Desk(), NobodyGuard()), Route("GET", "/open", Desk())) as server:
         assert (await ask(server, "/open"))[0] == 201
 
@@ -163,8 +163,8 @@ async def test_a_guard_guards_its_own_route_alone() -> None:
 # --- bounds ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_sends_its_body_too_slowly_is_cut_off() -> None:
-    """In the real server after ten seconds; the handler is never asked, and nothing is logged."""
+async def test_a_client_that_sends_its_body_too_slowly_is_aborted() -> None:
+    """The handler does not run, and nothing is logged."""
     desk = Desk()
     with capture_logs() as logs:
         async with (
@@ -176,8 +176,8 @@ async def test_a_client_that_sends_its_body_too_slowly_is_cut_off() -> None:
     assert (desk.asked, logs) == ([], [])
 
 
-async def test_a_client_that_goes_in_the_middle_of_its_body_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """No handler is asked, and no error logged."""
+async def test_a_client_that_disconnects_within_its_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The handler does not run, and nothing is logged."""
     desk, connections = Desk(), Connections()
     async with door(post(desk), connections=connections) as server:
         async with connected(server) as (_, writer):
@@ -196,16 +196,16 @@ async def test_a_client_that_goes_in_the_middle_of_its_body_leaves_nothing(caplo
     ],
     ids=["chunks", "compression"],
 )
-async def test_a_body_that_is_no_http_is_refused(request_: bytes) -> None:
-    """It is the client's error, and the handler is not asked."""
+async def test_a_malformed_body_is_refused(request_: bytes) -> None:
+    """As the client's error, before the handler runs."""
     desk = Desk()
     async with door(post(desk)) as server:
         assert await status_of(server, request_) == 400
     assert desk.asked == []
 
 
-async def test_whoever_sends_slowly_on_all_connections_shuts_out_nobody() -> None:
-    """The newest gets its answer."""
+async def test_slow_bodies_on_all_connections_do_not_lock_out_others() -> None:
+    """The newest connection is answered."""
     desk = Desk()
     async with door(post(desk), connections=Connections(most=3)) as server, AsyncExitStack() as stack:
         for _ in range(6):
@@ -219,8 +219,8 @@ async def test_whoever_sends_slowly_on_all_connections_shuts_out_nobody() -> Non
 # --- several doors ---------------------------------------------------------------------------------------------
 
 
-async def test_each_opening_has_routes_and_limits_of_its_own() -> None:
-    """All connections of one can be held, and the other knows nothing of it, nor of its paths."""
+async def test_each_server_has_routes_and_limits_of_its_own() -> None:
+    """Full connections of one do not affect the other."""
     async with (
         door(Route("GET", "/one", Desk()), connections=Connections(most=1)) as one,
         door(Route("GET", "/two", Desk())) as two,

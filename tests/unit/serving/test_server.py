@@ -1,4 +1,4 @@
-"""The server answers probes and scrapes, and says why it cannot listen."""
+"""The server answers probes and scrapes, and reports why it cannot listen."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.unit.serving.clients import ask, connected, status_of
 
 
 async def reachable() -> None:
-    """Be an API server that is there."""
+    """Answer, as an API server that is up."""
 
 
 async def away() -> None:
-    """Be an API server that is not."""
+    """Fail, as an API server that is down."""
     raise errors.TransportError("connection refused")
 
 
@@ -75,15 +75,15 @@ def new_server(
     )
 
 
-async def test_a_process_that_works_is_healthy_and_ready() -> None:
-    """Both probes say ok."""
+async def test_a_process_without_problems_is_healthy_and_ready() -> None:
+    """Both probes answer ok."""
     async with new_server() as server:
         assert await ask(server, "/healthz") == (200, "ok")
         assert await ask(server, "/readyz") == (200, "ok")
 
 
-async def test_a_dead_task_fails_the_liveness_probe() -> None:
-    """503, and why."""
+async def test_an_ended_task_fails_the_liveness_probe() -> None:
+    """503, with the reason."""
     async with new_server(alive=False) as server:
         await asyncio.sleep(0)
         assert await ask(server, "/healthz") == (503, "task reflector has ended")
@@ -97,7 +97,7 @@ async def test_an_outage_of_the_api_server_fails_readiness_only() -> None:
 
 
 async def test_every_problem_has_its_line() -> None:
-    """Unfilled caches and the API server together."""
+    """Unsynced caches and the API server together."""
     async with new_server(synced=False, reach_api=away) as server:
         assert await ask(server, "/readyz") == (
             503,
@@ -118,7 +118,7 @@ async def test_metrics_are_served() -> None:
     assert "things 3.0" in text
 
 
-async def test_metrics_are_served_as_the_request_asks() -> None:
+async def test_metrics_are_served_by_content_negotiation() -> None:
     """OpenMetrics, compressed."""
     wish = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
     async with (
@@ -130,22 +130,22 @@ async def test_metrics_are_served_as_the_request_asks() -> None:
         assert gzip.decompress(await response.read()) == b"# EOF\n"
 
 
-async def test_nothing_else_is_served() -> None:
-    """404 for any other path."""
+async def test_an_unknown_path_gets_404() -> None:
+    """For any other path."""
     async with new_server() as server:
         assert (await ask(server, "/"))[0] == 404
 
 
-async def test_port_0_takes_a_free_port_and_tells_it() -> None:
-    """Two servers get two."""
+async def test_port_0_takes_a_free_port_and_url_names_it() -> None:
+    """Two servers get different ports."""
     async with new_server() as one, new_server() as two:
         assert one.url.startswith("http://127.0.0.1:")
         assert one.url != two.url
         assert not one.url.endswith(":0")
 
 
-async def test_the_port_is_free_after_the_end() -> None:
-    """A restart in the same address works at once."""
+async def test_the_port_is_free_after_the_shutdown() -> None:
+    """A restart at the same address works at once."""
     async with new_server() as server:
         address = server.url.removeprefix("http://")
     async with new_server(address) as again:
@@ -153,7 +153,7 @@ async def test_the_port_is_free_after_the_end() -> None:
 
 
 async def test_a_port_in_use_is_named_with_the_flag_that_changes_it() -> None:
-    """A person knows what to do."""
+    """So that the user knows what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(BindError) as caught:
@@ -170,8 +170,8 @@ async def test_a_port_in_use_is_named_with_the_flag_that_changes_it() -> None:
     ["203.0.113.1:0", "a..b:0", f"{'x' * 64}:0"],
     ids=["not ours", "no name", "name too long"],
 )
-async def test_an_address_that_is_not_ours_is_a_bind_error(address: str) -> None:
-    """Whatever the resolver or the kernel says."""
+async def test_an_address_of_another_host_is_a_bind_error(address: str) -> None:
+    """Whatever the resolver's or the kernel's error."""
     with pytest.raises(BindError, match="--metrics-bind-address"):
         async with new_server(address):
             pass
@@ -182,13 +182,13 @@ async def test_an_address_that_is_not_ours_is_a_bind_error(address: str) -> None
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """A pair for this machine."""
+    """A certificate for this machine."""
     return Certificates(self_signed(tmp_path_factory.mktemp("pair"), "server"))
 
 
 @pytest.fixture
 def trusting(certificates: Certificates) -> ssl.SSLContext:
-    """What a client trusts that trusts our certificate alone."""
+    """Return a client context that trusts only this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certificates.files.certificate)
     return context
@@ -206,7 +206,7 @@ async def test_with_a_certificate_everything_is_served_by_tls(
 
 
 async def test_with_a_certificate_nothing_is_served_without_tls(certificates: Certificates) -> None:
-    """The connection ends."""
+    """The connection is closed."""
     async with new_server(tls=certificates.context) as server, aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientError):
             await session.get(server.url.replace("https", "http") + "/healthz")
@@ -228,7 +228,7 @@ class FakeGuard:
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics?x=1", "/%6Detrics"])
 async def test_a_refused_scrape_gets_the_reason_and_nothing_else(path: str) -> None:
-    """However the path is written."""
+    """In every spelling of the path."""
     registry = CollectorRegistry()
     Gauge("things", "Number of things", registry=registry).set(3)
     async with new_server(registry=registry, guard=FakeGuard(Refusal(403, "not you"))) as server:
@@ -236,8 +236,8 @@ async def test_a_refused_scrape_gets_the_reason_and_nothing_else(path: str) -> N
 
 
 @pytest.mark.parametrize(("status", "challenge"), [(401, "Bearer"), (403, None), (429, None), (500, None)])
-async def test_only_who_has_no_token_is_told_to_bring_one(status: int, challenge: str | None) -> None:
-    """As HTTP has it."""
+async def test_only_401_has_a_www_authenticate_header(status: int, challenge: str | None) -> None:
+    """As in RFC 9110."""
     async with (
         new_server(guard=FakeGuard(Refusal(status, ""))) as server,
         aiohttp.ClientSession() as session,
@@ -246,8 +246,8 @@ async def test_only_who_has_no_token_is_told_to_bring_one(status: int, challenge
         assert (response.status, response.headers.get("WWW-Authenticate")) == (status, challenge)
 
 
-async def test_whom_the_guard_lets_in_gets_the_metrics() -> None:
-    """By the header as it was sent."""
+async def test_an_allowed_scrape_gets_the_metrics() -> None:
+    """The guard gets the header as it was sent."""
     async with (
         new_server(guard=FakeGuard(Refusal(401, ""))) as server,
         aiohttp.ClientSession(headers={"Authorization": "Bearer good"}) as session,
@@ -257,7 +257,7 @@ async def test_whom_the_guard_lets_in_gets_the_metrics() -> None:
 
 
 async def test_probes_need_no_token() -> None:
-    """A kubelet has none of ours."""
+    """The kubelet has none."""
     async with new_server(guard=FakeGuard(Refusal(401, ""))) as server:
         assert await ask(server, "/healthz") == (200, "ok")
         assert await ask(server, "/readyz") == (200, "ok")
@@ -277,16 +277,16 @@ async def test_probes_need_no_token() -> None:
     ],
     ids=["header", "line", "headers", "TLS", "nonsense"],
 )
-async def test_a_request_that_is_too_large_or_none_is_refused_and_the_server_lives(request_: bytes) -> None:
-    """It is not even read to its end."""
+async def test_a_too_large_or_malformed_request_is_refused_and_the_server_goes_on(request_: bytes) -> None:
+    """It is not read to its end."""
     async with new_server() as server:
         status = await status_of(server, request_)
         assert status is None or 400 <= status < 500
         assert await ask(server, "/healthz") == (200, "ok")
 
 
-async def test_a_large_token_is_still_a_token() -> None:
-    """Some identity providers put all of one's groups into it."""
+async def test_a_large_token_is_accepted() -> None:
+    """Some identity providers put all of a user's groups into it."""
     async with new_server() as server:
         token = b"a" * 12 * 1024
         request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
@@ -295,8 +295,8 @@ async def test_a_large_token_is_still_a_token() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
-async def test_only_reads_are_answered(method: str, path: str) -> None:
-    """Nothing that looks like a change is."""
+async def test_methods_other_than_get_and_head_get_405(method: str, path: str) -> None:
+    """On all of the product's paths."""
     async with new_server() as server:
         status = await status_of(server, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert status is not None
@@ -313,8 +313,8 @@ async def test_head_is_answered_without_a_body() -> None:
         assert (response.status, await response.text()) == (200, "")
 
 
-async def test_a_body_that_never_ends_is_cut_off() -> None:
-    """Its request is answered, and its connection closed."""
+async def test_a_request_with_an_endless_body_is_answered_and_its_connection_closed() -> None:
+    """The body is not read."""
     async with new_server() as server, connected(server) as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 10)
@@ -322,23 +322,23 @@ async def test_a_body_that_never_ends_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "half"])
-async def test_a_client_that_sends_no_whole_request_is_cut_off(sent: bytes) -> None:
-    """In the real server after ten seconds."""
+async def test_a_connection_without_a_complete_request_is_aborted(sent: bytes) -> None:
+    """After 10 s by default."""
     async with new_server(connections=Connections(first=0.2)) as server, connected(server) as (reader, writer):
         writer.write(sent)
         assert await asyncio.wait_for(reader.read(), 10) == b""
 
 
-async def test_a_client_that_sends_no_second_request_whole_is_cut_off() -> None:
-    """The first one buys it no more than the time between two."""
+async def test_a_connection_without_a_complete_second_request_is_aborted() -> None:
+    """After the timeout between two requests."""
     async with new_server(connections=Connections(following=0.2)) as server, connected(server) as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /hea")
         answer = await asyncio.wait_for(reader.read(), 10)
         assert answer.count(b"HTTP/1.1") == 1
 
 
-async def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
-    """It would hold the answer, and its connection, for ever."""
+async def test_a_client_that_does_not_read_its_response_is_aborted() -> None:
+    """Otherwise it would occupy its connection for ever."""
     registry = CollectorRegistry()
     Gauge("things", "x" * 32 * 1024 * 1024, registry=registry)
     connections = Connections(following=0.2)
@@ -350,8 +350,8 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_whoever_holds_all_connections_shuts_out_nobody() -> None:
-    """The newest gets its answer."""
+async def test_a_client_with_all_connections_does_not_lock_out_others() -> None:
+    """The newest connection is answered."""
     async with new_server(connections=Connections(most=5)) as server:
         held = [await asyncio.open_connection(*server.url.removeprefix("http://").split(":")) for _ in range(20)]
         assert await ask(server, "/healthz") == (200, "ok")
@@ -369,8 +369,8 @@ async def test_whoever_holds_all_connections_shuts_out_nobody() -> None:
         *[("", False), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("vmsim.example", False)],  # noqa: S104
     ],
 )
-def test_only_this_machine_s_own_addresses_are_loopback(host: str, expected: bool) -> None:  # noqa: FBT001 - a parameter
-    """Nothing that might be reached by others."""
+def test_only_addresses_of_this_machine_are_loopback(host: str, expected: bool) -> None:  # noqa: FBT001 - a parameter
+    """An address that others may reach is none."""
     assert is_loopback(host) is expected
 
 
@@ -383,16 +383,16 @@ def test_only_this_machine_s_own_addresses_are_loopback(host: str, expected: boo
         ("[::1]:65535", ("::1", 65535)),
     ],
 )
-def test_good_addresses_are_split(text: str, expected: tuple[str, int]) -> None:
-    """Host and port; an IPv6 host loses its brackets."""
+def test_a_valid_address_is_split_into_host_and_port(text: str, expected: tuple[str, int]) -> None:
+    """An IPv6 host loses its brackets."""
     assert parse_address(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "8080", "localhost", "localhost:", "localhost:http", "a:65536", "a:-1", "a:²", "a: 1"]
 )
-def test_bad_addresses_are_refused_with_an_example(text: str) -> None:
-    """The message quotes what was given."""
+def test_an_invalid_address_is_refused_with_an_example(text: str) -> None:
+    """The message quotes the given text."""
     with pytest.raises(BindError) as caught:
         parse_address(text)
 

@@ -1,4 +1,4 @@
-"""Streams have bounds of their own: whatever their clients or handlers do, probes and scrapes are answered."""
+"""Streams have limits of their own: probes and scrapes are answered whatever streams do."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ class Page:
             await self.stubborn.wait()
 
     async def wait_for(self, count: int) -> None:
-        """Wait until so many streams are open; the limit of the test bounds it."""
+        """Wait until so many streams are open; the test's time limit bounds it."""
         while len(self.open) != count:  # noqa: ASYNC110 - what has no event
             await asyncio.sleep(0.01)
 
 
 async def reachable() -> None:
-    """Be an API server that is there."""
+    """Answer, as an API server that is up."""
 
 
 def door(
     page: Page, connections: Connections | None = None, *, tls: ssl.SSLContext | None = None, guard: Guard | None = None
 ) -> Server:
-    """Return a server of the product's routes, and a page."""
+    """Return a server of the product's routes, and of a page."""
     routes = [
         app.scrapes(CollectorRegistry(), (), None),
         *Health(LoopMonitor(), reachable, ended=tuple, sources=(), queues={}).routes(),
@@ -81,7 +81,7 @@ def door(
 async def listening(
     server: Server, trust: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Open a stream, and take no more of it than the head."""
+    """Open a stream, and read only its head."""
     async with connected(server, trust) as (reader, writer):
         writer.write(EVENTS)
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
@@ -90,7 +90,7 @@ async def listening(
 
 
 async def piece(reader: asyncio.StreamReader) -> bytes:
-    """Return the next piece of a stream; empty at its regular end. Raises IncompleteReadError if it broke off."""
+    """Return the next piece of a stream; empty at its regular end. Raises IncompleteReadError if it was aborted."""
     size = int(await reader.readuntil(b"\r\n"), 16)
     return (await reader.readexactly(size + 2))[:-2]
 
@@ -98,8 +98,8 @@ async def piece(reader: asyncio.StreamReader) -> bytes:
 # --- a stream ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_is_sent_piece_by_piece_as_it_comes() -> None:
-    """And ends when the handler says so; the connection can be used again."""
+async def test_a_stream_is_sent_piece_by_piece() -> None:
+    """It ends with the handler's generator; the connection can be used again."""
     page = Page()
     async with door(page) as server, listening(server) as (reader, writer):
         assert await piece(reader) == b"hello\n"
@@ -111,8 +111,8 @@ async def test_a_stream_is_sent_piece_by_piece_as_it_comes() -> None:
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_streaming_route_may_answer_at_once() -> None:
-    """If there is nothing to stream."""
+async def test_a_streaming_route_may_answer_with_bytes() -> None:
+    """When there is nothing to stream."""
 
     async def refuses(_: Request) -> Answer:
         return text("no such page", 400)
@@ -122,15 +122,15 @@ async def test_a_streaming_route_may_answer_at_once() -> None:
 
 
 async def test_a_route_that_is_not_streaming_cannot_stream() -> None:
-    """It would go by no bound."""
+    """Its streams would be unlimited."""
     page = Page()
     async with Server("127.0.0.1:0", [Route("GET", "/", page)], flag="--x") as server:
         assert (await ask(server, "/"))[0] == 500
     assert page.open == []
 
 
-async def test_no_stream_is_opened_for_its_head() -> None:
-    """405: it would say nothing that is known before."""
+async def test_head_on_a_streaming_route_gets_405() -> None:
+    """No stream is opened."""
     page = Page()
     async with door(page) as server:
         head, _ = await exchange(server, b"HEAD /events HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -144,7 +144,7 @@ async def test_no_stream_is_opened_for_its_head() -> None:
 
 @pytest.mark.parametrize("others", [0, 2], ids=["alone", "with all other connections held"])
 async def test_probes_and_scrapes_are_answered_while_all_streams_are_taken_and_stalled(others: int) -> None:
-    """Streams take nobody's connection, even where there are fewer connections than streams."""
+    """Even when the limit of connections is below that of streams."""
     page = Page(MORE_THAN_KERNELS_KEEP)
     async with door(page, Connections(most=2, streams=5)) as server, AsyncExitStack() as stack:
         for _ in range(5):
@@ -157,8 +157,8 @@ async def test_probes_and_scrapes_are_answered_while_all_streams_are_taken_and_s
         assert len(page.open) == 5
 
 
-async def test_a_stream_beyond_the_bound_is_refused_until_another_ends() -> None:
-    """503 with the time after which to ask again; the handler is not asked, and the connection may go on."""
+async def test_a_stream_above_the_limit_gets_503_until_another_ends() -> None:
+    """With Retry-After; the handler does not run, and the connection stays open."""
     page = Page()
     async with door(page, Connections(streams=1)) as server:
         async with listening(server), connected(server) as (reader, writer):
@@ -175,7 +175,7 @@ async def test_a_stream_beyond_the_bound_is_refused_until_another_ends() -> None
             assert page.opened == 2
 
 
-async def test_strangers_take_no_stream() -> None:
+async def test_an_unauthorized_client_takes_no_stream() -> None:
     """The guard decides first."""
 
     class NobodyGuard:
@@ -191,8 +191,8 @@ async def test_strangers_take_no_stream() -> None:
 # --- clients ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_ends_with_its_client() -> None:
-    """Though it waits for news that never come."""
+async def test_a_stream_ends_when_its_client_disconnects() -> None:
+    """Even while it waits for its next piece."""
     page, connections = Page(), Connections()
     async with door(page, connections) as server:
         async with listening(server):
@@ -203,8 +203,8 @@ async def test_a_stream_ends_with_its_client() -> None:
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
-async def test_a_client_that_does_not_take_its_stream_is_cut_off(encrypted: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
-    """In the real server after ten seconds; its place is another's then, and nothing is left of it."""
+async def test_a_client_that_reads_its_stream_too_slowly_is_aborted(encrypted: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
+    """After 10 s by default; then its slot is free."""
     page, connections = Page(MORE_THAN_KERNELS_KEEP), Connections(streams=1, piece=0.3)
     certificates = Certificates(self_signed(tmp_path, "server")) if encrypted else None
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if encrypted else None
@@ -220,8 +220,8 @@ async def test_a_client_that_does_not_take_its_stream_is_cut_off(encrypted: bool
         assert connections.count == 0
 
 
-async def test_a_client_that_goes_before_its_stream_begins_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """No place is held for it, and nothing is logged."""
+async def test_a_client_that_disconnects_before_its_stream_starts_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It takes no slot, and nothing is logged."""
 
     class SlowGuard:
         asked, decided = asyncio.Event(), asyncio.Event()
@@ -244,8 +244,8 @@ async def test_a_client_that_goes_before_its_stream_begins_is_no_error(caplog: p
     assert (page.open, caplog.records) == ([], [])
 
 
-async def test_a_client_that_hangs_up_with_news_under_way_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """What it has not taken is no reason to make more for it."""
+async def test_a_client_that_disconnects_with_unread_pieces_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """No further piece is produced for it."""
     page = Page()
     async with door(page) as server, listening(server) as (_, writer):
         await page.wait_for(1)
@@ -257,8 +257,8 @@ async def test_a_client_that_hangs_up_with_news_under_way_is_no_error(caplog: py
     assert caplog.records == []
 
 
-async def test_what_a_slow_client_has_not_taken_is_bounded() -> None:
-    """The handler is not asked for another piece before there is room for it."""
+async def test_the_buffer_for_a_slow_client_is_bounded() -> None:
+    """The next piece is produced only once the buffer has space for it."""
     sent = 0
 
     async def endless() -> AsyncGenerator[bytes, None]:
@@ -282,8 +282,8 @@ async def test_what_a_slow_client_has_not_taken_is_bounded() -> None:
 # --- handlers ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_that_fails_ends_its_own_connection_only() -> None:
-    """Its client sees that it broke off; the other stream, and the probes, know nothing of it."""
+async def test_a_failing_stream_aborts_its_own_connection_only() -> None:
+    """Its client sees an incomplete response; other streams and probes go on."""
     page = Page()
     async with door(page) as server, listening(server) as (failing, _), listening(server) as (other, _):
         assert [await piece(reader) for reader in (failing, other)] == [b"hello\n"] * 2
@@ -295,8 +295,8 @@ async def test_a_stream_that_fails_ends_its_own_connection_only() -> None:
         assert await ask(server, "/healthz") == (200, "ok")
 
 
-async def test_a_handler_that_fails_before_its_stream_begins_is_a_plain_failure() -> None:
-    """500, and its place is free again."""
+async def test_a_handler_that_fails_before_its_stream_starts_gets_500() -> None:
+    """Its slot is free again."""
 
     async def fails(_: Request) -> Answer:
         raise ZeroDivisionError
@@ -311,8 +311,8 @@ async def test_a_handler_that_fails_before_its_stream_begins_is_a_plain_failure(
 
 
 @pytest.mark.parametrize("greeting", [b"hello\n", MORE_THAN_KERNELS_KEEP], ids=["silent", "stalled"])
-async def test_streams_end_with_the_server(greeting: bytes) -> None:
-    """At once: their clients see that they broke off, and what made them is closed."""
+async def test_streams_end_when_the_server_shuts_down(greeting: bytes) -> None:
+    """At once: clients see an incomplete response, and generators are closed."""
     page = Page(greeting)
     async with AsyncExitStack() as stack:
         async with door(page) as server:
@@ -325,8 +325,8 @@ async def test_streams_end_with_the_server(greeting: bytes) -> None:
             assert not (await asyncio.wait_for(reader.read(), 10)).endswith(b"0\r\n\r\n")
 
 
-async def test_a_stream_that_will_not_end_does_not_keep_the_server() -> None:
-    """Two seconds, as any other answer has."""
+async def test_a_stream_that_ignores_cancellation_does_not_block_the_shutdown() -> None:
+    """It has 2 s, as any other response."""
     page = Page()
     page.stubborn.clear()
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The certificate in service is the newest usable one."""
+"""The server uses the newest usable certificate."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Files, Files]:
 
 @pytest.fixture
 def files(made: tuple[Files, Files], tmp_path: Path) -> Files:
-    """A copy of the first pair, to be changed."""
+    """A copy of the first pair, which the test may change."""
     own = Files(tmp_path / "tls.crt", tmp_path / "tls.key")
     copy(made[0], own)
     return own
 
 
 def served(certificates: Certificates, *, name: str | None = "localhost", newest: ssl.TLSVersion | None = None) -> str:
-    """Shake hands in memory; return the common name of the certificate that the client was shown."""
+    """Do a handshake in memory; return the common name of the server's certificate."""
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client_context.check_hostname = False
     client_context.verify_mode = ssl.CERT_NONE
@@ -49,23 +49,23 @@ def served(certificates: Certificates, *, name: str | None = "localhost", newest
 
 @pytest.mark.parametrize("name", ["localhost", None], ids=["named", "unnamed"])
 def test_a_client_gets_the_certificate(files: Files, name: str | None) -> None:
-    """Whether or not it says which server it means."""
+    """With and without SNI."""
     assert served(Certificates(files), name=name) == "one"
 
 
-def test_tls_1_2_is_spoken(files: Files) -> None:
-    """By clients that know nothing newer."""
+def test_tls_1_2_is_accepted(files: Files) -> None:
+    """For clients without TLS 1.3."""
     assert served(Certificates(files), newest=ssl.TLSVersion.TLSv1_2) == "one"
 
 
-def test_nothing_older_than_tls_1_2_is_spoken(files: Files) -> None:
-    """By us; many clients still would."""
+def test_tls_below_1_2_is_refused(files: Files) -> None:
+    """By the context's minimum version."""
     assert Certificates(files).context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize("name", ["localhost", None], ids=["named", "unnamed"])
-def test_a_new_pair_is_taken_into_service(made: tuple[Files, Files], files: Files, name: str | None) -> None:
-    """Without a restart, and told of."""
+def test_a_changed_pair_is_used_and_logged(made: tuple[Files, Files], files: Files, name: str | None) -> None:
+    """Without a restart."""
     certificates = Certificates(files)
     copy(made[1], files)
     with capture_logs() as logs:
@@ -75,8 +75,8 @@ def test_a_new_pair_is_taken_into_service(made: tuple[Files, Files], files: File
 
 
 @pytest.mark.looptime
-async def test_the_files_are_looked_at_again_and_again(made: tuple[Files, Files], files: Files) -> None:
-    """Also after a look that found something wrong."""
+async def test_the_files_are_checked_periodically(made: tuple[Files, Files], files: Files) -> None:
+    """Also after an unusable pair."""
     certificates = Certificates(files)
     running = asyncio.create_task(certificates.run())
     files.key.write_bytes(made[1].key.read_bytes())
@@ -88,8 +88,8 @@ async def test_the_files_are_looked_at_again_and_again(made: tuple[Files, Files]
     running.cancel()
 
 
-def test_an_unchanged_pair_is_no_news(files: Files) -> None:
-    """Nor is one that was written again as it was."""
+def test_an_unchanged_pair_is_not_logged(files: Files) -> None:
+    """Nor is one that was rewritten with the same content."""
     certificates = Certificates(files)
     copy(files, files)
     with capture_logs() as logs:
@@ -98,8 +98,8 @@ def test_an_unchanged_pair_is_no_news(files: Files) -> None:
 
 
 @pytest.mark.parametrize("half", ["certificate", "key"])
-def test_half_a_new_pair_leaves_the_old_one_in_service(made: tuple[Files, Files], files: Files, half: str) -> None:
-    """Whichever half; that is told once, and the second half completes it."""
+def test_half_a_new_pair_leaves_the_old_one_in_use(made: tuple[Files, Files], files: Files, half: str) -> None:
+    """Either half; it is logged once, and the second half completes the pair."""
     certificates = Certificates(files)
     if half == "certificate":
         files.certificate.write_bytes(made[1].certificate.read_bytes())
@@ -117,8 +117,8 @@ def test_half_a_new_pair_leaves_the_old_one_in_service(made: tuple[Files, Files]
     assert served(certificates) == "two"
 
 
-def test_a_pair_that_vanishes_leaves_the_old_one_in_service(files: Files) -> None:
-    """Told once, and no error when it comes back as it was."""
+def test_a_deleted_pair_leaves_the_old_one_in_use(files: Files) -> None:
+    """It is logged once, and restoring it is not an error."""
     certificates = Certificates(files)
     before = files.key.read_bytes()
     files.key.unlink()
@@ -145,8 +145,8 @@ def test_a_file_that_cannot_be_read_is_named(files: Files, which: str) -> None:
 @pytest.mark.parametrize(
     "content", ["", "junk", "\xff", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_certificate_that_is_none_is_named(files: Files, content: str) -> None:
-    """Not the key, of which OpenSSL's own message might as well speak."""
+def test_a_malformed_certificate_is_named(files: Files, content: str) -> None:
+    """Rather than the key, which OpenSSL's own message does not tell apart."""
     files.certificate.write_text(content, encoding="latin-1")
     with pytest.raises(CertificateError) as caught:
         Certificates(files)
@@ -154,23 +154,23 @@ def test_a_certificate_that_is_none_is_named(files: Files, content: str) -> None
 
 
 @pytest.mark.parametrize("content", ["", "junk", "\xff"], ids=["empty", "junk", "not ASCII"])
-def test_a_key_that_is_none_is_named(files: Files, content: str) -> None:
-    """Likewise."""
+def test_a_malformed_key_is_named(files: Files, content: str) -> None:
+    """With the reason."""
     files.key.write_text(content, encoding="latin-1")
     with pytest.raises(CertificateError) as caught:
         Certificates(files)
     assert str(caught.value) == f"cannot use {files.key}: it contains no private key in PEM without a passphrase"
 
 
-def test_a_key_with_a_passphrase_is_refused_and_asks_nobody(files: Files) -> None:
-    """OpenSSL would ask at the terminal, and wait."""
+def test_a_key_with_a_passphrase_is_refused_without_a_prompt(files: Files) -> None:
+    """OpenSSL would prompt at the terminal and wait."""
     with_passphrase(files, "secret")
     with pytest.raises(CertificateError, match="without a passphrase"):
         Certificates(files)
 
 
 def test_another_certificates_key_is_refused(made: tuple[Files, Files]) -> None:
-    """With both names."""
+    """The message names both files."""
     with pytest.raises(CertificateError) as caught:
         Certificates(Files(made[0].certificate, made[1].key))
     assert str(caught.value) == f"cannot use {made[1].key}: it is not the key of {made[0].certificate}"
