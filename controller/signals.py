@@ -74,7 +74,7 @@ def leave_terminal() -> None:
 
 
 def end_as_interrupted() -> None:
-    """Make every request to stop raise KeyboardInterrupt, also in a background job, which starts with SIGINT ignored."""
+    """Make every request to stop raise KeyboardInterrupt, also in a background job, which ignores SIGINT by default."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in requests_to_stop():
         signal.signal(number, interrupt)

@@ -1,4 +1,4 @@
-"""The process as it is wired, on the model of the API server: who lives when, and who acts."""
+"""The assembled process on the model of the API server: the stages of its parts, and leader election."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        """Run the process; see that nothing is left of it."""
+        """Run the process; assert that no task of it is left."""
         before = asyncio.all_tasks()
         task = asyncio.create_task(self.process.lifecycle.run(self.stop, grace=app.GRACE))
         async with asyncio.timeout(7200):  # of virtual time
@@ -95,7 +95,7 @@ class World:
         assert asyncio.all_tasks() == before
 
     def let_lead(self, holder: str) -> None:
-        """Give the lease to another, who renews it now."""
+        """Give the lease to another process, renewed now."""
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": micro_timestamp(now())}
         if LEASES.plural in {plural for plural, _ in self.cluster.objects}:
             self.cluster.put(LEASES.plural, "default/vmsim-controller", spec=spec)
@@ -105,7 +105,7 @@ class World:
             )
 
     def leads(self) -> float | None:
-        """Return what the gauge says."""
+        """Return the value of the leadership gauge."""
         return self.registry.get_sample_value("leader_election_master_status", {"name": "vmsim-controller"})
 
     def acted(self) -> list[str]:
@@ -113,15 +113,15 @@ class World:
         return [write for write in self.cluster.writes if LEASES.plural not in write]
 
     def listeners(self) -> set[str]:
-        """Return who hears of changes."""
+        """Return the names of the stores' listeners."""
         stores: list[Store[Any]] = [self.nodes]
         for cache in self.caches.values():
             stores += [cache.vms, cache.pods, cache.migrations]
         return {heard.name for store in stores for heard in store.subscriptions}
 
 
-async def test_without_an_election_the_process_acts_once_its_caches_are_full() -> None:
-    """It says so."""
+async def test_without_leader_election_the_process_acts_once_its_caches_are_synced() -> None:
+    """And logs it."""
     world = World(elects=False)
     assert world.leads() == 0
     with capture_logs() as logs:
@@ -133,8 +133,8 @@ async def test_without_an_election_the_process_acts_once_its_caches_are_full() -
     assert [line["event"] for line in logs if line["log_level"] == "info"] == ["caches filled", "stopping"]
 
 
-async def test_a_standby_has_full_caches_and_queues_nothing() -> None:
-    """It costs no more than its caches: nobody listens to them, and nothing is written."""
+async def test_a_standby_has_synced_caches_and_queues_no_key() -> None:
+    """Nothing listens to its caches for controllers, and it writes nothing."""
     world = World(elects=True)
     world.let_lead("another")
     async with world.running():
@@ -153,8 +153,8 @@ async def test_a_standby_has_full_caches_and_queues_nothing() -> None:
         assert world.listeners() == set()
 
 
-async def test_a_standby_takes_over_what_the_caches_hold() -> None:
-    """Once the lease has run out."""
+async def test_a_new_leader_reconciles_every_object_in_its_caches() -> None:
+    """Once the lease has expired."""
     world = World(elects=True)
     world.let_lead("another")
     async with world.running():
@@ -166,8 +166,8 @@ async def test_a_standby_takes_over_what_the_caches_hold() -> None:
         assert {"VMReconciler", "VMKeys", "MigrationSlots", "MigrationKeys"} <= world.listeners()
 
 
-async def test_a_leader_whose_lease_is_taken_ends() -> None:
-    """With nothing but that to say."""
+async def test_a_leader_that_loses_its_lease_ends() -> None:
+    """With that error only."""
     world = World(elects=True)
     async with world.running() as task:
         await asyncio.sleep(1)
@@ -178,8 +178,8 @@ async def test_a_leader_whose_lease_is_taken_ends() -> None:
     assert [line for line in logs if line["log_level"] == "error"] == []
 
 
-async def test_a_process_whose_wait_for_the_lease_fails_does_not_lead() -> None:
-    """The defect is what it ends of."""
+async def test_a_process_whose_election_fails_does_not_lead() -> None:
+    """It ends with the error."""
     world = World(elects=True)
     world.cluster.failures[f"get {LEASES.plural}"] = ZeroDivisionError("of all things")
     async with world.running() as task:
@@ -189,8 +189,8 @@ async def test_a_process_whose_wait_for_the_lease_fails_does_not_lead() -> None:
     assert world.acted() == []
 
 
-async def test_the_lease_is_renewed_while_keys_in_hand_are_finished() -> None:
-    """Their writes need it; when they are done the process ends, and does not wait for the deadline."""
+async def test_the_lease_is_renewed_while_keys_in_process_are_finished() -> None:
+    """Their writes need it; the process ends with the last key, before the deadline."""
     world = World(elects=True)
     hung = asyncio.Event()
 
@@ -211,8 +211,8 @@ async def test_the_lease_is_renewed_while_keys_in_hand_are_finished() -> None:
     assert f"create {PODS.plural}" in world.acted()
 
 
-async def test_a_key_in_hand_is_abandoned_at_the_deadline() -> None:
-    """Any process may die between two writes."""
+async def test_a_key_in_process_is_abandoned_at_the_deadline() -> None:
+    """A process may die between any two writes."""
     world = World(elects=False)
     hung = asyncio.Event()
 
@@ -231,8 +231,8 @@ async def test_a_key_in_hand_is_abandoned_at_the_deadline() -> None:
     assert f"create {PODS.plural}" not in world.acted()
 
 
-async def test_a_stop_before_the_caches_are_full_is_a_stop() -> None:
-    """The API server does not answer, and nobody waits for it."""
+async def test_a_stop_before_the_caches_are_synced_is_a_clean_stop() -> None:
+    """Even while the API server does not answer."""
     world = World(elects=True)
 
     async def never(_: str) -> None:
@@ -246,8 +246,8 @@ async def test_a_stop_before_the_caches_are_full_is_a_stop() -> None:
         assert not world.process.lifecycle.has_reached(When.SYNCED)
 
 
-async def test_whatever_else_the_process_does_must_live() -> None:
-    """What is not made of the API server is a part like all others."""
+async def test_a_failed_part_ends_the_process() -> None:
+    """Also one that does not need the API server."""
 
     async def fails() -> None:
         await asyncio.sleep(1)
@@ -260,8 +260,8 @@ async def test_whatever_else_the_process_does_must_live() -> None:
         assert world.process.lifecycle.ended() == ("certificates",)
 
 
-async def test_a_vm_that_is_made_while_the_process_leads_is_served() -> None:
-    """By its own keys; a list is not needed for it."""
+async def test_a_vm_created_while_the_process_leads_is_reconciled() -> None:
+    """By its watch event; no list is needed."""
     world = World(elects=True)
     async with world.running():
         await asyncio.sleep(10)

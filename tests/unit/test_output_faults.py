@@ -1,4 +1,4 @@
-"""A process whose standard output and error are closed, full, stuck or gone works, answers and ends as any other."""
+"""A process whose standard output and error are closed, full or blocked works and ends as any other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAULTS = ("closed", "full", "stuck", "gone")
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Path:
-    """Return the credentials of a cluster that is away: there is much to log."""
+    """Return the credentials of a cluster that is unreachable, so that much is logged."""
     path = tmp_path / "kubeconfig"
     named = {"cluster": "c", "user": "u", "namespace": "default"}
     path.write_text(
@@ -44,7 +44,7 @@ def kubeconfig(tmp_path: Path) -> Path:
 
 @contextmanager
 def outputs(fault: str) -> Iterator[dict[str, Any]]:
-    """Return how a process is started whose standard output and error have a fault."""
+    """Yield the Popen arguments for a process whose standard output and error have a fault."""
     with ExitStack() as stack:
         if fault == "closed":
             # Not by Popen's own means, which would fill what is closed.
@@ -78,7 +78,7 @@ def _close() -> None:
 
 
 def answer(port: int, path: str) -> tuple[int, str]:
-    """Ask the process; return the status and the text, once it listens."""
+    """Send a request to the process once it listens; return status and text."""
     ends = time.monotonic() + PATIENCE
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -100,8 +100,8 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_controller_lives_answers_and_stops_whatever_becomes_of_its_log(fault: str, kubeconfig: Path) -> None:
-    """It counts the lines that it could not write; what is stuck keeps it a second longer, at its end."""
+def test_the_controller_answers_and_stops_with_faulty_outputs(fault: str, kubeconfig: Path) -> None:
+    """It counts dropped lines; a blocked output delays its exit by at most a second."""
     port = free_port()
     command = [sys.executable, "-m", "controller", "--kubeconfig", str(kubeconfig), "--log-level", "debug"]
     with (
@@ -125,8 +125,8 @@ def test_the_controller_lives_answers_and_stops_whatever_becomes_of_its_log(faul
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_controller_that_cannot_start_ends_with_its_code_whatever_becomes_of_its_last_words(fault: str) -> None:
-    """A caller sees the code, if nothing else."""
+def test_a_controller_that_cannot_start_has_its_exit_code_with_faulty_outputs(fault: str) -> None:
+    """Even when its error message cannot be written."""
     command = [sys.executable, "-m", "controller", "--kubeconfig", "/nowhere"]
     with outputs(fault) as streams, subprocess.Popen(command, **streams) as process:
         try:

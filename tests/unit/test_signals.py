@@ -1,4 +1,4 @@
-"""A script ends in good order however it is asked to: in the background, by its terminal's end, more than once."""
+"""A script stops gracefully on every request to stop: in the background, without its terminal, repeatedly."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def start(script: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_every_request_to_stop_interrupts_it(number: signal.Signals) -> None:
-    """So that all that it started is stopped on the way out."""
+def test_every_request_to_stop_raises_keyboard_interrupt(number: signal.Signals) -> None:
+    """So that the script stops all processes that it started."""
     with start(SCRIPT) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "ready\n"
@@ -86,8 +86,8 @@ def test_every_request_to_stop_interrupts_it(number: signal.Signals) -> None:
         assert script.stdout.read() == "stopped\n"
 
 
-def test_a_hang_up_under_nohup_is_none() -> None:
-    """Whoever asked for it is heeded; SIGTERM still stops it."""
+def test_sighup_is_ignored_under_nohup() -> None:
+    """SIGTERM still stops it."""
     with start(UNDER_NOHUP) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "ready\n"
@@ -98,15 +98,15 @@ def test_a_hang_up_under_nohup_is_none() -> None:
         assert script.stdout.read() == "stopped\n"
 
 
-def test_what_is_printed_after_the_terminal_has_gone_stops_no_cleaning_up(tmp_path: Path) -> None:
-    """Writing to it would fail."""
+def test_output_after_the_terminal_is_closed_does_not_fail_the_cleanup(tmp_path: Path) -> None:
+    """Writing to the terminal would raise."""
     told = tmp_path / "told"
     subprocess.run([sys.executable, "-c", CLOSES_ITS_TERMINAL, IN_A_TERMINAL, str(told)], check=True, timeout=15)
     assert told.read_text() == "cleaned up"
 
 
-def test_a_loop_hears_of_every_request_and_leaves_the_handlers_of_before() -> None:
-    """A request that comes between the loop's end and the script's interrupts it, as it would have before."""
+def test_every_request_reaches_the_loop_and_the_previous_handlers_are_restored() -> None:
+    """A request between the end of the loop and of the script interrupts the script."""
     with start(IN_A_LOOP) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == "heard\n"
@@ -114,8 +114,8 @@ def test_a_loop_hears_of_every_request_and_leaves_the_handlers_of_before() -> No
         assert script.stdout.read() == "stopped\n"
 
 
-async def test_only_the_first_hang_up_counts_and_none_after_another_request() -> None:
-    """It comes from the kernel and from the shell; a second request that is meant does count."""
+async def test_sighup_counts_only_as_the_first_request() -> None:
+    """It arrives twice, from the kernel and from the shell; a second request by another signal counts."""
     loop, asked = asyncio.get_running_loop(), []
     listen(loop, lambda: asked.append(1), signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""What the code must not contain: names from outside that run, and second places of what has one."""
+"""Constructs that the code must not contain: unsafe calls, and duplicates of what has one place."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "lo
 
 
 def literal(node: ast.expr) -> bool:
-    """Whether an expression is a literal, or one of two."""
+    """Return whether an expression is a literal, or a choice of two."""
     return isinstance(node, ast.Constant) or (
         isinstance(node, ast.IfExp) and literal(node.body) and literal(node.orelse)
     )
 
 
 def problems(tree: ast.AST) -> Iterator[str]:
-    """Yield what is wrong with a module, each with its line."""
+    """Yield the problems of a module, each with its line."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module or ""]
@@ -52,7 +52,7 @@ def problems(tree: ast.AST) -> Iterator[str]:
 
 
 def imports(path: Path) -> set[str]:
-    """Return the packages that a module imports, by their first names."""
+    """Return the top-level packages that a module imports."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -62,8 +62,8 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_requests_to_the_api_server_know_their_http_library_in_one_place() -> None:
-    """The server of our own is another matter."""
+def test_only_the_transport_imports_the_http_client() -> None:
+    """The product's own HTTP server is exempt."""
     users = {str(path.relative_to(REPOSITORY)) for path in SOURCES if "aiohttp" in imports(path)}
     others = ("controller/serving/", "hack/")
     assert {path for path in users if not path.startswith(others)} == {
@@ -72,8 +72,8 @@ def test_requests_to_the_api_server_know_their_http_library_in_one_place() -> No
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_nothing_from_outside_is_run_or_unpacked_or_becomes_a_log_format(path: Path) -> None:
-    """No shell, no evaluation, no loader that makes objects; what a log line is about goes into its fields."""
+def test_no_module_has_an_unsafe_call_or_a_computed_log_event(path: Path) -> None:
+    """No shell, no evaluation, no unsafe loader; log events are literals, and values go into fields."""
     assert list(problems(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
@@ -91,12 +91,12 @@ def test_nothing_from_outside_is_run_or_unpacked_or_becomes_a_log_format(path: P
     ],
 )
 def test_the_check_finds_what_it_is_for(source: str, problem: str) -> None:
-    """A check that finds nothing anywhere would pass, too."""
+    """A check that never finds anything would pass, too."""
     assert list(problems(ast.parse(source))) == [problem]
 
 
 def verbs(tree: ast.AST) -> Iterator[str]:
-    """Yield the requests of the API server that a module defines: functions with a verb's name that take a resource."""
+    """Yield the API verbs that a module defines: functions with a verb's name that take a resource."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in VERBS:
             annotations = [each.annotation for each in (*node.args.posonlyargs, *node.args.args)]
@@ -105,7 +105,7 @@ def verbs(tree: ast.AST) -> Iterator[str]:
 
 
 def test_a_verb_has_one_protocol_and_one_client() -> None:
-    """Whoever makes requests takes a sum of the protocols, and whoever wraps a client repeats no parameter."""
+    """Users of verbs take a sum of the protocols, and wrappers of a client repeat no parameter."""
     found = {str(path.relative_to(REPOSITORY)): sorted(verbs(ast.parse(path.read_text()))) for path in SOURCES}
     assert {path: names for path, names in found.items() if names} == dict.fromkeys(VERB_MODULES, sorted(VERBS))
 
@@ -119,11 +119,11 @@ def test_a_verb_has_one_protocol_and_one_client() -> None:
     ],
     ids=["a protocol", "a wrapper", "a function"],
 )
-def test_a_signature_that_is_written_again_is_found(source: str) -> None:
-    """Whatever it stands in."""
+def test_a_repeated_signature_is_found(source: str) -> None:
+    """In any class."""
     assert list(verbs(ast.parse(source))) == ["get"]
 
 
-def test_methods_of_the_same_names_that_request_nothing_are_none() -> None:
+def test_methods_with_a_verbs_name_and_no_resource_are_ignored() -> None:
     """A store and a queue have a `get`, too."""
     assert list(verbs(ast.parse("class Store:\n    def get(self, key: str) -> T | None: ..."))) == []

@@ -1,4 +1,4 @@
-"""A scrape gets what it asked for, and does not hold up the event loop."""
+"""A scrape gets the requested format and does not block the event loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Large:
 
 
 def registry() -> CollectorRegistry:
-    """Return one with a counter: the two formats write those differently."""
+    """Return a registry with a counter, whose text differs between the two formats."""
     found = CollectorRegistry()
     Counter("small", "Small family", registry=found).inc(3)
     return found
@@ -45,7 +45,7 @@ async def scrape(accept: str = "", accept_encoding: str = "") -> Body:
     return await render(registry(), [Large(3)], accept=accept, accept_encoding=accept_encoding)
 
 
-async def test_without_a_wish_it_is_prometheus_text() -> None:
+async def test_without_an_accept_header_it_is_prometheus_text() -> None:
     """Both families, in one exposition."""
     body = await scrape()
 
@@ -55,8 +55,8 @@ async def test_without_a_wish_it_is_prometheus_text() -> None:
     assert [sample.value for sample in families["large"].samples] == [0, 1, 2]
 
 
-async def test_openmetrics_ends_where_it_should() -> None:
-    """A strict parser reads both families, and one end."""
+async def test_openmetrics_has_one_eof_at_its_end() -> None:
+    """A strict parser reads both families."""
     body = await scrape(OPENMETRICS)
 
     assert body.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -66,8 +66,8 @@ async def test_openmetrics_ends_where_it_should() -> None:
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
-async def test_gzip_holds_the_same(accept: str) -> None:
-    """For those who accept it."""
+async def test_the_content_with_gzip_is_the_same(accept: str) -> None:
+    """In both formats."""
     small = registry()
     squeezed = await render(small, [Large(1000)], accept=accept, accept_encoding="deflate, gzip;q=0.8")
     plainly = await render(small, [Large(1000)], accept=accept, accept_encoding="")
@@ -77,13 +77,13 @@ async def test_gzip_holds_the_same(accept: str) -> None:
     assert len(squeezed.content) < len(plainly.content) / 2
 
 
-async def test_who_accepts_no_gzip_gets_none() -> None:
-    """Plain bytes, and no header that says otherwise."""
+async def test_without_accept_encoding_it_is_not_compressed() -> None:
+    """And has no Content-Encoding header."""
     assert "Content-Encoding" not in (await scrape("", "deflate")).headers
 
 
-async def test_the_event_loop_gets_its_turn_between_pieces() -> None:
-    """What else is to be done is done meanwhile: at no turn has more than a piece been written."""
+async def test_the_event_loop_runs_between_two_pieces() -> None:
+    """At most one piece is written in each iteration."""
     large = Large(100)
     scraping = asyncio.create_task(render(CollectorRegistry(), [large], accept="", accept_encoding="gzip"))
     seen = []
@@ -96,7 +96,7 @@ async def test_the_event_loop_gets_its_turn_between_pieces() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "plain", 'a"b', "a\\b", "a\nb", "ünïcödé"])
-async def test_a_label_comes_back_as_it_was(value: str) -> None:
-    """Whatever it holds."""
+async def test_a_label_value_survives_a_round_trip(value: str) -> None:
+    """Whatever its characters."""
     [family] = plain(f'{header("g", "G.")}g{{l="{label(value)}"}} 1\n')
     assert family.samples[0].labels == {"l": value}

@@ -1,4 +1,4 @@
-"""Log lines are for people on a terminal and for machines elsewhere."""
+"""Log lines are console text on a terminal and JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_json_lines_have_a_time_a_level_and_an_event(capsys: pytest.CaptureFixtu
 
 
 def test_a_newline_in_a_value_does_not_break_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nor does what looks like JSON."""
+    """Nor does JSON in a value."""
     configure(LogFormat.JSON, LogLevel.INFO)
     structlog.get_logger().warning("a\nb", error='"}\n{')
 
@@ -70,7 +70,7 @@ def test_an_exception_is_one_json_line_with_its_traceback(capsys: pytest.Capture
 def test_lines_below_the_level_are_not_written(
     capsys: pytest.CaptureFixture[str], level: LogLevel, expected: list[str]
 ) -> None:
-    """Those at it and above are."""
+    """Lines at the level and above are."""
     configure(LogFormat.JSON, level)
     log = structlog.get_logger()
     log.debug("x")
@@ -81,8 +81,8 @@ def test_lines_below_the_level_are_not_written(
     assert [line["level"] for line in written(capsys)] == expected
 
 
-def test_a_library_s_records_come_out_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
-    """Warnings and above, whatever the level; their exceptions too."""
+def test_records_of_libraries_have_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
+    """From WARNING on, at any chosen level; exceptions included."""
     configure(LogFormat.JSON, LogLevel.DEBUG)
     logging.getLogger("aiohttp").info("chatter")
     logging.getLogger("aiohttp").warning("%d things", 3)
@@ -97,8 +97,8 @@ def test_a_library_s_records_come_out_the_same_way(capsys: pytest.CaptureFixture
     assert (second["event"], second["exception"][0]["exc_type"]) == ("task died", "ZeroDivisionError")
 
 
-def test_a_library_s_warnings_stay_below_a_level_of_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """The chosen level is for them too."""
+def test_warnings_of_libraries_are_not_written_at_level_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """The chosen level applies to them, too."""
     configure(LogFormat.JSON, LogLevel.ERROR)
     logging.getLogger("aiohttp").warning("chatter")
 
@@ -106,10 +106,10 @@ def test_a_library_s_warnings_stay_below_a_level_of_error(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("log_format", [LogFormat.CONSOLE, LogFormat.AUTO])
-def test_console_lines_are_for_people_and_only_on_request_without_a_terminal(
+def test_without_a_terminal_auto_is_json_and_console_has_no_colour(
     capsys: pytest.CaptureFixture[str], log_format: LogFormat
 ) -> None:
-    """Where standard error is no terminal, `auto` means JSON, and `console` has no colour codes."""
+    """Console lines have to be requested there."""
     configure(log_format, LogLevel.INFO)
     structlog.get_logger().info("listed", objects=3)
 
@@ -123,7 +123,7 @@ def test_console_lines_are_for_people_and_only_on_request_without_a_terminal(
         assert "\x1b" not in text
 
 
-def test_auto_means_console_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_console_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """In colour."""
     import sys  # noqa: PLC0415 - the captured one of this test
 
@@ -136,8 +136,8 @@ def test_auto_means_console_on_a_terminal(capsys: pytest.CaptureFixture[str], mo
     assert "\x1b[" in text
 
 
-def test_a_value_that_has_no_text_costs_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who logs hears of nothing; it is counted, and later lines come."""
+def test_a_line_that_cannot_be_rendered_is_dropped_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The caller gets no error, and later lines are written."""
 
     class Odd:
         def __repr__(self) -> str:

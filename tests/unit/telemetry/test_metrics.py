@@ -1,4 +1,4 @@
-"""Metrics have the names that dashboards know, and are there from the start."""
+"""Metrics have client-go's and controller-runtime's names, and exist from the start."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def buckets(registry: CollectorRegistry, name: str) -> list[float]:
 
 
 async def test_the_workqueue_s_metrics_are_client_go_s_and_start_at_0() -> None:
-    """component-base's names and its label `name`; every series exists before anything happened."""
+    """component-base's names and its label `name`."""
     registry = CollectorRegistry()
     queue: WorkQueue[str] = WorkQueue(ItemExponential(seeded()), metrics=metrics.QueueMetrics(registry, "vm"))
     registry.register(metrics.UnfinishedWork({"vm": queue}))
@@ -57,7 +57,7 @@ async def test_the_workqueue_s_metrics_are_client_go_s_and_start_at_0() -> None:
 
 
 def test_the_reconcile_s_metrics_are_controller_runtime_s_and_start_at_0() -> None:
-    """All four results exist, and the number of workers is told."""
+    """All four results exist, and the number of workers is reported."""
     registry = CollectorRegistry()
     metrics.ReconcileMetrics(registry, "vm", 4)
 
@@ -75,7 +75,7 @@ def test_the_reconcile_s_metrics_are_controller_runtime_s_and_start_at_0() -> No
 
 
 def test_buckets_are_component_base_s_and_controller_runtime_s() -> None:
-    """So that quantiles compare with those of other controllers."""
+    """So that quantiles can be compared with those of other controllers."""
     registry = CollectorRegistry()
     metrics.QueueMetrics(registry, "vm")
     metrics.ReconcileMetrics(registry, "vm", 1)
@@ -93,8 +93,8 @@ def test_buckets_are_component_base_s_and_controller_runtime_s() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_queue_s_life_shows_in_its_metrics() -> None:
-    """Depth, adds, waits, work in hand, work done and retries, each when it happens."""
+async def test_each_step_of_a_key_is_counted() -> None:
+    """Depth, adds, waits, keys in process, work done and retries."""
     registry = CollectorRegistry()
     queue: WorkQueue[str] = WorkQueue(ItemExponential(seeded()), metrics=metrics.QueueMetrics(registry, "vm"))
     registry.register(metrics.UnfinishedWork({"vm": queue}))
@@ -125,7 +125,7 @@ async def test_a_queue_s_life_shows_in_its_metrics() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_reconcile_counts_under_its_result(outcome: Outcome) -> None:
-    """Only an error counts as one; the worker is idle again."""
+    """Only an error counts as an error; the worker is idle again."""
     registry = CollectorRegistry()
     subject = metrics.ReconcileMetrics(registry, "vm", 4)
     subject.started()
@@ -142,15 +142,15 @@ def test_a_reconcile_counts_under_its_result(outcome: Outcome) -> None:
     assert found["controller_runtime_reconcile_errors_total", "controller=vm"] == (outcome is Outcome.ERROR)
 
 
-def test_a_new_registry_has_the_process_s_own_metrics() -> None:
-    """Memory, CPU time and start time, as every Go controller has."""
+def test_a_new_registry_has_the_standard_process_metrics() -> None:
+    """Memory, CPU time and start time, as in every Go controller."""
     names = {name for name, _ in series(metrics.new_registry())}
 
     assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds"} <= names
 
 
-def test_no_series_has_a_created_twin() -> None:
-    """Dashboards for Kubernetes know none, and each would be one more series."""
+def test_no_series_has_a_created_sample() -> None:
+    """Kubernetes' own metrics have none."""
     registry = metrics.new_registry()
     metrics.QueueMetrics(registry, "virtualmachine").added(1)
     assert b"_created" not in generate_latest(registry)

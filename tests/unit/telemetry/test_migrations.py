@@ -1,4 +1,4 @@
-"""Migrations under KubeVirt's names, and their downtime."""
+"""Metrics of migrations under KubeVirt's names, and their downtime."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Scene:
         MigrationMetrics(self.registry, [self.migrations])
 
     def see(self, *states: VirtualMachineMigration) -> None:
-        """Let states arrive, one after another."""
+        """Apply states of a migration, one after another."""
         for state in states:
             self.migrations.apply(Change.of(state))
 
@@ -77,7 +77,7 @@ class Scene:
 
 
 def test_migrations_are_counted_in_kubevirts_phases() -> None:
-    """A source that goes and a target that starts are running ones; an ended one is in none."""
+    """Terminating and Starting are KubeVirt's running; a finished migration is in none."""
     scene = Scene()
     assert scene.in_phases() == {"unset": 0, "pending": 0, "scheduling": 0, "running": 0}
 
@@ -96,7 +96,7 @@ def test_migrations_are_counted_in_kubevirts_phases() -> None:
 
 
 def test_transitions_are_timed_from_the_creation() -> None:
-    """Those that arrive together are counted each, and once."""
+    """Transitions that arrive in one write are each counted once."""
     scene = Scene()
     done = (PENDING, TERMINATING, SCHEDULING, STARTING, SUCCEEDED)
     scene.see(
@@ -112,8 +112,8 @@ def test_transitions_are_timed_from_the_creation() -> None:
     assert scene.value(f"{SECONDS}_count", phase="Failed") == 0
 
 
-def test_a_downtime_is_counted_once_when_it_becomes_known() -> None:
-    """A failed migration whose VM stayed away tells none."""
+def test_a_downtime_is_counted_once_when_it_is_published() -> None:
+    """A failed migration whose VM did not run again has none."""
     scene = Scene()
     scene.see(
         at("Pending"),
@@ -127,8 +127,8 @@ def test_a_downtime_is_counted_once_when_it_becomes_known() -> None:
     assert scene.value("vmsim_migration_downtime_seconds_count") == 1
 
 
-def test_what_ended_before_us_is_not_timed() -> None:
-    """A restart counts no migration again."""
+def test_migrations_finished_before_the_start_are_not_timed() -> None:
+    """A restart does not count them again."""
     scene = Scene()
     scene.migrations.replace([at("Succeeded", PENDING, SUCCEEDED, downtime="0.099")], "5")
 
@@ -136,8 +136,8 @@ def test_what_ended_before_us_is_not_timed() -> None:
     assert scene.value("vmsim_migration_downtime_seconds_count") == 0
 
 
-def test_an_ended_migration_has_a_series_until_it_is_gone() -> None:
-    """Under the name of how it ended."""
+def test_a_finished_migration_has_a_series_until_it_is_deleted() -> None:
+    """In the family of its phase."""
     scene = Scene()
     failed = at("Failed", PENDING, name="other", version=2)
     scene.see(at("Pending", name="waits"), at("Succeeded", PENDING, SUCCEEDED), failed)
@@ -149,8 +149,8 @@ def test_an_ended_migration_has_a_series_until_it_is_gone() -> None:
 
 
 @pytest.mark.parametrize("odd", ["nan", "inf", "-1", "a while", "", "1e999"])
-def test_a_downtime_that_is_no_length_of_time_is_passed_over(odd: str) -> None:
-    """It would spoil the histogram's sum for good."""
+def test_a_malformed_downtime_is_ignored(odd: str) -> None:
+    """It would corrupt the histogram's sum for good."""
     scene = Scene()
     scene.see(at("Pending"), at("Succeeded", PENDING, SUCCEEDED, version=2, downtime=odd))
 

@@ -1,4 +1,4 @@
-"""Every node has its series, and they say what is on it."""
+"""Every node has its series, with its load."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Scene:
 
 
 def test_an_idle_node_is_at_0_in_every_family() -> None:
-    """Present, since who balances load looks for the idle ones."""
+    """It has samples, since load balancers look for idle nodes."""
     scene = Scene()
     for family in (
         "vm_count",
@@ -58,7 +58,7 @@ def test_an_idle_node_is_at_0_in_every_family() -> None:
 
 
 def test_a_running_vm_counts_on_its_node() -> None:
-    """What it uses and what it requested, apart."""
+    """By its usage and by its requests."""
     scene = Scene()
     scene.pods.apply(Change.of(running(vm(cpu="0.5", memory="0.25", annotations={names.CPU_CONSUMPTION: "0.75"}))))
 
@@ -69,8 +69,8 @@ def test_a_running_vm_counts_on_its_node() -> None:
     assert scene.series("node_memory_requested_ratio")["kwok-node-1"] == 0.25
 
 
-def test_a_vm_that_left_no_longer_counts() -> None:
-    """However its pod went: deleted, ended, or missing from a new list."""
+def test_a_vm_without_a_running_pod_does_not_count() -> None:
+    """Whether its pod was deleted, ended, or is missing from a new list."""
     scene = Scene()
     one, two, three = (running(vm(name=f"vm-{n}", uid=f"u{n}")) for n in range(3))
     for item in (one, two, three):
@@ -88,8 +88,8 @@ def test_a_vm_that_left_no_longer_counts() -> None:
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0
 
 
-def test_pods_of_all_watched_namespaces_add_up() -> None:
-    """One store each."""
+def test_pods_of_all_namespaces_add_up() -> None:
+    """Each namespace has its own store."""
     scene = Scene()
     scene.pods.apply(Change.of(running(vm(name="a", uid="a", cpu="0.1"))))
     scene.others.apply(Change.of(running(vm(name="b", uid="b", cpu="0.2"))))
@@ -98,7 +98,7 @@ def test_pods_of_all_watched_namespaces_add_up() -> None:
 
 
 def test_a_deleted_node_loses_its_series() -> None:
-    """Although pods still name it; they count again if it comes back."""
+    """Even if pods name it; they count again when it is re-created."""
     scene = Scene()
     scene.pods.apply(Change.of(running(vm())))
 
@@ -109,7 +109,7 @@ def test_a_deleted_node_loses_its_series() -> None:
     assert scene.series("node_vm_count") == {"kwok-node-2": 0, "kwok-node-1": 1}
 
 
-def test_a_node_that_grew_is_less_loaded() -> None:
+def test_a_larger_allocatable_lowers_the_ratio() -> None:
     """The newest allocatable counts."""
     scene = Scene()
     scene.pods.apply(Change.of(running(vm(cpu="0.5"))))
@@ -118,8 +118,8 @@ def test_a_node_that_grew_is_less_loaded() -> None:
     assert scene.series("node_cpu_usage_ratio")["kwok-node-1"] == 0.25
 
 
-def test_a_node_without_a_readable_capacity_has_its_samples_and_is_full() -> None:
-    """One missing sample ends a whole cycle of who balances load; a 0 would make it the emptiest of all."""
+def test_a_node_with_a_malformed_capacity_has_a_ratio_of_1() -> None:
+    """A missing sample would stop a load balancer, and a 0 would attract VMs."""
     scene = Scene()
     scene.nodes.apply(Change.of(node("kwok-node-1", 20, cpu="many")))
     scene.nodes.apply(Change.of(node("kwok-node-2", 20, cpu="0")))

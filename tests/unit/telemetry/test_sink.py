@@ -1,4 +1,4 @@
-"""A log line never costs more than the line, whatever the stream is."""
+"""Writing a log line never blocks and never fails, whatever the state of the stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE = "x" * 99 + "\n"
 
 
 def reader_of(sink_of: int) -> tuple[int, Sink]:
-    """Return the reading end of a pipe, and a sink at the other with room for so many bytes."""
+    """Return the reading end of a pipe, and a sink on the other end with a buffer of so many bytes."""
     reading, writing = os.pipe()
     return reading, Sink(os.fdopen(writing, "w"), buffer_size=sink_of)
 
@@ -34,8 +34,8 @@ def file(tmp_path: Path) -> Iterator[TextIO]:
         yield stream
 
 
-def test_lines_are_written_in_their_order(file: TextIO) -> None:
-    """And are there once they are flushed."""
+def test_lines_are_written_in_order(file: TextIO) -> None:
+    """All of them by the end of a flush."""
     sink = Sink(file)
     for number in range(1000):
         sink.write(f"{number}\n")
@@ -45,8 +45,8 @@ def test_lines_are_written_in_their_order(file: TextIO) -> None:
     assert sink.dropped == 0
 
 
-def test_a_reader_that_stopped_holds_nobody_up() -> None:
-    """What finds no room is dropped and counted; when the reader goes on, so do the lines."""
+def test_a_blocked_reader_does_not_block_the_caller() -> None:
+    """Lines beyond the buffer are dropped and counted; writing continues with the reader."""
     reading, sink = reader_of(1000 * len(LINE))
     began = time.monotonic()
     for _ in range(5000):
@@ -65,8 +65,8 @@ def test_a_reader_that_stopped_holds_nobody_up() -> None:
     os.close(reading)
 
 
-def test_a_descriptor_that_must_not_block_loses_no_line() -> None:
-    """Somebody who shares the stream made it so; the thread waits in everybody's place."""
+def test_a_non_blocking_descriptor_loses_no_line() -> None:
+    """The thread waits until it is writable."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     sink = Sink(os.fdopen(writing, "w"))
@@ -81,8 +81,8 @@ def test_a_descriptor_that_must_not_block_loses_no_line() -> None:
     os.close(reading)
 
 
-def test_a_reader_that_is_gone_costs_the_lines() -> None:
-    """Each of them is counted."""
+def test_lines_to_a_closed_pipe_are_dropped_and_counted() -> None:
+    """Each of them."""
     reading, sink = reader_of(1 << 20)
     os.close(reading)
     for _ in range(10):
@@ -92,8 +92,8 @@ def test_a_reader_that_is_gone_costs_the_lines() -> None:
     assert sink.dropped == 10
 
 
-def test_a_full_disk_costs_the_lines() -> None:
-    """Those that find room again are written."""
+def test_lines_to_a_full_disk_are_dropped_and_counted() -> None:
+    """Lines after space is free again are written."""
     with Path("/dev/full").open("w") as stream:
         sink = Sink(stream)
         for _ in range(10):
@@ -105,7 +105,7 @@ def test_a_full_disk_costs_the_lines() -> None:
 
 @pytest.mark.parametrize("stream", [None, "closed", "closed memory"])
 def test_without_a_stream_every_line_is_dropped(stream: str | None, file: TextIO) -> None:
-    """Closed before the process began, or by somebody since."""
+    """Closed before the process started, or since."""
     streams = {"closed": file, "closed memory": io.StringIO()}
     chosen = streams[stream] if stream is not None else None
     sink = Sink(chosen)
@@ -117,8 +117,8 @@ def test_without_a_stream_every_line_is_dropped(stream: str | None, file: TextIO
     assert sink.dropped == 1
 
 
-def test_what_no_encoding_has_is_written_escaped(file: TextIO) -> None:
-    """Half a surrogate pair, from somebody's annotation."""
+def test_a_character_without_an_encoding_is_written_escaped(file: TextIO) -> None:
+    """Such as half a surrogate pair in an annotation."""
     sink = Sink(file)
     sink.write("a\ud800b\n")
     sink.flush_within(5)

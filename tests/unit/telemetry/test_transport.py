@@ -1,4 +1,4 @@
-"""Requests and reflectors, counted."""
+"""Metrics of requests, reflectors and listeners."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_requests_are_counted_by_code_method_and_host() -> None:
     assert (value("200"), value("<error>"), value("500")) == (2, 1, None)
 
 
-def test_what_a_reflector_does_is_counted_from_0() -> None:
-    """Every series is there before anything happened."""
+def test_lists_and_watches_of_a_reflector_are_counted_from_0() -> None:
+    """Every series exists from the start."""
     registry = CollectorRegistry()
     pods = ReflectorMetrics(registry, Clock()).reflector("pods")
 
@@ -49,7 +49,7 @@ def test_what_a_reflector_does_is_counted_from_0() -> None:
     assert values() == [1, 2, 1, 0, 1]
 
 
-def test_staleness_is_the_time_since_the_last_sign_of_life() -> None:
+def test_staleness_is_the_time_since_the_last_sign_that_a_cache_is_current() -> None:
     """A list, an accepted watch or an event; of each cache by itself."""
     registry, clock = CollectorRegistry(), Clock()
     metrics = ReflectorMetrics(registry, clock)
@@ -68,8 +68,8 @@ def test_staleness_is_the_time_since_the_last_sign_of_life() -> None:
     assert (stale("pods"), stale("nodes")) == (2, 0)
 
 
-def test_what_listeners_fail_on_is_counted_by_resource_and_listener() -> None:
-    """From 0, and summed over the stores of a resource; a listener of two stores is one."""
+def test_failures_of_listeners_are_counted_by_resource_and_listener() -> None:
+    """From 0, and summed over the stores of a resource; a listener of two stores counts once."""
     registry = CollectorRegistry()
     stores: list[Store[Pod]] = [Store(), Store()]
     StoreMetrics(registry, {"pods": stores})

@@ -1,4 +1,4 @@
-"""VMs under KubeVirt's names."""
+"""Metrics of VMs under KubeVirt's names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Scene:
         VMMetrics(self.registry, [self.vms])
 
     def see(self, *states: VirtualMachine) -> None:
-        """Let states arrive, one after another."""
+        """Apply states of a VM, one after another."""
         for state in states:
             self.vms.apply(Change.of(state))
 
@@ -61,8 +61,8 @@ class Scene:
         return list(family.samples)
 
 
-def test_vms_are_counted_by_phase_and_every_phase_is_there() -> None:
-    """As they move on and go."""
+def test_vms_are_counted_by_phase_and_every_phase_has_a_series() -> None:
+    """Through transitions and deletions."""
     scene = Scene()
     assert scene.value("vmsim_vms", phase="Running") == 0
     scene.see(at("Pending"), at("Running", version=2), at("Running", name="vm-2"))
@@ -74,7 +74,7 @@ def test_vms_are_counted_by_phase_and_every_phase_is_there() -> None:
 
 
 def test_transitions_are_timed_from_the_creation() -> None:
-    """Those that arrive together are counted each."""
+    """Transitions that arrive in one write are each counted."""
     scene = Scene()
     scene.see(at("Pending"), at("Running", PENDING, SCHEDULING, RUNNING, version=2))
 
@@ -87,7 +87,7 @@ def test_transitions_are_timed_from_the_creation() -> None:
 
 
 def test_a_transition_is_counted_once() -> None:
-    """Though the VM goes on changing."""
+    """Later changes of the VM do not count it again."""
     scene = Scene()
     done = at("Running", PENDING, SCHEDULING, RUNNING, version=2)
     scene.see(at("Pending"), done, at("Running", PENDING, SCHEDULING, RUNNING, version=3, cpu_consumption="0.9"))
@@ -95,16 +95,16 @@ def test_a_transition_is_counted_once() -> None:
     assert scene.value(f"{SECONDS}_count", phase="Running") == 1
 
 
-def test_what_was_there_before_us_is_not_counted() -> None:
-    """A restart must not count every VM again."""
+def test_transitions_before_the_start_are_not_counted() -> None:
+    """A restart does not count every VM again."""
     scene = Scene()
     scene.vms.replace([at("Running", PENDING, SCHEDULING, RUNNING)], "5")
 
     assert scene.value(f"{SECONDS}_count", phase="Running") == 0
 
 
-def test_a_later_life_is_no_creation() -> None:
-    """A VM that moves after days did not take days to start."""
+def test_a_later_incarnation_is_not_timed() -> None:
+    """A VM that is migrated after days did not take days to start."""
     scene = Scene()
     before = at("Running", PENDING, SCHEDULING, RUNNING, version=2)
     after = at("Scheduling", PENDING, SCHEDULING, RUNNING, ("Scheduling", "55"), version=3, incarnation=1)
@@ -113,8 +113,8 @@ def test_a_later_life_is_no_creation() -> None:
     assert scene.value(f"{SECONDS}_count", phase="Scheduling") == 0
 
 
-def test_a_vm_that_was_made_stopped_is_not_timed() -> None:
-    """It waited for a person."""
+def test_a_vm_that_was_created_stopped_is_not_timed() -> None:
+    """It waited for the user to start it."""
     scene = Scene()
     stopped = ("Stopped", "46")
     scene.see(at("Stopped", PENDING, stopped), at("Running", PENDING, stopped, RUNNING, version=2))
@@ -123,7 +123,7 @@ def test_a_vm_that_was_made_stopped_is_not_timed() -> None:
 
 
 def test_a_vm_has_one_series_as_in_kubevirt() -> None:
-    """The phase in small letters; what a simulated guest cannot tell as KubeVirt tells what it does not know."""
+    """The phase is in lower case; guest labels have KubeVirt's values for unknown."""
     scene = Scene()
     scene.see(at("Running", node_name="kwok-node-2", pod_name="virt-launcher-vm-1-abcde"))
 
@@ -143,8 +143,8 @@ def test_a_vm_has_one_series_as_in_kubevirt() -> None:
     }
 
 
-def test_a_vm_that_is_stopped_or_gone_has_none() -> None:
-    """KubeVirt has a VMI only while it runs."""
+def test_a_stopped_or_deleted_vm_has_no_series() -> None:
+    """KubeVirt has no VMI for it."""
     scene = Scene()
     scene.see(at("Stopped"), at("Pending", name="vm-2"))
     assert [sample.labels["name"] for sample in scene.info()] == ["vm-2"]
@@ -153,8 +153,8 @@ def test_a_vm_that_is_stopped_or_gone_has_none() -> None:
     assert scene.info() == []
 
 
-def test_what_somebody_wrote_into_a_status_cannot_break_the_exposition() -> None:
-    """Quotes, backslashes and line ends are escaped."""
+def test_special_characters_in_a_status_are_escaped() -> None:
+    """Quotes, backslashes and newlines."""
     scene = Scene()
     scene.see(at("Running", node_name='a"b\\c\nd'))
 
@@ -162,7 +162,7 @@ def test_what_somebody_wrote_into_a_status_cannot_break_the_exposition() -> None
 
 
 def test_many_vms_are_written_in_many_pieces() -> None:
-    """So that the event loop gets its turn between them; none is lost."""
+    """So that the event loop runs between them; no VM is missing."""
     scene = Scene()
     scene.vms.replace([at("Running", name=f"vm-{n}") for n in range(1001)], "5")
 
@@ -171,8 +171,8 @@ def test_many_vms_are_written_in_many_pieces() -> None:
     assert len(scene.info()) == 1001
 
 
-def test_a_phase_of_another_release_is_passed_over() -> None:
-    """In the history it is left where it is; the phases around it are timed."""
+def test_an_unknown_phase_in_the_history_is_ignored() -> None:
+    """The phases around it are timed."""
     scene = Scene()
     paused = ("Paused", "47")
     scene.see(
@@ -187,8 +187,8 @@ def test_a_phase_of_another_release_is_passed_over() -> None:
     assert scene.value("vmsim_vms", phase="Running") == 1
 
 
-def test_a_phase_that_nobody_knows_cannot_break_the_exposition() -> None:
-    """Another release's schema may allow any."""
+def test_an_unknown_phase_is_escaped() -> None:
+    """The schema of another release may allow any."""
     scene = Scene()
     scene.see(at('Pau"sed\n'))
 
@@ -196,8 +196,8 @@ def test_a_phase_that_nobody_knows_cannot_break_the_exposition() -> None:
     assert sample.labels["phase"] == 'pau"sed\n'
 
 
-def test_a_time_that_is_none_is_not_counted() -> None:
-    """Nor one beyond the calendar."""
+def test_a_malformed_time_is_not_counted() -> None:
+    """Nor is one beyond the calendar."""
     scene = Scene()
     odd = at("Running", PENDING, ("Scheduling", "99"), version=2)
     beyond = Condition(type="PhaseRunning", status="True", last_transition_time="0001-01-01T00:00:00+14:00")
