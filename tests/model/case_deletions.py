@@ -1,4 +1,4 @@
-"""What deletions do, at the model and at a real API server alike."""
+"""The behaviour of deletions, the same for the model and for a real API server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.model.place import ANOTHER, GONE, HOLD, Case, Place, version
 
 
 async def a_deletion_is_of_one_state_of_one_object(at: Place) -> None:
-    """Of another it is a conflict, and deletes nothing; what is gone is not found."""
+    """A deletion with another UID or version is a conflict and deletes nothing; a deleted object is not found."""
     made = await at.vm()
     newer = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
     with pytest.raises(errors.ConflictError):
@@ -28,7 +28,7 @@ async def a_deletion_is_of_one_state_of_one_object(at: Place) -> None:
 
 
 async def the_answer_to_a_deletion_may_name_its_version(at: Place) -> None:
-    """A pod's does, which is what its watch tells; that of one of ours that goes at once does not."""
+    """A pod's does, and it is the version of the watch event; that of a custom resource deleted at once does not."""
     before = await at.page(PODS)
     made = await at.pod()
     gone = await at.delete(PODS, made.metadata)
@@ -44,7 +44,7 @@ async def the_answer_to_a_deletion_may_name_its_version(at: Place) -> None:
 
 
 async def a_finalizer_holds_what_is_deleted(at: Place) -> None:
-    """It is marked, once; it goes when its last finalizer does, at a version of its own."""
+    """The object gets a deletion timestamp, once; it is deleted with its last finalizer, at a version of its own."""
     made = await at.vm(finalizers=[HOLD, "example.com/other"])
     await at.delete(VIRTUAL_MACHINES, made.metadata)
     going = await at.get(VIRTUAL_MACHINES)
@@ -62,7 +62,7 @@ async def a_finalizer_holds_what_is_deleted(at: Place) -> None:
 
 
 async def a_pod_without_a_node_goes_at_once(at: Place) -> None:
-    """However long its grace period is; unless a finalizer holds it, which gives it none either."""
+    """Whatever its grace period is. With a finalizer its grace period is 0, and it stays until that is removed."""
     await at.delete(PODS, (await at.pod()).metadata, grace_seconds=60)
     assert not await at.exists(PODS)
     held = await at.pod("held", finalizers=[HOLD])
@@ -74,7 +74,7 @@ async def a_pod_without_a_node_goes_at_once(at: Place) -> None:
 
 
 async def a_pod_on_a_node_terminates(at: Place) -> None:
-    """For 30 s, until a kubelet says that it is done; a later deletion may but shorten that, 0 s takes it away."""
+    """For 30 s, until a kubelet confirms its end. A later deletion can only shorten that; 0 s deletes it at once."""
     made = await at.pod(node=GONE)
     first = await at.delete(PODS, made.metadata)
     going = (await at.get(PODS)).metadata
@@ -91,7 +91,7 @@ async def a_pod_on_a_node_terminates(at: Place) -> None:
 
 
 async def a_finalizer_holds_a_pod_that_has_no_time_left(at: Place) -> None:
-    """And its end does not wait for a kubelet then."""
+    """Its end does not wait for a kubelet then."""
     made = await at.pod(node=GONE, finalizers=[HOLD])
     await at.delete(PODS, made.metadata)
     assert (await at.get(PODS)).metadata.deletion_grace_period_seconds == 30
@@ -102,7 +102,7 @@ async def a_finalizer_holds_a_pod_that_has_no_time_left(at: Place) -> None:
 
 
 async def a_kubelet_ends_a_pod_whose_finalizer_is_gone(at: Place) -> None:
-    """While it has time left, nothing but the kubelet ends it."""
+    """During its grace period only the kubelet ends it."""
     made = await at.pod(node=GONE, finalizers=[HOLD])
     await at.delete(PODS, made.metadata)
     await at.release(PODS)
@@ -112,7 +112,7 @@ async def a_kubelet_ends_a_pod_whose_finalizer_is_gone(at: Place) -> None:
 
 
 async def a_pod_that_has_ended_goes_at_once(at: Place) -> None:
-    """No kubelet has anything left to do."""
+    """No kubelet has to stop it."""
     for phase in ("Succeeded", "Failed"):
         made = await at.pod(phase.lower(), node=GONE)
         await at.patch(PODS, {"status": {"phase": phase}}, phase.lower(), subresource="status")

@@ -1,4 +1,4 @@
-"""What reads, lists and watches show, at the model and at a real API server alike."""
+"""The behaviour of reads, lists and watches, the same for the model and for a real API server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.model.server import ApiServer
 
 
 async def what_is_not_there_is_not_found(at: Place) -> None:
-    """By whatever verb."""
+    """By every verb."""
     await at.vm("other")
     with pytest.raises(errors.NotFoundError):
         await at.get(VIRTUAL_MACHINES)
@@ -31,7 +31,7 @@ async def what_is_not_there_is_not_found(at: Place) -> None:
 
 
 async def what_is_no_name_is_not_asked_for(at: Place) -> None:
-    """It would lead to another object, or to a list."""
+    """An invalid name would address another object, or a list."""
     for name in ("", ".", "..", "a/b", "a%2Fb"):
         with pytest.raises(errors.InvalidNameError):
             await at.get(PODS, name)
@@ -44,7 +44,7 @@ async def what_is_no_name_is_not_asked_for(at: Place) -> None:
 
 
 async def a_list_shows_one_namespace_in_the_order_of_names(at: Place) -> None:
-    """At a version that no change has yet."""
+    """Its version is at least that of each object, and lower than that of every later change."""
     made = [await at.vm(name) for name in ("b", "c", "a")]
     page = await at.page(VIRTUAL_MACHINES)
     assert [item.metadata.name for item in page.items] == ["a", "b", "c"]
@@ -58,7 +58,7 @@ async def a_list_shows_one_namespace_in_the_order_of_names(at: Place) -> None:
 
 
 async def labels_select(at: Place) -> None:
-    """By every operator that the product uses, or may be told to use."""
+    """By every operator that the product uses or accepts."""
     await at.vm("a", labels={"tier": "web", "zone": "1"})
     await at.vm("b", labels={"tier": "db"})
     await at.vm("c", labels={"tier": ""})
@@ -80,7 +80,7 @@ async def labels_select(at: Place) -> None:
 
 
 async def what_is_no_selector_is_refused(at: Place) -> None:
-    """Of a list, and of a watch."""
+    """By a list and by a watch."""
     for selector in ("a b", "=web", "tier,,zone"):
         with pytest.raises(errors.InvalidError):
             await at.selected(selector)
@@ -89,7 +89,7 @@ async def what_is_no_selector_is_refused(at: Place) -> None:
 
 
 async def the_pages_of_a_list_show_one_state(at: Place) -> None:
-    """That of the first, whatever happens meanwhile; each may be read again."""
+    """That of the first page, though objects change meanwhile; each page may be read again."""
     made = {name: await at.vm(name) for name in "abcde"}
     first = await at.page(VIRTUAL_MACHINES, limit=2)
     await at.vm("aa")
@@ -106,7 +106,7 @@ async def the_pages_of_a_list_show_one_state(at: Place) -> None:
 
 
 async def a_page_that_holds_all_is_the_last(at: Place) -> None:
-    """Also if nothing more would go on it."""
+    """Even if it is full."""
     await at.vm("a")
     await at.vm("b")
     page = await at.page(VIRTUAL_MACHINES, limit=2)
@@ -114,7 +114,7 @@ async def a_page_that_holds_all_is_the_last(at: Place) -> None:
 
 
 async def a_watch_tells_every_change_since_a_version(at: Place) -> None:
-    """In order, each with its version; from a later one on, the rest."""
+    """In order, each with its version; a watch from a later version yields the rest."""
     begun = await at.page(VIRTUAL_MACHINES)
     made = await at.vm()
     await at.vm("other")
@@ -131,7 +131,7 @@ async def a_watch_tells_every_change_since_a_version(at: Place) -> None:
 
 
 async def a_watch_goes_on_with_what_happens(at: Place) -> None:
-    """It says at once that it has begun."""
+    """It yields an empty chunk once it is open, then later changes."""
     page = await at.page(VIRTUAL_MACHINES)
     async with asyncio.timeout(PATIENCE), aclosing(at.watch(VIRTUAL_MACHINES, page.resource_version)) as events:
         assert await anext(events) == []
@@ -144,7 +144,7 @@ async def a_watch_goes_on_with_what_happens(at: Place) -> None:
 
 
 async def a_watch_is_of_its_selection(at: Place) -> None:
-    """What leaves it is deleted to it, what enters it is added, and what was never in it is nothing."""
+    """An object that leaves the selection is deleted, one that enters it is added; others cause no event."""
     begun = await at.page(VIRTUAL_MACHINES)
     outside = await at.vm("outside")
     await at.vm(labels={"in": ""})
@@ -160,7 +160,7 @@ async def a_watch_is_of_its_selection(at: Place) -> None:
 
 
 async def a_watch_ends_when_its_life_is_over(at: Place) -> None:
-    """In good order; it has nothing to say of what concerned others."""
+    """Normally; changes of objects outside its selection cause no event."""
     page = await at.page(VIRTUAL_MACHINES)
     await at.vm()
     clock = asyncio.get_running_loop().time
@@ -172,7 +172,7 @@ async def a_watch_ends_when_its_life_is_over(at: Place) -> None:
 
 
 async def a_version_that_is_forgotten_cannot_be_watched_from(at: Place) -> None:
-    """The watch says that it has expired, which is no error of the request."""
+    """The watch opens, and its first event is an ERROR with 410."""
     await at.vm()
     if isinstance(at.api, ApiServer):
         at.api.compact()

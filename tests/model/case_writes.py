@@ -1,4 +1,4 @@
-"""What creates and patches do, at the model and at a real API server alike."""
+"""The behaviour of creates and patches, the same for the model and for a real API server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
 async def a_create_is_answered_with_the_object(at: Place) -> None:
-    """Its identity is the server's, its status begins as Pending whatever the body says."""
+    """The server sets its identity, and a status of Pending in place of the body's."""
     made = await at.create(VIRTUAL_MACHINES, {**vm(), "status": {"phase": "Running"}})
     metadata = made.metadata
     assert (metadata.name, metadata.namespace, metadata.generation) == ("a", at.namespace, 1)
@@ -40,7 +40,7 @@ async def a_name_is_taken_once(at: Place) -> None:
 
 
 async def a_namesake_is_another_object(at: Place) -> None:
-    """By its UID."""
+    """It has another UID."""
     first = await at.vm()
     await at.delete(VIRTUAL_MACHINES, first.metadata)
     second = await at.vm()
@@ -49,20 +49,20 @@ async def a_namesake_is_another_object(at: Place) -> None:
 
 
 async def a_generated_name_has_five_characters_more(at: Place) -> None:
-    """And is another each time."""
+    """And differs each time."""
     found = [(await at.vm("", generateName="moves-")).metadata.name for _ in range(3)]
     assert all(re.fullmatch(r"moves-[a-z0-9]{5}", name) for name in found), found
     assert len(set(found)) == 3
 
 
 async def a_namespace_that_is_not_there_takes_nothing(at: Place) -> None:
-    """It is the namespace that is not found."""
+    """The error is that the namespace is not found."""
     with pytest.raises(errors.NotFoundError, match="nowhere"):
         await at.api.create(VIRTUAL_MACHINES, vm(), namespace="nowhere", server_deadline=10.0)
 
 
 async def an_object_is_of_the_namespace_that_it_is_sent_to(at: Place) -> None:
-    """It need not say so."""
+    """Its metadata need not name it."""
     await at.vm("a", namespace="")
     await at.vm("b", namespace=at.namespace)
     with pytest.raises(errors.InvalidError, match="namespace"):
@@ -70,7 +70,7 @@ async def an_object_is_of_the_namespace_that_it_is_sent_to(at: Place) -> None:
 
 
 async def what_is_applied_no_more_is_taken_away(at: Place) -> None:
-    """What others wrote stays; what is applied again changes nothing."""
+    """Fields of other managers stay; applying the same again changes nothing."""
     name = f"applied-{at.namespace}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"a": "1", "b": "2"}}}
     made = await at.api.apply(NAMESPACES, name, body)
@@ -87,7 +87,7 @@ async def what_is_applied_no_more_is_taken_away(at: Place) -> None:
 
 
 async def a_review_is_answered_and_not_kept(at: Place) -> None:
-    """So it needs no name, and may be asked for again."""
+    """So it needs no name, and may be created again."""
     token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "nobody's"}}
     attributes = {"user": "nobody", "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
     access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": attributes}
@@ -97,7 +97,7 @@ async def a_review_is_answered_and_not_kept(at: Place) -> None:
 
 
 async def a_dry_run_leaves_nothing_behind(at: Place) -> None:
-    """It says what a create would."""
+    """It returns the object that a create would return."""
     asked = await at.create(VIRTUAL_MACHINES, vm(), dry_run=True)
     assert (asked.metadata.name, asked.metadata.namespace, asked.status.phase) == ("a", at.namespace, "Pending")
     assert not await at.exists(VIRTUAL_MACHINES)
@@ -107,7 +107,7 @@ async def a_dry_run_leaves_nothing_behind(at: Place) -> None:
 
 
 async def a_new_node_is_not_ready(at: Place) -> None:
-    """Its taint says so, until somebody takes it away."""
+    """It has the not-ready taint until another client removes it."""
     made = await at.node()
     try:
         assert "node.kubernetes.io/not-ready" in [taint.key for taint in made.spec.taints]
@@ -117,7 +117,7 @@ async def a_new_node_is_not_ready(at: Place) -> None:
 
 
 async def every_change_has_a_later_version(at: Place) -> None:
-    """Of whatever object it is."""
+    """Across all objects."""
     found = [
         version(await at.vm()),
         version(await at.pod()),
@@ -130,7 +130,7 @@ async def every_change_has_a_later_version(at: Place) -> None:
 
 
 async def what_changes_nothing_writes_nothing(at: Place) -> None:
-    """The version stays. A real server may write down once whose a field is now: so all is said twice here."""
+    """The version stays. A real server may record a new field manager once, so each write is made twice here."""
     await at.vm(labels={"a": "b"})
     spec = {"metadata": {"labels": {"a": "b", "none": None}}, "spec": {"running": True}}
     status = {"status": {"phase": "Stopped"}}
@@ -142,7 +142,7 @@ async def what_changes_nothing_writes_nothing(at: Place) -> None:
 
 
 async def a_merge_patch_sets_and_takes_away(at: Place) -> None:
-    """Field by field; a list is replaced as a whole, and null is away."""
+    """Field by field; a list is replaced as a whole, and null removes a field."""
     await at.vm(labels={"a": "1", "b": "2"})
     changed = await at.patch(
         VIRTUAL_MACHINES,
@@ -164,7 +164,7 @@ async def a_merge_patch_sets_and_takes_away(at: Place) -> None:
 
 
 async def status_and_the_rest_are_written_apart(at: Place) -> None:
-    """Each write leaves alone what is the other's."""
+    """Each write ignores the part of the other."""
     await at.vm()
     both = {"metadata": {"labels": {"a": "b"}}, "spec": {"running": True}, "status": {"phase": "Failed"}}
     main = await at.patch(VIRTUAL_MACHINES, both)
@@ -175,7 +175,7 @@ async def status_and_the_rest_are_written_apart(at: Place) -> None:
 
 
 async def a_new_spec_is_a_new_generation(at: Place) -> None:
-    """Nothing else is, but for the beginning of a deletion."""
+    """No other write increments it, except the start of a deletion."""
     await at.vm(finalizers=[HOLD])
     labels = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
     status = await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Failed"}}, subresource="status")
@@ -187,7 +187,7 @@ async def a_new_spec_is_a_new_generation(at: Place) -> None:
 
 
 async def a_guarded_patch_is_for_one_state(at: Place) -> None:
-    """Of an older one it is a conflict, and changes nothing."""
+    """With an older version it is a conflict, and changes nothing."""
     made = await at.vm()
     newer = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
     guard = {"uid": made.metadata.uid, "resourceVersion": made.metadata.resource_version}
@@ -203,7 +203,7 @@ async def a_guarded_patch_is_for_one_state(at: Place) -> None:
 
 
 async def a_guarded_patch_is_for_one_object(at: Place) -> None:
-    """Of another, of whose version it says nothing, it would change the UID, which is refused as invalid."""
+    """With another UID and no version it would change the UID, which is invalid."""
     made = await at.vm()
     launched = await at.pod()
     resources: tuple[Resource[Any], ...] = (VIRTUAL_MACHINES, PODS)
@@ -217,7 +217,7 @@ async def a_guarded_patch_is_for_one_object(at: Place) -> None:
 
 
 async def a_lease_is_taken_by_one_of_two(at: Place) -> None:
-    """Both saw the same version of it."""
+    """Both candidates read the same version of it."""
     body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {}}
     seen = (await at.create(LEASES, body)).metadata.resource_version
 
@@ -260,7 +260,7 @@ async def an_event_counts_its_series(at: Place) -> None:
 
 
 async def migrations_are_like_vms(at: Place) -> None:
-    """Their status is written apart, and what a spec does not say has its default."""
+    """They have a status subresource, and defaults for missing fields of the spec."""
     body = {"apiVersion": names.API_VERSION, "kind": names.MIGRATION_KIND, "metadata": {"name": "a"}}
     made = await at.create(MIGRATIONS, {**body, "spec": {"vmName": "vm"}})
     assert (made.spec.unschedulable_timeout_seconds, made.spec.cancel, made.status.phase) == (300, False, "Pending")

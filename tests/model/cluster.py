@@ -1,6 +1,6 @@
-"""A cluster of VMs: the API server, and what a user, the scheduler and the kubelets do, each when a test says so.
+"""A cluster of VMs: the API server, with a user, the scheduler and the kubelets, which act when a test says so.
 
-Guarantees: every moment at which a VM had more than one live pod is noted, and every write of a controller to a pod
+Guarantees: it records each time at which a VM has more than one live pod, and each write of a controller to a pod
 that no VM controls.
 """
 
@@ -22,7 +22,7 @@ from tests.model.store import decode
 
 @dataclass(repr=False)
 class Cluster(ApiServer):
-    """One API server, its users, its scheduler, its kubelets. All that is namespaced is in `default`."""
+    """One API server with its users, scheduler and kubelets. Every namespaced object is in `default`."""
 
     violations: list[str] = field(default_factory=list)
     """Each moment at which one pod more of a VM lived than one."""
@@ -47,19 +47,19 @@ class Cluster(ApiServer):
         return self.add(VIRTUAL_MACHINES.plural, {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})
 
     def migrate(self, name: str = "m-1", *, vm: str = "vm-1", **spec: Any) -> Document:
-        """Ask for a migration."""
+        """Create a migration."""
         metadata = {"name": name, "namespace": "default"}
         body = {"metadata": metadata, "spec": {"vmName": vm, **spec}, "status": {"phase": "Pending"}}
         return self.add(MIGRATIONS.plural, body)
 
     def add_node(self, name: str = "node-1") -> None:
-        """Create a node that fake VMs may land on."""
+        """Create a node for fake VMs."""
         metadata = {"name": name, "namespace": "", "labels": {"type": "kwok"}}
         status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
         self.add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
 
     def crowd(self, node: str) -> Document:
-        """Let a pod that is nobody's VM take nearly all of a node."""
+        """Bind a pod of no VM that takes nearly all of a node."""
         stranger = {
             "metadata": {"name": "stranger", "namespace": "other"},
             "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
@@ -68,7 +68,7 @@ class Cluster(ApiServer):
         return self.add(PODS.plural, stranger)
 
     def report(self, name: str, ready: str) -> None:
-        """Set what a node's condition Ready says: True, False or Unknown."""
+        """Set the status of a node's condition Ready: True, False or Unknown."""
         node = self.objects[NODES.plural, f"/{name}"]
         told = [{"type": "Ready", "status": ready, "reason": "" if ready == "True" else "NodeStatusUnknown"}]
         self.store(NODES.plural, {**node, "status": {**node["status"], "conditions": told}})
@@ -80,7 +80,7 @@ class Cluster(ApiServer):
         self.store(NODES.plural, {**node, "spec": {**node["spec"], "taints": taints}})
 
     def cordon(self, name: str, *, unschedulable: bool = True) -> None:
-        """Close a node to the scheduler, or open it again."""
+        """Cordon a node, or uncordon it."""
         node = self.objects[NODES.plural, f"/{name}"]
         self.store(NODES.plural, {**node, "spec": {**node["spec"], "unschedulable": unschedulable}})
 
@@ -95,7 +95,7 @@ class Cluster(ApiServer):
     # --- what the scheduler and the kubelets do --------------------------------------------------------------
 
     def _target(self, pod: Document) -> str | None:
-        """Choose the newest node that takes the pod."""
+        """Choose the newest node on which the pod fits."""
         affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
         terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
         fields = terms[0].get("matchFields", [])
@@ -109,7 +109,7 @@ class Cluster(ApiServer):
         return None
 
     def bind_pods(self) -> None:
-        """Bind every pending pod to a node that takes it, and no more."""
+        """Bind every pending pod to a node on which it fits, and do no more."""
         for pod in self.pods():
             if pod["status"]["phase"] == "Pending" and (node := self._target(pod)) is not None:
                 told = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}]
@@ -117,7 +117,7 @@ class Cluster(ApiServer):
                 self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": bound})
 
     def run_pods(self) -> None:
-        """Bind every pending pod to a node that takes it and let it run; say of the others that none does."""
+        """Bind every pending pod to a node on which it fits and run it; mark the others as unschedulable."""
         for pod in self.pods():
             if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]:
                 stamp = timestamp(self.now)
@@ -135,7 +135,7 @@ class Cluster(ApiServer):
                 self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
 
     def finish_deletions(self) -> None:
-        """Let the kubelets finish what is terminating; on a node that is gone there is none."""
+        """Have the kubelets finish terminating pods; a node that no longer exists has no kubelet."""
         for pod in self.pods():
             node = pod["spec"].get("nodeName")
             going = "deletionTimestamp" in pod["metadata"] and not pod["metadata"].get("finalizers")
@@ -145,25 +145,25 @@ class Cluster(ApiServer):
     # --- what a test looks at --------------------------------------------------------------------------------
 
     def vm(self, name: str = "vm-1") -> Document:
-        """One VM."""
+        """Return one VM."""
         return self.objects[VIRTUAL_MACHINES.plural, f"default/{name}"]
 
     def status(self, name: str = "vm-1") -> Document:
-        """One VM's status."""
+        """Return one VM's status."""
         status: Document = self.vm(name)["status"]
         return status
 
     def migration(self, name: str = "m-1") -> Document:
-        """One migration's status."""
+        """Return one migration's status."""
         status: Document = self.objects[MIGRATIONS.plural, f"default/{name}"]["status"]
         return status
 
     def pods(self) -> list[Document]:
-        """Every pod."""
+        """Return every pod."""
         return self.of(PODS)
 
     def live(self, vm_uid: str | None = None) -> list[Document]:
-        """Every live pod that a VM controls."""
+        """Return every live pod that a VM controls."""
         return [
             pod
             for pod in self.pods()
@@ -179,7 +179,7 @@ class Cluster(ApiServer):
             self._check(rules.key_of(document), before, None if deleted else document)
 
     def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
-        """Note a VM of which a second pod lives since this change."""
+        """Record a VM that has a second live pod since this change."""
         for uid in _owners_of(before):
             self._living[uid].discard(key)
         for uid in _owners_of(pod):
@@ -195,7 +195,7 @@ class Cluster(ApiServer):
 
 
 def _owners_of(pod: Document | None) -> list[str]:
-    """Return the UIDs of those whose live pod this is."""
+    """Return the UIDs of the VMs whose live pod this is."""
     if pod is None or pod["status"]["phase"] in ("Succeeded", "Failed"):
         return []
     return [owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())]

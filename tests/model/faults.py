@@ -1,7 +1,7 @@
-"""What can go wrong at an API server, or on the way to it, as a test scripts it.
+"""Faults of an API server, or of the connection to it, as a test scripts them.
 
-Guarantees: a write whose reply is lost took effect, did not, or does so later, as its `Fault` says; a late one takes
-effect when the test moves the clock (`pass_time`), judged by the state of that moment.
+Guarantees: a write whose reply is lost takes effect, does not, or does so later, as its `Fault` says. A late write
+takes effect when the test advances the clock (`pass_time`), judged by the state at that time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Fault:
 
 @dataclass(repr=False)
 class Faulty(Objects):
-    """An API server's objects, and the faults that wait for its requests."""
+    """The objects of an API server, and the faults pending for its requests."""
 
     requests: list[str] = field(default_factory=list)
     """Each request that arrived, as its method and resource; `dry-run` is the method of a create that is a question."""
@@ -55,7 +55,7 @@ class Faulty(Objects):
     """Writes that nobody hears of any more, and when they take effect."""
 
     def pass_time(self, seconds: float) -> None:
-        """Move the clock; late writes take effect on the way."""
+        """Advance the clock; late writes take effect meanwhile."""
         self.now += timedelta(seconds=seconds)
         due = [write for at, write in self.late if at <= self.now]
         self.late = [(at, write) for at, write in self.late if at > self.now]
@@ -65,17 +65,17 @@ class Faulty(Objects):
                 write()
 
     async def _arrive(self, method: str, plural: str, name: str) -> None:
-        """Wait for a request's turn. Whatever is raised here is its answer."""
+        """Wait until the request may be carried out. An error raised here is its reply."""
         del name
         await self.turn(f"{method} {plural}")
 
     def _leave(self, method: str, plural: str, name: str) -> None:
-        """Answer a request that took effect. Whatever is raised here is the answer instead."""
+        """Reply to a request that took effect. An error raised here is the reply instead."""
 
     def _carry_out(
         self, method: str, plural: str, name: str, act: Callable[[], R], *, deadline: float = LONGEST_REQUEST
     ) -> R:
-        """Do what a request asks for, unless a fault has it otherwise."""
+        """Carry out a request, unless a fault changes that."""
         fault = self._fault(method, plural, name)
         if fault is None:
             result = act()

@@ -35,7 +35,7 @@ _TRIES: Final = 8
 
 @dataclass(repr=False)
 class ApiServer(Faulty):
-    """The requests, and what they are answered."""
+    """The requests of a client, answered from memory."""
 
     writes: list[str] = field(default_factory=list)
     """Each request that changed something, as its method and resource."""
@@ -61,7 +61,7 @@ class ApiServer(Faulty):
     _suffixes: Iterator[str] = field(default_factory=lambda: map("".join, itertools.permutations(ascii_lowercase, 5)))
 
     def compact(self) -> None:
-        """Forget what was: older versions are too old to be watched from, and begun lists to be read on."""
+        """Drop the history: older versions and continue tokens expire."""
         self._oldest = self.revision
         self._pages.clear()
 
@@ -83,7 +83,7 @@ class ApiServer(Faulty):
         limit: int,
         continue_token: str = "",
     ) -> Page[T]:
-        """Read one page; a limit of 0 is all. All pages of a list show the state of the first."""
+        """Read one page; a limit of 0 reads all. All pages of a list show the state of its first page."""
         _collection(resource, namespace)
         await self._arrive("list", resource.plural, "")
         read = partial(self._read, resource.plural, namespace, label_selector, continue_token)
@@ -106,7 +106,7 @@ class ApiServer(Faulty):
         namespace: str | None = None,
         label_selector: str | None = None,
     ) -> Events:
-        """Tell of every change since a version, for `life` seconds."""
+        """Yield every change since a version, for `life` seconds."""
         _collection(resource, namespace)
         await self._arrive("watch", resource.plural, "")
         watch = Watch(resource.plural, rules.selects(namespace, label_selector))
@@ -124,7 +124,7 @@ class ApiServer(Faulty):
         server_deadline: float,
         dry_run: bool = False,
     ) -> T:
-        """Create, unless the name is taken; a dry run, which faults name by its own, leaves nothing behind."""
+        """Create, unless the name is taken. A dry run persists nothing; faults name it separately."""
         _collection(resource, namespace)
         assert server_deadline > 0
         plural, method = resource.plural, "dry-run" if dry_run else "create"
@@ -160,7 +160,7 @@ class ApiServer(Faulty):
         resource_version: str | None = None,
         grace_seconds: int | None = None,
     ) -> str:
-        """Delete, if the guards hold; return the version of the deletion, if the answer names one."""
+        """Delete, if the guards hold; return the version of the deletion, if the reply names one."""
         resource.path(namespace, name)  # refuses what is no name
         await self._arrive("delete", resource.plural, name)
         key = f"{namespace or ''}/{name}"
@@ -168,7 +168,7 @@ class ApiServer(Faulty):
         return self._carry_out("delete", resource.plural, name, write)
 
     async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
-        """Apply a cluster-wide object on the server's side: what was applied before, and is no more, is taken away."""
+        """Apply a cluster-scoped object (server-side): fields applied before and missing now are removed."""
         resource.path(name=name)  # refuses what is no name
         await self._arrive("apply", resource.plural, name)
         write = partial(self._apply, resource.plural, name, body)
@@ -179,7 +179,7 @@ class ApiServer(Faulty):
     def _read(
         self, plural: str, namespace: str | None, label_selector: str | None, token: str
     ) -> tuple[str, list[Document]]:
-        """Return the version that a list shows, and what is still to be read of it."""
+        """Return the version of a list, and the rest of its items."""
         if not token:
             shown = rules.selects(namespace, label_selector)
             keys = sorted(key for of, key in self.objects if of == plural)
@@ -267,12 +267,12 @@ class ApiServer(Faulty):
             raise errors.NotFoundError(404, "NotFound", f'{plural} "{key}" not found') from None
 
     def _written(self, method: str, plural: str, document: Document) -> None:
-        """Note that a request changes an object."""
+        """Record that a request changes an object."""
         del document
         self.writes.append(f"{method} {plural}")
 
 
 @lru_cache(maxsize=256)
 def _collection(resource: Resource[Any], namespace: str | None) -> None:
-    """Refuse what is no namespace."""
+    """Refuse an invalid namespace."""
     resource.path(namespace)

@@ -1,7 +1,7 @@
-"""The objects of an API server, their versions, and whoever is told of changes.
+"""The objects of an API server with their versions, and the notification of changes.
 
-Guarantees: every change has the next version, is in `log`, and is told to the watches; what is put here by hand may be
-in any state, also in one that no request leads to.
+Guarantees: every change has the next version, is in `log`, and is passed to the watches. An object that a test puts
+here may be in any state, also in one that no request leads to.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Objects:
     # --- what a test does by hand ----------------------------------------------------------------------------
 
     def add(self, plural: str, document: Document) -> Document:
-        """Create an object, whatever it is."""
+        """Create an object in any state."""
         self.uids += 1
         metadata = {**document["metadata"], "uid": f"uid-{self.uids}", "creationTimestamp": timestamp(self.now)}
         return self.store(plural, {**document, "metadata": metadata})
 
     def store(self, plural: str, document: Document) -> Document:
-        """Make an object what it shall be, at the next version."""
+        """Set an object's state, at the next version."""
         self.revision += 1
         key = rules.key_of(document)
         before = self.objects.get((plural, key))
@@ -59,7 +59,7 @@ class Objects:
         return document
 
     def discard(self, plural: str, document: Document) -> Document:
-        """Take an object away; return it as its watches see it last."""
+        """Remove an object; return its last state for its watches."""
         self.revision += 1
         before = self.objects.pop((plural, rules.key_of(document)))
         document = {**document, "metadata": {**document["metadata"], "resourceVersion": str(self.revision)}}
@@ -67,7 +67,7 @@ class Objects:
         return document
 
     def terminate(self, plural: str, document: Document, grace: int) -> Document:
-        """Begin an object's deletion, or shorten its grace period."""
+        """Start an object's deletion, or shorten its grace period."""
         going = {
             "deletionTimestamp": timestamp(self.now + timedelta(seconds=grace)),
             "deletionGracePeriodSeconds": grace,

@@ -1,8 +1,8 @@
-"""What an API server tells its watches.
+"""The watches of an API server.
 
-Guarantees: a watch tells of every change after the version that it begins at, in order, or that this version is too
-old; an object that leaves its selection is told as deleted, one that enters it as added; bookmarks come once a minute
-and, of a watch that has lasted a minute, shortly before it ends, which it does when its life is over.
+Guarantees: a watch yields every change after its version, in order, or an error if that version has expired. An object
+that leaves its selection is deleted, one that enters it is added. Bookmarks come once a minute and, in a watch that has
+lasted a minute, shortly before its end. A watch ends after its timeout.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TOO_OLD: Final = {"kind": "Status", "code": 410, "reason": "Expired", "message"
 
 
 def envelope(kind: str, document: Document) -> codec.WatchEnvelope:
-    """Return a line of a watch."""
+    """Return one line of a watch."""
     return codec.WatchEnvelope(type=kind, object=msgspec.Raw(codec.encode(document)))
 
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One open watch, and what it has still to tell."""
+    """One open watch, and its pending events."""
 
     plural: str
     shows: Matches
@@ -41,7 +41,7 @@ class Watch:
     """Whether its reader has taken everything and asks for more."""
 
     def kind_of(self, before: Document | None, document: Document, *, deleted: bool) -> str | None:
-        """Return what a change is to this watch; None if it does not show it."""
+        """Return the type of a change for this watch; None if the watch does not show it."""
         was = before is not None and self.shows(before)
         if deleted or not self.shows(document):
             return "DELETED" if was or (deleted and before is None) else None
@@ -60,7 +60,7 @@ class Watches:
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
-        """Tell of a change."""
+        """Pass a change to every watch."""
         for watch in self.open:
             if watch.plural == plural and (kind := watch.kind_of(before, document, deleted=deleted)) is not None:
                 self._send(watch, envelope(kind, document))
@@ -74,12 +74,12 @@ class Watches:
             watch.events.put_nowait([event])
 
     def expire(self) -> None:
-        """Tell every watch that it is too late for it to go on."""
+        """Send every watch an ERROR event that its version has expired."""
         for watch in self.open:
             self._send(watch, envelope("ERROR", _TOO_OLD))
 
     async def deliver(self, readers: int) -> None:
-        """Tell what is held, and wait until so many watches are open and their readers have taken all of it."""
+        """Send the events held back; wait until so many watches are open and their readers have read all."""
         held, self.held = self.held or [], []
         batches: dict[Watch, list[codec.WatchEnvelope]] = {}
         for watch, event in held:
@@ -92,7 +92,7 @@ class Watches:
             await self._moved.wait()
 
     async def follow(self, watch: Watch, missed: Iterable[codec.WatchEnvelope], *, life: float, version: Any) -> Events:
-        """Yield what a watch tells: nothing first, then what it has missed, then what comes, until its life is over."""
+        """Yield an empty chunk, then the missed changes, then new ones, until the timeout."""
         clock = asyncio.get_running_loop().time
         ends = clock() + life
         bookmark_at = clock() + BOOKMARK_EVERY
@@ -126,13 +126,13 @@ Events: TypeAlias = AsyncGenerator[list[codec.WatchEnvelope], None]
 
 
 async def expired() -> Events:
-    """Yield what a watch tells that begins at a version which is too old."""
+    """Yield the events of a watch whose version has expired."""
     yield []
     yield [envelope("ERROR", _TOO_OLD)]
 
 
 def missed(watch: Watch, log: Log, since: int) -> Iterable[codec.WatchEnvelope]:
-    """Yield what a watch from a version on would have told by now."""
+    """Yield the changes that a watch from this version has missed."""
     newest: dict[str, Document | None] = {}
     for plural, document, deleted in log:
         if plural == watch.plural:
@@ -150,6 +150,6 @@ def _bookmark(version: str) -> codec.WatchEnvelope:
 
 
 def _next_bookmark(now: float, ends: float) -> float:
-    """Return when the next one is due: before the end, if that is sooner, or not at all."""
+    """Return the time of the next bookmark: in a minute, or shortly before the end if that is sooner."""
     last = ends - LAST_BOOKMARK
     return last if now < last < now + BOOKMARK_EVERY else now + BOOKMARK_EVERY

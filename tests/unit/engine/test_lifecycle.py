@@ -81,8 +81,8 @@ async def running(
 # --- order ------------------------------------------------------------------------------------------------
 
 
-async def test_stages_open_in_turn_and_close_the_other_way_round() -> None:
-    """Whatever the order of the list; within a stage the list's order holds."""
+async def test_stages_open_in_order_and_close_in_reverse() -> None:
+    """Whatever the order of the list, which counts within a stage."""
     diary = Diary()
     parts = [
         diary.part("workers", When.LEADING),
@@ -102,7 +102,7 @@ async def test_stages_open_in_turn_and_close_the_other_way_round() -> None:
 
 
 async def test_a_stage_waits_for_its_gate() -> None:
-    """What is to live then has not begun, and nobody takes the stage for open."""
+    """Its parts have not started, and `has_reached` is False."""
     diary = Diary()
     filled = asyncio.Event()
 
@@ -124,7 +124,7 @@ async def test_a_stage_waits_for_its_gate() -> None:
 
 
 async def test_a_stop_before_a_gate_opens_ends_the_wait_for_it() -> None:
-    """Only what has begun is stopped."""
+    """Only started parts are stopped."""
     diary = Diary()
     parts = [diary.part("reflector", When.ALWAYS), diary.part("page", When.SYNCED)]
     async with running(parts, {When.SYNCED: lives}) as (_, stop, task):
@@ -135,7 +135,7 @@ async def test_a_stop_before_a_gate_opens_ends_the_wait_for_it() -> None:
 
 
 async def test_a_lifecycle_without_parts_waits_for_the_stop() -> None:
-    """There is nothing to do, and nothing wrong with that."""
+    """An empty list is no error."""
     async with running([]) as (_, stop, task):
         await asyncio.sleep(3600)
         assert not task.done()
@@ -146,8 +146,8 @@ async def test_a_lifecycle_without_parts_waits_for_the_stop() -> None:
 # --- the time to finish -----------------------------------------------------------------------------------
 
 
-async def test_parts_finish_what_they_have_in_hand_before_anything_is_stopped() -> None:
-    """Those that lead at once with each other; whatever they need lives on meanwhile."""
+async def test_the_parts_of_a_stage_drain_before_any_part_is_stopped() -> None:
+    """Concurrently; the parts of earlier stages run on meanwhile."""
     diary = Diary()
 
     async def drain() -> None:
@@ -173,8 +173,8 @@ async def test_parts_finish_what_they_have_in_hand_before_anything_is_stopped() 
     assert diary.lines[6:] == ["election stops"]
 
 
-async def test_the_time_to_finish_ends() -> None:
-    """What is not finished by then is abandoned, quietly: any process may die at any time."""
+async def test_a_drain_ends_after_the_grace() -> None:
+    """Unfinished work is abandoned without an error: a process may die at any time."""
     diary = Diary()
     with capture_logs() as logs:
         async with running([diary.part("vms", When.LEADING, drain=lives)]) as (_, stop, task):
@@ -186,8 +186,8 @@ async def test_the_time_to_finish_ends() -> None:
     assert [line["event"] for line in logs] == ["stopping"]
 
 
-async def test_a_part_that_ends_as_it_has_nothing_more_to_do_is_no_failure() -> None:
-    """As workers do that are told to take nothing new."""
+async def test_a_part_that_ends_during_its_drain_is_no_failure() -> None:
+    """As workers do that take no new keys."""
     over = asyncio.Event()
 
     async def run() -> None:
@@ -204,8 +204,8 @@ async def test_a_part_that_ends_as_it_has_nothing_more_to_do_is_no_failure() -> 
     assert [line["event"] for line in logs] == ["stopping"]
 
 
-async def test_after_a_failure_nothing_is_finished() -> None:
-    """The process may not lead any more: what it has in hand could not be written."""
+async def test_nothing_drains_after_a_failure() -> None:
+    """The process may not lead any more, so its work could not be written."""
     diary = Diary()
 
     async def drain() -> None:
@@ -246,13 +246,13 @@ async def test_a_drain_that_fails_stops_no_less() -> None:
         (loses, "lease vmsim was taken by another", False),
     ],
 )
-async def test_a_part_that_must_live_and_ends_is_told_with_its_cause(
+async def test_a_part_that_ends_raises_with_its_cause(
     end: Run,
     why: str,
     logged: bool,  # noqa: FBT001 - a parameter
     when: When,
 ) -> None:
-    """Whatever else is waited for; a lost lease tells all there is to tell."""
+    """In whatever stage; for a lost lease the message is that of the error."""
     diary = Diary()
     parts = [diary.part("monitor", When.ALWAYS), Part("reflector", end, when)]
     gates = {} if when is When.LEADING else {When.LEADING: lives}
@@ -268,7 +268,7 @@ async def test_a_part_that_must_live_and_ends_is_told_with_its_cause(
 
 
 async def test_a_gate_that_fails_raises_with_its_cause() -> None:
-    """It is not taken for open: a process whose wait for the lease failed does not lead."""
+    """Its stage does not open: a process whose wait for the lease failed does not lead."""
     diary = Diary()
     parts = [diary.part("reflector", When.ALWAYS), diary.part("workers", When.LEADING)]
     async with running(parts, {When.LEADING: fails}) as (lifecycle, _, task):
@@ -344,8 +344,8 @@ async def loses_at(seconds: float) -> None:
 # --- parts that do not end --------------------------------------------------------------------------------
 
 
-async def test_a_part_that_does_not_end_is_named_and_left_behind() -> None:
-    """The others are stopped all the same, and nobody waits for ever."""
+async def test_a_part_that_ignores_cancellation_is_logged_and_abandoned() -> None:
+    """The others are stopped all the same."""
     diary = Diary()
     over = asyncio.Event()
 
@@ -373,7 +373,7 @@ async def test_a_part_that_does_not_end_is_named_and_left_behind() -> None:
 
 
 async def test_a_part_that_fails_when_it_is_stopped_is_logged() -> None:
-    """It keeps nothing else from stopping."""
+    """The others are stopped all the same."""
     diary = Diary()
 
     async def run() -> None:
@@ -395,8 +395,8 @@ async def test_a_part_that_fails_when_it_is_stopped_is_logged() -> None:
     ]
 
 
-async def test_whoever_cancels_the_lifecycle_ends_its_parts() -> None:
-    """At once."""
+async def test_cancelling_the_lifecycle_cancels_its_parts() -> None:
+    """At once, without a drain."""
     diary = Diary()
     async with running([diary.part("vms", When.LEADING, drain=lives)]) as (_, _, task):
         await asyncio.sleep(1)

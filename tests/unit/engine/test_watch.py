@@ -58,8 +58,8 @@ async def told_of(*watches: list[WatchStep], lists: list[ListStep] | None = None
 # --- what is told ----------------------------------------------------------------------------------------
 
 
-async def test_a_list_comes_first_then_what_changes() -> None:
-    """With what arrives at once told at once, in the server's order."""
+async def test_a_list_comes_first_then_the_changes() -> None:
+    """Changes of one chunk are yielded as one batch, in the server's order."""
     a, b = pod("a", 3), pod("b", 6)
     told = await told_of(
         [(event("ADDED", b), event("DELETED", pod("a", 7)), bookmark(9)), event("MODIFIED", pod("b", 10)), HANG],
@@ -70,8 +70,8 @@ async def test_a_list_comes_first_then_what_changes() -> None:
     assert told == [Listed([a], "5", 0), Opened(), Batch(first), Batch([Change.of(pod("b", 10))])]
 
 
-async def test_a_watch_that_ends_is_told_with_whether_the_next_one_waits() -> None:
-    """One that ends at once and empty does; one that brought an event, or lasted, does not."""
+async def test_the_end_of_a_watch_says_whether_the_next_one_backs_off() -> None:
+    """It does after a short watch without events; not after one with an event, or a longer one."""
     told = await told_of([], [event("ADDED", pod("a", 6))], [100.0], [HANG])
 
     ends = [news for news in told if isinstance(news, Ended)]
@@ -89,12 +89,12 @@ async def test_a_watch_that_ends_is_told_with_whether_the_next_one_waits() -> No
     ],
     ids=["lost", "refused", "refused thrice", "410", "410 event"],
 )
-async def test_a_failure_is_told_with_what_comes_next(
+async def test_a_failure_says_what_comes_next(
     failures: list[WatchStep],
     resumes: bool,  # noqa: FBT001 - a parameter of a test
     relist: Relist | None,
 ) -> None:
-    """A watch, so that nothing is missed, or a list, and why."""
+    """A watch, so that no change is missed, or a list, and why."""
     told = await told_of(*[[failure] for failure in failures], lists=[page(5), page(50)])
 
     failed = [news for news in told if isinstance(news, Failed)]
@@ -103,8 +103,8 @@ async def test_a_failure_is_told_with_what_comes_next(
     assert isinstance(told[told.index(failed[-1]) + 1], Opened if resumes else Listed)
 
 
-async def test_what_a_chunk_brought_before_a_failure_is_told_before_it() -> None:
-    """And not again afterwards."""
+async def test_the_changes_of_a_chunk_before_a_failure_are_yielded_first() -> None:
+    """And not repeated afterwards."""
     api = ScriptedApi([page(5)], [[(event("ADDED", pod("a", 6)), error_event(500), event("ADDED", pod("b", 7)))]])
     async with followed(api) as told:
         await asyncio.sleep(10)
@@ -114,7 +114,7 @@ async def test_what_a_chunk_brought_before_a_failure_is_told_before_it() -> None
 
 
 async def test_a_version_that_is_no_number_is_not_resumed_from() -> None:
-    """It cannot be compared with the list's: everything since the list is told again."""
+    """It cannot be compared with the list's, so all events since the list are yielded again."""
     api = ScriptedApi([page("5a")], [[event("ADDED", pod("a", "6a")), bookmark("7a")], [HANG]])
     async with followed(api):
         await asyncio.sleep(10)
@@ -123,8 +123,8 @@ async def test_a_version_that_is_no_number_is_not_resumed_from() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
-async def test_an_object_that_does_not_decode_is_told_as_far_as_it_can_be_read(kind: str) -> None:
-    """In its place among the others; the watch does not go on from its version, which nobody knows."""
+async def test_an_object_that_does_not_decode_is_yielded_with_its_readable_identity(kind: str) -> None:
+    """In its place among the others. The watch does not resume from its version, which is unknown."""
     raw = msgspec.Raw(codec.encode({"metadata": {"name": "odd", "namespace": "x", "uid": "u", "labels": 7}}))
     odd = codec.WatchEnvelope(type=kind, object=raw)
     told = await told_of([(event("ADDED", pod("a", 6)), odd, event("ADDED", pod("b", 7))), HANG])
@@ -140,7 +140,7 @@ async def test_an_object_that_does_not_decode_is_told_as_far_as_it_can_be_read(k
 
 
 async def test_an_optional_resource_may_be_forbidden_after_an_outage() -> None:
-    """What failed before has said nothing of whether it may be read."""
+    """The failure before says nothing about permissions."""
     api = ScriptedApi([LOST, FORBIDDEN, FORBIDDEN, page(5)])
     async with followed(api, optional=True) as told:
         await asyncio.sleep(300)
@@ -149,8 +149,8 @@ async def test_an_optional_resource_may_be_forbidden_after_an_outage() -> None:
     assert gaps([request.at for request in api.list_requests])[1:] == pytest.approx([60, 60])
 
 
-async def test_an_optional_resource_that_was_listed_is_needed_from_then_on() -> None:
-    """A list that is forbidden later is a failure like any other: it backs off, and is tried again."""
+async def test_an_optional_resource_that_was_listed_is_required_from_then_on() -> None:
+    """A list that is forbidden later is an ordinary failure: it backs off, and is retried."""
     told = await told_of([EXPIRED], [HANG], lists=[page(5), FORBIDDEN, page(50)], optional=True)
 
     assert [type(news) for news in told] == [Listed, Failed, Failed, Listed, Opened]
@@ -161,7 +161,7 @@ async def test_an_optional_resource_that_was_listed_is_needed_from_then_on() -> 
 
 
 async def test_closing_the_stream_closes_its_watch() -> None:
-    """A reader that has enough leaves nothing open."""
+    """No connection stays open."""
     api = ScriptedApi([page(5)])
     async with aclosing(watch.follow(api, PODS, rng=seeded())) as stream:
         assert isinstance(await anext(stream), Listed)
