@@ -49,7 +49,7 @@ def now() -> datetime:
 
 
 class World:
-    """A process on a cluster with a node and a VM. `elects` says whether others may lead instead."""
+    """A process on a cluster with a node and a VM. With `elects` it uses leader election."""
 
     def __init__(self, *, elects: bool, parts: tuple[Part, ...] = ()) -> None:
         self.cluster = Cluster()

@@ -91,7 +91,7 @@ def guard(api: ApiServer) -> ScrapeGuard:
     return ScrapeGuard(api, "/metrics", secret=b"secret", clock=asyncio.get_running_loop().time)
 
 
-# --- who may ---------------------------------------------------------------------------------------------------
+# --- decisions -------------------------------------------------------------------------------------------------
 
 
 async def test_a_user_who_may_get_the_path_is_allowed() -> None:
@@ -156,7 +156,7 @@ def test_a_service_account_token_is_a_bearer_token() -> None:
     assert bearer("Bearer eyJhbGci.eyJhdWQi.Mz_-A==") == "eyJhbGci.eyJhdWQi.Mz_-A=="
 
 
-# --- when nobody can say ---------------------------------------------------------------------------------------
+# --- failures of reviews ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_an_outage_is_logged_once_and_the_next_one_again() -> None:
             api.error = error
             await subject.refusal("Bearer good")
             await subject.refusal("Bearer other")
-            await asyncio.sleep(301)  # nothing is remembered any more
+            await asyncio.sleep(301)  # every cache entry has expired
     assert [(line["log_level"], line["error"]) for line in logs] == [("warning", "connection refused")] * 2
 
 
@@ -208,7 +208,7 @@ async def test_a_missing_permission_is_logged_with_the_page_that_has_the_role() 
     assert logs[0]["error"] == "tokenreviews is forbidden; docs/security.md has the role that it needs"
 
 
-# --- what is remembered ----------------------------------------------------------------------------------------
+# --- the cache -------------------------------------------------------------------------------------------------
 
 
 async def test_a_minute_of_scrapes_costs_two_reviews() -> None:
@@ -341,7 +341,7 @@ def test_a_refused_reservation_takes_no_token(asked: int, delays: list[float | N
     assert [bucket.reserve_within(1) for _ in range(asked)] == delays
 
 
-# --- what must not be told -------------------------------------------------------------------------------------
+# --- secrecy of tokens -----------------------------------------------------------------------------------------
 
 
 async def test_no_token_is_stored_or_logged() -> None:

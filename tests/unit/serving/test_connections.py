@@ -14,7 +14,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Socket:
-    """A transport, as far as it is needed; loses its protocol's connection when aborted, as the event loop would."""
+    """A fake transport that reports a lost connection when it is aborted, as the event loop does."""
 
     def __init__(self, connections: Connections) -> None:
         self.aborted_at: float | None = None
@@ -36,36 +36,36 @@ class Socket:
 
 
 class Inner(asyncio.Protocol):
-    """What the connection is for: writes down what it is told."""
+    """A protocol that records its callbacks."""
 
     def __init__(self) -> None:
         self.told: list[object] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note it."""
+        """Record it."""
         del transport
         self.told.append("made")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note it."""
+        """Record it."""
         del exc
         self.told.append("lost")
 
     def data_received(self, data: bytes) -> None:
-        """Note it."""
+        """Record it."""
         self.told.append(data)
 
     def eof_received(self) -> bool:
-        """Note it, and want to stay half open."""
+        """Record it, and keep the connection half open."""
         self.told.append("eof")
         return True
 
     def pause_writing(self) -> None:
-        """Note it."""
+        """Record it."""
         self.told.append("pause")
 
     def resume_writing(self) -> None:
-        """Note it."""
+        """Record it."""
         self.told.append("resume")
 
 

@@ -1,7 +1,7 @@
-"""Connections in any order of events, against what anybody can work out who sees everything at once.
+"""Connections under any order of events, compared with a model that knows the state of every client.
 
-Promises: never more of either kind than may be; no client keeps us waiting longer than its time; nobody is cut off whom
-we owe an answer, nor before its time but to make room, and then the one that has been idle the longest.
+Promises: neither kind of connection exceeds its limit; no client exceeds its timeout; no connection with a request in
+flight is aborted; one is aborted before its timeout only above the maximum, and then it is the longest idle one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ NEXT: Final[dict[Doing, tuple[str, ...]]] = {
     "receiving": ("end", "hang up"),
     "streaming": ("write", "end", "hang up"),
     "writing": ("end", "hang up"),
-    "lost": ("end",),  # whoever answers may not know it yet
+    "lost": ("end",),  # its task may not have noticed yet
 }
 _turns = count()
 
 
 class Client:
-    """A connection, and who answers it; loses its protocol's connection when aborted, as the event loop would."""
+    """A connection and the task that answers it; an abort reports a lost connection, as the event loop does."""
 
     def __init__(self, connections: Connections, loop: SteppedLoop, clients: list[Client]) -> None:
         self.connections = connections
@@ -53,17 +53,17 @@ class Client:
 
     @property
     def transport(self) -> asyncio.Transport:
-        """Itself, as the type that others want."""
+        """This object, typed as a transport."""
         return cast("asyncio.Transport", self)
 
     def becomes(self, doing: Doing) -> None:
-        """Do something else from now on; who is lost remains so."""
+        """Change the state; a lost client stays lost."""
         self.doing = "lost" if self.doing == "lost" else doing
         self.since = self.loop.now
         self.turn = next(_turns)
 
     def abort(self) -> None:
-        """Be cut off, for a reason."""
+        """Be aborted, after its timeout or as the longest idle one."""
         if self.loop.now < self.since + PATIENCE[self.doing]:
             assert self.doing in OWES
             assert self.turn == min(client.turn for client in self.clients if client.doing in OWES)
@@ -71,13 +71,13 @@ class Client:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Be lost."""
+        """Lose the connection."""
         self.streamed = self.doing in STREAM
         self.becomes("lost")
         self.loop.call_soon(self.protocol.connection_lost, None)
 
     def command(self, command: str) -> None:
-        """Have it, or whoever answers it, do something."""
+        """Make the client, or the task that answers it, do something."""
         if command == "answer":
             self.task = self.loop.create_task(self.answer())
         elif command == "hang up":
@@ -122,7 +122,7 @@ class Client:
 
 
 class Machine(RuleBasedStateMachine):
-    """Does what clients, time and whoever answers may do."""
+    """Applies the actions of clients, of the tasks that answer them, and of time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def active(self) -> list[Client]:
-        """Those of whom anything may still be expected."""
+        """The clients that are connected, or whose task runs."""
         return [
             client
             for client in self.clients
@@ -146,14 +146,14 @@ class Machine(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: len(self.active) < MOST + STREAMS + 2)
     def connect(self) -> None:
-        """Somebody connects."""
+        """A client connects."""
         self.loop.call_soon(Client, self.connections, self.loop, self.clients)
         self.loop.settle()
 
     @rule(data=st.data())
     @precondition(lambda self: self.active)
     def act(self, data: st.DataObject) -> None:
-        """Some client, or whoever answers it, does what it may."""
+        """A client, or the task that answers it, does something that its state allows."""
         client = data.draw(st.sampled_from(self.active))
         client.command(data.draw(st.sampled_from(NEXT[client.doing])))
         self.loop.settle()
@@ -161,12 +161,12 @@ class Machine(RuleBasedStateMachine):
     @rule(writes=st.booleans())
     @precondition(lambda self: any(client.doing in ("opened", "idle") for client in self.clients))
     def begin_a_stream(self, writes: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        """Somebody asks for a stream, and is perhaps sent something at once."""
+        """A client requests a stream, and perhaps gets a piece at once."""
         client = next(client for client in self.clients if client.doing in ("opened", "idle"))
         for command in ("answer", "stream", *(["write"] if writes else [])):
             client.command(command)
             self.loop.settle()
-        if client.doing == "answering":  # there was no place
+        if client.doing == "answering":  # the limit of streams is reached
             client.command("end")
             self.loop.settle()
 
@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: any(client.doing in STREAM for client in self.clients))
     def end_streams(self) -> None:
-        """The server is about to end; whose answer is cancelled closes the connection."""
+        """The server shuts down; every stream is cancelled, and its connection closed."""
         ended = [client for client in self.clients if client.doing in STREAM]
         self.loop.call_soon(self.connections.end_streams)
         self.loop.settle()
@@ -192,7 +192,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_went_wrong(self) -> None:
-        """No check failed while the loop ran, and an answer ends well or is cancelled with its stream."""
+        """No assertion failed in the loop, and a task succeeds or is cancelled with its stream."""
         assert self.errors == []
         for client in self.clients:
             if client.streamed:
@@ -202,8 +202,8 @@ class Machine(RuleBasedStateMachine):
                 client.task.result()
 
     @invariant()
-    def the_bounds_are_kept(self) -> None:
-        """By number of each kind; and what is counted is what there is."""
+    def the_limits_are_enforced(self) -> None:
+        """For both kinds of connections; and `count` is their number."""
         streams = sum(client.doing in STREAM for client in self.clients)
         others = sum(client.doing not in (*STREAM, "lost") for client in self.clients)
         assert streams <= STREAMS
@@ -211,8 +211,8 @@ class Machine(RuleBasedStateMachine):
         assert self.connections.count == streams + others
 
     @invariant()
-    def nobody_keeps_us_waiting(self) -> None:
-        """Longer than it may."""
+    def no_client_exceeds_its_timeout(self) -> None:
+        """In any state."""
         for client in self.clients:
             assert self.loop.now < client.since + PATIENCE.get(client.doing, float("inf"))
 

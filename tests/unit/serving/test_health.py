@@ -117,7 +117,7 @@ def test_a_blocked_event_loop_stays_unhealthy_for_30_s(loop: SteppedLoop) -> Non
 
 
 class FakeSource:
-    """What fills a cache."""
+    """A reflector's state."""
 
     def __init__(self, *, connected: bool) -> None:
         self.answered = asyncio.Event()
@@ -164,7 +164,7 @@ async def test_an_unsynced_cache_is_unready_and_named() -> None:
 
 
 class Switch:
-    """An API server that a test turns on and off, and that counts who asks."""
+    """An API server that a test turns on and off, and that counts requests."""
 
     def __init__(self) -> None:
         self.on = True

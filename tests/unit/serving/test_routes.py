@@ -50,7 +50,7 @@ def chunked(*chunks: bytes) -> bytes:
     return b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + parts
 
 
-# --- what is asked, what is answered ---------------------------------------------------------------------------
+# --- requests and responses ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("request_", [whole(b"a" * LIMIT), chunked(*[b"a" * 100] * 10)], ids=["whole", "chunked"])
@@ -137,7 +137,7 @@ async def test_a_failing_handler_fails_its_own_request_only() -> None:
 
 
 class NobodyGuard:
-    """Lets nobody in."""
+    """Refuses every request."""
 
     async def refusal(self, _: str | None) -> Refusal | None:
         """Refuse."""
@@ -216,7 +216,7 @@ async def test_slow_bodies_on_all_connections_do_not_lock_out_others() -> None:
     assert len(desk.asked) == 1
 
 
-# --- several doors ---------------------------------------------------------------------------------------------
+# --- several servers -------------------------------------------------------------------------------------------
 
 
 async def test_each_server_has_routes_and_limits_of_its_own() -> None:

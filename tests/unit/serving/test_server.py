@@ -212,11 +212,11 @@ async def test_with_a_certificate_nothing_is_served_without_tls(certificates: Ce
             await session.get(server.url.replace("https", "http") + "/healthz")
 
 
-# --- who may scrape --------------------------------------------------------------------------------------------
+# --- authorization ---------------------------------------------------------------------------------------------
 
 
 class FakeGuard:
-    """Lets in whoever has the one header, and refuses others in one way."""
+    """Allows one Authorization header, and refuses every other with one refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
         self._refusal = refusal

@@ -28,7 +28,7 @@ MORE_THAN_KERNELS_KEEP = b"x" * 32 * 1024 * 1024
 
 
 class Page:
-    """A page's events: each stream begins with a greeting, and tells what it is told, to whoever listens."""
+    """A handler with a queue for each open stream: a stream starts with a greeting, then sends what the queue gets."""
 
     def __init__(self, greeting: bytes = b"hello\n") -> None:
         self.greeting = greeting
@@ -307,7 +307,7 @@ async def test_a_handler_that_fails_before_its_stream_starts_gets_500() -> None:
         assert [(await ask(server, "/"))[0] for _ in range(2)] == [500, 500]
 
 
-# --- the end ----------------------------------------------------------------------------------------------------
+# --- shutdown ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("greeting", [b"hello\n", MORE_THAN_KERNELS_KEEP], ids=["silent", "stalled"])
