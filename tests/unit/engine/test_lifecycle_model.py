@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,6 +15,8 @@ from structlog.testing import capture_logs
 
 from controller.engine.lifecycle import CANCEL_PATIENCE, ControllerDiedError, Lifecycle, Part, When
 from tests.unit.engine.clock import SteppedLoop
+
+pytestmark = pytest.mark.timeout(120)  # it is seconds of work, and the machine may be busy
 
 GRACE: Final = 10.0
 BOUND: Final = CANCEL_PATIENCE + len(When) * (GRACE + CANCEL_PATIENCE) + 1

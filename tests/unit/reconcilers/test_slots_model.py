@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -18,6 +19,8 @@ from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
 from tests.unit.clock import Clock
 from tests.unit.reconcilers.test_slots import demand, move, vm
+
+pytestmark = pytest.mark.timeout(120)  # it is seconds of work, and the machine may be busy
 
 NO_ROOM = Refused(Reason.NO_ROOM, "no node has room", for_good=False)
 NAMES = ("a", "b", "c")

@@ -10,12 +10,15 @@ import asyncio
 from itertools import count
 from typing import Final, Literal, TypeAlias, cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from controller.serving.connections import Connections, TooManyStreamsError
 from tests.unit.engine.clock import SteppedLoop
+
+pytestmark = pytest.mark.timeout(120)  # it is seconds of work, and the machine may be busy
 
 MOST, STREAMS = 3, 2
 Doing: TypeAlias = Literal["opened", "idle", "answering", "receiving", "streaming", "writing", "lost"]
