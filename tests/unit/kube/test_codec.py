@@ -1,4 +1,4 @@
-"""Bodies decode into values, or are refused."""
+"""Bodies decode into values, or raise."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def test_a_list_without_a_version_is_malformed(body: bytes) -> None:
 
 @pytest.mark.parametrize("item", [7, None, {}, {"metadata": None}, {"metadata": {"name": 7}}])
 def test_an_item_that_is_no_object_is_left_out_and_the_others_stay(item: object) -> None:
-    """One odd object never blinds us to the rest."""
+    """One malformed object does not hide the others."""
     _, items, left_out = codec.decode_list(listing(items=[pod_body("a"), item, pod_body("b")]), Pod)
 
     assert [pod.metadata.name for pod in items] == ["a", "b"]
     assert left_out == 1
 
 
-def test_an_odd_value_in_a_vm_s_spec_fails_nothing() -> None:
-    """It is judged later, for that VM alone."""
+def test_a_malformed_value_in_a_vm_s_spec_decodes() -> None:
+    """It is validated later, for that VM alone."""
     body = {"metadata": {"name": "a"}, "spec": {"resources": {"cpu": 0.5, "memory": ["x"]}}}
 
     vm = codec.decode(json.dumps(body).encode(), VirtualMachine)
@@ -76,7 +76,7 @@ def test_encoding_keeps_explicit_nulls() -> None:
     assert json.loads(codec.encode({"a": None, "b": {"c": []}})) == {"a": None, "b": {"c": []}}
 
 
-def test_a_status_is_read_where_it_is_one() -> None:
+def test_a_status_is_decoded() -> None:
     """Code, reason and message."""
     status = codec.decode_status(
         b'{"kind": "Status", "code": 409, "reason": "Conflict", "message": "no", "details": {}}'

@@ -1,4 +1,4 @@
-"""Requests go by the proxy that the kubeconfig or the environment names, and by none where it says so."""
+"""Requests use the proxy of the kubeconfig or the environment, or none if these say so."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FAR = "http://far.example:6443"
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the proxies of whoever runs the tests away."""
+    """Remove the proxy variables of the machine that runs the tests."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-async def test_requests_go_by_the_environments_proxy(
+async def test_requests_use_the_environments_proxy(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server that is far away is never looked up; the proxy is asked for it."""
+    """The server's name is not resolved here; the proxy gets it."""
     monkeypatch.setenv("http_proxy", api.url)
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
         await client.ready()
@@ -35,8 +35,10 @@ async def test_requests_go_by_the_environments_proxy(
     assert seen.headers["Host"] == "far.example:6443"
 
 
-async def test_a_kubeconfigs_proxy_comes_first(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with kubectl."""
+async def test_a_kubeconfigs_proxy_takes_precedence(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in kubectl."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     config = kubeconfig(tmp_path / "far", FAR)
     config.write_text(config.read_text().replace(f'"server": "{FAR}"', f'"server": "{FAR}", "proxy-url": "{api.url}"'))
@@ -48,15 +50,15 @@ async def test_a_kubeconfigs_proxy_comes_first(api: ApiServer, tmp_path: Path, m
 async def test_an_api_server_on_loopback_needs_no_proxy(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the environment names for everybody else."""
+    """Even if the environment names one."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "near", api.url)))) as client:
         await client.ready()
     assert len(api.seen) == 1
 
 
-async def test_a_failure_on_the_way_through_a_proxy_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the variable that named it, but not its password."""
+async def test_a_failure_through_a_proxy_names_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the variable that sets it, without its password."""
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
         with pytest.raises(TransportError, match=r"through the proxy http://127\.0\.0\.1:9 of HTTP_PROXY$") as caught:
@@ -67,7 +69,7 @@ async def test_a_failure_on_the_way_through_a_proxy_names_it(tmp_path: Path, mon
 async def test_a_page_of_the_proxys_own_names_the_proxy(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No API server wrote it."""
+    """The API server did not write it."""
     api.handler = reply(b"<html>who are you?</html>", status=407)
     monkeypatch.setenv("http_proxy", api.url)
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
@@ -75,10 +77,10 @@ async def test_a_page_of_the_proxys_own_names_the_proxy(
             await client.ready()
 
 
-async def test_what_the_api_server_says_through_a_proxy_is_its_own(
+async def test_an_api_servers_error_does_not_name_the_proxy(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The proxy has nothing to do with it."""
+    """The proxy is not its cause."""
     api.handler = reply(status_body(403, "Forbidden", "no"), status=403)
     monkeypatch.setenv("http_proxy", api.url)
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
@@ -91,7 +93,7 @@ async def test_what_the_api_server_says_through_a_proxy_is_its_own(
 async def test_a_proxy_that_cannot_be_used_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """Before anything is sent, and not by going past it."""
+    """Nothing is sent, neither through it nor past it."""
     monkeypatch.setenv("HTTP_PROXY", url)
     with pytest.raises(CredentialsError, match="of HTTP_PROXY"):
         await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR))))
@@ -106,16 +108,16 @@ async def test_a_request_takes_no_longer_than_asked_for(api: ApiServer, config: 
 
 
 @pytest.mark.parametrize("deadline", [0.05, float("inf")])
-async def test_a_watch_lasts_as_long_as_it_is_fed(api: ApiServer, config: Path, deadline: float) -> None:
-    """Whatever a request may take."""
+async def test_the_request_deadline_does_not_limit_a_watch(api: ApiServer, config: Path, deadline: float) -> None:
+    """Only silence ends it."""
     api.handler = stream(line("ADDED", "a"), 0.1, line("ADDED", "b"))
     async with await Client.connect(Source(str(config)), deadline=deadline) as client:
         seen = [len(events) async for events in client.watch(PODS, resource_version="1", life=300)]
     assert sum(seen) == 2
 
 
-async def test_whom_a_kubeconfig_acts_as_is_said_with_every_request(api: ApiServer, tmp_path: Path) -> None:
-    """Passing it over would be acting as somebody else, who may do more."""
+async def test_impersonation_headers_are_sent_with_every_request(api: ApiServer, tmp_path: Path) -> None:
+    """Without them the request would have the rights of another user."""
     user = {"token": "t", "as": "jane", "as-uid": "7", "as-groups": ["dev", "ops"], "as-user-extra": {"a/b": ["c"]}}
     seen: list[tuple[str, str]] = []
 
@@ -135,8 +137,8 @@ async def test_whom_a_kubeconfig_acts_as_is_said_with_every_request(api: ApiServ
     ]
 
 
-async def test_a_kubeconfig_may_want_no_compression(api: ApiServer, tmp_path: Path) -> None:
-    """On a fast way it costs more than it saves."""
+async def test_a_kubeconfig_may_disable_compression(api: ApiServer, tmp_path: Path) -> None:
+    """On a fast network it costs more than it saves."""
     config = kubeconfig(tmp_path / "config", api.url)
     config.write_text(config.read_text().replace('"server"', '"disable-compression": true, "server"'))
     async with await Client.connect(Source(str(config))) as client:

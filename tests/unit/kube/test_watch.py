@@ -1,4 +1,4 @@
-"""A watch yields whole events, and says how it ended."""
+"""A watch yields whole events, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def watch(client: Client, *, idle_limit: float = 5.0) -> AsyncGenerator[list[cod
 
 
 class Reader:
-    """Reads a watch to its end and keeps what it brought, also when the end is an error."""
+    """Reads a watch to its end and retains its batches, even if the end is an error."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -47,8 +47,8 @@ class Reader:
         return [event for batch in self.batches for event in batch]
 
 
-async def test_a_watch_asks_for_bookmarks_a_version_and_a_bounded_life(api: ApiServer, client: Client) -> None:
-    """All in the query; a selector too, if there is one."""
+async def test_a_watch_requests_bookmarks_a_version_and_a_timeout(api: ApiServer, client: Client) -> None:
+    """In the query, with the selector if there is one."""
     api.handler = stream()
     await Reader().read(watch(client))
     await Reader().read(client.watch(PODS, resource_version="6", life=300, label_selector="a=b"))
@@ -71,8 +71,8 @@ async def test_many_lines_in_one_chunk_are_one_batch(api: ApiServer, client: Cli
     assert await Reader().read(watch(client)) == [[], ["ADDED a", "MODIFIED a", "DELETED b"]]
 
 
-async def test_an_accepted_watch_says_so_before_any_event(api: ApiServer, client: Client) -> None:
-    """Whoever waits for news knows at once that it will come."""
+async def test_an_accepted_watch_yields_an_empty_chunk_first(api: ApiServer, client: Client) -> None:
+    """So its reader knows at once that changes will arrive."""
     api.handler = stream()
     assert await Reader().read(watch(client)) == [[]]
 
@@ -98,8 +98,8 @@ async def test_a_line_may_come_byte_by_byte(api: ApiServer, client: Client) -> N
     assert reader.events == ["ADDED a"]
 
 
-async def test_blank_lines_are_nothing(api: ApiServer, client: Client) -> None:
-    """Neither events nor ends."""
+async def test_blank_lines_are_ignored(api: ApiServer, client: Client) -> None:
+    """They are neither events nor the end."""
     api.handler = stream(b"\n", line("ADDED", "a") + b"\n\n", b"\n\n", line("ADDED", "b"))
     reader = Reader()
     await reader.read(watch(client))
@@ -133,7 +133,7 @@ async def test_an_empty_chunk_in_the_middle_ends_nothing() -> None:
 
 
 async def test_a_line_without_end_is_refused() -> None:
-    """A server that never sends a newline does not fill our memory."""
+    """A server that never sends a newline does not exhaust the memory."""
     piece = b"x" * (1024 * 1024)
 
     with pytest.raises(errors.MalformedReplyError, match="longer than"):
@@ -162,7 +162,7 @@ async def test_an_event_cut_at_the_end_is_a_transport_error(api: ApiServer, clie
 
 
 async def test_a_connection_cut_between_events_is_a_transport_error(api: ApiServer, client: Client) -> None:
-    """It is not taken for the server's good end."""
+    """It differs from a normal end."""
 
     async def cut(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -186,7 +186,7 @@ async def test_a_connection_cut_between_events_is_a_transport_error(api: ApiServ
 async def test_a_silent_connection_is_a_transport_error_after_the_idle_limit(
     api: ApiServer, client: Client, silent: object
 ) -> None:
-    """Half-open sockets are noticed."""
+    """So half-open sockets are detected."""
     api.handler = silent  # type: ignore[assignment]
     loop = asyncio.get_running_loop()
     before = loop.time()
@@ -197,8 +197,8 @@ async def test_a_silent_connection_is_a_transport_error_after_the_idle_limit(
     assert 0.19 <= loop.time() - before < 5
 
 
-async def test_a_watch_may_outlive_the_idle_limit_while_it_speaks(api: ApiServer, client: Client) -> None:
-    """The limit is on silence, not on the watch's life."""
+async def test_a_watch_with_traffic_may_outlive_the_idle_limit(api: ApiServer, client: Client) -> None:
+    """The limit is on silence, not on the duration."""
     api.handler = stream(*[part for n in range(5) for part in (line("ADDED", f"p{n}"), 0.12)])
     reader = Reader()
     await reader.read(watch(client, idle_limit=0.5))
@@ -265,7 +265,7 @@ async def test_a_refused_connection_is_a_transport_error(tmp_path: Path) -> None
 
 
 async def test_closing_the_generator_closes_the_connection(api: ApiServer, client: Client) -> None:
-    """The server notices that nobody reads any more, and other requests go on."""
+    """The server notices it, and other requests go on."""
     api.handler = stream(line("ADDED", "a"), 3600.0)
     events = watch(client)
     await anext(events)
