@@ -54,9 +54,9 @@ def unanswerable(budgets: Iterable[Budget], pods: Iterable[Pod]) -> list[str]:
     """Return a line for each budget that covers one of these pods and never allows its eviction, with what to do."""
     covered = list(pods)
     return [
-        f"PodDisruptionBudget {budget.metadata.key} has {demand}, which needs an owner that tells its replicas. "
-        "A VM tells none, so it allows no eviction, and kubectl drain waits for ever; migrations go on. "
-        "Give it an integer minAvailable"
+        f"PodDisruptionBudget {budget.metadata.key} has {demand}, which needs an owner with a scale subresource. "
+        "A VM has none, so the budget allows no eviction and kubectl drain waits for ever; migrations go on. "
+        "Give the budget an integer minAvailable"
         for budget in budgets
         if (demand := _demand(budget.spec)) is not None
         and any(

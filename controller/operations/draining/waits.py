@@ -56,7 +56,7 @@ def waits(
 
 
 def _without_answer(said: str) -> Wait:
-    words = f"the API server has not said that it takes the migration, and is asked again: {said}"
+    words = f"the API server has not confirmed the migration; the request is retried: {said}"
     return Wait(Cause.UNANSWERED, "", words)
 
 

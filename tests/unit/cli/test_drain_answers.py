@@ -170,7 +170,7 @@ async def test_no_answer_is_told_once_with_the_servers_words(clouded: Clouded, e
     """At once, however often it is asked again."""
     clouded.errors = {"a": [error] * 5}
     text = await drain(clouded)
-    (line,) = [line for line in text.splitlines() if "has not said" in line and line.startswith("default/a")]
+    (line,) = [line for line in text.splitlines() if "not confirmed" in line and line.startswith("default/a")]
     assert str(error).split(" (")[0] in line
 
 

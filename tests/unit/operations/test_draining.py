@@ -251,7 +251,7 @@ def test_what_was_not_answered_is_told_with_what_was_said() -> None:
     announcer = Announcer()
     (line,) = announcer.due(told, 0)
     assert line.startswith("default/a: ")
-    assert line.endswith("asked again: timed out")
+    assert line.endswith("is retried: timed out")
     assert announcer.due({"default/a": told["default/a"]._replace(words="other")}, 99) == []
 
 
