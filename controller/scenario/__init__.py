@@ -1,1 +1,1 @@
-"""Scenarios: nodes, VMs and their consumption over time, written in a file; checked, loaded, played, unloaded."""
+"""Scenario files: nodes, VMs and their consumption over time; checked, loaded, played and unloaded."""

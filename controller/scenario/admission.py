@@ -1,7 +1,7 @@
-"""Who looks at objects before the API server takes them: webhooks and admission policies.
+"""The admission webhooks and admission policies that may see an object when it is created.
 
-Guarantees: a kind of object is `watched` if any configuration may match its creation: selectors, match conditions and
-versions are not looked at, so the answer errs to yes; what may not be read counts as yes, and is named.
+Guarantees: no configuration that may match is missed: selectors, match conditions and versions are ignored, so the
+answer errs to yes; a configuration that may not be read counts as a match, and is named.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ Document: TypeAlias = dict[str, Any]
 
 _GROUP: Final = "admissionregistration.k8s.io"
 _VERSIONS: Final = ("v1", "v1beta1", "v1alpha1")
-"""Newest first; policies of the mutating kind came to v1 late."""
+"""Newest first; MutatingAdmissionPolicy came to v1 late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is looked at on creation: a group and a resource each, `*` for any, and `Cluster`, `Namespaced` or `*`.
+    """The rules for CREATE: group and resource, each `*` for any, and scope: `Cluster`, `Namespaced` or `*`.
 
-    `unread` names what may not be read.
+    `unread` names the resources that may not be read.
     """
 
     rules: frozenset[tuple[str, str, str]]
     unread: tuple[str, ...] = ()
 
     def watch(self, group: str, plural: str, *, namespaced: bool) -> bool:
-        """Whether somebody may look at objects of a kind."""
+        """Whether a webhook or policy may match the creation of such an object."""
         scope = "Namespaced" if namespaced else "Cluster"
         return bool(self.unread) or any(
             group_of in ("*", group) and resource in ("*", "*/*", plural) and scope_of in ("*", scope)
@@ -42,7 +42,7 @@ class Rules:
 
 
 async def read(client: Api) -> Rules:
-    """Read every webhook and every policy that is bound."""
+    """Read every webhook, and every policy that has a binding."""
     unread: list[str] = []
     found: set[tuple[str, str, str]] = set()
     for kind in ("validatingwebhookconfigurations", "mutatingwebhookconfigurations"):
@@ -59,7 +59,7 @@ async def read(client: Api) -> Rules:
 
 
 async def _listed(client: Api, plural: str, unread: list[str]) -> list[Document]:
-    """List a kind in the newest version there is; note it if it may not be read."""
+    """List a resource in the newest version that is served; add it to `unread` if it may not be read."""
     for version in _VERSIONS:
         resource: Resource[Document] = Resource(_GROUP, version, plural, dict)
         try:

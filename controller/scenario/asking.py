@@ -1,9 +1,9 @@
-"""What the API server says to a fleet before any of it is made: server-side dry runs, quotas, and room.
+"""Checks a fleet before any of it is created: server-side dry runs, quotas and node capacity.
 
-Guarantees: makes nothing. Of each group one object of every kind of difference is asked for (of sizes the least and the
-largest), or every object where somebody's webhook or policy may look at single ones; one refusal of a group is told,
-with its place in the file and the server's words. What may not be read is named. What the server cannot be asked, since
-a webhook has side effects, counts as accepted.
+Guarantees: creates nothing. Of each group one object of each variant is sent (the smallest and the largest sizes), or
+every object if a webhook or policy may match; the first refusal of a group is reported, with its place in the file and
+the server's message. Resources that may not be read are named. An object whose dry run is impossible, since a webhook
+has side effects, counts as accepted.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from controller.scenario.quotas import shortages
 R = TypeVar("R")
 _QUOTAS: Final[Resource[dict[str, Any]]] = Resource("", "v1", "resourcequotas", dict)
 _NO_DRY_RUN: Final = "does not support dry run"
-"""What the API server answers where a webhook has side effects: it asks nobody then."""
+"""Part of the API server's answer if a webhook has side effects: the dry run is not carried out."""
 _OVER_QUOTA: Final = (403, "Forbidden")
-"""How it refuses what exceeds a quota: code and reason."""
+"""Code and reason of the API server's refusal of an object that exceeds a quota."""
 
 
 Asked: TypeAlias = Callable[[int, int], None]
-"""Told how many of how many questions are answered."""
+"""Takes the number of dry runs that are answered, and of all dry runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What keeps VMs of a fleet from running, though all of it may be made.
+    """The reasons why VMs may not run although all objects may be created.
 
-    `packing` is how the VMs that are not there yet find room among all nodes. `warnings` are quotas that their pods
-    would exceed, and what could not be looked at.
+    `packing` is the placement of the missing VMs on all nodes. `warnings` name the quotas that their pods would exceed,
+    and the checks that were not possible.
     """
 
     packing: Packing
@@ -55,7 +55,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """An object to ask for."""
+    """An object to dry-run."""
 
     what: str
     origin: Origin | None
@@ -66,7 +66,7 @@ class _Question:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Refusal:
-    """What the API server would refuse, and how."""
+    """A refusal of the API server."""
 
     problem: Problem
     code: int
@@ -83,18 +83,17 @@ async def ask(
     requests: Requests,
     asked: Asked,
 ) -> Findings:
-    """Ask the API server whether it would take what is missing of a fleet; `nodes` are those of the cluster.
+    """Ask the API server whether it would accept the missing objects of a fleet; `nodes` are those of the cluster.
 
-    What it waits for stands in `requests`.
+    `requests` shows the requests that are being retried.
 
-    Raises FleetRefusedError with everything that it would refuse, and the KubeErrors of reads that waiting will not
-    mend.
+    Raises FleetRefusedError with every refusal, and the KubeErrors that retrying will not mend.
     """
     return await _Asking(client, fleet, missing, nodes, namespace=namespace, requests=requests, asked=asked).run()
 
 
 class _Asking:
-    """One round of questions."""
+    """One check of a fleet."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class _Asking:
         self._warnings: list[str] = []
 
     async def run(self) -> Findings:
-        """Ask all questions."""
+        """Send all dry runs, then check quotas and capacity."""
         if not (self._missing.nodes or self._missing.vms):
             return Findings(pack_fleet(self._fleet, there=self._nodes, running=self._there()), ())
         rules = await self._requests.patiently("webhooks and policies", lambda: admission.read(self._client))
@@ -169,7 +168,7 @@ class _Asking:
         try:
             await self._requests.patiently(question.what, request)
         except AlreadyExistsError:
-            pass  # somebody was faster; the load will look at it
+            pass  # another client created it meanwhile; the load compares it
         except StatusError as error:
             if _NO_DRY_RUN in error.message:
                 self._warn(f"{one_line(error.message)}: what it would refuse shows when it is made")
@@ -199,7 +198,7 @@ class _Asking:
         return pack_fleet(self._fleet, there=self._nodes, used=used_by_node(pods or ()), running=self._there())
 
     async def _readable(self, what: str, resource: Resource[R], namespace: str | None) -> list[R] | None:
-        """Read a list; None if it may not be read, which is a warning."""
+        """Return a list; None, with a warning, if it may not be read."""
         try:
             return await self._requests.patiently(what, lambda: everything(self._client, resource, namespace=namespace))
         except (ForbiddenError, NotFoundError):
@@ -216,7 +215,7 @@ class _Asking:
 
 
 def one_of_each(nodes: Iterable[DesiredNode]) -> list[DesiredNode]:
-    """Return the first node of each group, and of each kind where there are no groups."""
+    """Return one node of each variant within each group."""
     found: dict[object, DesiredNode] = {}
     for node in nodes:
         kind = (node.origin, node.cpu, node.memory, node.pods, tuple(sorted(node.labels.items())), node.taints)
@@ -225,7 +224,7 @@ def one_of_each(nodes: Iterable[DesiredNode]) -> list[DesiredNode]:
 
 
 def least_and_largest(vms: Iterable[DesiredVM]) -> list[DesiredVM]:
-    """Return of each group the VMs with the least and the largest of each number."""
+    """Return the VMs of each group that have the smallest or the largest value of a number."""
     groups: dict[object, list[DesiredVM]] = {}
     for vm in vms:
         groups.setdefault((vm.origin, vm.cpu_consumption is None, vm.memory_consumption is None), []).append(vm)

@@ -1,7 +1,7 @@
-"""Chance that repeats itself: every random number of a scenario is a pure function of a seed and an index.
+"""Reproducible randomness: every random number of a scenario is a pure function of a seed and an index.
 
-Guarantees: the same numbers on every machine and every version of Python, in whatever order they are asked for; two
-VMs have nothing in common but the scenario's seed, so one more or less changes no other's numbers.
+Guarantees: the same numbers on every machine and every version of Python, in any order of calls; the numbers of two VMs
+share only the scenario's seed, so adding or removing a VM changes no other's.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 _MASK: Final = (1 << 64) - 1
 _STANDARD: Final = NormalDist()
 _HORIZON: Final = 24
-"""Steps of a walk until it begins anew, as a power of two: at one a second, half a year."""
+"""The period of a walk is 2 to this power, in steps: half a year at one step a second."""
 
 
 def seed(*parts: object) -> int:
-    """Return the 64-bit seed that belongs to these words."""
+    """Return the 64-bit seed of these words."""
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def unit(seed: int, index: int) -> float:
-    """Return a number between 0 and 1, neither included, evenly distributed (splitmix64)."""
+    """Return a uniform number in (0, 1), both bounds excluded (splitmix64)."""
     mixed = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -37,10 +37,10 @@ def normal(seed: int, index: int) -> float:
 
 
 def walk(seed: int, steps: int) -> float:
-    """Return where a random walk from 0 is after so many standard normal steps.
+    """Return the position of a random walk from 0 after `steps` standard normal steps.
 
-    Costs the same for any number of steps: it halves the way again and again, and draws where the walk was half-way
-    given both ends, which is what makes it a walk whose every step is independent of the others.
+    The cost does not depend on `steps`: the interval is halved repeatedly, and the midpoint is drawn given both ends (a
+    Brownian bridge), so the steps are independent of each other.
     """
     begin, end = 0, 1 << _HORIZON
     steps %= end

@@ -1,8 +1,8 @@
-"""What is missing of a fleet, and what is in its way: a comparison with what the cluster has.
+"""Compares a fleet with the cluster: which objects are missing, and which existing objects conflict with it.
 
-Guarantees: pure; an object counts as the fleet's own only by its label; of one that is there, nothing is changed: it
-is either what the fleet wants or a conflict. What a VM uses now, labels and taints that were added since, a cordon and
-a stop are no conflicts: they are what people do with a loaded scenario.
+Guarantees: pure; an object belongs to the fleet only by its label; an existing object is either equal to the desired
+one or a conflict, and is never changed. The consumption of a VM, added labels and taints, a cordon and a stop are no
+conflicts: users change these of a loaded scenario.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def _conflicts(fleet: Fleet, nodes: Mapping[str, Node], vms: Mapping[str, Virtua
 
 
 def node_conflict(desired: DesiredNode, node: Node, fleet: str) -> str | None:
-    """Say why a node cannot be the one that is wanted; None if it is."""
+    """Return why an existing node differs from the desired one; None if it does not."""
     name = f"node {desired.name}"
-    if (strange := _strange(name, node.metadata, fleet)) is not None:
-        return strange
+    if (foreign := _foreign(name, node.metadata, fleet)) is not None:
+        return foreign
     given = node.status.allocatable
     for resource, wanted in (("cpu", desired.cpu), ("memory", desired.memory), ("pods", str(desired.pods))):
         if not _same_quantity(given.get(resource), wanted):
@@ -71,10 +71,10 @@ def node_conflict(desired: DesiredNode, node: Node, fleet: str) -> str | None:
 
 
 def vm_conflict(desired: DesiredVM, vm: VirtualMachine, fleet: str) -> str | None:
-    """Say why a VM cannot be the one that is wanted; None if it is."""
+    """Return why an existing VM differs from the desired one; None if it does not."""
     name = f"VM {vm.metadata.key}"
-    if (strange := _strange(name, vm.metadata, fleet)) is not None:
-        return strange
+    if (foreign := _foreign(name, vm.metadata, fleet)) is not None:
+        return foreign
     given = vm.spec.resources
     for resource, has, wanted in (("cpu", given.cpu, desired.cpu), ("memory", given.memory, desired.memory)):
         if not _same_ratio(has, wanted):
@@ -82,8 +82,8 @@ def vm_conflict(desired: DesiredVM, vm: VirtualMachine, fleet: str) -> str | Non
     return None
 
 
-def _strange(name: str, metadata: ObjectMeta, fleet: str) -> str | None:
-    """Say why an object is not the fleet's, or not for long; None if it is."""
+def _foreign(name: str, metadata: ObjectMeta, fleet: str) -> str | None:
+    """Return why an object is foreign to the fleet, or is being deleted; None if it is the fleet's."""
     owner = metadata.labels.get(names.SCENARIO_LABEL)
     if owner == fleet:
         gone = metadata.deletion_timestamp is not None

@@ -1,4 +1,4 @@
-"""How large the VMs of a group are: one size for all of them, or one drawn for each.
+"""Distributions of the sizes of a group's VMs: one size for all, or one drawn for each.
 
 Guarantees: a drawn size is a pure function of the VM's seed, lies within the distribution's bounds, and has at most
 four decimal places.
@@ -24,7 +24,7 @@ def plain(ratio: Decimal) -> str:
 
 
 def clamp(value: Decimal, low: Decimal, high: Decimal) -> Decimal:
-    """Return what is nearest to a value between two bounds."""
+    """Return the value, limited to the bounds."""
     return min(max(value, low), high)
 
 
@@ -63,14 +63,14 @@ class Fixed:
         return self.value
 
     def draw(self, seed: int) -> Decimal:
-        """Return it."""
+        """Return that size."""
         del seed
         return self.value
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Every size between the bounds is as likely."""
+    """Every size between the bounds is equally likely."""
 
     low: Decimal
     high: Decimal
@@ -83,7 +83,7 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """Sizes around a mean; what would be outside the bounds is at the bound."""
+    """Normally distributed sizes; a size outside the bounds becomes the bound."""
 
     mean: Decimal
     stddev: Decimal
@@ -98,19 +98,19 @@ class Normal:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some sizes, each as likely as its weight says. Weights are above 0."""
+    """One of some sizes, drawn by weight. Weights are above 0."""
 
     values: tuple[Decimal, ...]
     weights: tuple[Decimal, ...]
 
     @property
     def low(self) -> Decimal:
-        """The smallest of them."""
+        """The smallest value."""
         return min(self.values)
 
     @property
     def high(self) -> Decimal:
-        """The largest of them."""
+        """The largest value."""
         return max(self.values)
 
     def draw(self, seed: int) -> Decimal:

@@ -1,8 +1,8 @@
-"""A YAML document, read field by field; what is wrong with it is collected, with the line it is on.
+"""Reads a YAML document field by field, and collects its problems with their lines.
 
-Guarantees: nothing is constructed from tags, no number goes through a float, a field that nobody asked for and one
-that is there twice are problems; reading ends after a bounded number of steps, whatever aliases do; one problem hides
-no other, save those within the value that could not be read at all.
+Guarantees: no object is constructed from a tag; no number is converted to a float; unknown and duplicate fields are
+problems; reading ends after a bounded number of steps, however aliases expand; one problem hides no other, except
+within a value that could not be read.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 LONGEST: Final = 256 * 1024
-"""Bytes of a scenario file."""
+"""The maximum size of a scenario file, in bytes."""
 _BEGIN: Final = 4
-"""Bytes of a file, of which one is 0 in UTF-16 without a mark."""
+"""Bytes at the start of a file of which one is 0 in UTF-16 without a byte-order mark."""
 _MOST_STEPS: Final = 100_000
-"""Values that are looked at: more than anybody writes into a file of that size without aliases."""
+"""The maximum number of values read: more than a file of that size can hold without aliases."""
 _STRING: Final = "tag:yaml.org,2002:str"
 _NULL: Final = "tag:yaml.org,2002:null"
 _SCALARS: Final = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "timestamp"))
 
 
 class UnusableError(Exception):
-    """A value could not be read; why has been noted. Caught by whoever reads the field."""
+    """A value could not be read, and the problem is noted. The reader of the field catches it."""
 
 
 class Notes:
@@ -48,7 +48,7 @@ class Notes:
         self.problems.append(Problem(self.file, line, field, message))
 
     def step(self) -> None:
-        """Count a value that is looked at. Raises DocumentError for far too many."""
+        """Count a value that is read. Raises DocumentError above the maximum."""
         self._steps += 1
         if self._steps > _MOST_STEPS:
             message = f"its aliases make more than {_MOST_STEPS} values of it: write less"
@@ -62,7 +62,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A value, and where it is."""
+    """A value and its place in the document."""
 
     node: yaml.Node
     path: str
@@ -74,32 +74,32 @@ class Spot:
         return int(self.node.start_mark.line) + 1
 
     def note(self, message: str) -> None:
-        """Note a problem with this value, which is usable all the same."""
+        """Note a problem with this value; it stays usable."""
         self.notes.add(self.line, self.path, message)
 
     def unusable(self, message: str) -> UnusableError:
-        """Note a problem; return what to raise."""
+        """Note a problem; return the error to raise."""
         self.note(message)
         return UnusableError(message)
 
     @property
     def is_null(self) -> bool:
-        """Whether nothing was written."""
+        """Whether the value is null or empty."""
         return self.node.tag == _NULL
 
     @property
     def is_mapping(self) -> bool:
-        """Whether it has fields."""
+        """Whether the value is a mapping."""
         return isinstance(self.node, yaml.MappingNode)
 
     def scalar(self, wanted: str) -> str:
-        """Return what was written for a number, a string and the like, as it was written."""
+        """Return the text of a scalar as it is written."""
         if isinstance(self.node, yaml.ScalarNode) and self.node.tag in _SCALARS:
             return str(self.node.value)
         raise self.unusable(f"want {wanted}, not {self.kind}")
 
     def text(self, wanted: str) -> str:
-        """Return a string. What YAML takes for a number, a truth value or a date has to be quoted."""
+        """Return a string. Text that YAML reads as a number, a boolean or a date must be quoted."""
         written = self.scalar(wanted)
         if self.node.tag != _STRING:
             raise self.unusable(f'want {wanted}: YAML takes {written} for {self.kind}, write "{written}"')
@@ -114,7 +114,7 @@ class Spot:
         return [self._inner(item, f"{self.path}[{index}]") for index, item in enumerate(self.node.value)]
 
     def entries(self, wanted: str) -> Iterator[tuple[Spot, str, Spot]]:
-        """Yield the keys of a mapping (where, and what), and their values. Notes a key that is there twice."""
+        """Yield the place, name and value of each field of a mapping. Notes duplicate fields."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.unusable(f"want {wanted}, not {self.kind}")
         seen: dict[str, int] = {}
@@ -168,7 +168,7 @@ class Fields:
     found: dict[str, Spot]
 
     def required(self, name: str, read: Callable[[Spot], T]) -> T | None:
-        """Read a field that must be there; None if it is not, or is unusable: a problem is noted then."""
+        """Read a required field; None, with a problem noted, if it is missing or unusable."""
         spot = self.found.get(name)
         if spot is None or spot.is_null:
             where = self.spot if spot is None else spot
@@ -178,7 +178,7 @@ class Fields:
         return attempt(read, spot)
 
     def optional(self, name: str, read: Callable[[Spot], T], default: D) -> T | D:
-        """Read a field; the default if it is not there, or if it is unusable, which is noted."""
+        """Read an optional field; return the default if it is missing or, with a problem noted, unusable."""
         spot = self.found.get(name)
         if spot is None or spot.is_null:
             return default
@@ -187,7 +187,7 @@ class Fields:
 
 
 def attempt(read: Callable[[Spot], T], spot: Spot) -> T | None:
-    """Read a value; None if it is unusable, which has been noted."""
+    """Read a value; None, with a problem noted, if it is unusable."""
     try:
         return read(spot)
     except UnusableError:
@@ -206,7 +206,7 @@ def decode(data: bytes, file: str) -> str:
 
 
 def compose(text: str, notes: Notes) -> Spot:
-    """Return the root of a document. Raises DocumentError for what is no YAML, or is more than one document."""
+    """Return the root of a document. Raises DocumentError if it is not exactly one YAML document."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:

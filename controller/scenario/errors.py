@@ -1,7 +1,7 @@
-"""Every way a scenario can fail, as a type.
+"""The errors of scenarios, one type for each way to fail.
 
-Guarantees: each is a `SimulatorError`, whose message says what to do next; what a person has to look at one by one is
-in the error as values, too.
+Guarantees: each is a `SimulatorError` whose message says what to do next; the single problems are attributes of the
+error, too.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 from controller.operations.errors import RefusedError, SimulatorError
 
 SHOWN: Final = 10
-"""Things that a one-line message lists before it counts the rest."""
+"""Items that a one-line message lists before it counts the rest."""
 _TOGETHER: Final = 3
-"""Names that are listed of those that wait for the same."""
+"""Names that are listed for one reason before the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,7 +25,7 @@ class Problem:
     file: str
     line: int
     field: str
-    """Where in the document, such as `vms[0].cpu`; empty for the file as a whole."""
+    """The path in the document, such as `vms[0].cpu`; empty for the file as a whole."""
     message: str
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Problem:
 
 
 class DocumentError(SimulatorError):
-    """A scenario that cannot be used; `problems` are all that are wrong with it, in the order of the file."""
+    """An invalid scenario file; `problems` are all of its problems, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems))
@@ -45,7 +45,7 @@ class NoScenarioError(SimulatorError):
 
 
 class OccupiedError(SimulatorError):
-    """What is in the cluster is in the way; nothing was changed. `conflicts` says what, object by object."""
+    """Existing objects conflict with the fleet; nothing was changed. `conflicts` has a line for each object."""
 
     def __init__(self, conflicts: Iterable[str]) -> None:
         self.conflicts = tuple(conflicts)
@@ -53,14 +53,14 @@ class OccupiedError(SimulatorError):
 
 
 class FleetRefusedError(RefusedError):
-    """The API server would refuse some of it, so nothing was made; `problems` are places in the file, and its words.
+    """The API server would refuse some objects, so none was created; `problems` are their places and its messages.
 
     `code` and `reason` are those of the first problem.
     """
 
     def __init__(self, problems: Iterable[Problem], *, code: int, reason: str) -> None:
         self.problems = tuple(sorted(problems))
-        words = listed((_told(problem) for problem in self.problems), separator="; ")
+        words = listed((_text(problem) for problem in self.problems), separator="; ")
         super().__init__(f"nothing was made: {words}", code=code, reason=reason)
 
 
@@ -69,7 +69,7 @@ class NoNamespaceError(SimulatorError):
 
 
 class NotRunningError(SimulatorError):
-    """Not all nodes are ready and VMs running in time; `waiting` maps each that is not to the reason."""
+    """Not all nodes are ready and VMs running in time; `waiting` maps each of the others to the reason."""
 
     def __init__(self, deadline: float, waiting: Mapping[str, str]) -> None:
         self.waiting = dict(waiting)
@@ -77,7 +77,7 @@ class NotRunningError(SimulatorError):
 
 
 class UnansweredError(SimulatorError):
-    """The API server had no answer to all questions in time; `waiting` maps those it put off to its last words."""
+    """The API server did not answer all requests in time; `waiting` maps the unanswered ones to its last message."""
 
     def __init__(self, deadline: float, waiting: Mapping[str, str]) -> None:
         self.waiting = dict(waiting)
@@ -86,7 +86,7 @@ class UnansweredError(SimulatorError):
 
 
 class NotGoneError(SimulatorError):
-    """Not all that was to be removed is gone in time; `left` names it, `why` maps each name to what holds it."""
+    """Objects to remove still existed at the deadline; `left` names them, `why` maps each name to the reason."""
 
     def __init__(self, deadline: float, why: Mapping[str, str]) -> None:
         self.why = dict(why)
@@ -95,20 +95,20 @@ class NotGoneError(SimulatorError):
 
 
 class KeptError(SimulatorError):
-    """What the API server would not delete is left, and the nodes with it; `kept` maps each object to the reason."""
+    """The API server refused deletes, so their nodes are left, too; `kept` maps each object to the reason."""
 
     def __init__(self, kept: Mapping[str, str]) -> None:
         self.kept = dict(kept)
         super().__init__(f"not everything may be deleted, run it again when it may: {reasons(self.kept)}")
 
 
-def _told(problem: Problem) -> str:
-    """Say what is wrong; the place, too, if it is in a file."""
+def _text(problem: Problem) -> str:
+    """Return the text of a problem, with its place if it is in a file."""
     return str(problem) if problem.file else problem.message
 
 
 def reasons(waiting: Mapping[str, str]) -> str:
-    """Say in one line what waits, and for what; what waits for the same is told together."""
+    """Return one line: the waiting objects, grouped by the reason."""
     together: dict[str, list[str]] = {}
     for name, why in waiting.items():
         together.setdefault(why, []).append(name)
@@ -116,7 +116,7 @@ def reasons(waiting: Mapping[str, str]) -> str:
 
 
 def listed(words: Iterable[str], *, separator: str = ", ", at_most: int = SHOWN) -> str:
-    """Join words for one line; many are cut short and counted."""
+    """Join the first `at_most` words for one line; the rest are counted."""
     everything = list(words)
     shown = everything[:at_most]
     more = len(everything) - len(shown)

@@ -1,7 +1,7 @@
-"""Finding scenarios: a file, or one of those that are shipped, by its bare name.
+"""Finds scenarios: a file by its path, or a shipped scenario by its name.
 
-Guarantees: a file that is there comes before a shipped scenario of that name; nothing larger than a scenario can be is
-read.
+Guarantees: an existing file takes precedence over a shipped scenario of the same name; no more than the maximum size of
+a scenario is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SUFFIX: Final = ".yaml"
 def read(name: str) -> Scenario:
     """Read a scenario by its path, or a shipped one by its name.
 
-    Raises NoScenarioError if there is none, DocumentError with everything that is wrong with it.
+    Raises NoScenarioError if there is none, DocumentError with all of its problems.
     """
     path = find(name)
     if path is None:
@@ -38,7 +38,7 @@ def read(name: str) -> Scenario:
 
 
 def find(name: str) -> Path | None:
-    """Return where a scenario is; None if it is nowhere."""
+    """Return the path of a scenario; None if there is none."""
     path = Path(name)
     if path.exists() and not path.is_dir():
         return path

@@ -1,7 +1,7 @@
-"""Nodes and VMs that somebody wants, as values, and the objects they become.
+"""Desired nodes and VMs as values, and their manifests.
 
-Guarantees: a node made from these is a fake one (KWOK keeps it, nothing else lands on it by accident), a VM is one
-that the CRD accepts if its fields are; both carry the label by which exactly they are found and removed again.
+Guarantees: a node is a fake one (KWOK manages it, and its taint keeps other pods off), a VM is valid for the CRD if its
+fields are; both carry the label by which the fleet's objects, and no others, are found and removed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from controller.kube.kinds import Taint
 from controller.operations import vms
 
 FAKE_ANNOTATION: Final = FAKE_TAINT.key
-"""KWOK keeps the nodes that have this annotation; its taint has the same key."""
+"""KWOK manages the nodes that have this annotation; their taint has the same key."""
 _FAKE: Final = "fake"
 FAKE_NODE_TAINT: Final = Taint(key=FAKE_TAINT.key, value=_FAKE, effect="NoSchedule")
-"""What every fake node is tainted with."""
+"""The taint of every fake node."""
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a group of nodes or VMs is written: its name, and the file, line and field that describe it."""
+    """The place of a group of nodes or VMs: its name, and the file, line and field that describe it."""
 
     group: str
     file: str
@@ -49,15 +49,15 @@ class DesiredNode:
 
     @property
     def all_taints(self) -> tuple[Taint, ...]:
-        """Every taint it is made with."""
+        """Every taint that the node is created with."""
         return (FAKE_NODE_TAINT, *self.taints)
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredVM:
-    """A VM: shares of the reference node as plain decimal strings, what it requests and what it uses at first.
+    """A VM: its requests and its initial consumption, as shares of the reference node in plain decimal strings.
 
-    A consumption of None leaves the annotation out: the VM uses what it requests.
+    A consumption of None leaves the annotation out: the VM uses its request.
     """
 
     name: str
@@ -70,7 +70,7 @@ class DesiredVM:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Nodes and VMs that belong together. `name` is the label by which they are found: at most 63 characters."""
+    """Nodes and VMs that belong together. `name` is the value of their label: at most 63 characters."""
 
     name: str
     nodes: tuple[DesiredNode, ...]
@@ -78,12 +78,12 @@ class Fleet:
 
 
 def selector(fleet: str) -> str:
-    """Return the label selector of what belongs to a fleet."""
+    """Return the label selector of a fleet's objects."""
     return f"{names.SCENARIO_LABEL}={fleet}"
 
 
 def node_manifest(desired: DesiredNode, fleet: str) -> dict[str, Any]:
-    """Return the node to create."""
+    """Return the body of the node to create."""
     capacity = {"cpu": desired.cpu, "memory": desired.memory, "pods": str(desired.pods)}
     return {
         "apiVersion": "v1",
@@ -109,7 +109,7 @@ def node_manifest(desired: DesiredNode, fleet: str) -> dict[str, Any]:
 
 
 def vm_manifest(desired: DesiredVM, fleet: str, namespace: str) -> dict[str, Any]:
-    """Return the VM to create."""
+    """Return the body of the VM to create."""
     alone = vms.VMRequest(
         desired.name, namespace, desired.cpu, desired.memory, desired.cpu_consumption, desired.memory_consumption
     )

@@ -1,8 +1,9 @@
-"""Loading: create the nodes and VMs of a fleet that are not there, and wait until all of it runs.
+"""Loading: creates the missing nodes and VMs of a fleet, and waits until all of them run.
 
-Guarantees: idempotent, a second load writes nothing; nothing is written at all while something is in the way, or is
-known to be refused; what another process creates meanwhile is taken if it is what is wanted; no wait outlasts the
-deadline, and what it waits for is told every second and at its end, in the API server's or the scheduler's words.
+Guarantees: idempotent, a second load writes nothing; nothing is written if an existing object conflicts or a dry run is
+refused; an object that another client creates meanwhile is accepted if it equals the desired one; no wait outlasts the
+deadline, and the reasons for waiting are reported every second and at the deadline, in the API server's or the
+scheduler's words.
 """
 
 from __future__ import annotations
@@ -35,24 +36,24 @@ from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, node_manife
 
 T = TypeVar("T")
 UNNOTICED: Final = 10.0
-"""Seconds without a sign that anybody cares for the VMs or nodes that wait, after which we wonder if anybody does."""
+"""Seconds without progress of silent objects after which we suspect that no controller or KWOK runs."""
 NO_CONTROLLER: Final = "no sign of a controller; does `vmsim controller` run, and watch this namespace?"
 NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
 _PACE: Final = 0.1
-"""Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
+"""Seconds between two checks of all objects: a check costs time in the number of VMs, and changes come singly."""
 _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-"""They keep pods away from a new node until it has been seen Ready."""
-_UNDER_WAY: Final = ("GuestNotRunning", "PodTerminating")
-"""Reasons not to be ready that explain no more than the phase does."""
+"""Taints that keep pods off a new node until it is Ready."""
+_UNEXPLAINED: Final = ("GuestNotRunning", "PodTerminating")
+"""Reasons of the Ready condition that explain no more than the phase does."""
 _MANY: Final = 100
-"""Questions that take longer than an instant."""
+"""Dry runs above which their progress is reported."""
 _DELETED: Final = "deleted meanwhile"
 _NOT_CREATED: Final = "not created"
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
 class Stage(StrEnum):
-    """What a load is doing."""
+    """The stages of a load."""
 
     ASKING = "asking"
     CREATING = "creating"
@@ -61,10 +62,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a load has come: objects asked for or created, or nodes ready and VMs running.
+    """The progress of a load: dry runs answered, objects created, or nodes ready and VMs running.
 
-    `waiting` holds, while it waits, each object that is not there yet, and why (empty if there is nothing to say);
-    while it asks or creates, only what the API server puts off or is slow to answer.
+    While it waits, `waiting` holds each object that is not ready, with the reason (empty if unknown); while it asks or
+    creates, only the requests that are retried or slow.
     """
 
     stage: Stage
@@ -75,18 +76,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a load ended. `vms` are all of the fleet's, as they were when the last of them ran."""
+    """The result of a load. `vms` are all VMs of the fleet, as they were when the last of them ran."""
 
     created_nodes: tuple[str, ...]
     created_vms: tuple[str, ...]
     found_nodes: tuple[str, ...]
-    """Those that had been there."""
+    """Nodes that existed before the load."""
     found_vms: tuple[str, ...]
     vms: tuple[VirtualMachine, ...]
 
 
 def _ignore(_: Findings) -> None:
-    """Take no notice."""
+    """Ignore the findings."""
 
 
 async def load(
@@ -98,14 +99,13 @@ async def load(
     deadline: float,
     warn: Callable[[Findings], None] = _ignore,
 ) -> Outcome:
-    """Make a fleet be there and run, within `deadline` seconds.
+    """Create the missing objects of a fleet and wait until it runs, within `deadline` seconds.
 
-    `report` is called with every change; `warn` before anything is made, if anything is missing, with what may keep
-    VMs from running. A VM that somebody has stopped is not waited for.
+    `report` is called with every change. `warn` is called before the first create, with the reasons why VMs may not
+    run. A VM that is stopped is not waited for.
 
-    Raises OccupiedError if anything is in the way, FleetRefusedError if the API server would not take something,
-    NoNamespaceError, NotRunningError after the deadline, and the KubeErrors of requests that will not succeed by
-    waiting.
+    Raises OccupiedError if existing objects conflict, FleetRefusedError if the API server refuses objects,
+    NoNamespaceError, NotRunningError after the deadline, and the KubeErrors that retrying will not mend.
     """
     loading = _Load(client, fleet, namespace, report)
     try:
@@ -118,52 +118,52 @@ async def load(
 async def rehearse(
     client: Api, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
 ) -> tuple[Comparison, Findings]:
-    """Do what a load does before it makes anything; return what it would make, and what may keep VMs from running.
+    """Run the checks of a load without creating; return the missing objects, and the reasons why VMs may not run.
 
-    Raises what `load` raises, but UnansweredError after the deadline.
+    Raises the errors of `load`, but UnansweredError after the deadline.
     """
     loading = _Load(client, fleet, namespace, report)
     try:
         async with asyncio.timeout(deadline):
             return await loading.ask()
     except TimeoutError:
-        raise UnansweredError(deadline, dict(loading.put_off)) from None
+        raise UnansweredError(deadline, dict(loading.retried)) from None
 
 
 class _Load:
-    """One load, from the comparison to the last VM that runs."""
+    """One load of a fleet."""
 
     def __init__(self, client: Api, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
         self._client = client
         self._fleet = fleet
         self._namespace = namespace
         self._report = report
-        self._requests = Requests(Random(), self._tell)  # noqa: S311 - spreads retries
+        self._requests = Requests(Random(), self._publish)  # noqa: S311 - spreads retries
         self._stage = Stage.ASKING
         self._done = self._total = 0
-        # What is yet to be created.
+        # The objects that are still to be created.
         self._uncreated: dict[str, None] = {}
         self._lacking_now: tuple[tuple[str, str], ...] = ()
 
     @property
     def waiting(self) -> tuple[tuple[str, str], ...]:
-        """Everything that is not done yet, and why."""
+        """Every object that is not done yet, with the reason."""
         if self._stage == Stage.STARTING:
             return self._lacking_now
-        # What is put off comes first: of many only the first are named.
-        put_off = dict(self.put_off)
-        rest = ((name, _NOT_CREATED) for name in self._uncreated if name not in put_off)
-        return (*put_off.items(), *rest) or (("the API server", "no answer"),)
+        # Retried requests come first: of many only the first are shown.
+        retried = dict(self.retried)
+        rest = ((name, _NOT_CREATED) for name in self._uncreated if name not in retried)
+        return (*retried.items(), *rest) or (("the API server", "no answer"),)
 
     @property
-    def put_off(self) -> tuple[tuple[str, str], ...]:
-        """What the API server puts off or is slow to answer, and its last words."""
+    def retried(self) -> tuple[tuple[str, str], ...]:
+        """The requests that are retried or slow, with the API server's last message."""
         prefix = f"{_NOT_CREATED}: " if self._stage == Stage.CREATING else ""
         return tuple((what, f"{prefix}{why}") for what, why in self._requests.waiting.items())
 
     async def ask(self) -> tuple[Comparison, Findings]:
-        """Compare, and ask the API server what it would say."""
-        return await telling(self._ask(), self._tell)
+        """Compare the fleet with the cluster, and dry-run the missing objects."""
+        return await telling(self._ask(), self._publish)
 
     async def _ask(self) -> tuple[Comparison, Findings]:
         missing, nodes = await self._compare()
@@ -183,7 +183,7 @@ class _Load:
         missing, findings = await self.ask()
         if missing.nodes or missing.vms:
             warn(findings)
-        await telling(self._create(missing), self._tell)
+        await telling(self._create(missing), self._publish)
         vms = await self._wait()
         created_nodes = tuple(desired.name for desired in missing.nodes)
         created_vms = tuple(desired.name for desired in missing.vms)
@@ -198,13 +198,13 @@ class _Load:
     def _count_questions(self, done: int, total: int) -> None:
         self._done, self._total = done, total
         if total > _MANY:
-            self._tell()
+            self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Report what the API server has done, if that is worth a word."""
-        put_off = self.put_off
-        if put_off or self._total > _MANY or self._stage == Stage.CREATING:
-            self._report(Progress(self._stage, self._done, self._total, put_off))
+        retried = self.retried
+        if retried or self._total > _MANY or self._stage == Stage.CREATING:
+            self._report(Progress(self._stage, self._done, self._total, retried))
 
     async def _compare(self) -> tuple[Comparison, list[Node]]:
         """Look at what is there. The VMs first: a cluster without our resources must not be left with nodes."""
@@ -225,7 +225,7 @@ class _Load:
         self._stage, self._done, self._total = Stage.CREATING, 0, len(missing.nodes) + len(missing.vms)
         if not self._total:
             return
-        self._tell()
+        self._publish()
 
         async def node(desired: DesiredNode) -> None:
             await self._create_node(desired)
@@ -244,7 +244,7 @@ class _Load:
     def _count(self, created: str) -> None:
         del self._uncreated[created]
         self._done += 1
-        self._tell()
+        self._publish()
 
     async def _create_node(self, desired: DesiredNode) -> None:
         body = node_manifest(desired, self._fleet.name)
@@ -261,7 +261,7 @@ class _Load:
     async def _create_object(
         self, what: str, resource: Resource[T], body: Mapping[str, Any], namespace: str | None
     ) -> T | None:
-        """Create an object; return the one that has its name already, if there is one."""
+        """Create an object; return the existing object of its name, if there is one."""
         client, name = self._client, body["metadata"]["name"]
         try:
             await self._requests.patiently(
@@ -321,7 +321,7 @@ class _Load:
 
 @dataclass(frozen=True, slots=True)
 class _Lack:
-    """What is not there yet, and why. Nobody has taken up what is silent; `suspicion` is why that may be."""
+    """An object that is not ready, and why. `silent`: nothing has acted on it; `suspicion` is the likely cause."""
 
     name: str
     why: str
@@ -330,10 +330,10 @@ class _Lack:
 
 
 def _reason(vm: VirtualMachine) -> str:
-    told = ready(vm)
-    if told is None or told.reason in _UNDER_WAY:
+    condition = ready(vm)
+    if condition is None or condition.reason in _UNEXPLAINED:
         return vm.status.phase
-    return ": ".join(filter(None, (vm.status.phase, told.message)))
+    return ": ".join(filter(None, (vm.status.phase, condition.message)))
 
 
 def _without(all_of: Iterable[DesiredNode] | Iterable[DesiredVM], created: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""Whether VMs find room on nodes: each is put on the first node that has room for it, the largest first.
+"""First-fit-decreasing packing of VMs on nodes: whether the free capacity of the nodes suffices for them.
 
-Guarantees: pure; only nodes that VMs may land on count, by the launcher pods' selector and tolerations, and each VM
-asks for what its pod will. That all find room is shown by a way to place them; the scheduler may choose another. How
-many do not is a proof where no node could hold any of these, or all that some node could hold are alike; else this
-order found no way. 10,000 VMs on 1,000 nodes take about half a second.
+Guarantees: pure; only nodes that match the launcher pods' node selector and tolerations count, and a VM's demand equals
+the requests of its pod. If all VMs fit, there is a placement; the scheduler may choose another. The number of VMs that
+do not fit is exact (`certain`) if no node could hold any of these, or if the VMs that some node could hold are of one
+size; else it is what this heuristic found. 10,000 VMs on 1,000 nodes take about half a second.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from controller.kube.kinds import Node, Pod
 from controller.scenario.fleet import Fleet, node_manifest
 
 _Room: TypeAlias = tuple[int, int, int, int, int]
-"""CPU, memory and pods, and the share of the scarcer of the first two, and of both together."""
+"""CPU, memory, pods; the smaller of the shares of CPU and memory; the sum of these shares."""
 _FAR: Final = 1 << 80
 _NO_ROOM: Final[_Room] = (-_FAR, -_FAR, -_FAR, -_FAR, -_FAR)
 _PARTS: Final = 1 << 20
 _DEFAULT: Final = LauncherPolicy()
 _NOTHING: Final[Mapping[str, Amount]] = MappingProxyType({})
 CPU_UNIT: Final = 1000
-"""Parts of a core that a pod asks for, and the scheduler counts."""
+"""Millicores of a core."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a pod asks for, or a node has: millicores, bytes, pods."""
+    """The requests of a pod or the capacity of a node: millicores, bytes, pods."""
 
     cpu: int
     memory: int
@@ -49,14 +49,14 @@ class Size:
         return cls(int(amount.cpu * CPU_UNIT), int(amount.memory), amount.pods)
 
     def excess(self, room: Size) -> float:
-        """Return how many times it needs what is there of what is scarcest: above 1 it does not fit."""
+        """Return the largest ratio of need to free capacity over all resources: above 1 it does not fit."""
         pairs = ((self.cpu, room.cpu), (self.memory, room.memory), (self.pods, room.pods))
         return max((need / has if has > 0 else float("inf")) if need else 0.0 for need, has in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A VM that needs a place, and the group it belongs to."""
+    """A VM to place, and its group."""
 
     group: str
     name: str
@@ -65,7 +65,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A node that VMs may land on, and what it has left."""
+    """A node that accepts VMs, and its free capacity."""
 
     name: str
     size: Size
@@ -73,10 +73,10 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Homeless:
-    """The VMs of a group that found no place, of how many, and the largest of them.
+    """The VMs of a group that do not fit, the size of the group (`of`), and the largest of these VMs.
 
-    `beyond` says that no node could hold that one even before any of these VMs was placed. `nearest` is the node that
-    came closest to it: as it was then if so, else as it was left.
+    `beyond`: no node could hold the largest even before any VM was placed. `nearest` is the node that comes closest to
+    holding it: with its initial capacity if `beyond`, else with what was left.
     """
 
     group: str
@@ -89,20 +89,20 @@ class Homeless:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """What became of VMs on so many nodes that take them; `barred` counts the other nodes by the reason."""
+    """The result for all VMs on the nodes that accept VMs (`spaces`); `barred` counts the other nodes by reason."""
 
     vms: int
     spaces: int
     barred: Mapping[str, int]
     homeless: tuple[Homeless, ...]
     short: bool
-    """Whether all VMs together ask for more than all nodes have that take them."""
+    """Whether the sum of the demands exceeds the sum of the free capacity."""
     certain: bool
-    """Whether no order places more of them."""
+    """Whether no other placement fits more VMs."""
 
 
 def pack(demands: Sequence[Demand], spaces: Sequence[Space], barred: Mapping[str, int]) -> Packing:
-    """Place VMs on nodes, and say which found no place."""
+    """Place VMs on nodes; return which do not fit."""
     sums = _sum(space.size for space in spaces)
     wanted = _sum(demand.size for demand in demands)
     alike: dict[Size, list[Demand]] = {}
@@ -124,7 +124,7 @@ def pack(demands: Sequence[Demand], spaces: Sequence[Space], barred: Mapping[str
         barred=barred,
         homeless=tuple(_homeless(left, counts, beyond, spaces, remaining)) if spaces else (),
         short=wanted.excess(sums) > 1,
-        # The order of those that are alike is all the same, and those that no node could hold take no room from them.
+        # The order of VMs of one size does not matter, and VMs that no node could hold take no capacity from them.
         certain=lost == beyond or len(alike.keys() - beyond) == 1,
     )
 
@@ -137,9 +137,9 @@ def pack_fleet(
     running: Collection[str] = (),
     policy: LauncherPolicy = _DEFAULT,
 ) -> Packing:
-    """Place the VMs of a fleet on its own nodes, and on those that are there already.
+    """Place the VMs of a fleet on its own nodes and on the existing ones.
 
-    `used` is what pods hold of each node, among them those of the VMs that are `running` already.
+    `used` is the requests of the pods on each node, including those of the VMs that are `running` already.
     """
     nodes = list(there)
     known = {node.metadata.name for node in nodes}
@@ -154,7 +154,7 @@ def pack_fleet(
 
 
 def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
-    """Return what the pods of each node hold, and those that the scheduler promised it to."""
+    """Return the requests of the pods on each node, including pods that are nominated to it."""
     used: dict[str, Amount] = {}
     for pod in pods:
         if (held := capacity.holding(pod)) is not None:
@@ -166,7 +166,7 @@ def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
 def spaces_of(
     nodes: Iterable[Node], used: Mapping[str, Amount], policy: LauncherPolicy
 ) -> tuple[list[Space], dict[str, int]]:
-    """Return the nodes that VMs may land on with what they have left, and count the others by the reason."""
+    """Return the nodes that accept VMs with their free capacity, and the count of the others by reason."""
     spaces: list[Space] = []
     barred: Counter[str] = Counter()
     for node in nodes:
@@ -182,14 +182,14 @@ def spaces_of(
 
 
 def demand(group: str, name: str, cpu: str, memory: str, policy: LauncherPolicy) -> Demand:
-    """Return what the pod of a VM will ask for; `cpu` and `memory` are shares of the reference node."""
+    """Return the requests of a VM's pod; `cpu` and `memory` are shares of the reference node."""
     reference = policy.reference
     amount = Amount(Decimal(cpu) * reference.cpu, Decimal(memory) * reference.memory, 1)
     return Demand(group, name, Size.of(amount))
 
 
 def _obstacle(node: Node, policy: LauncherPolicy) -> str | None:
-    """Say why no VM may land on a node; None if one may."""
+    """Return why a node accepts no VM; None if it accepts VMs."""
     if node.spec.unschedulable:
         return "cordoned"
     labels = node.metadata.labels
@@ -214,7 +214,7 @@ def _homeless(
     for demand in left:
         groups.setdefault(demand.group, []).append(demand)
     for group, lost in groups.items():
-        largest = lost[0].size  # they come by size
+        largest = lost[0].size  # they are sorted by size
         beyond = largest in out_of_reach
         among = empty if beyond else remaining
         nearest = min(among, key=lambda space: largest.excess(space.size))
@@ -229,10 +229,10 @@ def _sum(sizes: Iterable[Size]) -> Size:
 
 
 class _Shelves:
-    """What nodes have left, as a tree of maxima: the first that may hold a size is found without looking at all.
+    """The free capacity of nodes as a tree of maxima: finds the first node that fits without scanning all.
 
-    Beside what is left of each resource it holds the shares of the scarcer one, and of both together: where one node
-    has the CPU and its neighbour the memory, the maxima of single resources say nothing.
+    Besides each resource the tree has the smaller share of CPU and memory, and their sum: if one node has the CPU and
+    its neighbour the memory, the maxima of single resources exclude neither.
     """
 
     def __init__(self, sizes: Sequence[Size]) -> None:
@@ -246,7 +246,7 @@ class _Shelves:
             self._raise(at)
 
     def fill(self, size: Size, count: int) -> int:
-        """Place up to `count` of a size; return how many found a place."""
+        """Place up to `count` VMs of a size; return how many fit."""
         placed = 0
         while placed < count and (at := self._first(size)) is not None:
             cpu, memory, pods, _, _ = self._tree[at]
@@ -261,15 +261,15 @@ class _Shelves:
         return placed
 
     def holds(self, size: Size) -> bool:
-        """Whether one has room for a size."""
+        """Whether any node has capacity for a size."""
         return self._first(size) is not None
 
     def left(self) -> list[Size]:
-        """Return what each has left."""
+        """Return the free capacity of each node."""
         return [Size(*room[:3]) for room in self._tree[self._leaves : self._leaves + self._count]]
 
     def _first(self, size: Size) -> int | None:
-        # What is overspent is as good as nothing for who asks for nothing of it.
+        # A demand of 0 fits even where a resource is overcommitted.
         wanted = self._room(size.cpu or -_FAR, size.memory or -_FAR, 1)
         waiting = [1]
         while waiting:

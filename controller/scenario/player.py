@@ -1,10 +1,9 @@
-"""Playing: the consumption annotations of VMs follow their profiles.
+"""Playing: patches the consumption annotations of VMs so that they follow their profiles.
 
-Guarantees: never more than `rate` patches a second, nor more than one for a VM, and no burst after an outage; what is
-written is the value of the moment it is sent, so nothing old ever queues; a value that is already there is not written;
-each VM has its turn before another has its second; a play that ends leaves every VM at its last value. A VM that is
-deleted, or is another one by that name, is played no further and never touched. An API server that is away or
-overloaded is waited for.
+Guarantees: at most `rate` patches a second, at most one a second for a VM, and no burst after an outage; a patch has
+the value of the moment at which it is sent, so no stale value queues; a value that is already set is not written; VMs
+are served round-robin; a play that ends leaves every VM at its last value. A VM that is deleted, or replaced by another
+of its name, is dropped and never touched. An API server that is unreachable or overloaded is waited for.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ from controller.scenario.profiles import Part
 RATE: Final = 20.0
 """Patches a second, by default."""
 _AT_A_TIME: Final = 8
-"""Patches under way: enough for the rate when each takes a third of a second."""
+"""Patches in flight: enough for the default rate when each takes a third of a second."""
 _SOON: Final = 1e-5
-"""Seconds that are not worth a sleep: clocks are not that fine."""
+"""Seconds below which no sleep is made: clocks are no finer."""
 _LOOK: Final = 0.25
-"""Seconds between two looks for something to write when there was nothing."""
+"""Seconds between two scans when there is nothing to write."""
 _BREATH: Final = 100
-"""VMs that are looked at before others may run."""
+"""VMs that are scanned before other tasks may run."""
 _EACH: Final = 1.0
 """Seconds between two patches of one VM: no metric is read more often, and each costs the controller two writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """How far a play has come. `seconds` are simulated; `lost` maps VMs that are played no further to the reason.
+    """The progress of a play. `seconds` are simulated; `lost` maps VMs that were dropped to the reason.
 
-    `trouble` says why nothing is written at the moment, if so.
+    `trouble` is the error while nothing can be written; None otherwise.
     """
 
     seconds: float
@@ -54,7 +53,7 @@ class Played:
 
 @dataclass(slots=True)
 class _Voice:
-    """One VM that is played: which object it is, and what its annotations say by our own account."""
+    """One VM that is played: its UID, and its annotations by our own writes."""
 
     part: Part
     uid: str
@@ -63,7 +62,7 @@ class _Voice:
     rest_until: float = float("-inf")
 
     def wanted(self, seconds: float) -> dict[str, str]:
-        """Return the annotations that have to change."""
+        """Return the annotations that differ from the profile at this time."""
         cpu, memory = self.part.at(seconds)
         now = {names.CPU_CONSUMPTION: cpu, names.MEMORY_CONSUMPTION: memory}
         return {key: value for key, value in now.items() if value is not None and value != self.shown[key]}
@@ -80,18 +79,18 @@ async def play(
     rng: Random,
     rate: float = RATE,
 ) -> Played:
-    """Play from the beginning until nothing changes any more, or for ever; return how it ended.
+    """Play from the beginning until no profile changes any more, or for ever; return the final state.
 
-    `vms` are the VMs by name, as they are now: their annotations say what need not be written. `speed` is simulated
-    seconds in a real one, `rate` the patches a second. `report` is called whenever there is news.
+    `vms` are the current VMs by name: annotations that have their value already are not written. `speed` is simulated
+    seconds in a real one, `rate` the patches a second. `report` is called with the progress.
 
-    Raises the KubeErrors that waiting will not mend, such as ForbiddenError.
+    Raises the KubeErrors that retrying will not mend, such as ForbiddenError.
     """
     return await _Player(client, parts, vms, namespace=namespace, speed=speed, report=report, rng=rng, rate=rate).run()
 
 
 class _Player:
-    """One play, from its first look to the last value."""
+    """One play."""
 
     def __init__(
         self,
@@ -120,33 +119,33 @@ class _Player:
         self._slot = self._began
         """When the next patch may be sent."""
         self._backoff = Backoff(self._clock, rng)
-        self._turn = asyncio.Lock()
+        self._choosing = asyncio.Lock()
         self._at = 0
-        """The voice whose turn it is."""
+        """Index of the voice to serve next."""
         self._writes = 0
         self._lost: dict[str, str] = {}
         self._trouble: str | None = None
         self._troubled_at = float("-inf")
 
     async def run(self) -> Played:
-        """Play."""
+        """Play to the end."""
         await each(range(_AT_A_TIME), lambda _: self._work(), at_a_time=_AT_A_TIME)
         return self._played()
 
     async def _work(self) -> None:
-        """Send one patch after the other; several of these take turns."""
+        """Send one patch after the other; several workers share the rate."""
         while (chosen := await self._next()) is not None:
             await self._write(*chosen)
 
     async def _next(self) -> tuple[_Voice, dict[str, str]] | None:
-        """Wait for the next patch that may be sent, and is worth it; None when the play is over."""
-        async with self._turn:
+        """Wait for the next slot and return a patch to send; None when the play is over."""
+        async with self._choosing:
             while True:
                 self._report(self._played())
                 wait = self._slot - self._clock()
                 if wait > _SOON:
                     await asyncio.sleep(wait)
-                    continue  # trouble may have put it off meanwhile
+                    continue  # an error may have moved the slot meanwhile
                 found = await self._look()
                 if found is not None:
                     self._slot = max(self._clock(), self._slot) + self._interval
@@ -157,7 +156,7 @@ class _Player:
                 await asyncio.sleep(_LOOK)
 
     async def _look(self) -> tuple[_Voice, dict[str, str]] | None:
-        """Return the next VM, in turn, whose annotations are not what they should be now."""
+        """Return the next VM, round-robin, whose annotations differ from its profile now."""
         for count in range(len(self._voices)):
             if count % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
@@ -186,7 +185,7 @@ class _Player:
         except KubeError as error:
             if not passing(error):
                 raise
-            self._put_off(error, sent)
+            self._back_off(error, sent)
         else:
             voice.shown |= wanted
             self._writes += 1
@@ -196,7 +195,7 @@ class _Player:
             voice.busy = False
 
     async def _ask(self, voice: _Voice) -> None:
-        """Find out what a refusal means: another VM by that name, or none, or just too many writers at once."""
+        """Read the VM after a refused patch: it may be deleted, replaced by a namesake, or only in conflict."""
         try:
             vm = await self._client.get(VIRTUAL_MACHINES, voice.part.vm, namespace=self._namespace)
         except NotFoundError:
@@ -208,8 +207,8 @@ class _Player:
             if vm.metadata.uid != voice.uid:
                 self._lost[voice.part.vm] = "it was deleted and made anew"
 
-    def _put_off(self, error: KubeError, sent: float) -> None:
-        """Wait for better times. Patches that were under way when the trouble began failed of it, and add no more."""
+    def _back_off(self, error: KubeError, sent: float) -> None:
+        """Back off, once for an outage: patches that were in flight when it began extend it no further."""
         self._trouble = "the API server does not answer" if isinstance(error, TransportError) else str(error)
         if sent > self._troubled_at:
             self._troubled_at = self._clock()
@@ -225,7 +224,7 @@ class _Player:
         return (self._clock() - self._began) * self._speed
 
     def _over(self) -> bool:
-        """Whether nothing is left to write, now or later; asked when there is nothing to write now."""
+        """Whether there will be nothing to write later, given that there is nothing to write now."""
         now = self._clock()
         left = [voice for voice in self._voices if voice.part.vm not in self._lost]
         if any(voice.busy or voice.rest_until > now for voice in left):

@@ -1,4 +1,4 @@
-"""What a VM uses as time goes by, as a share of what it requests: 1 is all of it, 2.5 far more.
+"""Profiles: the consumption of a VM over time as a share of its request; 1 is the whole request, 2.5 exceeds it.
 
 Guarantees: a value is a pure function of profile, time and the VM's seed, at a cost that does not grow with time, and
 lies within the profile's bounds. Times are in simulated seconds from the beginning of the play.
@@ -21,17 +21,17 @@ class Profile(Protocol):
 
     @property
     def low(self) -> Decimal:
-        """No share is below."""
+        """The lower bound of the shares."""
         ...
 
     @property
     def high(self) -> Decimal:
-        """No share is above."""
+        """The upper bound of the shares."""
         ...
 
     @property
     def end(self) -> float | None:
-        """When it has come to its last value; None if it never does."""
+        """The time from which the share is constant; None if there is none."""
         ...
 
     def at(self, seconds: float, seed: int) -> Decimal:
@@ -39,7 +39,7 @@ class Profile(Protocol):
         ...
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
+        """Return a description of a few words."""
         ...
 
 
@@ -65,20 +65,20 @@ class Constant:
         return 0.0
 
     def at(self, seconds: float, seed: int) -> Decimal:
-        """Return it."""
+        """Return that share."""
         del seconds, seed
         return self.value
 
     def describe(self) -> str:
-        """Say which."""
+        """Return the share in percent."""
         return _percent(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Shares, each from its time until the next one's; times rise from 0.
+    """A step function: each share lasts from its time until the next; times rise from 0.
 
-    After the last one it begins anew if `period`, in seconds, is given; else the last share stays.
+    With `period`, in seconds, it repeats; without, the last share stays.
     """
 
     times: tuple[float, ...]
@@ -101,13 +101,13 @@ class Samples:
         return self.times[-1] if self.period is None else None
 
     def at(self, seconds: float, seed: int) -> Decimal:
-        """Return the share whose time came last."""
+        """Return the share of the last step that has begun."""
         del seed
         moment = seconds if self.period is None else seconds % self.period
         return self.values[max(0, bisect_right(self.times, moment) - 1)]
 
     def describe(self) -> str:
-        """Say how many, over how long, and from where to where."""
+        """Return the number of steps, their duration and their range."""
         counted = f"{len(self.values)} steps"
         if self.period is not None:
             return f"{counted} {_range(self.low, self.high)}, again every {brief(self.period)}"
@@ -117,7 +117,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Sine:
-    """A wave around a mean. `phase` and `spread` are parts of a period: each VM is ahead by a part of `spread`."""
+    """A sine wave around a mean. `phase` is a part of the period; each VM adds a random part of it up to `spread`."""
 
     mean: Decimal
     amplitude: Decimal
@@ -137,25 +137,25 @@ class Sine:
 
     @property
     def end(self) -> float | None:
-        """It goes on."""
+        """None: it never ends."""
         return None
 
     def at(self, seconds: float, seed: int) -> Decimal:
-        """Return where the wave is."""
+        """Return the value of the wave."""
         ahead = self.phase + (self.spread * chance.unit(seed, 0) if self.spread else 0.0)
         wave = math.sin(math.tau * (seconds / self.period + ahead))
         return clamp(self.mean + self.amplitude * Decimal(wave), self.low, self.high)
 
     def describe(self) -> str:
-        """Say from where to where, and how fast."""
+        """Return the range and the period."""
         return f"sine {_range(self.low, self.high)} every {brief(self.period)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A random walk from `start`: every so many seconds a change of `step` on average, thrown back by the bounds.
+    """A random walk from `start` with a step every `every` seconds, reflected at the bounds.
 
-    `step` is the standard deviation of a change.
+    `step` is the standard deviation of one step.
     """
 
     start: Decimal
@@ -166,20 +166,20 @@ class Walk:
 
     @property
     def end(self) -> float | None:
-        """It goes on."""
+        """None: it never ends."""
         return None
 
     def at(self, seconds: float, seed: int) -> Decimal:
-        """Return where the walk is."""
+        """Return the position of the walk."""
         gone = self.start + self.step * Decimal(chance.walk(seed, int(seconds / self.every)))
         span = self.high - self.low
         if not span:
             return self.low
-        folded = abs((gone - self.low) % (2 * span))  # Decimal's remainder has the sign of what is divided
+        folded = abs((gone - self.low) % (2 * span))  # Decimal's remainder has the sign of the dividend
         return clamp(self.low + min(folded, 2 * span - folded), self.low, self.high)
 
     def describe(self) -> str:
-        """Say from where to where, and how fast."""
+        """Return the range and the period."""
         return f"walk {_range(self.low, self.high)}, a step every {brief(self.every)}"
 
 
@@ -198,7 +198,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a VM plays: None where it uses what it requests."""
+    """The curves of one VM; None where its consumption is its request."""
 
     vm: str
     cpu: Curve | None
@@ -213,7 +213,7 @@ class Part:
 
     @property
     def end(self) -> float | None:
-        """When nothing changes any more; None if that never comes."""
+        """The time from which both are constant; None if there is none."""
         ends = [curve.profile.end for curve in (self.cpu, self.memory) if curve is not None]
         finite = [end for end in ends if end is not None]
         return max(finite, default=0.0) if len(finite) == len(ends) else None

@@ -1,7 +1,7 @@
-"""What ResourceQuotas leave of a namespace: what only the sum of many objects exceeds.
+"""The ResourceQuotas that the VMs of a fleet would exceed together: a dry run checks only one object at a time.
 
-Guarantees: pure; quotas count as the API server wrote them down last. One whose scopes may leave launcher pods out is
-passed over, and so is a figure that cannot be read.
+Guarantees: pure; the use of a quota is that of its last status. A quota whose scopes may exclude launcher pods is
+ignored, and so is a figure that cannot be parsed.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from controller.scenario.packing import CPU_UNIT, Size
 
 _VMS: Final = f"count/{names.VM_PLURAL}.{names.GROUP}"
 _SURE_SCOPES: Final = frozenset(("NotTerminating", "NotBestEffort"))
-"""Every launcher pod is in these: it has requests, and no deadline."""
+"""Scopes that include every launcher pod: it has requests, and no deadline."""
 _LIMITS: Final = ("limits.cpu", "limits.memory")
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A quota that more VMs would exceed, in words; `refused` if it is VMs that are refused, not only their pods."""
+    """A quota that would be exceeded, as text; `refused` if VMs are refused and not only their pods."""
 
     words: str
     refused: bool
 
 
 def shortages(quotas: Iterable[Mapping[str, Any]], sizes: Iterable[Size]) -> Iterator[Shortage]:
-    """Say which quotas of a namespace are exceeded by VMs, of which each asks for a pod of so much."""
+    """Yield the quotas of a namespace that VMs with pods of these sizes would exceed."""
     asked = list(sizes)
     if not asked:
         return

@@ -1,4 +1,4 @@
-"""What a cell of a trace says: a moment, or a share of what a VM requests.
+"""Parses the cells of a trace: a time, or a share of a VM's request.
 
 Guarantees: exact decimals; every float that Python, pandas or a spreadsheet writes is read, and every time of RFC 3339,
 with a space for its T or without an offset, too. Pure.
@@ -14,10 +14,10 @@ from typing import Final
 from controller.scenario.distributions import QUANTUM
 
 UNITS: Final = {"s": Decimal(1), "ms": Decimal("0.001"), "us": Decimal("0.000001")}
-"""What a time that is a bare number may count, and the seconds of one."""
+"""The units of a time that is a bare number, in seconds."""
 UNIT_WORDS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 _LONGEST: Final = 64
-"""Characters of a number: more than any program writes for a float."""
+"""The maximum length of a number: more than any program writes for a float."""
 _LARGEST: Final = Decimal(10) ** 24
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 _MOMENT: Final = re.compile(
@@ -34,23 +34,23 @@ _SINCE_1970: Final = ((Decimal(10) ** 17, "ns"), (Decimal(10) ** 14, "us"), (Dec
 
 
 def number(cell: str) -> Decimal | None:
-    """Return a number as it is written; None if it is none, or larger than any that counts something here."""
+    """Return a number as it is written; None if the cell is not one, or if it is too large to make sense."""
     value = Decimal(cell) if len(cell) <= _LONGEST and _NUMBER.fullmatch(cell) else None
     return value if value is not None and abs(value) <= _LARGEST else None
 
 
 def no_value(cell: str) -> bool:
-    """Whether a cell says that there is no value, as programs write it."""
+    """Whether a cell is empty or one of the usual spellings of a missing value."""
     return not cell or cell.lower() in _NO_VALUE
 
 
 def since_1970(value: Decimal) -> str | None:
-    """Return the unit that a number of such a size counts from 1970 in, if it is finer than a second."""
+    """Return the unit of a time since 1970 by its size, if finer than a second; None otherwise."""
     return next((unit for least, unit in _SINCE_1970 if abs(value) >= least), None)
 
 
 def moment(cell: str) -> Decimal | None:
-    """Return the seconds from 1970 to a date, with or without a time; None if it is none. No offset means UTC."""
+    """Return the seconds from 1970 to a date with or without a time, in UTC without an offset; None for other cells."""
     match = _MOMENT.fullmatch(cell)
     if match is None:
         return None
@@ -64,7 +64,7 @@ def moment(cell: str) -> Decimal | None:
 
 
 def rounded(value: Decimal) -> Decimal:
-    """Return a number of at most a thousand or so in four decimal places; nothing is below zero by its sign alone."""
+    """Return a number rounded to four decimal places, and 0 without a sign; it must be at most about a thousand."""
     short = value.quantize(QUANTUM, ROUND_HALF_EVEN)
     return short or Decimal(0)
 

@@ -1,6 +1,6 @@
-"""A scenario as a value: groups of nodes and of VMs, what they are and what they use over time.
+"""A scenario as a value: groups of nodes, groups of VMs, and the VMs' profiles.
 
-Guarantees: frozen, and complete: nothing in it is drawn later, so two readings of one file are equal.
+Guarantees: frozen and complete: nothing is drawn later, so two readings of one file are equal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from controller.scenario.profiles import Part, Profile
 
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
-    """Nodes that are alike but for their names."""
+    """Nodes that differ only in their names."""
 
     name: str
     nodes: tuple[DesiredNode, ...]
@@ -22,19 +22,19 @@ class NodeGroup:
 
 @dataclass(frozen=True, slots=True)
 class VMGroup:
-    """VMs of one distribution and one behaviour; a profile of None: they use what they request."""
+    """VMs of one distribution and one profile; with a profile of None their consumption is their request."""
 
     name: str
     vms: tuple[DesiredVM, ...]
     parts: tuple[Part, ...]
-    """What each of them plays, in the order of `vms`; empty if they have no profile."""
+    """The part of each VM, in the order of `vms`; empty without a profile."""
     cpu: Profile | None
     memory: Profile | None
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What a file says. `speed` is simulated seconds in a real one; a namespace of None is the kubeconfig's."""
+    """A scenario file. `speed` is simulated seconds in a real one; a namespace of None is the kubeconfig's."""
 
     name: str
     namespace: str | None
@@ -53,10 +53,10 @@ class Scenario:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What the VMs play that play anything."""
+        """The parts of the VMs that have a profile."""
         return tuple(chain.from_iterable(group.parts for group in self.vm_groups))
 
     @property
     def changes(self) -> bool:
-        """Whether anything changes over time."""
+        """Whether any consumption changes over time."""
         return any(part.end != 0 for part in self.parts)

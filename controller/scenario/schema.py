@@ -1,7 +1,7 @@
-"""From a document to a scenario: the fields of a scenario file.
+"""The schema of a scenario file: reads a document into a scenario.
 
-Guarantees: what is returned can be loaded and played as it is: names are unique and fit, every ratio that will ever be
-written is one that the CRD and the controller accept. Otherwise every problem is told, each with line and field.
+Guarantees: a returned scenario can be loaded and played as it is: names are unique and short enough, and the CRD and
+the controller accept every ratio that it can produce. Otherwise every problem is reported with its line and field.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _exactly(wanted: str, spot: Spot) -> str:
 
 
 def _groups(what: str, read: Callable[[Spot], GroupT], at_most: int, spot: Spot) -> tuple[GroupT, ...]:
-    """Read groups; note each name that is there twice, and too many members in all."""
+    """Read groups; note duplicate names, and too many members in total."""
     owners: dict[str, str] = {}
     found: list[GroupT] = []
     total = 0
@@ -132,12 +132,12 @@ def _node_group(spot: Spot) -> NodeGroup:
 
 
 def _taints(spot: Spot) -> tuple[Taint, ...]:
-    """Read taints, each pair of key and effect once, as the API server has it; what every fake node has is there."""
+    """Read taints; like the API server, accept each pair of key and effect once; the fake taint is implied."""
     found: dict[tuple[str, str], Taint] = {}
     places = {(FAKE_NODE_TAINT.key, FAKE_NODE_TAINT.effect): "every node of a scenario"}
     for item in spot.items("a list of taints", at_most=_MOST_TAINTS):
         taint = attempt(_taint, item)
-        if taint is None or taint == FAKE_NODE_TAINT:  # people copy it from KWOK's documentation
+        if taint is None or taint == FAKE_NODE_TAINT:  # users copy it from KWOK's documentation
             continue
         pair = (taint.key, taint.effect)
         if pair in places:
@@ -188,7 +188,7 @@ def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
 def _consumption(
     fields: Fields, column: str, traces: Traces, sizes: Distribution | None, maximum: Decimal
 ) -> Profile | None:
-    """Read a profile, if there is one; note it if the largest VM would exceed what an annotation can say."""
+    """Read a profile, if there is one; note a problem if the largest VM would exceed the maximum of an annotation."""
     found = fields.optional(column, profile(column, traces), None)
     if found is not None and sizes is not None and (most := found.high * sizes.high) > maximum:
         fields.found[column].note(
@@ -199,7 +199,7 @@ def _consumption(
 
 
 def _fits(fields: Fields, members: list[str], longest: int) -> None:
-    """Note it if the longest name of a group is too long."""
+    """Note a problem if the longest name of a group is too long."""
     if members and len(members[-1]) > longest:
         fields.found["name"].note(f"{members[-1]} has {len(members[-1])} characters: want at most {longest}")
 
@@ -211,7 +211,7 @@ def _vm(
     profiles: tuple[Profile | None, Profile | None],
     origin: Origin,
 ) -> tuple[DesiredVM, Part]:
-    """Draw one VM. Its seeds depend on nothing but the group's seed and its own name."""
+    """Draw one VM. Its seeds depend only on the group's seed and its own name."""
     columns = ("cpu", "memory")
     cpu, memory = (size.draw(chance.seed(seed, name, column)) for size, column in zip(sizes, columns, strict=True))
     cpu_curve, memory_curve = (

@@ -1,6 +1,6 @@
-"""The two kinds of values that a scenario writes as `name: {…}`: distributions of sizes, and profiles over time.
+"""Reads the values that a scenario writes as `name: {…}`: distributions of sizes, and profiles over time.
 
-Guarantees: what is read can be drawn from, or played: bounds are in order, nothing goes below 0, times rise.
+Guarantees: a returned value can be drawn from or played: bounds are in order, no size is below 0, times rise.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def distribution(maximum: Decimal) -> Callable[[Spot], Distribution]:
 
 
 def profile(column: str, traces: Traces) -> Callable[[Spot], Profile]:
-    """Return the reader of shares over time; `column` is the one that belongs to it in a trace."""
+    """Return the reader of shares over time; `column` is its column in a trace."""
 
     def trace(spot: Spot) -> Profile:
         fields = spot.fields("file, end, unit and percent", "file", "end", "unit", "percent")
@@ -56,7 +56,7 @@ def profile(column: str, traces: Traces) -> Callable[[Spot], Profile]:
 
 
 def _one_of(plain: Callable[[Spot], T], kinds: Mapping[str, Callable[[Spot], T]], spot: Spot) -> T:
-    """Read a number, or a mapping with one field that says what it is."""
+    """Read a number, or a mapping with one field that names the kind."""
     wanted = f"a number, or one of {', '.join(kinds)}"
     if not spot.is_mapping:
         if spot.kind in ("a list", "nothing"):

@@ -1,8 +1,8 @@
-"""CSV files as people have them, down to the cells of the columns that are wanted.
+"""Reads the wanted columns of CSV files as spreadsheets and pandas write them.
 
-Guarantees: what spreadsheets and pandas leave in a file is passed over: any kind of line ending, rows and columns of
-nothing, blanks around cells, and columns that nobody wants; a first line `sep=;` is heeded. Another separator, quotes
-around whole rows and decimal commas are named as the cause, once; a row that cannot be used is a problem with its line.
+Guarantees: any line ending, empty rows and columns, blanks around cells and unknown columns are accepted; a first line
+`sep=;` sets the separator. Another separator, quotes around whole rows and decimal commas are each reported once as the
+cause; an unusable row is a problem with its line.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Final
 from controller.scenario.document import Notes
 
 SHOWN: Final = 20
-"""Bad rows after which reading stops: the others are bad in the same way."""
+"""Bad rows after which reading stops: the others are probably bad in the same way."""
 _SEPARATORS: Final = {";": "';'", "\t": "tabs", "|": "'|'", " ": "spaces"}
 _STATED: Final = re.compile(r'"?sep=([,;\t|])"?[ ,;\t|]*(?:\r\n|\r|\n)', re.ASCII | re.IGNORECASE)
-"""A line that Excel reads and other programs do not know: how the columns of the rest are separated."""
+"""The start of a line by which Excel sets the separator of the columns; other programs do not know it."""
 _QUOTED_ROWS: Final = "each row is one quoted cell: save it without quotes around whole rows"
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 _LONGEST_HEADER: Final = 80
 _BEGIN: Final = 4096
-"""Characters in which another separator shows."""
+"""Characters that are probably another separator."""
 
 
 @dataclass(frozen=True, slots=True)

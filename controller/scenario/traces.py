@@ -1,8 +1,8 @@
-"""CSV traces: what VMs used in life, row by row.
+"""CSV traces: recorded consumption over time.
 
-Guarantees: a row that cannot be used is a problem with file, line and column, and what is wrong with all rows alike
-(the unit, percent, decimal commas) is one problem that says what to write; a file is read once however many groups play
-it; its size is bounded. Times may count from anywhere. Values with more than four decimal places are rounded.
+Guarantees: an unusable row is a problem with its file, line and column; a mistake that all rows share (the unit,
+percent, decimal commas) is one problem that says what to write; a file is read once however many groups play it; its
+size is bounded. Times may start at any value. Values with more than four decimal places are rounded.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from controller.scenario.tables import SHOWN, Table
 from controller.scenario.values import LONGEST_TIME, parse_time
 
 LARGEST: Final = 8 * 1024 * 1024
-"""Bytes of a trace."""
+"""The maximum size of a trace, in bytes."""
 HIGHEST: Final = Decimal(1000)
 """The largest share of a request that a trace may hold."""
 COLUMNS: Final = ("cpu", "memory")
 _TIME: Final = "time"
 _LIKELY: Final = {"cpu": Decimal(10), "memory": Decimal(1)}
-"""Shares above these are percent, unless somebody says that they are not."""
+"""Shares above these are taken for percent, unless the scenario says otherwise."""
 _HUNDRED: Final = Decimal(100)
 _SHORTEST: Final = Decimal("1e-9")
 """Seconds between two rows: less is none in the numbers that a play counts with."""
@@ -35,7 +35,7 @@ _SHORTEST: Final = Decimal("1e-9")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the numbers of a trace are meant; None where nobody said so, and what they look like decides.
+    """How to read the numbers of a trace; None where the scenario does not say, and their size decides.
 
     `unit` is what a time counts that is a bare number: `s`, `ms` or `us`; `percent` whether shares are in percent.
     """
@@ -54,7 +54,7 @@ class Traces:
     _shares: dict[tuple[str, str, bool | None], tuple[Decimal, ...] | None] = field(default_factory=dict)
 
     def samples(self, spot: Spot, column: str, reading: Reading, *, repeat: bool) -> Samples:
-        """Read one column of the trace that a scenario names.
+        """Read one column of a trace.
 
         Repeated, its last row lasts as long as the one before it.
         """
@@ -77,7 +77,7 @@ class Traces:
         spot.notes.problems += notes.problems
         times, shares = self._times[name, unit], self._shares.get((name, column, percent))
         if times is None or shares is None:
-            raise UnusableError(name)  # its problems have been noted
+            raise UnusableError(name)  # its problems are noted already
         return Samples(times, shares, period=2 * times[-1] - times[-2] if repeat and len(times) > 1 else None)
 
     def _read(self, name: str, spot: Spot, notes: Notes) -> Table | None:

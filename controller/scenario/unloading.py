@@ -1,9 +1,9 @@
-"""Unloading: remove the VMs and nodes that carry a fleet's label, and wait until they and the VMs' pods are gone.
+"""Unloading: deletes the VMs and nodes that carry a fleet's label, and waits until they and the VMs' pods are deleted.
 
-Guarantees: idempotent; nothing without the label is touched, and every delete is for the very object that was seen
-(UID); what may not be deleted stops nothing else; nodes go last, if no VM is left, since KWOK finishes no deletion of a
-pod on a node it does not know; no wait outlasts the deadline, and what is left is named, with what holds it or the API
-server's last words.
+Guarantees: idempotent; no object without the label is touched, and every delete carries the UID of the object that was
+listed; a refused delete does not stop the others; nodes are deleted last, and only if no VM is left, since KWOK
+finishes no deletion of a pod on an unknown node; no wait outlasts the deadline, and the objects that are left are
+named, with their finalizers or the API server's last message.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from controller.scenario.fleet import selector
 T = TypeVar("T", bound=HasMetadata)
 _NOT_ASKED: Final = "not deleted yet"
 _PACE: Final = 0.1
-"""Seconds between two looks at everything: a look costs time in the number of VMs, changes come one by one."""
+"""Seconds between two checks of all objects: a check costs time in the number of VMs, and changes come singly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """How far an unload has come: VMs (with their pods) and nodes that are gone, of how many; what is left, and why."""
+    """The progress of an unload: the VMs (with their pods) and nodes deleted, of all; those left, with the reason."""
 
     done: int
     total: int
@@ -55,13 +55,13 @@ class Removed:
 
 
 async def unload(client: Api, fleet: str, *, report: Callable[[Removal], None], deadline: float) -> Removed:
-    """Remove everything that carries the label of a fleet, in every namespace, within `deadline` seconds.
+    """Delete every VM and node that carries the label of a fleet, in every namespace, within `deadline` seconds.
 
-    `report` is called as things go. VMs of others that run on the fleet's nodes are moved by the controller when
-    these nodes go.
+    `report` is called with the progress. The controller recreates foreign VMs that run on the fleet's nodes elsewhere
+    once these nodes are deleted.
 
-    Raises NotGoneError after the deadline, KeptError if the API server would not delete some and the rest is gone, and
-    the KubeErrors of reads that will not succeed by waiting.
+    Raises NotGoneError after the deadline, KeptError if the API server refused some deletes and all else is deleted,
+    and the KubeErrors that retrying will not mend.
     """
     unloading = _Unload(client, fleet, report)
     try:
@@ -72,7 +72,7 @@ async def unload(client: Api, fleet: str, *, report: Callable[[Removal], None], 
 
 
 class _Unload:
-    """One unload, from the lists to the last node that is gone."""
+    """One unload of a fleet."""
 
     def __init__(self, client: Api, fleet: str, report: Callable[[Removal], None]) -> None:
         self._client = client
@@ -80,13 +80,13 @@ class _Unload:
         self._report = report
         self._requests = Requests(Random(), lambda: None)  # noqa: S311 - spreads retries
         self._total = 0
-        # What the API server would not delete, by UID.
+        # The refusals of deletes, by UID.
         self._kept: dict[str, StatusError] = {}
-        # What is left, by name, and why it is.
+        # The objects that are left, by name, with the reason.
         self.left: dict[str, str] = {"what the API server has not told": "it does not answer"}
 
     async def run(self) -> Removed:
-        """Remove VMs, then nodes."""
+        """Delete the VMs, then the nodes."""
         vms = await self._vms()
         nodes = await everything(self._client, NODES, label_selector=self._label)
         self._total = len(vms) + len(nodes)
@@ -101,7 +101,7 @@ class _Unload:
     async def _vms(self) -> list[VirtualMachine]:
         try:
             return await everything(self._client, VIRTUAL_MACHINES, label_selector=self._label)
-        except NotFoundError:  # our resources were taken away, and all VMs with them; nodes may be left
+        except NotFoundError:  # the CRDs were deleted, and all VMs with them; nodes may be left
             return []
 
     async def _remove_vms(self, vms: list[VirtualMachine], nodes: int) -> None:
@@ -136,9 +136,9 @@ class _Unload:
         *,
         later: int,
     ) -> None:
-        """Delete objects, and wait until none of `ours` (by UID) is there; `later` more will be removed after them.
+        """Delete objects, and wait until none of `ours` (names by UID) exists; `later` more objects are deleted after.
 
-        `there` says, by UID, what is still there, and why.
+        `there` returns the objects that still exist, by UID, with the reason.
         """
         self.left = dict.fromkeys(ours.values(), _NOT_ASKED)
         deleting = asyncio.create_task(
@@ -174,14 +174,14 @@ class _Unload:
 
         try:
             await self._requests.patiently(what, request)
-        except (NotFoundError, ConflictError):  # gone, or another object's name now
+        except (NotFoundError, ConflictError):  # it no longer exists, or a newer object has its name
             return
         except StatusError as error:
             self._kept[metadata.uid] = error
 
 
 def _left(objects: Iterable[HasMetadata]) -> dict[str, str]:
-    """Return, by UID, why each object is still there."""
+    """Return, by UID, why each object still exists."""
     return {
         item.metadata.uid: f"being deleted{held_by(item.metadata)}" if item.metadata.deletion_timestamp else _NOT_ASKED
         for item in objects

@@ -1,7 +1,7 @@
-"""The single values of a scenario file: numbers, times, names, labels.
+"""Reads the scalar values of a scenario file: numbers, times, names, labels.
 
-Guarantees: each reader returns a value within its bounds, or notes in one line what it wants instead. Numbers are
-exact decimals of at most four places, quoted or not, in any notation that a trace's may have.
+Guarantees: each reader returns a value within its bounds, or notes in one line which values it accepts. Numbers are
+exact decimals of at most four places, quoted or not, in any notation that a trace accepts.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def truth(spot: Spot) -> bool:
 
 
 def parse_time(written: str) -> float | None:
-    """Return the seconds of a time such as 90s, 1h30m or 24h; None if it is none, or more than 366 days."""
+    """Return the seconds of a time such as 90s, 1h30m or 24h; None if the text is not one, or is more than 366 days."""
     if not _TIME.fullmatch(written):
         return None
     seconds = sum(Decimal(number) * _SECONDS[unit] for number, unit in _TIME_PART.findall(written))
@@ -115,7 +115,7 @@ def node_name(spot: Spot) -> str:
 
 
 def quantity(spot: Spot) -> str:
-    """Read a Kubernetes quantity above 0; what YAML takes for a number is one."""
+    """Read a Kubernetes quantity above 0; a YAML number is one, too."""
     written = spot.scalar("a quantity such as 32 or 256Gi")
     try:
         if len(written) <= _LONGEST_QUANTITY and parse_quantity(written) > 0:
@@ -126,7 +126,7 @@ def quantity(spot: Spot) -> str:
 
 
 def labels(spot: Spot) -> dict[str, str]:
-    """Read the labels of a node; those that every fake node has are refused."""
+    """Read the labels of a node; the labels of every fake node are refused."""
     found: dict[str, str] = {}
     for key, name, value in spot.entries("labels"):
         if name in FAKE_NODES or name == names.SCENARIO_LABEL:
@@ -169,7 +169,7 @@ def effect(spot: Spot) -> str:
 
 
 def is_label_key(text: str) -> bool:
-    """Whether the API server takes it for the key of a label: an optional DNS prefix, and a word."""
+    """Whether the API server accepts the text as the key of a label: an optional DNS prefix, and a name."""
     prefix, slash, word = text.rpartition("/")
     right_prefix = not slash or (
         len(prefix) <= naming.LONGEST_SUBDOMAIN and naming.DNS_SUBDOMAIN.fullmatch(prefix) is not None
@@ -178,12 +178,12 @@ def is_label_key(text: str) -> bool:
 
 
 def _plain(value: Decimal) -> Decimal:
-    """Return a number without an exponent, as messages show it, and nothing without a sign."""
+    """Return a number without an exponent, and 0 without a sign, for messages."""
     return Decimal(f"{value or Decimal(0):f}")
 
 
 def _in_full(written: str, value: Decimal | None) -> str:
-    """Say what a number with an exponent is, whose decimal places nobody sees."""
+    """Return the plain form of a number with an exponent, to append; empty for other numbers."""
     in_full = f"{value:f}" if value is not None and "e" in written.lower() else ""
     return f", which is {in_full}" if 0 < len(in_full) <= _LONGEST_IN_FULL else ""
 
