@@ -1,6 +1,6 @@
-"""The requests that reconcilers make, which `controller.kube.client.Client` has all, and the Events that they record.
+"""The requests that reconcilers make (`controller.kube.client.Client` has them all), and the Events that they record.
 
-Guarantees: through `Fenced` no write is sent by a process that does not lead.
+Guarantees: `Fenced` sends no write while the process does not lead.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def no_events(_: ObjectMeta, __: Event) -> None:
 
 
 class Api(Getter, Lister, Creator, Patcher, Deleter, Protocol):
-    """The API server, as far as a reconcile needs it."""
+    """The verbs that a reconcile uses."""
 
 
 async def patch_status(api: Api, resource: Resource[T], metadata: ObjectMeta, status: Mapping[str, Any]) -> T | None:
-    """Merge `status` into an object that is still as the cache shows it; return it, or None if it is gone.
+    """Merge `status` into an object that is still as the cache shows it; return it, or None if it is deleted.
 
     Raises ConflictError if it changed meanwhile.
     """
@@ -53,7 +53,7 @@ async def patch_status(api: Api, resource: Resource[T], metadata: ObjectMeta, st
 
 
 async def node_gone(api: Api, name: str) -> bool:
-    """Look past the cache of nodes, which may be late."""
+    """Whether a live read finds no such node: the cache of nodes may lag."""
     try:
         await api.get(NODES, name)
     except errors.NotFoundError:
@@ -62,7 +62,7 @@ async def node_gone(api: Api, name: str) -> bool:
 
 
 class Fenced:
-    """Another's requests; writes only while `leads` says so. Raises NotLeadingError instead of sending one."""
+    """Fences the writes of `api`: while `leads` returns False, a write raises NotLeadingError and is not sent."""
 
     def __init__(self, api: Api, leads: Callable[[], bool]) -> None:
         self.get = api.get

@@ -1,8 +1,8 @@
-"""Who is on the way to Running, and for how long what is told of them may wait.
+"""Status debounce: for how long the status of a VM that is starting may stay unwritten during a burst.
 
-Guarantees: a few VMs at a time are told of at once, phase by phase; under a burst, in which most pods run by the time
-somebody looks, a status waits while VMs arrive, so that one write tells all phases; it is told when none has arrived
-for twice as long as the whole crowd takes at the pace at which they did lately, and never later than after `PATIENCE`.
+Guarantees: while `UNHURRIED` VMs or fewer are starting, each phase is published at once. While more are starting,
+their intermediate phases are held back and merged into one write. A pending status is published when arrivals stop for
+twice the estimated drain time of the burst, at the latest after `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -12,49 +12,50 @@ from collections.abc import Callable
 from typing import Final
 
 UNHURRIED: Final = 16
-"""VMs that may be on their way to Running at the same time with every phase published at once."""
+"""VMs that may be starting at the same time with every phase published at once."""
 PATIENCE: Final = 30.0
-"""Seconds for which a status waits at most."""
+"""Seconds for which a status stays pending at most."""
 USUAL_PACE: Final = 0.02
-"""Seconds from one VM's arrival to the next one's, until that is measured."""
+"""Seconds between two arrivals (VMs that reach Running), until enough of them are measured."""
 ALLOWANCE: Final = 2
-"""How much longer than the crowd takes by that pace: it is not even, and pods arrive in no order."""
+"""Factor on the estimated drain time: the pace is uneven, and pods arrive in any order."""
 _MEASURED: Final = 32
-"""Arrivals by which the pace is measured, at most."""
+"""Number of latest arrivals from which the pace is measured."""
 _TOO_FEW: Final = 8
+"""Arrivals below which the usual pace is assumed."""
 
 
 class BurstGate:
-    """The VMs on their way, by key."""
+    """The VMs (or migrations) that are starting, by key. `monotonic` is a clock in seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        # Since when each is on its way, and until when its status waits.
+        # For each key: when it began to start, and until when its status stays pending.
         self._waits: dict[str, tuple[float, float]] = {}
-        # When VMs arrived in this burst, newest last.
+        # Times of the arrivals in this burst, newest last.
         self._arrivals: deque[float] = deque(maxlen=_MEASURED)
 
     def wait(self, key: str) -> float:
-        """Count a VM among those on their way; return the seconds for which its status may wait, if that is above 0."""
+        """Count a VM as starting; return the seconds for which its status may stay pending (<= 0: write it)."""
         now = self._monotonic()
         since, until = self._waits.setdefault(key, (now, now))
-        crowd = len(self._waits) - UNHURRIED
-        if crowd <= 0:
+        excess = len(self._waits) - UNHURRIED
+        if excess <= 0:
             self._arrivals.clear()
             return 0.0
-        # Those ahead of this VM arrive, and each time the rest is what the crowd that is left takes.
+        # Each arrival restarts the wait, with the drain time of the VMs that are still starting.
         moved = max(since, self._arrivals[-1]) if self._arrivals else since
-        until = max(until, min(since + PATIENCE, moved + ALLOWANCE * crowd * self._pace()))
+        until = max(until, min(since + PATIENCE, moved + ALLOWANCE * excess * self._pace()))
         self._waits[key] = (since, until)
         return until - now
 
     def arrived(self, key: str) -> None:
-        """Count a VM no more: it runs, or there is something else to tell of it."""
+        """Stop counting a VM, and measure its arrival: it runs, or its status reports something else than progress."""
         if self._waits.pop(key, None) is not None:
             self._arrivals.append(self._monotonic())
 
     def forget(self, key: str) -> None:
-        """Count a VM no more that is gone, and says nothing about the pace."""
+        """Stop counting a VM that no longer exists or is stuck; the pace is not affected."""
         self._waits.pop(key, None)
 
     def _pace(self) -> float:

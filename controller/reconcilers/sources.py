@@ -1,7 +1,7 @@
-"""Where the reconcilers' keys come from: which VM a change of a VM, a pod, a node or a migration is about.
+"""Event sources of the reconcilers, which map a change of a VM, pod, node or migration to VM keys.
 
-Guarantees: a change queues the key of every VM that it can matter to, in O(1) for VMs and pods; a node that goes,
-which is rare, costs one look at every pod.
+Guarantees: a change queues the key of every VM that it concerns, in O(1) for VMs and pods. The deletion of a node is
+rare, and costs a pass over all pods.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from controller.observe.caches import Caches
 
 _VM_KEYS: Final = "VMKeys"
 _MIGRATION_KEYS: Final = "MigrationKeys"
-"""What the metrics of listeners call the two sources of keys."""
+"""Names of the two sources in the metrics of listeners."""
 
 
 def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:
-    """Queue the VMs of which the caches hold anything, and those that every later change is about."""
+    """Queue every VM that the caches have, or have pods of; then the VM of each later change."""
     for cache in caches.values():
-        # In the caches' order, so that every run begins alike.
+        # In the order of the caches, so that every run starts alike.
         pods = (key for pod in cache.pods if (key := vm_key(pod)))
         for key in dict.fromkeys((*(vm.metadata.key for vm in cache.vms), *pods)):
             add(key, "start")
@@ -36,7 +36,7 @@ def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> N
 
 
 def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
-    """Queue the VMs that have migrations, and those that every later change is about, unless they do not move."""
+    """Queue every VM that has a migration or a claim; then, of the VMs of later changes, those that have one."""
     for cache in caches.values():
         moving = partial(_add_if_moving, add, cache)
         migrations = (migration.vm_key for migration in cache.migrations)
@@ -68,7 +68,7 @@ def _vm_changed(add: Add, old: VirtualMachine | None, new: VirtualMachine | None
 def _pod_changed(add: Add, old: Pod | None, new: Pod | None) -> None:
     pods = [pod for pod in (new, old) if pod is not None]
     if len(pods) > 1 and pods[0].metadata.owner_references == pods[1].metadata.owner_references:
-        pods.pop()  # as nearly always: its VM is the same
+        pods.pop()  # the common case: both have the same owner
     for pod in pods:
         if (key := vm_key(pod)) is not None:
             add(key, f"pod {_what(old, new)}")
@@ -92,6 +92,6 @@ def _what(old: object | None, new: object | None) -> str:
 def no_longer_pending(
     old: VirtualMachineMigration | None, new: VirtualMachineMigration | None
 ) -> tuple[VirtualMachineMigration, ...]:
-    """Return the migrations that do not wait for their claim since a change: gone, or further than that."""
+    """Return the migrations that a change has taken out of Pending: deleted, or in a later phase."""
     waits = new is not None and new.status.phase == MigrationPhase.PENDING
     return tuple(item for item in (gone(old, new), None if waits else new) if item is not None)

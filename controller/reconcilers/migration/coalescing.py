@@ -1,8 +1,8 @@
-"""Progress of migrations that is not written yet: when many move at once, the next write tells it as well.
+"""Coalesced progress of migrations: during a burst, an intermediate phase is merged into the migration's next write.
 
-Guarantees: the start and the end of a migration never wait, nor does what is wrong; a phase keeps the time at which it
-was reached; what waits is written after the crowd's time (`BurstGate`), should nothing newer come. Bounded by the
-migrations under way.
+Guarantees: the start, the end and any problem of a migration are written at once. A phase keeps the time at which it
+was reached. Pending progress is written after the delay of `BurstGate`, if nothing newer comes. Bounded by the
+migrations in progress.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)
 
 
 class _Pending(msgspec.Struct, frozen=True):
-    """What was not written, and the migration as it was when that was decided."""
+    """A status that is not written yet, and the migration that it was decided on."""
 
     item: VirtualMachineMigration
     status: MigrationStatus
 
 
 class ProgressCoalescer:
-    """What waits, by the migration's UID."""
+    """Pending statuses, by the migration's UID. `monotonic` is a clock in seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._burst = BurstGate(monotonic)
@@ -43,22 +43,22 @@ class ProgressCoalescer:
             cache.migrations.listen(self._changed, name="MigrationProgress")
 
     def known(self, item: VirtualMachineMigration) -> VirtualMachineMigration:
-        """Return a migration with the progress that nobody else knows of yet."""
+        """Return a migration with its pending status, if it has one."""
         pending = self._pending_of(item)
         return item if pending is None else msgspec.structs.replace(item, status=pending)
 
     def due(self, item: VirtualMachineMigration) -> MigrationStatus | None:
-        """Return what has waited long enough."""
+        """Return the pending status if its delay is over, else None."""
         pending = self._pending_of(item)
         return pending if pending is not None and self._burst.wait(item.metadata.uid) <= 0 else None
 
     def _pending_of(self, item: VirtualMachineMigration) -> MigrationStatus | None:
-        """Return what waits of a migration, if that was decided on it as it is."""
+        """Return the pending status, if it was decided on the migration as the cache shows it."""
         pending = self._pending.get(item.metadata.uid)
         return pending.status if pending is not None and pending.item is item else None
 
     def postpone(self, item: VirtualMachineMigration, plan: Plan) -> float:
-        """Return the seconds for which a plan waits, remembering it; 0 if it is to be carried out now."""
+        """Return the seconds for which a plan's status stays pending; 0 if the plan is to be carried out now."""
         uid = item.metadata.uid
         match plan.actions:
             case (WriteMigration(status=wanted),) if _may_wait(item, wanted):
@@ -67,13 +67,13 @@ class ProgressCoalescer:
                     self._pending[uid] = _Pending(item, wanted)
                 return wait
             case (WriteMigration(status=wanted), *_) if not _goes_well(wanted):
-                self._burst.forget(uid)  # it waits for a node, and nobody knows for how long
+                self._burst.forget(uid)  # the target waits for a node for an unknown time, which would distort the pace
             case (WriteMigration(status=wanted), *_) if wanted.phase in _STARTED:
                 self._burst.wait(uid)
         return 0.0
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
-        """Forget what was told; a migration that has ended says how fast they go, one that was deleted does not."""
+        """Drop a pending status that is published or stale; the end of a migration counts as an arrival."""
         if (left := gone(old, new)) is not None:
             self._pending.pop(left.metadata.uid, None)
             self._burst.forget(left.metadata.uid)
@@ -84,10 +84,10 @@ class ProgressCoalescer:
 
 
 def _may_wait(item: VirtualMachineMigration, wanted: MigrationStatus) -> bool:
-    """Whether a status tells no more than that a migration whose start was told goes well."""
+    """Whether a status reports nothing but the progress of a migration whose start is published."""
     return wanted.phase in _ON_THE_WAY and item.status.phase in _STARTED and _goes_well(wanted)
 
 
 def _goes_well(wanted: MigrationStatus) -> bool:
-    """Whether there is nothing to say of the target."""
+    """Whether the status reports no problem of the target."""
     return wanted.message in (None, GUESS)

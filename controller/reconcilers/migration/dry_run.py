@@ -1,7 +1,7 @@
-"""Asking the API server whether it would make a migration's target pod, before the source is given up.
+"""Server-side dry runs: whether the API server would create a migration's target pod, before the source is deleted.
 
-Guarantees: what is asked for is exactly the pod that the claim would lead to; a migration that nothing refuses asks
-once, one that has to wait asks again at most every `ASK_AGAIN`. Bounded by the migrations that are pending.
+Guarantees: the dry run creates exactly the pod that the claim would lead to. A migration that is not refused sends one;
+a refused one sends the next after `ASK_AGAIN` at the earliest. Bounded by the migrations that are pending.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from controller.reconcilers.api import CREATE_DEADLINE, Api
 from controller.reconcilers.sources import no_longer_pending
 
 ASK_AGAIN: Final = 15.0
-"""Seconds from one refusal that may pass to the next question."""
+"""Seconds from a temporary refusal to the next dry run."""
 
 
 class DryRuns:
-    """Refusals that may pass, by the migration's UID."""
+    """Temporary refusals, by the migration's UID. `monotonic` is a clock in seconds."""
 
     def __init__(
         self,
@@ -45,16 +45,16 @@ class DryRuns:
             cache.migrations.listen(self._changed, name="DryRuns")
 
     def refused(self, item: VirtualMachineMigration) -> Refused | None:
-        """Return what was answered lately, if it is too early to ask again."""
+        """Return the last refusal while it is too early for the next dry run, else None."""
         until, why = self._refused.get(item.metadata.uid, (0.0, None))
         return why if why is not None and self._monotonic() < until else None
 
     async def ask(
         self, item: VirtualMachineMigration, vm: VirtualMachine, claim: Claim, source: Pod | None
     ) -> Refused | None:
-        """Return why the target pod would not be made; None if it would be.
+        """Return why the API server would not create the target pod; None if it would.
 
-        Raises KubeError when that says nothing about the pod: we may not ask, or do not lead.
+        Raises KubeError for an error that is no answer about the pod: the client is not authorized, or does not lead.
         """
         try:
             await self._client.create(
@@ -78,6 +78,6 @@ class DryRuns:
         return why
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
-        """Forget a migration that does not wait any more."""
+        """Drop the refusal of a migration that is no longer Pending."""
         for item in no_longer_pending(old, new):
             self._refused.pop(item.metadata.uid, None)

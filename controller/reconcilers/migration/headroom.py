@@ -1,12 +1,12 @@
-"""The room on each node: what pods hold there, and what is reserved for VMs that move.
+"""Free capacity of each node: the requests of its pods, and the reservations for VMs that migrate.
 
 Guarantees:
 
-- Pods are read only while a migration looks for a node, and no reading is from before the migration was there that
-  asks (`controller.observe.holdings`), so that what a person did before asking for it counts.
-- What a VM was promised is reserved until its target pod has a node, or until it gives its slot back; so no room is
-  promised twice. It is a promise to other migrations only: the scheduler may choose another node, and then the pod
-  counts there.
+- Pods are listed only while a migration looks for a node. The list is never older than the migration that asks
+  (`controller.observe.holdings`), so that it shows every change that the user made before creating the migration.
+- Capacity that was found for a VM stays reserved until its target pod has a node, or until its slot is given back. So
+  no capacity is granted twice. A reservation binds other migrations only: the scheduler may choose another node, and
+  then the pod counts there.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NEVER: Final = float("-inf")
 
 
 class Headroom:
-    """What pods of some namespaces (None: of all) hold, and reservations.
+    """Requests of the pods in some namespaces (None: in all), and reservations.
 
-    `freed` is called when a reservation ends whose room nobody took.
+    `monotonic` is a clock in seconds. `freed` is called when a reservation ends and its node has capacity again.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Headroom:
         self._monotonic = monotonic
         self._freed = freed
         self._reserved = Ledger()
-        # The life of each VM that has a reservation whose pod will take the room.
+        # For each VM with a reservation, by UID: the incarnation whose pod takes the reserved capacity.
         self._lives: dict[str, int] = {}
-        # Since when (monotonic) each pending migration is known, by UID.
+        # When (monotonic) the cache first showed each pending migration, by UID.
         self._known_since: dict[str, float] = {}
 
     def listen(self, caches: Mapping[str | None, Caches]) -> None:
@@ -58,22 +58,22 @@ class Headroom:
             cache.pods.listen(self._pod_changed, name="Room")
 
     def used(self, node: str) -> Amount:
-        """Return what is held on a node, as of the last reading and the caches."""
+        """Return what is requested and reserved on a node, as of the last list and the caches."""
         return self._holdings.on(node) + self._reserved.on(node)
 
     async def refresh(self, item: VirtualMachineMigration) -> float:
-        """Read what pods hold, if that is too old for a migration; return the seconds until it may be read, or 0."""
+        """List the pods if the last list is too old for a migration; return the seconds until that is allowed, or 0."""
         return await self._holdings.refresh(self._known_since.get(item.metadata.uid, _NEVER))
 
     # --- reservations ------------------------------------------------------------------------------------------
 
     def reserve(self, vm: VirtualMachine, node: str, amount: Amount) -> None:
-        """Hold room on a node for the next life of a VM."""
+        """Reserve capacity on a node for the next incarnation of a VM."""
         self._reserved.put(vm.metadata.uid, node, amount)
         self._lives[vm.metadata.uid] = (vm.status.incarnation or 0) + 1
 
     def take_in(self, vm: VirtualMachine, pods: tuple[Pod, ...], amount: Amount) -> None:
-        """Hold what a claim says that was reserved, unless a pod has taken its place; `pods` are the VM's."""
+        """Restore the reservation that a claim names, unless the target pod has a node; `pods` are the VM's."""
         claim, uid = vm.status.migration, vm.metadata.uid
         if claim is None or claim.reserved_node is None or uid in self._reserved:
             return
@@ -83,7 +83,7 @@ class Headroom:
             self._lives[uid] = life
 
     def release(self, uid: str) -> bool:
-        """Hold nothing for a VM any more; return whether something was held."""
+        """End the reservation of a VM; return whether there was one."""
         self._lives.pop(uid, None)
         return self._reserved.drop(uid) is not None
 
@@ -96,7 +96,7 @@ class Headroom:
             self._holdings.pod_changed(old, new)
 
     def _target_changed(self, pod: Pod) -> None:
-        """End a reservation whose pod has a node, and counts there."""
+        """End a reservation when its pod has a node, where its requests count from then on."""
         owner = ownership.owner(pod)
         life = self._lives.get(owner.uid) if owner is not None else None
         if owner is None or life is None or not _has_taken(pod, life):
@@ -115,6 +115,6 @@ class Headroom:
 
 
 def _has_taken(pod: Pod, life: int) -> bool:
-    """Whether this is the pod of a life, or of a later one, and counts on a node."""
+    """Whether this pod is of an incarnation, or of a later one, and has a node."""
     incarnation = ownership.incarnation(pod)
     return capacity.node_of(pod) is not None and incarnation is not None and incarnation >= life

@@ -1,7 +1,7 @@
 """Answers to what the migration's decision asks: a slot, a node and a dry run before a claim; whether one is orphaned.
 
-Guarantees: whoever is refused holds no slot and no room; what is not known to whoever may not look at nodes is left to
-the scheduler. Bounded by the migrations that are pending, and the VMs that are claimed.
+Guarantees: a migration that is refused holds neither a slot nor a reservation. Without permission to list nodes, the
+choice of the node is left to the scheduler. Bounded by the migrations that are pending, and the VMs that are claimed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from controller.reconcilers.vm.expectations import SETTLED
 
 
 class Questions:
-    """Who may move where. `monotonic` is a clock in seconds."""
+    """Answers questions from the slots, the nodes and the API server. `monotonic` is a clock in seconds."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Questions:
         self._headroom = headroom
         self._dry_runs = dry_runs
         self._monotonic = monotonic
-        # Since when (monotonic) an orphaned claim binds no target any more, by the VM's UID.
+        # When (monotonic) an orphaned claim was first seen rolled back: it binds no new target. By the VM's UID.
         self._unbound: dict[str, float] = {}
 
     def listen(self, caches: Mapping[str | None, Caches]) -> None:
-        """Take in the claims that exist, and follow nodes and VMs from now on."""
+        """Count the existing claims, and follow nodes and VMs from now on."""
         self._nodes.listen(self._node_changed, name="MigrationSlots")
         for cache in caches.values():
             changed = partial(self._vm_changed, cache)
@@ -72,7 +72,7 @@ class Questions:
                 changed(None, vm)
 
     async def answer(self, ask: Ask, view: View) -> Answers | None:
-        """Answer a question about a view; return None if nobody can say now."""
+        """Answer a question about a view; return None if there is no answer now, and the reconcile is to be retried."""
         item, vm = view.migration, view.vm
         if vm is None:
             raise AssertionError("only a VM can be claimed")
@@ -94,9 +94,9 @@ class Questions:
                 return Answers(refused=refused)
 
     async def _look_for_migration(self, claim: Claim, vm: VirtualMachine) -> Answers | None:
-        """Look past the cache for the migration of a claim; return None if it is there.
+        """Read the migration of a claim live; return None if it exists.
 
-        A claim that somebody wrote by hand may name what can be no migration at all.
+        A claim that was written by hand may hold a name that no object can have.
         """
         try:
             found = await self._client.get(MIGRATIONS, claim.name, namespace=vm.metadata.namespace)
@@ -110,7 +110,7 @@ class Questions:
         return Answers(orphaned=True, unsettled=self._unbound.setdefault(vm.metadata.uid, now) + SETTLED - now)
 
     async def _find_node(self, wanted: Demand, item: VirtualMachineMigration, vm: VirtualMachine) -> Answers:
-        """Find a node and hold room there; who may not know the nodes leaves all to the scheduler."""
+        """Find a node and reserve capacity there; without access to nodes the choice is left to the scheduler."""
         if not self._nodes.filled:
             return Answers(slot=True, node="")
         if (later := await self._headroom.refresh(item)) > 0:
@@ -128,7 +128,7 @@ class Questions:
     # --- what the caches show ----------------------------------------------------------------------------------
 
     def _vm_changed(self, cache: Caches, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
-        """Take in claims, and what was reserved for them by the process before."""
+        """Count a claim, and restore the reservation that the previous process made for it."""
         self._slots.vm_changed(old, new)
         claim = new.status.migration if new is not None else None
         if self._unbound and old is not None and (claim is None or gone(old, new) is not None):
@@ -138,15 +138,15 @@ class Questions:
         try:
             amount = demand(claim, new, self._policy).amount
         except RatioError:
-            return  # no pod of it can be made
+            return  # no pod can be created from this spec
         self._headroom.take_in(new, cache.pods.by_index(new.metadata.key), amount)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        """Look again at whom no node had room for, when one can hold more, or others, than before."""
+        """Reconsider the migrations that found no node when a node can accept more pods, or others, than before."""
         if new is not None and (old is None or _offers(old) != _offers(new)):
             self._slots.reconsider()
 
 
 def _offers(node: Node) -> tuple[object, ...]:
-    """Return what decides who may land on a node."""
+    """Return the fields that decide which pods a node accepts."""
     return node.metadata.labels, node.spec, node.status.allocatable

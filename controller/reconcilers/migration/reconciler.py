@@ -1,8 +1,8 @@
-"""The migration reconciler: claims VMs, follows their way, and never touches a pod.
+"""The migration reconciler: claims VMs, follows their migrations, and never touches a pod.
 
-Its keys are VMs, so that all migrations of one VM are decided together and never two at once. Guarantees: every
-write is guarded; what `decide` asks is answered in its order, a slot first, so that who cannot have one costs
-no look at the nodes; a reconcile that ends without a claim, however it ends, leaves the VM without a slot.
+Its keys are VMs, so that all migrations of one VM are decided together and never concurrently. Guarantees: every write
+is guarded. The questions of `decide` are answered in its order, the slot first, so that a migration without a slot
+costs no pass over the nodes. A reconcile that ends without a claim, even by an error, leaves the VM without a slot.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class MigrationReconciler:
         self._requests = Requests(client, self._consistency, self._slots, record=record, claim=claim)
 
     def begin(self) -> None:
-        """Take in the claims that exist and listen, once the caches are full and before the first reconcile."""
+        """Count the existing claims and listen, once the caches are full and before the first reconcile."""
         for part in (self._coalescer, self._refusal_timers, self._headroom, self._dry_runs, self._questions):
             part.listen(self._caches)
 
@@ -102,7 +102,7 @@ class MigrationReconciler:
         if visit.vm is None and any(not item.finished for item in visit.migrations):
             found = await self._requests.live_vm(visit.key)
             if found is not None:
-                # Either it is none of ours, and so are its migrations, or the cache is late.
+                # Either the VM is outside of our selection, and so are its migrations, or the cache lags.
                 return Result(retry=not visit.caches.vms.has_reached(found.metadata.resource_version))
         if visit.orphaned:
             return await self._release_orphan(visit)
@@ -116,7 +116,7 @@ class MigrationReconciler:
         return Result(requeue_after=min(again, default=None))
 
     async def _release_orphan(self, visit: Visit) -> Result:
-        """Carry out what becomes of a claim whose migration the cache does not have."""
+        """Decide about a claim whose migration the cache does not have, and carry the plan out."""
         plan = await self._decide(View(None, visit.vm, visit.pods, self._now()))
         if plan is None:
             return Result(retry=True)
@@ -126,7 +126,7 @@ class MigrationReconciler:
         return Result(requeue_after=plan.requeue_after)
 
     async def _decide_each(self, visit: Visit) -> list[float] | None:
-        """Decide the migrations in their order; return when to look again (seconds), or None if a guard said no."""
+        """Decide the migrations by rank; return when to reconcile again (seconds), or None if a guard failed."""
         again: list[float] = []
         for item in sorted(visit.migrations, key=lambda item: item.rank):
             if (pending := self._coalescer.due(item)) is not None:
@@ -148,7 +148,7 @@ class MigrationReconciler:
         return again
 
     async def _decide(self, view: View) -> Plan | None:
-        """Answer what the decision asks for, until it is made; return None if nobody can say now."""
+        """Answer the decision's questions until it returns a plan; return None if a question has no answer now."""
         while not isinstance(decision := decide(view, self._policy), Plan):
             answers = await self._questions.answer(decision, view)
             if answers is None:
@@ -173,7 +173,7 @@ class MigrationReconciler:
 
 
 def _source_node(item: VirtualMachineMigration, vm: VirtualMachine | None) -> str:
-    """Return the node that a VM leaves, or has left."""
+    """Return the source node of a migration, or of a record."""
     if item.spec.record_of is not None:
         return item.metadata.annotations.get(names.SOURCE_NODE, "")
     if vm is None:

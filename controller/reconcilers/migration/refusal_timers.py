@@ -1,7 +1,7 @@
-"""Since when each pending migration is refused, by reason: what its time to wait counts from.
+"""Timers of refusals: since when each pending migration is refused, by reason. Its timeout counts from there.
 
-Guarantees: the time in line for a turn is no part of it, nor is what another reason took; a process that has just begun
-counts from its own first look. Bounded by the migrations that are pending.
+Guarantees: neither the time spent waiting for a slot nor the time refused for another reason counts. A new process
+counts from its own first reconcile. Bounded by the migrations that are pending.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NEVER: Final[Mapping[str, datetime]] = MappingProxyType({})
 
 
 class RefusalTimers:
-    """When each bounded reason was first seen, by the migration's UID."""
+    """When each reason with a timeout was first seen, by the migration's UID. `now` is wall-clock time."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -39,6 +39,6 @@ class RefusalTimers:
         return self._since.get(uid, _NEVER)
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
-        """Forget a migration that does not wait any more."""
+        """Drop the timers of a migration that is no longer Pending."""
         for item in no_longer_pending(old, new):
             self._since.pop(item.metadata.uid, None)

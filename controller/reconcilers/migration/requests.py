@@ -1,7 +1,7 @@
 """The requests by which the plan about a migration is carried out, each behind its guard.
 
-Guarantees: a status, or a claim, is written only on what was decided on; a claim that was written holds its slot, also
-if nobody said so; what was written is waited for in the caches.
+Guarantees: a status or a claim is written only if the object is unchanged since the decision. A claim that was written
+keeps its slot, even if the reply was lost. Every write is awaited in the caches before the next decision.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from controller.reconcilers.migration.visit import Visit
 _log = structlog.get_logger(__name__)
 
 ClaimWriter: TypeAlias = Callable[[str, VirtualMachine, Claim | None], Awaitable[str | None]]
-"""Puts a claim on the VM of a key; returns the VM's new version, or None if it is gone. Raises ConflictError."""
+"""Puts a claim on the VM of a key; returns the VM's new version, or None if it is deleted. Raises ConflictError."""
 
 
 class Requests:
-    """Does what a plan says. `claim` writes a VM's claim."""
+    """Carries out a plan's actions. `claim` writes a VM's claim."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Requests:
         self._write_claim = claim
 
     async def carry_out(self, plan: Plan, item: VirtualMachineMigration, visit: Visit) -> bool:
-        """Do a plan's actions in order; return False if a guard ended it."""
+        """Do a plan's actions in order; return False if a guard failed."""
         for action in plan.actions:
             match action:
                 case WriteMigration():
@@ -69,7 +69,7 @@ class Requests:
         return True
 
     async def write(self, status: MigrationStatus, item: VirtualMachineMigration, visit: Visit) -> bool:
-        """Replace a migration's status; return False if it is gone. Raises ConflictError if it changed meanwhile."""
+        """Replace a migration's status; return False if it is deleted. Raises ConflictError if it changed meanwhile."""
         written = await patch_status(self._client, MIGRATIONS, item.metadata, codec.merge_patch_of(status))
         if written is None:
             return False  # its claim, if it has one, is released by the next reconcile
@@ -95,7 +95,7 @@ class Requests:
             self._slots.claimed(vm, version)
 
     async def _keep_slot_if_claimed(self, claim: Claim, vm: VirtualMachine) -> None:
-        """Look whether a claim was written of which nobody said so: then its slot must not go to another VM."""
+        """Read live whether a claim was written although the reply was lost: then its slot stays in use."""
         try:
             found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
         except errors.KubeError:
@@ -104,7 +104,7 @@ class Requests:
             self._slots.claimed(vm, found.metadata.resource_version)
 
     async def prune(self, expired: Expired, visit: Visit) -> None:
-        """Remove migrations that have ended and are not kept any longer."""
+        """Delete the migrations whose retention has ended."""
         going = expired.surplus
         if expired.orphaned:
             found = await self.live_vm(visit.key)
@@ -118,10 +118,10 @@ class Requests:
             except errors.NotFoundError:
                 continue
 
-    # --- looking past the caches -------------------------------------------------------------------------
+    # --- live reads --------------------------------------------------------------------------------------
 
     async def live_vm(self, key: str) -> VirtualMachine | None:
-        """Return the VM of a key, whatever the cache shows and whoever serves it; None if there is none."""
+        """Return the VM of a key by a live read, of any class; None if there is none."""
         namespace, _, name = key.partition("/")
         try:
             return await self._client.get(VIRTUAL_MACHINES, name, namespace=namespace)
@@ -129,7 +129,7 @@ class Requests:
             return None
 
     async def _holds(self, guard: Guard, item: VirtualMachineMigration, visit: Visit) -> bool:
-        """Whether a plan may go on."""
+        """Whether a guard holds, so that the plan goes on."""
         match guard:
             case ConfirmWanted():
                 newest = visit.caches.migrations.get(item.metadata.key)
@@ -140,5 +140,5 @@ class Requests:
             case ConfirmClaimLost():
                 found = await self.live_vm(visit.key)
                 if found is None:
-                    return False  # that is what has to be told, once the cache shows it
+                    return False  # the deletion itself is reported, once the cache shows it
                 return found.status.migration is None or found.status.migration.uid != item.metadata.uid

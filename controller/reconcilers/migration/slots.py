@@ -1,20 +1,20 @@
-"""Migration slots: how many VMs move at once, in all and away from each node, and whose migration goes next.
+"""Migration slots: how many VMs migrate at once, in the cluster and away from each node, and which migration is next.
 
-A migration asks for a slot before anything that costs; a slot is granted to its VM, which then looks for a node and
+A migration asks for a slot before any expensive step. The slot is granted to its VM, which then looks for a node and
 claims. Guarantees:
 
-- No slot stays free while a migration in line could use it: it goes to the best rank (priority, then age) of those that
-  are not passed over and whose node is below its own limit, and the VM is queued.
-- A migration for which no node has room is passed over, and with it all that ask for the same (`Demand`: as much, from
-  the same node, to the same nodes), since they would get the same answer. They keep their rank and stand in nobody's
-  way until `reconsider`, or, one demand every `PROBE_PERIOD`, until time may have changed the answer. A slot that is
-  given back, and room with it, changes the answer only of those that were passed over since it was granted.
-- A slot that was granted and not used for a claim by the end of the VM's reconcile is given back, whatever happened.
-  One that was used is free again once the cache shows that the claim is gone, or the VM is.
-- A migration that did not ask in its VM's last reconcile is not in line. What was asked, granted or held for a VM that
-  went meanwhile is forgotten at the end of that reconcile.
-- Everything is remembered by UID, so that a namesake inherits nothing. `ask` costs O(log n) comparisons in those that
-  wait, `reconsider` O(demands that are passed over).
+- No slot stays free while a waiting migration could use it. It is granted to the best rank (priority, then age) among
+  those that are not passed over and whose node is below its own limit, and the VM is queued.
+- A migration for which no node has capacity is passed over, and so are all with an equal `Demand` (the same amount,
+  source node and allowed nodes), since they would get the same answer. They keep their rank and block no other
+  migration until `reconsider`, or until a probe: one demand every `PROBE_PERIOD`, since the answer may have changed.
+  A slot that is given back frees its reservation, which changes the answer only of those passed over since its grant.
+- A granted slot that is not used for a claim by the end of the VM's reconcile is given back, even after an error. A
+  used one is free again once the cache shows that the claim was removed, or the VM deleted.
+- A migration that did not ask in its VM's last reconcile does not wait for a slot. The state of a VM that was deleted
+  during its reconcile is dropped at the end of that reconcile.
+- All state is kept by UID, so that a namesake inherits nothing. `ask` costs O(log n) comparisons in the waiting
+  migrations, `reconsider` O(demands that are passed over).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from controller.engine.store import gone
 _T = TypeVar("_T")
 
 PROBE_PERIOD: Final = 5.0
-"""Seconds after which one demand that was passed over is looked at again, although nothing is known to have changed."""
+"""Seconds between two probes: one demand that was passed over is tried again without a known change."""
 
 _Place: TypeAlias = tuple[tuple[int, str, str], str]
-"""Where a migration stands: its rank, and its UID."""
+"""Sort key of a waiting migration: its rank, and its UID."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many VMs may move at once; 0 means any number. The defaults are KubeVirt's."""
+    """How many VMs may migrate at once: in the cluster, and away from a node; 0: any number. KubeVirt's defaults."""
 
     cluster: int = 5
     outbound: int = 2
@@ -52,7 +52,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Waiting:
-    """A migration in line. `asked`: in the reconcile of its VM that is under way, or else in the last one."""
+    """A migration that waits for a slot. `asked`: in the current reconcile of its VM, or else in the last one."""
 
     key: str
     vm: str
@@ -63,11 +63,11 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Slot:
-    """A slot in use: away from which node, and as of which version of the VM for a claim (None: not claimed yet).
+    """A slot in use.
 
-    `fresh`: the VM's reconcile that may use it has not begun yet. `again`: the VM's key, if it has to be queued when
-    the slot is given back, since another of its migrations would have had the next one. `since`: how many times
-    anybody had been passed over when it was granted.
+    `node`: the source node. `claimed_at`: the VM's version as of its claim; None before the claim. `fresh`: the VM's
+    reconcile that may use the slot has not started yet. `again`: the VM's key, if another of its migrations was next in
+    rank meanwhile, so that the VM is queued when the slot is given back. `since`: `_times_passed` as of the grant.
     """
 
     node: str
@@ -78,10 +78,10 @@ class _Slot:
 
 
 class MigrationSlots:
-    """Slots in use by VM UID, and the line of migrations that wait for one.
+    """Slots in use by VM UID, and the migrations that wait for one.
 
-    `wake` queues a VM's key; `released` is told the UID of a VM that has no slot any more, before another gets it, and
-    says whether others may have room now.
+    `wake` queues a VM's key. `released` is called with the UID of a VM that has no slot any more, before the slot is
+    granted again, and returns whether that freed a reservation. `monotonic` is a clock in seconds.
     """
 
     def __init__(
@@ -97,15 +97,15 @@ class MigrationSlots:
         self._released = released
         self._slots: dict[str, _Slot] = {}
         self._leaving: Counter[str] = Counter()
-        # The line: by migration UID; which of them are of a VM; in order of each demand; and which demands a node has.
+        # The waiting migrations: by UID; their UIDs by VM; sorted, by demand; and the demands of each source node.
         self._line: dict[str, _Waiting] = {}
         self._of_vm: dict[str, set[str]] = {}
         self._demands: dict[Demand, list[_Place]] = {}
         self._at_node: dict[str, set[Demand]] = {}
-        # The first of each demand that could go if a slot were free, in order; and which one that is.
+        # The first of each demand that could be granted a free slot: all of them, sorted; and by demand.
         self._heads: list[_Place] = []
         self._head_of: dict[Demand, _Place] = {}
-        # Demands that are passed over, the one that was so longest first: why, and `_times_passed` as of then.
+        # Demands that are passed over, the oldest first: the refusal, and `_times_passed` as of then.
         self._passed: dict[Demand, tuple[Refused, int]] = {}
         self._times_passed = 0
         self._probe_at = 0.0
@@ -114,9 +114,9 @@ class MigrationSlots:
 
     @contextmanager
     def visit(self, vm: VirtualMachine | None, shown: Callable[[], VirtualMachine | None]) -> Iterator[None]:
-        """Enclose one reconcile of a VM: at its end, what did not ask leaves the line, and an unused slot is free.
+        """Enclose one reconcile of a VM; at its end, migrations that did not ask stop waiting, an unused slot is freed.
 
-        `shown` tells at the end which VM the cache has under that name.
+        `shown` returns the VM that the cache then has under that key.
         """
         if vm is None:
             yield
@@ -142,7 +142,7 @@ class MigrationSlots:
                 self.give_back(vm)
 
     def ask(self, vm: VirtualMachine, item: VirtualMachineMigration, demand: Demand) -> Refused | None:
-        """Return None if the VM has a slot now, else what the migration waits for, which is then in line."""
+        """Return None if the VM has a slot now, else the reason for which the migration waits from now on."""
         uid = vm.metadata.uid
         if uid not in self._slots or demand in self._passed:
             self._probe()
@@ -158,7 +158,7 @@ class MigrationSlots:
         return None
 
     def pass_over(self, vm: VirtualMachine, item: VirtualMachineMigration, demand: Demand, why: Refused) -> None:
-        """Take a slot back from a VM for which no node has room; its migration stays in line, with its rank."""
+        """Take the slot back from a VM for which no node has capacity; its migration keeps waiting, with its rank."""
         if not self._passed:
             self._probe_at = self._monotonic() + PROBE_PERIOD
         self._passed.pop(demand, None)
@@ -172,7 +172,7 @@ class MigrationSlots:
     def claimed(self, vm: VirtualMachine, version: str) -> None:
         """Keep the slot of a VM whose claim was written, as of this version, until the cache shows its end."""
         slot = self._slots.get(vm.metadata.uid)
-        if slot is not None:  # None: the VM is gone by now
+        if slot is not None:  # None: the VM was deleted meanwhile
             slot.claimed_at = revision(version)
 
     def give_back(self, vm: VirtualMachine) -> None:
@@ -183,7 +183,7 @@ class MigrationSlots:
             self.reconsider(slot.since if freed else self._times_passed)
 
     def reconsider(self, since: int = 0) -> None:
-        """Pass over no more those who were since then: a node, or what is held on it, has changed."""
+        """Stop passing over the demands refused after `since`: nodes, or reservations on them, have changed."""
         while self._passed:
             demand, (_, time) = next(reversed(self._passed.items()))
             if time <= since:
@@ -195,7 +195,7 @@ class MigrationSlots:
     # --- what the cache shows ----------------------------------------------------------------------------------
 
     def vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
-        """Take in the claims of a VM; forget one that is gone, or not ours any more."""
+        """Count the claim of a VM; drop the state of a VM that is deleted, or not ours any more."""
         if (left := gone(old, new)) is not None:
             self._gone(left.metadata.uid)
         if new is None:
@@ -223,7 +223,7 @@ class MigrationSlots:
             self._hold_nothing(uid)
 
     def _hold_nothing(self, uid: str) -> None:
-        """Let a VM without a slot hold no room, which it may have been promised after the slot was gone."""
+        """Free the reservation of a VM without a slot: it may have been made after the slot was freed."""
         if self._released(uid):
             self.reconsider()
 
@@ -256,7 +256,7 @@ class MigrationSlots:
         self._refresh(waiting.demand)
 
     def _refresh(self, demand: Demand) -> None:
-        """Let the first of a demand stand among those that could go, or no more."""
+        """Update which migration of a demand, if any, is among those that could be granted a slot."""
         places = self._demands.get(demand)
         could_go = places and demand not in self._passed and self._below_limit(demand.source)
         after = places[0] if places and could_go else None
@@ -271,7 +271,7 @@ class MigrationSlots:
             self._head_of[demand] = after
 
     def _probe(self) -> None:
-        """Let the demand that was passed over longest ago have another look, if it is time and a slot is free."""
+        """Try the demand again that was passed over longest ago, if a probe is due and a slot is free."""
         if not self._passed or self._monotonic() < self._probe_at or not self._any_free():
             return
         for demand in self._passed:
@@ -284,7 +284,7 @@ class MigrationSlots:
     # --- the slots ---------------------------------------------------------------------------------------------
 
     def _grant(self, asking: str | None = None) -> None:
-        """Give every free slot to whom it belongs; queue them, but for the one that asks."""
+        """Grant every free slot to the migration that is next; queue its VM, unless that VM asks now."""
         while self._heads and self._any_free():
             _, uid = self._heads[0]
             first = self._line[uid]
@@ -294,7 +294,7 @@ class MigrationSlots:
                 continue
             self._take(first.vm, first.demand.source)
             if first.vm == asking:
-                # It may be for a migration that does not ask: its reconcile ends with the slot used or given back.
+                # The grant may be for another migration of the VM; this reconcile uses the slot or gives it back.
                 self._slots[first.vm].fresh = False
             else:
                 self._wake(first.key)

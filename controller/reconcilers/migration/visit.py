@@ -1,4 +1,4 @@
-"""One look at the migrations of a VM: its key, and what the caches show."""
+"""The context of one reconcile of a VM's migrations: the VM's key, and what the caches show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controller.observe.caches import Caches
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """What one reconcile is about. `vm` is None if the cache lacks it, whatever its migrations say."""
+    """The context of one reconcile. `vm` is None if the cache has no such VM, even if migrations name it."""
 
     key: str
     caches: Caches
@@ -20,7 +20,7 @@ class Visit(msgspec.Struct, frozen=True):
 
     @property
     def the_vm(self) -> VirtualMachine:
-        """The VM, where there can be no doubt that it exists."""
+        """The VM, where the caller knows that it exists."""
         if self.vm is None:
             raise AssertionError(f"{self.key}: there is no VM to claim")
         return self.vm

@@ -1,1 +1,1 @@
-"""The VM reconciler, the only one that acts on pods, and what it remembers."""
+"""The VM reconciler, the only one that acts on pods, and its state."""

@@ -1,7 +1,7 @@
-"""Statuses that wait: those of VMs on their way under a burst, which the next write will tell as well.
+"""Coalesced status writes: during a burst, the status of a VM that is starting is merged into its next write.
 
-Guarantees: a pod whose status waits is remembered as seen, so that its name is never used again; a VM is decided anew
-once it, or its pod, shows anything but progress.
+Guarantees: the pod of a pending status counts as seen, so that its name is never used again. The VM is decided again
+as soon as it, or its pod, shows anything but progress.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from controller.reconcilers.vm.memory import Known, PendingStatus, Visit
 
 
 class StatusCoalescer:
-    """Puts statuses off while many VMs are on their way."""
+    """Decides which statuses stay pending while many VMs are starting. `monotonic` is a clock in seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._burst = BurstGate(monotonic)
 
     def remaining(self, visit: Visit) -> float:
-        """Return for how long (seconds) there is nothing to decide: the same VM's same pod is still on its way."""
+        """Return the seconds for which a pending status still holds: the VM is unchanged, its pod is still starting."""
         pending, view = visit.known.pending, visit.view
         if pending is None or view.vm is not pending.vm or len(view.pods) != 1 or view.lost_nodes:
             return 0.0
@@ -31,9 +31,9 @@ class StatusCoalescer:
         return self._burst.wait(visit.key) if same and status.progressing(pod) else 0.0
 
     def wait(self, visit: Visit, plan: Plan) -> float:
-        """Return the seconds for which a plan's status may wait.
+        """Return the seconds for which the status of a plan may stay pending.
 
-        A VM that moves is on its way from the end of its life before on.
+        A VM that migrates counts as starting from the end of its previous incarnation.
         """
         if plan.progressing:
             return self._burst.wait(visit.key)
@@ -45,10 +45,10 @@ class StatusCoalescer:
         return 0.0
 
     def postpone(self, visit: Visit, wanted: VMStatus) -> None:
-        """Remember a status that is not written now."""
+        """Keep a status as pending instead of writing it now."""
         visit.known.pending = PendingStatus(visit.vm, wanted)
 
     def forget(self, key: str, known: Known) -> None:
-        """Forget a VM that is gone."""
+        """Drop the state of a VM that no longer exists."""
         known.pending = None
         self._burst.forget(key)

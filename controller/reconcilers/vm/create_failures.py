@@ -1,8 +1,9 @@
-"""What became of the creates of a pod that is not there yet: why they failed, for the VM's status.
+"""Failed creates of a VM's next pod, and which of them the VM's status reports.
 
-Guarantees: a refusal is news at once; any other failure only when it repeats, since most of those pass by themselves,
-and one that asks for patience only when it lasts; what differs in its digits alone (ports, times) is no news. That the
-API server does not answer is no failure of a create, and could not be told there.
+Guarantees: a refusal is reported at once. Any other failure is reported when it repeats, since most pass by themselves,
+and a request to retry later (429, a conflict) when it lasts for `PATIENCE`. A message that differs in its digits alone
+(ports, times) is not reported again. An API server that does not answer is no failure of a create: no status could be
+written either.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from controller.kube import errors
 
 PATIENCE: Final = 10.0
-"""Seconds for which the API server may ask for patience (429, a conflict within admission) before that is told."""
+"""Seconds for which the API server may ask to retry later (429, a conflict within admission) before it is reported."""
 _REPEATED: Final = 2
 _DIGITS: Final = re.compile(r"\d+")
 
@@ -23,7 +24,7 @@ _DIGITS: Final = re.compile(r"\d+")
 class CreateFailures(msgspec.Struct):
     """The creates of a VM's next pod since the first of them was sent.
 
-    `reported`: why there is no pod, in the API server's words, if that is to be told.
+    `reported`: why there is no pod, in the API server's words; None while there is nothing to report.
     """
 
     failures: int = 0
@@ -31,13 +32,13 @@ class CreateFailures(msgspec.Struct):
     reported: str | None = None
 
     def refused(self, why: str) -> bool:
-        """Note that a create was refused; return whether that is news."""
+        """Count a refusal; return whether its message is new."""
         news = self.reported != why
         self.reported = why
         return news
 
     def failed(self, error: errors.KubeError, now: float) -> str | None:
-        """Note that a create failed for another reason than a refusal; return what is news about that, if anything.
+        """Count a failure that is no refusal; return the message to report, or None if there is nothing new.
 
         `now` is monotonic, in seconds.
         """

@@ -1,7 +1,7 @@
-"""Deletions of pods that may be under way although no cache shows them: no answer has come to the request.
+"""Deletions of pods that are in flight: the request was sent, and no answer has come.
 
-Guarantees: such a deletion is not asked for again while that request may still take effect, and is once it cannot any
-more; bounded by the pods that exist.
+Guarantees: a deletion is not requested again while an earlier request may still take effect, and is requested again
+after that. Bounded by the pods that exist.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from controller.kube.client import REQUEST_DEADLINE
 from controller.kube.kinds import Pod
 
 DEADLINE: Final = REQUEST_DEADLINE
-"""Seconds after which a request that was not answered is over."""
+"""Seconds after which a request without an answer can no longer take effect."""
 
 
 class PendingDeletions:
-    """Requests to delete a pod that have no answer, by the pod's UID."""
+    """Requests to delete a pod that have no answer, by the pod's UID. `monotonic` is a clock in seconds."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        # The version that the request insists on, and until when it may take effect.
+        # The resourceVersion in the request's precondition, and until when the request may take effect.
         self._asked: dict[str, tuple[str, float]] = {}
 
     def asked(self, pod: Pod) -> None:
-        """Note that a request is sent that deletes this pod in this very state."""
+        """Note that a request is sent that deletes this pod at this resourceVersion."""
         self._asked[pod.metadata.uid] = (pod.metadata.resource_version, self._monotonic() + DEADLINE)
 
     def failed(self, pod: Pod, error: errors.KubeError) -> None:
-        """Note how the request ended: only one that was sent and not answered may still be under way."""
+        """Note how the request failed: it stays in flight only if it was sent and not answered."""
         if not isinstance(error, errors.TransportError) or not error.sent:
             self.over(pod)
 
     def over(self, pod: Pod) -> None:
-        """Note that the request is answered, or that the pod is gone."""
+        """Note that the request is answered, or that the pod no longer exists."""
         self._asked.pop(pod.metadata.uid, None)
 
     def in_flight(self, pods: Iterable[Pod]) -> dict[str, float]:
-        """Return for how long (seconds) the deletion of each of these pods may be under way unseen, by UID.
+        """Return the seconds for which the deletion of each of these pods may still take effect, by UID.
 
-        A pod that has changed since is in no state that the request would delete.
+        A pod that has changed since the request fails its precondition, so it is not among them.
         """
         if not self._asked:
             return {}

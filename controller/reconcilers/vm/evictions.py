@@ -1,7 +1,7 @@
-"""Tells evictions as migrations: a record for each pod of a VM that somebody else took away.
+"""Records evictions: each pod of a VM that another client evicted gets a VirtualMachineMigration as its record.
 
-Guarantees: each eviction that was seen is recorded once, by a name that derives from the pod's UID; a record never
-holds its VM up, and what the API server will not have now is kept and tried again beside the VM's own way.
+Guarantees: each observed eviction is recorded once, under a name that derives from the pod's UID. A record never delays
+its VM: one that the API server does not accept now stays pending, and is tried again beside the VM's own reconciles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EvictionRecorder:
-    """Records evictions; what is still to be told is remembered with the VM."""
+    """Records evictions; those without a record yet are kept with the VM's state."""
 
     def __init__(self, client: Api, consistency: ConsistencyStore, memory: Memory) -> None:
         self._client = client
@@ -31,7 +31,7 @@ class EvictionRecorder:
         self._memory = memory
 
     def gone(self, pod: Pod) -> None:
-        """Remember a pod that the cache has just lost, if it was evicted."""
+        """Note a pod whose deletion the cache has just shown, if it was evicted."""
         reason, key = records.disruption(pod), vm_key(pod)
         if reason is not None and key is not None:
             known = self._memory[key]
@@ -40,7 +40,7 @@ class EvictionRecorder:
             known.unrecorded[pod.metadata.uid] = (pod, reason)
 
     async def record(self, visit: Visit) -> None:
-        """Tell every eviction of this VM's pods, once; what cannot be told now is kept."""
+        """Record every eviction of this VM's pods once; those that fail now are kept for the next reconcile."""
         vm, view, known = visit.view.vm, visit.view, visit.known
         if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
             known.unrecorded = None
@@ -52,7 +52,7 @@ class EvictionRecorder:
                 unrecorded[pod.metadata.uid] = (pod, reason)
         if not unrecorded:
             return
-        # Kept while requests are under way: what the cache loses meanwhile is added.
+        # Stored before the requests are sent: evictions that the cache shows meanwhile are added to it.
         known.unrecorded = unrecorded
         for uid, (pod, reason) in tuple(unrecorded.items()):
             if await self._record(visit, vm, pod, reason):
@@ -61,14 +61,14 @@ class EvictionRecorder:
             known.unrecorded = None
 
     async def _record(self, visit: Visit, vm: VirtualMachine, pod: Pod, reason: str) -> bool:
-        """Record one eviction, unless that is done; return False if it is still to be done."""
+        """Record one eviction, unless it has a record; return False if it is still to be recorded."""
         store = visit.caches.migrations
         migrations = store.by_index(visit.key)
         recorded = any(migration.spec.record_of == pod.metadata.uid for migration in migrations)
         if recorded or not ownership.belongs_to(pod, vm) or records.moved_by_migration(vm, pod, migrations):
             return True
         if records.disruption(pod) is None and not await node_gone(self._client, pod.spec.node_name or ""):
-            return True  # the cache of nodes is late: a new node was used before it was seen
+            return True  # the cache of nodes lags: the scheduler used a new node before the cache showed it
         try:
             written = await self._client.create(
                 MIGRATIONS,

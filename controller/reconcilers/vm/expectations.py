@@ -1,7 +1,7 @@
-"""VMs of which a create may still take effect that nobody knows the outcome of: their lives must not move until then.
+"""Expected creates: a VM's incarnation does not change while a create of its pod may still commit.
 
-Guarantees: a hold ends by itself, once such a create has taken effect or never will, whether it was ours, that of the
-process before us or that of another installation.
+Guarantees: an expectation covers every create with an unknown outcome: of this process, of its predecessor, and of
+another installation. It expires by itself, `SETTLED` seconds later, when the create has committed or never will.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from controller.reconcilers.api import CREATE_DEADLINE
 from controller.reconcilers.vm.memory import Known, Memory
 
 SETTLED: Final = 2 * CREATE_DEADLINE
-"""Seconds after which a create whose outcome is unknown has taken effect or never will."""
+"""Seconds after which a create with an unknown outcome has committed or never will."""
 CLOCK_SKEW: Final = timedelta(seconds=5)
-"""How far the cluster's clock and ours may differ without harm."""
+"""By how much the cluster's clock and ours may differ without harm."""
 
 
 class CreateExpectations:
-    """Holds VMs in what is remembered of them, by two clocks: the cluster's, and a monotonic one (seconds)."""
+    """Expectations, kept with each VM's state. `now` is wall-clock time; `monotonic` is a clock in seconds."""
 
     def __init__(self, memory: Memory, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
         self._memory = memory
@@ -31,20 +31,21 @@ class CreateExpectations:
         self._monotonic = monotonic
 
     def take_over(self, vms: Iterable[VirtualMachine]) -> None:
-        """Hold the VMs for which a process that has just died may have sent a create moments before."""
+        """Expect a create for each VM for which the previous process may have sent one just before it died."""
         horizon = self._horizon()
         for vm in vms:
             if _unsettled(vm, horizon):
                 self.expect(self._memory[vm.metadata.key])
 
     def take_in(self, vm: VirtualMachine) -> None:
-        """Hold a VM that we have not seen before, if another installation may have sent a create for it."""
+        """Expect a create for a VM that is new to the cache, if another installation may have sent one."""
         try:
-            held = self._may_be_created(vm)
+            expected = self._may_be_created(vm)
         except Exception:
-            self.expect(self._memory[vm.metadata.key])  # who cannot be judged is held: that is safe, and ends by itself
+            # A malformed VM cannot be judged. The expectation is the safe side, and expires by itself.
+            self.expect(self._memory[vm.metadata.key])
             raise
-        if held:
+        if expected:
             self.expect(self._memory[vm.metadata.key])
 
     def _may_be_created(self, vm: VirtualMachine) -> bool:
@@ -53,11 +54,11 @@ class CreateExpectations:
         return not (new and vm.status.incarnation is None) and _unsettled(vm, self._horizon())
 
     def expect(self, known: Known) -> None:
-        """Hold a VM from now on: the outcome of a create is unknown."""
+        """Expect a create from now on: the outcome of a request is unknown."""
         known.expected_until = self._monotonic() + SETTLED
 
     def remaining(self, known: Known) -> float:
-        """Return the seconds during which a create for this VM may still take effect."""
+        """Return the seconds for which a create for this VM may still commit; 0 if none is expected."""
         if known.expected_until is None:
             return 0.0
         remaining = known.expected_until - self._monotonic()
@@ -66,12 +67,12 @@ class CreateExpectations:
         return max(0.0, remaining)
 
     def _horizon(self) -> datetime:
-        """Return the time since which a create that was sent may not have settled yet."""
+        """Return the time since which a create may still be unsettled."""
         return self._now() - timedelta(seconds=SETTLED) - CLOCK_SKEW
 
 
 def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
-    """Whether somebody may be creating the VM's pod: it was not seen yet, has no node, or was on its way lately."""
+    """Whether a create of the VM's pod may be in flight: no pod is recorded, it has no node, or it changed lately."""
     recorded = vm.status
     if recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
         return True

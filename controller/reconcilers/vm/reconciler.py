@@ -1,8 +1,8 @@
-"""The VM reconciler: decides about one VM a visit, and carries the plan out.
+"""The VM reconciler: decides about one VM at a time, and carries the plan out.
 
-Guarantees: one reconcile reads the caches once, asks `decide` once, and carries the plan out in order until a
-guard says no; every write is guarded; nothing is decided for a VM until the caches show the last write for it.
-Cost is O(1) in the number of VMs.
+Guarantees: one reconcile reads the caches once, calls `decide` once, and carries the plan out in order until a guard
+fails. Every write is guarded. Nothing is decided for a VM until the caches show the controller's last write for it.
+A reconcile costs O(1) in the number of VMs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from controller.reconcilers.vm.memory import Known, Memory, Visit
 from controller.reconcilers.vm.requests import Requests
 
 CACHE_PATIENCE: Final = 1.0
-"""Seconds before a VM is looked at again whose own write is not in the cache yet, should no event bring it."""
+"""Seconds after which a VM is reconciled again if the cache does not show our last write yet, and no event comes."""
 
 
 class VMReconciler:
@@ -69,7 +69,7 @@ class VMReconciler:
         )
 
     def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
-        """Take a VM over that comes with a past: another installation may have sent a create moments ago."""
+        """Follow a VM; of one that is new to the cache, another installation may have sent a create just before."""
         if new is None:
             return
         self._ask_anew(new.metadata.key)
@@ -84,15 +84,15 @@ class VMReconciler:
             self._deletions.over(old)
 
     def _ask_anew(self, key: str) -> None:
-        """Take a VM for foreign no longer: whose it is has to be asked again."""
+        """Clear `foreign`: the VM or a pod of it changed, so its owner has to be checked again."""
         if (known := self._memory.get(key)) is not None:
             known.foreign = False
 
     def begin(self) -> None:
-        """Take over from the process before and listen, once the caches are full and before the first reconcile.
+        """Take over from the previous process and listen, once the caches are full and before the first reconcile.
 
-        That process may have sent creates moments before it died: VMs to which that may have happened keep their
-        incarnation until such a create has settled.
+        That process may have sent creates just before it died. The incarnation of the VMs concerned stays until such a
+        create has settled.
         """
         for caches in self._caches.values():
             caches.vms.listen(self._vm_changed, name="VMReconciler")
@@ -109,15 +109,17 @@ class VMReconciler:
             return rest
         plan = decide(visit.view, self._policy, self._circumstances(visit))
         if visit.known.create_failures is not None and not plan.wants_pod:
-            visit.known.create_failures = CreateFailures()  # why earlier creates failed is moot
+            visit.known.create_failures = (
+                CreateFailures()
+            )  # no pod is wanted, so earlier failures do not matter any more
         if visit.view.asked:
-            # One that was answered, or is over, since the view was taken is looked at again at once.
+            # A deletion that was settled since the view was taken is decided again at once.
             again = min(self._deletions.in_flight(visit.view.pods).values(), default=0.0)
             plan = msgspec.structs.replace(plan, requeue_after=min(again, plan.requeue_after or again))
         return await self._carry_out(plan, visit)
 
     def _visit(self, key: str) -> Visit:
-        """Look at what the caches show of a VM, unless we know better."""
+        """Read a VM and its pods from the caches; a VM that a write did not find any more counts as deleted."""
         namespace, _, _ = key.partition("/")
         caches = self._caches.get(namespace) or self._caches[None]
         pods = caches.pods.by_index(key)
@@ -128,17 +130,17 @@ class VMReconciler:
             known.gone = None
         if vm is not None and known.about != vm.metadata.uid:
             if known.about is not None:
-                # One that was made anew inherits nothing of what was tried, seen or put off for the one before.
+                # A VM with a new UID inherits no failure and no pending status of its predecessor.
                 known.create_failures = None
                 self._coalescer.forget(key, known)
             known.about = vm.metadata.uid
         return Visit(key, namespace, caches, known, self._view(vm, pods))
 
     def _at_rest(self, visit: Visit) -> Result | None:
-        """Say that there is nothing to decide, for one of four reasons; None if there may be something.
+        """Return the result for a VM about which there is nothing to decide; None if there may be something.
 
-        Nothing is left of the VM; it is not ours; its status waits for the next one, and it is on its way as it was;
-        all that is new is our own write, after which there was nothing left to do.
+        There are four cases: the VM and its pods no longer exist; it is not ours; its status is pending, and its pod is
+        starting as before; the only change is our own write, after which nothing was left to do.
         """
         known, view = visit.known, visit.view
         if view.vm is None and not view.pods:
@@ -156,7 +158,7 @@ class VMReconciler:
         return None
 
     def _forget(self, visit: Visit) -> None:
-        """Forget a VM that is gone; that it is, until the cache shows it, too."""
+        """Drop the state of a VM that no longer exists; `gone` stays until the cache shows the deletion."""
         self._coalescer.forget(visit.key, visit.known)
         del self._memory[visit.key]
         if visit.known.gone is not None:
@@ -183,7 +185,7 @@ class VMReconciler:
         )
 
     async def _carry_out(self, plan: Plan, visit: Visit) -> Result:
-        """Do a plan's actions in order, up to a status that may wait or a guard that says no."""
+        """Do a plan's actions in order, up to a status that stays pending or a guard that fails."""
         wait = self._coalescer.wait(visit, plan)
         for action in plan.actions:
             if isinstance(action, WriteStatus):
@@ -196,15 +198,15 @@ class VMReconciler:
                     visit.known.own_write = (version, visit.view.pods)
             elif not await self._requests.act(action, visit):
                 return Result(retry=not visit.known.foreign)
-        # A create that is tried again keeps its backoff, whatever is written about it.
+        # A create that is retried keeps its backoff, even if a status was written about it.
         again = plan.tells_refusal or visit.known.unrecorded is not None
         return Result(retry=True) if again else Result(requeue_after=plan.requeue_after)
 
     async def claim(self, key: str, vm: VirtualMachine, claim: Claim | None) -> str | None:
         """Put a migration's claim on a VM, change it, or (None) take it away.
 
-        What follows from that for the status goes into the same write, if it is no more than a write that follows.
-        Returns the VM's new version, or None if it is gone. Raises ConflictError if it changed meanwhile.
+        If the claimed VM would next get a status write and nothing else, that status goes into the same write.
+        Returns the VM's new version, or None if it is deleted. Raises ConflictError if it changed meanwhile.
         """
         namespace, _, _ = key.partition("/")
         caches = self._caches.get(namespace) or self._caches[None]

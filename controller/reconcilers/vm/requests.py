@@ -1,8 +1,8 @@
 """The requests by which a VM's plan is carried out, each behind its guard.
 
-Guarantees: a pod is created only where nobody has its name, and adopted only if it is ours, alive and of this
-incarnation; it is deleted, or patched, only with its UID and in the state that was decided on; a request of which
-nobody knows the outcome is remembered until it has one. Whatever was written is waited for in the caches.
+Guarantees: a pod is created only if its name is free, and adopted only if it is ours, alive and of this incarnation. It
+is deleted or patched only with the UID and resourceVersion that were decided on. A request with an unknown outcome is
+remembered until it is settled. Every write is awaited in the caches before the next decision.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Requests:
-    """Does what a plan says, and remembers what came of it. `monotonic` is a clock in seconds."""
+    """Carries out a plan's actions, and notes their outcome. `monotonic` is a clock in seconds."""
 
     def __init__(
         self,
@@ -68,9 +68,9 @@ class Requests:
                 return True
 
     async def write_status(self, wanted: VMStatus, visit: Visit) -> str | None:
-        """Replace the status of a VM that is still as the cache shows it; return its version, or None if it is gone.
+        """Replace the status of a VM that is still as the cache shows it; return its version, or None if it is deleted.
 
-        Raises ConflictError if it changed meanwhile.
+        Raises ConflictError if the VM changed meanwhile.
         """
         vm = visit.vm
         written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
@@ -83,7 +83,7 @@ class Requests:
             self._record(vm.metadata, found)
         return written.metadata.resource_version
 
-    # --- looking past the caches -------------------------------------------------------------------------
+    # --- live reads --------------------------------------------------------------------------------------
 
     async def _vm_gone(self, action: plan.ConfirmVMGone, visit: Visit) -> bool:
         try:
@@ -94,8 +94,8 @@ class Requests:
             return True
         caches = visit.caches
         if caches.vms.get(visit.key) is None and caches.vms.has_reached(vm.metadata.resource_version):
-            # The cache is not late: this VM is outside of what we watch, and so are its pods, to us, except what we
-            # made for it before we knew: whether that counts is for its new class to say.
+            # The cache is up to date: this VM is outside of our selection, and its pods are not ours to delete. The
+            # pods that we created for it get their labels back, so that the controller of its class sees them.
             for pod in caches.pods.by_index(visit.key):
                 if _made_for(vm, pod):
                     await self._reveal(vm, pod)
@@ -103,7 +103,7 @@ class Requests:
         return False
 
     async def _pod_gone(self, name: str, vm: VirtualMachine) -> bool:
-        """Look past the cache: a pod of ours whose label was edited away lives on unseen."""
+        """Whether a live read finds no pod of ours by this name; the watch does not show one without its label."""
         try:
             pod = await self._client.get(PODS, name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
@@ -114,7 +114,7 @@ class Requests:
         return False
 
     async def _unchanged(self, visit: Visit, vm: VirtualMachine) -> bool:
-        """Look past the cache: whether the VM is as we know it, our class's among the rest."""
+        """Whether a live read finds the VM as the cache shows it, its class included."""
         try:
             found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
@@ -153,13 +153,13 @@ class Requests:
         return True
 
     def _refuse(self, failures: CreateFailures, vm: VirtualMachine, pod: str, why: str) -> None:
-        """Remember why there is no pod, for the status; tell it when it is news."""
+        """Note for the status why there is no pod; log it and record an Event when the reason is new."""
         if failures.refused(why):
             _log.warning("a pod is refused", pod=pod, error=why)
             self._record(vm.metadata, events.create_refused(pod, why))
 
     async def _adopt(self, action: plan.CreatePod, visit: Visit, failures: CreateFailures) -> bool:
-        """Somebody has the name: it is ours from a create whose reply was lost, or a stranger's."""
+        """Take over the pod that has the name, if it is ours: the reply to an earlier create was lost."""
         vm = visit.vm
         try:
             pod = await self._client.get(PODS, action.name, namespace=vm.metadata.namespace)
@@ -171,7 +171,7 @@ class Requests:
             return False
         visit.known.create_failures = None
         await self._reveal(vm, pod)
-        # The watch shows it in a moment; what it is worth is decided then.
+        # The watch is about to show the pod; the next reconcile decides about it.
         return ownership.incarnation(pod) == action.incarnation and not pod.terminating and not pod.done
 
     async def _delete(self, action: plan.DeletePod, visit: Visit) -> None:
@@ -199,7 +199,7 @@ class Requests:
             self._record(visit.view.vm.metadata, events.deleted(metadata.name, action.why))
 
     async def _reveal(self, vm: VirtualMachine, pod: Pod) -> None:
-        """Give a pod of ours the labels back without which the watch does not see it."""
+        """Restore the labels of a pod of ours without which the watch does not show it."""
         hidden = {names.VM_LABEL, names.CONTROLLER_CLASS} & (changes := launcher.label_changes(vm, pod)).keys()
         if hidden:
             _log.info("giving a pod its labels back", pod=pod.metadata.name)
@@ -212,19 +212,19 @@ class Requests:
 
 
 def _may_be_old(action: plan.CreatePod, visit: Visit) -> bool:
-    """Whether what we know of the VM may be old, so that it may be gone or another class's by now.
+    """Whether the cached VM may be stale, so that the VM may be deleted or of another class by now.
 
-    That of a VM that was just seen for the first time is new. Later lives wait for their predecessor to end, a VM whose
-    status was written waited for something, and a start or another try may come at any time.
+    A VM that the cache has just shown for the first time is fresh. A later incarnation waits for its predecessor to
+    end, a VM with a written status waited for something, and a start or a retry may come at any time.
     """
     untouched = not visit.vm.status.conditions and visit.vm.status.phase != status.Phase.STOPPED
     return action.incarnation > 0 or not untouched or visit.known.create_failures is not None
 
 
 def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
-    """Whether a controller made the pod for this VM, and not somebody who wants it to look so: its name tells."""
-    # The first is an annotation, which may have been taken away.
-    lives = (ownership.incarnation(pod), vm.status.incarnation or 0)
+    """Whether a controller created the pod for this VM, judged by its name: another client may have set the owner."""
+    # The first is read from an annotation, which another client may have removed.
+    incarnations = (ownership.incarnation(pod), vm.status.incarnation or 0)
     return ownership.belongs_to(pod, vm) and any(
-        life is not None and pod.metadata.name == launcher.name(vm, life) for life in lives
+        incarnation is not None and pod.metadata.name == launcher.name(vm, incarnation) for incarnation in incarnations
     )
