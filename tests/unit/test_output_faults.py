@@ -47,7 +47,7 @@ def outputs(fault: str) -> Iterator[dict[str, Any]]:
     """Yield the Popen arguments for a process whose standard output and error have a fault."""
     with ExitStack() as stack:
         if fault == "closed":
-            # Not by Popen's own means, which would fill what is closed.
+            # Not with Popen's arguments, which would reopen the closed descriptors.
             yield {"preexec_fn": _close}
             return
         if fault == "full":

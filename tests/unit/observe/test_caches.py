@@ -32,14 +32,14 @@ POD_OF_A_VM = {names.VM_LABEL: "some"}
 
 @dataclass(slots=True)
 class Seen:
-    """What one process sees of an API server with objects of two classes in two namespaces."""
+    """The caches of one process, on an API server with objects of two classes in two namespaces."""
 
     server: ApiServer = field(default_factory=ApiServer)
     nodes: Store[Node] = field(default_factory=Store)
     by_namespace: dict[str | None, Caches] = field(default_factory=dict)
     reporting: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
-    """The reflectors, by their names for people, that wait for an answer."""
+    """Display names of the reflectors whose first list is unanswered."""
 
     def __post_init__(self) -> None:
         """Fill the server."""

@@ -18,7 +18,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;versi
 
 
 class Large:
-    """A family in some pieces; counts how far it has come."""
+    """A family in some pieces, which counts the pieces it has yielded."""
 
     def __init__(self, pieces: int) -> None:
         self.written = 0

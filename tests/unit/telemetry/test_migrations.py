@@ -18,7 +18,7 @@ SECONDS = "kubevirt_vmi_migration_phase_transition_time_from_creation_seconds"
 def at(
     phase: str, *times: tuple[str, str], name: str = "move", version: int = 1, downtime: str | None = None
 ) -> VirtualMachineMigration:
-    """Return a migration (made at 10:30:00) in a phase; the times are phases and seconds of that minute."""
+    """Return a migration (created at 10:30:00) in a phase; the times are phases and seconds of that minute."""
     steps = tuple(PhaseTime(step, f"2026-01-15T10:30:{second}Z") for step, second in times)
     return VirtualMachineMigration(
         metadata=ObjectMeta(
@@ -41,7 +41,7 @@ SUCCEEDED = ("Succeeded", "03.250000")
 
 
 class Scene:
-    """A store of migrations and what is said of it."""
+    """A store of migrations with its metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -65,7 +65,7 @@ class Scene:
         }
 
     def ended(self, family: str) -> list[dict[str, str]]:
-        """Return the labels of the series of ended migrations."""
+        """Return the labels of the series of finished migrations."""
         text = "".join(MigrationSeries([self.migrations]).pieces())
         return [
             sample.labels

@@ -26,7 +26,7 @@ def node(name: str, version: int = 1, cpu: str = "32") -> Node:
 
 
 class Scene:
-    """Two nodes, and what is said of them."""
+    """Two nodes with their series."""
 
     def __init__(self) -> None:
         self.nodes: Store[Node] = Store()

@@ -18,7 +18,7 @@ SECONDS = "kubevirt_vmi_phase_transition_time_from_creation_seconds"
 
 
 def at(phase: str, *history: tuple[str, str], name: str = "vm-1", version: int = 1, **status: object) -> VirtualMachine:
-    """Return a VM (made at 10:29:45) in a phase; the history is phases and seconds of that minute."""
+    """Return a VM (created at 10:29:45) in a phase; the history is phases and seconds of that minute."""
     conditions = tuple(
         Condition(type=f"Phase{step}", status="True", last_transition_time=f"2026-01-15T10:29:{second}Z")
         for step, second in history
@@ -39,7 +39,7 @@ RUNNING = ("Running", "49")
 
 
 class Scene:
-    """A store of VMs and what is said of it."""
+    """A store of VMs with its metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
