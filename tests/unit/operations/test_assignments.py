@@ -1,4 +1,4 @@
-"""Where VMs are: settled means that status and pod say the same."""
+"""Waiting until VMs are settled: the status of each agrees with its pod."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_each_wrong_field_is_a_disagreement(wrong: dict[str, str]) -> None:
 
 
 def test_a_vm_that_runs_without_a_pod_is_a_disagreement() -> None:
-    """Its controller has not seen the pod go."""
+    """The controller has not seen the deletion of the pod."""
     assert hindrance(VM, None) == f"VM vm-1 says Running ({POD.metadata.name} on kwok-node-1), but has no pod"
 
 
-def test_a_status_that_nobody_wrote_is_a_disagreement() -> None:
+def test_a_status_that_was_never_written_is_a_disagreement() -> None:
     """Pending is only what the API server puts there."""
     assert disagrees(builders.vm(), None)
     assert hindrance(builders.vm(), None) == "VM vm-1 is Pending, and its status was never written"
@@ -80,7 +80,7 @@ def test_a_stopped_vm_that_was_started_is_a_disagreement() -> None:
 
 
 def test_a_pod_that_is_being_deleted_is_waited_for() -> None:
-    """What the status says of it meanwhile is nobody's mistake."""
+    """The status of a VM with a terminating pod is never wrong."""
     going = builders.pod(VM, phase="Running", node="kwok-node-1", terminating=True)
     behind = msgspec.structs.replace(VM, status=msgspec.structs.replace(VM.status, phase="Scheduled"))
     assert not disagrees(behind, going)
@@ -120,8 +120,8 @@ async def test_the_wait_ends_when_the_last_one_is_settled(cluster: Staged) -> No
 
 
 @pytest.mark.looptime
-async def test_the_pod_of_the_present_life_counts(cluster: Staged) -> None:
-    """Its predecessor may still be there."""
+async def test_the_pod_of_the_newest_incarnation_counts(cluster: Staged) -> None:
+    """The pod of an earlier incarnation may still exist."""
     cluster.vm(phase="Scheduling", podName="virt-2", conditions=[("Ready", "False", "PodNotExists", "")])
     cluster.pod("virt-1", node="n1", phase="Running")
     owner = cluster.objects[PODS.plural, "default/virt-1"]["metadata"]
@@ -133,8 +133,8 @@ async def test_the_pod_of_the_present_life_counts(cluster: Staged) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_wrong_status_that_nobody_corrects_is_told(cluster: Staged) -> None:
-    """After ten seconds, with what is true."""
+async def test_a_wrong_status_that_no_controller_corrects_is_an_error(cluster: Staged) -> None:
+    """After ten seconds; the error names the pod's true state."""
     cluster.vm(**{**RUNNING, "nodeName": "elsewhere"})
     cluster.pod("virt-1", node="n1", phase="Running")
     words = r"says Running \(virt-1 on elsewhere\), but its pod says Running \(virt-1 on n1\), and no controller"
@@ -145,7 +145,7 @@ async def test_a_wrong_status_that_nobody_corrects_is_told(cluster: Staged) -> N
 
 @pytest.mark.looptime
 async def test_a_vm_that_is_not_there_is_an_error_at_once(cluster: Staged) -> None:
-    """Whatever the others do."""
+    """The other VMs do not matter."""
     cluster.vm(phase="Scheduling", conditions=[("Ready", "False", "GuestNotRunning", "")])
     with pytest.raises(NoSuchVMError, match="there is no VM vm-2 in namespace default"):
         await settled(cluster, "default", ["vm-1", "vm-2"], timeout=60)
@@ -164,8 +164,8 @@ async def test_a_vm_that_is_deleted_meanwhile_is_an_error(cluster: Staged) -> No
 
 
 @pytest.mark.looptime
-async def test_what_does_not_settle_is_named_when_the_time_is_over(cluster: Staged) -> None:
-    """All of it."""
+async def test_every_vm_that_does_not_settle_is_named_at_the_timeout(cluster: Staged) -> None:
+    """Not only the first one."""
     for name in ("vm-1", "vm-2"):
         cluster.vm(name, phase="Scheduling", podName=f"pod-{name}", conditions=[("Ready", "False", "Slow", "")])
         cluster.pod(f"pod-{name}", name)

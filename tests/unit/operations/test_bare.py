@@ -23,7 +23,7 @@ from tests.model.staged import Staged, later, now
 
 REQUEST = VMRequest("vm-1", "default", cpu="0.1", memory="0.25")
 NEXT = bare.manifest(REQUEST, "second")["metadata"]["name"]
-"""The pod of the second life."""
+"""The name of the pod with the second run ID."""
 
 
 def run(cluster: Staged, name: str = "virt-1", node: str = "n1") -> None:
@@ -48,7 +48,7 @@ def test_nothing_claims_that_a_vm_owns_it() -> None:
 
 
 def test_everything_else_is_a_launchers() -> None:
-    """So that what looks for launchers finds it."""
+    """Selectors for launcher pods match it."""
     body = bare.manifest(VMRequest("vm-1", "default", cpu="0.1", memory="0.25", cpu_consumption="0.05"), "first")
     metadata = body["metadata"]
     assert metadata["name"].startswith("virt-launcher-vm-1-")
@@ -64,8 +64,8 @@ def test_everything_else_is_a_launchers() -> None:
     assert body["spec"]["nodeSelector"] == {"type": "kwok"}
 
 
-def test_each_life_has_a_name_of_its_own() -> None:
-    """The old pod may still be there."""
+def test_each_run_id_makes_another_pod_name() -> None:
+    """The old pod may still exist."""
     assert bare.manifest(REQUEST, "first")["metadata"]["name"] != NEXT
 
 
@@ -172,7 +172,7 @@ async def test_the_second_pod_goes_elsewhere_unless_told(cluster: Staged, to: st
 
 @pytest.mark.looptime
 async def test_a_target_without_a_node_quotes_the_scheduler(cluster: Staged) -> None:
-    """And stays, since nobody is there to roll it back."""
+    """The target stays: nothing is rolled back."""
     run(cluster)
     later(1, cluster.remove, PODS, "default/virt-1")
     later(2, cluster.pod, NEXT, owned=False, waits="0/3 nodes")
@@ -184,7 +184,7 @@ async def test_a_target_without_a_node_quotes_the_scheduler(cluster: Staged) -> 
 
 @pytest.mark.looptime
 async def test_a_target_that_is_lost_is_a_failure(cluster: Staged) -> None:
-    """Nobody makes another."""
+    """No other target is created."""
     run(cluster)
     later(1, cluster.remove, PODS, "default/virt-1")
     later(2, cluster.remove, PODS, f"default/{NEXT}")
@@ -194,7 +194,7 @@ async def test_a_target_that_is_lost_is_a_failure(cluster: Staged) -> None:
 
 
 @pytest.mark.looptime
-async def test_only_what_runs_moves(cluster: Staged) -> None:
+async def test_only_a_running_pod_moves(cluster: Staged) -> None:
     """A pod that waits for a node is not deleted for nothing."""
     cluster.pod("virt-1", owned=False)
     with pytest.raises(MigrationFailedError, match="pod virt-1 is Pending, and only a running one moves"):

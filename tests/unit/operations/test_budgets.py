@@ -1,4 +1,4 @@
-"""Which budgets are said to stand in the way of every eviction."""
+"""The budgets that block every eviction of a VM's pod."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_budget_that_covers_no_pod_of_the_node_is_not_named() -> None:
 def test_a_selectors_expressions_are_read_as_kubernetes_does(
     *, operator: str, values: tuple[str, ...], taken: bool
 ) -> None:
-    """What is no operator takes nothing."""
+    """An unknown operator matches nothing."""
     selector = Selector(match_expressions=(Requirement(key="app", operator=operator, values=values),))
     assert selects(selector, {"app": "web"}) is taken
 

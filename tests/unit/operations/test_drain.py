@@ -135,16 +135,16 @@ async def test_a_node_that_is_not_there_is_found_before_any_is_cordoned(fleet: F
 
 
 @pytest.mark.looptime
-async def test_nodes_are_drained_by_whoever_may_not_read_them(fleet: Fleet) -> None:
-    """A right to cordon is enough."""
+async def test_nodes_are_drained_without_the_right_to_read_them(fleet: Fleet) -> None:
+    """The right to patch nodes is enough."""
     fleet.faults += [Fault("get", NODES.plural, ForbiddenError(403, "Forbidden", "no")) for _ in range(2)]
     outcomes = await drain_of(fleet, "n1", "n2").run()
     assert all(outcome.drained for outcome in outcomes)
 
 
 @pytest.mark.looptime
-async def test_what_stays_on_one_node_keeps_no_other_from_being_drained(fleet: Fleet) -> None:
-    """It is told at the end, with the nodes that are not empty."""
+async def test_a_vm_that_stays_on_one_node_does_not_stop_the_drain_of_others(fleet: Fleet) -> None:
+    """The error at the end names it, and the nodes that are not empty."""
     fleet.fail = {"n1-a"}
     drain = drain_of(fleet, "n1", "n2")
     with pytest.raises(DrainFailedError, match="1 of 4 VMs did not move") as failed:
@@ -156,7 +156,7 @@ async def test_what_stays_on_one_node_keeps_no_other_from_being_drained(fleet: F
 
 @pytest.mark.looptime
 async def test_the_time_is_that_of_all_nodes_together(fleet: Fleet) -> None:
-    """Those whose turn did not come are named, too."""
+    """VMs of nodes whose drain did not begin are named, too."""
     drain = drain_of(fleet, "n1", "n2", "n3", timeout=8)
     with pytest.raises(TimedOutError, match=r"after 8 s 4 VMs not done: default/n2-a, .*default/n3-b"):
         await drain.run()
@@ -173,7 +173,7 @@ async def test_only_the_vms_of_a_namespace_move_if_one_is_named(fleet: Fleet) ->
 
 
 @pytest.mark.looptime
-async def test_changes_elsewhere_cost_no_look(fleet: Fleet) -> None:
+async def test_changes_elsewhere_cause_no_survey(fleet: Fleet) -> None:
     """However many: a look at a node is for what is on it, and for what was asked for its VMs."""
     quiet, busy = Heard(), Heard()
     await drain_of(fleet, "n1", heard=quiet).run()
@@ -190,7 +190,7 @@ async def test_changes_elsewhere_cost_no_look(fleet: Fleet) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_change_on_the_node_is_looked_at_at_once(fleet: Fleet) -> None:
+async def test_a_change_on_the_node_causes_a_survey_at_once(fleet: Fleet) -> None:
     """The drain ends when its last VM arrives, not a second later."""
     await drain_of(fleet, "n1").run()
     assert now() - max(fleet.ended.values()) < 0.1
@@ -198,7 +198,7 @@ async def test_a_change_on_the_node_is_looked_at_at_once(fleet: Fleet) -> None:
 
 @pytest.mark.looptime
 async def test_a_vm_that_comes_to_the_node_meanwhile_moves_too(fleet: Fleet) -> None:
-    """Nobody asked for it when the drain began."""
+    """It was not on the node when the drain began."""
     later(2, fleet.place, "late", "n1")
     (outcome,) = await drain_of(fleet, "n1").run()
     assert "default/late" in outcome.moved

@@ -106,7 +106,7 @@ def test_an_empty_node_is_drained() -> None:
 
 
 def test_a_pod_on_the_node_is_waited_for() -> None:
-    """Whatever the VM's status says already."""
+    """Even if the VM's status names another node already."""
     assert not look(vm("a", None, phase="Scheduling"), pods=[pod("a", "n1")]).settled
 
 
@@ -116,12 +116,12 @@ def test_a_pod_that_has_ended_is_not_waited_for(phase: str) -> None:
     assert look(vm("a", None, phase="Scheduling"), pods=[pod("a", "n1", phase=phase)]).settled
 
 
-def test_a_strangers_pod_is_not_waited_for() -> None:
+def test_a_foreign_pod_is_not_waited_for() -> None:
     """A drain of ours is about VMs."""
     assert look(pods=[pod("a", "n1", kind="Job")]).settled
 
 
-def test_a_migration_under_way_is_waited_for_although_the_pod_is_gone() -> None:
+def test_a_migration_in_progress_is_waited_for_although_the_pod_is_gone() -> None:
     """The VM has left, but has not arrived."""
     found = look(vm("a", None, phase="Scheduling"), ours={"default/a": migration("a", phase="Scheduling")})
     assert found.in_progress == {"default/a"}
@@ -137,7 +137,7 @@ def test_a_drain_ends_well_when_every_migration_succeeded() -> None:
 
 
 def test_a_failed_migration_ends_the_drain_although_its_vm_stays() -> None:
-    """Nobody is going to move it."""
+    """Nothing will move it."""
     failed = migration("a", phase="Failed", failure_reason="NoRoom", message="Full")
     found = look(vm("a", "n1"), pods=[pod("a", "n1")], migrations=[failed], ours={"default/a": failed})
     assert found.settled
@@ -151,7 +151,7 @@ def test_one_failure_does_not_keep_the_others_from_moving() -> None:
 
 
 def test_a_deleted_migration_is_a_failure() -> None:
-    """Somebody cancelled it."""
+    """A user cancelled it."""
     assert look(vm("a", "n1"), ours={"default/a": None}).failed == {"default/a": "its migration was deleted"}
 
 
@@ -174,7 +174,7 @@ def test_a_hindrance_is_worth_a_line() -> None:
 
 
 @pytest.mark.parametrize("other", [waiting("WaitingForTurn"), waiting("NoRoom", "Starting"), migration()])
-def test_waiting_for_ones_turn_is_none(other: VirtualMachineMigration) -> None:
+def test_waiting_for_a_slot_is_no_hindrance(other: VirtualMachineMigration) -> None:
     """It passes by itself."""
     assert hindrance(other) is None
 
@@ -195,7 +195,7 @@ def test_a_refused_vm_ends_the_drain_as_a_failure_once_the_others_have_left() ->
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Scheduling"])
-def test_a_refused_vm_that_somebody_else_moves_is_waited_for(phase: str) -> None:
+def test_a_refused_vm_that_a_foreign_migration_moves_is_waited_for(phase: str) -> None:
     """A later migration clears the refusal."""
     other = migration("a", phase=phase)
     found = look(vm("a", "n1"), pods=[pod("a", "n1")], migrations=[other], refused={"default/a": "exceeded quota"})
@@ -213,7 +213,7 @@ def test_a_refused_vm_that_has_left_has_not_failed(node: str | None) -> None:
 
 
 def test_a_refused_vm_whose_other_migration_failed_is_refused_still() -> None:
-    """Nobody moves it any more."""
+    """Nothing moves it any more."""
     failed = migration("a", phase="Failed")
     found = look(vm("a", "n1"), pods=[pod("a", "n1")], migrations=[failed], refused={"default/a": "exceeded quota"})
     assert found.settled
@@ -234,14 +234,14 @@ def test_a_migration_that_was_not_answered_is_asked_for_again() -> None:
 @pytest.mark.parametrize(
     "vms", [[], [vm("a", None, phase="Scheduling")], [vm("a", "n2")]], ids=["deleted", "on its way", "elsewhere"]
 )
-def test_a_drain_does_not_end_before_it_knows_what_became_of_a_question(vms: list[VirtualMachine]) -> None:
+def test_a_drain_does_not_end_while_the_outcome_of_a_create_is_unknown(vms: list[VirtualMachine]) -> None:
     """The VM may be on its way by the migration that was asked for."""
     found = look(*vms, unanswered={"default/a": "timed out"})
     assert not found.settled
     assert found.left == ("default/a",)
 
 
-def test_what_was_not_answered_is_told_with_what_was_said() -> None:
+def test_an_unanswered_create_is_reported_with_its_error() -> None:
     """At once, and once."""
     seen, unanswered = caches([vm("a", "n1"), vm("b", "n1")], [], []), {"default/a": "timed out"}
     told = waits(
@@ -327,7 +327,7 @@ def test_a_vm_that_is_about_to_be_asked_for_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("phase", ["Scheduled", "Pending", "Failed"])
 def test_a_vm_that_does_not_run_is_named_with_its_phase(phase: str) -> None:
-    """Nobody moves it, and nobody else says so."""
+    """It does not move, and only the drain reports why."""
     (wait,) = waiting_for(vm("a", "n1", phase=phase), pods=[pod("a", "n1")]).values()
     assert wait.cause is Cause.NOT_RUNNING
     assert phase in wait.words
@@ -351,7 +351,7 @@ def test_a_pod_that_is_held_is_named_with_its_finalizers(vms: list[VirtualMachin
     assert "held by finalizer example.com/backup" in wait.words
 
 
-def test_a_migration_of_somebody_else_is_named() -> None:
+def test_a_foreign_migration_is_named() -> None:
     """The drain waits for it."""
     other = migration("a", name="theirs", phase="Pending", message="No room")
     (wait,) = waiting_for(vm("a", "n1"), pods=[pod("a", "n1")], migrations=[other]).values()
@@ -365,7 +365,7 @@ def test_a_migration_of_ours_says_how_far_it_is() -> None:
     assert wait == Wait(Cause.MOVING, "Terminating", "Terminating: virt-1 leaves n1")
 
 
-def test_a_migration_that_nobody_has_taken_up_makes_one_wonder() -> None:
+def test_a_migration_that_no_controller_writes_about_asks_for_the_controller() -> None:
     """Most likely no controller runs."""
     (wait,) = waiting_for(vm("a", "n1"), pods=[pod("a", "n1")], ours={"default/a": migration("a")}).values()
     assert wait.cause is Cause.UNNOTICED
@@ -379,7 +379,7 @@ NOBODY = Wait(Cause.UNNOTICED, "", "Pending: no controller has taken it up")
 
 
 @pytest.mark.parametrize(("wait", "seconds"), [(NO_ROOM, 0), (SLOW, PATIENCE), (SLOT, PATIENCE), (NOBODY, UNNOTICED)])
-def test_a_wait_is_told_once_it_has_lasted_and_within_ten_seconds(wait: Wait, seconds: float) -> None:
+def test_a_wait_is_reported_after_its_patience_and_within_ten_seconds(wait: Wait, seconds: float) -> None:
     """A controller's own words at once, what usually passes a little later."""
     announcer = Announcer()
     times = [at for at in range(15) if announcer.due({"default/a": wait}, at)]
@@ -387,7 +387,7 @@ def test_a_wait_is_told_once_it_has_lasted_and_within_ten_seconds(wait: Wait, se
     assert seconds <= 10
 
 
-def test_a_wait_that_has_passed_is_never_told() -> None:
+def test_a_wait_that_has_passed_is_never_reported() -> None:
     """Another one begins anew."""
     announcer = Announcer()
     assert announcer.due({"default/a": SLOW}, 0) == []
@@ -395,7 +395,7 @@ def test_a_wait_that_has_passed_is_never_told() -> None:
     assert announcer.due({"default/a": SLOW}, 6) == []
 
 
-def test_another_cause_of_the_same_vm_is_told_too() -> None:
+def test_another_cause_of_the_same_vm_is_reported_too() -> None:
     """It is news."""
     announcer = Announcer()
     assert announcer.due({"default/a": NO_ROOM}, 0) == ["default/a: Pending: No room"]
@@ -403,7 +403,7 @@ def test_another_cause_of_the_same_vm_is_told_too() -> None:
     assert announcer.due({"default/a": SLOW}, 1 + PATIENCE) == ["default/a: the VM is Scheduled"]
 
 
-def test_vms_that_wait_for_the_same_are_told_in_one_line() -> None:
+def test_vms_that_wait_for_the_same_reason_share_a_line() -> None:
     """Or a hundred VMs would be a hundred lines."""
     announcer = Announcer()
     found = {f"default/{name}": SLOT for name in "abc"}
@@ -411,6 +411,6 @@ def test_vms_that_wait_for_the_same_are_told_in_one_line() -> None:
     assert announcer.due(found, PATIENCE) == [f"default/a and 2 more: {SLOT.words}"]
 
 
-def test_at_the_end_of_the_time_everything_is_told() -> None:
+def test_at_the_timeout_every_wait_is_reported() -> None:
     """Whether it has lasted or not."""
     assert Announcer().due({"default/a": SLOW}, 0, all_now=True) == ["default/a: the VM is Scheduled"]

@@ -75,7 +75,7 @@ class Server(ApiServer):
 @pytest.mark.looptime
 @pytest.mark.parametrize(("after", "storage"), [(0.0, 0.0), (3.0, 0.0), (3.0, 4.0)])
 async def test_it_returns_once_both_resources_are_served(after: float, storage: float) -> None:
-    """Whoever makes a VM next is not told that there is no such kind, nor that its storage is not there."""
+    """A create right after it fails neither for an unknown kind nor for missing storage."""
     server = Server(after=after, storage=storage)
 
     assert [name async for name in install(server)] == [VMS, MIGRATIONS]
@@ -93,7 +93,7 @@ async def test_it_returns_once_both_resources_are_served(after: float, storage: 
     ],
     ids=["another's name", "no storage"],
 )
-async def test_a_resource_that_is_not_served_is_told_with_the_reason(server: Server, reason: str) -> None:
+async def test_a_resource_that_is_not_served_is_an_error_with_the_reason(server: Server, reason: str) -> None:
     """Nothing waits for ever."""
     with pytest.raises(TimedOutError, match=rf"{VMS} is not served after 60 s: {reason}"):
         [name async for name in install(server)]

@@ -1,4 +1,4 @@
-"""What a migration asks for, and how it is told in one line."""
+"""Creating and following a migration, and its description in one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_name_begins_with_the_vms() -> None:
 
 
 def test_a_name_of_ones_own_is_taken() -> None:
-    """For who may have to ask twice."""
+    """For a caller that may have to retry the create."""
     body = manifest(MigrationRequest(vm="vm-1", namespace="here", name="vm-1-bcdfg"))
     assert body["metadata"] == {"name": "vm-1-bcdfg", "namespace": "here"}
 
@@ -82,7 +82,7 @@ def test_each_phase_says_what_happens(status: dict[str, str], words: str) -> Non
     assert progress(migration(**status), 0) == words
 
 
-def test_a_migration_that_nobody_notices_makes_one_wonder() -> None:
+def test_a_migration_that_no_controller_writes_about_asks_for_the_controller() -> None:
     """Most likely no controller runs."""
     assert "does `vmsim controller` run" in progress(migration(), UNNOTICED)
 
@@ -131,7 +131,7 @@ async def test_nothing_is_asked_for_a_vm_that_is_not_there(cluster: Staged) -> N
 async def test_a_create_that_may_have_been_carried_out_is_said_to_be_so(
     cluster: Staged, error: KubeError, kind: type[Exception]
 ) -> None:
-    """Who asks again without a look may move the VM twice."""
+    """A retry without a read may move the VM twice."""
     cluster.vm(phase="Running")
     cluster.failures["create virtualmachinemigrations"] = error
     with pytest.raises(kind) as told:
@@ -174,7 +174,7 @@ async def test_a_migration_that_failed_says_why(cluster: Staged) -> None:
 
 @pytest.mark.looptime
 async def test_a_migration_that_was_deleted_will_not_succeed(cluster: Staged) -> None:
-    """Nobody waits for what is not there."""
+    """There is nothing to wait for."""
     created = await begun(cluster)
     later(1, cluster.remove, MIGRATIONS, "default/vm-1-abcde")
     with pytest.raises(MigrationFailedError, match="migration vm-1-abcde was deleted"):
@@ -195,7 +195,7 @@ async def test_a_migration_that_takes_too_long_goes_on(cluster: Staged) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_migration_that_nobody_takes_up_is_an_error_where_nobody_watches(cluster: Staged) -> None:
+async def test_a_migration_that_no_controller_takes_up_is_an_error_without_tell(cluster: Staged) -> None:
     """After ten seconds."""
     created = await begun(cluster)
     with pytest.raises(NoControllerError, match="no controller has taken it up"):
@@ -204,8 +204,8 @@ async def test_a_migration_that_nobody_takes_up_is_an_error_where_nobody_watches
 
 
 @pytest.mark.looptime
-async def test_a_person_hears_each_change_once_and_decides_for_themselves(cluster: Staged) -> None:
-    """That nobody takes it up is one of the things they hear."""
+async def test_tell_gets_each_change_once_and_no_error_ends_the_wait(cluster: Staged) -> None:
+    """One of the lines says that no controller has taken it up."""
     created = await begun(cluster)
     later(15, cluster.migration, "vm-1-abcde", phase="Starting", message="Slowly")
     later(25, cluster.migration, "vm-1-abcde", phase="Succeeded")

@@ -48,7 +48,7 @@ async def test_deleting_what_is_not_there_is_an_error(cluster: Staged) -> None:
         await vms.delete(cluster, "default", "vm-1")
 
 
-async def test_a_namesake_that_came_meanwhile_is_not_deleted(cluster: Staged) -> None:
+async def test_a_newer_vm_of_the_same_name_is_not_deleted(cluster: Staged) -> None:
     """The delete names the VM that was found."""
     cluster.vm()
     found = await vms.get(cluster, "default", "vm-1")
@@ -66,8 +66,8 @@ async def test_all_vms_are_deleted_and_counted(cluster: Staged) -> None:
     assert cluster.names(VIRTUAL_MACHINES) == []
 
 
-async def test_one_vm_that_cannot_be_deleted_keeps_no_other(cluster: Staged) -> None:
-    """It is told all the same."""
+async def test_one_vm_that_cannot_be_deleted_does_not_stop_the_others(cluster: Staged) -> None:
+    """Its error is raised at the end."""
     for number in range(40):
         cluster.vm(f"vm-{number}")
     cluster.failures["delete virtualmachines/vm-3"] = kube.ForbiddenError(403, "Forbidden", "not this one")

@@ -26,7 +26,7 @@ async def test_a_vm_in_the_phase_is_not_waited_for(cluster: Staged) -> None:
 
 
 async def test_the_wait_ends_with_the_event_that_brings_the_phase(cluster: Staged) -> None:
-    """Not at the next look of a poll."""
+    """Not at the next poll."""
     cluster.vm()
     later(2.25, cluster.vm, phase="Running", conditions=[READY])
     await for_phase(cluster, "default", "vm-1", "Running", timeout=60)
@@ -64,7 +64,7 @@ async def test_a_vm_that_is_deleted_is_no_longer_waited_for(cluster: Staged) -> 
     assert now() == 3
 
 
-async def test_a_vm_that_nobody_takes_care_of_is_said_to_have_no_controller(cluster: Staged) -> None:
+async def test_a_vm_that_no_controller_writes_about_is_an_error(cluster: Staged) -> None:
     """After ten seconds, with what to do."""
     cluster.vm()
     with pytest.raises(NoControllerError, match=r"no controller has said a word for 10 s: start `vmsim controller`"):
@@ -136,7 +136,7 @@ async def test_a_pod_that_does_not_go_is_named(cluster: Staged) -> None:
     assert now() == 7
 
 
-async def test_a_pod_that_is_held_is_told_with_its_finalizers(cluster: Staged) -> None:
+async def test_a_pod_with_finalizers_is_named_with_them(cluster: Staged) -> None:
     """They are what a person has to look after."""
     cluster.vm()
     cluster.pod("virt-1", node="n1", finalizers=["example.com/a", "example.com/b"])

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.looptime
 
 
 async def test_a_store_is_full_from_the_start(cluster: Staged) -> None:
-    """Nobody sees it empty first."""
+    """The caller never sees it empty."""
     cluster.vm()
     async with watching(cluster, VIRTUAL_MACHINES, ChangeSignal().touch) as store:
         assert [vm.metadata.name for vm in store] == ["vm-1"]
 
 
-async def test_a_change_wakes_who_waits_for_one(cluster: Staged) -> None:
+async def test_a_change_wakes_the_waiter(cluster: Staged) -> None:
     """At once, and the store shows it."""
     signal = ChangeSignal()
     async with watching(cluster, VIRTUAL_MACHINES, signal.touch) as store:
@@ -36,7 +36,7 @@ async def test_a_change_wakes_who_waits_for_one(cluster: Staged) -> None:
 
 
 async def test_no_change_is_waited_for_no_longer_than_said(cluster: Staged) -> None:
-    """Whoever waits looks at the clock then."""
+    """The wait returns at its timeout."""
     signal = ChangeSignal()
     async with watching(cluster, VIRTUAL_MACHINES, signal.touch):
         await signal.change(0)
@@ -53,7 +53,7 @@ async def test_a_list_that_never_comes_is_an_error(cluster: Staged) -> None:
     assert asyncio.get_running_loop().time() == 30
 
 
-async def test_a_defect_that_ends_the_watch_is_heard_of_at_once() -> None:
+async def test_a_defect_that_ends_the_watch_is_raised_at_once() -> None:
     """And not taken for a list that never comes."""
 
     class Broken(Staged):
@@ -73,7 +73,7 @@ async def test_a_defect_that_ends_the_watch_is_heard_of_at_once() -> None:
     [kube.NotFoundError(404, "", "404 page not found"), kube.ForbiddenError(403, "Forbidden", "you may not list")],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_waiting_does_not_cure_is_an_error_at_once(cluster: Staged, error: kube.StatusError) -> None:
+async def test_an_error_that_retrying_will_not_mend_is_raised_at_once(cluster: Staged, error: kube.StatusError) -> None:
     """As itself."""
     cluster.failures["list virtualmachines"] = error
     with pytest.raises(type(error), match=error.message):
