@@ -123,7 +123,7 @@ def test_the_file_of_the_promises_is_recognized() -> None:
         ("`domain/vm/decide.py` `decide`, `gone`", ["domain/vm/decide.py gone"]),
         ("[`domain/vm/decide.py`](x)\n`Gone`", ["domain/vm/decide.py Gone"]),
         ("`test_docs.py::test_gone`", ["test_docs.py test_gone"]),
-        ("`D` is\n[`tests/unit/test_docs.py`](x). D `each_link_leads_somewhere`", []),
+        ("`D` is\n[`tests/unit/test_docs.py`](x). D `each_link_has_a_target`", []),
         ("`D` is [`tests/unit/test_docs.py`](x). D\n`gone`", ["tests/unit/test_docs.py test_gone"]),
         ("what `_gone_for_good` did, and `gone_for_good(1)`", ["_gone_for_good", "gone_for_good"]),
         ("`decide(view) -> plan`, `_start`, `rate()`", []),
