@@ -3,13 +3,13 @@
 Guarantees, each a promise of docs/design.md:
 
 - at most one live pod per VM: a pod is created only when no other live pod of the VM is known, and a
-  replacement only after a live read says that its predecessor's name is free (`CreatePod.predecessor`);
-- the incarnation moves only by a guarded status write, only after its pod was seen, and never while a create
-  of it may still commit (`Circumstances.hold`);
+  replacement only after a live read confirms that its predecessor no longer exists (`CreatePod.predecessor`);
+- the incarnation changes only by a guarded status write, only after its pod was seen, and never while a create
+  of it may still commit (`Circumstances.create_expected`);
 - a pod is deleted only with its UID and resourceVersion, and only if the VM's UID controls it;
 - the same view gives the same plan, and a view at its goal gives an empty one.
 
-Actions of a plan run in order; a guard that does not hold ends the plan, and a later reconcile decides anew.
+Actions of a plan run in order; a guard that fails ends the plan, and a later reconcile decides again.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from controller.kube.kinds import Pod
 
 ORPHAN: Final = "orphan"
 NAMESAKE_PATIENCE: Final = 5.0
-"""Seconds for which a VM waits in silence for the pods of one that had its name before: most go at once."""
+"""Seconds for which a VM waits for the pods of its namesake before its status says so: most are deleted by then."""
 CLOCK_SKEW: Final = 5.0
-"""Seconds by which the cluster's clock and ours may differ; if they do by more, nobody waits in silence for that."""
+"""Seconds by which the cluster's clock and ours may differ; beyond that, the status says so at once."""
 
 
 def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> Plan:
     """Decide the next step for one VM."""
     vm = view.vm
     leaving = vm is not None and vm.metadata.deletion_timestamp is not None
-    # Orphaning is the garbage collector taking our ownerRef away: what it frees is not ours to delete.
+    # Orphaning: the garbage collector removes our ownerRef, and the pods that it frees are not ours to delete.
     orphaning = vm is not None and leaving and ORPHAN in vm.metadata.finalizers
     evacuation = () if orphaning else _evacuate(view)
     if vm is None:
@@ -59,12 +59,12 @@ def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> 
     life = Life(vm, view, policy, circumstances)
     if leaving:
         return Plan(evacuation) if evacuation else _leave(life, orphaning=orphaning)
-    # What is taken away without grace must be known to have been there, or its name would be used again.
+    # Before a pod is force-deleted, the status records that it was seen; otherwise its name could be used again.
     return Plan(_acknowledge(life) or evacuation) if evacuation else _plan(life)
 
 
 def _leftovers(view: View, pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
-    """Delete what VMs left behind, each pod once a live read agrees that its VM is gone."""
+    """Delete the pods of VMs that no longer exist, each after a live read confirms that its VM is deleted."""
     return tuple(
         action
         for pod in pods
@@ -74,7 +74,7 @@ def _leftovers(view: View, pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
 
 
 def _evacuate(view: View) -> tuple[Action, ...]:
-    """Free pods from nodes that are gone: nobody is left there who would finish their deletion."""
+    """Force-delete the pods of nodes that no longer exist: no kubelet is left to finish their deletion."""
     return tuple(
         action
         for pod in view.pods
@@ -94,11 +94,11 @@ def _deletions(view: View, pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, 
 
 def _plan(life: Life) -> Plan:
     plan = _next(life)
-    if not life.strangers:
+    if not life.foreign:
         return plan
-    # What a VM that had this name before left behind goes, whatever this one is about; last, since a live read that
-    # does not agree ends the plan.
-    swept = _leftovers(life.view, (pod for pod in life.strangers if not pod.done), "its VM was replaced")
+    # The pods of a namesake are deleted in any case. Their deletion comes last, since a live read that does not confirm
+    # it ends the plan.
+    swept = _leftovers(life.view, (pod for pod in life.foreign if not pod.done), "its VM was replaced")
     return msgspec.structs.replace(plan, actions=(*plan.actions, *swept))
 
 
@@ -109,7 +109,7 @@ def _next(life: Life) -> Plan:
         return _follow(life, life.current)
     if life.older:
         deletions = _deletions(life.view, life.older, f"incarnation {life.incarnation} replaces it")
-        return Plan((*deletions, *life.publish_held(life.older)))
+        return Plan((*deletions, *life.publish_blocked(life.older)))
     if life.spec_problem is not None:
         verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=life.spec_problem)
         return _without_pod(life, Phase.FAILED, verdict)
@@ -119,12 +119,12 @@ def _next(life: Life) -> Plan:
 
 
 def _leave(life: Life, *, orphaning: bool) -> Plan:
-    """Delete the pods of a VM that is being deleted. Only of one that somebody holds the status tells so.
+    """Delete the pods of a VM that is being deleted; publish that only if a foreign finalizer delays the deletion.
 
-    Whatever else is deleted is gone in a moment, and needs no write.
+    Without one the VM no longer exists a moment later, and a status write is not worth it.
     """
     deletions = () if orphaning else _deletions(life.view, life.own, "its VM is being deleted")
-    holders = status.strangers_finalizers(life.vm)
+    holders = status.foreign_finalizers(life.vm)
     if not holders:
         return Plan(deletions)
     if life.own:
@@ -135,15 +135,18 @@ def _leave(life: Life, *, orphaning: bool) -> Plan:
 
 
 def _without_pod(life: Life, phase: Phase, verdict: Verdict) -> Plan:
-    """Publish that no pod is to come; while one may, only why: its labels may be gone before it is seen."""
+    """Publish that no pod follows. While a create may still commit, publish only the reason.
+
+    The labels of the pod may be removed before the watch shows it.
+    """
     write = life.publish(phase, verdict)
-    if write and life.circumstances.hold > 0:
-        return Plan(life.publish_as_it_was(verdict), requeue_after=life.circumstances.hold)
+    if write and life.circumstances.create_expected > 0:
+        return Plan(life.publish_as_it_was(verdict), requeue_after=life.circumstances.create_expected)
     return Plan((*life.confirm_recorded(), *write) if write else ())
 
 
 def _acknowledge(life: Life) -> tuple[WriteStatus, ...]:
-    """Record this incarnation's pod, if it is not recorded yet."""
+    """Record this incarnation's pod in the status, if it is not recorded yet."""
     pod = life.current
     known = pod is None or pod.metadata.uid == life.vm.status.pod_uid
     return () if pod is None or known else life.publish_pod(pod)
@@ -155,16 +158,16 @@ def _stop(life: Life) -> Plan:
         return Plan((*_deletions(life.view, life.own, "the VM is stopped"), *life.publish_ending()))
     if life.vm.status.phase == Phase.STOPPED:
         return Plan(life.publish(Phase.STOPPED, verdict))
-    if life.used_up and life.circumstances.hold > 0:
-        return Plan(requeue_after=life.circumstances.hold)
-    # The next life gets the next number now, so that starting again needs no further write.
+    if life.used_up and life.circumstances.create_expected > 0:
+        return Plan(requeue_after=life.circumstances.create_expected)
+    # The next incarnation gets its number now, so that starting again needs no further write.
     incarnation = life.incarnation + 1 if life.used_up else life.incarnation
     write = life.publish(Phase.STOPPED, verdict, incarnation=incarnation)
     return Plan((*life.confirm_recorded(), *write))
 
 
 def _follow(life: Life, pod: Pod) -> Plan:
-    """Publish the pod of this incarnation, keep its metadata current, replace it when it is done."""
+    """Publish the state of this incarnation's pod, keep its metadata current, replace it when it has ended."""
     housekeeping = _deletions(life.view, life.older, f"incarnation {life.incarnation} replaces it")
     if _ends_here(life, pod):
         return _replace(life, "The VM migrates", confirm=False)
@@ -175,18 +178,18 @@ def _follow(life: Life, pod: Pod) -> Plan:
         )
     failure = life.failure(pod)
     if failure != life.vm.status.start_failure:
-        # The write comes back as an event, and with it the wait.
+        # The write comes back as a watch event; the backoff is waited for in that reconcile.
         return Plan((*housekeeping, *life.publish_pod(pod)))
     return _replace(life, "The failed pod is replaced", confirm=False)
 
 
 def _arrives(life: Life, pod: Pod) -> bool:
-    """Whether it runs as the target of a migration, whose end will tell so."""
+    """Whether the pod runs as the target of a migration, whose end publishes that."""
     return life.vm.status.migration is not None and status.pod_phase(pod) is Phase.RUNNING
 
 
 def _ends_here(life: Life, pod: Pod) -> bool:
-    """Whether a migration asks for the next life: its source's turn has come, or its target cannot be placed."""
+    """Whether a migration asks for the next incarnation: its source is to end, or its target cannot be placed."""
     claim = life.vm.status.migration
     if claim is None:
         return False
@@ -196,16 +199,16 @@ def _ends_here(life: Life, pod: Pod) -> bool:
 
 
 def _replace(life: Life, why: str, *, confirm: bool) -> Plan:
-    """Move to the next incarnation; the reconcile after this one deletes what is left and creates."""
+    """Go to the next incarnation; the next reconcile deletes the remaining pods and creates the new one."""
     failure = life.vm.status.start_failure
     retry_at = times.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
     backoff = (retry_at - life.circumstances.now).total_seconds() if retry_at is not None else 0.0
-    backoff = min(backoff, status.LONGEST_START_BACKOFF)  # a later time is nobody's word of ours
-    wait = max(backoff, life.circumstances.hold)
+    backoff = min(backoff, status.LONGEST_START_BACKOFF)  # another client wrote a later time
+    wait = max(backoff, life.circumstances.create_expected)
     if wait > 0:
         if life.current is not None:
             return Plan(life.publish_pod(life.current), requeue_after=wait)
-        # Failed stays Failed until its retry; otherwise this is what Pending means: a pod is to be created.
+        # Failed stays Failed until the retry; otherwise the phase is Pending: a pod is to be created.
         failed = life.vm.status.phase == Phase.FAILED
         phase = Phase.FAILED if failed else Phase.PENDING
         gone = Verdict(status.READY, status=False, reason="PodNotExists", message=f"{why}; a new one follows")
@@ -222,16 +225,16 @@ def _replace(life: Life, why: str, *, confirm: bool) -> Plan:
 
 
 def _start(life: Life) -> Plan:
-    """No pod of this incarnation yet: wait until a namesake's pods are gone, then create."""
-    if living := tuple(pod for pod in life.strangers if not pod.done):
+    """Create this incarnation's pod, once the pods of a namesake are deleted."""
+    if living := tuple(pod for pod in life.foreign if not pod.done):
         return _await(life, living)
-    if life.spec is None or life.used is None:  # pragma: no cover - plan() has answered this before
+    if life.spec is None or life.used is None:  # pragma: no cover - _next() returns before for a spec problem
         return NOTHING
     refusal = life.circumstances.create_refusal
     if refusal is not None:
         verdict = Verdict(status.READY, status=False, reason=status.FAILED_CREATE, message=refusal)
         if published := life.publish_as_it_was(verdict):
-            return Plan(published, tells_refusal=True)
+            return Plan(published, reports_refusal=True)
     return Plan(
         (
             CreatePod(
@@ -252,7 +255,7 @@ def _start(life: Life) -> Plan:
 
 
 def _await(life: Life, predecessors: tuple[Pod, ...]) -> Plan:
-    """Wait until the pods are gone of a VM that had this name before; say so if that takes long."""
+    """Wait until the pods of a namesake are deleted; publish that if it takes longer than `NAMESAKE_PATIENCE`."""
     created = times.parse_timestamp(life.vm.metadata.creation_timestamp) or life.circumstances.now
     patience = NAMESAKE_PATIENCE - (life.circumstances.now - created).total_seconds()
     if 0 < patience <= NAMESAKE_PATIENCE + CLOCK_SKEW:
@@ -264,7 +267,7 @@ def _await(life: Life, predecessors: tuple[Pod, ...]) -> Plan:
 
 
 def _placement(life: Life) -> launcher.Placement:
-    """Where the next pod may go: a migration narrows it for the life that follows its source."""
+    """Return the placement of the next pod: a migration narrows it for the incarnation after its source."""
     claim = life.vm.status.migration
     if claim is None or claim.rollback or life.incarnation != claim.source_incarnation + 1:
         return launcher.Placement(

@@ -1,7 +1,7 @@
-"""One decision about a VM that exists: what its branches share, and the statuses that they publish.
+"""One decision about a VM that exists: the values that its branches share, and the statuses that they publish.
 
-Guarantees: a wiped status restarts no count of incarnations below a pod that exists; a status that says what is
-recorded already is not written; while the incarnation stays, so does the memory that its pod was seen.
+Guarantees: after a wiped status, the incarnation does not restart below that of an existing pod. An unchanged status is
+not written. While the incarnation stays, so does the record that its pod was seen.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HISTORY_LIMIT: Final = 50
 
 
 class Life:
-    """One decision about a VM that exists. Holds what its branches share; lives for one call."""
+    """One decision about a VM that exists: the values that its branches share. Exists for one call."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class Life:
         self.now = times.timestamp(circumstances.now)
         self.own = own = tuple(pod for pod in view.pods if ownership.belongs_to(pod, vm))
         all_ours = len(own) == len(view.pods)
-        self.strangers = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
-        lives = [ownership.incarnation(pod) for pod in own]
-        # A wiped status must not restart the count below a pod that exists.
-        self.incarnation = max((vm.status.incarnation or 0, *(life for life in lives if life is not None)))
-        self.current = own[lives.index(self.incarnation)] if self.incarnation in lives else None
+        self.foreign = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
+        incarnations = [ownership.incarnation(pod) for pod in own]
+        # After a wiped status the incarnation must not restart below that of an existing pod.
+        self.incarnation = max((vm.status.incarnation or 0, *(found for found in incarnations if found is not None)))
+        self.current = own[incarnations.index(self.incarnation)] if self.incarnation in incarnations else None
         self.older = tuple(pod for pod in own if pod is not self.current)
         self.spec_problem: str | None = None
         self.spec: Shares | None = None
@@ -68,22 +68,22 @@ class Life:
 
     @property
     def _seen(self) -> bool:
-        """Whether this incarnation's pod was seen, although no status tells of it yet."""
+        """Whether this incarnation's pod was seen, although the status that records it is still pending."""
         return self.circumstances.seen is not None and self.circumstances.seen >= self.incarnation
 
     def confirm_recorded(self) -> tuple[ConfirmPodGone, ...]:
-        """Look past the cache for the pod that was seen last, before its name is forgotten."""
+        """Ask for a live read of the pod that was seen last, before its name is dropped from the status."""
         recorded = self.vm.status.pod_name or (self.name(self.incarnation) if self._seen else None)
         return (ConfirmPodGone(recorded),) if recorded is not None else ()
 
     def failure(self, pod: Pod) -> StartFailure:
-        """Return what a pod that ended says about the next start."""
+        """Return the start failure, with its backoff, after a pod that ended."""
         return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
 
     # --- statuses ----------------------------------------------------------------------------------------
 
     def publish_pod(self, pod: Pod, verdict: Verdict | None = None) -> tuple[WriteStatus, ...]:
-        """Publish what a pod of this incarnation shows."""
+        """Publish the state of this incarnation's pod."""
         pod = status.as_it_was(pod, self.vm.status)
         phase = status.pod_phase(pod)
         failure = None
@@ -101,9 +101,9 @@ class Life:
         return self._write(phase, target, verdict or status.pod_readiness(pod), steps, self.incarnation)
 
     def publish_ending(self) -> tuple[WriteStatus, ...]:
-        """Publish that the pod goes for good: once the cache shows so, or before its name is forgotten.
+        """Publish that the pod is being deleted for good: when the cache shows it, or if the pod is not recorded yet.
 
-        Never that it is ready: whoever waits for a status of the newest spec would take that for the answer.
+        Never publish Ready=True here: a client that waits for a status of the newest spec would take it for the answer.
         """
         pod = self.current
         if pod is None:
@@ -114,8 +114,8 @@ class Life:
         known = pod.metadata.uid == self.vm.status.pod_uid
         return () if known else self.publish_pod(pod, status.ending(pod))
 
-    def publish_held(self, pods: tuple[Pod, ...]) -> tuple[WriteStatus, ...]:
-        """Publish what holds a pod that has to go before the next one is made; nothing of one that just goes."""
+    def publish_blocked(self, pods: tuple[Pod, ...]) -> tuple[WriteStatus, ...]:
+        """Publish what blocks the deletion of a pod before the next one is created; nothing if nothing blocks it."""
         pod = next((pod for pod in pods if pod.terminating and status.held(pod)), None)
         if pod is None:
             return ()
@@ -123,7 +123,7 @@ class Life:
         return self.publish_as_it_was(ending._replace(message=f"{ending.message}; the next pod is made after that"))
 
     def publish_as_it_was(self, verdict: Verdict) -> tuple[WriteStatus, ...]:
-        """Publish another reason why the pod is still to be made; the phase stays."""
+        """Publish another reason why there is no pod yet; the phase stays."""
         before_pod = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
         return self.publish(before_pod, verdict)
 
@@ -131,12 +131,12 @@ class Life:
         """Publish a phase in which no pod exists."""
         incarnation = self.incarnation if incarnation is None else incarnation
         waiting = phase not in (Phase.RUNNING, Phase.STOPPED)
-        # While the incarnation stays, so does the memory that its pod was seen.
-        same_life = incarnation == self.vm.status.incarnation and phase != Phase.STOPPED
-        recorded = self.vm.status.pod_name if same_life else None
+        # While the incarnation stays, so does the record that its pod was seen.
+        same = incarnation == self.vm.status.incarnation and phase != Phase.STOPPED
+        recorded = self.vm.status.pod_name if same else None
         target = VMStatus(
             pod_name=self.name(incarnation) if phase == Phase.SCHEDULING else recorded,
-            pod_uid=self.vm.status.pod_uid if same_life else None,
+            pod_uid=self.vm.status.pod_uid if same else None,
             start_failure=self.vm.status.start_failure if waiting else None,
         )
         return self._write(phase, target, verdict, (Step(phase, self.now),), incarnation)
@@ -144,7 +144,7 @@ class Life:
     def _write(
         self, phase: str, target: VMStatus, verdict: Verdict, steps: tuple[Step, ...], incarnation: int
     ) -> tuple[WriteStatus, ...]:
-        """Complete a status and write it if it differs from the one recorded."""
+        """Complete a status; write it if it differs from the recorded one."""
         before = self.vm.status
         complete = msgspec.structs.replace(
             target,
@@ -167,10 +167,10 @@ class Life:
         return (WriteStatus(wanted),) if wanted != before else ()
 
     def _warnings(self) -> tuple[Verdict, ...]:
-        """Conditions that are there only while they are true."""
+        """Return the conditions that exist only while they are true."""
         found: list[Verdict] = []
         if self.vm.metadata.deletion_timestamp is not None:
-            return ()  # nothing needs attention any more
+            return ()  # a VM that is being deleted needs no warning
         if self.used is not None and self.used.problems:
             message = "; ".join(self.used.problems)
             found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason="NotARatio", message=message))

@@ -1,7 +1,7 @@
-"""What a decision about a VM is made from, and the plan that comes of it.
+"""The input of a decision about a VM, and its output, a plan.
 
-Guarantees: frozen values. Actions of a plan run in order; a guard that does not hold ends the plan, and a later
-reconcile decides anew.
+Guarantees: frozen values. Actions of a plan run in order; a guard that fails ends the plan, and a later reconcile
+decides again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from controller.kube.kinds import Pod
 class View(msgspec.Struct, frozen=True):
     """What the caches show of one `namespace/name`: the VM, and every pod that names it as its controller.
 
-    `lost_nodes` are those of the pods' nodes that the cache of nodes does not have. `asked`: UIDs of pods that we asked
-    to delete without getting an answer; it may be under way.
+    `lost_nodes`: nodes of these pods that the cache of nodes does not have. `asked`: UIDs of pods whose deletion is in
+    flight: the request was sent and not answered.
     """
 
     vm: VirtualMachine | None
@@ -28,27 +28,27 @@ class View(msgspec.Struct, frozen=True):
     asked: frozenset[str] = frozenset()
 
     def goes(self, pod: Pod) -> bool:
-        """Whether nobody need ask for a pod's deletion: it has begun, or may have."""
+        """Whether no deletion of a pod has to be requested: it has begun, or a request is in flight."""
         return pod.terminating or pod.metadata.uid in self.asked
 
 
 class Circumstances(msgspec.Struct, frozen=True):
-    """What neither the VM nor its pods show.
+    """Input of a decision that neither the VM nor its pods show.
 
-    `hold`: seconds during which the incarnation must not move. `seen`: the life whose pod was seen, but whose status is
-    not published yet.
+    `jitter` is in [0, 1). `create_expected`: seconds for which a create may still commit; the incarnation stays.
+    `create_refusal`: why the last create failed. `seen`: the incarnation whose pod was seen, its status pending.
     """
 
     now: datetime
     jitter: float = 0.0
-    hold: float = 0.0
+    create_expected: float = 0.0
     create_refusal: str | None = None
     seen: int | None = None
     migrations: tuple[VirtualMachineMigration, ...] = ()
 
 
 class CreatePod(msgspec.Struct, frozen=True):
-    """Create the pod of one incarnation, after a live read says that `predecessor` is gone."""
+    """Create the pod of one incarnation, after a live read confirms that the pod `predecessor` no longer exists."""
 
     name: str
     incarnation: int
@@ -57,7 +57,7 @@ class CreatePod(msgspec.Struct, frozen=True):
 
 
 class DeletePod(msgspec.Struct, frozen=True):
-    """Delete exactly this pod in exactly this state (UID and resourceVersion); `force` leaves it no grace."""
+    """Delete exactly this pod in exactly this state (UID and resourceVersion); `force`: with no grace period."""
 
     pod: Pod
     why: str
@@ -65,26 +65,26 @@ class DeletePod(msgspec.Struct, frozen=True):
 
 
 class ConfirmVMGone(msgspec.Struct, frozen=True):
-    """Go on only if a live read says that the VM with this UID exists no more."""
+    """Guard: a live read confirms that the VM with this UID no longer exists."""
 
     name: str
     uid: str
 
 
 class ConfirmNodeGone(msgspec.Struct, frozen=True):
-    """Go on only if a live read says that this node exists no more."""
+    """Guard: a live read confirms that this node no longer exists."""
 
     name: str
 
 
 class ConfirmPodGone(msgspec.Struct, frozen=True):
-    """Go on only if a live read says that no pod of this VM has this name; give a hidden one its labels back."""
+    """Guard: a live read finds no pod of this VM by this name. One without its labels gets them back."""
 
     name: str
 
 
 class PatchPod(msgspec.Struct, frozen=True):
-    """Set metadata on this pod (UID and resourceVersion guarded); a label that is None goes."""
+    """Set metadata on this pod (UID and resourceVersion guarded); a label that is None is removed."""
 
     pod: Pod
     labels: dict[str, str | None]
@@ -102,22 +102,22 @@ Action: TypeAlias = Act | WriteStatus
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Actions in order, and when to look again although nothing happened (seconds).
+    """Actions in order, and the seconds after which to reconcile again without an event.
 
-    `tells_refusal`: what is written is why the pod could not be made; after that it is tried again. `progressing`: the
-    pod is on its way to Running, or runs as a migration's target, so that what its status says now will soon be past,
-    or told by the migration's end.
+    `reports_refusal`: the status write reports why the pod could not be created; the create is then retried.
+    `progressing`: the pod is starting, or runs as a migration's target, so that its status may be coalesced with the
+    next write.
     """
 
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
     progressing: bool = False
-    tells_refusal: bool = False
+    reports_refusal: bool = False
 
     @property
     def wants_pod(self) -> bool:
-        """Whether a pod is to be made."""
-        return self.tells_refusal or any(isinstance(action, CreatePod) for action in self.actions)
+        """Whether the plan is to create a pod, now or after a reported refusal."""
+        return self.reports_refusal or any(isinstance(action, CreatePod) for action in self.actions)
 
 
 NOTHING: Final = Plan()

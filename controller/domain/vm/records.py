@@ -1,7 +1,7 @@
-"""Records: an eviction that somebody else ordered, told as the migration that it is.
+"""Records of evictions: a VirtualMachineMigration for each pod that another client evicted.
 
-Guarantees: a record's name is a function of the evicted pod's UID, so it cannot be made twice; `spec.recordOf` is
-immutable, so it can never be carried out; the VM's next pod prefers any node but the one it was evicted from.
+Guarantees: a record's name derives from the evicted pod's UID, so there is one per eviction. `spec.recordOf` is
+immutable, so a record is never carried out as a migration. The VM's next pod prefers any node but its last.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _REASONS: Final = {
     "PreemptionByScheduler": PREEMPTED,
     "TerminationByKubelet": BY_KUBELET,
 }
-"""The reasons of a pod's condition DisruptionTarget; any other is an eviction, too."""
+"""The reasons of a pod's condition DisruptionTarget; any other counts as an eviction, too."""
 
 
 def disruption(pod: Pod) -> str | None:
-    """Return why a pod that goes was evicted; None if nobody evicted it."""
+    """Return the reason of a pod's eviction; None if it was not evicted."""
     condition = pod.status.condition("DisruptionTarget")
     if condition is None or condition.status != "True":
         return None
@@ -36,13 +36,13 @@ def disruption(pod: Pod) -> str | None:
 
 
 def taken_back(pod: Pod) -> bool:
-    """Whether a pod that was to be evicted is not any more, and lives on."""
+    """Whether the eviction of a pod was withdrawn, and the pod goes on running."""
     condition = pod.status.condition("DisruptionTarget")
     return condition is not None and condition.status != "True" and not pod.terminating and not pod.done
 
 
 def moved_by_migration(vm: VirtualMachine, pod: Pod, migrations: tuple[VirtualMachineMigration, ...]) -> bool:
-    """Whether a migration takes this pod of the VM away already, or did: one move has one record."""
+    """Whether a migration moves the VM away from this pod, or did: a move has one object, not a record as well."""
     claim = vm.status.migration
     if claim is not None and ownership.incarnation(pod) == claim.source_incarnation:
         return True
@@ -74,17 +74,17 @@ def record(vm: VirtualMachine, pod: Pod, reason: str) -> dict[str, Any]:
 
 
 def source_incarnation(migration: VirtualMachineMigration) -> int | None:
-    """Return the life that a record says was ended; None if somebody made it who should not have."""
+    """Return the incarnation that the eviction ended; None if the record was not created by the controller."""
     return ownership.incarnation(migration, names.SOURCE_INCARNATION)
 
 
 def avoided(migrations: tuple[VirtualMachineMigration, ...], vm_uid: str, incarnation: int) -> str | None:
-    """Return the node that the pod of this life of a VM should rather not land on: its predecessor was evicted there.
+    """Return the node from which the previous incarnation's pod was evicted, which the next pod avoids if it can.
 
-    What befell another VM of the same name says nothing about this one.
+    Records of a namesake do not count.
     """
     for migration in migrations:
-        told = migration.spec.record_of is not None and migration.vm_uid == vm_uid
-        if told and source_incarnation(migration) == incarnation - 1:
+        is_record = migration.spec.record_of is not None and migration.vm_uid == vm_uid
+        if is_record and source_incarnation(migration) == incarnation - 1:
             return migration.metadata.annotations.get(names.SOURCE_NODE) or None
     return None

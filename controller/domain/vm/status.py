@@ -1,8 +1,8 @@
 """A VM's status as a function of its pod: phase, Ready, transition history.
 
-Guarantees: the same inputs give an equal status, so a reconcile that changes nothing writes nothing; a phase
-that passed between two writes still enters the history, in order; `Ready` stands first (kubectl wait takes
-the first of a type) and the history last, oldest first and bounded.
+Guarantees: equal inputs give an equal status, so a reconcile that changes nothing writes nothing. A phase that passed
+between two writes still enters the history, in order. `Ready` is the first condition (kubectl wait takes the first of a
+type); the history comes last, oldest first, and is bounded.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NODE_NOT_READY: Final = "NodeNotReady"
 FAILED_CREATE: Final = "FailedCreate"
 NAMESAKES_POD: Final = "NamesakePodExists"
 KUBERNETES_FINALIZERS: Final = ("foregroundDeletion", "orphan")
-"""The garbage collector's own: an object that has no others is gone in a moment."""
+"""The garbage collector's own: an object with no others is deleted within moments."""
 _HISTORY_PREFIX: Final = "Phase"
 
 
 class Phase(StrEnum):
-    """The description's phases, and Stopped."""
+    """The phases of a VM: those of a pod's start, Failed, and Stopped."""
 
     PENDING = "Pending"
     SCHEDULING = "Scheduling"
@@ -49,7 +49,7 @@ _PROGRESS: Final[dict[str, int]] = {
     Phase.RUNNING: 3,
     Phase.FAILED: 4,
 }
-"""How far one pod has come. Anything else (Pending, Stopped) is before the pod: 0."""
+"""Order of the phases of one pod. Pending and Stopped come before the pod: 0."""
 
 
 _PHASES: Final = frozenset(phase.value for phase in Phase)
@@ -58,7 +58,7 @@ _PHASES: Final = frozenset(phase.value for phase in Phase)
 LONGEST_START_BACKOFF: Final = 300.0
 """Seconds that KubeVirt waits at most before it tries a failed start again."""
 _MOST_FAILURES: Final = 100
-"""Failures in a row beyond which the backoff grows no more: it is at its longest long before."""
+"""Failures in a row beyond which the count is cut off: the backoff is at its longest long before."""
 
 
 class Step(NamedTuple):
@@ -69,7 +69,7 @@ class Step(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A condition before its time is known."""
+    """A condition without its transition time."""
 
     type: str
     status: bool
@@ -78,7 +78,7 @@ class Verdict(NamedTuple):
 
 
 def pod_phase(pod: Pod) -> Phase:
-    """Phase of a VM whose launcher this is."""
+    """Return the phase of the VM whose launcher pod this is."""
     if pod.done:
         return Phase.FAILED
     if pod.status.phase == "Running":
@@ -87,31 +87,31 @@ def pod_phase(pod: Pod) -> Phase:
 
 
 def progressing(pod: Pod) -> bool:
-    """Whether a pod is on its way to Running, with nothing to tell a person about."""
+    """Whether a pod is starting, with no problem to report."""
     bound = pod.status.condition("PodScheduled")
     stuck = bound is not None and bound.status == "False"
     return pod_phase(pod) in (Phase.SCHEDULING, Phase.SCHEDULED) and not pod.terminating and not stuck
 
 
 def unschedulable(pod: Pod) -> str | None:
-    """Return the scheduler's reason to give a pod no node; None if it has not said so."""
+    """Return why the scheduler found no node for a pod; None if it reported nothing."""
     bound = pod.status.condition("PodScheduled")
     return bound.message if bound is not None and bound.reason == "Unschedulable" else None
 
 
 def ready(vm: VirtualMachine) -> Condition | None:
-    """Return a VM's condition Ready, which stands before any other of its type."""
+    """Return a VM's condition Ready, the first of its type; None if it has none."""
     return next((condition for condition in vm.status.conditions if condition.type == READY), None)
 
 
 def says_no_pod(vm: VirtualMachine) -> bool:
-    """Whether the recorded status says why there is no pod, which is wrong from the moment on at which there is one."""
+    """Whether the recorded status reports why there is no pod, which is outdated once there is one."""
     recorded = ready(vm)
     return recorded is not None and recorded.reason in (FAILED_CREATE, NAMESAKES_POD)
 
 
 def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
-    """Every phase this pod is known to have passed, with the times the cluster recorded."""
+    """Return every phase that a pod has reached, with the times that the cluster recorded (`now` where it has none)."""
     created = pod.metadata.creation_timestamp or now
     steps = [Step(Phase.SCHEDULING, created)]
     if pod.spec.node_name:
@@ -129,16 +129,16 @@ def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
 def node_silent(pod: Pod) -> bool:
     """Whether the node controller marked the pod not ready because its node stopped reporting.
 
-    It flips Ready and nothing else (kubernetes/pkg/controller/util/node, MarkPodsNotReady): the containers are still
-    said to be ready, and there is no reason, which a kubelet always gives.
+    It changes Ready and nothing else (kubernetes/pkg/controller/util/node, MarkPodsNotReady): ContainersReady
+    stays True, and Ready has no reason, which a kubelet always gives.
     """
     ready, containers = pod.status.condition("Ready"), pod.status.condition("ContainersReady")
     flipped = ready is not None and ready.status == "False" and ready.reason in ("", NODE_NOT_READY)
     return flipped and containers is not None and containers.status == "True"
 
 
-def strangers_finalizers(vm: VirtualMachine) -> tuple[str, ...]:
-    """Return the finalizers by which somebody else than Kubernetes itself holds a VM that is being deleted."""
+def foreign_finalizers(vm: VirtualMachine) -> tuple[str, ...]:
+    """Return the finalizers of a VM that are not Kubernetes' own: other clients delay its deletion by them."""
     return tuple(name for name in vm.metadata.finalizers if name not in KUBERNETES_FINALIZERS)
 
 
@@ -148,7 +148,7 @@ def listed(noun: str, names: tuple[str, ...]) -> str:
 
 
 def held(pod: Pod) -> str:
-    """Say, as the end of a sentence, what holds a pod that is being deleted; nothing if it just takes its time."""
+    """Return, as the end of a sentence, what blocks the deletion of a pod; "" if nothing does."""
     if not pod.terminating:
         return ""
     if pod.metadata.finalizers:
@@ -159,15 +159,15 @@ def held(pod: Pod) -> str:
 
 
 def ending(pod: Pod) -> Verdict:
-    """Ready of a VM whose pod is deleted."""
+    """Return Ready for a VM whose pod is being deleted."""
     message = f"Pod {pod.metadata.name} is being deleted{held(pod)}"
     return Verdict(READY, status=False, reason="PodTerminating", message=message)
 
 
 def as_it_was(pod: Pod, recorded: VMStatus) -> Pod:
-    """Return a pod that ended because it is being deleted as it was before: that is no failure of the VM.
+    """Return a pod with the phase from before its deletion: an end by deletion is no failure of the VM.
 
-    One that is known to have failed before is returned as it is.
+    A pod that is recorded as failed before its deletion is returned unchanged.
     """
     if not (pod.done and pod.terminating):
         return pod
@@ -179,7 +179,7 @@ def as_it_was(pod: Pod, recorded: VMStatus) -> Pod:
 
 
 def pod_readiness(pod: Pod) -> Verdict:
-    """Ready, with KubeVirt's reasons where it has one."""
+    """Return Ready for a VM with this pod, with KubeVirt's reasons where it has one."""
     if pod.terminating:
         return ending(pod)
     if pod.done:
@@ -219,7 +219,7 @@ def extend(
         fresh.insert(0, Step(Phase.PENDING, vm.metadata.creation_timestamp or now))
     latest = history[-1].last_transition_time if history and fresh else None
     if parse_timestamp(latest) is None:
-        latest = ""  # what is no time, if somebody wrote such a thing, is before nothing
+        latest = ""  # a malformed time, written by another client, orders nothing
     for step in fresh:
         if history and history[-1].type == f"{_HISTORY_PREFIX}{step.phase}":
             continue
@@ -255,26 +255,26 @@ def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
 
 
 def new_steps(status: VMStatus, incarnation: int, pod: Pod, now: str) -> tuple[Step, ...]:
-    """Return the steps of this pod that the status does not tell yet."""
-    # Not the recorded phase: somebody may have edited it.
+    """Return the steps of this pod that the history does not contain yet."""
+    # Taken from the history, not from the recorded phase, which another client may have edited.
     told = _told(status.conditions)
-    same_life = status.incarnation == incarnation and not (told == Phase.FAILED and not pod.done)
-    if same_life and told == pod_phase(pod):
+    same = status.incarnation == incarnation and not (told == Phase.FAILED and not pod.done)
+    if same and told == pod_phase(pod):
         return ()
-    reached = _PROGRESS.get(told, 0) if same_life else 0
+    reached = _PROGRESS.get(told, 0) if same else 0
     if _PROGRESS[pod_phase(pod)] < reached:
-        reached = 0  # no pod goes back: the one that was told of is gone, and somebody took the memory of it away
+        reached = 0  # a pod never goes back: the history is of an earlier pod, whose record another client removed
     return tuple(step for step in pod_steps(pod, now) if _PROGRESS[step.phase] > reached)
 
 
 def _told(conditions: tuple[Condition, ...]) -> str:
-    """Return the last phase of the history, which stands last."""
+    """Return the last phase of the history, "" if there is none."""
     last = conditions[-1].type if conditions else ""
     return last.removeprefix(_HISTORY_PREFIX) if last.startswith(_HISTORY_PREFIX) else ""
 
 
 def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float) -> StartFailure:
-    """KubeVirt's start backoff after a pod failed: 10·n² s plus up to half again, at most 300 s.
+    """Return KubeVirt's start backoff after a failed pod: 10·n² s plus up to half of it, at most 300 s.
 
     `jitter` is in [0, 1). A failure already counted (same pod) is returned unchanged.
     """
@@ -292,9 +292,9 @@ def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float)
 
 
 def first_steps(old: VirtualMachine, new: VirtualMachine) -> tuple[Step, ...]:
-    """Return the steps between two states of a VM, as long as it is in the life that its creation began.
+    """Return the steps between two states of a VM in its first incarnation.
 
-    Later lives, and a VM that was made stopped, say nothing about how long a creation takes.
+    Later incarnations, and a VM that was created stopped, say nothing about how long a creation takes.
     """
     if old.metadata.uid != new.metadata.uid or new.status.incarnation != 0:
         return ()
@@ -302,7 +302,7 @@ def first_steps(old: VirtualMachine, new: VirtualMachine) -> tuple[Step, ...]:
     phases = tuple(item.type.removeprefix(_HISTORY_PREFIX) for item in told)
     if Phase.STOPPED in phases:
         return ()
-    # A phase that is none of ours is another release's: it is left where it is, and says nothing here.
+    # An unknown phase is another release's; it is skipped.
     return tuple(
         Step(Phase(phase), item.last_transition_time or "")
         for phase, item in zip(phases[known:], told[known:], strict=True)

@@ -178,7 +178,7 @@ class VMReconciler:
         return Circumstances(
             now=self._now(),
             jitter=self._rng.random(),
-            hold=self._expectations.remaining(known),
+            create_expected=self._expectations.remaining(known),
             create_refusal=known.create_failures.reported if known.create_failures is not None else None,
             seen=known.pending.status.incarnation if known.pending is not None else None,
             migrations=visit.caches.migrations.by_index(visit.key),
@@ -199,7 +199,7 @@ class VMReconciler:
             elif not await self._requests.act(action, visit):
                 return Result(retry=not visit.known.foreign)
         # A create that is retried keeps its backoff, even if a status was written about it.
-        again = plan.tells_refusal or visit.known.unrecorded is not None
+        again = plan.reports_refusal or visit.known.unrecorded is not None
         return Result(retry=True) if again else Result(requeue_after=plan.requeue_after)
 
     async def claim(self, key: str, vm: VirtualMachine, claim: Claim | None) -> str | None:

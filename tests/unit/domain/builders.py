@@ -113,13 +113,13 @@ def running(owner: VirtualMachine, incarnation: int = 0) -> Pod:
 def plan_for(
     machine: VirtualMachine | None,
     *pods: Pod,
-    hold: float = 0.0,
+    create_expected: float = 0.0,
     refusal: str | None = None,
     seen: int | None = None,
     now: datetime = NOW,
 ) -> Plan:
     """Decide, with nothing special going on."""
-    circumstances = Circumstances(now=now, hold=hold, create_refusal=refusal, seen=seen)
+    circumstances = Circumstances(now=now, create_expected=create_expected, create_refusal=refusal, seen=seen)
     return decide(View(machine, pods), POLICY, circumstances)
 
 

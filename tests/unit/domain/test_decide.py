@@ -183,7 +183,7 @@ def test_an_older_pod_is_deleted_and_waited_for_before_the_next_is_created() -> 
 def test_the_incarnation_does_not_move_while_a_create_may_still_commit() -> None:
     """The hold is waited for; meanwhile the status says honestly that there is no pod."""
     machine = settled(vm(), running(vm()))
-    plan = plan_for(machine, hold=7.0)
+    plan = plan_for(machine, create_expected=7.0)
     assert plan.requeue_after == 7.0
     assert (published(plan).phase, published(plan).incarnation) == ("Pending", 0)
     assert condition(published(plan), "Ready").reason == "PodNotExists"
@@ -432,11 +432,11 @@ def test_a_spec_that_slipped_past_the_schema_fails_that_vm_and_says_why(resource
 def test_a_spec_that_turned_wrong_while_a_pod_may_still_come_is_told_at_once_and_judged_later() -> None:
     """What comes may be hidden by the time it is seen, and nobody would look for it any more."""
     machine = vm(cpu="x", status=VMStatus(phase="Scheduling", pod_name="p", pod_uid="u", incarnation=0))
-    held = plan_for(machine, hold=7)
+    held = plan_for(machine, create_expected=7)
     assert (published(held).phase, condition(published(held), "Ready").reason) == ("Scheduling", "InvalidSpec")
     assert held.requeue_after == 7
     told = msgspec.structs.replace(machine, status=published(held))
-    assert plan_for(told, hold=3) == Plan(requeue_after=3)
+    assert plan_for(told, create_expected=3) == Plan(requeue_after=3)
     [looks, _] = plan_for(told).actions
     assert isinstance(looks, ConfirmPodGone)
     assert published(plan_for(told)).phase == "Failed"
