@@ -1,4 +1,4 @@
-"""How long a VM's next migration waits after migrations that failed on the way.
+"""The backoff of a VM's next migration after migrations that failed after their claim.
 
 Guarantees: pure; only failures that took the VM down count, and only those of this very VM.
 """
@@ -17,11 +17,11 @@ from controller.kube import times
 FIRST_BACKOFF: Final = 20.0
 LONGEST_BACKOFF: Final = 3600.0
 _DOUBLINGS: Final = 16
-"""More of them than from the first backoff to the longest."""
+"""Doublings at most: enough to get from the first backoff to the longest."""
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """What the last failures make a VM's next migration wait: `seconds` after the last of them, `left` from now."""
+    """The backoff after some failures: `seconds` after the last of them, `left` seconds from now."""
 
     failures: int
     seconds: float
@@ -32,8 +32,8 @@ class Backoff(msgspec.Struct, frozen=True):
 def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> Backoff | None:
     """Return how long the next migration of a VM waits after failures: 20 s, doubling, from the end of the last.
 
-    Only failures that touched the VM count: one that was refused before its claim cost nothing. `history` may tell of
-    other VMs that had its name, too.
+    None if there is nothing to wait for. Only failures after the claim count: a refusal before it does not stop the VM.
+    `history` may contain migrations of namesakes.
     """
     ended = sorted(
         (migration for migration in history if migration.finished and migration.vm_uid == vm_uid),
@@ -46,7 +46,7 @@ def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: date
         if _failed_on_the_way(migration):
             failures.append(migration)
     at = times.parse_timestamp(failures[0].status.end_timestamp) if failures else None
-    if at is None or at > now + timedelta(seconds=LONGEST_BACKOFF):  # the latter is no end of ours
+    if at is None or at > now + timedelta(seconds=LONGEST_BACKOFF):  # another client wrote a time in the future
         return None
     seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(len(failures) - 1, _DOUBLINGS))
     until = at + timedelta(seconds=seconds)
@@ -55,7 +55,7 @@ def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: date
 
 
 def explain(vm: str, backoff: Backoff) -> str:
-    """Say what a migration waits for that comes after failures; the same words until it has waited."""
+    """Return the message of a migration that waits for a backoff; it stays the same until the backoff ends."""
     one = backoff.failures == 1
     failed = "The last migration" if one else f"The last {backoff.failures} migrations"
     waits = f"the next waits {backoff.seconds:g} s after that, until {times.timestamp(backoff.until)}"
@@ -63,7 +63,7 @@ def explain(vm: str, backoff: Backoff) -> str:
 
 
 def _failed_on_the_way(migration: VirtualMachineMigration) -> bool:
-    """Whether it took its VM down in vain: a cancelled one and a record are nobody's failure."""
+    """Whether a migration failed after it stopped its VM; a cancelled one and a record do not count."""
     found = migration.status
     touched = found.start_timestamp is not None and found.failure_reason != Reason.CANCELLED
     return found.phase == MigrationPhase.FAILED and touched and migration.spec.record_of is None

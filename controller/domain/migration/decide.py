@@ -1,15 +1,15 @@
-"""The migration's decision: delete, then create again, one step a reconcile, each step safe to repeat.
+"""The migration's decision: delete the source, then create the target; one idempotent step a reconcile.
 
-It never touches a pod. It claims the VM (`status.migration`, a guarded write, with which the claimed life ends as soon
-as that may be), and the VM reconciler, the only one that acts on pods, deletes that life's pod and makes the next one
-under the claim's constraints. So the two can never both act on a pod. Guarantees:
+A migration never touches a pod. It claims the VM (`status.migration`, a guarded write), which ends the claimed
+incarnation. The VM reconciler, the only one that acts on pods, deletes that incarnation's pod and creates the next one
+under the claim's constraints. So the two never both act on a pod. Guarantees:
 
-- a pure function: the same view gives the same answer, a plan or what has to be known before there can be one;
-- nothing is claimed before preflight said yes; a migration that fails before its claim leaves the VM untouched;
-- at most one migration has a VM, since the claim is one field of the VM;
-- every claim ends: with the target running, with a failure, or, when the migration object is gone, by itself;
-- a VM is never left without a pod because a migration failed: an unplaced target is rolled back to a pod that may
-  go anywhere.
+- A pure function: the same view gives the same answer, a plan or the question that has to be answered first.
+- Nothing is claimed before preflight succeeds; a migration that fails before its claim leaves the VM untouched.
+- At most one migration has a VM, since the claim is a single field of the VM.
+- Every claim ends: with the target running, with a failure, or, if the migration object is deleted, by itself.
+- A failed migration never leaves a VM without a pod: an unplaced target is rolled back to a pod that may run on any
+  node.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controller.domain.vm.launcher import LauncherPolicy
 
 
 def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
-    """Decide the next step of one migration, or of a claim without one, or say what has to be known first."""
+    """Decide the next step of one migration, or of a claim without one, or ask what has to be known first."""
     if view.migration is None:
         return orphans.decide(view)
     move = Move(view, view.migration)
@@ -40,9 +40,9 @@ def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
 
 
 def _note_generation(move: Move) -> tuple[WriteMigration, ...]:
-    """Tell of what has ended that a later edit of its spec was seen, or whoever asks would wait for that.
+    """Publish the generation of a spec that was edited after the end, so that clients do not wait for it.
 
-    A status without any generation is an older release's, which nobody takes for stale.
+    A status without a generation is an older release's, and never counts as stale.
     """
     newest = move.migration.metadata.generation
     if (move.before.observed_generation or newest) == newest:
@@ -62,6 +62,6 @@ def _carry_on(move: Move, policy: LauncherPolicy) -> Plan | Ask:
 
 
 def _renewed(move: Move, vm: VirtualMachine) -> Plan:
-    """End what was begun for a VM that had this one's name before: it is gone, and this is another."""
+    """Fail a migration of a namesake: its VM was deleted, and the VM of that name is another."""
     failed = move.fail(Reason.VM_DELETED, f"The VM was deleted; VM {vm.metadata.name} was made anew and is another")
     return Plan((ConfirmVMGone(move.migration.vm_uid or ""), *failed.actions))

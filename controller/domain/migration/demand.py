@@ -1,4 +1,4 @@
-"""What a migration asks of nodes: room, and a place where its target may be."""
+"""What a migration demands of a node: capacity, and the target's placement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controller.domain.vm.launcher import LauncherPolicy, Placement
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """Room for so much, where the target pod will ask to be. Equal demands get equal answers; it can be a key."""
+    """The target pod's requests and placement. Equal demands get equal answers; hashable."""
 
     amount: Amount
     placement: Placement

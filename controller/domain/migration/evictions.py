@@ -1,4 +1,4 @@
-"""A record of an eviction: tells what somebody else ordered, and never acts."""
+"""The record of an eviction: reports a move that another client caused, and never acts."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def decide(move: Move) -> Plan:
 
 
 def _follow(move: Move, claim: Claim, now: int) -> Plan:
-    """Follow the VM from the life that was ended to the one that it has `now`."""
+    """Follow the VM from the evicted incarnation to `now`, its current one."""
     evicted = move.migration.spec.record_of
     source = next((pod for pod in move.pods if pod.metadata.uid == evicted), None)
-    # A pod that went before the VM's status told of it has its successor in the same life, and a count that
-    # somebody took away begins anew: what is not the evicted pod came after it.
+    # The incarnation does not identify the evicted pod. If that pod was deleted before the VM's status recorded it, its
+    # successor has the same incarnation; and after a wiped status the count restarts. So any pod of the current
+    # incarnation but the evicted one is its successor.
     target = pod_of(move.pods, now)
     if target is None or target is source or target.done:
         phase = MigrationPhase.TERMINATING if now <= claim.source_incarnation else MigrationPhase.SCHEDULING
@@ -44,7 +45,7 @@ def _follow(move: Move, claim: Claim, now: int) -> Plan:
 
 
 def _leave(move: Move, claim: Claim, phase: MigrationPhase, source: Pod) -> Plan:
-    """Follow a pod on its way out, unless its node came back first, or its eviction was taken back."""
+    """Follow an evicted pod until it is deleted, unless its node returns first or the eviction is withdrawn."""
     if records.taken_back(source):
         return move.fail(Reason.CANCELLED, "The eviction was taken back before its pod was deleted")
     held = move.held(source)

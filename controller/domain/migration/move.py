@@ -1,7 +1,7 @@
-"""One decision about one migration: what its branches share, and the statuses that they publish.
+"""One decision about one migration: the values that its branches share, and the statuses that they publish.
 
-Guarantees: each phase on the way is told with the time at which it was reached, also one that nobody saw; a status that
-says what is recorded already is not written.
+Guarantees: each phase is published with the time at which it was reached, also one that passed between two writes. An
+unchanged status is not written.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
 
 NODE_PATIENCE: Final = 10.0
-"""Seconds after which a node that was lost or silent is looked at again: its return is no news of the VM."""
+"""Seconds after which a lost or silent node is checked again: its return causes no event of the VM."""
 UNREMARKABLE: Final = 5.0
-"""Seconds that a source may take to go without a word."""
+"""Seconds for which a source may terminate before the status says so."""
 _ON_THE_WAY: Final = (
     MigrationPhase.PENDING,
     MigrationPhase.TERMINATING,
@@ -32,22 +32,22 @@ _ON_THE_WAY: Final = (
 
 
 def own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
-    """Return the VM's own pods: one that had its name before may have left some, and of the same lives."""
+    """Return the VM's own pods: a namesake may have left some with the same incarnations."""
     return tuple(pod for pod in pods if ownership.belongs_to(pod, vm)) if vm is not None else ()
 
 
 def pod_of(pods: tuple[Pod, ...], incarnation: int) -> Pod | None:
-    """Return the pod of one of the VM's lives."""
+    """Return the pod of one of the VM's incarnations; None if there is none."""
     return next((pod for pod in pods if ownership.incarnation(pod) == incarnation), None)
 
 
 def is_spoiled(vm: VirtualMachine) -> bool:
-    """Whether nothing can be made of the VM's spec, so that no pod is to come."""
+    """Whether the VM's spec is invalid, so that no pod can follow."""
     return any(found.type == status.INVALID_SPEC for found in vm.status.conditions)
 
 
 class Move:
-    """One decision about one migration. Lives for one call."""
+    """One decision about one migration. Exists for one call."""
 
     def __init__(self, view: View, migration: VirtualMachineMigration) -> None:
         self.view = view
@@ -57,20 +57,20 @@ class Move:
         self.pods = own(view.vm, view.pods)
         self.claim = view.vm.status.migration if view.vm is not None else None
         self.mine = self.claim is not None and self.claim.uid == migration.metadata.uid
-        # With microseconds: downtime is shorter than pods' whole seconds can tell.
+        # With microseconds: the times of pods, in whole seconds, are too coarse for the downtime.
         self.now = times.micro_timestamp(view.now)
 
     # --- statuses ----------------------------------------------------------------------------------------
 
     def wait(self, reason: Reason, message: str, seconds: float) -> Plan:
-        """Publish what a pending migration waits for, and look again after so many seconds."""
+        """Publish what a pending migration waits for, and reconcile again after so many seconds."""
         waiting = msgspec.structs.replace(self._at(MigrationPhase.PENDING), message=message)
         return Plan(self._write(waiting, reason), requeue_after=max(seconds, 0.1))
 
     def progress(
         self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None = None
     ) -> tuple[WriteMigration, ...]:
-        """Publish a phase after the claim, with every phase on the way to it; the target may bring its own message."""
+        """Publish a phase after the claim, and every phase before it; `message` replaces the target's."""
         return self._write(self._reached(phase, claim, source, target, message), phase)
 
     def succeed(self, claim: Claim, source: Pod | None, target: Pod) -> WriteMigration:
@@ -88,7 +88,7 @@ class Move:
         return WriteMigration(done)
 
     def fail(self, reason: Reason, message: str) -> Plan:
-        """Publish a failure, and give the VM back if this migration has it."""
+        """Publish a failure, and remove the claim if it is this migration's."""
         failed = msgspec.structs.replace(
             self._at(MigrationPhase.FAILED), end_timestamp=self.now, failure_reason=str(reason), message=message
         )
@@ -108,12 +108,12 @@ class Move:
             target_pod=target.metadata.name if target is not None else None,
             target_node=target.spec.node_name if target is not None else None,
             start_timestamp=self.before.start_timestamp or self.now,
-            # Why there is no room although there was said to be: the scheduler knows more.
+            # The scheduler's reason is more reliable than preflight: it knows all pods.
             message=message or (f"{waits} ({guess})" if waits and guess else waits or guess),
         )
 
     def _guess(self, phase: MigrationPhase) -> str | None:
-        """Say of a migration of ours that looks for its node what was not known when it was claimed."""
+        """Return the caveat for a target without a node that was claimed without knowledge of all pods, else None."""
         looks = phase in (MigrationPhase.TERMINATING, MigrationPhase.SCHEDULING)
         return GUESS if looks and self.view.guessed and self.migration.spec.record_of is None else None
 
@@ -160,13 +160,13 @@ class Move:
         )
 
     def _vm_uid(self) -> str | None:
-        """Return the VM that this migration is about: the first that had its name once it was looked at."""
+        """Return the UID of the VM that this migration is about: the first of that name that a reconcile found."""
         return self.migration.vm_uid or (self.vm.metadata.uid if self.vm is not None else None)
 
     # --- times -------------------------------------------------------------------------------------------
 
     def since(self, phase: MigrationPhase) -> float:
-        """Return for how many seconds a phase lasts; 0 if it begins with this step."""
+        """Return the seconds since a phase was reached; 0 if it is reached now."""
         told = self.before.phase_transition_timestamps
         began = next((step.phase_transition_timestamp for step in told if step.phase == phase), self.now)
         start = times.parse_timestamp(began) or self.view.now
@@ -177,7 +177,7 @@ class Move:
         return self.migration.spec.completion_timeout_seconds - self.since(MigrationPhase.TERMINATING)
 
     def held(self, source: Pod) -> str | None:
-        """Say what keeps a source from going; None as long as it takes no longer than usual."""
+        """Return what blocks the deletion of a source pod; None as long as it takes no longer than usual."""
         pod = f"Pod {source.metadata.name} on node {source.spec.node_name}"
         if source.metadata.finalizers:
             return f"{pod} is held by its finalizers: {', '.join(source.metadata.finalizers)}"

@@ -1,7 +1,7 @@
-"""A migration that has claimed its VM: follows what the VM reconciler does, and says how it ended.
+"""A migration that has claimed its VM: follows what the VM reconciler does, and reports how it ended.
 
-Guarantees: every claim ends, with the target running or with a failure; a target that finds no node in its time is
-rolled back to a pod that may go anywhere.
+Guarantees: every claim ends, with the target running or with a failure. A target without a node at its timeout is
+rolled back to a pod that may run on any node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.kube.kinds import Pod
 
 
 def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
-    """Decide about a migration whose claim the VM bears."""
+    """Decide about a migration that has claimed the VM."""
     if vm.metadata.deletion_timestamp is not None:
         return move.fail(Reason.VM_DELETED, "The VM was deleted during its migration")
     if not vm.spec.running:
@@ -31,13 +31,13 @@ def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
 
 
 def _create_refusal(vm: VirtualMachine) -> str | None:
-    """Return why no pod of the VM can be made, as its status tells; None if it tells nothing of the kind."""
+    """Return why no pod of the VM can be created, as its status reports; None if it reports no such failure."""
     ready = status.ready(vm)
     return ready.message if ready is not None and ready.reason == status.FAILED_CREATE else None
 
 
 class _OnTheWay:
-    """A claimed VM between the pod that it leaves and the one that it gets. Lives for one call."""
+    """A claimed VM between its source pod and its target pod. Exists for one call."""
 
     def __init__(self, move: Move, vm: VirtualMachine, claim: Claim) -> None:
         self.move = move
@@ -49,25 +49,25 @@ class _OnTheWay:
 
     @property
     def has_moved(self) -> bool:
-        """Whether the target runs, and was bound by the migration: one that may go anywhere is no move."""
+        """Whether the target runs under the migration's constraints: a rolled back one does not count."""
         reached = self.vm.status.incarnation == self.claim.source_incarnation + 1 and not self.claim.rollback
         return reached and self.target is not None and self.target.status.phase == "Running"
 
     def go_on(self) -> Plan:
-        """Follow the VM to its next life, as far as it has come."""
+        """Follow the VM to its next incarnation."""
         targets = self.claim.source_incarnation + 1
         if self.incarnation <= targets and self.source is self.target is None and is_spoiled(self.vm):
             return self.move.fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
         if self.incarnation < targets:
             if self.source is None and _create_refusal(self.vm) is not None:
-                return self._await_target(None)  # the claimed life has no pod to end, and can have none
-            return Plan()  # the VM reconciler has its turn
+                return self._await_target(None)  # the claimed incarnation has no pod to end, and none can be created
+            return Plan()  # the VM reconciler acts next
         if self.incarnation > targets:
             return self._lost()
         return self._await_target(self.source) if self.target is None else self._follow(self.target)
 
     def _lost(self) -> Plan:
-        """Tell of a target that the VM has outlived."""
+        """Fail a migration whose target pod is no longer the VM's current one."""
         if self.claim.rollback:
             why = self.move.before.message or "no reason was given"
             unplaced = f"The target pod found no node in time ({why}); the next pod of the VM may go to any node"
@@ -103,7 +103,7 @@ class _OnTheWay:
         return Plan(self.move.progress(MigrationPhase.STARTING, self.claim, self.source, target), requeue_after=left)
 
     def _await_target(self, source: Pod | None) -> Plan:
-        """Wait for the target pod to be made; a source that does not go, or a quota, may forbid it for ever."""
+        """Wait until the target pod is created, up to the timeout: a blocked source or a quota may prevent it."""
         left = self.move.completion_left()
         if left <= 0:
             return self.move.fail(Reason.COMPLETION_TIMEOUT, self._never_made(source))
@@ -115,7 +115,7 @@ class _OnTheWay:
         return Plan(waiting, requeue_after=min(left, UNREMARKABLE if held is None else NODE_PATIENCE))
 
     def _never_made(self, source: Pod | None) -> str:
-        """Say why no target pod was made in time, and until when the VM is down."""
+        """Return why no target pod was created in time, and until when the VM is down."""
         name = self.vm.metadata.name
         if source is None:
             why = _create_refusal(self.vm)
@@ -130,7 +130,7 @@ class _OnTheWay:
     # --- cancelled ---------------------------------------------------------------------------------------
 
     def cancel(self) -> Plan:
-        """Give the VM back as if the migration had been deleted; say so once nothing binds the VM any more."""
+        """Release the VM as if the migration had been deleted; publish Cancelled once the claim is removed."""
         released = orphans.release(self.vm, self.claim, self.move.pods)
         if ClaimVM(None) in released:
             return self.move.fail(Reason.CANCELLED, self._cancelled())
@@ -148,7 +148,7 @@ class _OnTheWay:
         return Plan((*giving, *released), requeue_after=min(left, UNREMARKABLE))
 
     def _cancelled(self) -> str:
-        """Say where a cancelled migration leaves its VM."""
+        """Return in which state a cancelled migration leaves its VM."""
         name, target = self.vm.metadata.name, self.target
         if self.vm.status.incarnation == self.claim.source_incarnation:
             return "Cancelled before its source was deleted"

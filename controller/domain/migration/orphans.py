@@ -1,4 +1,4 @@
-"""Claims whose migration is gone: the VM comes back, bound by nothing."""
+"""Orphaned claims: the migration was deleted, so the claim is removed from the VM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from controller.kube.kinds import Pod
 
 
 def decide(view: View) -> Plan | AskOrphaned:
-    """Decide what becomes of a claim whose migration the cache does not have."""
+    """Decide about a claim whose migration the cache does not have."""
     vm = view.vm
     claim = vm.status.migration if vm is not None else None
     if vm is None or claim is None:
@@ -24,10 +24,10 @@ def decide(view: View) -> Plan | AskOrphaned:
 
 
 def release(vm: VirtualMachine, claim: Claim, pods: tuple[Pod, ...], *, settled: bool = False) -> tuple[ClaimVM, ...]:
-    """Take a claim away, as soon as the VM needs it no longer; `pods` are the VM's own.
+    """Remove a claim as soon as the VM does not need it any more; `pods` are the VM's own.
 
-    A target that has no node yet may wait for one that never comes, so it is rolled back first. `settled`: that was so
-    long ago that no target bound by the claim can come about any more.
+    A target without a node might wait for ever, so the claim is rolled back first. `settled`: the rollback is so long
+    ago that no create from before it can still commit.
     """
     target = pod_of(pods, claim.source_incarnation + 1)
     wanted = vm.spec.running and vm.metadata.deletion_timestamp is None

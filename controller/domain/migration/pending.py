@@ -1,6 +1,6 @@
-"""A migration that is to claim its VM: what forbids it, what it waits for, and what has to be known first.
+"""A migration that has not claimed its VM yet: what forbids the claim, what it waits for, and what has to be asked.
 
-Guarantees: the VM is untouched; what costs nothing is judged before anything is asked, and the cheapest is asked first.
+Guarantees: the VM is untouched. Checks without I/O come before any question, and the cheapest question comes first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube.kinds import Pod
 
 _PATIENCE: Final = 5.0
-"""Seconds after which a migration that is refused is looked at again, should no event bring it."""
+"""Seconds after which a refused migration is reconciled again without an event."""
 
 
 def decide(move: Move, policy: LauncherPolicy) -> Plan | Ask:
@@ -56,7 +56,7 @@ def decide(move: Move, policy: LauncherPolicy) -> Plan | Ask:
 def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan | Ask:
     """Ask what has to be known before the claim, the cheapest first."""
     view, answers = move.view, move.view.answers
-    named = claim.target_node if view.nodes_known else None  # who may not know the nodes leaves all to the scheduler
+    named = claim.target_node if view.nodes_known else None  # without access to nodes, the scheduler decides
     wrong = preflight.wrong_target(named, view.target_node) if named is not None else None
     if (refused := wrong or answers.refused) is not None:
         return _refuse(move, refused)
@@ -96,7 +96,7 @@ def _refuse(move: Move, refused: Refused) -> Plan:
 
 
 def _unwanted(move: Move) -> Refused | None:
-    """Return why the migration itself forbids that anything moves."""
+    """Return why the migration object itself forbids the move; None if it does not."""
     if move.migration.spec.cancel:
         return Refused(Reason.CANCELLED, "Cancelled before its source was deleted", for_good=True)
     if move.migration.spec_problem is not None:
@@ -112,7 +112,7 @@ def _without_vm(move: Move) -> Refused:
 
 
 def _immovable(move: Move, vm: VirtualMachine, pod: Pod | None) -> Refused | None:
-    """Return why the VM cannot be taken from its node, whatever other nodes and limits say; None if it can."""
+    """Return why the VM cannot leave its node, independent of other nodes and limits; None if it can."""
     name = vm.metadata.name
     if move.claim is not None:
         message = f"VM {name} is being moved by migration {move.claim.name}"

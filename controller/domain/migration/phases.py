@@ -1,4 +1,4 @@
-"""The words of a migration's status: its phases, and the reasons why it failed or waits."""
+"""The vocabulary of a migration's status: its phases, and the reasons why it failed or waits."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Reason(StrEnum):
 
 
 BOUNDED: Final = (Reason.NO_ROOM, Reason.SOURCE_NODE_NOT_READY, Reason.QUOTA_EXCEEDED, Reason.TARGET_REFUSED)
-"""What a migration waits for no longer than its `unschedulableTimeoutSeconds`, each for itself."""
+"""The reasons with a timeout: a migration waits at most `unschedulableTimeoutSeconds` for each of them."""
 
 
 def refused_for(migration: VirtualMachineMigration) -> Reason | None:
-    """Return the reason for which a pending migration was refused, if it waits for that no longer than its time."""
+    """Return the reason with a timeout for which a pending migration is refused; None if there is none."""
     if migration.status.phase != MigrationPhase.PENDING:
         return None
     told = next((found.reason for found in migration.status.conditions if found.type == COMPLETED), None)
@@ -64,7 +64,7 @@ def refused_for(migration: VirtualMachineMigration) -> Reason | None:
 
 
 def downtime(migration: VirtualMachineMigration) -> float | None:
-    """Return for how many seconds a VM that moved was down; None if the status says none, or no such number."""
+    """Return the downtime of a VM that moved, in seconds; None if the status has none, or a malformed one."""
     text = migration.status.downtime_seconds
     try:
         seconds = float(text) if text is not None else None

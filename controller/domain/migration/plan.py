@@ -1,6 +1,6 @@
-"""What a decision about a migration is made from, and what comes of it: a plan, or a question.
+"""The input of a decision about a migration, and its output: a plan, or a question.
 
-Guarantees: frozen values. Whoever is asked puts what became known into the view's `answers`, and has it decided again.
+Guarantees: frozen values. The reconciler answers a question in the view's `answers`, and calls the decision again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.kube.kinds import Node, Pod
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Preflight says no. `for_good` ones fail at once, the others wait until the timeout."""
+    """A refusal by preflight. With `for_good` the migration fails at once, else it waits until its timeout."""
 
     reason: Reason
     message: str
@@ -30,25 +30,25 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class AskOrphaned(msgspec.Struct, frozen=True):
-    """Whether the migration of this claim is gone: the cache does not have it, which may be late."""
+    """Whether the migration of this claim no longer exists; the cache, which may lag, does not have it."""
 
     claim: Claim
 
 
 class AskSlot(msgspec.Struct, frozen=True):
-    """Whether the VM may move now, or has to wait for others."""
+    """Whether the VM gets a slot now, or waits for one."""
 
     demand: Demand
 
 
 class AskNode(msgspec.Struct, frozen=True):
-    """Which node has room for the target pod."""
+    """Which node has capacity for the target pod."""
 
     demand: Demand
 
 
 class AskDryRun(msgspec.Struct, frozen=True):
-    """Whether the API server would make the target pod of this claim, once `source` is gone."""
+    """Whether the API server would create the target pod of this claim, once `source` is deleted."""
 
     claim: Claim
     source: Pod | None
@@ -58,11 +58,13 @@ Ask: TypeAlias = AskOrphaned | AskSlot | AskNode | AskDryRun
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What was asked so far: is there a slot, and which node has room; would the API server make the target pod.
+    """The answers so far.
 
-    A `node` of "" means that nobody may know the nodes. `refused`: the last answer was no. `later`: there is none yet;
-    so many seconds until there may be one. `orphaned`: the claim's migration is gone; `unsettled`: so many seconds
-    until no target can come about any more that a claim binds which was rolled back.
+    - `slot`: the VM has a slot. `node`: the node with capacity; "" if the controller may not list nodes. `accepted`:
+      the API server would create the target pod.
+    - `refused`: the last answer was a refusal. `later`: seconds until there can be an answer.
+    - `orphaned`: the claim's migration no longer exists. `unsettled`: seconds for which a target that is bound by a
+      claim from before its rollback may still be created.
     """
 
     slot: bool = False
@@ -78,12 +80,13 @@ NO_ANSWERS = Answers()
 
 
 class View(msgspec.Struct, frozen=True):
-    """What the caches show of one VM and one of its migrations; None stands for one that they lack, but a claim names.
+    """What the caches show of one VM and one of its migrations; `migration` is None if only a claim names it.
 
-    `history` are all migrations of the VM, and of those that had its name before. `answers` are those to what `decide`
-    asked. `source_node` is the node that the VM leaves, `target_node` the one that the migration names; None if there
-    is no such node, or nobody may know, which `nodes_known` tells apart. `guessed`: nobody may know all pods on the
-    nodes. `refused_since`: when each reason for which it was refused was first seen.
+    - `history`: all migrations of the VM and of its namesakes. `answers`: the answers to the questions of `decide`.
+    - `source_node`: the node that the VM leaves. `target_node`: the node that the migration names. Either is None if
+      there is no such node, or, without `nodes_known`, if the controller may not list nodes.
+    - `guessed`: the controller may not list all pods on the nodes.
+    - `refused_since`: when each reason of a refusal was first seen.
     """
 
     migration: VirtualMachineMigration | None
@@ -115,20 +118,20 @@ class ClaimVM(msgspec.Struct, frozen=True):
 
 
 class ConfirmWanted(msgspec.Struct, frozen=True):
-    """Go on only if the cache still shows the migration as it was decided on: it may be cancelled meanwhile.
+    """Guard: the cache still shows the migration as it was decided on; it may have been cancelled meanwhile.
 
-    The claim is guarded by the VM's version, which says nothing of that.
+    The claim is guarded by the VM's version, which does not change with the migration.
     """
 
 
 class ConfirmVMGone(msgspec.Struct, frozen=True):
-    """Go on only if a live read, too, shows no VM of this UID."""
+    """Guard: a live read confirms that the VM with this UID no longer exists."""
 
     uid: str
 
 
 class ConfirmClaimLost(msgspec.Struct, frozen=True):
-    """Go on only if a live read of the VM, too, shows no claim of this migration."""
+    """Guard: a live read of the VM confirms that it has no claim of this migration."""
 
 
 Guard: TypeAlias = ConfirmWanted | ConfirmVMGone | ConfirmClaimLost
@@ -136,12 +139,12 @@ Action: TypeAlias = WriteMigration | ClaimVM | Guard
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Actions in order, and when to look again although nothing happened (seconds)."""
+    """Actions in order, and the seconds after which to reconcile again without an event."""
 
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
 
     @property
     def claims(self) -> bool:
-        """Whether it changes what binds the VM, so that the VM's other migrations wait until the cache shows that."""
+        """Whether it changes the VM's claim, so that the VM's other migrations wait until the cache shows that."""
         return any(isinstance(action, ClaimVM) for action in self.actions)

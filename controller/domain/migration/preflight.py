@@ -1,7 +1,7 @@
-"""Which node could hold a VM that is to move: asked before anything is claimed.
+"""Preflight: which node has capacity for a VM that is to migrate, before anything is claimed.
 
-Guarantees: pure; what can never be is told apart from what cannot be now; who demands the same gets the same answer; a
-refusal says how many nodes for which reason, as the scheduler does, and names the nearest miss.
+Guarantees: pure. A permanent refusal is distinct from a temporary one. Equal demands get equal answers. A refusal
+counts the nodes by reason, as the scheduler does, and names the node that comes closest.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ class _Miss(msgspec.Struct, frozen=True, order=True):
 def find_node(
     wanted: Demand, nodes: Iterable[Node], used: Callable[[str], Amount], policy: LauncherPolicy
 ) -> str | Refused:
-    """Return the node with the most room for the VM, or why none could hold it, ever or now.
+    """Return the node with the most free capacity for the VM, or why no node fits, ever or now.
 
-    `used` says what is held on a node. Of two nodes the one of which the larger share would be free is chosen, as the
+    `used` returns what is requested and reserved on a node.
+    Of two nodes the one of which the larger share would be free is chosen, as the
     scheduler does unless it is told otherwise.
     """
     why: Counter[str] = Counter()

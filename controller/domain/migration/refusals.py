@@ -1,7 +1,7 @@
-"""What the API server's refusal of a dry run means: the target pod of a migration was to be created.
+"""How the API server's refusal of a dry run is judged, in which the target pod of a migration was to be created.
 
-Guarantees: pure; what will never be allowed is told apart from what may be later; an exceeded quota is no refusal if
-there is room in it once the source pod is gone, which `Recreate` deletes first.
+Guarantees: pure. A permanent refusal is distinct from a temporary one. An exceeded quota is no refusal if the target
+fits in it once the source pod is deleted, which `Recreate` does first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from controller.kube.quantity import QuantityError, parse_quantity
 _FOR_GOOD: Final = (400, 422)
 _FORBIDDEN: Final = 403
 _EXCEEDED: Final = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
-"""What the plugin ResourceQuota says, the last one of admission. Each list is `resource=quantity`, by commas."""
+"""The message of the admission plugin ResourceQuota, the last one. Each list is `resource=quantity`, by commas."""
 _UNCOUNTED: Final = "status unknown for quota: "
-"""What it says of a quota that its controller has not looked at yet."""
+"""Its message for a quota whose usage its controller has not counted yet."""
 
 
 def judge(code: int | None, message: str, source: Pod | None) -> Refused | None:
-    """Return what a refusal means for a migration, or None if it is none once `source` is gone.
+    """Return the refusal of a migration, or None if it does not apply once `source` is deleted.
 
     `code` is the HTTP status, None if there was no answer; `message` the server's.
     """
@@ -57,7 +57,7 @@ def _figures(text: str) -> dict[str, Decimal]:
 
 
 def _held(source: Pod | None) -> dict[str, Decimal]:
-    """Return what a quota counts of the source, as far as we know it."""
+    """Return the source pod's share in a quota, as far as it is known."""
     if source is None or source.done:
         return {}
     asked = capacity.of_pod(source)
@@ -74,7 +74,7 @@ def _held(source: Pod | None) -> dict[str, Decimal]:
 
 
 def _sum(quantities: Iterable[Any]) -> Decimal:
-    """Add up what can be read: of the rest the source frees nothing that we could promise."""
+    """Add up the readable quantities: a malformed one counts as freeing nothing."""
     total = Decimal(0)
     for text in quantities:
         try:

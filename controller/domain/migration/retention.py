@@ -1,7 +1,7 @@
-"""Which migrations that have ended are kept, and for how long.
+"""Retention of finished migrations.
 
-Guarantees: pure; of a VM that exists the newest five are kept, and of one that is gone none; what was asked of a VM
-that never was stays for an hour, so that its author can read why nothing came of it.
+Guarantees: pure. The newest five of an existing VM are retained, and none of a deleted VM. A migration of a VM that
+never existed is retained for an hour, so that the user can read why it failed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from controller.kube import times
 KEPT: Final = 5
 """Finished migrations kept for each VM, as KubeVirt keeps them."""
 READABLE: Final = timedelta(hours=1)
-"""How long a migration stays that names no VM which ever was."""
+"""How long a migration of a VM that never existed is retained."""
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """What can go: `surplus` at once, `orphaned` once a live read agrees that their VMs are gone.
+    """Migrations to delete: `surplus` at once, `orphaned` once a live read confirms that their VMs are deleted.
 
-    `again`: seconds until more can go although nothing happened; None if time alone changes nothing.
+    `again`: seconds until the next one expires without an event; None if none does.
     """
 
     surplus: tuple[VirtualMachineMigration, ...] = ()
@@ -33,7 +33,7 @@ class Expired(msgspec.Struct, frozen=True):
 
 
 def expired(migrations: tuple[VirtualMachineMigration, ...], vm: VirtualMachine | None, now: datetime) -> Expired:
-    """Judge the migrations that name a VM, of which `vm` is what the cache shows now."""
+    """Return the expired ones of the migrations that name a VM; `vm` is the cached VM, or None."""
     of_this: list[VirtualMachineMigration] = []
     surplus: list[VirtualMachineMigration] = []
     orphaned: list[VirtualMachineMigration] = []
@@ -56,7 +56,7 @@ def expired(migrations: tuple[VirtualMachineMigration, ...], vm: VirtualMachine 
 
 
 def _readable_for(item: VirtualMachineMigration, now: datetime) -> float:
-    """Return the seconds for which a migration of no known VM is kept from now on."""
+    """Return the seconds for which a migration without a known VM is retained from now on."""
     ended = times.parse_timestamp(item.status.end_timestamp)
     began = times.parse_timestamp(item.metadata.creation_timestamp)
     since = ended or began
