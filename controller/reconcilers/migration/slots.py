@@ -332,7 +332,7 @@ class MigrationSlots:
     def _why(self, node: str) -> str:
         if not self._below_limit(node):
             return f"{self._leaving[node]} VMs are leaving {node} already; at most {self._limits.outbound} may at once"
-        return f"{len(self._slots)} migrations are under way; at most {self._limits.cluster} may be at once"
+        return f"{len(self._slots)} migrations are in progress; at most {self._limits.cluster} may be at once"
 
 
 def _discard(sets: dict[str, set[_T]], key: str, item: _T) -> None:

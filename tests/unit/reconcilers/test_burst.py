@@ -10,7 +10,7 @@ from tests.model.cluster import Cluster
 from tests.unit.clock import Clock
 from tests.unit.reconcilers.harness import Process
 
-CROWD = 100
+BURST = 100
 
 
 def cluster_of(count: int) -> Cluster:
@@ -50,24 +50,24 @@ async def test_a_few_vms_are_told_of_phase_by_phase() -> None:
 
 async def test_of_many_vms_each_costs_one_status_write_and_no_phase_is_lost() -> None:
     """Beyond the first few."""
-    cluster = cluster_of(CROWD)
+    cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
     cluster.pass_time(1)
     cluster.run_pods()
     await act(process)
 
-    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Running"}
-    assert status_writes(cluster) <= CROWD + UNHURRIED
-    assert all(phases(cluster, f"vm-{n}") == ["Pending", "Scheduling", "Scheduled", "Running"] for n in range(CROWD))
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(BURST)} == {"Running"}
+    assert status_writes(cluster) <= BURST + UNHURRIED
+    assert all(phases(cluster, f"vm-{n}") == ["Pending", "Scheduling", "Scheduled", "Running"] for n in range(BURST))
 
 
 async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
-    """Once the crowd has had its time."""
-    cluster = cluster_of(CROWD)
+    """Once the delay of the burst is over."""
+    cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
-    time = ALLOWANCE * USUAL_PACE * (CROWD - UNHURRIED)
+    time = ALLOWANCE * USUAL_PACE * (BURST - UNHURRIED)
     cluster.pass_time(time - 0.1)
     await act(process)
     early = status_writes(cluster)
@@ -75,36 +75,36 @@ async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
     await act(process)
 
     assert early <= UNHURRIED
-    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Scheduling"}
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(BURST)} == {"Scheduling"}
 
 
 async def test_a_pod_that_finds_no_node_is_told_of_at_once() -> None:
-    """With the scheduler's reason, in the thick of a crowd."""
-    cluster = cluster_of(CROWD)
+    """With the scheduler's reason, during a burst."""
+    cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
     cluster.unfit.add("node-1")
     cluster.run_pods()
     await act(process)
 
-    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Scheduling"}
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(BURST)} == {"Scheduling"}
     assert cluster.status("vm-99")["conditions"][0]["reason"] == "Unschedulable"
 
 
 async def test_a_pod_that_goes_before_it_was_told_of_is_not_made_again_under_its_name() -> None:
     """The process remembers what it saw and has not written yet."""
-    cluster = cluster_of(CROWD)
+    cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
-    untold = f"vm-{CROWD - 1}"
-    assert cluster.status(untold).get("podName") is None
-    [pod] = [item["metadata"] for item in cluster.pods() if item["metadata"]["labels"]["vm.kubevirt.io/name"] == untold]
+    late = f"vm-{BURST - 1}"
+    assert cluster.status(late).get("podName") is None
+    [pod] = [item["metadata"] for item in cluster.pods() if item["metadata"]["labels"]["vm.kubevirt.io/name"] == late]
     cluster.remove(PODS, f"default/{pod['name']}")
     cluster.pass_time(3600)  # beyond what a create may take
     await process.settle()
 
-    assert cluster.status(untold)["phase"] == "Running"
-    assert cluster.status(untold)["incarnation"] == 1
+    assert cluster.status(late)["phase"] == "Running"
+    assert cluster.status(late)["incarnation"] == 1
     assert pod["name"] not in {item["metadata"]["name"] for item in cluster.pods()}
     assert cluster.violations == []
 
@@ -112,7 +112,7 @@ async def test_a_pod_that_goes_before_it_was_told_of_is_not_made_again_under_its
 @pytest.mark.parametrize("moment", range(4))
 async def test_a_crash_in_the_middle_of_a_burst_changes_nothing_in_the_end(moment: int) -> None:
     """What was not written is seen again."""
-    cluster = cluster_of(CROWD)
+    cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process, rounds=moment)
     if moment == 3:
@@ -120,14 +120,14 @@ async def test_a_crash_in_the_middle_of_a_burst_changes_nothing_in_the_end(momen
     again = Process(cluster)
     await again.settle()
 
-    assert {cluster.status(f"vm-{n}")["phase"] for n in range(CROWD)} == {"Running"}
-    assert len(cluster.live()) == CROWD
+    assert {cluster.status(f"vm-{n}")["phase"] for n in range(BURST)} == {"Running"}
+    assert len(cluster.live()) == BURST
     assert cluster.violations == []
 
 
-async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
+async def test_the_burst_counts_only_vms_that_are_starting() -> None:
     """A fleet that runs puts off nothing."""
-    cluster = cluster_of(CROWD)
+    cluster = cluster_of(BURST)
     process = Process(cluster)
     await process.settle()
     cluster.pass_time(3600)
@@ -137,85 +137,85 @@ async def test_the_crowd_is_those_on_their_way_and_nobody_else() -> None:
     assert cluster.status("late")["phase"] == "Scheduling"
 
 
-def crowd_of(count: int, clock: Clock) -> BurstGate:
+def gate_of(count: int, clock: Clock) -> BurstGate:
     """Return one in which so many VMs are too many."""
-    crowd = BurstGate(clock)
+    gate = BurstGate(clock)
     for number in range(count + UNHURRIED):
-        crowd.wait(f"vm-{number}")
-    return crowd
+        gate.wait(f"vm-{number}")
+    return gate
 
 
-def test_a_status_waits_for_as_long_as_the_crowd_takes_at_its_pace() -> None:
+def test_a_status_stays_pending_for_twice_the_drain_time_of_the_burst() -> None:
     """Twenty VMs arrive, eight a second: the last of a hundred behind them has twice 12.5 s."""
     clock = Clock()
-    crowd = BurstGate(clock)
+    gate = BurstGate(clock)
     for number in range(20):
-        crowd.wait(f"first-{number}")
+        gate.wait(f"first-{number}")
     for number in range(100 + UNHURRIED):
-        crowd.wait(f"vm-{number}")
+        gate.wait(f"vm-{number}")
     for number in range(20):
         clock.now += 0.125
-        crowd.arrived(f"first-{number}")
-    assert crowd.wait("new") == pytest.approx(ALLOWANCE * 101 * 0.125)
+        gate.arrived(f"first-{number}")
+    assert gate.wait("new") == pytest.approx(ALLOWANCE * 101 * 0.125)
 
 
 def test_a_status_waits_no_longer_than_the_patience() -> None:
-    """Whatever the crowd."""
-    crowd = BurstGate(Clock())
+    """For a burst of any size."""
+    gate = BurstGate(Clock())
     for number in range(10_000):
-        crowd.wait(f"vm-{number}")
-    assert crowd.wait("vm-9999") == PATIENCE
+        gate.wait(f"vm-{number}")
+    assert gate.wait("vm-9999") == PATIENCE
 
 
-def test_a_crowd_that_shrinks_takes_nobodys_time_away() -> None:
+def test_a_burst_that_shrinks_shortens_no_delay() -> None:
     """Who is near the end of the line gets the time that the line took when it was longest."""
-    crowd = crowd_of(100, Clock())
+    gate = gate_of(100, Clock())
     last = f"vm-{99 + UNHURRIED}"
-    before = crowd.wait(last)
+    before = gate.wait(last)
     for number in range(90):
-        crowd.arrived(f"vm-{number}")
-    assert crowd.wait(last) == before
+        gate.arrived(f"vm-{number}")
+    assert gate.wait(last) == before
 
 
-def test_who_is_left_of_a_crowd_is_told_of_at_once() -> None:
+def test_the_last_vms_of_a_burst_are_published_at_once() -> None:
     """A few VMs are unhurried again."""
-    crowd = crowd_of(100, Clock())
+    gate = gate_of(100, Clock())
     for number in range(100):
-        crowd.arrived(f"vm-{number}")
-    assert crowd.wait(f"vm-{99 + UNHURRIED}") == 0.0
+        gate.arrived(f"vm-{number}")
+    assert gate.wait(f"vm-{99 + UNHURRIED}") == 0.0
 
 
 def test_a_status_waits_on_while_others_arrive() -> None:
     """Ten seconds after it came, of which the last brought 32 arrivals in a tenth: a hundred are left."""
     clock = Clock()
-    crowd = crowd_of(132, clock)
+    gate = gate_of(132, clock)
     clock.now += 9.9
     for number in range(32):
         clock.now += 0.1 / 32
-        crowd.arrived(f"vm-{number}")
+        gate.arrived(f"vm-{number}")
 
-    assert crowd.wait("vm-99") == pytest.approx(ALLOWANCE * 100 * 0.1 / 32)
+    assert gate.wait("vm-99") == pytest.approx(ALLOWANCE * 100 * 0.1 / 32)
 
 
 def test_a_status_waits_no_more_when_nobody_arrives() -> None:
-    """As long as the crowd was to take, twice, after the last one."""
+    """After twice the drain time of the burst, from the last arrival on."""
     clock = Clock()
-    crowd = crowd_of(132, clock)
+    gate = gate_of(132, clock)
     for number in range(32):
         clock.now += 0.01
-        crowd.arrived(f"vm-{number}")
+        gate.arrived(f"vm-{number}")
     clock.now += ALLOWANCE * 132 * USUAL_PACE
 
-    assert crowd.wait("vm-99") <= 0
+    assert gate.wait("vm-99") <= 0
 
 
 def test_a_status_that_waits_while_others_arrive_has_no_more_patience_than_any() -> None:
     """However many they are."""
     clock = Clock()
-    crowd = crowd_of(100, clock)
+    gate = gate_of(100, clock)
     for number in range(400):
         clock.now += 1.01 * PATIENCE / 400
-        crowd.wait(f"new-{number}")
-        crowd.arrived(f"new-{number}")
+        gate.wait(f"new-{number}")
+        gate.arrived(f"new-{number}")
 
-    assert crowd.wait("vm-99") <= 0
+    assert gate.wait("vm-99") <= 0

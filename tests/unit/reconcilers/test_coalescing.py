@@ -1,4 +1,4 @@
-"""When many VMs move at once, a migration's progress is told by its end; a few are told of phase by phase."""
+"""During a burst of migrations, progress is published with their end; of a few, phase by phase."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process, wave
 
-CROWD = 40
+BURST = 40
 NO_LIMITS = Limits(cluster=0, outbound=0)
 
 
@@ -45,7 +45,7 @@ async def test_of_a_few_every_phase_is_told_when_it_is_reached() -> None:
 
 async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reached() -> None:
     """Nothing of a migration's history is lost."""
-    cluster, process = await moving(CROWD)
+    cluster, process = await moving(BURST)
     cluster.bind_pods()
     bound_at = cluster.now
     await look(process)
@@ -62,8 +62,8 @@ async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reach
 
 
 async def test_what_goes_no_further_is_told_all_the_same() -> None:
-    """Once the crowd has had its time."""
-    cluster, process = await moving(CROWD)
+    """Once the delay of the burst is over."""
+    cluster, process = await moving(BURST)
     cluster.bind_pods()
     await look(process)
     cluster.pass_time(PATIENCE)
@@ -72,19 +72,19 @@ async def test_what_goes_no_further_is_told_all_the_same() -> None:
 
 
 async def test_a_target_that_finds_no_node_is_told_of_at_once() -> None:
-    """In the thick of a crowd, with the scheduler's reason, of the VM as well."""
-    cluster, process = await moving(CROWD)
+    """During a burst, with the scheduler's reason, of the VM as well."""
+    cluster, process = await moving(BURST)
     cluster.unfit.add("node-1")
     cluster.run_pods()
     await look(process)
     await look(process)
-    assert {cluster.migration(f"m-{number}")["message"] for number in range(CROWD)} == {"no node"}
+    assert {cluster.migration(f"m-{number}")["message"] for number in range(BURST)} == {"no node"}
     assert cluster.status("vm-0")["conditions"][0]["reason"] == "Unschedulable"
 
 
 async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> None:
     """The next process sees what there is."""
-    cluster, process = await moving(CROWD)
+    cluster, process = await moving(BURST)
     cluster.bind_pods()
     await look(process)
     cluster.run_pods()
@@ -95,7 +95,7 @@ async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> No
 
 async def test_targets_that_find_no_node_hold_up_nothing_that_is_told_of_others() -> None:
     """They are on their way no more, however long they wait."""
-    cluster, process = await moving(CROWD)
+    cluster, process = await moving(BURST)
     cluster.unfit.add("node-1")
     cluster.run_pods()
     await look(process)

@@ -81,7 +81,7 @@ def test_a_slot_is_taken_when_it_is_granted() -> None:
     """Others ask while the claim is still on its way."""
     stand = Stand(Limits(cluster=1))
     assert stand.ask("a") is None
-    assert stand.ask("b", "node-2") == "1 migrations are under way; at most 1 may be at once"
+    assert stand.ask("b", "node-2") == "1 migrations are in progress; at most 1 may be at once"
     stand.claim("a")
     stand.end("a")
     assert stand.woken == ["default/b"]
@@ -93,7 +93,7 @@ def test_claims_that_are_there_at_the_start_hold_their_slots() -> None:
     stand = Stand()
     for number in range(5):
         stand.slots.vm_changed(None, vm(f"vm-{number}", f"node-{number}", moves=True))
-    assert stand.ask("a", "node-9") == "5 migrations are under way; at most 5 may be at once"
+    assert stand.ask("a", "node-9") == "5 migrations are in progress; at most 5 may be at once"
 
 
 def test_a_node_that_two_leave_makes_its_third_wait_but_no_other() -> None:
