@@ -1,4 +1,4 @@
-"""Which nodes could hold a VM, and which have room for it now: the scheduler's questions, asked before a move.
+"""Which nodes a VM fits on, in principle and now: the scheduler's checks, made before a migration.
 
 Guarantees: exact decimals, in the units the scheduler compares (millicores, bytes, pods); a node counts only if the
 launcher pod's selector, tolerations and the migration's own wishes allow it; what cannot be read is unknown, neither

@@ -1,6 +1,6 @@
-"""Whether anybody is there on a node, who finishes the deletion of its pods: a pure function of the node.
+"""Whether a node's kubelet can finish the deletion of its pods: a pure function of the node.
 
-Guarantees: what is not known (a node that never reported, or that nobody may read) is taken for well.
+Guarantees: an unknown state (a node that never reported, or that the controller may not read) counts as healthy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 from controller.kube.kinds import Node
 
 OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
-"""The taint by which a person says that a node is off, so that Kubernetes removes its pods."""
+"""The taint by which an administrator declares a node shut down, so that Kubernetes removes its pods."""
 
 
 def silence(node: Node | None) -> str | None:

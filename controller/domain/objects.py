@@ -44,9 +44,9 @@ class StartFailure(Value, frozen=True):
 
 
 class Claim(Value, frozen=True):
-    """A migration's hold on its VM, in the VM's status: which life ends, and what the next one must heed.
+    """A migration's claim on its VM, in the VM's status: which incarnation ends, and the constraints of the next.
 
-    `rollback` frees the next life of every constraint: the target could not be placed. `reserved_node` is where room is
+    `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node` is where room is
     held for it; the scheduler may choose another node.
     """
 
@@ -61,7 +61,7 @@ class Claim(Value, frozen=True):
 
 
 class VMStatus(Value, frozen=True):
-    """What we publish. `incarnation` counts the VM's lives: it names the pod that counts."""
+    """The status that we publish. `incarnation` identifies the VM's current pod."""
 
     phase: str = "Pending"
     observed_generation: int | None = None

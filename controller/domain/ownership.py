@@ -1,6 +1,6 @@
-"""A pod as a VM's launcher: whose it is, and which of the VM's incarnations.
+"""A pod as a VM's launcher: its owner, and its incarnation.
 
-Guarantees: a VM is told from a namesake by its UID; what is no number is no incarnation.
+Guarantees: the UID distinguishes a VM from a namesake. A malformed incarnation is none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How loaded a node is: what its VMs use now, and what the scheduler packed onto it.
 
 Guarantees: exact decimals, so that what was added and taken away again leaves exactly nothing; a share of a node whose
-capacity is 0, absent or unreadable is 1, idle or not, so that nobody takes it for an empty one; every load is a
+capacity is 0, absent or unreadable is 1, idle or not, so that it never looks empty; every load is a
 function of one pod, so a node's is the sum of its pods' in any order; a pod whose requests cannot be read takes its
 place, and leaves the sum a sum.
 """
