@@ -340,4 +340,4 @@ def test_without_nodes_it_does_without(kubectl: Kubectl, plane: ControlPlane, st
         told = [line for line in process.lines() if line["event"] == "going on without it"]
     assert [(line["level"], line["resource"]) for line in told] == [("warning", "nodes")]
     assert 'cannot list resource "nodes"' in told[0]["error"]
-    assert refused(accounts.asked(plane.audit_log, USER)[before:]) == ["list /api/v1/nodes?limit=1"]
+    assert refused(accounts.asked(plane.audit_log, USER)[before:]) == ["list /api/v1/nodes?limit=500"]

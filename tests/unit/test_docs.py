@@ -22,6 +22,8 @@ SHORT = re.compile(r"`(?P<short>\w)` is\s+\[`(?P<path>[\w./-]+\.py)`\]")
 LINK = re.compile(r"\]\((?!\w+:)(?P<target>[^)#]*)(?:#(?P<heading>[^)]*))?\)")
 # Names that can only be ours: private ones, and calls.
 OURS = re.compile(r"`(?P<name>_[a-z]\w*|[a-z]\w*(?=\([^`]*\)`))")
+pytestmark = pytest.mark.timeout(60)  # the first test reads every module of the repository
+
 PROMQL = {"rate", "increase", "histogram_quantile"}
 
 

@@ -183,8 +183,8 @@ async def test_changes_elsewhere_cause_no_survey(fleet: Fleet) -> None:
             f"elsewhere-{number % 10}", phase="Running", nodeName=f"n{3 + number % 2}", cpuConsumption=f"0.{number}"
         )
 
-    for number in range(4000):
-        later(number / 1000, churn, number)
+    for number in range(400):
+        later(number / 100, churn, number)
     await drain_of(fleet, "n2", heard=busy).run()
     assert len(busy.looks) == len(quiet.looks)
 
