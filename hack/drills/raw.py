@@ -9,8 +9,7 @@ import msgspec
 from controller.kube.client import Client
 from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
-
-_SERVER_DEADLINE: Final = 10.0
+from controller.operations.api import SERVER_DEADLINE
 
 
 class NodeCopy(Value, frozen=True):
@@ -42,4 +41,4 @@ async def node_copy(client: Client, name: str) -> NodeCopy:
 
 async def restore_node(client: Client, copy: NodeCopy) -> None:
     """Make a node anew."""
-    await client.create(_NODES, copy.manifest(), server_deadline=_SERVER_DEADLINE)
+    await client.create(_NODES, copy.manifest(), server_deadline=SERVER_DEADLINE)

@@ -21,13 +21,13 @@ from controller.kube.resources import NODES
 from controller.observe import judge
 from controller.observe.history import Picture
 from controller.observe.observer import Observer
+from controller.operations.api import SERVER_DEADLINE
 from controller.operations.draining.drain import UNHEARD, Drain, Order
 from controller.operations.errors import DrainFailedError
 from hack.drills.errors import DrillError
 from hack.drills.process import Controller
 from hack.drills.seeding import Wish
 
-_SERVER_DEADLINE: Final = 10.0
 _AT_ONCE: Final = 16
 _NAMED: Final = 5
 
@@ -131,7 +131,7 @@ class Stage:
         async def create(wish: Wish) -> VirtualMachine:
             async with turns:
                 return await self.client.create(
-                    VIRTUAL_MACHINES, wish.manifest(), namespace=self.namespace, server_deadline=_SERVER_DEADLINE
+                    VIRTUAL_MACHINES, wish.manifest(), namespace=self.namespace, server_deadline=SERVER_DEADLINE
                 )
 
         made = await asyncio.gather(*(create(wish) for wish in wishes))
@@ -171,7 +171,7 @@ class Stage:
             }
             async with turns:
                 made = await self.client.create(
-                    MIGRATIONS, body, namespace=self.namespace, server_deadline=_SERVER_DEADLINE
+                    MIGRATIONS, body, namespace=self.namespace, server_deadline=SERVER_DEADLINE
                 )
             return made.metadata.uid
 
