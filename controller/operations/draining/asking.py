@@ -8,7 +8,7 @@ migrations of the other VMs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -107,12 +107,11 @@ class Asking:
 
     def due(self, now: Survey) -> list[str]:
         """Return the VMs to send requests for: new ones at once, unanswered ones after the backoff."""
-        fresh = [vm.metadata.key for vm in now.to_move if vm.metadata.key not in self._unanswered]
+        fresh = [key for key in now.to_move if key not in self._unanswered]
         return fresh + (list(self._unanswered) if self._clock() >= self._next_round else [])
 
-    async def ask(self, due: Sequence[str], to_move: Iterable[VirtualMachine]) -> None:
+    async def ask(self, due: Sequence[str], needed: Mapping[str, VirtualMachine]) -> None:
         """Send one request for each VM that is due: create its migration, or read it if the VM need not move."""
-        needed = {vm.metadata.key: vm for vm in to_move}
         self._requests |= {key: self._request(needed[key]) for key in due if key in needed}
         pause = 0.0
         for place, key in enumerate(due):

@@ -125,7 +125,7 @@ class Drain:
         self.cordoned: list[str] = []
         """Nodes that this drain has cordoned so far."""
         self.doubtful: str | None = None
-        """The node whose cordon request has not been answered: it may be cordoned."""
+        """The node whose cordon request was cancelled before its answer: it may be cordoned."""
 
     @property
     def created(self) -> tuple[VirtualMachineMigration, ...]:
@@ -209,18 +209,17 @@ class Drain:
             return
 
     async def _cordon(self, node: str) -> None:
-        self.doubtful = node
         try:
             await self._client.merge_patch(NODES, node, {"spec": {"unschedulable": True}})
+        except asyncio.CancelledError:
+            self.doubtful = node
+            raise
         except NotFoundError as error:
-            self.doubtful = None
             raise _no_such(node) from error
         except KubeError as error:
-            self.doubtful = None
             if may_be_done(error):
                 raise translated(error, doubt=f"{node} may be cordoned all the same: {how_to_go_on(node)}") from error
             raise
-        self.doubtful = None
         self.cordoned.append(node)
         self._say(f"{node} is cordoned")
 
@@ -282,14 +281,15 @@ class _Node:
             ours = asking.newest(caches.migrations)
             unanswered = asking.unanswered
             now = survey(self.name, caches, ours=ours, refused=asking.refused, unanswered=unanswered)
-            needed = {vm.metadata.key for vm in now.to_move}
-            self._seen = now.on_node | needed | {vm.metadata.key for vm in caches.vms.by_index(self.name)}
+            self._seen = now.there
             late = clock() >= ends
             self._report_endings(now, ours)
             waited = waits(self.name, caches, now, ours=ours, unanswered=unanswered)
             for line in self._announcer.due(waited, clock(), all_now=late):
                 self._listener.said(line)
-            self._listener.stands(self.name, len(now.moved) + len(now.failed), len(now.on_node | needed | ours.keys()))
+            self._listener.stands(
+                self.name, len(now.moved) + len(now.failed), len(now.on_node | now.to_move.keys() | ours.keys())
+            )
             if now.settled or late:
                 return self._end(now, ours)
             if due := asking.due(now):

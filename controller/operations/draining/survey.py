@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from types import MappingProxyType
 
 from controller.domain import ownership
@@ -46,9 +47,12 @@ class Caches:
 class Survey:
     """The state of a drain. VMs are named `namespace/name`."""
 
-    to_move: tuple[VirtualMachine, ...]
-    """VMs that need a migration, in order."""
+    to_move: Mapping[str, VirtualMachine]
+    """VMs that need a migration, by name and in order."""
     on_node: frozenset[str]
+    """VMs whose pod is on the node."""
+    there: frozenset[str]
+    """These, and the VMs whose status names the node."""
     in_progress: frozenset[str]
     """VMs whose migration of ours has not ended, or may exist although its create was not confirmed."""
     moved: frozenset[str]
@@ -63,8 +67,7 @@ class Survey:
     @property
     def left(self) -> tuple[str, ...]:
         """VMs that the drain still waits for, in order."""
-        asked = {vm.metadata.key for vm in self.to_move}
-        return tuple(sorted((self.on_node | self.in_progress | asked) - self.failed.keys()))
+        return tuple(sorted((self.on_node | self.in_progress | self.to_move.keys()) - self.failed.keys()))
 
 
 Ours = Mapping[str, VirtualMachineMigration | None]
@@ -94,24 +97,20 @@ def survey(
         for key, migration in ended.items()
         if migration is None or migration.status.phase == "Failed"
     }
-    to_move = tuple(
-        sorted(
-            (
-                vm
-                for vm in caches.vms.by_index(node)
-                if vm.status.phase == Phase.RUNNING
-                and wanted(vm)
-                and vm.metadata.key not in ours
-                and vm.metadata.key not in refused
-                and another(vm.metadata.key, caches) is None
-            ),
-            key=lambda vm: vm.metadata.key,
-        )
-    )
-    in_doubt = unanswered.keys() - ours.keys() - {vm.metadata.key for vm in to_move}
+    to_move = {
+        key: vm
+        for key, vm in sorted(((vm.metadata.key, vm) for vm in caches.vms.by_index(node)), key=itemgetter(0))
+        if vm.status.phase == Phase.RUNNING
+        and wanted(vm)
+        and key not in ours
+        and key not in refused
+        and another(key, caches) is None
+    }
+    in_doubt = unanswered.keys() - ours.keys() - to_move.keys()
     return Survey(
         to_move=to_move,
         on_node=on_node,
+        there=there,
         in_progress=frozenset((ours.keys() - ended.keys()) | in_doubt),
         moved=frozenset(ended.keys() - failed.keys()),
         # A VM that was stopped or deleted meanwhile is off the node, too, and did not fail.

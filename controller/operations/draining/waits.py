@@ -47,11 +47,10 @@ def waits(
 ) -> dict[str, Wait]:
     """Return the reason of each VM that the drain waits for, except those whose migration is requested next."""
     pods = pods_on(node, caches)
-    asked = {vm.metadata.key for vm in now.to_move}
     return {
         key: _without_answer(unanswered[key]) if key in unanswered else _wait(key, caches, ours.get(key), pods.get(key))
         for key in now.left
-        if key in unanswered or key not in asked
+        if key in unanswered or key not in now.to_move
     }
 
 

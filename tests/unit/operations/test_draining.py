@@ -54,7 +54,7 @@ def waiting_for(
 
 def chosen(found: Survey) -> list[str]:
     """Return the names of the VMs that need a migration."""
-    return [found.metadata.name for found in found.to_move]
+    return [found.metadata.name for found in found.to_move.values()]
 
 
 def test_every_vm_that_runs_on_the_node_moves() -> None:
@@ -294,7 +294,7 @@ def test_a_drain_ends_exactly_when_nothing_keeps_it(  # noqa: PLR0917 - a cluste
     no, said = dict.fromkeys(refused - own.keys(), "no"), dict.fromkeys(unanswered - own.keys() - refused, "late")
     found = survey("n1", seen, ours=own, refused=no, unanswered=said)
     told = waits("n1", seen, found, ours=own, unanswered=said)
-    asked = {item.metadata.key for item in found.to_move}
+    asked = set(found.to_move)
     assert found.settled == (not found.left)
     assert asked.isdisjoint(own.keys() | no.keys())
     assert set(found.left) == (asked - said.keys()) | told.keys()
