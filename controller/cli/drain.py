@@ -58,8 +58,8 @@ class _Screen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars: dict[str, TaskID] = {}
-        self.progress = Progress(
+        self._tasks: dict[str, TaskID] = {}
+        self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -68,15 +68,15 @@ class _Screen:
             disable=not console.is_terminal,
         )
 
-    def said(self, line: str) -> None:
+    def line(self, line: str) -> None:
         """Print a line, above the bars."""
         self._console.print(line)
 
-    def stands(self, node: str, done: int, total: int) -> None:
+    def progress(self, node: str, done: int, total: int) -> None:
         """Draw how far a node is."""
-        if node not in self._bars:
-            self._bars[node] = self.progress.add_task(f"draining {node}")
-        self.progress.update(self._bars[node], total=total, completed=done)
+        if node not in self._tasks:
+            self._tasks[node] = self.bars.add_task(f"draining {node}")
+        self.bars.update(self._tasks[node], total=total, completed=done)
 
 
 async def drained(client: Api, order: Order, console: Console, rng: Random) -> None:
@@ -84,7 +84,7 @@ async def drained(client: Api, order: Order, console: Console, rng: Random) -> N
     screen = _Screen(console)
     drain = Drain(client, order, screen, rng)
     try:
-        with screen.progress:
+        with screen.bars:
             outcomes = await drain.run()
     except asyncio.CancelledError:
         if drain.doubtful is not None:

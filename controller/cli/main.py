@@ -267,7 +267,7 @@ def controller(
     logs.configure(log_format, log_level)
     certificate = flags.certificate_files(metrics_cert_file, metrics_key_file)
     settings = Settings(
-        kubeconfig=target.find(connection, logs.tell),
+        kubeconfig=target.find(connection, logs.write_line),
         namespaces=flags.watched(namespaces, connection.namespace),
         controller_class=flags.controller_class(controller_class),
         selector=flags.label_selector(selector),
@@ -292,5 +292,5 @@ def controller(
     problem = process.run_until_signal(settings)
     if problem is not None:
         # By the log's way, which is in order with the last lines and waits for no reader.
-        logs.tell(f"error: {problem}")
+        logs.write_line(f"error: {problem}")
         raise typer.Exit(FAILED)

@@ -26,7 +26,7 @@ from controller.engine.election import LeaseLostError
 
 _log = structlog.get_logger(__name__)
 
-CANCEL_PATIENCE: Final = 5.0
+CANCEL_TIMEOUT: Final = 5.0
 """Seconds that the cancelled parts of one stage have to end. Three stages and the grace of the drain stay below the
 30 s after which the kubelet kills a pod."""
 
@@ -167,7 +167,7 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks, timeout=CANCEL_PATIENCE)
+        await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
     for task in tasks:
         if not task.done():
             _log.error("a task does not end; it is left behind", task=task.get_name())

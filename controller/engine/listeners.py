@@ -71,7 +71,7 @@ class Subscription(Generic[T]):
         """Add a store whose changes the listener gets from now on."""
         self._stores.append(contents)
 
-    def tell(self, key: str, old: T | None, new: T | None) -> None:
+    def deliver(self, key: str, old: T | None, new: T | None) -> None:
         """Pass one change to a listener that is `unsettled`. Never raises what the listener raises."""
         if key in self._left_out:
             self._left_out.discard(key)

@@ -114,7 +114,7 @@ class Reflector(Generic[T]):
                             self._log.warning("going on without it", error=str(item.error))
                         self.answered.set()
 
-    def _apply(self, changes: Sequence[watch.Told[T]]) -> None:
+    def _apply(self, changes: Sequence[watch.Event[T]]) -> None:
         for change in changes:
             if isinstance(change, Change):
                 if change.deleted:

@@ -132,7 +132,7 @@ class Store(Generic[T]):
             self._reindex(key, old, item)
         for subscription in self.subscriptions:
             if subscription.unsettled:
-                subscription.tell(key, old, item)
+                subscription.deliver(key, old, item)
                 continue
             try:
                 subscription.changed(old, item)  # called directly: this is the hot path

@@ -94,14 +94,14 @@ class Undecodable(msgspec.Struct, frozen=True):
     error: errors.MalformedReplyError
 
 
-Told: TypeAlias = Change[T] | Current | Undecodable
+Event: TypeAlias = Change[T] | Current | Undecodable
 """One decoded event of a watch."""
 
 
 class Batch(msgspec.Struct, Generic[T], frozen=True):
     """The changes that arrived in one chunk, in the server's order; never empty."""
 
-    changes: Sequence[Told[T]]
+    changes: Sequence[Event[T]]
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ class Forbidden(msgspec.Struct, frozen=True):
     delay: float
 
 
-News: TypeAlias = Listed[T] | Opened | Batch[T] | Ended | Failed | Forbidden
+Item: TypeAlias = Listed[T] | Opened | Batch[T] | Ended | Failed | Forbidden
 
 
 # --- the state of the stream -----------------------------------------------------------------------------
@@ -198,12 +198,12 @@ def _refuses(error: errors.KubeError) -> bool:
 
 def _read(
     chunk: Sequence[codec.WatchEnvelope], kind: type[T], state: Watching
-) -> tuple[list[Told[T]], Watching, errors.KubeError | None]:
+) -> tuple[list[Event[T]], Watching, errors.KubeError | None]:
     """Return the decoded events of a chunk, the state after it, and the failure that ends the watch, if there is one.
 
     A resource version that is no number does not advance the state: the next watch repeats the events after it.
     """
-    told: list[Told[T]] = []
+    changes: list[Event[T]] = []
     resume, failure = state.resume, None
     version, newest = resume.resource_version, resume.revision
     for event in chunk:
@@ -214,21 +214,21 @@ def _read(
             except errors.KubeError as error:
                 failure = error
                 break
-            told.append(bookmark)
+            changes.append(bookmark)
             at, at_version = revision(bookmark.resource_version), bookmark.resource_version
         else:
             try:
                 item = codec.decode_object(event.object, kind)
             except errors.MalformedReplyError as error:
-                told.append(Undecodable(codec.identity(event.object), deleted, error))
+                changes.append(Undecodable(codec.identity(event.object), deleted, error))
                 continue
             change = Change.of(item, deleted=deleted)
-            told.append(change)
+            changes.append(change)
             at, at_version = change.revision, item.metadata.resource_version
         if at > newest:
             version, newest = at_version, at
     resume = Resumable(version, newest, resume.listed_at, resume.refusals)
-    return told, Watching(resume, state.since, state.events + len(told)), failure
+    return changes, Watching(resume, state.since, state.events + len(changes)), failure
 
 
 def _bookmark(event: codec.WatchEnvelope) -> Current:
@@ -254,7 +254,7 @@ async def follow(
     namespace: str | None = None,
     label_selector: str | None = None,
     optional: bool = False,
-) -> AsyncGenerator[News[T], None]:
+) -> AsyncGenerator[Item[T], None]:
     """List a resource, in one namespace or in all, and watch it until the stream is closed.
 
     `rng` gives the jitter of retries and the timeouts of watches.
@@ -282,9 +282,9 @@ async def follow(
                     if not chunk:
                         yield Opened()
                         continue
-                    told, state, failure = _read(chunk, resource.type, state)
-                    if told:
-                        yield Batch(told)
+                    changes, state, failure = _read(chunk, resource.type, state)
+                    if changes:
+                        yield Batch(changes)
                     if failure is not None:
                         raise failure
         except errors.KubeError as error:

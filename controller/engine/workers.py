@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 _CANCEL_DEADLINE: Final = 1.0
 """Seconds that cancelled workers have to end."""
-CONFLICT_PATIENCE: Final = 1.0
+CONFLICT_DELAY: Final = 1.0
 """Seconds before a key is retried after a write conflict. The watch event of the newer object requeues it earlier."""
 
 
@@ -149,7 +149,7 @@ class Workers:
             # Another client wrote first, which is normal with optimistic concurrency. The watch delivers the newer
             # object; a retry before that would conflict again.
             _log.debug("conflict", error=str(error))
-            self._queue.add_rate_limited(key, at_least=CONFLICT_PATIENCE)
+            self._queue.add_rate_limited(key, at_least=CONFLICT_DELAY)
         except errors.KubeError as error:
             _log.warning("reconcile failed", error=str(error))
             self._queue.add_rate_limited(key, at_least=_retry_after(error))

@@ -30,7 +30,7 @@ class Choice:
     cluster: str | None = None
     user: str | None = None
     namespace: str | None = None
-    kept: bool = False
+    retained: bool = False
     """Whether these are the names that an earlier load selected: then None selects nothing, and errors name no flag."""
 
 
@@ -62,7 +62,7 @@ def choose(config: Config, choice: Choice) -> Chosen:
     """
     context_name, context = _context(config, choice)
     cluster_name = choice.cluster or context.cluster
-    user_name = choice.user or ("" if choice.kept else context.user)
+    user_name = choice.user or ("" if choice.retained else context.user)
     named_by = f"context {context_name!r} names"
     if not cluster_name:
         raise InvalidKubeconfigError(_no_cluster(config, context_name))
@@ -82,12 +82,12 @@ def choose(config: Config, choice: Choice) -> Chosen:
         cluster=msgspec.structs.replace(cluster, server=server),
         user=_effective(user) if server.startswith("https://") else _without_credentials(user),
         namespace=choice.namespace or context.namespace or DEFAULT_NAMESPACE,
-        names=Choice(context_name or None, cluster_name, user_name or None, choice.namespace, kept=True),
+        names=Choice(context_name or None, cluster_name, user_name or None, choice.namespace, retained=True),
     )
 
 
 def _context(config: Config, choice: Choice) -> tuple[str, Context]:
-    name = choice.context or ("" if choice.kept else config.current_context)
+    name = choice.context or ("" if choice.retained else config.current_context)
     context = config.contexts.get(name)
     if context is not None:
         return name, context
@@ -98,7 +98,7 @@ def _context(config: Config, choice: Choice) -> tuple[str, Context]:
 
 
 def _who(flag: str, choice: Choice) -> str:
-    return "what was chosen at the start names" if choice.kept else f"{flag} names"
+    return "what was chosen at the start names" if choice.retained else f"{flag} names"
 
 
 def _no_cluster(config: Config, context_name: str) -> str:

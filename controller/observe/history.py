@@ -128,7 +128,7 @@ def seen(item: Any, *, at: float, deleted: bool) -> Seen:
 
 
 @dataclass(slots=True)
-class Picture:
+class ClusterState:
     """The state of the cluster after the last applied event."""
 
     pods: dict[str, PodSeen] = field(default_factory=dict)
@@ -143,11 +143,11 @@ class Picture:
     _live_on: dict[str, dict[str, PodSeen]] = field(default_factory=dict)
     """Live pods by node and pod UID."""
 
-    def take(self, event: Seen) -> None:
+    def apply(self, event: Seen) -> None:
         """Apply one event."""
         match event:
             case PodSeen():
-                self._take_pod(event)
+                self._apply_pod(event)
             case VMSeen():
                 _put(self.vms, event.uid, event, deleted=event.deleted)
             case NodeSeen():
@@ -157,7 +157,7 @@ class Picture:
                 if before is None or not before.over:
                     self.migrations[event.uid] = event
 
-    def _take_pod(self, event: PodSeen) -> None:
+    def _apply_pod(self, event: PodSeen) -> None:
         before = self.pods.pop(event.uid, None)
         if before is not None:
             _take_out(self._pods_of, before.vm_uid, before.uid)

@@ -49,7 +49,7 @@ class Holdings:
         self._reading = asyncio.Lock()
         # Pods that changed during the list in flight, by UID; None without one.
         self._changed: dict[str, Pod | None] | None = None
-        self.kept = False
+        self.active = False
         """Whether there is a list, or one is in flight, so that changes have to be reported."""
 
     def on(self, node: str) -> Amount:
@@ -73,7 +73,7 @@ class Holdings:
 
     async def _read(self, began: float) -> None:
         self._changed = {}
-        self.kept = True
+        self.active = True
         try:
             found = [await everything(self._client, PODS, namespace=namespace) for namespace in self._namespaces]
             self._pods = Ledger()
@@ -90,7 +90,7 @@ class Holdings:
             self._read_at = began
         finally:
             self._changed = None
-            self.kept = self._read_at != _NEVER
+            self.active = self._read_at != _NEVER
         self._next_reading = began + min(READ_PERIOD, count // PAGE_SIZE * _SECONDS_A_PAGE)
         for key, why in sorted(unreadable - self._unreadable):
             _log.warning("a pod's requests cannot be parsed: its node's free capacity is unknown", pod=key, error=why)
@@ -101,7 +101,7 @@ class Holdings:
             self._pods.put(pod.metadata.uid, *held)
 
     def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        """Apply a change of a cache; only needed while `kept`."""
+        """Apply a change of a cache; only needed while `active`."""
         for pod in (old, new):
             if pod is not None:
                 self._pods.drop(pod.metadata.uid)
@@ -113,4 +113,4 @@ class Holdings:
     def forget(self) -> None:
         """Drop the last list when no caller needs it for a while; a list in flight is retained."""
         if self._changed is None:
-            self._pods, self._read_at, self.kept = Ledger(), _NEVER, False
+            self._pods, self._read_at, self.active = Ledger(), _NEVER, False

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from controller.observe.history import NodeSeen, Picture, PodSeen, Seen, VMSeen
+from controller.observe.history import ClusterState, NodeSeen, PodSeen, Seen, VMSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,16 @@ class Outage:
         return (until if self.ended is None else self.ended) - self.began
 
 
-def double_lives(events: Iterable[Seen]) -> list[str]:
+def double_pods(events: Iterable[Seen]) -> list[str]:
     """Return one line for each event after which a VM had a further live pod beside another."""
-    picture = Picture()
+    cluster = ClusterState()
     found = []
     known: dict[str, frozenset[str]] = {}
     for event in events:
-        picture.take(event)
+        cluster.apply(event)
         if not isinstance(event, PodSeen) or not event.vm_uid:
             continue
-        live = picture.live(event.vm_uid)
+        live = cluster.live(event.vm_uid)
         names = frozenset(pod.name for pod in live)
         if len(live) > 1 and not names <= known.get(event.vm_uid, frozenset()):
             found.append(f"at {event.at:.3f} s VM {event.vm} has {len(live)} live pods: {', '.join(sorted(names))}")
@@ -47,14 +47,14 @@ def double_lives(events: Iterable[Seen]) -> list[str]:
 
 def outages(events: Iterable[Seen]) -> list[Outage]:
     """Return the periods during which a VM that had run had no serving pod, ordered by their start."""
-    picture = Picture()
+    cluster = ClusterState()
     names: dict[str, str] = {}
     serving: dict[str, str | None] = {}
     open_: dict[str, tuple[str, float]] = {}
     closed: list[Outage] = []
     for event in events:
-        affected = _affected(picture, event)
-        picture.take(event)
+        affected = _affected(cluster, event)
+        cluster.apply(event)
         if isinstance(event, VMSeen) and event.deleted:
             open_.pop(event.uid, None)
             serving.pop(event.uid, None)
@@ -62,7 +62,7 @@ def outages(events: Iterable[Seen]) -> list[Outage]:
         if isinstance(event, PodSeen):
             names[event.vm_uid] = event.vm
         for vm_uid in affected:
-            pod = picture.serving(vm_uid)
+            pod = cluster.serving(vm_uid)
             if pod is not None and vm_uid in open_:
                 closed.append(Outage(names[vm_uid], vm_uid, *open_.pop(vm_uid), event.at))
             elif pod is None and (node := serving.get(vm_uid)):
@@ -91,27 +91,27 @@ def most_at_once_of_a_node(found: Iterable[Outage]) -> int:
     return max((most_at_once(of_node) for of_node in by_node.values()), default=0)
 
 
-def _affected(picture: Picture, event: Seen) -> set[str]:
+def _affected(cluster: ClusterState, event: Seen) -> set[str]:
     """Return the UIDs of the VMs whose serving pod an event may change."""
     match event:
         case PodSeen() if event.vm_uid:
             return {event.vm_uid}
         case NodeSeen():
-            return {pod.vm_uid for pod in picture.on(event.name)}
+            return {pod.vm_uid for pod in cluster.on(event.name)}
         case _:
             return set()
 
 
 def moves(events: Iterable[Seen], *, since: float = 0.0) -> int:
     """Return how often, from `since` on, a VM began to run on another node than before."""
-    picture = Picture()
+    cluster = ClusterState()
     at: dict[str, str | None] = {}
     count = 0
     for event in events:
-        picture.take(event)
+        cluster.apply(event)
         if not isinstance(event, PodSeen):
             continue
-        if (pod := picture.serving(event.vm_uid)) is not None:
+        if (pod := cluster.serving(event.vm_uid)) is not None:
             count += event.at >= since and at.get(event.vm_uid, pod.node) != pod.node
             at[event.vm_uid] = pod.node
     return count
@@ -119,26 +119,26 @@ def moves(events: Iterable[Seen], *, since: float = 0.0) -> int:
 
 def loads(events: Iterable[Seen]) -> dict[str, list[tuple[float, int]]]:
     """Return for each node the (time, number of live VM pods) of every change; 0 once the node is deleted."""
-    picture = Picture()
+    cluster = ClusterState()
     series: dict[str, list[tuple[float, int]]] = {}
     for event in events:
-        changed = _changed_nodes(picture, event)
-        picture.take(event)
+        changed = _changed_nodes(cluster, event)
+        cluster.apply(event)
         for node in changed:
-            if node not in picture.nodes and node not in series:
+            if node not in cluster.nodes and node not in series:
                 continue
             points = series.setdefault(node, [])
-            count = picture.load(node)
+            count = cluster.load(node)
             if not points or points[-1][1] != count:
                 points.append((event.at, count))
     return {node: series[node] for node in sorted(series, key=natural)}
 
 
-def _changed_nodes(picture: Picture, event: Seen) -> set[str]:
+def _changed_nodes(cluster: ClusterState, event: Seen) -> set[str]:
     """Return the nodes whose number of live pods an event may change."""
     match event:
         case PodSeen():
-            before = picture.pods.get(event.uid)
+            before = cluster.pods.get(event.uid)
             return {pod.node for pod in (before, event) if pod is not None and pod.node is not None}
         case NodeSeen():
             return {event.name}
@@ -148,44 +148,44 @@ def _changed_nodes(picture: Picture, event: Seen) -> set[str]:
 
 def spread(events: Iterable[Seen], at: float) -> tuple[int, int]:
     """Return the minimum and the maximum number of live pods on the nodes that existed at a time."""
-    picture = Picture()
+    cluster = ClusterState()
     for event in events:
         if event.at > at:
             break
-        picture.take(event)
-    counts = [count for _, count in picture.loads()]
+        cluster.apply(event)
+    counts = [count for _, count in cluster.loads()]
     return min(counts, default=0), max(counts, default=0)
 
 
-def not_running(picture: Picture, vms: Mapping[str, str]) -> list[str]:
+def not_running(cluster: ClusterState, vms: Mapping[str, str]) -> list[str]:
     """Return one line with the reason for each VM (name by UID) that does not run in exactly one live pod."""
     found = []
     for vm_uid, name in vms.items():
-        live = picture.live(vm_uid)
-        if len(live) == 1 and picture.serves(live[0]):
+        live = cluster.live(vm_uid)
+        if len(live) == 1 and cluster.serves(live[0]):
             continue
-        pods = ", ".join(f"{pod.name} {_state(picture, pod)}" for pod in picture.pods_of(vm_uid)) or "no pod"
+        pods = ", ".join(f"{pod.name} {_state(cluster, pod)}" for pod in cluster.pods_of(vm_uid)) or "no pod"
         found.append(f"VM {name} does not run: {pods}")
     return sorted(found)
 
 
-def _state(picture: Picture, pod: PodSeen) -> str:
+def _state(cluster: ClusterState, pod: PodSeen) -> str:
     words = [pod.phase]
     if pod.terminating:
         words.append("and terminating")
     words.append(f"on {pod.node}" if pod.node else "on no node")
-    if pod.node and pod.node not in picture.nodes:
+    if pod.node and pod.node not in cluster.nodes:
         words.append("(which no longer exists)")
     return " ".join(words)
 
 
 def touched(events: Iterable[Seen], *, since: float) -> list[str]:
     """Return one line for each VM pod that was created, ended or began to terminate from `since` on."""
-    picture = Picture()
+    cluster = ClusterState()
     found = []
     for event in events:
-        before = picture.pods.get(event.uid) if isinstance(event, PodSeen) else None
-        picture.take(event)
+        before = cluster.pods.get(event.uid) if isinstance(event, PodSeen) else None
+        cluster.apply(event)
         if not isinstance(event, PodSeen) or not event.vm_uid or event.at < since:
             continue
         if before is None:

@@ -22,7 +22,7 @@ from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS, Resource
 from controller.observe import history
-from controller.observe.history import NodeSeen, Picture, Seen
+from controller.observe.history import ClusterState, NodeSeen, Seen
 
 _NODES: Final = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items())
 _PATIENCE: Final = 10.0
@@ -35,7 +35,7 @@ class ObservationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
-    condition: Callable[[Picture], bool]
+    condition: Callable[[ClusterState], bool]
     reached: asyncio.Future[None]
 
 
@@ -58,7 +58,7 @@ class Observer:
         self._silent_since: dict[str, float] = {}
         self._changed_at = 0.0
         self.history: list[Seen] = []
-        self.picture = Picture()
+        self.picture = ClusterState()
         self.broken: asyncio.Future[None] = self._loop.create_future()
         """Fails with ObservationError when the observation cannot continue."""
 
@@ -88,7 +88,7 @@ class Observer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.broken.cancel()
 
-    def when(self, condition: Callable[[Picture], bool]) -> asyncio.Future[None]:
+    def when(self, condition: Callable[[ClusterState], bool]) -> asyncio.Future[None]:
         """Return a future that is done once the picture satisfies a condition, which is evaluated after every event."""
         reached: asyncio.Future[None] = self._loop.create_future()
         if condition(self.picture):
@@ -108,7 +108,7 @@ class Observer:
         existing = {pod.metadata.uid: revision(pod.metadata.resource_version) for pod in page.items}
         as_of = revision(page.resource_version)
 
-        def shown(picture: Picture) -> bool:
+        def shown(picture: ClusterState) -> bool:
             seen = self._pod_versions
             newer = all(seen[uid] > as_of for uid in picture.pods.keys() - existing.keys())
             return newer and all(seen.get(uid, -1) >= version for uid, version in existing.items())
@@ -128,7 +128,7 @@ class Observer:
         if not task.cancelled() and not self.broken.done() and (error := task.exception()) is not None:
             self.broken.set_exception(error)
 
-    def _take(self, news: watch.News[Any], resource: Resource[Any]) -> None:
+    def _take(self, news: watch.Item[Any], resource: Resource[Any]) -> None:
         """Record the changes in an item of a watch. Raises ObservationError if events were missed or watching fails."""
         match news:
             case watch.Batch():
@@ -143,7 +143,7 @@ class Observer:
             case watch.Failed():
                 raise ObservationError(f"events of {resource.plural} were missed: {news.error}")
 
-    def _record_all(self, changes: Iterable[watch.Told[Any]], resource: Resource[Any]) -> None:
+    def _record_all(self, changes: Iterable[watch.Event[Any]], resource: Resource[Any]) -> None:
         for change in changes:
             if isinstance(change, Change):
                 self._record(change)
@@ -157,7 +157,7 @@ class Observer:
         if not isinstance(event, NodeSeen):
             self._changed_at = event.at
         self.history.append(event)
-        self.picture.take(event)
+        self.picture.apply(event)
         self._waiters = [waiter for waiter in self._waiters if not waiter.reached.done()]
         for waiter in self._waiters:
             if waiter.condition(self.picture):

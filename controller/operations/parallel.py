@@ -48,7 +48,7 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_a
             raise result
 
 
-async def telling(work: Coroutine[Any, Any, R], tell: Callable[[], None]) -> R:
+async def reporting(work: Coroutine[Any, Any, R], tell: Callable[[], None]) -> R:
     """Do the work and call `tell` every second until it is done; return its result."""
     task = asyncio.create_task(work)
     try:
@@ -80,7 +80,7 @@ class Requests:
             if what in self._words or now - since >= _SLOW
         }
 
-    async def patiently(self, what: str, request: Callable[[], Awaitable[R]]) -> R:
+    async def retrying(self, what: str, request: Callable[[], Awaitable[R]]) -> R:
         """Send a request and retry it until it succeeds or fails with an error that retrying will not mend.
 
         `what` names the request in `waiting` meanwhile, and stays there if the caller's deadline ends the retries.

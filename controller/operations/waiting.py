@@ -151,7 +151,7 @@ async def until_no_pod(
     async with watching(client, PODS, signal.touch, namespace=namespace, label_selector=selector) as pods:
         while left := [pod for pod in pods if ownership.belongs_to(pod, vm)]:
             if clock() >= ends:
-                why = held(left[0])
+                why = termination(left[0])
                 raise TimedOutError(
                     f"VM {vm.metadata.name} is deleted, but after {timeout:g} s its pod {left[0].metadata.name} is not"
                     + (f": {why}" if why is not None else "")
@@ -176,7 +176,7 @@ def explained(vm: VirtualMachine) -> str:
     return f"{vm.status.phase} ({one_line(': '.join(filter(None, (condition.reason, condition.message))))})"
 
 
-def held(pod: Pod) -> str | None:
+def termination(pod: Pod) -> str | None:
     """Return since when a pod is terminating, and its finalizers; None if it is not terminating."""
     if not pod.terminating:
         return None

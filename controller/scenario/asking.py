@@ -121,7 +121,7 @@ class _Asking:
         """Send all dry runs, then check quotas and capacity."""
         if not (self._missing.nodes or self._missing.vms):
             return Findings(pack_fleet(self._fleet, there=self._nodes, running=self._there()), ())
-        rules = await self._requests.patiently("webhooks and policies", lambda: admission.read(self._client))
+        rules = await self._requests.retrying("webhooks and policies", lambda: admission.read(self._client))
         if rules.unread:
             self._warnings.append(
                 f"{' and '.join(rules.unread)} may not be read: every object was asked for, as if one looked at each"
@@ -166,7 +166,7 @@ class _Asking:
             )
 
         try:
-            await self._requests.patiently(question.what, request)
+            await self._requests.retrying(question.what, request)
         except AlreadyExistsError:
             pass  # another client created it meanwhile; the load compares it
         except StatusError as error:
@@ -200,7 +200,7 @@ class _Asking:
     async def _readable(self, what: str, resource: Resource[R], namespace: str | None) -> list[R] | None:
         """Return a list; None, with a warning, if it may not be read."""
         try:
-            return await self._requests.patiently(what, lambda: everything(self._client, resource, namespace=namespace))
+            return await self._requests.retrying(what, lambda: everything(self._client, resource, namespace=namespace))
         except (ForbiddenError, NotFoundError):
             self._warn(f"{what} may not be read: what they take is not counted")
             return None

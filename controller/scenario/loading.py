@@ -26,7 +26,7 @@ from controller.kube.kinds import Node
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, Resource
 from controller.operations.api import SERVER_DEADLINE, Api
-from controller.operations.parallel import TICK, Requests, each, telling
+from controller.operations.parallel import TICK, Requests, each, reporting
 from controller.operations.waiting import Silence
 from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.asking import Findings, ask
@@ -163,7 +163,7 @@ class _Load:
 
     async def ask(self) -> tuple[Comparison, Findings]:
         """Compare the fleet with the cluster, and dry-run the missing objects."""
-        return await telling(self._ask(), self._publish)
+        return await reporting(self._ask(), self._publish)
 
     async def _ask(self) -> tuple[Comparison, Findings]:
         missing, nodes = await self._compare()
@@ -183,7 +183,7 @@ class _Load:
         missing, findings = await self.ask()
         if missing.nodes or missing.vms:
             warn(findings)
-        await telling(self._create(missing), self._publish)
+        await reporting(self._create(missing), self._publish)
         vms = await self._wait()
         created_nodes = tuple(desired.name for desired in missing.nodes)
         created_vms = tuple(desired.name for desired in missing.vms)
@@ -264,12 +264,12 @@ class _Load:
         """Create an object; return the existing object of its name, if there is one."""
         client, name = self._client, body["metadata"]["name"]
         try:
-            await self._requests.patiently(
+            await self._requests.retrying(
                 what,
                 lambda: client.create(resource, body, namespace=namespace, server_deadline=SERVER_DEADLINE),
             )
         except AlreadyExistsError:
-            return await self._requests.patiently(what, lambda: client.get(resource, name, namespace=namespace))
+            return await self._requests.retrying(what, lambda: client.get(resource, name, namespace=namespace))
         return None
 
     async def _wait(self) -> tuple[VirtualMachine, ...]:

@@ -26,7 +26,7 @@ from controller.kube.kinds import Node
 from controller.kube.resources import NODES, PODS, Resource
 from controller.operations.api import Api
 from controller.operations.parallel import TICK, Requests, each
-from controller.operations.waiting import held, held_by
+from controller.operations.waiting import held_by, termination
 from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.errors import KeptError, NotGoneError
 from controller.scenario.fleet import selector
@@ -114,9 +114,8 @@ class _Unload:
 
             def there() -> dict[str, str]:
                 owned = {owner.uid: pod for pod in pods if (owner := ownership.owner(pod)) is not None}
-                return {uid: held(pod) or f"pod {pod.metadata.name} is there" for uid, pod in owned.items()} | _left(
-                    shown
-                )
+                why = {uid: termination(pod) or f"pod {pod.metadata.name} is there" for uid, pod in owned.items()}
+                return why | _left(shown)
 
             await self._remove(VIRTUAL_MACHINES, vms, ours, there, signal, later=nodes)
 
@@ -173,7 +172,7 @@ class _Unload:
             await self._client.delete(resource, metadata.name, namespace=metadata.namespace or None, uid=metadata.uid)
 
         try:
-            await self._requests.patiently(what, request)
+            await self._requests.retrying(what, request)
         except (NotFoundError, ConflictError):  # it no longer exists, or a newer object has its name
             return
         except StatusError as error:

@@ -78,7 +78,7 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
 
 
-def tell(text: str) -> None:
+def write_line(text: str) -> None:
     """Write a plain line in order with the log lines, such as an error message at exit."""
     _sink.write(f"{text}\n")
 

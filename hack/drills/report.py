@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from controller.observe import judge
-from controller.observe.history import MigrationSeen, Picture, Seen
+from controller.observe.history import ClusterState, MigrationSeen, Seen
 from hack.drills.stage import Round, Stage
 
 ROLLED_BACK = "RolledBack"
@@ -28,7 +28,7 @@ class Migrations(msgspec.Struct, frozen=True):
     failures: dict[str, int] = {}
 
     @classmethod
-    def of(cls, picture: Picture, asked: Sequence[str]) -> Self:
+    def of(cls, picture: ClusterState, asked: Sequence[str]) -> Self:
         """Count them; one that was rolled back counts as failed too."""
         found = [picture.migrations.get(uid) for uid in asked]
         failures = Counter(one.failure for one in found if one is not None and one.phase == "Failed")
@@ -121,7 +121,7 @@ def judged(stage: Stage, *, drill: str, seed: int, started: str) -> Report:
         events=len(history),
         rounds=[_round(part, history, picture, loads, until) for part in stage.rounds],
         loads={node: [(round(at, 3), count) for at, count in points] for node, points in loads.items()},
-        double_lives=judge.double_lives(history),
+        double_lives=judge.double_pods(history),
         not_running=judge.not_running(picture, stage.vms),
         complaints=list(stage.complaints),
         remarks=_remarks(picture, stage),
@@ -131,7 +131,7 @@ def judged(stage: Stage, *, drill: str, seed: int, started: str) -> Report:
 def _round(
     part: Round,
     history: Sequence[Seen],
-    picture: Picture,
+    picture: ClusterState,
     loads: dict[str, list[tuple[float, int]]],
     until: float,
 ) -> RoundReport:
@@ -158,7 +158,7 @@ def _round(
     )
 
 
-def _remarks(picture: Picture, stage: Stage) -> list[str]:
+def _remarks(picture: ClusterState, stage: Stage) -> list[str]:
     """Tell where the controller's word differs from what the pods show; this alone fails no drill."""
     found = []
     for uid, name in stage.vms.items():

@@ -19,7 +19,7 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.client import Client
 from controller.kube.resources import NODES
 from controller.observe import judge
-from controller.observe.history import Picture
+from controller.observe.history import ClusterState
 from controller.observe.observer import Observer
 from controller.operations.api import SERVER_DEADLINE
 from controller.operations.draining.drain import UNHEARD, Drain, Order
@@ -65,7 +65,7 @@ class Stage:
 
     # --- waiting -----------------------------------------------------------------------------------------
 
-    async def until(self, wanted: Callable[[Picture], bool], what: str, *, seconds: float | None = None) -> bool:
+    async def until(self, wanted: Callable[[ClusterState], bool], what: str, *, seconds: float | None = None) -> bool:
         """Wait until the picture is the wanted one; return False when the time for it is over."""
         return await self._ended(self.observer.when(wanted), what, seconds=seconds)
 
@@ -97,7 +97,7 @@ class Stage:
         """Wait until every VM runs in one pod and no migration is under way."""
         return await self.until(self.settled, what)
 
-    def settled(self, picture: Picture) -> bool:
+    def settled(self, picture: ClusterState) -> bool:
         """Whether every VM runs in its only pod, the controller knows it, and every migration has ended."""
         migrations = picture.migrations
         return (
@@ -151,7 +151,7 @@ class Stage:
             )
         )
 
-        def gone(picture: Picture) -> bool:
+        def gone(picture: ClusterState) -> bool:
             return not any(uid in picture.vms or picture.pods_of(uid) for uid in fleet)
 
         if not await self.until(gone, "the deleted VMs were gone"):
@@ -204,7 +204,7 @@ class Stage:
         return sorted({pod.vm for pod in self.observer.picture.on(node)})
 
 
-def _runs(picture: Picture, uid: str) -> bool:
+def _runs(picture: ClusterState, uid: str) -> bool:
     """Whether a VM runs, and its status says so: what is asked for earlier may be refused, since it does not."""
     live = picture.live(uid)
     vm = picture.vms.get(uid)

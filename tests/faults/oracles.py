@@ -18,7 +18,7 @@ from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Pod
 from tests.faults.stage import stranger
-from tests.faults.witness import Object, Picture, Seen
+from tests.faults.witness import ClusterState, Object, Seen
 
 _STANDING: Final = ("Ready", "RestartRequired", "InvalidConsumption", "InvalidSpec")
 _NOTHING: Final = re.compile("(?!)")
@@ -28,7 +28,7 @@ _HELD: Final = "Pending"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one run: every event, the picture at the end, and where in the history it had settled."""
+    """What is known of one run: every event, the cluster at the end, and where in the history it had settled."""
 
     history: tuple[Seen, ...]
     settled: int
@@ -99,13 +99,13 @@ def transitions(vm: VirtualMachine) -> tuple[str, ...]:
 
 def end_state(run: Evidence, without: re.Pattern[str] = _NOTHING) -> Counter[str]:
     """Describe everything there is in the end, a line an object, without what chance decides and these words."""
-    picture = Picture()
+    cluster = ClusterState()
     for seen in run.history:
-        picture.take(seen)
+        cluster.apply(seen)
     lines = [
-        *(_vm_line(vm, picture) for vm in picture.vms.values()),
-        *(_pod_line(pod) for pod in picture.pods.values()),
-        *(_migration_line(found) for found in picture.migrations.values()),
+        *(_vm_line(vm, cluster) for vm in cluster.vms.values()),
+        *(_pod_line(pod) for pod in cluster.pods.values()),
+        *(_migration_line(found) for found in cluster.migrations.values()),
     ]
     return Counter(without.sub("", line) for line in lines)
 
@@ -124,10 +124,10 @@ def traffic(history: Iterable[Seen]) -> Counter[str]:
     return counts
 
 
-def _vm_line(vm: VirtualMachine, picture: Picture) -> str:
+def _vm_line(vm: VirtualMachine, cluster: ClusterState) -> str:
     status = vm.status
     standing = [f"{c.type}={c.status} {c.reason}" for c in status.conditions if c.type in _STANDING]
-    pod = next((pod for pod in picture.pods_of(vm) if pod.metadata.uid == status.pod_uid), None)
+    pod = next((pod for pod in cluster.pods_of(vm) if pod.metadata.uid == status.pod_uid), None)
     agrees = status.node_name == (pod.spec.node_name if pod is not None else None)
     return (
         f"VM {vm.metadata.name}: {status.phase}, life {status.incarnation}, {', '.join(standing)}, "

@@ -22,7 +22,7 @@ from tests.faults.stage import Scene, Stage, StuckError
 from tests.faults.streams import TimeTravel
 from tests.faults.subject import Subject
 from tests.faults.wire import Upstream
-from tests.faults.witness import Picture, Seen, Witness, WitnessError
+from tests.faults.witness import ClusterState, Seen, Witness, WitnessError
 from tests.faults.zygote import Zygote
 
 BOUND: Final = 60.0
@@ -114,9 +114,9 @@ class _Play:
             left = self._ends - self._loop.time()
             at = await witness.settled(self._scenario.ended, quiet=_QUIET, seconds=left)
         except (StuckError, WitnessError) as error:
-            return self._ran(f"{error}: {_state(witness.picture)}")
+            return self._ran(f"{error}: {_state(witness.cluster)}")
         if at is None:
-            return self._ran(f"not settled in time: {_state(witness.picture)}")
+            return self._ran(f"not settled in time: {_state(witness.cluster)}")
         settled, quiet = len(witness.history), len(self._proxy.writes)
         await asyncio.sleep(_WATCHED)
         late = self._proxy.writes[quiet:]
@@ -146,7 +146,7 @@ class _Play:
         )
 
 
-def _state(seen: Picture) -> str:
+def _state(seen: ClusterState) -> str:
     """Say what there is, in a few words."""
     vms = [f"{vm.metadata.name} {vm.status.phase} in life {vm.status.incarnation}" for vm in seen.vms.values()]
     pods = [

@@ -12,10 +12,10 @@ from typing import Final, TypeAlias
 
 from controller.domain import ownership
 from tests.faults.stage import VM, Scene, runs
-from tests.faults.witness import Picture
+from tests.faults.witness import ClusterState
 
 Play: TypeAlias = Callable[[Scene], Awaitable[None]]
-End: TypeAlias = Callable[[Picture], bool]
+End: TypeAlias = Callable[[ClusterState], bool]
 
 _SECOND: Final = "vm-2"
 
@@ -30,18 +30,18 @@ class Scenario:
     ended: End
 
 
-def _migrated(seen: Picture, vm: str = VM) -> bool:
+def _migrated(seen: ClusterState, vm: str = VM) -> bool:
     migration = seen.migration(vm)
     return migration is not None and migration.finished and runs(seen, vm)
 
 
-def _gone(seen: Picture) -> bool:
+def _gone(seen: ClusterState) -> bool:
     return seen.vm(VM) is None and not any(
         (owner := ownership.owner(pod)) is not None and owner.name == VM for pod in seen.pods.values()
     )
 
 
-def _later(seen: Picture, than: int) -> bool:
+def _later(seen: ClusterState, than: int) -> bool:
     """Whether the VM runs in a later life."""
     vm = seen.vm(VM)
     return runs(seen) and vm is not None and (vm.status.incarnation or 0) > than
@@ -62,7 +62,7 @@ async def _have_stopped(scene: Scene) -> None:
     await scene.until(_stopped, "the VM is stopped")
 
 
-def _stopped(seen: Picture) -> bool:
+def _stopped(seen: ClusterState) -> bool:
     vm = seen.vm(VM)
     return vm is not None and vm.status.phase == "Stopped" and not seen.pods_of(vm)
 
@@ -128,7 +128,7 @@ async def _have_running_held(scene: Scene) -> None:
     await scene.until(lambda seen: any(pod.metadata.finalizers for pod in seen.pods.values()), "the pod is held")
 
 
-def _terminates(seen: Picture) -> bool:
+def _terminates(seen: ClusterState) -> bool:
     """Whether the migration has begun, and says so, and the held source terminates."""
     vm, migration = seen.vm(VM), seen.migration(VM)
     return (
@@ -148,7 +148,7 @@ async def _migrate_and_delete(scene: Scene) -> None:
     await scene.stage.release(source)
 
 
-def _gone_with_its_migration(seen: Picture) -> bool:
+def _gone_with_its_migration(seen: ClusterState) -> bool:
     return seen.migration(VM) is None and _gone(seen)
 
 
@@ -163,7 +163,7 @@ async def _migrate_and_lose_target(scene: Scene) -> None:
     await scene.stage.open(scene.stage.node_b)
 
 
-def _target_waits(seen: Picture) -> bool:
+def _target_waits(seen: ClusterState) -> bool:
     """Whether the VM's second life has its pod, its status says so, and the migration knows its target."""
     vm, migration = seen.vm(VM), seen.migration(VM)
     if vm is None or migration is None:
@@ -190,7 +190,7 @@ async def _drain(scene: Scene) -> None:
     await scene.stage.migrate(_SECOND)
 
 
-def _drained(seen: Picture) -> bool:
+def _drained(seen: ClusterState) -> bool:
     return _migrated(seen, VM) and _migrated(seen, _SECOND)
 
 
@@ -215,6 +215,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 }
 
 
-def _recorded(seen: Picture) -> bool:
+def _recorded(seen: ClusterState) -> bool:
     """Whether the eviction's record, if there is one, has come to its end."""
     return all(found.finished for found in seen.migrations.values())

@@ -188,7 +188,7 @@ class _Soak:
             yield f"the controller has ended by itself; its log: {self._log}"
         if b"failed on a defect" in self._log.read_bytes():
             yield f"a reconcile failed on a defect; its log: {self._log}"
-        yield from unfinished(self._witness.picture, self._churn.wanted)
+        yield from unfinished(self._witness.cluster, self._churn.wanted)
         yield from two_live_pods(self._witness.history)
         yield from broken_histories(self._witness.history)
 

@@ -12,7 +12,7 @@ from controller.domain import ownership
 from controller.domain.migration.phases import Reason
 from controller.domain.objects import VirtualMachineMigration
 from tests.faults.stage import runs
-from tests.faults.witness import Picture
+from tests.faults.witness import ClusterState
 
 _WARM: Final = 0.25
 """Share of the run that memory takes to come to its level, and that its slope leaves out."""
@@ -93,7 +93,7 @@ class Soaked:
         return f"{values[0]} → {values[-1]} (between {min(values)} and {max(values)})"
 
 
-def unfinished(seen: Picture, wanted: Mapping[str, bool]) -> Iterator[str]:
+def unfinished(seen: ClusterState, wanted: Mapping[str, bool]) -> Iterator[str]:
     """Complain of everything that is not as its user wants it, or that nobody wants."""
     pods = Counter(uid for pod in seen.pods.values() if (uid := ownership.vm_uid(pod)) is not None)
     for name, running in wanted.items():

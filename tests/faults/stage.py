@@ -22,7 +22,7 @@ from controller.kube.client import Client
 from controller.kube.kinds import Pod
 from controller.kube.meta import ObjectMeta, ObjectOnly
 from controller.kube.resources import EVENTS, NODES, PODS, Resource
-from tests.faults.witness import Picture, Witness
+from tests.faults.witness import ClusterState, Witness
 
 _LABEL: Final = "faults.test/stage"
 _HELD: Final = "faults.test/held"
@@ -256,14 +256,14 @@ class Scene:
 
     def vm(self, name: str = VM) -> VirtualMachine:
         """Return the VM as it was seen last."""
-        vm = self.witness.picture.vm(name)
+        vm = self.witness.cluster.vm(name)
         if vm is None:
             raise StuckError(f"VM {name} is not there")
         return vm
 
     def pod(self, name: str = VM) -> Pod:
         """Return the VM's only pod."""
-        pods = self.witness.picture.pods_of(self.vm(name))
+        pods = self.witness.cluster.pods_of(self.vm(name))
         if len(pods) != 1:
             raise StuckError(f"VM {name} has {len(pods)} pods where one was expected")
         return pods[0]
@@ -283,7 +283,7 @@ def stranger(metadata: ObjectMeta) -> bool:
     return metadata.name == _FOREIGN or metadata.name in _STRANGE_PODS
 
 
-def runs(seen: Picture, name: str = VM) -> bool:
+def runs(seen: ClusterState, name: str = VM) -> bool:
     """Whether a VM runs in its only pod, says so, and is free of migrations."""
     vm = seen.vm(name)
     if vm is None or vm.status.phase != "Running" or vm.status.migration is not None:

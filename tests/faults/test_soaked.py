@@ -6,7 +6,7 @@ from collections import Counter
 
 from tests.faults.builders import migration, pod, seen, vm
 from tests.faults.soaked import Sample, Soaked, Wish, unfinished
-from tests.faults.witness import Object, Picture
+from tests.faults.witness import ClusterState, Object
 
 MIB = 2**20
 
@@ -16,11 +16,11 @@ def soaked(*samples: Sample) -> Soaked:
     return Soaked(Wish(100.0, 1), samples, Counter(), Counter(), Counter(), 0, 1.0, ())
 
 
-def picture(*items: Object) -> Picture:
+def cluster(*items: Object) -> ClusterState:
     """What exists."""
-    made = Picture()
+    made = ClusterState()
     for item in items:
-        made.take(seen(item))
+        made.apply(seen(item))
     return made
 
 
@@ -45,13 +45,13 @@ def test_growth_compares_medians_so_that_one_peak_is_none() -> None:
 
 def test_what_is_not_as_wished_is_unfinished() -> None:
     """Lost, not running, not stopped, orphaned, still moving."""
-    there = picture(vm("Pending", name="waits"), vm("Pending", "Running", uid="u2", name="runs"))
+    there = cluster(vm("Pending", name="waits"), vm("Pending", "Running", uid="u2", name="runs"))
     assert list(unfinished(there, {"lost": True, "waits": True, "runs": False})) == [
         "VM lost is lost",
         "VM waits is Pending with 0 pods where it should run",
         "VM runs is Running with 0 pods where it should be stopped",
     ]
-    assert list(unfinished(picture(pod("p1"), migration("Scheduling")), {})) == [
+    assert list(unfinished(cluster(pod("p1"), migration("Scheduling")), {})) == [
         "pod virt-launcher-p1 has no VM",
         "migration move is Scheduling: None",
     ]
@@ -59,7 +59,7 @@ def test_what_is_not_as_wished_is_unfinished() -> None:
 
 def test_what_is_as_wished_is_finished() -> None:
     """A migration that has to wait for an hour has not begun."""
-    there = picture(
+    there = cluster(
         vm("Pending", "Running", podUID="p1"),
         pod("p1"),
         vm("Pending", "Stopped", uid="u2", name="stopped"),

@@ -45,14 +45,14 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Picture:
+class ClusterState:
     """What exists, by UID."""
 
     vms: dict[str, VirtualMachine] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
     migrations: dict[str, VirtualMachineMigration] = field(default_factory=dict)
 
-    def take(self, seen: Seen) -> None:
+    def apply(self, seen: Seen) -> None:
         """Take one event."""
         match seen.item:
             case VirtualMachine():
@@ -103,7 +103,7 @@ class Witness:
         self._news = asyncio.Condition()
         self._problem: str | None = None
         self.history: list[Seen] = []
-        self.picture = Picture()
+        self.cluster = ClusterState()
 
     async def __aenter__(self) -> Self:
         resources: tuple[Resource[Any], ...] = (VIRTUAL_MACHINES, PODS, MIGRATIONS)
@@ -119,11 +119,11 @@ class Witness:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def until(self, wanted: Callable[[Picture], bool], *, seconds: float) -> bool:
-        """Wait until the picture is the wanted one; False if it is not in time. Raises WitnessError."""
+    async def until(self, wanted: Callable[[ClusterState], bool], *, seconds: float) -> bool:
+        """Wait until the cluster is the wanted one; False if it is not in time. Raises WitnessError."""
         try:
             async with asyncio.timeout(seconds), self._news:
-                while not wanted(self.picture):
+                while not wanted(self.cluster):
                     self._check()
                     await self._news.wait()
         except TimeoutError:
@@ -131,8 +131,8 @@ class Witness:
         self._check()
         return True
 
-    async def settled(self, wanted: Callable[[Picture], bool], *, quiet: float, seconds: float) -> float | None:
-        """Wait until the picture is the wanted one and nothing has changed for `quiet` seconds.
+    async def settled(self, wanted: Callable[[ClusterState], bool], *, quiet: float, seconds: float) -> float | None:
+        """Wait until the cluster is the wanted one and nothing has changed for `quiet` seconds.
 
         Return the time of the last change before that, or None if it does not come in time. Raises WitnessError.
         """
@@ -142,7 +142,7 @@ class Witness:
             wait = last + quiet - self._loop.time()
             if wait > 0:
                 await self.until(lambda _, known=changes: len(self.history) > known, seconds=wait)  # type: ignore[misc]
-            if len(self.history) == changes and wanted(self.picture):
+            if len(self.history) == changes and wanted(self.cluster):
                 return last
             if self._loop.time() > ends:
                 break
@@ -191,7 +191,7 @@ class Witness:
             except errors.KubeError:
                 await asyncio.sleep(_RETRY)
         there = {item.metadata.uid for item in page.items}
-        for item in self.picture.of(resource.type):
+        for item in self.cluster.of(resource.type):
             if item.metadata.uid not in there:
                 self._take(Seen(self._loop.time(), item, deleted=True))
         for item in page.items:
@@ -215,4 +215,4 @@ class Witness:
 
     def _take(self, seen: Seen) -> None:
         self.history.append(seen)
-        self.picture.take(seen)
+        self.cluster.apply(seen)

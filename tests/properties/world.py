@@ -22,7 +22,7 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.ratio import RatioError
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm import launcher, status
-from controller.domain.vm.life import HISTORY_LIMIT
+from controller.domain.vm.state import HISTORY_LIMIT
 from controller.kube import errors, times
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS

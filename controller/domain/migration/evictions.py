@@ -48,10 +48,10 @@ def _leave(move: Move, claim: Claim, phase: MigrationPhase, source: Pod) -> Plan
     """Follow an evicted pod until it is deleted, unless its node returns first or the eviction is withdrawn."""
     if records.taken_back(source):
         return move.fail(Reason.CANCELLED, "The eviction was taken back before its pod was deleted")
-    held = move.held(source)
-    progress = move.progress(phase, claim, source, None, held)
+    blocker = move.blocker(source)
+    progress = move.progress(phase, claim, source, None, blocker)
     if move.migration.spec.reason != records.NODE_LOST or source.terminating:
-        return Plan(progress, requeue_after=UNREMARKABLE if held is None else None)
+        return Plan(progress, requeue_after=UNREMARKABLE if blocker is None else None)
     if move.view.source_node is not None:
         return move.fail(Reason.CANCELLED, "The node came back before its pod was removed")
     return Plan(progress, requeue_after=NODE_PATIENCE)

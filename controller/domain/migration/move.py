@@ -176,7 +176,7 @@ class Move:
         """Return the seconds that are left for a migration that has claimed its VM."""
         return self.migration.spec.completion_timeout_seconds - self.since(MigrationPhase.TERMINATING)
 
-    def held(self, source: Pod) -> str | None:
+    def blocker(self, source: Pod) -> str | None:
         """Return what blocks the deletion of a source pod; None as long as it takes no longer than usual."""
         pod = f"Pod {source.metadata.name} on node {source.spec.node_name}"
         if source.metadata.finalizers:

@@ -24,10 +24,10 @@ def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
         return move.fail(Reason.VM_DELETED, "The VM was deleted during its migration")
     if not vm.spec.running:
         return move.fail(Reason.VM_STOPPED, "The VM was stopped during its migration")
-    on_the_way = _OnTheWay(move, vm, claim)
-    if move.migration.spec.cancel and not on_the_way.has_moved:
-        return on_the_way.cancel()
-    return on_the_way.go_on()
+    claimed = _Claimed(move, vm, claim)
+    if move.migration.spec.cancel and not claimed.has_moved:
+        return claimed.cancel()
+    return claimed.go_on()
 
 
 def _create_refusal(vm: VirtualMachine) -> str | None:
@@ -36,7 +36,7 @@ def _create_refusal(vm: VirtualMachine) -> str | None:
     return ready.message if ready is not None and ready.reason == status.FAILED_CREATE else None
 
 
-class _OnTheWay:
+class _Claimed:
     """A claimed VM between its source pod and its target pod. Exists for one call."""
 
     def __init__(self, move: Move, vm: VirtualMachine, claim: Claim) -> None:
@@ -110,9 +110,9 @@ class _OnTheWay:
         if source is None:
             why = _create_refusal(self.vm)
             return Plan(self.move.progress(MigrationPhase.SCHEDULING, self.claim, None, None, why), requeue_after=left)
-        held = self.move.held(source)
-        waiting = self.move.progress(MigrationPhase.TERMINATING, self.claim, source, None, held)
-        return Plan(waiting, requeue_after=min(left, UNREMARKABLE if held is None else NODE_PATIENCE))
+        blocker = self.move.blocker(source)
+        waiting = self.move.progress(MigrationPhase.TERMINATING, self.claim, source, None, blocker)
+        return Plan(waiting, requeue_after=min(left, UNREMARKABLE if blocker is None else NODE_PATIENCE))
 
     def _never_made(self, source: Pod | None) -> str:
         """Return why no target pod was created in time, and until when the VM is down."""
@@ -122,10 +122,10 @@ class _OnTheWay:
             refused = f"could not be made in time ({why})" if why is not None else "was not made in time"
             return f"The target pod {refused}; VM {name} is down until a pod of it can be made"
         late = f"Pod {source.metadata.name} on node {source.spec.node_name} did not go in time"
-        held = self.move.held(source) or late
+        blocker = self.move.blocker(source) or late
         silent = nodes.silence(self.move.view.source_node) is not None and not source.metadata.finalizers
         until = nodes.revival(source.spec.node_name or "") if silent else "that pod is gone"
-        return f"{held}; VM {name} is down until {until}"
+        return f"{blocker}; VM {name} is down until {until}"
 
     # --- cancelled ---------------------------------------------------------------------------------------
 
@@ -142,8 +142,8 @@ class _OnTheWay:
         goes = self.target is None and source is not None
         phase = MigrationPhase.TERMINATING if goes else MigrationPhase.SCHEDULING
         until = f", once pod {source.metadata.name} is gone" if source is not None else ""
-        held = self.move.held(source) if source is not None else None
-        why = f"Cancelled: VM {name} may start on any node{until}{f'. {held}' if held is not None else ''}"
+        blocker = self.move.blocker(source) if source is not None else None
+        why = f"Cancelled: VM {name} may start on any node{until}{f'. {blocker}' if blocker is not None else ''}"
         giving = self.move.progress(phase, self.claim, source, self.target, why)
         return Plan((*giving, *released), requeue_after=min(left, UNREMARKABLE))
 

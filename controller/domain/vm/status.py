@@ -147,7 +147,7 @@ def listed(noun: str, names: tuple[str, ...]) -> str:
     return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
-def held(pod: Pod) -> str:
+def blocker(pod: Pod) -> str:
     """Return, as the end of a sentence, what blocks the deletion of a pod; "" if nothing does."""
     if not pod.terminating:
         return ""
@@ -160,7 +160,7 @@ def held(pod: Pod) -> str:
 
 def ending(pod: Pod) -> Verdict:
     """Return Ready for a VM whose pod is being deleted."""
-    message = f"Pod {pod.metadata.name} is being deleted{held(pod)}"
+    message = f"Pod {pod.metadata.name} is being deleted{blocker(pod)}"
     return Verdict(READY, status=False, reason="PodTerminating", message=message)
 
 

@@ -71,20 +71,20 @@ class Order:
 class Listener(Protocol):
     """Receives the progress of a drain."""
 
-    def said(self, line: str) -> None:
+    def line(self, line: str) -> None:
         """Take one line for the user."""
         ...
 
-    def stands(self, node: str, done: int, total: int) -> None:
+    def progress(self, node: str, done: int, total: int) -> None:
         """Take the number of a node's VMs that have moved or failed, and of all its VMs."""
         ...
 
 
 class _Unheard:
-    def said(self, line: str) -> None:
+    def line(self, line: str) -> None:
         """Ignore it."""
 
-    def stands(self, node: str, done: int, total: int) -> None:
+    def progress(self, node: str, done: int, total: int) -> None:
         """Ignore it."""
 
 
@@ -118,7 +118,7 @@ class Drain:
     def __init__(self, client: Api, order: Order, listener: Listener, rng: Random) -> None:
         self._client = client
         self._order = order
-        self._say = listener.said
+        self._say = listener.line
         self._nodes = {node: _Node(client, node, order.reason, listener, rng) for node in order.nodes}
         self._active: dict[str, _Node] = {}
         self._outcomes: dict[str, NodeOutcome] = {}
@@ -263,7 +263,7 @@ class _Node:
     def __init__(self, client: Api, name: str, reason: str, listener: Listener, rng: Random) -> None:
         self.name = name
         self.signal = ChangeSignal()
-        self.asking = Asking(client, name, reason, rng, listener.said)
+        self.asking = Asking(client, name, reason, rng, listener.line)
         self._listener = listener
         self._announcer = Announcer()
         self._clock = asyncio.get_running_loop().time
@@ -286,8 +286,8 @@ class _Node:
             self._report_endings(now, ours)
             waited = waits(self.name, caches, now, ours=ours, unanswered=unanswered)
             for line in self._announcer.due(waited, clock(), all_now=late):
-                self._listener.said(line)
-            self._listener.stands(
+                self._listener.line(line)
+            self._listener.progress(
                 self.name, len(now.moved) + len(now.failed), len(now.on_node | now.to_move.keys() | ours.keys())
             )
             if now.settled or late:
@@ -299,12 +299,12 @@ class _Node:
 
     def _end(self, now: Survey, ours: Ours) -> NodeOutcome:
         for key in sorted(self.asking.refused.keys() & now.failed.keys()):
-            self._listener.said(f"{key}: refused: {self.asking.refused[key]}")
+            self._listener.line(f"{key}: refused: {self.asking.refused[key]}")
         moved = {key: migration for key in sorted(now.moved) if (migration := ours[key]) is not None}
         left = () if now.settled else now.left
         outcome = NodeOutcome(self.name, moved, now.failed, left, self.asking.asked)
         if outcome.drained:
-            self._listener.said(f"{self.name} is drained; {count(len(moved), 'VM')} moved")
+            self._listener.line(f"{self.name} is drained; {count(len(moved), 'VM')} moved")
         return outcome
 
     def _report_endings(self, now: Survey, ours: Ours) -> None:
@@ -313,9 +313,9 @@ class _Node:
             self._reported.add(key)
             migration = ours[key]
             if key in now.failed:
-                self._listener.said(f"{key}: failed: {now.failed[key]}")
+                self._listener.line(f"{key}: failed: {now.failed[key]}")
             elif migration is not None:
-                self._listener.said(f"{migration.metadata.namespace}/{moves.success(migration)}")
+                self._listener.line(f"{migration.metadata.namespace}/{moves.success(migration)}")
 
 
 def how_to_go_on(node: str) -> str:

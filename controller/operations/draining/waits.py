@@ -15,7 +15,7 @@ from controller.domain.vm.status import Phase
 from controller.kube.kinds import Pod
 from controller.operations import migrations as moves
 from controller.operations.draining.survey import Caches, Ours, Survey, another, pods_on, wanted
-from controller.operations.waiting import UNNOTICED, explained, held
+from controller.operations.waiting import UNNOTICED, explained, termination
 
 PATIENCE: Final = 5.0
 """Seconds for which a VM may wait before the reason is reported; most waits are shorter."""
@@ -67,7 +67,7 @@ def _wait(key: str, caches: Caches, mine: VirtualMachineMigration | None, pod: P
     if other is not None:
         words = f"migration {other.metadata.name}, which is not of this drain, is {moves.progress(other, 0)}"
         return Wait(Cause.ANOTHER, other.metadata.uid, words)
-    leaving = held(pod) if pod is not None else None
+    leaving = termination(pod) if pod is not None else None
     if vm is None or not wanted(vm) or leaving is not None:
         why = "was deleted" if vm is None else "is being deleted" if vm.metadata.deletion_timestamp else "is stopped"
         reason = f"the VM {why}, and " if not wanted(vm) else ""

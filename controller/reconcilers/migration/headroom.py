@@ -92,7 +92,7 @@ class Headroom:
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         if new is not None and self._lives:
             self._target_changed(new)
-        if self._holdings.kept:
+        if self._holdings.active:
             self._holdings.pod_changed(old, new)
 
     def _target_changed(self, pod: Pod) -> None:

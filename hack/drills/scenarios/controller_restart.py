@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from controller.observe.history import Picture
+from controller.observe.history import ClusterState
 from hack.drills.seeding import Wish, roomy
 from hack.drills.stage import Stage
 
@@ -35,7 +35,7 @@ class ControllerRestart:
             for kind, moment in kinds[:_KILLS]:
                 over = False
 
-                def now(picture: Picture, moment: Callable[[Picture], bool] = moment) -> bool:
+                def now(picture: ClusterState, moment: Callable[[ClusterState], bool] = moment) -> bool:
                     nonlocal over
                     over = stage.settled(picture)
                     return over or moment(picture)
@@ -50,10 +50,10 @@ class ControllerRestart:
         if not kills:
             stage.complaints.append("the controller was never killed: no migration was seen under way")
 
-    def moments(self, stage: Stage) -> dict[str, Callable[[Picture], bool]]:
+    def moments(self, stage: Stage) -> dict[str, Callable[[ClusterState], bool]]:
         """Return the kinds of moments at which to kill it."""
 
-        def some(of_vm: Callable[[Picture, str], bool]) -> Callable[[Picture], bool]:
+        def some(of_vm: Callable[[ClusterState, str], bool]) -> Callable[[ClusterState], bool]:
             return lambda picture: any(of_vm(picture, uid) for uid in stage.vms)
 
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from controller.kube.resources import NODES
-from controller.observe.history import Picture
+from controller.observe.history import ClusterState
 from hack.drills.errors import DrillError
 from hack.drills.raw import node_copy, restore_node
 from hack.drills.seeding import Wish, roomy
@@ -33,7 +33,7 @@ class NodeLoss:
         await restore_node(stage.client, copy)
 
     async def _lose(self, stage: Stage, node: str, vms: int, uid: str) -> None:
-        def gone(picture: Picture) -> bool:
+        def gone(picture: ClusterState) -> bool:
             return node not in picture.nodes
 
         with stage.round(f"{node} with {vms} VMs is deleted"):

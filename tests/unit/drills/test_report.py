@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from controller.observe.history import MigrationSeen, Picture
+from controller.observe.history import ClusterState, MigrationSeen
 from hack.drills import chart
 from hack.drills.report import Migrations, Report, RoundReport, Spread
 from hack.drills.table import table
@@ -107,7 +107,7 @@ def test_no_downtime_is_no_number() -> None:
 
 def test_migrations_are_counted_by_how_they_ended() -> None:
     """Those asked for, each once; records of evictions apart."""
-    picture = Picture()
+    picture = ClusterState()
     for event in (
         MigrationSeen(1, "1", "m1", "vm-1", "Succeeded"),
         MigrationSeen(1, "2", "m2", "vm-2", "Failed", "RolledBack"),
@@ -115,7 +115,7 @@ def test_migrations_are_counted_by_how_they_ended() -> None:
         MigrationSeen(1, "4", "m4", "vm-4"),
         MigrationSeen(1, "5", "m5", "vm-5", "Succeeded", record=True),
     ):
-        picture.take(event)
+        picture.apply(event)
     assert Migrations.of(picture, ["1", "2", "3", "4", "never seen"]) == Migrations(
         asked=5,
         succeeded=1,

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.engine.election import LeaseLostError
-from controller.engine.lifecycle import CANCEL_PATIENCE, ControllerDiedError, Lifecycle, Part, Run, When
+from controller.engine.lifecycle import CANCEL_TIMEOUT, ControllerDiedError, Lifecycle, Part, Run, When
 
 pytestmark = pytest.mark.looptime
 
@@ -361,7 +361,7 @@ async def test_a_part_that_ignores_cancellation_is_logged_and_abandoned() -> Non
             stop.set()
             began = asyncio.get_running_loop().time()
             await task
-            assert asyncio.get_running_loop().time() - began == CANCEL_PATIENCE
+            assert asyncio.get_running_loop().time() - began == CANCEL_TIMEOUT
             over.set()
             await asyncio.sleep(0)
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
-from controller.engine.lifecycle import CANCEL_PATIENCE, ControllerDiedError, Lifecycle, Part, When
+from controller.engine.lifecycle import CANCEL_TIMEOUT, ControllerDiedError, Lifecycle, Part, When
 from tests.unit.engine.clock import SteppedLoop
 
 pytestmark = pytest.mark.timeout(120)  # it is seconds of work, and the machine may be busy
 
 GRACE: Final = 10.0
-BOUND: Final = CANCEL_PATIENCE + len(When) * (GRACE + CANCEL_PATIENCE) + 1
+BOUND: Final = CANCEL_TIMEOUT + len(When) * (GRACE + CANCEL_TIMEOUT) + 1
 """Seconds within which everything is over, a gate that hangs included."""
 SLOW: Final = 3.0
 
@@ -245,7 +245,7 @@ class Machine(RuleBasedStateMachine):
         data.draw(st.sampled_from(self._living())).end(how)
         self._settle()
 
-    @rule(seconds=st.sampled_from([0.5, SLOW, CANCEL_PATIENCE, GRACE]))
+    @rule(seconds=st.sampled_from([0.5, SLOW, CANCEL_TIMEOUT, GRACE]))
     def time_passes(self, seconds: float) -> None:
         """Much or little."""
         self._settle(seconds)
@@ -297,7 +297,7 @@ class Machine(RuleBasedStateMachine):
             self.the_process_is_asked_to_stop()
         latest = self.loop.now + BOUND
         while not self.task.done() and self.loop.now < latest:
-            self._settle(CANCEL_PATIENCE)
+            self._settle(CANCEL_TIMEOUT)
         self._judge()
         self.release.set()
         self._settle(BOUND)

@@ -29,9 +29,9 @@ BROKEN = errors.ServerError(500, "InternalError", "too large resource version")
 
 
 @asynccontextmanager
-async def followed(api: ScriptedApi, *, optional: bool = False) -> AsyncIterator[list[watch.News[Pod]]]:
+async def followed(api: ScriptedApi, *, optional: bool = False) -> AsyncIterator[list[watch.Item[Pod]]]:
     """Follow the pods for as long as the context lasts; yields what is told."""
-    told: list[watch.News[Pod]] = []
+    told: list[watch.Item[Pod]] = []
 
     async def read() -> None:
         async with aclosing(watch.follow(api, PODS, rng=seeded(), optional=optional)) as stream:
@@ -66,7 +66,7 @@ async def test_a_list_comes_first_then_the_changes() -> None:
         lists=[page(5, a)],
     )
 
-    first: list[watch.Told[Pod]] = [Change.of(b), Change.of(pod("a", 7), deleted=True), Current("9")]
+    first: list[watch.Event[Pod]] = [Change.of(b), Change.of(pod("a", 7), deleted=True), Current("9")]
     assert told == [Listed([a], "5", 0), Opened(), Batch(first), Batch([Change.of(pod("b", 10))])]
 
 

@@ -148,7 +148,7 @@ class Machine(RuleBasedStateMachine):
         self.shown = revision(listed.resource_version)
         assert all(version <= self.shown for version in self.there.values())
 
-    def _take(self, told: watch.Told[Pod]) -> None:
+    def _take(self, told: watch.Event[Pod]) -> None:
         match told:
             case watch.Current():
                 untold = [

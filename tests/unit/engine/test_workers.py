@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from controller.engine.lifecycle import ControllerDiedError
-from controller.engine.workers import CONFLICT_PATIENCE, Outcome, Result, WorkerEndedError, Workers
+from controller.engine.workers import CONFLICT_DELAY, Outcome, Result, WorkerEndedError, Workers
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
 from tests.unit.engine.builders import Shift, new_queue, settle
@@ -119,7 +119,7 @@ async def test_a_key_waits_for_the_watch_event_after_a_conflict() -> None:
     shop.queue.add("a", "VM changed")
     await asyncio.sleep(3600)
 
-    assert shop.begun[:3] == [("a", 0), ("a", 0.2), ("a", 0.2 + CONFLICT_PATIENCE)]
+    assert shop.begun[:3] == [("a", 0), ("a", 0.2), ("a", 0.2 + CONFLICT_DELAY)]
     await shop.close()
 
 

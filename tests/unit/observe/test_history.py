@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from controller.observe import judge
-from controller.observe.history import MigrationSeen, NodeSeen, Picture, PodSeen, Seen, VMSeen
+from controller.observe.history import ClusterState, MigrationSeen, NodeSeen, PodSeen, Seen, VMSeen
 
 NAMES = some.sampled_from("abc")
 NODES = some.sampled_from(["n1", "n2"])
@@ -27,43 +27,43 @@ EVENTS = some.lists(PODS | some.builds(NodeSeen, at=some.just(0), name=NODES, de
 
 def test_a_pruned_migration_is_retained_with_its_phase() -> None:
     """The controller deletes all but the last few."""
-    picture = Picture()
-    picture.take(MigrationSeen(1, "m", "m", "vm", "Succeeded"))
-    picture.take(MigrationSeen(2, "m", "m", "vm", "Succeeded", deleted=True))
+    picture = ClusterState()
+    picture.apply(MigrationSeen(1, "m", "m", "vm", "Succeeded"))
+    picture.apply(MigrationSeen(2, "m", "m", "vm", "Succeeded", deleted=True))
     assert picture.migrations["m"].at == 1
     assert picture.migrations["m"].phase == "Succeeded"
 
 
 def test_a_migration_deleted_in_progress_is_over() -> None:
     """It has no further events."""
-    picture = Picture()
-    picture.take(MigrationSeen(1, "m", "m", "vm", "Starting"))
+    picture = ClusterState()
+    picture.apply(MigrationSeen(1, "m", "m", "vm", "Starting"))
     assert picture.migrations["m"].moving
-    picture.take(MigrationSeen(2, "m", "m", "vm", "Starting", deleted=True))
+    picture.apply(MigrationSeen(2, "m", "m", "vm", "Starting", deleted=True))
     assert picture.migrations["m"].over
     assert not picture.migrations["m"].moving
 
 
 def test_deletions_remove_all_state() -> None:
     """Of pods, VMs and nodes."""
-    picture = Picture()
-    picture.take(NodeSeen(0, "n1"))
-    picture.take(VMSeen(0, "v", "vm"))
-    picture.take(PodSeen(1, "p", "pod", "v", "vm", "n1", "Running"))
+    picture = ClusterState()
+    picture.apply(NodeSeen(0, "n1"))
+    picture.apply(VMSeen(0, "v", "vm"))
+    picture.apply(PodSeen(1, "p", "pod", "v", "vm", "n1", "Running"))
     assert [pod.name for pod in picture.on("n1")] == ["pod"]
     assert picture.serving("v") is not None
-    picture.take(PodSeen(2, "p", "pod", "v", "vm", "n1", "Running", deleted=True))
-    picture.take(VMSeen(2, "v", "vm", deleted=True))
-    picture.take(NodeSeen(3, "n1", deleted=True))
-    assert picture == Picture()
+    picture.apply(PodSeen(2, "p", "pod", "v", "vm", "n1", "Running", deleted=True))
+    picture.apply(VMSeen(2, "v", "vm", deleted=True))
+    picture.apply(NodeSeen(3, "n1", deleted=True))
+    assert picture == ClusterState()
 
 
 @given(EVENTS)
 def test_the_pods_of_a_node_match_a_fresh_count(events: list[Seen]) -> None:
     """Whatever the order in which pods are created, moved and deleted."""
-    picture = Picture()
+    picture = ClusterState()
     for event in events:
-        picture.take(event)
+        picture.apply(event)
         for node in ("n1", "n2"):
             there = [pod for pod in picture.pods.values() if pod.live and pod.node == node]
             assert sorted(pod.uid for pod in picture.on(node)) == sorted(pod.uid for pod in there)

@@ -62,11 +62,11 @@ class Heard:
     looks: list[str] = field(default_factory=list)
     """The node of each report, in order."""
 
-    def said(self, line: str) -> None:
+    def line(self, line: str) -> None:
         """Note a line."""
         self.lines.append(line)
 
-    def stands(self, node: str, done: int, total: int) -> None:
+    def progress(self, node: str, done: int, total: int) -> None:
         """Note a report."""
         assert done <= total
         self.looks.append(node)

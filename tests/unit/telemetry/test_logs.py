@@ -11,7 +11,7 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from controller.telemetry.logs import LogFormat, LogLevel, configure, dropped_lines, tell
+from controller.telemetry.logs import LogFormat, LogLevel, configure, dropped_lines, write_line
 
 pytestmark = pytest.mark.usefixtures("own_logging")
 
@@ -163,4 +163,4 @@ def test_without_a_standard_error_nothing_is_written(monkeypatch: pytest.MonkeyP
     configure(log_format, LogLevel.INFO)
     structlog.get_logger().info("x")
     logging.getLogger("aiohttp").warning("y")
-    tell("z")
+    write_line("z")

@@ -25,7 +25,7 @@ from kubernetes_asyncio import client, config
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.domain.vm import launcher, status
-from controller.domain.vm.life import HISTORY_LIMIT
+from controller.domain.vm.state import HISTORY_LIMIT
 from controller.kube import times
 from controller.kube.kinds import Pod
 

@@ -24,7 +24,7 @@ HISTORY_LIMIT: Final = 50
 """Transitions kept in `.status.conditions`."""
 
 
-class Life:
+class VMState:
     """One decision about a VM that exists: the values that its branches share. Exists for one call."""
 
     def __init__(
@@ -116,7 +116,7 @@ class Life:
 
     def publish_blocked(self, pods: tuple[Pod, ...]) -> tuple[WriteStatus, ...]:
         """Publish what blocks the deletion of a pod before the next one is created; nothing if nothing blocks it."""
-        pod = next((pod for pod in pods if pod.terminating and status.held(pod)), None)
+        pod = next((pod for pod in pods if pod.terminating and status.blocker(pod)), None)
         if pod is None:
             return ()
         ending = status.ending(pod)
