@@ -1,9 +1,9 @@
-"""Which nodes a VM fits on, in principle and now: the scheduler's checks, made before a migration.
+"""Capacity of nodes: on which of them a VM fits, ever and now. The scheduler's checks, run before a migration.
 
-Guarantees: exact decimals, in the units the scheduler compares (millicores, bytes, pods); a node counts only if the
-launcher pod's selector, tolerations and the migration's own wishes allow it; what cannot be read is unknown, neither
-empty nor full: such a node may fit. The scheduler has the last word: this only keeps a VM from being stopped for
-nothing.
+Guarantees: exact decimals in the units that the scheduler compares (millicores, bytes, pods). A node counts only if the
+launcher pod's selector and tolerations and the migration's placement allow it. A quantity that cannot be parsed is
+unknown, neither zero nor full, so that such a node may fit. The scheduler decides: these checks only keep a VM from
+being stopped in vain.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _ZERO: Final = Decimal(0)
 _MILLICORE: Final = Decimal("0.001")
 _BYTE: Final = Decimal(1)
 _LARGEST: Final = Decimal(2**63 - 1)
-"""What the scheduler can count to. A cap keeps sums exact, whatever one pod asks for."""
+"""The largest number that the scheduler counts to. The cap keeps sums exact for any request."""
 _UNREADY: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-"""What the node lifecycle controller taints a node with while its Ready condition is False or Unknown."""
+"""The node lifecycle controller's taints while a node's Ready condition is False or Unknown."""
 _REPELLING: Final = ("NoSchedule", "NoExecute")
 
 
 class Amount(msgspec.Struct, frozen=True):
     """CPU in cores, memory in bytes, and a number of pods.
 
-    `unknown` says that a part of it could not be read; what is computed from an unknown amount is unknown.
+    `unknown`: a part of it cannot be parsed. What is computed from an unknown amount is unknown.
     """
 
     cpu: Decimal = Decimal(0)
@@ -49,12 +49,12 @@ class Amount(msgspec.Struct, frozen=True):
             self.unknown or other.unknown,
         )
 
-    def fits(self, room: Amount) -> bool:
-        """Whether it may fit into that much room: who asks for none of a resource fits even where that is overspent."""
-        return (self.unknown or room.unknown) or (
-            (self.cpu <= room.cpu or not self.cpu)
-            and (self.memory <= room.memory or not self.memory)
-            and self.pods <= room.pods
+    def fits(self, free: Amount) -> bool:
+        """Whether it may fit into free capacity. A resource of which it has none may be overcommitted there."""
+        return (self.unknown or free.unknown) or (
+            (self.cpu <= free.cpu or not self.cpu)
+            and (self.memory <= free.memory or not self.memory)
+            and self.pods <= free.pods
         )
 
     def __sub__(self, other: Amount) -> Amount:
@@ -70,26 +70,26 @@ NOTHING: Final = Amount()
 
 
 def of_vm(spec: Shares, policy: LauncherPolicy) -> Amount:
-    """Return what a VM's pod requests: what is written into its manifest, rounded as it is there."""
+    """Return what a VM's pod requests, rounded as in its manifest."""
     return Amount(policy.reference.cpu_of(spec.cpu), policy.reference.memory_of(spec.memory), 1)
 
 
 def _ignore(_pod: Pod, _why: str) -> None:
-    """Take no notice."""
+    """Ignore an unreadable pod."""
 
 
 def of_pod(pod: Pod, unreadable: Callable[[Pod, str], None] = _ignore) -> Amount:
-    """Return what any pod requests; unknown if that cannot be read, which `unreadable` is told."""
+    """Return what any pod requests; unknown if that cannot be parsed, which `unreadable` is called with."""
     try:
-        asked = requests.of_pod(pod)
+        found = requests.of_pod(pod)
     except QuantityError as error:
         unreadable(pod, str(error))
         return Amount(pods=1, unknown=True)
-    return Amount(_counted(asked.cpu, _MILLICORE), _counted(asked.memory, _BYTE), 1)
+    return Amount(_counted(found.cpu, _MILLICORE), _counted(found.memory, _BYTE), 1)
 
 
 def allocatable(node: Node) -> Amount:
-    """Return what a node can hold in all: nothing of what it does not name; unknown if a part cannot be read."""
+    """Return a node's allocatable: 0 of a resource that it does not name; unknown if a part cannot be parsed."""
     found, unknown = [], False
     for resource, step in (("cpu", _MILLICORE), ("memory", _BYTE), ("pods", _BYTE)):
         text = node.status.allocatable.get(resource)
@@ -103,7 +103,7 @@ def allocatable(node: Node) -> Amount:
 
 
 def unreadable(node: Node) -> Iterator[str]:
-    """Yield what is no quantity in what a node can hold, for a log."""
+    """Yield, for a log, the quantities of a node's allocatable that cannot be parsed."""
     for resource in ("cpu", "memory", "pods"):
         text = node.status.allocatable.get(resource)
         if text is not None:
@@ -114,12 +114,12 @@ def unreadable(node: Node) -> Iterator[str]:
 
 
 def node_of(pod: Pod) -> str | None:
-    """Return the node on which a pod counts: the one it has, or else the one that the scheduler promised it."""
+    """Return the node on which a pod counts: the one it is bound to, or else the one that the scheduler nominated."""
     return pod.spec.node_name or pod.status.nominated_node_name
 
 
 def holding(pod: Pod, unreadable: Callable[[Pod, str], None] = _ignore) -> tuple[str, Amount] | None:
-    """Return where a live pod holds how much, whoever's it is; None if it holds nothing."""
+    """Return the node of a live pod, of any owner, and its requests; None if it has ended or has no node."""
     node = node_of(pod)
     return (node, of_pod(pod, unreadable)) if node and not pod.done else None
 
@@ -140,7 +140,7 @@ class Obstacle(StrEnum):
 
 
 def obstacle(node: Node, policy: LauncherPolicy, placement: Placement) -> Obstacle | None:
-    """Return what keeps the VM's next pod off a node, whatever room there is; None if nothing does."""
+    """Return what keeps the VM's next pod off a node regardless of free capacity; None if nothing does."""
     name, labels = node.metadata.name, node.metadata.labels
     repelling = [taint.key for taint in node.spec.taints if repels(taint, policy)]
     if placement.node not in (None, name):
@@ -157,7 +157,7 @@ def obstacle(node: Node, policy: LauncherPolicy, placement: Placement) -> Obstac
 
 
 def repels(taint: Taint, policy: LauncherPolicy) -> bool:
-    """Whether a taint keeps VMs' pods away."""
+    """Whether a taint repels launcher pods, which do not tolerate it."""
     return taint.effect in _REPELLING and not any(
         toleration.key == taint.key
         and toleration.value in (None, taint.value)

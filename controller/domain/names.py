@@ -1,7 +1,7 @@
-"""Every name the simulator writes into the cluster, in one place.
+"""Every name that the simulator writes into the cluster.
 
-Guarantees: a pod's name is a pure function of (VM name, VM UID, incarnation), so that creating the same pod
-twice collides at the API server instead of making two.
+Guarantees: a pod's name is a pure function of (VM name, VM UID, incarnation), so that creating the same
+pod twice collides at the API server.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ CONTROLLER_CLASS: Final = f"{GROUP}/controller-class"
 
 # --- On the migration, written by the command line -------------------------------------------------------
 DRAIN_LABEL: Final = f"{GROUP}/drain"
-"""Names the node that is drained, so that one command can cancel what a drain still has waiting."""
+"""Names the drained node, so that one command can cancel the drain's pending migrations."""
 
-# --- On VMs and nodes, written by `vmsim load` --------------------------------------------------------------
+# --- On VMs and nodes, written by `vmsim load` -------------------------------------------------------------
 SCENARIO_LABEL: Final = f"{GROUP}/scenario"
-"""Names the scenario that made it, so that unloading removes exactly that."""
+"""Names the scenario that created the object, so that unloading deletes exactly its objects."""
 
-# --- On the pod, written by us ---------------------------------------------------------------------------
+# --- On the pod, written by the controller ------------------------------------------------------------------
 VM_LABEL: Final = f"{GROUP}/vm"
 """Names the VM. The pod watch selects on its presence."""
 INCARNATION: Final = f"{GROUP}/incarnation"
-"""The incarnation of the VM that this pod is; adoption requires it to match."""
+"""The VM's incarnation whose pod this is; adoption requires it to match."""
 REQUESTED_CPU: Final = f"{GROUP}/requested-cpu"
 REQUESTED_MEMORY: Final = f"{GROUP}/requested-memory"
-"""The spec's ratios that the pod's requests were made from: they differ from the spec after an edit."""
+"""The ratios from which the pod's requests were computed; the spec may have been edited since."""
 
-# --- On the record of an eviction, written by us ----------------------------------------------------------------
+# --- On the record of an eviction, written by the controller ------------------------------------------------
 SOURCE_NODE: Final = f"{GROUP}/source-node"
 SOURCE_POD: Final = f"{GROUP}/source-pod"
 SOURCE_INCARNATION: Final = f"{GROUP}/source-incarnation"
 SOURCE_VM: Final = f"{GROUP}/source-vm"
-"""The VM's UID: another VM may have its name by the time the record is told to its end."""
+"""The VM's UID: a namesake may have its name before the record is finished."""
 
 # KWOK's resource usage from annotations (kustomize/metrics/usage/usage-from-annotation.yaml).
 KWOK_USAGE_CPU: Final = "kwok.x-k8s.io/usage-cpu"
@@ -68,18 +68,18 @@ MAX_VM_NAME: Final = LONGEST_LABEL - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
 
 @lru_cache(maxsize=1024)  # a decision asks for the same name several times
 def pod_name(vm_name: str, vm_uid: str, incarnation: int) -> str:
-    """`virt-launcher-<vm>-<5 chars>`, the same for the same arguments for ever."""
+    """Return `virt-launcher-<vm>-<5 chars>`, a pure function of the arguments."""
     return f"{POD_PREFIX}{vm_name}-{suffix(f'{vm_uid}/{incarnation}')}"
 
 
 def record_name(vm_name: str, pod_uid: str) -> str:
-    """`evicted-<vm>-<5 chars>`: the record of one pod's eviction, the same however often it is made."""
+    """Return `evicted-<vm>-<5 chars>`, the name of the record of a pod's eviction: the same at each attempt."""
     return f"evicted-{vm_name}-{suffix(pod_uid)}"
 
 
 def migration_name(vm_name: str, seed: str) -> str:
-    """`<vm>-<5 chars>`, as the API server would make it of a generateName, but the same for the same arguments.
+    """Return `<vm>-<5 chars>`, like a generateName, but a pure function of the arguments.
 
-    Asking for it again is safe after a request whose outcome is unknown.
+    So a create with an unknown outcome can be repeated.
     """
     return f"{vm_name[: LONGEST_LABEL - 1 - SUFFIX_LENGTH].rstrip('-.')}-{suffix(seed)}"

@@ -14,9 +14,9 @@ OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 
 
 def silence(node: Node | None) -> str | None:
-    """Say that a node's kubelet finishes no deletion now; None if it does, or if Kubernetes removes the pods itself.
+    """Return why a node's kubelet finishes no deletion now; None if it does, or if Kubernetes removes the pods itself.
 
-    That it does for a node that is gone (None), and for one that is not ready and tainted out-of-service.
+    Kubernetes does so if the node no longer exists (None), or is not ready and tainted out-of-service.
     """
     if node is None or any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints):
         return None
@@ -28,5 +28,5 @@ def silence(node: Node | None) -> str | None:
 
 
 def revival(name: str) -> str:
-    """Say what frees the pods of a silent node."""
+    """Return what ends the wait for the pods of a silent node, for a sentence with "until"."""
     return f"node {name} is back, tainted {OUT_OF_SERVICE} or deleted"

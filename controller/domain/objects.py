@@ -1,8 +1,8 @@
 """VirtualMachine and VirtualMachineMigration, as frozen values.
 
-Guarantees: only the fields named here are decoded or kept. Values from outside the schema (a ratio that is a number)
-decode too and are judged later, so one odd object never fails a whole list: where a field does not decode at all, its
-default stands for it, and the object names it in `unreadable`.
+Guarantees: only the fields named here are decoded. A value that violates the schema (a ratio that is a number) decodes,
+too, and is checked later, so that one malformed object never fails a whole list. A field that does not decode gets its
+default, and is named in the object's `unreadable`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class VMResources(Value, frozen=True):
 
 
 class VMSpec(Value, frozen=True):
-    """What the user wants."""
+    """The desired state."""
 
     resources: VMResources = VMResources()
     running: bool = True
@@ -46,8 +46,8 @@ class StartFailure(Value, frozen=True):
 class Claim(Value, frozen=True):
     """A migration's claim on its VM, in the VM's status: which incarnation ends, and the constraints of the next.
 
-    `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node` is where room is
-    held for it; the scheduler may choose another node.
+    `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node`: the node on which
+    capacity is reserved for it; the scheduler may choose another.
     """
 
     name: str = ""
@@ -61,7 +61,7 @@ class Claim(Value, frozen=True):
 
 
 class VMStatus(Value, frozen=True):
-    """The status that we publish. `incarnation` identifies the VM's current pod."""
+    """The status that the controller publishes. `incarnation` identifies the VM's current pod."""
 
     phase: str = "Pending"
     observed_generation: int | None = None
@@ -78,7 +78,7 @@ class VMStatus(Value, frozen=True):
 
 
 class VirtualMachine(Value, frozen=True):
-    """A VirtualMachine of ours."""
+    """A VirtualMachine."""
 
     metadata: ObjectMeta
     spec: VMSpec = VMSpec()
@@ -88,12 +88,12 @@ class VirtualMachine(Value, frozen=True):
 
     @property
     def spec_problem(self) -> str | None:
-        """Why the spec cannot be taken at its word; None if every field of it was read."""
+        """Why the spec cannot be used; None if every field of it decoded."""
         return _spec_problem(self.unreadable)
 
 
 class MigrationSpec(Value, frozen=True):
-    """What should move, and where to. Times are in seconds."""
+    """The VM to move, and its target. Times are in seconds."""
 
     vm_name: str = ""
     target_node: str | None = None
@@ -114,7 +114,7 @@ class PhaseTime(Value, frozen=True):
 
 
 class MigrationStatus(Value, frozen=True):
-    """How a migration goes. `vm_uid`: the VM that it is about, which another of the same name is not."""
+    """The progress of a migration. `vm_uid`: the VM that it is about, as opposed to a namesake."""
 
     phase: str = "Pending"
     observed_generation: int | None = None
@@ -133,7 +133,7 @@ class MigrationStatus(Value, frozen=True):
 
 
 class VirtualMachineMigration(Value, frozen=True):
-    """A VirtualMachineMigration of ours."""
+    """A VirtualMachineMigration."""
 
     metadata: ObjectMeta
     spec: MigrationSpec = MigrationSpec()
@@ -143,7 +143,7 @@ class VirtualMachineMigration(Value, frozen=True):
 
     @property
     def spec_problem(self) -> str | None:
-        """Why the spec cannot be taken at its word; None if every field of it was read."""
+        """Why the spec cannot be used; None if every field of it decoded."""
         return _spec_problem(self.unreadable)
 
     @property
@@ -153,7 +153,7 @@ class VirtualMachineMigration(Value, frozen=True):
 
     @property
     def vm_uid(self) -> str | None:
-        """UID of the VM that it is about: another VM may have the name by now. None until that was written down."""
+        """UID of the VM that it is about: a namesake may have the name by now. None until it is recorded."""
         recorded = self.metadata.annotations.get(names.SOURCE_VM) if self.spec.record_of is not None else None
         return self.status.vm_uid or recorded
 
@@ -164,6 +164,6 @@ class VirtualMachineMigration(Value, frozen=True):
 
     @property
     def rank(self) -> tuple[int, str, str]:
-        """Which migration goes first: by priority, then age, then name."""
+        """Sort key of migrations: by priority, then age, then name."""
         priority = _PRIORITIES.get(self.spec.priority or "", len(_PRIORITIES))
         return priority, self.metadata.creation_timestamp or "", self.metadata.key

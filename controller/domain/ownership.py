@@ -13,7 +13,7 @@ from controller.kube.kinds import Pod
 from controller.kube.meta import OwnerReference
 
 _LONGEST: Final = 9
-"""Digits that are read: no VM starts so often, and no text of somebody else's is worth more."""
+"""Digits that are parsed: no VM starts more often, so a longer number is not the controller's."""
 
 
 def owner(pod: Pod) -> OwnerReference | None:

@@ -1,7 +1,7 @@
-"""Ratios, and the reference node that they are shares of: exact decimals, never floats.
+"""Ratios, and the reference node of which they are shares: exact decimals, never floats.
 
-Guarantees: a ratio is a plain decimal within its bounds or a `RatioError` that names field, value and bound;
-requests round down, so that VMs whose ratios add up to 1 fit on one reference node.
+Guarantees: a ratio is a plain decimal within its bounds, or parsing raises a `RatioError` that names field, value and
+bound. Requests round down, so that VMs whose ratios add up to 1 fit on one reference node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_LENGTH: Final = 16
 """Longest ratio string: bounds the work before any arithmetic, here and in the CRD."""
 DEFAULT_CPU: Final = "32"
 DEFAULT_MEMORY: Final = "256Gi"
-"""The size of a fake node, and of the reference node, unless somebody says otherwise."""
+"""The default size of a fake node, and of the reference node."""
 CPU_MAX: Final = Decimal(1000)
 MEMORY_MAX: Final = Decimal(1)
 
@@ -71,19 +71,19 @@ class ReferenceNode:
         return node
 
     def cpu_of(self, ratio: Decimal) -> Decimal:
-        """Cores that a pod of this ratio requests: whole millicores, rounded down."""
+        """Return the cores that a pod of this ratio requests: whole millicores, rounded down."""
         return _floor(_EXACT.multiply(ratio, self.cpu), 3)
 
     def memory_of(self, ratio: Decimal) -> Decimal:
-        """Bytes that a pod of this ratio requests: whole ones, rounded down."""
+        """Return the bytes that a pod of this ratio requests: whole ones, rounded down."""
         return _floor(_EXACT.multiply(ratio, self.memory), 0)
 
     def cpu_quantity(self, ratio: Decimal) -> str:
-        """Write `cpu_of` as a quantity."""
+        """Return `cpu_of` as a quantity."""
         return _cpu_text(self, ratio)
 
     def memory_quantity(self, ratio: Decimal) -> str:
-        """Write `memory_of` as a quantity."""
+        """Return `memory_of` as a quantity."""
         return _memory_text(self, ratio)
 
 

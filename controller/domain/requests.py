@@ -1,9 +1,9 @@
-"""What a pod asks of its node: CPU and memory, counted as the scheduler counts them.
+"""A pod's requests: CPU and memory, counted as the scheduler counts them.
 
 Guarantees: the same sums as `PodRequests` of k8s.io/component-helpers with in-place resizing on: containers; init
-containers and sidecars in their order; requests of the pod as a whole; overhead; and while a resize goes on, the
-largest of what is wanted, admitted and given. A pod with an unreadable quantity raises `QuantityError`: it is never
-taken for one that asks for nothing.
+containers and sidecars in their order; requests at pod level; overhead; and during a resize, the largest of desired,
+allocated and actual requests. A pod with a malformed quantity raises `QuantityError`: it never counts as one that
+requests nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from controller.kube.kinds import Container, ContainerResources, Pod, PodSpec, R
 from controller.kube.quantity import parse_quantity
 
 _ZERO: Final = Decimal(0)
-_UNASKED: Final = Requests()
+_NO_REQUESTS: Final = Requests()
 _UNSET: Final = ContainerResources()
 
 
@@ -39,20 +39,20 @@ _NOTHING: Final = Asked(_ZERO, _ZERO)
 
 
 def of_pod(pod: Pod) -> Asked:
-    """Return what a pod asks of its node. Raises QuantityError."""
+    """Return what a pod requests of its node. Raises QuantityError."""
     spec = pod.spec
     infeasible = _resize_is_infeasible(pod)
-    if infeasible or _says_more_than_the_spec(pod):
-        asked = _while_resizing(pod, infeasible=infeasible)
+    if infeasible or _reports_resources(pod):
+        total = _during_resize(pod, infeasible=infeasible)
     else:
-        asked = _sum(spec, _wanted)
+        total = _sum(spec, _desired)
     if spec.resources != _UNSET:
-        asked = _as_a_whole(pod, asked, infeasible=infeasible)
-    return asked if spec.overhead == _UNASKED else asked.plus(_read(spec.overhead))
+        total = _at_pod_level(pod, total, infeasible=infeasible)
+    return total if spec.overhead == _NO_REQUESTS else total.plus(_read(spec.overhead))
 
 
 def same(old: Pod, new: Pod) -> bool:
-    """Whether two states of a pod ask for the same for sure, told without reading a quantity."""
+    """Whether two states of a pod have equal requests for sure, decided without parsing a quantity."""
     before, after = old.status, new.status
     return (
         old.spec == new.spec
@@ -83,51 +83,51 @@ def _sum(spec: PodSpec, of: Callable[[Container], Requests]) -> Asked:
     return total.at_least(peak)
 
 
-def _while_resizing(pod: Pod, *, infeasible: bool) -> Asked:
-    """Return the largest of what is wanted, admitted and given. A wish that the node can never grant does not count."""
+def _during_resize(pod: Pod, *, infeasible: bool) -> Asked:
+    """Return the largest of desired, allocated and actual requests. Desired ones that are infeasible do not count."""
     status = pod.status
     reported = {item.name: item for item in (*status.init_container_statuses, *status.container_statuses)}
 
     def fallback(container: Container) -> Requests:
-        return _UNASKED if infeasible else _wanted(container)
+        return _NO_REQUESTS if infeasible else _desired(container)
 
-    def admitted(container: Container) -> Requests:
+    def allocated(container: Container) -> Requests:
         item = reported.get(container.name)
         if item is None or item.allocated_resources is None:
             return fallback(container)
         return item.allocated_resources
 
-    def given(container: Container) -> Requests:
+    def actual(container: Container) -> Requests:
         item = reported.get(container.name)
         if item is None or item.resources is None or item.resources.requests is None:
-            return admitted(container)
+            return allocated(container)
         return item.resources.requests
 
     whole = status.resources
     if status.allocated_resources is not None and whole is not None and whole.requests is not None:
         largest = _read(status.allocated_resources).at_least(_read(whole.requests))
     else:
-        largest = _sum(pod.spec, admitted).at_least(_sum(pod.spec, given))
-    return largest if infeasible else largest.at_least(_sum(pod.spec, _wanted))
+        largest = _sum(pod.spec, allocated).at_least(_sum(pod.spec, actual))
+    return largest if infeasible else largest.at_least(_sum(pod.spec, _desired))
 
 
-def _as_a_whole(pod: Pod, asked: Asked, *, infeasible: bool) -> Asked:
-    """Return what the pod asks for as a whole, where it does so; else what its containers add up to."""
-    wanted = pod.spec.resources.requests
-    if wanted.cpu is None and wanted.memory is None:
-        return asked
-    lists = [wanted]
+def _at_pod_level(pod: Pod, total: Asked, *, infeasible: bool) -> Asked:
+    """Return the requests at pod level, where the pod has them, else `total`, the sum of its containers."""
+    desired = pod.spec.resources.requests
+    if desired.cpu is None and desired.memory is None:
+        return total
+    lists = [desired]
     status = pod.status
     if status.resources is not None:
         reported = (status.resources.requests, status.allocated_resources)
         lists = [*([] if infeasible else lists), *(item for item in reported if item is not None)]
     return Asked(
-        max((parse_quantity(item.cpu) for item in lists if item.cpu is not None), default=asked.cpu),
-        max((parse_quantity(item.memory) for item in lists if item.memory is not None), default=asked.memory),
+        max((parse_quantity(item.cpu) for item in lists if item.cpu is not None), default=total.cpu),
+        max((parse_quantity(item.memory) for item in lists if item.memory is not None), default=total.memory),
     )
 
 
-def _wanted(container: Container) -> Requests:
+def _desired(container: Container) -> Requests:
     return container.resources.requests
 
 
@@ -139,8 +139,8 @@ def _read(requests: Requests) -> Asked:
     )
 
 
-def _says_more_than_the_spec(pod: Pod) -> bool:
-    """Whether a node has said what it admitted or gave."""
+def _reports_resources(pod: Pod) -> bool:
+    """Whether the kubelet has reported allocated or actual resources."""
     status = pod.status
     if status.allocated_resources is not None:
         return True

@@ -1,4 +1,4 @@
-"""Our own resources, as typed constants."""
+"""The custom resources, as typed constants."""
 
 from __future__ import annotations
 

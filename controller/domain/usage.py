@@ -1,9 +1,9 @@
-"""How loaded a node is: what its VMs use now, and what the scheduler packed onto it.
+"""Load of a node: what its VMs use now, and what its pods request.
 
-Guarantees: exact decimals, so that what was added and taken away again leaves exactly nothing; a share of a node whose
-capacity is 0, absent or unreadable is 1, idle or not, so that it never looks empty; every load is a
-function of one pod, so a node's is the sum of its pods' in any order; a pod whose requests cannot be read takes its
-place, and leaves the sum a sum.
+Guarantees: exact decimals, so that a load that is added and subtracted again leaves exactly zero. Any share of a node
+whose capacity is 0, absent or malformed is 1, so that the node never looks empty. A load is a function of one pod, so a
+node's is the sum of its pods' in any order. A pod whose requests cannot be parsed counts as one pod, and the sum of the
+others stays known.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _NO_CAPACITY: Final = 1.0
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What one pod puts on its node, or the sum of several.
+    """The load of one pod on its node, or the sum of several.
 
-    `running` counts VMs that run; `cpu` and `memory` are what they use, in shares of the reference node; `requested` is
-    what the scheduler counts, as far as it can be read, and `unreadable` the pods of which it cannot. A ratio has at
-    most 16 characters, so the sum of 10⁹ of them fits in a decimal's 28 digits and stays exact.
+    `running`: VMs that run. `cpu`, `memory`: what they use, in shares of the reference node. `requested`: what the
+    scheduler counts, as far as it can be parsed; `unreadable`: pods of which it cannot. A ratio has at most 16
+    characters, so the sum of 10⁹ of them fits in a decimal's 28 digits and stays exact.
     """
 
     running: int = 0
@@ -40,12 +40,12 @@ class Load(msgspec.Struct, frozen=True):
 
     @classmethod
     def holding(cls, amount: Amount) -> Load:
-        """Return the load of what holds an amount and uses nothing."""
+        """Return the load of a pod that requests an amount and uses nothing."""
         return cls(requested=replace(amount, unknown=False), unreadable=1) if amount.unknown else cls(requested=amount)
 
     @property
     def held(self) -> Amount:
-        """What is requested; unknown while a part of it cannot be read."""
+        """What is requested; unknown while a part of it cannot be parsed."""
         return replace(self.requested, unknown=True) if self.unreadable else self.requested
 
     def __add__(self, other: Load) -> Load:
@@ -71,19 +71,19 @@ IDLE: Final = Load()
 
 
 def of(pod: Pod | None) -> tuple[str, Load] | None:
-    """Return what a pod puts on which node; None if it is on none, or has ended."""
+    """Return a pod's node, and its load there; None if it has no node, or has ended."""
     if pod is None or not pod.spec.node_name or pod.done:
         return None
-    held = Load.holding(of_pod(pod))
+    idle = Load.holding(of_pod(pod))
     if pod.status.phase != "Running":
-        return pod.spec.node_name, held
+        return pod.spec.node_name, idle
     cpu = _used(pod, names.CPU_CONSUMPTION, names.REQUESTED_CPU, CPU_MAX)
     memory = _used(pod, names.MEMORY_CONSUMPTION, names.REQUESTED_MEMORY, MEMORY_MAX)
-    return pod.spec.node_name, Load(1, cpu, memory, held.requested, held.unreadable)
+    return pod.spec.node_name, Load(1, cpu, memory, idle.requested, idle.unreadable)
 
 
 def same(old: Pod, new: Pod) -> bool:
-    """Whether what a pod adds is the same for sure, told without reading either."""
+    """Whether two states of a pod have equal loads for sure, decided without parsing either."""
     return (
         old.status.phase == new.status.phase
         and requests.same(old, new)
@@ -92,7 +92,7 @@ def same(old: Pod, new: Pod) -> bool:
 
 
 def _used(pod: Pod, annotation: str, requested: str, maximum: Decimal) -> Decimal:
-    """Return what the annotation says, else what was requested; 0 if somebody spoiled both."""
+    """Return the ratio of the annotation, else the requested one; 0 if both are malformed."""
     annotations = pod.metadata.annotations
     for name in (annotation, requested):
         try:
@@ -103,7 +103,7 @@ def _used(pod: Pod, annotation: str, requested: str, maximum: Decimal) -> Decima
 
 
 class Usage(NamedTuple):
-    """What the metrics say about a node: running VMs, and shares of the node's own allocatable."""
+    """The values of a node's metrics: running VMs, and shares of the node's own allocatable."""
 
     vms: int
     cpu: float
@@ -114,13 +114,13 @@ class Usage(NamedTuple):
 
 def usage(node: Node, load: Load, reference: ReferenceNode) -> Usage:
     """Relate a load to its node. Beyond 1 the node is over-committed."""
-    room = allocatable(node)
+    whole = allocatable(node)
     return Usage(
         load.running,
-        _share(load.cpu * reference.cpu, room.cpu),
-        _share(load.memory * reference.memory, room.memory),
-        _share(load.requested.cpu, room.cpu),
-        _share(load.requested.memory, room.memory),
+        _share(load.cpu * reference.cpu, whole.cpu),
+        _share(load.memory * reference.memory, whole.memory),
+        _share(load.requested.cpu, whole.cpu),
+        _share(load.requested.memory, whole.memory),
     )
 
 
