@@ -1,4 +1,4 @@
-"""What to do about one VM: a pure function of what the caches show.
+"""The decision about one VM: a pure function of what the caches show.
 
 Guarantees, each a promise of docs/design.md:
 
@@ -50,15 +50,15 @@ CLOCK_SKEW: Final = 5.0
 def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> Plan:
     """Decide the next step for one VM."""
     vm = view.vm
-    leaving = vm is not None and vm.metadata.deletion_timestamp is not None
+    deleting = vm is not None and vm.metadata.deletion_timestamp is not None
     # Orphaning: the garbage collector removes our ownerRef, and the pods that it frees are not ours to delete.
-    orphaning = vm is not None and leaving and ORPHAN in vm.metadata.finalizers
+    orphaning = vm is not None and deleting and ORPHAN in vm.metadata.finalizers
     evacuation = () if orphaning else _evacuate(view)
     if vm is None:
-        return Plan(evacuation or _leftovers(view, view.pods, "its VM is gone"))
+        return Plan(evacuation or _leftovers(view, view.pods, "its VM no longer exists"))
     state = VMState(vm, view, policy, circumstances)
-    if leaving:
-        return Plan(evacuation) if evacuation else _leave(state, orphaning=orphaning)
+    if deleting:
+        return Plan(evacuation) if evacuation else _terminate(state, orphaning=orphaning)
     # Before a pod is force-deleted, the status records that it was seen; otherwise its name could be used again.
     return Plan(_acknowledge(state) or evacuation) if evacuation else _plan(state)
 
@@ -68,7 +68,7 @@ def _leftovers(view: View, pods: Iterable[Pod], why: str) -> tuple[Action, ...]:
     return tuple(
         action
         for pod in pods
-        if (owner := ownership.owner(pod)) is not None and not view.goes(pod)
+        if (owner := ownership.owner(pod)) is not None and not view.deletion_begun(pod)
         for action in (ConfirmVMGone(owner.name, owner.uid), DeletePod(pod, why))
     )
 
@@ -83,13 +83,13 @@ def _evacuate(view: View) -> tuple[Action, ...]:
         and not (pod.terminating and pod.metadata.deletion_grace_period_seconds == 0)
         for action in (
             ConfirmNodeGone(pod.spec.node_name),
-            DeletePod(pod, f"its node {pod.spec.node_name} is gone", force=True),
+            DeletePod(pod, f"its node {pod.spec.node_name} no longer exists", force=True),
         )
     )
 
 
 def _deletions(view: View, pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, ...]:
-    return tuple(DeletePod(pod, why) for pod in pods if not view.goes(pod))
+    return tuple(DeletePod(pod, why) for pod in pods if not view.deletion_begun(pod))
 
 
 def _plan(state: VMState) -> Plan:
@@ -118,18 +118,18 @@ def _next(state: VMState) -> Plan:
     return _start(state)
 
 
-def _leave(state: VMState, *, orphaning: bool) -> Plan:
+def _terminate(state: VMState, *, orphaning: bool) -> Plan:
     """Delete the pods of a VM that is being deleted; publish that only if a foreign finalizer delays the deletion.
 
     Without one the VM no longer exists a moment later, and a status write is not worth it.
     """
     deletions = () if orphaning else _deletions(state.view, state.own, "its VM is being deleted")
-    holders = status.foreign_finalizers(state.vm)
-    if not holders:
+    finalizers = status.foreign_finalizers(state.vm)
+    if not finalizers:
         return Plan(deletions)
     if state.own:
         return Plan((*deletions, *state.publish_ending()))
-    message = f"The VM is being deleted, and held by {status.listed('finalizer', holders)}"
+    message = f"The VM is being deleted, and held by {status.listed('finalizer', finalizers)}"
     verdict = Verdict(status.READY, status=False, reason="Terminating", message=message)
     return _without_pod(state, Phase.STOPPED, verdict)
 
@@ -148,8 +148,8 @@ def _without_pod(state: VMState, phase: Phase, verdict: Verdict) -> Plan:
 def _acknowledge(state: VMState) -> tuple[WriteStatus, ...]:
     """Record this incarnation's pod in the status, if it is not recorded yet."""
     pod = state.current
-    known = pod is None or pod.metadata.uid == state.vm.status.pod_uid
-    return () if pod is None or known else state.publish_pod(pod)
+    recorded = pod is None or pod.metadata.uid == state.vm.status.pod_uid
+    return () if pod is None or recorded else state.publish_pod(pod)
 
 
 def _stop(state: VMState) -> Plan:
@@ -167,14 +167,14 @@ def _stop(state: VMState) -> Plan:
 
 
 def _follow(state: VMState, pod: Pod) -> Plan:
-    """Publish the state of this incarnation's pod, keep its metadata current, replace it when it has ended."""
+    """Publish the state of this incarnation's pod, keep its metadata current, and replace it when it has ended."""
     housekeeping = _deletions(state.view, state.older, f"incarnation {state.incarnation} replaces it")
-    if _ends_here(state, pod):
+    if _is_to_end(state, pod):
         return _replace(state, "The VM migrates", confirm=False)
     if not pod.done or pod.terminating:
         return Plan(
             (*housekeeping, *_refresh(state, pod), *state.publish_pod(pod)),
-            progressing=(status.progressing(pod) or _arrives(state, pod)) and not status.says_no_pod(state.vm),
+            progressing=(status.progressing(pod) or _runs_as_target(state, pod)) and not status.says_no_pod(state.vm),
         )
     failure = state.failure(pod)
     if failure != state.vm.status.start_failure:
@@ -183,13 +183,13 @@ def _follow(state: VMState, pod: Pod) -> Plan:
     return _replace(state, "The failed pod is replaced", confirm=False)
 
 
-def _arrives(state: VMState, pod: Pod) -> bool:
-    """Whether the pod runs as the target of a migration, whose end publishes that."""
+def _runs_as_target(state: VMState, pod: Pod) -> bool:
+    """Whether the pod runs as the target of a migration, at whose end its status is published."""
     return state.vm.status.migration is not None and status.pod_phase(pod) is Phase.RUNNING
 
 
-def _ends_here(state: VMState, pod: Pod) -> bool:
-    """Whether a migration asks for the next incarnation: its source is to end, or its target cannot be placed."""
+def _is_to_end(state: VMState, pod: Pod) -> bool:
+    """Whether a migration requires the next incarnation: this one is its source, or a target that is rolled back."""
     claim = state.vm.status.migration
     if claim is None:
         return False
@@ -199,7 +199,7 @@ def _ends_here(state: VMState, pod: Pod) -> bool:
 
 
 def _replace(state: VMState, why: str, *, confirm: bool) -> Plan:
-    """Go to the next incarnation; the next reconcile deletes the remaining pods and creates the new one."""
+    """Begin the next incarnation; the next reconcile deletes the remaining pods and creates the new one."""
     failure = state.vm.status.start_failure
     retry_at = times.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
     backoff = (retry_at - state.circumstances.now).total_seconds() if retry_at is not None else 0.0
@@ -211,8 +211,8 @@ def _replace(state: VMState, why: str, *, confirm: bool) -> Plan:
         # Failed stays Failed until the retry; otherwise the phase is Pending: a pod is to be created.
         failed = state.vm.status.phase == Phase.FAILED
         phase = Phase.FAILED if failed else Phase.PENDING
-        gone = Verdict(status.READY, status=False, reason="PodNotExists", message=f"{why}; a new one follows")
-        return Plan(state.publish(phase, gone), requeue_after=wait)
+        absent = Verdict(status.READY, status=False, reason="PodNotExists", message=f"{why}; a new one follows")
+        return Plan(state.publish(phase, absent), requeue_after=wait)
     incarnation = state.incarnation + 1
     verdict = Verdict(
         status.READY,
@@ -226,8 +226,8 @@ def _replace(state: VMState, why: str, *, confirm: bool) -> Plan:
 
 def _start(state: VMState) -> Plan:
     """Create this incarnation's pod, once the pods of a namesake are deleted."""
-    if living := tuple(pod for pod in state.foreign if not pod.done):
-        return _await(state, living)
+    if alive := tuple(pod for pod in state.foreign if not pod.done):
+        return _await(state, alive)
     if state.spec is None or state.used is None:  # pragma: no cover - _next() returns before for a spec problem
         return NOTHING
     refusal = state.circumstances.create_refusal
@@ -254,20 +254,20 @@ def _start(state: VMState) -> Plan:
     )
 
 
-def _await(state: VMState, predecessors: tuple[Pod, ...]) -> Plan:
+def _await(state: VMState, namesakes: tuple[Pod, ...]) -> Plan:
     """Wait until the pods of a namesake are deleted; publish that if it takes longer than `NAMESAKE_PATIENCE`."""
     created = times.parse_timestamp(state.vm.metadata.creation_timestamp) or state.circumstances.now
     patience = NAMESAKE_PATIENCE - (state.circumstances.now - created).total_seconds()
     if 0 < patience <= NAMESAKE_PATIENCE + CLOCK_SKEW:
         return Plan(requeue_after=patience)
-    pod = min(predecessors, key=lambda pod: pod.metadata.name)
-    message = f"Pod {pod.metadata.name} of the VM that had this name before goes first{status.blocker(pod)}"
+    pod = min(namesakes, key=lambda pod: pod.metadata.name)
+    message = f"Pod {pod.metadata.name} of the previous VM of this name is deleted first{status.blocker(pod)}"
     verdict = Verdict(status.READY, status=False, reason=status.NAMESAKES_POD, message=message)
     return Plan(state.publish_as_it_was(verdict))
 
 
 def _placement(state: VMState) -> launcher.Placement:
-    """Return the placement of the next pod: a migration narrows it for the incarnation after its source."""
+    """Return the placement of the next pod; a migration constrains that of the incarnation after its source."""
     claim = state.vm.status.migration
     if claim is None or claim.rollback or state.incarnation != claim.source_incarnation + 1:
         return launcher.Placement(

@@ -1,6 +1,6 @@
-"""Which Kubernetes Events a change of a VM's status is worth: a pure function of before and after.
+"""The Kubernetes Events about a VM and its pods. Those of a status write are a pure function of before and after.
 
-Guarantees: KubeVirt's reasons where it has one; an unchanged status is worth none.
+Guarantees: KubeVirt's reasons where it has one. An unchanged status causes no Event.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from controller.kube.meta import Condition
 
 
 def created(pod: str) -> Event:
-    """Tell that a launcher pod was created."""
+    """Return the Event for a created launcher pod."""
     return Event(NORMAL, "SuccessfulCreate", "CreatePod", f"Created virtual machine pod {pod}")
 
 
 def create_refused(pod: str, why: str) -> Event:
-    """Tell that the API server refuses a launcher pod."""
+    """Return the Event for a launcher pod that cannot be created."""
     return Event(WARNING, "FailedCreate", "CreatePod", f"Cannot create virtual machine pod {pod}: {why}")
 
 
 def deleted(pod: str, why: str) -> Event:
-    """Tell that a launcher pod was deleted."""
+    """Return the Event for a deleted launcher pod."""
     return Event(NORMAL, "SuccessfulDelete", "DeletePod", f"Deleted virtual machine pod {pod}: {why}")
 
 
 def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
-    """Tell what a status write changes: the phases that matter to a person, and warnings that begin."""
+    """Return the Events of a status write: for phases that matter to a user, and for warnings that begin."""
     found: list[Event] = []
     ready = _condition(after, status.READY)
     if after.phase != before.phase:
@@ -48,10 +48,10 @@ def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
     return tuple(found)
 
 
-def _condition(wanted: VMStatus, kind: str) -> Condition | None:
-    return next((condition for condition in wanted.conditions if condition.type == kind), None)
+def _condition(of: VMStatus, kind: str) -> Condition | None:
+    return next((condition for condition in of.conditions if condition.type == kind), None)
 
 
-def _reason(wanted: VMStatus, kind: str) -> str | None:
-    condition = _condition(wanted, kind)
+def _reason(of: VMStatus, kind: str) -> str | None:
+    condition = _condition(of, kind)
     return condition.reason if condition is not None else None

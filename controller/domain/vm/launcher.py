@@ -1,6 +1,6 @@
-"""The launcher pod: the manifest a VM becomes, and the metadata kept current on it afterwards.
+"""The launcher pod of a VM: its manifest, and the metadata that is kept current on it.
 
-Guarantees: the manifest passes the `restricted` Pod Security level, asks for exactly ratio × reference node,
+Guarantees: the manifest passes the `restricted` Pod Security level, requests exactly ratio × reference node,
 mounts nothing, and carries a controller ownerRef without blockOwnerDeletion (which would need a permission
 on finalizers elsewhere).
 """
@@ -21,10 +21,10 @@ from controller.domain.ratio import CPU_MAX, DEFAULT_REFERENCE, MEMORY_MAX, Rati
 from controller.kube.kinds import Pod
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
-"""Does nothing, and a real node could pull it."""
+"""It does nothing, and a real node can pull it."""
 
 FAKE_NODES: Final[Mapping[str, str]] = MappingProxyType({"type": "kwok"})
-"""Default selector: a simulated VM never lands on a real node of a shared cluster by accident."""
+"""The default selector: no simulated VM runs on a real node of a shared cluster by accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +36,19 @@ class Toleration:
     effect: str | None = None
 
     def manifest(self) -> dict[str, str]:
-        """Write it as the pod's spec has it."""
+        """Return it as in a pod's spec."""
         written = {"key": self.key, "operator": "Exists" if self.value is None else "Equal"}
         written |= {} if self.value is None else {"value": self.value}
         return written | ({} if self.effect is None else {"effect": self.effect})
 
 
 FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", effect="NoSchedule")
-"""The taint that keeps everything else off fake nodes."""
+"""The taint that keeps all other pods off fake nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherPolicy:
-    """What every launcher pod has in common."""
+    """The settings that all launcher pods share."""
 
     reference: ReferenceNode = DEFAULT_REFERENCE
     node_selector: Mapping[str, str] = field(default_factory=lambda: FAKE_NODES)
@@ -56,9 +56,10 @@ class LauncherPolicy:
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """What a migration asks of the next pod's node: to be one, not to be one, to have labels. Only narrows.
+    """Constraints on the node of the next pod, beyond the policy's: they only narrow the choice.
 
-    `rather_not` is a wish: the node is taken when there is no other. `selector`: labels with their values, in order.
+    `node`: the only node allowed. `avoid`: a node that is not allowed. `rather_not`: a node that is used only if no
+    other fits. `selector`: labels that the node must have, with their values, in order.
     """
 
     node: str | None = None
@@ -67,7 +68,7 @@ class Placement(msgspec.Struct, frozen=True):
     selector: tuple[tuple[str, str], ...] = ()
 
     def affinity(self) -> dict[str, Any]:
-        """Write it as node affinity; empty when nothing is asked."""
+        """Return it as a pod's node affinity; empty without constraints."""
         fields = [
             {"key": "metadata.name", "operator": operator, "values": [name]}
             for operator, name in (("In", self.node), ("NotIn", self.avoid))
@@ -79,8 +80,8 @@ class Placement(msgspec.Struct, frozen=True):
         if term:
             rules["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
         if self.rather_not is not None:
-            wish = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [self.rather_not]}]}
-            rules["preferredDuringSchedulingIgnoredDuringExecution"] = [{"weight": 100, "preference": wish}]
+            preference = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [self.rather_not]}]}
+            rules["preferredDuringSchedulingIgnoredDuringExecution"] = [{"weight": 100, "preference": preference}]
         return {"affinity": {"nodeAffinity": rules}} if rules else {}
 
 
@@ -88,13 +89,13 @@ ANYWHERE: Final = Placement()
 
 
 def placement_of(claim: Claim) -> Placement:
-    """Return what a migration's claim asks of the target's node."""
+    """Return the constraints of a migration's claim on the target's node."""
     labels = tuple(sorted(claim.added_node_selector.items()))
     return Placement(node=claim.target_node, avoid=claim.source_node or None, selector=labels)
 
 
 class Shares(msgspec.Struct, frozen=True):
-    """CPU and memory as shares of the reference node, with the strings they were read from."""
+    """CPU and memory as shares of the reference node, with the strings that they were parsed from."""
 
     cpu: Decimal
     memory: Decimal
@@ -102,13 +103,13 @@ class Shares(msgspec.Struct, frozen=True):
     memory_text: str
 
     def differs(self, cpu: str | None, memory: str | None) -> bool:
-        """Whether two recorded ratios say something else; one that was lost says nothing."""
+        """Whether one of two recorded ratios differs from these; a missing one does not."""
         recorded = ((self.cpu, self.cpu_text, cpu), (self.memory, self.memory_text, memory))
         return any(text not in (None, own_text) and not _equals(own, text) for own, own_text, text in recorded)
 
 
 class Consumption(msgspec.Struct, frozen=True):
-    """What a VM uses now, and why an annotation that says so was not believed."""
+    """What a VM uses now; `problems`: why a consumption annotation is not used."""
 
     shares: Shares
     problems: tuple[str, ...] = ()
@@ -122,9 +123,9 @@ def _equals(ratio: Decimal, text: str) -> bool:
 
 
 def requested(vm: VirtualMachine) -> Shares:
-    """Read the spec's ratios. Raises RatioError when one, or any other field, slipped past the schema."""
+    """Parse the spec's ratios. Raises RatioError if one of them, or any other field, violates the schema."""
     if vm.unreadable and (problem := vm.spec_problem) is not None:
-        # The defaults that stand for what was not read may be another VM's.
+        # The defaults of fields that did not decode may differ from what the user wrote.
         raise RatioError(problem)
     resources = vm.spec.resources
     return Shares(
@@ -136,7 +137,7 @@ def requested(vm: VirtualMachine) -> Shares:
 
 
 def consumption(vm: VirtualMachine, spec: Shares) -> Consumption:
-    """Read the consumption annotations; an absent or unusable one falls back to the spec."""
+    """Parse the consumption annotations; the spec's ratio replaces an absent or malformed one."""
     problems: list[str] = []
 
     def read(annotation: str, maximum: Decimal, fallback: Decimal, fallback_text: str) -> tuple[Decimal, str]:
@@ -155,18 +156,18 @@ def consumption(vm: VirtualMachine, spec: Shares) -> Consumption:
 
 
 def consumption_annotations(cpu: str | None, memory: str | None) -> dict[str, str]:
-    """Annotations of a VM that say what it uses; None leaves one out: it uses what it requests."""
+    """Return a VM's consumption annotations; None leaves one out, so that the VM uses what it requests."""
     wanted = {names.CPU_CONSUMPTION: cpu, names.MEMORY_CONSUMPTION: memory}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
 def name(vm: VirtualMachine, incarnation: int) -> str:
-    """Name of the pod of one incarnation, which no other VM's pod ever has."""
+    """Return the name of one incarnation's pod, which no other VM's pod ever has."""
     return names.pod_name(vm.metadata.name, vm.metadata.uid, incarnation)
 
 
 def labels(vm: VirtualMachine) -> dict[str, str]:
-    """Labels a launcher pod always has; the pod watch depends on the first, and on the VM's class."""
+    """Return the labels of a launcher pod; the pod watch selects on the first, and on the VM's class."""
     found = {
         names.VM_LABEL: vm.metadata.name,
         names.KUBEVIRT_APP_LABEL: names.KUBEVIRT_APP,
@@ -178,13 +179,13 @@ def labels(vm: VirtualMachine) -> dict[str, str]:
 
 
 def label_changes(vm: VirtualMachine, pod: Pod) -> dict[str, str | None]:
-    """Return the labels that a pod has to get, and as None the one it has to lose."""
+    """Return the labels to set on a pod; None for one to remove."""
     wanted: dict[str, str | None] = {names.CONTROLLER_CLASS: None, **labels(vm)}
     return {key: value for key, value in wanted.items() if pod.metadata.labels.get(key) != value}
 
 
 def usage_annotations(used: Shares, reference: ReferenceNode) -> dict[str, str]:
-    """Annotations that follow the VM's consumption: ours, and KWOK's that `kubectl top` can read."""
+    """Return the annotations that follow the VM's consumption: ours, and KWOK's, for `kubectl top`."""
     return {
         names.CPU_CONSUMPTION: used.cpu_text,
         names.MEMORY_CONSUMPTION: used.memory_text,
@@ -259,7 +260,7 @@ def _owner(vm: VirtualMachine) -> dict[str, Any]:
 
 
 def target(vm: VirtualMachine, claim: Claim, policy: LauncherPolicy) -> dict[str, Any]:
-    """Build the pod that follows when a claim is put on a VM. Raises RatioError."""
+    """Build the pod that follows a claim's source pod. Raises RatioError."""
     spec = requested(vm)
     used = consumption(vm, spec).shares
     return manifest(vm, claim.source_incarnation + 1, spec, used, policy, placement=placement_of(claim))

@@ -27,8 +27,8 @@ class View(msgspec.Struct, frozen=True):
     lost_nodes: frozenset[str] = frozenset()
     asked: frozenset[str] = frozenset()
 
-    def goes(self, pod: Pod) -> bool:
-        """Whether no deletion of a pod has to be requested: it has begun, or a request is in flight."""
+    def deletion_begun(self, pod: Pod) -> bool:
+        """Whether a pod's deletion has begun, or a request for it is in flight, so that none has to be requested."""
         return pod.terminating or pod.metadata.uid in self.asked
 
 

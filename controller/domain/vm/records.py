@@ -36,13 +36,13 @@ def disruption(pod: Pod) -> str | None:
 
 
 def taken_back(pod: Pod) -> bool:
-    """Whether the eviction of a pod was withdrawn, and the pod goes on running."""
+    """Whether the eviction of a pod was withdrawn, and the pod keeps running."""
     condition = pod.status.condition("DisruptionTarget")
     return condition is not None and condition.status != "True" and not pod.terminating and not pod.done
 
 
 def moved_by_migration(vm: VirtualMachine, pod: Pod, migrations: tuple[VirtualMachineMigration, ...]) -> bool:
-    """Whether a migration moves the VM away from this pod, or did: a move has one object, not a record as well."""
+    """Whether a migration moves, or moved, the VM away from this pod: such a move needs no record as well."""
     claim = vm.status.migration
     if claim is not None and ownership.incarnation(pod) == claim.source_incarnation:
         return True

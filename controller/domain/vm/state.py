@@ -1,4 +1,4 @@
-"""One decision about a VM that exists: the values that its branches share, and the statuses that they publish.
+"""A VM that exists, as one decision sees it, and the statuses that the branches of that decision publish.
 
 Guarantees: after a wiped status, the incarnation does not restart below that of an existing pod. An unchanged status is
 not written. While the incarnation stays, so does the record that its pod was seen.
@@ -21,11 +21,11 @@ from controller.kube import times
 from controller.kube.kinds import Pod
 
 HISTORY_LIMIT: Final = 50
-"""Transitions kept in `.status.conditions`."""
+"""Transitions that `.status.conditions` retains."""
 
 
 class VMState:
-    """One decision about a VM that exists: the values that its branches share. Exists for one call."""
+    """A VM, its own pods and foreign ones, its current incarnation and spec. Used for one decision."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class VMState:
         return (ConfirmPodGone(recorded),) if recorded is not None else ()
 
     def failure(self, pod: Pod) -> StartFailure:
-        """Return the start failure, with its backoff, after a pod that ended."""
+        """Return the start failure, with its backoff, that follows from a pod that ended."""
         return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
 
     # --- statuses ----------------------------------------------------------------------------------------
@@ -103,16 +103,16 @@ class VMState:
     def publish_ending(self) -> tuple[WriteStatus, ...]:
         """Publish that the pod is being deleted for good: when the cache shows it, or if the pod is not recorded yet.
 
-        Never publish Ready=True here: a client that waits for a status of the newest spec would take it for the answer.
+        Never publishes Ready=True: a client that waits for the status of the newest spec would accept it as the result.
         """
         pod = self.current
         if pod is None:
-            going = next((pod for pod in self.older if pod.terminating), None)
-            return self.publish_as_it_was(status.ending(going)) if going is not None else ()
+            ending = next((pod for pod in self.older if pod.terminating), None)
+            return self.publish_as_it_was(status.ending(ending)) if ending is not None else ()
         if pod.terminating:
             return self.publish_pod(pod)
-        known = pod.metadata.uid == self.vm.status.pod_uid
-        return () if known else self.publish_pod(pod, status.ending(pod))
+        recorded = pod.metadata.uid == self.vm.status.pod_uid
+        return () if recorded else self.publish_pod(pod, status.ending(pod))
 
     def publish_blocked(self, pods: tuple[Pod, ...]) -> tuple[WriteStatus, ...]:
         """Publish what blocks the deletion of a pod before the next one is created; nothing if nothing blocks it."""
@@ -120,10 +120,10 @@ class VMState:
         if pod is None:
             return ()
         ending = status.ending(pod)
-        return self.publish_as_it_was(ending._replace(message=f"{ending.message}; the next pod is made after that"))
+        return self.publish_as_it_was(ending._replace(message=f"{ending.message}; the next pod is created after that"))
 
     def publish_as_it_was(self, verdict: Verdict) -> tuple[WriteStatus, ...]:
-        """Publish another reason why there is no pod yet; the phase stays."""
+        """Publish another reason why there is no pod yet; the phase stays Scheduling, or is Pending."""
         before_pod = Phase.SCHEDULING if self.vm.status.phase == Phase.SCHEDULING else Phase.PENDING
         return self.publish(before_pod, verdict)
 

@@ -33,7 +33,7 @@ _HISTORY_PREFIX: Final = "Phase"
 
 
 class Phase(StrEnum):
-    """The phases of a VM: those of a pod's start, Failed, and Stopped."""
+    """The phases of a VM."""
 
     PENDING = "Pending"
     SCHEDULING = "Scheduling"
@@ -171,10 +171,10 @@ def as_it_was(pod: Pod, recorded: VMStatus) -> Pod:
     """
     if not (pod.done and pod.terminating):
         return pod
-    told = _told(recorded.conditions) if recorded.pod_uid == pod.metadata.uid else ""
-    if told == Phase.FAILED:
+    last = _last_phase(recorded.conditions) if recorded.pod_uid == pod.metadata.uid else ""
+    if last == Phase.FAILED:
         return pod
-    phase = "Running" if told == Phase.RUNNING else "Pending"
+    phase = "Running" if last == Phase.RUNNING else "Pending"
     return msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, phase=phase))
 
 
@@ -257,17 +257,17 @@ def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
 def new_steps(status: VMStatus, incarnation: int, pod: Pod, now: str) -> tuple[Step, ...]:
     """Return the steps of this pod that the history does not contain yet."""
     # Taken from the history, not from the recorded phase, which another client may have edited.
-    told = _told(status.conditions)
-    same = status.incarnation == incarnation and not (told == Phase.FAILED and not pod.done)
-    if same and told == pod_phase(pod):
+    last = _last_phase(status.conditions)
+    same = status.incarnation == incarnation and not (last == Phase.FAILED and not pod.done)
+    if same and last == pod_phase(pod):
         return ()
-    reached = _PROGRESS.get(told, 0) if same else 0
+    reached = _PROGRESS.get(last, 0) if same else 0
     if _PROGRESS[pod_phase(pod)] < reached:
-        reached = 0  # a pod never goes back: the history is of an earlier pod, whose record another client removed
+        reached = 0  # phases never revert: the history is of an earlier pod, whose record another client removed
     return tuple(step for step in pod_steps(pod, now) if _PROGRESS[step.phase] > reached)
 
 
-def _told(conditions: tuple[Condition, ...]) -> str:
+def _last_phase(conditions: tuple[Condition, ...]) -> str:
     """Return the last phase of the history, "" if there is none."""
     last = conditions[-1].type if conditions else ""
     return last.removeprefix(_HISTORY_PREFIX) if last.startswith(_HISTORY_PREFIX) else ""
@@ -294,17 +294,17 @@ def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float)
 def first_steps(old: VirtualMachine, new: VirtualMachine) -> tuple[Step, ...]:
     """Return the steps between two states of a VM in its first incarnation.
 
-    Later incarnations, and a VM that was created stopped, say nothing about how long a creation takes.
+    Later incarnations, and a VM that was created stopped, do not show how long a creation takes.
     """
     if old.metadata.uid != new.metadata.uid or new.status.incarnation != 0:
         return ()
-    told, known = _history(new.status.conditions), len(_history(old.status.conditions))
-    phases = tuple(item.type.removeprefix(_HISTORY_PREFIX) for item in told)
+    history, known = _history(new.status.conditions), len(_history(old.status.conditions))
+    phases = tuple(item.type.removeprefix(_HISTORY_PREFIX) for item in history)
     if Phase.STOPPED in phases:
         return ()
     # An unknown phase is another release's; it is skipped.
     return tuple(
         Step(Phase(phase), item.last_transition_time or "")
-        for phase, item in zip(phases[known:], told[known:], strict=True)
+        for phase, item in zip(phases[known:], history[known:], strict=True)
         if phase in _PHASES
     )

@@ -352,7 +352,7 @@ def test_the_pod_of_a_vm_that_is_gone_is_deleted_after_a_live_look() -> None:
     orphan = running(vm())
     assert plan_for(None, orphan).actions == (
         ConfirmVMGone("vm-1", "uid-1"),
-        DeletePod(orphan, "its VM is gone"),
+        DeletePod(orphan, "its VM no longer exists"),
     )
 
 
@@ -470,7 +470,7 @@ def test_a_pod_on_a_node_that_is_gone_is_deleted_at_once_after_a_live_look() -> 
     plan = decide(View(machine, (live,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
     assert plan.actions == (
         ConfirmNodeGone("kwok-node-1"),
-        DeletePod(live, "its node kwok-node-1 is gone", force=True),
+        DeletePod(live, "its node kwok-node-1 no longer exists", force=True),
     )
 
 
@@ -487,7 +487,7 @@ def test_a_pod_left_by_a_deleted_vm_on_a_node_that_is_gone_goes_too() -> None:
     """Terminating for ever is no end."""
     leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
     plan = decide(View(None, (leaving,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
-    assert plan.actions[-1] == DeletePod(leaving, "its node kwok-node-1 is gone", force=True)
+    assert plan.actions[-1] == DeletePod(leaving, "its node kwok-node-1 no longer exists", force=True)
 
 
 def test_while_its_node_exists_no_pod_is_forced_away() -> None:

@@ -260,7 +260,7 @@ async def test_a_vm_that_waits_for_its_namesakes_pod_says_so(cluster: Cluster) -
     process, pod = await made_anew(cluster)
     await process.settle()
     assert cluster.status()["phase"] == "Pending"
-    message = f"Pod {pod} of the VM that had this name before goes first; it is held by finalizer {HOLD}"
+    message = f"Pod {pod} of the previous VM of this name is deleted first; it is held by finalizer {HOLD}"
     assert ready(cluster) == ("False", "NamesakePodExists", message)
     assert len(cluster.pods()) == 1
     cluster.edit(PODS, f"default/{pod}", finalizers=[])
