@@ -1,6 +1,6 @@
 """The backoff of a VM's next migration after migrations that failed after their claim.
 
-Guarantees: pure; only failures that took the VM down count, and only those of this very VM.
+Guarantees: pure. Only failures that took the VM down count, and only those of this VM, not of a namesake.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: datetime) -> Backoff | None:
-    """Return how long the next migration of a VM waits after failures: 20 s, doubling, from the end of the last.
+    """Return the backoff of a VM's next migration: 20 s after the end of the last failure, doubling with each.
 
-    None if there is nothing to wait for. Only failures after the claim count: a refusal before it does not stop the VM.
+    None if there is none. Only failures after the claim count: a refusal before it does not stop the VM.
     `history` may contain migrations of namesakes.
     """
     ended = sorted(
@@ -43,7 +43,7 @@ def backoff(history: tuple[VirtualMachineMigration, ...], vm_uid: str, now: date
     for migration in reversed(ended):
         if migration.status.phase == MigrationPhase.SUCCEEDED and migration.spec.record_of is None:
             break
-        if _failed_on_the_way(migration):
+        if _failed_after_claim(migration):
             failures.append(migration)
     at = times.parse_timestamp(failures[0].status.end_timestamp) if failures else None
     if at is None or at > now + timedelta(seconds=LONGEST_BACKOFF):  # another client wrote a time in the future
@@ -59,11 +59,11 @@ def explain(vm: str, backoff: Backoff) -> str:
     one = backoff.failures == 1
     failed = "The last migration" if one else f"The last {backoff.failures} migrations"
     waits = f"the next waits {backoff.seconds:g} s after that, until {times.timestamp(backoff.until)}"
-    return f"{failed} of VM {vm} failed on the way; {waits}"
+    return f"{failed} of VM {vm} failed after the VM was claimed; {waits}"
 
 
-def _failed_on_the_way(migration: VirtualMachineMigration) -> bool:
+def _failed_after_claim(migration: VirtualMachineMigration) -> bool:
     """Whether a migration failed after it stopped its VM; a cancelled one and a record do not count."""
     found = migration.status
-    touched = found.start_timestamp is not None and found.failure_reason != Reason.CANCELLED
-    return found.phase == MigrationPhase.FAILED and touched and migration.spec.record_of is None
+    claimed = found.start_timestamp is not None and found.failure_reason != Reason.CANCELLED
+    return found.phase == MigrationPhase.FAILED and claimed and migration.spec.record_of is None

@@ -25,15 +25,15 @@ from controller.domain.vm.launcher import LauncherPolicy
 
 
 def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
-    """Decide the next step of one migration, or of a claim without one, or ask what has to be known first."""
+    """Return the next step of one migration, or of a claim without one, or the question to be answered first."""
     if view.migration is None:
         return orphans.decide(view)
     move = Move(view, view.migration)
     if view.migration.finished:
-        noted = _note_generation(move)
-        return Plan((*noted, ClaimVM(None)) if move.mine else noted)
+        writes = _note_generation(move)
+        return Plan((*writes, ClaimVM(None)) if move.mine else writes)
     if move.vm is not None and view.migration.vm_uid not in (None, move.vm.metadata.uid):
-        return _renewed(move, move.vm)
+        return _fail_for_namesake(move, move.vm)
     if view.migration.spec.record_of is not None:
         return evictions.decide(move)
     return _carry_on(move, policy)
@@ -61,7 +61,7 @@ def _carry_on(move: Move, policy: LauncherPolicy) -> Plan | Ask:
     return Plan((ConfirmClaimLost(), *lost.actions))
 
 
-def _renewed(move: Move, vm: VirtualMachine) -> Plan:
-    """Fail a migration of a namesake: its VM was deleted, and the VM of that name is another."""
-    failed = move.fail(Reason.VM_DELETED, f"The VM was deleted; VM {vm.metadata.name} was made anew and is another")
+def _fail_for_namesake(move: Move, vm: VirtualMachine) -> Plan:
+    """Fail a migration whose VM was deleted; `vm` is a namesake."""
+    failed = move.fail(Reason.VM_DELETED, f"The VM was deleted; VM {vm.metadata.name} was created again and is another")
     return Plan((ConfirmVMGone(move.migration.vm_uid or ""), *failed.actions))

@@ -1,6 +1,6 @@
-"""Which Kubernetes Events a change of a migration's status is worth: a pure function of before and after.
+"""The Kubernetes Events of a migration's status write: a pure function of before and after.
 
-Guarantees: KubeVirt's reasons; an unchanged status is worth none.
+Guarantees: KubeVirt's reasons. An unchanged status causes no Event.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from controller.kube.event import NORMAL, WARNING, Event
 
 
 def transitions(migration: VirtualMachineMigration, after: MigrationStatus) -> tuple[Event, ...]:
-    """Tell what a migration's status write changes, under KubeVirt's reasons."""
+    """Return the Events of a migration's status write."""
     before = migration.status
     vm = migration.spec.vm_name
     if after.phase != before.phase:
         match after.phase:
             case MigrationPhase.SUCCEEDED:
-                way = f"from {after.source_node} to {after.target_node}"
-                note = f"VM {vm} moved {way}, down for {after.downtime_seconds} s"
+                route = f"from {after.source_node} to {after.target_node}"
+                note = f"VM {vm} moved {route}, down for {after.downtime_seconds} s"
                 return (Event(NORMAL, "SuccessfulMigration", "Migrate", note),)
             case MigrationPhase.FAILED if after.failure_reason == Reason.CANCELLED:
                 return (Event(NORMAL, "SuccessfulAbortMigration", "Abort", f"Migration of VM {vm} was cancelled"),)
             case MigrationPhase.FAILED:
                 return (Event(WARNING, "FailedMigration", "Migrate", f"{after.failure_reason}: {after.message}"),)
     stuck = after.phase == MigrationPhase.SCHEDULING and after.target_pod is not None
-    known = before.phase == MigrationPhase.SCHEDULING and before.message is not None
-    if stuck and after.message and not known:
+    reported = before.phase == MigrationPhase.SCHEDULING and before.message is not None
+    if stuck and after.message and not reported:
         return (Event(WARNING, "migrationTargetPodUnschedulable", "Schedule", after.message),)
     reason = after.conditions[0].reason if after.conditions else ""
     if reason == Reason.BACKOFF and (not before.conditions or before.conditions[0].reason != reason):

@@ -37,14 +37,14 @@ def _follow(move: Move, claim: Claim, now: int) -> Plan:
         phase = MigrationPhase.TERMINATING if now <= claim.source_incarnation else MigrationPhase.SCHEDULING
         if source is None:
             return Plan(move.progress(phase, claim, None, None))
-        return _leave(move, claim, phase, source)
+        return _follow_source(move, claim, phase, source)
     if target.status.phase == "Running":
         return Plan((move.succeed(claim, source, target),))
     phase = MigrationPhase.STARTING if target.spec.node_name is not None else MigrationPhase.SCHEDULING
     return Plan(move.progress(phase, claim, source, target))
 
 
-def _leave(move: Move, claim: Claim, phase: MigrationPhase, source: Pod) -> Plan:
+def _follow_source(move: Move, claim: Claim, phase: MigrationPhase, source: Pod) -> Plan:
     """Follow an evicted pod until it is deleted, unless its node returns first or the eviction is withdrawn."""
     if records.taken_back(source):
         return move.fail(Reason.CANCELLED, "The eviction was taken back before its pod was deleted")

@@ -1,4 +1,4 @@
-"""One decision about one migration: the values that its branches share, and the statuses that they publish.
+"""A migration as one decision sees it, and the statuses that the branches of that decision publish.
 
 Guarantees: each phase is published with the time at which it was reached, also one that passed between two writes. An
 unchanged status is not written.
@@ -22,8 +22,8 @@ from controller.kube.meta import Condition
 NODE_PATIENCE: Final = 10.0
 """Seconds after which a lost or silent node is checked again: its return causes no event of the VM."""
 UNREMARKABLE: Final = 5.0
-"""Seconds for which a source may terminate before the status says so."""
-_ON_THE_WAY: Final = (
+"""Seconds for which a source may terminate before the status reports it."""
+_UNFINISHED: Final = (
     MigrationPhase.PENDING,
     MigrationPhase.TERMINATING,
     MigrationPhase.SCHEDULING,
@@ -32,7 +32,7 @@ _ON_THE_WAY: Final = (
 
 
 def own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
-    """Return the VM's own pods: a namesake may have left some with the same incarnations."""
+    """Return the VM's own pods; pods of a namesake may have the same incarnations."""
     return tuple(pod for pod in pods if ownership.belongs_to(pod, vm)) if vm is not None else ()
 
 
@@ -47,7 +47,7 @@ def is_spoiled(vm: VirtualMachine) -> bool:
 
 
 class Move:
-    """One decision about one migration. Exists for one call."""
+    """A migration, its VM and the VM's own pods. Used for one decision."""
 
     def __init__(self, view: View, migration: VirtualMachineMigration) -> None:
         self.view = view
@@ -114,23 +114,23 @@ class Move:
 
     def _guess(self, phase: MigrationPhase) -> str | None:
         """Return the caveat for a target without a node that was claimed without knowledge of all pods, else None."""
-        looks = phase in (MigrationPhase.TERMINATING, MigrationPhase.SCHEDULING)
-        return GUESS if looks and self.view.guessed and self.migration.spec.record_of is None else None
+        unplaced = phase in (MigrationPhase.TERMINATING, MigrationPhase.SCHEDULING)
+        return GUESS if unplaced and self.view.guessed and self.migration.spec.record_of is None else None
 
     def _source_pod(self, source: Pod | None) -> str | None:
         return source.metadata.name if source is not None else self.migration.metadata.annotations.get(names.SOURCE_POD)
 
     def _at(self, phase: MigrationPhase) -> MigrationStatus:
-        """Return the status in a phase, with the time of each phase that was passed on the way."""
+        """Return the status in a phase, with the time of each phase that was passed before it."""
         steps: tuple[MigrationPhase, ...]
         if phase is MigrationPhase.FAILED:
             steps = (phase,)
         elif phase is MigrationPhase.SUCCEEDED:
-            steps = (*_ON_THE_WAY, phase)
+            steps = (*_UNFINISHED, phase)
         else:
-            steps = _ON_THE_WAY[: _ON_THE_WAY.index(phase) + 1]
-        told = {step.phase for step in self.before.phase_transition_timestamps}
-        fresh = tuple(PhaseTime(str(step), self.now) for step in steps if step not in told)
+            steps = _UNFINISHED[: _UNFINISHED.index(phase) + 1]
+        recorded = {step.phase for step in self.before.phase_transition_timestamps}
+        fresh = tuple(PhaseTime(str(step), self.now) for step in steps if step not in recorded)
         return msgspec.structs.replace(
             self.before,
             phase=str(phase),
@@ -167,8 +167,8 @@ class Move:
 
     def since(self, phase: MigrationPhase) -> float:
         """Return the seconds since a phase was reached; 0 if it is reached now."""
-        told = self.before.phase_transition_timestamps
-        began = next((step.phase_transition_timestamp for step in told if step.phase == phase), self.now)
+        recorded = self.before.phase_transition_timestamps
+        began = next((step.phase_transition_timestamp for step in recorded if step.phase == phase), self.now)
         start = times.parse_timestamp(began) or self.view.now
         return (self.view.now - start).total_seconds()
 

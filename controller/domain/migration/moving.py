@@ -27,7 +27,7 @@ def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
     claimed = _Claimed(move, vm, claim)
     if move.migration.spec.cancel and not claimed.has_moved:
         return claimed.cancel()
-    return claimed.go_on()
+    return claimed.follow()
 
 
 def _create_refusal(vm: VirtualMachine) -> str | None:
@@ -53,18 +53,20 @@ class _Claimed:
         reached = self.vm.status.incarnation == self.claim.source_incarnation + 1 and not self.claim.rollback
         return reached and self.target is not None and self.target.status.phase == "Running"
 
-    def go_on(self) -> Plan:
+    def follow(self) -> Plan:
         """Follow the VM to its next incarnation."""
         targets = self.claim.source_incarnation + 1
         if self.incarnation <= targets and self.source is self.target is None and is_spoiled(self.vm):
-            return self.move.fail(Reason.VM_NOT_RUNNING, "The source pod is gone, and the VM's spec allows no other")
+            return self.move.fail(
+                Reason.VM_NOT_RUNNING, "The source pod no longer exists, and the VM's spec allows no other"
+            )
         if self.incarnation < targets:
             if self.source is None and _create_refusal(self.vm) is not None:
                 return self._await_target(None)  # the claimed incarnation has no pod to end, and none can be created
             return Plan()  # the VM reconciler acts next
         if self.incarnation > targets:
             return self._lost()
-        return self._await_target(self.source) if self.target is None else self._follow(self.target)
+        return self._await_target(self.source) if self.target is None else self._follow_target(self.target)
 
     def _lost(self) -> Plan:
         """Fail a migration whose target pod is no longer the VM's current one."""
@@ -75,7 +77,7 @@ class _Claimed:
         lost = f"The target pod was lost before it ran; the next pod of VM {self.vm.metadata.name} may go to any node"
         return self.move.fail(Reason.TARGET_LOST, lost)
 
-    def _follow(self, target: Pod) -> Plan:
+    def _follow_target(self, target: Pod) -> Plan:
         """Follow the target pod until it runs."""
         if target.done:
             ended = f"Target pod {target.metadata.name} ended as {target.status.phase}"
@@ -106,7 +108,7 @@ class _Claimed:
         """Wait until the target pod is created, up to the timeout: a blocked source or a quota may prevent it."""
         left = self.move.completion_left()
         if left <= 0:
-            return self.move.fail(Reason.COMPLETION_TIMEOUT, self._never_made(source))
+            return self.move.fail(Reason.COMPLETION_TIMEOUT, self._never_created(source))
         if source is None:
             why = _create_refusal(self.vm)
             return Plan(self.move.progress(MigrationPhase.SCHEDULING, self.claim, None, None, why), requeue_after=left)
@@ -114,14 +116,14 @@ class _Claimed:
         waiting = self.move.progress(MigrationPhase.TERMINATING, self.claim, source, None, blocker)
         return Plan(waiting, requeue_after=min(left, UNREMARKABLE if blocker is None else NODE_PATIENCE))
 
-    def _never_made(self, source: Pod | None) -> str:
+    def _never_created(self, source: Pod | None) -> str:
         """Return why no target pod was created in time, and until when the VM is down."""
         name = self.vm.metadata.name
         if source is None:
             why = _create_refusal(self.vm)
-            refused = f"could not be made in time ({why})" if why is not None else "was not made in time"
-            return f"The target pod {refused}; VM {name} is down until a pod of it can be made"
-        late = f"Pod {source.metadata.name} on node {source.spec.node_name} did not go in time"
+            refused = f"could not be created in time ({why})" if why is not None else "was not created in time"
+            return f"The target pod {refused}; VM {name} is down until a pod of it can be created"
+        late = f"Pod {source.metadata.name} on node {source.spec.node_name} was not deleted in time"
         blocker = self.move.blocker(source) or late
         silent = nodes.silence(self.move.view.source_node) is not None and not source.metadata.finalizers
         until = nodes.revival(source.spec.node_name or "") if silent else "that pod is gone"
@@ -139,13 +141,13 @@ class _Claimed:
         if left <= 0:
             late = f"Cancelled on its way: VM {name} may start on any node when it can"
             return self.move.fail(Reason.CANCELLED, late)
-        goes = self.target is None and source is not None
-        phase = MigrationPhase.TERMINATING if goes else MigrationPhase.SCHEDULING
+        terminating = self.target is None and source is not None
+        phase = MigrationPhase.TERMINATING if terminating else MigrationPhase.SCHEDULING
         until = f", once pod {source.metadata.name} is gone" if source is not None else ""
         blocker = self.move.blocker(source) if source is not None else None
         why = f"Cancelled: VM {name} may start on any node{until}{f'. {blocker}' if blocker is not None else ''}"
-        giving = self.move.progress(phase, self.claim, source, self.target, why)
-        return Plan((*giving, *released), requeue_after=min(left, UNREMARKABLE))
+        progress = self.move.progress(phase, self.claim, source, self.target, why)
+        return Plan((*progress, *released), requeue_after=min(left, UNREMARKABLE))
 
     def _cancelled(self) -> str:
         """Return in which state a cancelled migration leaves its VM."""
@@ -153,6 +155,6 @@ class _Claimed:
         if self.vm.status.incarnation == self.claim.source_incarnation:
             return "Cancelled before its source was deleted"
         if target is not None and self.vm.status.incarnation == ownership.incarnation(target):
-            goes_on = f"VM {name} goes on with pod {target.metadata.name} on node {target.spec.node_name}"
-            return f"Cancelled on its way: {goes_on}"
+            stays = f"VM {name} goes on with pod {target.metadata.name} on node {target.spec.node_name}"
+            return f"Cancelled on its way: {stays}"
         return f"Cancelled on its way: VM {name} may start on any node"

@@ -26,8 +26,8 @@ def decide(view: View) -> Plan | AskOrphaned:
 def release(vm: VirtualMachine, claim: Claim, pods: tuple[Pod, ...], *, settled: bool = False) -> tuple[ClaimVM, ...]:
     """Remove a claim as soon as the VM does not need it any more; `pods` are the VM's own.
 
-    A target without a node might wait for ever, so the claim is rolled back first. `settled`: the rollback is so long
-    ago that no create from before it can still commit.
+    A target without a node might wait for ever, so the claim is rolled back first. `settled`: no create from before the
+    rollback can still commit.
     """
     target = pod_of(pods, claim.source_incarnation + 1)
     wanted = vm.spec.running and vm.metadata.deletion_timestamp is None

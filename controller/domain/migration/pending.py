@@ -1,4 +1,4 @@
-"""A migration that has not claimed its VM yet: what forbids the claim, what it waits for, and what has to be asked.
+"""A migration that has not claimed its VM yet: what forbids the claim, what it waits for, and the questions before it.
 
 Guarantees: the VM is untouched. Checks without I/O come before any question, and the cheapest question comes first.
 """
@@ -54,7 +54,7 @@ def decide(move: Move, policy: LauncherPolicy) -> Plan | Ask:
 
 
 def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan | Ask:
-    """Ask what has to be known before the claim, the cheapest first."""
+    """Return the next question before the claim, the cheapest first, or the claim itself."""
     view, answers = move.view, move.view.answers
     named = claim.target_node if view.nodes_known else None  # without access to nodes, the scheduler decides
     wrong = preflight.wrong_target(named, view.target_node) if named is not None else None
@@ -125,12 +125,12 @@ def _immovable(move: Move, vm: VirtualMachine, pod: Pod | None) -> Refused | Non
         return Refused(Reason.TARGET_IS_SOURCE, message, for_good=True)
     evicted = records.disruption(pod) if pod is not None else None
     if pod is not None and (evicted is not None or pod.terminating):
-        going = f"is on its way out ({evicted})" if evicted is not None else "is being deleted"
-        message = f"Pod {pod.metadata.name} of VM {name} {going} already"
+        ending = f"is being evicted ({evicted})" if evicted is not None else "is being deleted"
+        message = f"Pod {pod.metadata.name} of VM {name} {ending} already"
         return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)
     if (silence := nodes.silence(move.view.source_node)) is not None:
         until = nodes.revival(vm.status.node_name or "")
-        why = f"VM {name} cannot be taken down: {silence}, so nobody would finish its pod's deletion until {until}"
+        why = f"VM {name} cannot be taken down: {silence}, so its pod's deletion would not finish until {until}"
         return Refused(Reason.SOURCE_NODE_NOT_READY, why, for_good=False)
     return None
 

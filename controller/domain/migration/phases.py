@@ -13,7 +13,7 @@ GUESS: Final = "That a node has room is a guess: the pods of other namespaces ar
 
 
 class MigrationPhase(StrEnum):
-    """How far a migration has come."""
+    """The phases of a migration."""
 
     PENDING = "Pending"
     TERMINATING = "Terminating"
@@ -59,8 +59,8 @@ def refused_for(migration: VirtualMachineMigration) -> Reason | None:
     """Return the reason with a timeout for which a pending migration is refused; None if there is none."""
     if migration.status.phase != MigrationPhase.PENDING:
         return None
-    told = next((found.reason for found in migration.status.conditions if found.type == COMPLETED), None)
-    return next((reason for reason in BOUNDED if reason == told), None)
+    recorded = next((found.reason for found in migration.status.conditions if found.type == COMPLETED), None)
+    return next((reason for reason in BOUNDED if reason == recorded), None)
 
 
 def downtime(migration: VirtualMachineMigration) -> float | None:

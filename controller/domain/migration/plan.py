@@ -26,7 +26,7 @@ class Refused(msgspec.Struct, frozen=True):
     for_good: bool
 
 
-# --- what has to be known -----------------------------------------------------------------------------------
+# --- questions ----------------------------------------------------------------------------------------------
 
 
 class AskOrphaned(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ class View(msgspec.Struct, frozen=True):
     refused_since: Mapping[str, datetime] = MappingProxyType({})
 
 
-# --- what is to be done -------------------------------------------------------------------------------------
+# --- actions ------------------------------------------------------------------------------------------------
 
 
 class WriteMigration(msgspec.Struct, frozen=True):
@@ -112,7 +112,7 @@ class WriteMigration(msgspec.Struct, frozen=True):
 
 
 class ClaimVM(msgspec.Struct, frozen=True):
-    """Put a claim on the VM, change it, or (None) take it away; guarded by the VM's version."""
+    """Put a claim on the VM, change it, or (None) remove it; guarded by the VM's version."""
 
     claim: Claim | None
 

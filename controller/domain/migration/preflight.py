@@ -26,7 +26,7 @@ _FULL: Final = "without room"
 
 
 def wrong_target(wanted: str, target: Node | None) -> Refused | None:
-    """Return why the node that a migration names cannot be its target; None if nothing speaks against it."""
+    """Return why the node that a migration names cannot be its target; None if it can be."""
     if target is None:
         return Refused(Reason.TARGET_NOT_FOUND, f"There is no node {wanted}", for_good=True)
     if target.spec.unschedulable:
@@ -35,7 +35,7 @@ def wrong_target(wanted: str, target: Node | None) -> Refused | None:
 
 
 class _Miss(msgspec.Struct, frozen=True, order=True):
-    """By how much of what is needed a node lacks room (1: all of it), and what it lacks."""
+    """The capacity that a node lacks: as a share of the request (1: all of it), and in words."""
 
     share: Decimal
     node: str
@@ -47,9 +47,8 @@ def find_node(
 ) -> str | Refused:
     """Return the node with the most free capacity for the VM, or why no node fits, ever or now.
 
-    `used` returns what is requested and reserved on a node.
-    Of two nodes the one of which the larger share would be free is chosen, as the
-    scheduler does unless it is told otherwise.
+    `used` returns what is requested and reserved on a node. The node with the largest free share is chosen, as by the
+    scheduler's default.
     """
     why: Counter[str] = Counter()
     best: tuple[Decimal, str] | None = None
@@ -65,13 +64,13 @@ def find_node(
             why[_TOO_SMALL] += 1
             continue
         able.append(name)
-        room = whole - used(name)
-        if wanted.amount.fits(room):
-            found = (_free_share(room, whole), name)
+        free = whole - used(name)
+        if wanted.amount.fits(free):
+            found = (_free_share(free, whole), name)
             best = found if best is None or found[0] > best[0] else best
         else:
             why[_FULL] += 1
-            miss = _miss(name, wanted.amount, room)
+            miss = _miss(name, wanted.amount, free)
             nearest = miss if nearest is None else min(miss, nearest)
     if best is not None:
         return best[1]
@@ -79,10 +78,10 @@ def find_node(
 
 
 def _refused(wanted: Demand, why: Counter[str], able: list[str], nearest: _Miss | None) -> Refused:
-    told = [f"{count} {reason}" for reason, count in sorted(why.items(), key=_order)]
+    parts = [f"{count} {reason}" for reason, count in sorted(why.items(), key=_order)]
     if nearest is not None:
-        told[-1] += f" ({nearest.node} lacks {nearest.lacks})"
-    counts = f"0/{why.total()} nodes fit: {', '.join(told)}" if told else "there are no nodes"
+        parts[-1] += f" ({nearest.node} lacks {nearest.lacks})"
+    counts = f"0/{why.total()} nodes fit: {', '.join(parts)}" if parts else "there are no nodes"
     if not able:
         eligible = why[_TOO_SMALL]
         head = f"None of {eligible} eligible nodes could ever hold it" if eligible else "No node is eligible"
@@ -94,31 +93,31 @@ def _refused(wanted: Demand, why: Counter[str], able: list[str], nearest: _Miss 
 
 
 def _order(item: tuple[str, int]) -> tuple[bool, int, str]:
-    """Order reasons: the most frequent first, but the lack of room, of which more is told, last."""
+    """Sort key of reasons: the most frequent first; lack of capacity last, since the closest node is added to it."""
     reason, count = item
     return reason == _FULL, -count, reason
 
 
-def _free_share(room: Amount, whole: Amount) -> Decimal:
-    if whole.unknown or room.unknown:
-        return Decimal(-1)  # better one of which it is known
-    shares = [free / all_of_it for free, all_of_it in ((room.cpu, whole.cpu), (room.memory, whole.memory)) if all_of_it]
+def _free_share(free: Amount, whole: Amount) -> Decimal:
+    if whole.unknown or free.unknown:
+        return Decimal(-1)  # a node with known capacity is preferred
+    shares = [part / total for part, total in ((free.cpu, whole.cpu), (free.memory, whole.memory)) if total]
     return sum(shares, Decimal(0)) / len(shares) if shares else Decimal(0)
 
 
-def _miss(node: str, needed: Amount, room: Amount) -> _Miss:
-    cpu, memory = needed.cpu - max(room.cpu, Decimal(0)), needed.memory - max(room.memory, Decimal(0))
+def _miss(node: str, needed: Amount, free: Amount) -> _Miss:
+    cpu, memory = needed.cpu - max(free.cpu, Decimal(0)), needed.memory - max(free.memory, Decimal(0))
     lacks: list[tuple[Decimal, str]] = []
     if cpu > 0:
         lacks.append((cpu / needed.cpu, f"{_plain(cpu)} CPU"))
     if memory > 0:
         lacks.append((memory / needed.memory, f"{_plain(memory / 2**30)} GiB of memory"))
-    if needed.pods > room.pods:
+    if needed.pods > free.pods:
         lacks.append((Decimal(1), "a place for one more pod"))
     return _Miss(max(share for share, _ in lacks), node, " and ".join(text for _, text in lacks))
 
 
 def _plain(number: Decimal) -> str:
-    """Write a positive number down with three digits behind the point at most, and never as nothing."""
+    """Format a positive number with three decimals at most, and never as 0."""
     rounded = max(number.quantize(Decimal("0.001"), ROUND_HALF_UP), Decimal("0.001"))
     return f"{rounded:f}".rstrip("0").rstrip(".")

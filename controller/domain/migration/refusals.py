@@ -1,4 +1,4 @@
-"""How the API server's refusal of a dry run is judged, in which the target pod of a migration was to be created.
+"""Judges a failed dry run, in which the API server was to create the target pod of a migration.
 
 Guarantees: pure. A permanent refusal is distinct from a temporary one. An exceeded quota is no refusal if the target
 fits in it once the source pod is deleted, which `Recreate` does first.
@@ -31,21 +31,21 @@ def judge(code: int | None, message: str, source: Pod | None) -> Refused | None:
     `code` is the HTTP status, None if there was no answer; `message` the server's.
     """
     if code == _FORBIDDEN and (exceeded := list(_EXCEEDED.finditer(message))):
-        if all(_fits(found, _held(source)) for found in exceeded):
+        if all(_fits(found, _share_of_quota(source)) for found in exceeded):
             return None
         return Refused(Reason.QUOTA_EXCEEDED, f"The target pod would be refused: {message}", for_good=False)
     uncounted = code == _FORBIDDEN and _UNCOUNTED in message
     if code in (*_FOR_GOOD, _FORBIDDEN) and not uncounted:
         return Refused(Reason.TARGET_REFUSED, f"The target pod would be refused: {message}", for_good=True)
     reason = Reason.QUOTA_EXCEEDED if uncounted else Reason.TARGET_REFUSED
-    return Refused(reason, f"Nobody knows whether the target pod may be made: {message}", for_good=False)
+    return Refused(reason, f"Whether the target pod may be created is unknown: {message}", for_good=False)
 
 
 def _fits(exceeded: re.Match[str], source: Mapping[str, Decimal]) -> bool:
     _, requested, used, limited = exceeded.groups()
     try:
-        wanted, held, most = _figures(requested), _figures(used), _figures(limited)
-        return all(held[name] - source.get(name, 0) + amount <= most[name] for name, amount in wanted.items())
+        wanted, in_use, most = _figures(requested), _figures(used), _figures(limited)
+        return all(in_use[name] - source.get(name, 0) + amount <= most[name] for name, amount in wanted.items())
     except (KeyError, ValueError):  # QuantityError is a ValueError
         return False
 
@@ -56,16 +56,16 @@ def _figures(text: str) -> dict[str, Decimal]:
     return {name: parse_quantity(value) for name, _, value in pairs}
 
 
-def _held(source: Pod | None) -> dict[str, Decimal]:
-    """Return the source pod's share in a quota, as far as it is known."""
+def _share_of_quota(source: Pod | None) -> dict[str, Decimal]:
+    """Return what the source pod uses of a quota, as far as it is known."""
     if source is None or source.done:
         return {}
-    asked = capacity.of_pod(source)
+    amount = capacity.of_pod(source)
     limits = [container.resources.limits for container in source.spec.containers]
     one = Decimal(1)
     return {
-        **dict.fromkeys(("cpu", "requests.cpu"), asked.cpu),
-        **dict.fromkeys(("memory", "requests.memory"), asked.memory),
+        **dict.fromkeys(("cpu", "requests.cpu"), amount.cpu),
+        **dict.fromkeys(("memory", "requests.memory"), amount.memory),
         "limits.cpu": _sum(limit.cpu for limit in limits),
         "limits.memory": _sum(limit.memory for limit in limits),
         "pods": one,

@@ -16,9 +16,9 @@ from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube import times
 
 KEPT: Final = 5
-"""Finished migrations kept for each VM, as KubeVirt keeps them."""
+"""Finished migrations retained for each VM, as by KubeVirt."""
 READABLE: Final = timedelta(hours=1)
-"""How long a migration of a VM that never existed is retained."""
+"""For how long a migration of a VM that never existed is retained."""
 
 
 class Expired(msgspec.Struct, frozen=True):
@@ -34,25 +34,25 @@ class Expired(msgspec.Struct, frozen=True):
 
 def expired(migrations: tuple[VirtualMachineMigration, ...], vm: VirtualMachine | None, now: datetime) -> Expired:
     """Return the expired ones of the migrations that name a VM; `vm` is the cached VM, or None."""
-    of_this: list[VirtualMachineMigration] = []
+    of_vm: list[VirtualMachineMigration] = []
     surplus: list[VirtualMachineMigration] = []
     orphaned: list[VirtualMachineMigration] = []
     waits: list[float] = []
     for item in migrations:
         if not item.finished:
             continue
-        never = item.vm_uid is None and item.status.failure_reason == Reason.VM_NOT_FOUND
-        if never or (vm is None and item.vm_uid is None):
+        no_vm = item.vm_uid is None and item.status.failure_reason == Reason.VM_NOT_FOUND
+        if no_vm or (vm is None and item.vm_uid is None):
             if (left := _readable_for(item, now)) > 0:
                 waits.append(left)
             else:
-                (surplus if never else orphaned).append(item)
+                (surplus if no_vm else orphaned).append(item)
         elif vm is None or item.vm_uid not in (None, vm.metadata.uid):
             orphaned.append(item)
         else:
-            of_this.append(item)
-    of_this.sort(key=lambda done: (done.status.end_timestamp or "", done.metadata.name))
-    return Expired((*of_this[:-KEPT], *surplus), tuple(orphaned), min(waits, default=None))
+            of_vm.append(item)
+    of_vm.sort(key=lambda done: (done.status.end_timestamp or "", done.metadata.name))
+    return Expired((*of_vm[:-KEPT], *surplus), tuple(orphaned), min(waits, default=None))
 
 
 def _readable_for(item: VirtualMachineMigration, now: datetime) -> float:

@@ -202,8 +202,8 @@ def test_a_target_that_finds_no_node_in_time_is_rolled_back_once() -> None:
     ("found", "pods", "more", "words"),
     [
         (claimed(), (FOUND,), {}, "did not start in time; the VM is down until it does, on node kwok-node-2"),
-        (claimed(), (), {}, "was not made in time; VM vm-1 is down until a pod of it can be made"),
-        (told(claimed(), REFUSED), (), {}, "(exceeded quota); VM vm-1 is down until a pod of it can be made"),
+        (claimed(), (), {}, "was not created in time; VM vm-1 is down until a pod of it can be created"),
+        (told(claimed(), REFUSED), (), {}, "(exceeded quota); VM vm-1 is down until a pod of it can be created"),
         (claimed(), (GOING,), {}, "is still terminating; VM vm-1 is down until that pod is gone"),
         (claimed(), (GOING,), {"source_node": SILENT}, "kwok-node-1 is back, tainted"),
     ],

@@ -74,7 +74,8 @@ def test_a_migration_that_waits_after_failures_says_until_when() -> None:
     plan = decided(move(), on_node_1(), history=(failed("m-0", at(-5)), failed("m-1", at(-1))))
     told = written(plan)
     assert told.message == (
-        "The last 2 migrations of VM vm-1 failed on the way; the next waits 40 s after that, until 2026-01-15T10:30:39Z"
+        "The last 2 migrations of VM vm-1 failed after the VM was claimed; "
+        "the next waits 40 s after that, until 2026-01-15T10:30:39Z"
     )
     assert told.conditions[0].reason == Reason.BACKOFF
     assert plan.requeue_after == 39

@@ -58,7 +58,7 @@ def test_a_quota_that_nobody_has_counted_yet_makes_it_wait() -> None:
     """The quota controller does so some moments after a quota was made."""
     message = f"{HEAD}status unknown for quota: q, resources: requests.cpu"
     assert judge(403, message, source()) == Refused(
-        Reason.QUOTA_EXCEEDED, f"Nobody knows whether the target pod may be made: {message}", for_good=False
+        Reason.QUOTA_EXCEEDED, f"Whether the target pod may be created is unknown: {message}", for_good=False
     )
 
 

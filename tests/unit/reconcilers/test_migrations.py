@@ -649,7 +649,7 @@ async def test_a_vm_whose_node_is_not_ready_is_not_taken_down(cluster: Cluster, 
     await process.step()
     assert cluster.migration()["phase"] == "Pending"
     assert cluster.migration()["message"] == (
-        f"VM vm-1 cannot be taken down: {SILENT}, so nobody would finish its pod's deletion "
+        f"VM vm-1 cannot be taken down: {SILENT}, so its pod's deletion would not finish "
         f"until node node-1 is back, tainted {OUT_OF_SERVICE} or deleted"
     )
     await process.settle(rounds=200)
@@ -745,7 +745,7 @@ async def test_a_target_that_cannot_be_made_is_told_in_the_words_of_who_refuses_
         await process.step()
     assert cluster.migration()["failureReason"] == "CompletionTimeout"
     assert cluster.migration()["message"] == (
-        "The target pod could not be made in time (exceeded quota); VM vm-1 is down until a pod of it can be made"
+        "The target pod could not be created in time (exceeded quota); VM vm-1 is down until a pod of it can be created"
     )
     cluster.intercept = None
     await process.settle()
