@@ -1,1 +1,1 @@
-"""Reconcilers: read the caches, ask the domain what to do, do it."""
+"""Reconcilers: read the caches, let the domain decide, carry its plan out."""

@@ -19,7 +19,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 CREATE_DEADLINE: Final = 10.0
-"""Seconds after which the API server gives up a create (`?timeout=`)."""
+"""Seconds after which the API server abandons a create (`?timeout=`)."""
 
 
 Record: TypeAlias = Callable[[ObjectMeta, Event], None]

@@ -24,9 +24,9 @@ _MIGRATION_KEYS: Final = "MigrationKeys"
 
 
 def feed(add: Add, caches: Mapping[str | None, Caches], nodes: Store[Node]) -> None:
-    """Queue every VM that the caches have, or have pods of; then the VM of each later change."""
+    """Queue every VM that the caches show, by itself or as an owner of pods; then the VM of each later change."""
     for cache in caches.values():
-        # In the order of the caches, so that every run starts alike.
+        # In the order of the caches, so that the order is the same in every run.
         pods = (key for pod in cache.pods if (key := vm_key(pod)))
         for key in dict.fromkeys((*(vm.metadata.key for vm in cache.vms), *pods)):
             add(key, "start")
@@ -50,7 +50,7 @@ def feed_migrations(add: Add, caches: Mapping[str | None, Caches]) -> None:
 def _migration_changed(add: Add, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
     migration = new or old
     if migration is not None:
-        add(migration.vm_key, f"migration {_what(old, new)}")
+        add(migration.vm_key, f"migration {_change(old, new)}")
 
 
 def _add_if_moving(add: Add, cache: Caches, key: str, cause: str) -> None:
@@ -62,7 +62,7 @@ def _add_if_moving(add: Add, cache: Caches, key: str, cause: str) -> None:
 def _vm_changed(add: Add, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
     vm = new or old
     if vm is not None:
-        add(vm.metadata.key, f"VM {_what(old, new)}")
+        add(vm.metadata.key, f"VM {_change(old, new)}")
 
 
 def _pod_changed(add: Add, old: Pod | None, new: Pod | None) -> None:
@@ -71,7 +71,7 @@ def _pod_changed(add: Add, old: Pod | None, new: Pod | None) -> None:
         pods.pop()  # the common case: both have the same owner
     for pod in pods:
         if (key := vm_key(pod)) is not None:
-            add(key, f"pod {_what(old, new)}")
+            add(key, f"pod {_change(old, new)}")
 
 
 def _node_changed(add: Add, pods: Store[Pod], old: Node | None, new: Node | None) -> None:
@@ -83,7 +83,7 @@ def _node_changed(add: Add, pods: Store[Pod], old: Node | None, new: Node | None
             add(key, "node deleted")
 
 
-def _what(old: object | None, new: object | None) -> str:
+def _change(old: object | None, new: object | None) -> str:
     if old is None:
         return "added"
     return "changed" if new is not None else "deleted"

@@ -1,7 +1,7 @@
 """Coalesced progress of migrations: during a burst, an intermediate phase is merged into the migration's next write.
 
-Guarantees: the start, the end and any problem of a migration are written at once. A phase keeps the time at which it
-was reached. Pending progress is written after the delay of `BurstGate`, if nothing newer comes. Bounded by the
+Guarantees: the start, the end and any problem of a migration are written at once. A phase is written with the time at
+which it was reached. Pending progress is written after the delay of `BurstGate`, if nothing newer comes. Bounded by the
 migrations in progress.
 """
 
@@ -19,8 +19,8 @@ from controller.engine.store import gone
 from controller.observe.caches import Caches
 from controller.reconcilers.burst import BurstGate
 
-_ON_THE_WAY: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
-_STARTED: Final = (MigrationPhase.TERMINATING, *_ON_THE_WAY)
+_INTERMEDIATE: Final = (MigrationPhase.SCHEDULING, MigrationPhase.STARTING)
+_STARTED: Final = (MigrationPhase.TERMINATING, *_INTERMEDIATE)
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class ProgressCoalescer:
                 if wait > 0:
                     self._pending[uid] = _Pending(item, wanted)
                 return wait
-            case (WriteMigration(status=wanted), *_) if not _goes_well(wanted):
+            case (WriteMigration(status=wanted), *_) if not _no_problem(wanted):
                 self._burst.forget(uid)  # the target waits for a node for an unknown time, which would distort the pace
             case (WriteMigration(status=wanted), *_) if wanted.phase in _STARTED:
                 self._burst.wait(uid)
@@ -74,9 +74,9 @@ class ProgressCoalescer:
 
     def _changed(self, old: VirtualMachineMigration | None, new: VirtualMachineMigration | None) -> None:
         """Drop a pending status that is published or stale; the end of a migration counts as an arrival."""
-        if (left := gone(old, new)) is not None:
-            self._pending.pop(left.metadata.uid, None)
-            self._burst.forget(left.metadata.uid)
+        if (deleted := gone(old, new)) is not None:
+            self._pending.pop(deleted.metadata.uid, None)
+            self._burst.forget(deleted.metadata.uid)
         if new is not None:
             self._pending.pop(new.metadata.uid, None)
             if new.finished:
@@ -85,9 +85,9 @@ class ProgressCoalescer:
 
 def _may_wait(item: VirtualMachineMigration, wanted: MigrationStatus) -> bool:
     """Whether a status reports nothing but the progress of a migration whose start is published."""
-    return wanted.phase in _ON_THE_WAY and item.status.phase in _STARTED and _goes_well(wanted)
+    return wanted.phase in _INTERMEDIATE and item.status.phase in _STARTED and _no_problem(wanted)
 
 
-def _goes_well(wanted: MigrationStatus) -> bool:
+def _no_problem(wanted: MigrationStatus) -> bool:
     """Whether the status reports no problem of the target."""
     return wanted.message in (None, GUESS)

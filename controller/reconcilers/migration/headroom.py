@@ -47,7 +47,7 @@ class Headroom:
         self._freed = freed
         self._reserved = Ledger()
         # For each VM with a reservation, by UID: the incarnation whose pod takes the reserved capacity.
-        self._lives: dict[str, int] = {}
+        self._incarnations: dict[str, int] = {}
         # When (monotonic) the cache first showed each pending migration, by UID.
         self._known_since: dict[str, float] = {}
 
@@ -70,27 +70,27 @@ class Headroom:
     def reserve(self, vm: VirtualMachine, node: str, amount: Amount) -> None:
         """Reserve capacity on a node for the next incarnation of a VM."""
         self._reserved.put(vm.metadata.uid, node, amount)
-        self._lives[vm.metadata.uid] = (vm.status.incarnation or 0) + 1
+        self._incarnations[vm.metadata.uid] = (vm.status.incarnation or 0) + 1
 
     def take_in(self, vm: VirtualMachine, pods: tuple[Pod, ...], amount: Amount) -> None:
         """Restore the reservation that a claim names, unless the target pod has a node; `pods` are the VM's."""
         claim, uid = vm.status.migration, vm.metadata.uid
         if claim is None or claim.reserved_node is None or uid in self._reserved:
             return
-        life = claim.source_incarnation + 1
-        if not any(ownership.belongs_to(pod, vm) and _has_taken(pod, life) for pod in pods):
+        target = claim.source_incarnation + 1
+        if not any(ownership.belongs_to(pod, vm) and _has_node(pod, target) for pod in pods):
             self._reserved.put(uid, claim.reserved_node, amount)
-            self._lives[uid] = life
+            self._incarnations[uid] = target
 
     def release(self, uid: str) -> bool:
         """End the reservation of a VM; return whether there was one."""
-        self._lives.pop(uid, None)
+        self._incarnations.pop(uid, None)
         return self._reserved.drop(uid) is not None
 
-    # --- what the caches show ----------------------------------------------------------------------------------
+    # --- changes in the caches ---------------------------------------------------------------------------------
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
-        if new is not None and self._lives:
+        if new is not None and self._incarnations:
             self._target_changed(new)
         if self._holdings.active:
             self._holdings.pod_changed(old, new)
@@ -98,10 +98,10 @@ class Headroom:
     def _target_changed(self, pod: Pod) -> None:
         """End a reservation when its pod has a node, where its requests count from then on."""
         owner = ownership.owner(pod)
-        life = self._lives.get(owner.uid) if owner is not None else None
-        if owner is None or life is None or not _has_taken(pod, life):
+        target = self._incarnations.get(owner.uid) if owner is not None else None
+        if owner is None or target is None or not _has_node(pod, target):
             return
-        del self._lives[owner.uid]
+        del self._incarnations[owner.uid]
         if self._reserved.drop(owner.uid) != capacity.node_of(pod):
             self._freed()
 
@@ -114,7 +114,7 @@ class Headroom:
             self._known_since[new.metadata.uid] = self._monotonic()
 
 
-def _has_taken(pod: Pod, life: int) -> bool:
+def _has_node(pod: Pod, incarnation: int) -> bool:
     """Whether this pod is of an incarnation, or of a later one, and has a node."""
-    incarnation = ownership.incarnation(pod)
-    return capacity.node_of(pod) is not None and incarnation is not None and incarnation >= life
+    found = ownership.incarnation(pod)
+    return capacity.node_of(pod) is not None and found is not None and found >= incarnation

@@ -1,6 +1,6 @@
-"""Answers to what the migration's decision asks: a slot, a node and a dry run before a claim; whether one is orphaned.
+"""Answers to the questions of the migration's decision: a slot, a node, a dry run, and whether a claim is orphaned.
 
-Guarantees: a migration that is refused holds neither a slot nor a reservation. Without permission to list nodes, the
+Guarantees: a migration that is refused has neither a slot nor a reservation. Without permission to list nodes, the
 choice of the node is left to the scheduler. Bounded by the migrations that are pending, and the VMs that are claimed.
 """
 
@@ -96,7 +96,7 @@ class Questions:
     async def _look_for_migration(self, claim: Claim, vm: VirtualMachine) -> Answers | None:
         """Read the migration of a claim live; return None if it exists.
 
-        A claim that was written by hand may hold a name that no object can have.
+        A claim that was written by hand may have a name that is invalid for an object.
         """
         try:
             found = await self._client.get(MIGRATIONS, claim.name, namespace=vm.metadata.namespace)
@@ -125,7 +125,7 @@ class Questions:
             self._slots.pass_over(vm, item, wanted, found)
         return Answers(refused=found)
 
-    # --- what the caches show ----------------------------------------------------------------------------------
+    # --- changes in the caches ---------------------------------------------------------------------------------
 
     def _vm_changed(self, cache: Caches, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Count a claim, and restore the reservation that the previous process made for it."""
@@ -142,7 +142,7 @@ class Questions:
         self._headroom.take_in(new, cache.pods.by_index(new.metadata.key), amount)
 
     def _node_changed(self, old: Node | None, new: Node | None) -> None:
-        """Reconsider the migrations that found no node when a node can accept more pods, or others, than before."""
+        """Reconsider the migrations that found no node when a change of a node may let it accept other pods."""
         if new is not None and (old is None or _offers(old) != _offers(new)):
             self._slots.reconsider()
 

@@ -1,7 +1,7 @@
 """The requests by which the plan about a migration is carried out, each behind its guard.
 
 Guarantees: a status or a claim is written only if the object is unchanged since the decision. A claim that was written
-keeps its slot, even if the reply was lost. Every write is awaited in the caches before the next decision.
+retains its slot, even if the reply was lost. Every write is awaited in the caches before the next decision.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Requests:
                 case ClaimVM():
                     await self.claim(action.claim, visit)
                 case _:
-                    if not await self._holds(action, item, visit):
+                    if not await self._confirmed(action, item, visit):
                         return False
         return True
 
@@ -79,7 +79,7 @@ class Requests:
         return True
 
     async def claim(self, claim: Claim | None, visit: Visit) -> None:
-        """Claim the VM, change its claim, or (None) take it away. Raises ConflictError if it changed meanwhile."""
+        """Claim the VM, change its claim, or (None) remove it. Raises ConflictError if it changed meanwhile."""
         vm = visit.the_vm
         try:
             version = await self._write_claim(visit.key, vm, claim)
@@ -105,12 +105,12 @@ class Requests:
 
     async def prune(self, expired: Expired, visit: Visit) -> None:
         """Delete the migrations whose retention has ended."""
-        going = expired.surplus
+        items = expired.surplus
         if expired.orphaned:
             found = await self.live_vm(visit.key)
-            alive = found.metadata.uid if found is not None else None
-            going += tuple(item for item in expired.orphaned if alive is None or item.vm_uid not in (None, alive))
-        for item in going:
+            existing = found.metadata.uid if found is not None else None
+            items += tuple(item for item in expired.orphaned if existing is None or item.vm_uid not in (None, existing))
+        for item in items:
             try:
                 await self._client.delete(
                     MIGRATIONS, item.metadata.name, namespace=item.metadata.namespace, uid=item.metadata.uid
@@ -128,8 +128,8 @@ class Requests:
         except errors.NotFoundError:
             return None
 
-    async def _holds(self, guard: Guard, item: VirtualMachineMigration, visit: Visit) -> bool:
-        """Whether a guard holds, so that the plan goes on."""
+    async def _confirmed(self, guard: Guard, item: VirtualMachineMigration, visit: Visit) -> bool:
+        """Whether a guard confirms its condition, so that the plan continues."""
         match guard:
             case ConfirmWanted():
                 newest = visit.caches.migrations.get(item.metadata.key)

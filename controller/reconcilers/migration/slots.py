@@ -13,7 +13,7 @@ claims. Guarantees:
   used one is free again once the cache shows that the claim was removed, or the VM deleted.
 - A migration that did not ask in its VM's last reconcile does not wait for a slot. The state of a VM that was deleted
   during its reconcile is dropped at the end of that reconcile.
-- All state is kept by UID, so that a namesake inherits nothing. `ask` costs O(log n) comparisons in the waiting
+- All state is stored by UID, so that a namesake inherits nothing. `ask` costs O(log n) comparisons in the waiting
   migrations, `reconsider` O(demands that are passed over).
 """
 
@@ -110,7 +110,7 @@ class MigrationSlots:
         self._times_passed = 0
         self._probe_at = 0.0
 
-    # --- what the reconciler does ------------------------------------------------------------------------------
+    # --- calls of the reconciler -------------------------------------------------------------------------------
 
     @contextmanager
     def visit(self, vm: VirtualMachine | None, shown: Callable[[], VirtualMachine | None]) -> Iterator[None]:
@@ -135,9 +135,9 @@ class MigrationSlots:
             slot = self._slots.get(uid)
             newest = shown()
             if newest is None or newest.metadata.uid != uid:
-                self._gone(uid)
+                self._deleted(uid)
             elif slot is None:
-                self._hold_nothing(uid)
+                self._drop_reservation(uid)
             elif slot.claimed_at is None and not slot.fresh:
                 self.give_back(vm)
 
@@ -149,16 +149,16 @@ class MigrationSlots:
             self._enter(vm, item, demand)
             self._grant(asking=uid)
         if (passed := self._passed.get(demand)) is not None:
-            return passed[0]  # a slot may be there for another migration of the VM
+            return passed[0]  # the VM's slot, if it has one, is for another of its migrations
         slot = self._slots.get(uid)
         if slot is None:
-            return Refused(Reason.LIMIT, self._why(demand.source), for_good=False)
+            return Refused(Reason.LIMIT, self._limit_reached(demand.source), for_good=False)
         slot.fresh = False
         self._leave(item.metadata.uid)
         return None
 
     def pass_over(self, vm: VirtualMachine, item: VirtualMachineMigration, demand: Demand, why: Refused) -> None:
-        """Take the slot back from a VM for which no node has capacity; its migration keeps waiting, with its rank."""
+        """Take the slot back from a VM for which no node has capacity; its migration still waits, with its rank."""
         if not self._passed:
             self._probe_at = self._monotonic() + PROBE_PERIOD
         self._passed.pop(demand, None)
@@ -170,7 +170,7 @@ class MigrationSlots:
         self._grant()
 
     def claimed(self, vm: VirtualMachine, version: str) -> None:
-        """Keep the slot of a VM whose claim was written, as of this version, until the cache shows its end."""
+        """Retain the slot of a VM whose claim was written, as of this version, until the cache shows its end."""
         slot = self._slots.get(vm.metadata.uid)
         if slot is not None:  # None: the VM was deleted meanwhile
             slot.claimed_at = revision(version)
@@ -192,12 +192,12 @@ class MigrationSlots:
             self._refresh(demand)
         self._grant()
 
-    # --- what the cache shows ----------------------------------------------------------------------------------
+    # --- changes in the cache ----------------------------------------------------------------------------------
 
     def vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
         """Count the claim of a VM; drop the state of a VM that is deleted, or not ours any more."""
-        if (left := gone(old, new)) is not None:
-            self._gone(left.metadata.uid)
+        if (deleted := gone(old, new)) is not None:
+            self._deleted(deleted.metadata.uid)
         if new is None:
             return
         uid, claim = new.metadata.uid, new.status.migration
@@ -213,21 +213,21 @@ class MigrationSlots:
             self._release(uid)
             self.reconsider()
 
-    def _gone(self, uid: str) -> None:
+    def _deleted(self, uid: str) -> None:
         for waiting in tuple(self._of_vm.get(uid, ())):
             self._leave(waiting)
         if uid in self._slots:
             self._release(uid)
             self.reconsider()
         else:
-            self._hold_nothing(uid)
+            self._drop_reservation(uid)
 
-    def _hold_nothing(self, uid: str) -> None:
+    def _drop_reservation(self, uid: str) -> None:
         """Free the reservation of a VM without a slot: it may have been made after the slot was freed."""
         if self._released(uid):
             self.reconsider()
 
-    # --- the line ----------------------------------------------------------------------------------------------
+    # --- waiting -----------------------------------------------------------------------------------------------
 
     def _enter(self, vm: VirtualMachine, item: VirtualMachineMigration, demand: Demand) -> None:
         uid, place = item.metadata.uid, (item.rank, item.metadata.uid)
@@ -258,8 +258,8 @@ class MigrationSlots:
     def _refresh(self, demand: Demand) -> None:
         """Update which migration of a demand, if any, is among those that could be granted a slot."""
         places = self._demands.get(demand)
-        could_go = places and demand not in self._passed and self._below_limit(demand.source)
-        after = places[0] if places and could_go else None
+        eligible = places and demand not in self._passed and self._below_limit(demand.source)
+        after = places[0] if places and eligible else None
         before = self._head_of.get(demand)
         if before == after:
             return
@@ -281,7 +281,7 @@ class MigrationSlots:
                 self._refresh(demand)
                 return
 
-    # --- the slots ---------------------------------------------------------------------------------------------
+    # --- slots -------------------------------------------------------------------------------------------------
 
     def _grant(self, asking: str | None = None) -> None:
         """Grant every free slot to the migration that is next; queue its VM, unless that VM asks now."""
@@ -329,7 +329,7 @@ class MigrationSlots:
     def _below_limit(self, node: str) -> bool:
         return not self._limits.outbound or self._leaving[node] < self._limits.outbound
 
-    def _why(self, node: str) -> str:
+    def _limit_reached(self, node: str) -> str:
         if not self._below_limit(node):
             return f"{self._leaving[node]} VMs are leaving {node} already; at most {self._limits.outbound} may at once"
         return f"{len(self._slots)} migrations are in progress; at most {self._limits.cluster} may be at once"

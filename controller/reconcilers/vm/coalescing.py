@@ -22,7 +22,7 @@ class StatusCoalescer:
         self._burst = BurstGate(monotonic)
 
     def remaining(self, visit: Visit) -> float:
-        """Return the seconds for which a pending status still holds: the VM is unchanged, its pod is still starting."""
+        """Return the seconds for which a pending status may wait: the VM is unchanged, its pod is still starting."""
         pending, view = visit.known.pending, visit.view
         if pending is None or view.vm is not pending.vm or len(view.pods) != 1 or view.lost_nodes:
             return 0.0
@@ -45,7 +45,7 @@ class StatusCoalescer:
         return 0.0
 
     def postpone(self, visit: Visit, wanted: VMStatus) -> None:
-        """Keep a status as pending instead of writing it now."""
+        """Make a status pending instead of writing it now."""
         visit.known.pending = PendingStatus(visit.vm, wanted)
 
     def forget(self, key: str, known: Known) -> None:

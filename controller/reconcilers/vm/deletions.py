@@ -32,9 +32,9 @@ class PendingDeletions:
     def failed(self, pod: Pod, error: errors.KubeError) -> None:
         """Note how the request failed: it stays in flight only if it was sent and not answered."""
         if not isinstance(error, errors.TransportError) or not error.sent:
-            self.over(pod)
+            self.settled(pod)
 
-    def over(self, pod: Pod) -> None:
+    def settled(self, pod: Pod) -> None:
         """Note that the request is answered, or that the pod no longer exists."""
         self._asked.pop(pod.metadata.uid, None)
 
@@ -52,5 +52,5 @@ class PendingDeletions:
             if version == pod.metadata.resource_version and until > now:
                 found[pod.metadata.uid] = until - now
             else:
-                self.over(pod)
+                self.settled(pod)
         return found

@@ -23,14 +23,14 @@ _log = structlog.get_logger(__name__)
 
 
 class EvictionRecorder:
-    """Records evictions; those without a record yet are kept with the VM's state."""
+    """Records evictions; those without a record yet are stored in the VM's state."""
 
     def __init__(self, client: Api, consistency: ConsistencyStore, memory: Memory) -> None:
         self._client = client
         self._consistency = consistency
         self._memory = memory
 
-    def gone(self, pod: Pod) -> None:
+    def pod_deleted(self, pod: Pod) -> None:
         """Note a pod whose deletion the cache has just shown, if it was evicted."""
         reason, key = records.disruption(pod), vm_key(pod)
         if reason is not None and key is not None:
@@ -40,7 +40,7 @@ class EvictionRecorder:
             known.unrecorded[pod.metadata.uid] = (pod, reason)
 
     async def record(self, visit: Visit) -> None:
-        """Record every eviction of this VM's pods once; those that fail now are kept for the next reconcile."""
+        """Record every eviction of this VM's pods once; those that fail now are retried by the next reconcile."""
         vm, view, known = visit.view.vm, visit.view, visit.known
         if vm is None or vm.metadata.deletion_timestamp is not None or not vm.spec.running:
             known.unrecorded = None

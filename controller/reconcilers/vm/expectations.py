@@ -23,7 +23,7 @@ CLOCK_SKEW: Final = timedelta(seconds=5)
 
 
 class CreateExpectations:
-    """Expectations, kept with each VM's state. `now` is wall-clock time; `monotonic` is a clock in seconds."""
+    """Expectations, stored in each VM's state. `now` is wall-clock time; `monotonic` is a clock in seconds."""
 
     def __init__(self, memory: Memory, now: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
         self._memory = memory

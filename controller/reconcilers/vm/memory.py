@@ -26,10 +26,10 @@ class PendingStatus(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct):
-    """What the controller remembers of one VM, beyond the caches.
+    """The controller's own state of one VM, beyond the caches.
 
     - `about`: the VM's UID; a namesake may have been created since.
-    - `gone`: the UID of a VM that a write did not find any more, until the cache shows the deletion, too.
+    - `deleted`: the UID of a VM that a write did not find any more, until the cache shows the deletion, too.
     - `foreign`: the VM exists, but is not ours: it is of another class, or outside of our selection.
     - `expected_until`: a create may still commit until then (monotonic, seconds); the incarnation does not change.
     - `create_failures`: failed creates of the next pod.
@@ -40,7 +40,7 @@ class Known(msgspec.Struct):
     """
 
     about: str | None = None
-    gone: str | None = None
+    deleted: str | None = None
     foreign: bool = False
     expected_until: float | None = None
     create_failures: CreateFailures | None = None
@@ -54,7 +54,7 @@ Memory: TypeAlias = defaultdict[str, Known]
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """The context of one reconcile: the VM's key, what the caches show, and what the controller remembers."""
+    """The context of one reconcile: the VM's key, what the caches show, and the controller's own state."""
 
     key: str
     namespace: str

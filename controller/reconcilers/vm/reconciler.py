@@ -80,8 +80,8 @@ class VMReconciler:
         if old is None and new is not None and (key := vm_key(new)) is not None:
             self._ask_anew(key)
         if old is not None and new is None:
-            self._evictions.gone(old)
-            self._deletions.over(old)
+            self._evictions.pod_deleted(old)
+            self._deletions.settled(old)
 
     def _ask_anew(self, key: str) -> None:
         """Clear `foreign`: the VM or a pod of it changed, so its owner has to be checked again."""
@@ -109,9 +109,7 @@ class VMReconciler:
             return rest
         plan = decide(visit.view, self._policy, self._circumstances(visit))
         if visit.known.create_failures is not None and not plan.wants_pod:
-            visit.known.create_failures = (
-                CreateFailures()
-            )  # no pod is wanted, so earlier failures do not matter any more
+            visit.known.create_failures = CreateFailures()  # no pod is wanted, so earlier failures do not count
         if visit.view.asked:
             # A deletion that was settled since the view was taken is decided again at once.
             again = min(self._deletions.in_flight(visit.view.pods).values(), default=0.0)
@@ -124,10 +122,10 @@ class VMReconciler:
         caches = self._caches.get(namespace) or self._caches[None]
         pods = caches.pods.by_index(key)
         vm, known = caches.vms.get(key), self._memory[key]
-        if vm is not None and vm.metadata.uid == known.gone:
+        if vm is not None and vm.metadata.uid == known.deleted:
             vm = None
         else:
-            known.gone = None
+            known.deleted = None
         if vm is not None and known.about != vm.metadata.uid:
             if known.about is not None:
                 # A VM with a new UID inherits no failure and no pending status of its predecessor.
@@ -158,11 +156,11 @@ class VMReconciler:
         return None
 
     def _forget(self, visit: Visit) -> None:
-        """Drop the state of a VM that no longer exists; `gone` stays until the cache shows the deletion."""
+        """Drop the state of a VM that no longer exists; `deleted` stays until the cache shows the deletion."""
         self._coalescer.forget(visit.key, visit.known)
         del self._memory[visit.key]
-        if visit.known.gone is not None:
-            self._memory[visit.key] = Known(gone=visit.known.gone)
+        if visit.known.deleted is not None:
+            self._memory[visit.key] = Known(deleted=visit.known.deleted)
 
     def _view(self, vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> View:
         return View(vm, pods, self._lost_nodes(pods), frozenset(self._deletions.in_flight(pods)))
@@ -198,12 +196,12 @@ class VMReconciler:
                     visit.known.own_write = (version, visit.view.pods)
             elif not await self._requests.act(action, visit):
                 return Result(retry=not visit.known.foreign)
-        # A create that is retried keeps its backoff, even if a status was written about it.
+        # The backoff of a create that is retried continues, even if a status was written about it.
         again = plan.reports_refusal or visit.known.unrecorded is not None
         return Result(retry=True) if again else Result(requeue_after=plan.requeue_after)
 
     async def claim(self, key: str, vm: VirtualMachine, claim: Claim | None) -> str | None:
-        """Put a migration's claim on a VM, change it, or (None) take it away.
+        """Put a migration's claim on a VM, change it, or (None) remove it.
 
         If the claimed VM would next get a status write and nothing else, that status goes into the same write.
         Returns the VM's new version, or None if it is deleted. Raises ConflictError if it changed meanwhile.

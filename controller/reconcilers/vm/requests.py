@@ -75,7 +75,7 @@ class Requests:
         vm = visit.vm
         written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
         if written is None:
-            visit.known.gone = vm.metadata.uid
+            visit.known.deleted = vm.metadata.uid
             return None
         visit.known.pending = None
         self._consistency.wrote(visit.key, visit.caches.vms, written.metadata.resource_version)
@@ -118,7 +118,7 @@ class Requests:
         try:
             found = await self._client.get(VIRTUAL_MACHINES, vm.metadata.name, namespace=vm.metadata.namespace)
         except errors.NotFoundError:
-            visit.known.gone = vm.metadata.uid
+            visit.known.deleted = vm.metadata.uid
             return False
         return found.metadata.uid == vm.metadata.uid and found.metadata.resource_version == vm.metadata.resource_version
 
@@ -153,13 +153,13 @@ class Requests:
         return True
 
     def _refuse(self, failures: CreateFailures, vm: VirtualMachine, pod: str, why: str) -> None:
-        """Note for the status why there is no pod; log it and record an Event when the reason is new."""
+        """Remember, for the status, why there is no pod; log it and record an Event if the reason is new."""
         if failures.refused(why):
             _log.warning("a pod is refused", pod=pod, error=why)
             self._record(vm.metadata, events.create_refused(pod, why))
 
     async def _adopt(self, action: plan.CreatePod, visit: Visit, failures: CreateFailures) -> bool:
-        """Take over the pod that has the name, if it is ours: the reply to an earlier create was lost."""
+        """Adopt the existing pod of this name, if it is ours: the reply to an earlier create was lost."""
         vm = visit.vm
         try:
             pod = await self._client.get(PODS, action.name, namespace=vm.metadata.namespace)
@@ -193,7 +193,7 @@ class Requests:
                 return
             raise
         if version:
-            self._deletions.over(action.pod)
+            self._deletions.settled(action.pod)
             self._consistency.wrote(visit.key, visit.caches.pods, version)
         if visit.view.vm is not None:
             self._record(visit.view.vm.metadata, events.deleted(metadata.name, action.why))
