@@ -1,4 +1,4 @@
-"""VMs and pods for tests, with the defaults a test does not care about."""
+"""VMs and pods for tests, with defaults for what a test does not set."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def pod(
     drop_annotations: tuple[str, ...] = (),
     reason: str = "",
     message: str = "",
-    told: tuple[Condition, ...] = (),
+    conditions: tuple[Condition, ...] = (),
 ) -> Pod:
     """The launcher pod of one incarnation of a VM, as the cache shows it."""
     spec = launcher.requested(owner)
     body = launcher.manifest(owner, incarnation, spec, launcher.consumption(owner, spec).shares, POLICY)
-    conditions = []
+    found = []
     if node is not None:
-        conditions.append(Condition(type="PodScheduled", status="True", last_transition_time=T1))
+        found.append(Condition(type="PodScheduled", status="True", last_transition_time=T1))
     if unschedulable is not None:
-        conditions.append(Condition(type="PodScheduled", status="False", reason="Unschedulable", message=unschedulable))
+        found.append(Condition(type="PodScheduled", status="False", reason="Unschedulable", message=unschedulable))
     if ready if ready is not None else phase == "Running":
-        conditions.append(Condition(type="Ready", status="True", last_transition_time=T1))
-    conditions.extend(told)
+        found.append(Condition(type="Ready", status="True", last_transition_time=T1))
+    found.extend(conditions)
     annotations = {k: v for k, v in body["metadata"]["annotations"].items() if k not in drop_annotations}
     return Pod(
         metadata=ObjectMeta(
@@ -101,7 +101,7 @@ def pod(
         spec=PodSpec(
             node_name=node, containers=msgspec.convert(body["spec"]["containers"], tuple[Container, ...], strict=True)
         ),
-        status=PodStatus(phase=phase, conditions=tuple(conditions), reason=reason, message=message),
+        status=PodStatus(phase=phase, conditions=tuple(found), reason=reason, message=message),
     )
 
 
@@ -118,7 +118,7 @@ def plan_for(
     seen: int | None = None,
     now: datetime = NOW,
 ) -> Plan:
-    """Decide, with nothing special going on."""
+    """Decide, with no circumstances but those given."""
     circumstances = Circumstances(now=now, create_expected=create_expected, create_refusal=refusal, seen=seen)
     return decide(View(machine, pods), POLICY, circumstances)
 
@@ -130,7 +130,7 @@ def published(plan: Plan) -> VMStatus:
 
 
 def settled(machine: VirtualMachine, *pods: Pod) -> VirtualMachine:
-    """The VM once every status that its pods ask for is written."""
+    """The VM once no further status follows from its pods."""
     for _ in range(5):
         plan = plan_for(machine, *pods)
         writes = [action for action in plan.actions if isinstance(action, WriteStatus)]
@@ -146,5 +146,5 @@ def condition(status: VMStatus, kind: str) -> Condition:
 
 
 def history(status: VMStatus) -> list[str]:
-    """The phases that a status tells, oldest first."""
+    """The phases in a status's history, oldest first."""
     return [found.type.removeprefix("Phase") for found in status.conditions if found.type.startswith("Phase")]

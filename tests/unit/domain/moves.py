@@ -1,4 +1,4 @@
-"""Migrations, VMs that move, and what is decided about them, with the defaults that a test does not care about."""
+"""Migrations, VMs that move, and decisions about them, with defaults for what a test does not set."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from controller.kube.meta import Condition, ObjectMeta
 from tests.unit.domain.builders import NOW, POLICY, vm
 
 CLAIM = Claim(name="m-1", uid="uid-m-1", source_node="kwok-node-1", source_incarnation=0)
-"""What m-1 puts on a VM in its first life."""
+"""The claim of m-1 on a VM in its first incarnation."""
 YES = Answers(slot=True, node="kwok-node-2", accepted=True)
 SILENT = Node(
     ObjectMeta(name="kwok-node-1"), status=NodeStatus(conditions=(Condition(type="Ready", status="Unknown"),))
 )
-"""A node that reports no more."""
+"""A node that stopped reporting."""
 
 
 def at(seconds: float) -> datetime:
@@ -38,7 +38,7 @@ def at(seconds: float) -> datetime:
 
 
 def move(name: str = "m-1", *, state: dict[str, Any] | None = None, **spec: Any) -> VirtualMachineMigration:
-    """A migration of vm-1 that was asked for now, in the given state."""
+    """A migration of vm-1 that was created now, with the given status."""
     metadata = ObjectMeta(
         name=name, namespace="default", uid=f"uid-{name}", creation_timestamp=times.timestamp(NOW), generation=1
     )
@@ -46,20 +46,20 @@ def move(name: str = "m-1", *, state: dict[str, Any] | None = None, **spec: Any)
 
 
 def failed(name: str, ended: datetime, reason: str = "RolledBack", **state: Any) -> VirtualMachineMigration:
-    """A migration of the VM uid-1 that began to move it and failed."""
+    """A migration of the VM uid-1 that failed after its claim."""
     began = {"vm_uid": "uid-1", "start_timestamp": times.micro_timestamp(ended), "failure_reason": reason}
     end = {"phase": "Failed", "end_timestamp": times.micro_timestamp(ended)}
     return move(name, state={**began, **end, **state})
 
 
 def on_node_1(**state: Any) -> VirtualMachine:
-    """A VM that runs in its first life."""
+    """A VM that runs in its first incarnation."""
     found = VMStatus(phase="Running", node_name="kwok-node-1", pod_name="p", pod_uid="pod-uid-1-0", incarnation=0)
     return vm(status=msgspec.structs.replace(found, **state))
 
 
 def decided(item: VirtualMachineMigration, of: VirtualMachine | None, *pods: Pod, **more: Any) -> Plan:
-    """Decide now, with every answer that is asked for a yes."""
+    """Decide now; every question is answered with yes."""
     plan = decide(View(item, of, pods, more.pop("now", NOW), answers=YES, **more), POLICY)
     assert isinstance(plan, Plan)
     return plan
@@ -74,13 +74,13 @@ def written(plan: Plan) -> MigrationStatus:
 def claimed(
     incarnation: int = 1, *, claim: Claim = CLAIM, running: bool = True, deleted: bool = False
 ) -> VirtualMachine:
-    """A VM that m-1 has claimed in its life 0, as of a life."""
+    """A VM that m-1 has claimed in incarnation 0, as of `incarnation`."""
     found = VMStatus(phase="Scheduling", incarnation=incarnation, migration=claim)
     return vm(status=found, running=running, deleted=deleted)
 
 
-def under_way(phase: str, since: float = 0.0, **spec: Any) -> VirtualMachineMigration:
-    """m-1 in a phase after its claim, in which it is for so many seconds; the source went as long ago."""
+def in_phase(phase: str, since: float = 0.0, **spec: Any) -> VirtualMachineMigration:
+    """m-1 in a phase after its claim, for so many seconds; each earlier phase began as long ago."""
     began = times.micro_timestamp(at(-since))
     names = ["Pending", "Terminating", "Scheduling", "Starting"]
     passed = names[: names.index(phase) + 1]
@@ -95,8 +95,8 @@ def under_way(phase: str, since: float = 0.0, **spec: Any) -> VirtualMachineMigr
     return move(state=state, **spec)
 
 
-def asked(item: VirtualMachineMigration | None, of: VirtualMachine, answers: Answers, **more: Any) -> Plan | Ask:
-    """What comes of a view with some answers."""
+def decided_with(item: VirtualMachineMigration | None, of: VirtualMachine, answers: Answers, **more: Any) -> Plan | Ask:
+    """Decide with some answers."""
     return decide(View(item, of, more.pop("pods", ()), NOW, answers=answers, **more), POLICY)
 
 
@@ -105,6 +105,6 @@ def with_metadata(pod: Pod, **changes: Any) -> Pod:
     return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, **changes))
 
 
-def told(vm: VirtualMachine, condition: Condition) -> VirtualMachine:
+def having(vm: VirtualMachine, condition: Condition) -> VirtualMachine:
     """A VM whose status has a condition."""
     return msgspec.structs.replace(vm, status=msgspec.structs.replace(vm.status, conditions=(condition,)))

@@ -1,4 +1,4 @@
-"""What `decide` plans for every state a VM and its pods can be in."""
+"""The plan of `decide` for every state of a VM and its pods."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from tests.unit.domain.builders import (
     vm,
 )
 
-# --- a first life ----------------------------------------------------------------------------------------------
+# --- the first incarnation -------------------------------------------------------------------------------------
 
 
 def test_a_new_vm_gets_its_first_pod_with_no_status_write_before_it() -> None:
-    """Creating is one request: the name is deterministic, so no write has to come first."""
+    """The name is deterministic, so one create is enough."""
     machine = vm()
     [create] = plan_for(machine).actions
     assert isinstance(create, CreatePod)
@@ -48,15 +48,15 @@ def test_a_new_vm_gets_its_first_pod_with_no_status_write_before_it() -> None:
     assert create.predecessor is None
 
 
-def test_a_refused_create_is_told_before_it_is_tried_again() -> None:
-    """The refusal stands in Ready; once it stands there, the next plan tries again."""
+def test_a_refused_create_is_published_before_it_is_retried() -> None:
+    """Ready reports the refusal; the next plan retries."""
     machine = vm()
     plan = plan_for(machine, refusal="exceeded quota")
     status = published(plan)
     assert len(plan.actions) == 1
     assert (status.phase, condition(status, "Ready").reason) == ("Pending", "FailedCreate")
-    told = msgspec.structs.replace(machine, status=status)
-    [create] = plan_for(told, refusal="exceeded quota").actions
+    recorded = msgspec.structs.replace(machine, status=status)
+    [create] = plan_for(recorded, refusal="exceeded quota").actions
     assert isinstance(create, CreatePod)
 
 
@@ -72,18 +72,18 @@ def test_a_refused_create_is_told_before_it_is_tried_again() -> None:
         ({"node": "kwok-node-1", "phase": "Succeeded"}, "Failed", "PodFailed"),
     ],
 )
-def test_the_phase_follows_the_pod(state: dict[str, object], phase: str, ready: str) -> None:
-    """Phase and the reason of Ready are functions of the pod."""
+def test_phase_and_ready_reason_are_functions_of_the_pod(state: dict[str, object], phase: str, ready: str) -> None:
+    """Of a pod in any state."""
     machine = vm()
     status = published(plan_for(machine, pod(machine, **state)))  # type: ignore[arg-type]
     assert (status.phase, condition(status, "Ready").reason) == (phase, ready)
 
 
-def test_a_pod_whose_node_stopped_reporting_names_the_node() -> None:
-    """The node controller flips Ready alone; a VM that ran for hours is not told to be not ready yet."""
+def test_ready_names_the_node_that_stopped_reporting() -> None:
+    """The node controller changes Ready alone; GuestNotRunning would be wrong after hours of running."""
     machine = vm()
     flipped = (Condition(type="Ready", status="False"), Condition(type="ContainersReady", status="True"))
-    silent = pod(machine, phase="Running", node="kwok-node-1", ready=False, told=flipped)
+    silent = pod(machine, phase="Running", node="kwok-node-1", ready=False, conditions=flipped)
     status = published(plan_for(settled(machine, running(machine)), silent))
     assert (status.phase, condition(status, "Ready").reason) == ("Running", "NodeNotReady")
     assert "kwok-node-1" in condition(status, "Ready").message
@@ -97,35 +97,37 @@ def test_a_pod_whose_node_stopped_reporting_names_the_node() -> None:
         (Condition(type="Ready", status="Unknown"), "True"),
     ],
 )
-def test_a_pod_that_its_kubelet_calls_not_ready_blames_no_node(ready: Condition, containers: str) -> None:
-    """Only what the node controller leaves behind is read as its word."""
+def test_ready_names_no_node_when_the_kubelet_reports_not_ready(ready: Condition, containers: str) -> None:
+    """Only the node controller's pattern of conditions counts."""
     machine = vm()
-    told = (ready, Condition(type="ContainersReady", status=containers))
-    status = published(plan_for(machine, pod(machine, phase="Running", node="kwok-node-1", ready=False, told=told)))
+    conditions = (ready, Condition(type="ContainersReady", status=containers))
+    status = published(
+        plan_for(machine, pod(machine, phase="Running", node="kwok-node-1", ready=False, conditions=conditions))
+    )
     assert condition(status, "Ready").reason == "GuestNotRunning"
 
 
-def test_the_schedulers_reason_is_shown() -> None:
-    """A VM that fits nowhere says so in the scheduler's own words."""
+def test_ready_shows_the_schedulers_reason() -> None:
+    """Verbatim."""
     machine = vm()
     status = published(plan_for(machine, pod(machine, unschedulable="0/3 nodes are available: 3 Insufficient cpu.")))
     assert condition(status, "Ready").message == "0/3 nodes are available: 3 Insufficient cpu."
 
 
 def test_phases_that_passed_between_two_writes_enter_the_history_in_order() -> None:
-    """One write tells all four phases."""
+    """One write adds all four phases."""
     machine = vm()
     status = published(plan_for(machine, running(machine)))
     assert history(status) == ["Pending", "Scheduling", "Scheduled", "Running"]
 
 
-def test_a_settled_vm_is_left_alone() -> None:
-    """A fixpoint costs nothing."""
+def test_the_plan_for_a_settled_vm_is_empty() -> None:
+    """Its status is a fixpoint."""
     machine = settled(vm(), running(vm()))
     assert plan_for(machine, running(vm())) == Plan()
 
 
-def test_ready_stands_first_and_keeps_its_time_until_it_flips() -> None:
+def test_ready_is_the_first_condition_and_retains_its_time_until_it_flips() -> None:
     """`kubectl wait` takes the first condition of a type; its time is that of the last flip."""
     machine = settled(vm(), running(vm()))
     assert machine.status.conditions[0].type == "Ready"
@@ -138,12 +140,12 @@ def test_ready_stands_first_and_keeps_its_time_until_it_flips() -> None:
 
 
 def test_the_history_is_bounded() -> None:
-    """Only the newest 50 transitions are kept."""
+    """The newest 50 transitions are retained."""
     machine = vm()
-    for life in range(40):
-        machine = settled(machine, running(machine, life))
-        gone = published(plan_for(machine))
-        machine = msgspec.structs.replace(machine, status=gone)
+    for incarnation in range(40):
+        machine = settled(machine, running(machine, incarnation))
+        replaced = published(plan_for(machine))
+        machine = msgspec.structs.replace(machine, status=replaced)
     assert len(history(machine.status)) == 50
     assert history(machine.status)[-1] == "Scheduling"
 
@@ -151,8 +153,8 @@ def test_the_history_is_bounded() -> None:
 # --- replacement -----------------------------------------------------------------------------------------------
 
 
-def test_a_pod_that_vanished_is_replaced_by_moving_the_incarnation_first() -> None:
-    """First a live look at the recorded name, then the guarded write; the pod comes with a later reconcile."""
+def test_a_missing_pod_is_replaced_by_the_next_incarnation_after_a_live_read() -> None:
+    """The guarded write comes first; a later reconcile creates the pod."""
     machine = settled(vm(), running(vm()))
     confirm, write = plan_for(machine).actions
     assert confirm == ConfirmPodGone(names.pod_name("vm-1", "uid-1", 0))
@@ -162,8 +164,8 @@ def test_a_pod_that_vanished_is_replaced_by_moving_the_incarnation_first() -> No
     assert (write.status.pod_uid, write.status.node_name) == (None, None)
 
 
-def test_the_next_life_is_created_after_a_look_at_its_predecessors_name() -> None:
-    """The create carries the name whose absence has to be seen live."""
+def test_the_create_of_the_next_incarnation_names_its_predecessor() -> None:
+    """A live read has to show that no such pod exists."""
     machine = settled(vm(), running(vm()))
     machine = msgspec.structs.replace(machine, status=published(plan_for(machine)))
     [create] = plan_for(machine).actions
@@ -172,7 +174,7 @@ def test_the_next_life_is_created_after_a_look_at_its_predecessors_name() -> Non
 
 
 def test_an_older_pod_is_deleted_and_waited_for_before_the_next_is_created() -> None:
-    """No create while a pod of an earlier incarnation lives, terminating or not."""
+    """No create while a pod of an earlier incarnation exists, terminating or not."""
     machine = settled(vm(), running(vm()))
     machine = msgspec.structs.replace(machine, status=published(plan_for(machine)))
     old = running(machine, 0)
@@ -180,8 +182,8 @@ def test_an_older_pod_is_deleted_and_waited_for_before_the_next_is_created() -> 
     assert plan_for(machine, pod(machine, 0, phase="Running", terminating=True)).actions == ()
 
 
-def test_the_incarnation_does_not_move_while_a_create_may_still_commit() -> None:
-    """The hold is waited for; meanwhile the status says honestly that there is no pod."""
+def test_the_incarnation_stays_while_a_create_may_still_commit() -> None:
+    """Meanwhile the status reports that there is no pod."""
     machine = settled(vm(), running(vm()))
     plan = plan_for(machine, create_expected=7.0)
     assert plan.requeue_after == 7.0
@@ -190,8 +192,8 @@ def test_the_incarnation_does_not_move_while_a_create_may_still_commit() -> None
     assert published(plan).pod_uid == machine.status.pod_uid
 
 
-def test_a_terminating_pod_is_no_reason_to_create_another() -> None:
-    """Terminating counts as live: the status says so, and nothing else happens."""
+def test_a_terminating_pod_counts_as_live() -> None:
+    """The status reports the deletion; nothing is created."""
     machine = settled(vm(), running(vm()))
     plan = plan_for(machine, pod(machine, phase="Running", node="kwok-node-1", terminating=True))
     assert published(plan).phase == "Running"
@@ -200,7 +202,7 @@ def test_a_terminating_pod_is_no_reason_to_create_another() -> None:
 
 
 def test_a_terminating_pod_that_ends_is_no_failure() -> None:
-    """A kubelet ends the containers of a deleted pod: that must not count against the VM."""
+    """A kubelet ends the containers of a deleted pod."""
     machine = settled(vm(), running(vm()))
     ended = pod(machine, phase="Failed", node="kwok-node-1", terminating=True)
     status = published(plan_for(machine, ended))
@@ -209,8 +211,8 @@ def test_a_terminating_pod_that_ends_is_no_failure() -> None:
     assert plan_for(msgspec.structs.replace(machine, status=status), ended) == Plan()
 
 
-def test_a_failed_pod_that_is_deleted_stays_the_failure_it_was() -> None:
-    """The VM has failed, and waits to be started again."""
+def test_a_failed_vm_stays_failed_while_its_pod_is_deleted() -> None:
+    """It waits for its backoff."""
     failed = pod(vm(), phase="Failed", node="kwok-node-1")
     machine = settled(vm(), failed)
     assert machine.status.phase == "Failed"
@@ -219,22 +221,22 @@ def test_a_failed_pod_that_is_deleted_stays_the_failure_it_was() -> None:
     assert condition(status, "Ready").reason == "PodTerminating"
 
 
-def test_a_wiped_status_adopts_the_highest_incarnation_there_is() -> None:
-    """The count is not restarted below a pod that exists."""
+def test_a_wiped_status_adopts_the_highest_incarnation_of_a_pod() -> None:
+    """The count does not restart below it."""
     machine = vm()
     status = published(plan_for(machine, running(machine, 7)))
     assert (status.incarnation, status.pod_name) == (7, names.pod_name("vm-1", "uid-1", 7))
 
 
-def test_of_two_pods_the_higher_incarnation_counts_and_the_other_goes() -> None:
-    """Two processes acted: the recorded pod stays, the other is deleted at once."""
+def test_of_two_pods_the_lower_incarnation_is_deleted() -> None:
+    """Two processes acted."""
     machine = settled(vm(), running(vm(), 2))
     stray = running(machine, 1)
     assert plan_for(machine, stray, running(machine, 2)).actions == (DeletePod(stray, "incarnation 2 replaces it"),)
 
 
-def test_a_pod_whose_incarnation_was_edited_away_is_not_adopted() -> None:
-    """Adoption needs the annotation; without it the pod is an older one, to be replaced."""
+def test_a_pod_without_its_incarnation_annotation_is_replaced() -> None:
+    """Adoption needs the annotation."""
     machine = settled(vm(), running(vm()))
     nameless = pod(machine, phase="Running", node="kwok-node-1", drop_annotations=(names.INCARNATION,))
     assert plan_for(machine, nameless).actions == (DeletePod(nameless, "incarnation 0 replaces it"),)
@@ -243,8 +245,8 @@ def test_a_pod_whose_incarnation_was_edited_away_is_not_adopted() -> None:
 # --- failure ---------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_pod_is_kept_until_its_backoff_is_over() -> None:
-    """First the failure and the time of the retry are recorded, then that time is waited for."""
+def test_a_failed_pod_stays_until_its_backoff_ends() -> None:
+    """First the failure and the time of the retry are recorded, then the plan waits for that time."""
     machine = vm()
     failed = pod(machine, phase="Failed", node="kwok-node-1", reason="Evicted", message="node was low on memory")
     status = published(plan_for(machine, failed))
@@ -256,7 +258,7 @@ def test_a_failed_pod_is_kept_until_its_backoff_is_over() -> None:
     assert (waiting.actions, waiting.requeue_after) == ((), 10.0)
 
 
-def test_a_failed_pod_is_replaced_when_its_backoff_is_over() -> None:
+def test_a_failed_pod_is_replaced_when_its_backoff_ends() -> None:
     """The incarnation moves; deleting the failed pod and creating the next are later steps."""
     failed = pod(vm(), phase="Failed", node="kwok-node-1")
     machine = settled(vm(), failed)
@@ -266,20 +268,20 @@ def test_a_failed_pod_is_replaced_when_its_backoff_is_over() -> None:
 
 
 def test_the_backoff_outlives_the_failed_pod() -> None:
-    """Deleting a failed pod by hand is no way around the wait."""
+    """Deleting a failed pod by hand does not shorten it."""
     machine = settled(vm(), pod(vm(), phase="Failed"))
     plan = plan_for(machine)
     assert plan.requeue_after == 10.0
     assert not any(isinstance(action, CreatePod) for action in plan.actions)
 
 
-def test_failures_in_a_row_wait_longer_up_to_five_minutes() -> None:
+def test_the_start_backoff_grows_with_failures_up_to_five_minutes() -> None:
     """10, 40, 90, 160, 250, 300, 300 s: KubeVirt's 10·n² with its cap."""
     machine = vm()
     waits = []
     moment = NOW
-    for life in range(7):
-        failed = pod(machine, life, phase="Failed", uid=f"pod-{life}")
+    for number in range(7):
+        failed = pod(machine, number, phase="Failed", uid=f"pod-{number}")
         machine = msgspec.structs.replace(machine, status=published(plan_for(machine, failed, now=moment)))
         wait = plan_for(machine, failed, now=moment).requeue_after
         assert wait is not None
@@ -289,8 +291,8 @@ def test_failures_in_a_row_wait_longer_up_to_five_minutes() -> None:
     assert waits == [10.0, 40.0, 90.0, 160.0, 250.0, 300.0, 300.0]
 
 
-def test_a_vm_that_runs_again_forgets_its_failures() -> None:
-    """Running resets the count."""
+def test_a_vm_that_runs_again_resets_its_failure_count() -> None:
+    """Its status has no start failure."""
     machine = settled(vm(), pod(vm(), phase="Failed"))
     moved = published(plan_for(machine, pod(vm(), phase="Failed"), now=NOW + timedelta(minutes=1)))
     machine = msgspec.structs.replace(machine, status=moved)
@@ -301,14 +303,14 @@ def test_a_vm_that_runs_again_forgets_its_failures() -> None:
 
 
 def test_stopping_deletes_the_pod_and_waits_for_it() -> None:
-    """Stopped is published only when the pod is gone."""
+    """Stopped is published only when the pod no longer exists."""
     machine = settled(vm(running=False), running(vm()))
     live = running(machine)
     assert plan_for(machine, live).actions == (DeletePod(live, "the VM is stopped"),)
 
 
 def test_a_stopped_vm_gets_its_next_incarnation_with_the_stop() -> None:
-    """So starting again needs no further write; the recorded pod is looked for once more."""
+    """Starting again then needs no further write; a live read of the recorded pod comes first."""
     machine = msgspec.structs.replace(settled(vm(), running(vm())), spec=vm(running=False).spec)
     confirm, write = plan_for(machine).actions
     assert confirm == ConfirmPodGone(names.pod_name("vm-1", "uid-1", 0))
@@ -328,27 +330,27 @@ def test_a_stopped_vm_starts_again_under_a_new_pod_name() -> None:
 
 
 def test_a_vm_that_never_ran_stops_without_using_up_an_incarnation() -> None:
-    """Stopped from the start: nothing to confirm, nothing to skip."""
+    """There is no pod to confirm, and no name to skip."""
     status = published(plan_for(vm(running=False)))
     assert (status.phase, status.incarnation) == ("Stopped", 0)
 
 
-def test_a_vm_being_deleted_gets_no_pod_and_loses_the_one_it_has() -> None:
-    """A deletionTimestamp ends the VM's life, whatever the spec says."""
+def test_a_vm_being_deleted_gets_no_pod_and_its_pod_is_deleted() -> None:
+    """The spec no longer matters."""
     machine = vm(deleted=True, finalizers=("foregroundDeletion",))
     live = running(machine)
     assert plan_for(machine).actions == ()
     assert plan_for(machine, live).actions == (DeletePod(live, "its VM is being deleted"),)
 
 
-def test_a_vm_being_orphaned_leaves_its_pod_alone() -> None:
-    """`--cascade=orphan` frees the pod; freeing is not deleting."""
+def test_the_pod_of_a_vm_that_is_orphaned_is_not_touched() -> None:
+    """By `--cascade=orphan`."""
     machine = vm(deleted=True, finalizers=("orphan",))
     assert plan_for(machine, running(machine)).actions == ()
 
 
-def test_the_pod_of_a_vm_that_is_gone_is_deleted_after_a_live_look() -> None:
-    """The cache may be stale: only a live read makes a VM gone."""
+def test_the_pod_of_a_deleted_vm_is_deleted_after_a_live_read() -> None:
+    """The cache may be stale."""
     orphan = running(vm())
     assert plan_for(None, orphan).actions == (
         ConfirmVMGone("vm-1", "uid-1"),
@@ -356,14 +358,14 @@ def test_the_pod_of_a_vm_that_is_gone_is_deleted_after_a_live_look() -> None:
     )
 
 
-def test_a_vm_recreated_under_its_name_waits_for_its_predecessors_pod() -> None:
-    """The old UID's pod is collected, and while it lives nothing is created."""
+def test_a_vm_waits_for_the_pod_of_its_namesake() -> None:
+    """That pod is deleted; nothing is created before."""
     old = running(vm(uid="uid-0"))
     soon = NOW - timedelta(seconds=13)  # the VM is two seconds old
     plan = plan_for(vm(), old, now=soon)
     assert plan.actions == (ConfirmVMGone("vm-1", "uid-0"), DeletePod(old, "its VM was replaced"))
-    leaving = pod(vm(uid="uid-0"), phase="Running", terminating=True)
-    assert plan_for(vm(), leaving, now=soon) == Plan(requeue_after=3)
+    ending = pod(vm(uid="uid-0"), phase="Running", terminating=True)
+    assert plan_for(vm(), ending, now=soon) == Plan(requeue_after=3)
 
 
 # --- edits -----------------------------------------------------------------------------------------------------
@@ -385,8 +387,8 @@ def test_changed_consumption_reaches_status_and_pod_without_a_new_pod() -> None:
     assert (write.status.cpu_consumption, write.status.incarnation) == ("0.50", 0)
 
 
-def test_labels_that_were_edited_away_come_back() -> None:
-    """Every label that tools rely on is kept on the pod."""
+def test_removed_labels_are_restored() -> None:
+    """On the same pod, in one patch."""
     machine = settled(vm(), running(vm()))
     live = running(vm())
     labels = {k: v for k, v in live.metadata.labels.items() if k != names.KUBEVIRT_APP_LABEL}
@@ -394,8 +396,8 @@ def test_labels_that_were_edited_away_come_back() -> None:
     assert plan_for(machine, bare).actions == (PatchPod(bare, {names.KUBEVIRT_APP_LABEL: "virt-launcher"}, {}),)
 
 
-def test_an_edit_of_the_spec_asks_for_a_restart_and_moves_consumption_at_once() -> None:
-    """The pod keeps its requests; what follows the spec changes now."""
+def test_an_edit_of_the_spec_requires_a_restart_and_changes_consumption_at_once() -> None:
+    """The pod keeps its requests."""
     machine = settled(vm(), running(vm()))
     edited = msgspec.structs.replace(machine, spec=vm(cpu="0.30").spec)
     status = published(plan_for(edited, running(vm())))
@@ -403,7 +405,7 @@ def test_an_edit_of_the_spec_asks_for_a_restart_and_moves_consumption_at_once() 
     assert (status.cpu_consumption, status.phase, status.incarnation) == ("0.30", "Running", 0)
 
 
-def test_the_same_ratio_written_differently_asks_for_no_restart() -> None:
+def test_the_same_ratio_written_differently_requires_no_restart() -> None:
     """0.2 is 0.20."""
     machine = settled(vm(), running(vm()))
     edited = msgspec.structs.replace(machine, spec=vm(memory="0.2").spec)
@@ -411,8 +413,8 @@ def test_the_same_ratio_written_differently_asks_for_no_restart() -> None:
     assert "RestartRequired" not in kinds
 
 
-def test_an_unusable_annotation_is_told_and_the_spec_is_used() -> None:
-    """A wrong annotation is a condition, never a stop."""
+def test_a_malformed_annotation_is_a_condition_and_the_spec_is_used() -> None:
+    """The VM keeps running."""
     machine = vm(annotations={names.CPU_CONSUMPTION: "lots"})
     status = published(plan_for(machine, running(machine)))
     assert status.cpu_consumption == "0.15"
@@ -420,7 +422,7 @@ def test_an_unusable_annotation_is_told_and_the_spec_is_used() -> None:
 
 
 @pytest.mark.parametrize("resources", [VMResources(cpu=0.1, memory="0.2"), VMResources(cpu="0.1"), VMResources()])
-def test_a_spec_that_slipped_past_the_schema_fails_that_vm_and_says_why(resources: VMResources) -> None:
+def test_a_spec_that_violates_the_schema_fails_the_vm_with_its_reason(resources: VMResources) -> None:
     """Phase Failed, reason InvalidSpec, and no pod."""
     machine = vm()
     machine = msgspec.structs.replace(machine, spec=msgspec.structs.replace(machine.spec, resources=resources))
@@ -429,21 +431,21 @@ def test_a_spec_that_slipped_past_the_schema_fails_that_vm_and_says_why(resource
     assert plan_for(msgspec.structs.replace(machine, status=published(plan))) == Plan()
 
 
-def test_a_spec_that_turned_wrong_while_a_pod_may_still_come_is_told_at_once_and_judged_later() -> None:
-    """What comes may be hidden by the time it is seen, and nobody would look for it any more."""
+def test_a_spec_that_turns_invalid_while_a_create_may_commit_fails_the_vm_afterwards() -> None:
+    """The reason is published at once; Failed only after a live read, since the pod may come without its labels."""
     machine = vm(cpu="x", status=VMStatus(phase="Scheduling", pod_name="p", pod_uid="u", incarnation=0))
-    held = plan_for(machine, create_expected=7)
-    assert (published(held).phase, condition(published(held), "Ready").reason) == ("Scheduling", "InvalidSpec")
-    assert held.requeue_after == 7
-    told = msgspec.structs.replace(machine, status=published(held))
-    assert plan_for(told, create_expected=3) == Plan(requeue_after=3)
-    [looks, _] = plan_for(told).actions
-    assert isinstance(looks, ConfirmPodGone)
-    assert published(plan_for(told)).phase == "Failed"
+    expected = plan_for(machine, create_expected=7)
+    assert (published(expected).phase, condition(published(expected), "Ready").reason) == ("Scheduling", "InvalidSpec")
+    assert expected.requeue_after == 7
+    recorded = msgspec.structs.replace(machine, status=published(expected))
+    assert plan_for(recorded, create_expected=3) == Plan(requeue_after=3)
+    [confirm, _] = plan_for(recorded).actions
+    assert isinstance(confirm, ConfirmPodGone)
+    assert published(plan_for(recorded)).phase == "Failed"
 
 
-def test_a_spec_mended_after_a_failure_gets_its_pod() -> None:
-    """Failed is no dead end, and the history tells both."""
+def test_a_corrected_spec_gets_its_pod() -> None:
+    """The history contains both phases."""
     broken = msgspec.structs.replace(vm(), status=published(plan_for(vm(cpu="x"))))
     [create] = plan_for(broken).actions
     assert isinstance(create, CreatePod)
@@ -451,8 +453,8 @@ def test_a_spec_mended_after_a_failure_gets_its_pod() -> None:
     assert history(status) == ["Pending", "Failed", "Scheduling", "Scheduled", "Running"]
 
 
-def test_a_vanished_pods_name_is_not_reused_after_an_invalid_spec() -> None:
-    """The memory that a pod was seen survives the detour through Failed."""
+def test_the_name_of_a_missing_pod_is_not_reused_after_an_invalid_spec() -> None:
+    """The record that the pod was seen survives the phase Failed."""
     machine = settled(vm(), running(vm()))
     broken = msgspec.structs.replace(machine, spec=vm(cpu="x").spec)
     failed = msgspec.structs.replace(machine, status=published(plan_for(broken)))
@@ -463,8 +465,8 @@ def test_a_vanished_pods_name_is_not_reused_after_an_invalid_spec() -> None:
 # --- nodes -----------------------------------------------------------------------------------------------------
 
 
-def test_a_pod_on_a_node_that_is_gone_is_deleted_at_once_after_a_live_look() -> None:
-    """Nobody is left on that node to finish a graceful deletion."""
+def test_a_pod_of_a_deleted_node_is_force_deleted_after_a_live_read() -> None:
+    """No kubelet is left to finish a graceful deletion."""
     machine = settled(vm(), running(vm()))
     live = running(machine)
     plan = decide(View(machine, (live,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
@@ -474,8 +476,8 @@ def test_a_pod_on_a_node_that_is_gone_is_deleted_at_once_after_a_live_look() -> 
     )
 
 
-def test_a_pod_that_no_status_tells_is_recorded_before_it_is_forced_away() -> None:
-    """Otherwise its name would be taken for unused, and used again."""
+def test_an_unrecorded_pod_is_recorded_before_it_is_force_deleted() -> None:
+    """Otherwise its name would count as unused, and be used again."""
     machine = vm()
     live = running(machine)
     plan = decide(View(machine, (live,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
@@ -483,26 +485,26 @@ def test_a_pod_that_no_status_tells_is_recorded_before_it_is_forced_away() -> No
     assert len(plan.actions) == 1
 
 
-def test_a_pod_left_by_a_deleted_vm_on_a_node_that_is_gone_goes_too() -> None:
-    """Terminating for ever is no end."""
-    leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
-    plan = decide(View(None, (leaving,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
-    assert plan.actions[-1] == DeletePod(leaving, "its node kwok-node-1 no longer exists", force=True)
+def test_a_terminating_pod_of_a_deleted_vm_and_a_deleted_node_is_force_deleted() -> None:
+    """It would be terminating for ever."""
+    ending = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
+    plan = decide(View(None, (ending,), frozenset({"kwok-node-1"})), POLICY, Circumstances(now=NOW))
+    assert plan.actions[-1] == DeletePod(ending, "its node kwok-node-1 no longer exists", force=True)
 
 
-def test_while_its_node_exists_no_pod_is_forced_away() -> None:
+def test_a_pod_of_an_existing_node_is_not_force_deleted() -> None:
     """A graceful deletion is left to finish."""
-    leaving = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
-    assert plan_for(None, leaving) == Plan()
+    ending = pod(vm(), phase="Running", node="kwok-node-1", terminating=True)
+    assert plan_for(None, ending) == Plan()
 
 
-def test_a_life_that_was_seen_but_never_told_is_over_with_its_pod() -> None:
-    """Its name is never used again, although no status names it."""
+def test_the_incarnation_moves_after_a_pod_that_was_seen_but_not_recorded() -> None:
+    """Its name is never used again, although no status contains it."""
     plan = plan_for(vm(status=VMStatus(incarnation=1)), seen=1)
     assert published(plan).incarnation == 2
 
 
-def test_a_life_seen_before_says_nothing_about_the_one_that_follows() -> None:
-    """Or a life would be skipped."""
+def test_the_incarnation_stays_when_only_an_earlier_one_was_seen() -> None:
+    """Otherwise one would be skipped."""
     plan = plan_for(vm(status=VMStatus(incarnation=1)), seen=0)
     assert [action.incarnation for action in plan.actions if isinstance(action, CreatePod)] == [1]

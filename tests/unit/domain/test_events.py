@@ -1,4 +1,4 @@
-"""Which events a status write is worth."""
+"""The Events of a status write."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def with_status(machine: VirtualMachine, status: VMStatus) -> VirtualMachine:
     return msgspec.structs.replace(machine, status=status)
 
 
-def test_a_vm_that_starts_says_where() -> None:
+def test_started_names_the_node() -> None:
     """KubeVirt's Started."""
     machine = vm()
     [event] = events.transitions(machine.status, published(plan_for(machine, running(machine))))
     assert (event.reason, event.note) == ("Started", "The virtual machine runs on kwok-node-1")
 
 
-def test_an_unchanged_status_is_worth_nothing() -> None:
-    """Telling it again would be noise."""
+def test_an_unchanged_status_causes_no_event() -> None:
+    """Compared as a whole."""
     machine = settled(vm(), running(vm()))
     assert reasons(machine.status, machine.status) == []
 
 
-def test_a_vm_that_fits_nowhere_says_so_once() -> None:
-    """The scheduler's own words; a new wording of the same is no news."""
+def test_unschedulable_is_recorded_once() -> None:
+    """In the scheduler's words; another wording causes no further Event."""
     machine = vm()
     first = published(plan_for(machine, pod(machine, unschedulable="0/3 nodes are available")))
     second = published(plan_for(with_status(machine, first), pod(machine, unschedulable="0/2 nodes are available")))
@@ -42,7 +42,7 @@ def test_a_vm_that_fits_nowhere_says_so_once() -> None:
 
 
 def test_a_failed_pod_is_a_warning_with_its_reason() -> None:
-    """What the pod said of its end."""
+    """The pod's own reason."""
     machine = vm()
     failed = pod(machine, phase="Failed", node="kwok-node-1", reason="Evicted")
     [event] = events.transitions(machine.status, published(plan_for(machine, failed)))
@@ -50,14 +50,14 @@ def test_a_failed_pod_is_a_warning_with_its_reason() -> None:
     assert event.note.endswith("ended as Failed: Evicted")
 
 
-def test_a_stopped_vm_says_so() -> None:
+def test_a_stopped_vm_gets_the_event_stopped() -> None:
     """KubeVirt's Stopped."""
     machine = vm(running=False)
     assert reasons(machine.status, published(plan_for(machine))) == [("Normal", "Stopped")]
 
 
-def test_a_warning_is_told_when_it_begins_and_not_while_it_lasts() -> None:
-    """An edit of the spec asks for a restart once."""
+def test_a_warning_is_recorded_when_it_begins_and_not_while_it_lasts() -> None:
+    """One for the first edit of the spec, none for the second."""
     before = settled(vm(), running(vm()))
     edited = msgspec.structs.replace(before, spec=vm(cpu="0.30").spec)
     after = published(plan_for(edited, running(vm())))
@@ -66,7 +66,7 @@ def test_a_warning_is_told_when_it_begins_and_not_while_it_lasts() -> None:
     assert reasons(after, again) == []
 
 
-def test_an_invalid_spec_is_told_once_not_twice() -> None:
-    """Its phase says it already."""
+def test_an_invalid_spec_causes_one_event() -> None:
+    """The phase Failed and the condition have the same reason."""
     machine = vm(cpu="x")
     assert reasons(machine.status, published(plan_for(machine))) == [("Warning", "InvalidSpec")]

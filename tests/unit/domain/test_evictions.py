@@ -1,4 +1,4 @@
-"""Records of evictions: what somebody else ordered, told as a migration."""
+"""Records of evictions: they follow a VM whose pod another client evicted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OWNER = vm(status=VMStatus(phase="Running", node_name="kwok-node-1", incarnation
 
 
 def moved(incarnation: int = 1, **changes: Any) -> VirtualMachine:
-    """The VM as of a life after the one that was evicted."""
+    """The VM in an incarnation after the evicted one."""
     return vm(status=VMStatus(phase="Scheduling", incarnation=incarnation), **changes)
 
 
@@ -35,21 +35,21 @@ def source(**state: Any) -> Pod:
 def record(reason: str = records.EVICTED, phase: str = "Pending", **annotations: str) -> VirtualMachineMigration:
     """The record of that eviction."""
     item = move("record", state={"phase": phase}, record_of="evicted", reason=reason)
-    told = {
+    annotated = {
         names.SOURCE_NODE: "kwok-node-1",
         names.SOURCE_POD: "source",
         names.SOURCE_INCARNATION: "0",
         names.SOURCE_VM: "uid-1",
         **annotations,
     }
-    return msgspec.structs.replace(item, metadata=msgspec.structs.replace(item.metadata, annotations=told))
+    return msgspec.structs.replace(item, metadata=msgspec.structs.replace(item.metadata, annotations=annotated))
 
 
 @pytest.mark.parametrize("before", ["Pending", "Terminating", "Scheduling", "Starting"])
 @pytest.mark.parametrize(
     ("found", "pods", "phase", "reason"),
     [
-        (OWNER, (source(told=(EVICTED,)),), "Terminating", None),
+        (OWNER, (source(conditions=(EVICTED,)),), "Terminating", None),
         (OWNER, (source(terminating=True),), "Terminating", None),
         (moved(), (source(terminating=True),), "Scheduling", None),
         (moved(), (), "Scheduling", None),
@@ -59,25 +59,25 @@ def record(reason: str = records.EVICTED, phase: str = "Pending", **annotations:
         (moved(), (pod(OWNER, 1, phase="Failed"),), "Scheduling", None),
         (OWNER, (pod(OWNER, 0, uid="next", phase="Running", node="kwok-node-2"),), "Succeeded", None),
         (moved(7), (pod(OWNER, 7, phase="Running", node="kwok-node-2"),), "Succeeded", None),
-        (OWNER, (source(told=(SPARED,)),), "Failed", Reason.CANCELLED),
+        (OWNER, (source(conditions=(SPARED,)),), "Failed", Reason.CANCELLED),
         (moved(running=False), (), "Failed", Reason.VM_STOPPED),
         (moved(deleted=True), (), "Failed", Reason.VM_DELETED),
         (None, (), "Failed", Reason.VM_DELETED),
     ],
 )
-def test_a_record_tells_what_became_of_the_vm(
+def test_a_record_follows_the_vm_in_any_phase(
     before: str, found: VirtualMachine | None, pods: tuple[Pod, ...], phase: str, reason: Reason | None
 ) -> None:
-    """In any phase; it never acts, and one that the evicted pod's life outlived is told all the same."""
+    """It never acts. A successor in the evicted incarnation, or after a wiped status, counts, too."""
     plan = decided(record(phase=before), found, *pods)
     assert (written(plan).phase, written(plan).failure_reason) == (phase, reason)
     assert [type(action) for action in plan.actions] == [WriteMigration]
 
 
-@pytest.mark.parametrize("life", ["", "x", "-1", "9" * 10])
-def test_a_record_that_names_no_life_is_none_of_ours(life: str) -> None:
-    """Whoever made it."""
-    plan = decided(record(**{names.SOURCE_INCARNATION: life}), OWNER)
+@pytest.mark.parametrize("incarnation", ["", "x", "-1", "9" * 10])
+def test_a_record_without_a_source_incarnation_fails(incarnation: str) -> None:
+    """The controller did not create it."""
+    plan = decided(record(**{names.SOURCE_INCARNATION: incarnation}), OWNER)
     assert written(plan).failure_reason == Reason.INVALID_RECORD
 
 
@@ -90,19 +90,19 @@ def test_a_record_that_names_no_life_is_none_of_ours(life: str) -> None:
         ((source(terminating=True),), SILENT, "Terminating", None),
     ],
 )
-def test_a_pod_whose_node_was_lost_may_be_spared(
+def test_a_record_of_a_lost_node_is_cancelled_when_the_node_returns(
     pods: tuple[Pod, ...], node: Node | None, phase: str, again: float | None
 ) -> None:
-    """Until its deletion has begun: the node may come back."""
+    """Until the deletion of the pod has begun."""
     plan = decided(record(records.NODE_LOST), OWNER, *pods, source_node=node)
     assert (written(plan).phase, plan.requeue_after) == (phase, again)
 
 
-def test_a_record_guesses_nothing() -> None:
-    """Nobody claimed anything for it."""
+def test_a_record_has_no_caveat_about_unknown_pods() -> None:
+    """There was no preflight for it."""
     assert written(decided(record(), moved(), guessed=True)).message != GUESS
 
 
-def test_a_record_that_has_ended_stays_as_it_is() -> None:
-    """Whatever becomes of the VM."""
+def test_a_finished_record_does_not_change() -> None:
+    """Even when the VM no longer exists."""
     assert decided(record(phase="Succeeded"), None) == Plan()

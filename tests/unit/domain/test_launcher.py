@@ -1,4 +1,4 @@
-"""The manifest a VM becomes."""
+"""The manifest of a VM's launcher pod."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.domain.builders import POLICY, vm
 
 
 def manifest(policy: LauncherPolicy = POLICY, **changes: object) -> dict[str, object]:
-    """The pod of a VM's first life, as the API server gets it."""
+    """The pod of a VM's first incarnation, as the API server gets it."""
     machine = vm(**changes)  # type: ignore[arg-type]
     spec = launcher.requested(machine)
     body = launcher.manifest(machine, 0, spec, launcher.consumption(machine, spec).shares, policy)
@@ -23,7 +23,7 @@ def manifest(policy: LauncherPolicy = POLICY, **changes: object) -> dict[str, ob
 
 
 def test_requests_come_from_the_spec_and_usage_from_the_annotations() -> None:
-    """What the scheduler packs and what the VM uses are two things."""
+    """Requests and usage are independent."""
     body = manifest(annotations={names.CPU_CONSUMPTION: "0.50"})
     assert body["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "4800m", "memory": "54975581388"}}  # type: ignore[index]
     annotations = body["metadata"]["annotations"]  # type: ignore[index]
@@ -38,7 +38,7 @@ def test_the_reference_node_scales_every_request() -> None:
     assert requests["cpu"] == "9600m"
 
 
-def test_the_vm_controls_the_pod_without_blocking_its_owners_deletion() -> None:
+def test_the_owner_reference_does_not_block_the_owners_deletion() -> None:
     """blockOwnerDeletion would need a permission on finalizers."""
     [owner] = manifest()["metadata"]["ownerReferences"]  # type: ignore[index]
     assert owner == {
@@ -51,7 +51,7 @@ def test_the_vm_controls_the_pod_without_blocking_its_owners_deletion() -> None:
 
 
 def test_by_default_only_fake_nodes_are_eligible() -> None:
-    """A simulation must not land on a real node by accident."""
+    """No simulated VM runs on a real node by accident."""
     spec = manifest()["spec"]
     assert spec["nodeSelector"] == {"type": "kwok"}  # type: ignore[index]
     assert spec["tolerations"] == [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}]  # type: ignore[index]
@@ -65,8 +65,8 @@ def test_by_default_only_fake_nodes_are_eligible() -> None:
         (Toleration("a", "", "NoExecute"), {"key": "a", "operator": "Equal", "value": "", "effect": "NoExecute"}),
     ],
 )
-def test_a_toleration_is_written_as_the_api_has_it(toleration: Toleration, written: dict[str, str]) -> None:
-    """No value means any, no effect means any."""
+def test_a_toleration_without_a_value_or_an_effect_matches_any(toleration: Toleration, written: dict[str, str]) -> None:
+    """As the API defines it."""
     policy = LauncherPolicy(reference=POLICY.reference, tolerations=(toleration,))
     assert manifest(policy)["spec"]["tolerations"] == [written]  # type: ignore[index]
 

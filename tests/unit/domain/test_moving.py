@@ -1,4 +1,4 @@
-"""Migrations that have claimed their VM: every phase, and all that can befall them."""
+"""Migrations that have claimed their VM: every phase, and every way to end."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.unit.domain.moves import (
     at,
     claimed,
     decided,
+    having,
+    in_phase,
     move,
     on_node_1,
-    told,
-    under_way,
     with_metadata,
     written,
 )
@@ -36,39 +36,39 @@ REFUSED = Condition(type=status.READY, status="False", reason=status.FAILED_CREA
 SPOILED = Condition(type=status.INVALID_SPEC, status="True")
 OWNER = on_node_1()
 SOURCE = pod(OWNER, 0, phase="Running", node="kwok-node-1")
-GOING = pod(OWNER, 0, phase="Running", node="kwok-node-1", terminating=True)
-FOUND = pod(OWNER, 1, node="kwok-node-2")
-ARRIVED = pod(OWNER, 1, phase="Running", node="kwok-node-2")
+ENDING = pod(OWNER, 0, phase="Running", node="kwok-node-1", terminating=True)
+PLACED = pod(OWNER, 1, node="kwok-node-2")
+RUNS = pod(OWNER, 1, phase="Running", node="kwok-node-2")
 
-# What is seen of the VM and its pods, and what becomes of a migration that has claimed it, whatever its phase was.
-SEEN: dict[str, tuple[VirtualMachine, tuple[Pod, ...], str | None, Reason | None]] = {
-    "the VM reconciler has its turn": (claimed(0), (SOURCE,), None, None),
-    "the claimed life lost its pod, and can have none": (told(claimed(0), REFUSED), (), "Scheduling", None),
-    "nothing can be made of the spec": (told(claimed(0), SPOILED), (), "Failed", Reason.VM_NOT_RUNNING),
-    "nor of that of the next life": (told(claimed(1), SPOILED), (), "Failed", Reason.VM_NOT_RUNNING),
-    "the source goes": (claimed(), (GOING,), "Terminating", None),
-    "the source goes from a spoiled VM": (told(claimed(), SPOILED), (GOING,), "Terminating", None),
-    "the source is gone": (claimed(), (), "Scheduling", None),
-    "the target pod is refused": (told(claimed(), REFUSED), (), "Scheduling", None),
-    "the target looks for a node": (claimed(), (pod(OWNER, 1),), "Scheduling", None),
-    "the target has a node": (claimed(), (FOUND,), "Starting", None),
-    "the target has a node, the source is still there": (claimed(), (GOING, FOUND), "Starting", None),
-    "the target runs": (claimed(), (ARRIVED,), "Succeeded", None),
+# The VM and its pods, and the phase of a migration that has claimed it, whatever its phase was before.
+CASES: dict[str, tuple[VirtualMachine, tuple[Pod, ...], str | None, Reason | None]] = {
+    "the VM reconciler acts next": (claimed(0), (SOURCE,), None, None),
+    "the claimed incarnation has no pod, and gets none": (having(claimed(0), REFUSED), (), "Scheduling", None),
+    "the spec is invalid": (having(claimed(0), SPOILED), (), "Failed", Reason.VM_NOT_RUNNING),
+    "the spec is invalid in the next incarnation": (having(claimed(1), SPOILED), (), "Failed", Reason.VM_NOT_RUNNING),
+    "the source terminates": (claimed(), (ENDING,), "Terminating", None),
+    "the source of an invalid VM terminates": (having(claimed(), SPOILED), (ENDING,), "Terminating", None),
+    "the source is deleted": (claimed(), (), "Scheduling", None),
+    "the target pod is refused": (having(claimed(), REFUSED), (), "Scheduling", None),
+    "the target waits for a node": (claimed(), (pod(OWNER, 1),), "Scheduling", None),
+    "the target has a node": (claimed(), (PLACED,), "Starting", None),
+    "the target has a node, the source terminates": (claimed(), (ENDING, PLACED), "Starting", None),
+    "the target runs": (claimed(), (RUNS,), "Succeeded", None),
     "the target failed": (claimed(), (pod(OWNER, 1, phase="Failed"),), "Failed", Reason.TARGET_FAILED),
     "the target ended": (claimed(), (pod(OWNER, 1, phase="Succeeded"),), "Failed", Reason.TARGET_FAILED),
     "the target was lost": (claimed(2), (), "Failed", Reason.TARGET_LOST),
-    "the target was given up": (claimed(2, claim=ROLLED_BACK), (), "Failed", Reason.ROLLED_BACK),
-    "the VM was stopped": (claimed(running=False), (FOUND,), "Failed", Reason.VM_STOPPED),
-    "the VM was deleted": (claimed(deleted=True), (FOUND,), "Failed", Reason.VM_DELETED),
+    "the target was rolled back": (claimed(2, claim=ROLLED_BACK), (), "Failed", Reason.ROLLED_BACK),
+    "the VM was stopped": (claimed(running=False), (PLACED,), "Failed", Reason.VM_STOPPED),
+    "the VM was deleted": (claimed(deleted=True), (PLACED,), "Failed", Reason.VM_DELETED),
 }
 
 
 @pytest.mark.parametrize("before", PHASES)
-@pytest.mark.parametrize("seen", SEEN)
-def test_what_is_seen_gives_the_phase_whatever_it_was_before(before: str, seen: str) -> None:
-    """A step that nobody saw is none that is missed."""
-    found, pods, phase, reason = SEEN[seen]
-    plan = decided(under_way(before), found, *pods)
+@pytest.mark.parametrize("case", CASES)
+def test_the_phase_follows_from_the_vm_and_its_pods_alone(before: str, case: str) -> None:
+    """Whatever it was before: a missed step does not matter."""
+    found, pods, phase, reason = CASES[case]
+    plan = decided(in_phase(before), found, *pods)
     if phase is None:
         assert plan == Plan()
         return
@@ -78,11 +78,11 @@ def test_what_is_seen_gives_the_phase_whatever_it_was_before(before: str, seen: 
 
 
 @pytest.mark.parametrize("before", PHASES)
-@pytest.mark.parametrize("seen", SEEN)
-def test_what_is_told_already_is_not_written_again(before: str, seen: str) -> None:
-    """Neither while it goes on nor once it has ended."""
-    found, pods, phase, _ = SEEN[seen]
-    item = under_way(before)
+@pytest.mark.parametrize("case", CASES)
+def test_an_unchanged_status_is_not_written_again(before: str, case: str) -> None:
+    """Neither in progress nor at the end."""
+    found, pods, phase, _ = CASES[case]
+    item = in_phase(before)
     if phase is not None:
         item = msgspec.structs.replace(item, status=written(decided(item, found, *pods)))
     again = decided(item, found, *pods)
@@ -90,38 +90,38 @@ def test_what_is_told_already_is_not_written_again(before: str, seen: str) -> No
 
 
 @pytest.mark.parametrize("phase", PHASES[1:])
-def test_a_vm_that_is_gone_was_deleted_on_the_way(phase: str) -> None:
-    """There is nothing to give back."""
-    plan = decided(under_way(phase), None)
+def test_a_migration_fails_when_its_vm_no_longer_exists(phase: str) -> None:
+    """There is no claim to remove."""
+    plan = decided(in_phase(phase), None)
     assert [type(action) for action in plan.actions] == [WriteMigration]
     assert written(plan).failure_reason == Reason.VM_DELETED
 
 
 @pytest.mark.parametrize("phase", PHASES[1:])
 @pytest.mark.parametrize("claim", [None, Claim(name="m-2", uid="uid-m-2")])
-def test_a_claim_that_is_lost_ends_the_migration_once_that_is_certain(phase: str, claim: Claim | None) -> None:
-    """The cache may show the VM as it was before the claim; another's claim is left alone."""
-    plan = decided(under_way(phase), on_node_1(migration=claim))
+def test_a_lost_claim_fails_the_migration_after_a_live_read(phase: str, claim: Claim | None) -> None:
+    """The cache may show the VM as before the claim; the claim of another migration is not touched."""
+    plan = decided(in_phase(phase), on_node_1(migration=claim))
     assert [type(action) for action in plan.actions] == [ConfirmClaimLost, WriteMigration]
     assert written(plan).failure_reason == Reason.CLAIM_LOST
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_vm_that_was_made_anew_is_another(phase: str) -> None:
-    """Once a live read agrees."""
-    item = under_way(phase)
+def test_a_migration_fails_when_its_vm_was_replaced_by_a_namesake(phase: str) -> None:
+    """After a live read."""
+    item = in_phase(phase)
     item = msgspec.structs.replace(item, status=msgspec.structs.replace(item.status, vm_uid="uid-0"))
     plan = decided(item, on_node_1())
     assert plan.actions[0] == ConfirmVMGone("uid-0")
     assert written(plan).failure_reason == Reason.VM_DELETED
 
 
-# --- what is told on the way -------------------------------------------------------------------------------------
+# --- published in progress --------------------------------------------------------------------------------------
 
 
-def test_phases_that_nobody_saw_are_told_with_the_one_that_was() -> None:
-    """Each with the time at which it was known to be past; those that were told keep theirs."""
-    wanted = written(decided(under_way("Terminating", since=7), claimed(), ARRIVED))
+def test_passed_phases_are_published_with_the_one_that_was_observed() -> None:
+    """With the time of this write; published phases keep theirs."""
+    wanted = written(decided(in_phase("Terminating", since=7), claimed(), RUNS))
     times_of = [(step.phase, step.phase_transition_timestamp) for step in wanted.phase_transition_timestamps]
     before, now = times.micro_timestamp(at(-7)), times.micro_timestamp(NOW)
     assert times_of == [
@@ -133,10 +133,10 @@ def test_phases_that_nobody_saw_are_told_with_the_one_that_was() -> None:
     ]
 
 
-def test_the_end_says_how_long_the_vm_was_down() -> None:
-    """From the moment in which its source's life ended."""
+def test_success_publishes_the_downtime() -> None:
+    """From the end of the source's incarnation."""
     done = msgspec.structs.replace(
-        under_way("Starting"), status=written(decided(under_way("Starting", since=7), claimed(), ARRIVED))
+        in_phase("Starting"), status=written(decided(in_phase("Starting", since=7), claimed(), RUNS))
     )
     assert downtime(done) == 7
     assert done.status.target_node == "kwok-node-2"
@@ -144,43 +144,43 @@ def test_the_end_says_how_long_the_vm_was_down() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "nan", "inf", "-1", "soon", ""])
-def test_what_is_no_number_of_seconds_is_no_downtime(text: str | None) -> None:
-    """Somebody else may have written it."""
+def test_a_malformed_downtime_is_none(text: str | None) -> None:
+    """Another client may have written it."""
     assert downtime(move(state={"downtime_seconds": text})) is None
 
 
-def test_the_scheduler_is_quoted_while_a_target_finds_no_node() -> None:
-    """It knows more than whoever guessed that there was room."""
+def test_the_message_quotes_the_scheduler_while_a_target_has_no_node() -> None:
+    """It knows all pods, which preflight may not."""
     waits = pod(OWNER, 1, unschedulable="0/3 nodes")
-    assert written(decided(under_way("Scheduling"), claimed(), waits)).message == "0/3 nodes"
-    assert written(decided(under_way("Scheduling"), claimed(), waits, guessed=True)).message == f"0/3 nodes ({GUESS})"
-    assert written(decided(under_way("Scheduling"), claimed(), guessed=True)).message == GUESS
+    assert written(decided(in_phase("Scheduling"), claimed(), waits)).message == "0/3 nodes"
+    assert written(decided(in_phase("Scheduling"), claimed(), waits, guessed=True)).message == f"0/3 nodes ({GUESS})"
+    assert written(decided(in_phase("Scheduling"), claimed(), guessed=True)).message == GUESS
 
 
 @pytest.mark.parametrize(
     ("source", "more", "message", "again"),
     [
-        (GOING, {}, None, 5),
-        (with_metadata(GOING, finalizers=("a/b",)), {}, "is held by its finalizers: a/b", 10),
-        (GOING, {"source_node": SILENT}, "cannot end: node kwok-node-1 is not ready", 10),
+        (ENDING, {}, None, 5),
+        (with_metadata(ENDING, finalizers=("a/b",)), {}, "is held by its finalizers: a/b", 10),
+        (ENDING, {"source_node": SILENT}, "cannot end: node kwok-node-1 is not ready", 10),
     ],
 )
-def test_what_keeps_a_source_from_going_is_told(
+def test_the_message_names_what_blocks_the_deletion_of_the_source(
     source: Pod, more: dict[str, Any], message: str | None, again: float
 ) -> None:
-    """At once, if it is more than that it takes a moment."""
-    plan = decided(under_way("Terminating"), claimed(), source, **more)
-    found = written(plan) if plan.actions else under_way("Terminating").status
+    """At once, unless it is only the usual grace period."""
+    plan = decided(in_phase("Terminating"), claimed(), source, **more)
+    found = written(plan) if plan.actions else in_phase("Terminating").status
     assert (found.message or "").endswith(message or "")
     assert (found.message is None) == (message is None)
     assert plan.requeue_after == again
 
 
-@pytest.mark.parametrize(("source", "message"), [(GOING, "still terminating"), (SOURCE, "still to be deleted")])
-def test_a_source_that_takes_long_to_go_is_told_of(source: Pod, message: str) -> None:
-    """After five seconds."""
-    early = decided(under_way("Terminating", since=4.9), claimed(), source)
-    late = written(decided(under_way("Terminating", since=5), claimed(), source))
+@pytest.mark.parametrize(("source", "message"), [(ENDING, "still terminating"), (SOURCE, "still to be deleted")])
+def test_a_source_that_terminates_for_five_seconds_is_reported(source: Pod, message: str) -> None:
+    """Not before."""
+    early = decided(in_phase("Terminating", since=4.9), claimed(), source)
+    late = written(decided(in_phase("Terminating", since=5), claimed(), source))
     assert all(action.status.message is None for action in early.actions if isinstance(action, WriteMigration))
     assert (late.message or "").endswith(message)
 
@@ -188,12 +188,12 @@ def test_a_source_that_takes_long_to_go_is_told_of(source: Pod, message: str) ->
 # --- limits ------------------------------------------------------------------------------------------------------
 
 
-def test_a_target_that_finds_no_node_in_time_is_rolled_back_once() -> None:
-    """The VM reconciler makes a pod of it that may go anywhere."""
-    item, waits = under_way("Scheduling", since=60, unschedulable_timeout_seconds=60), pod(OWNER, 1)
+def test_a_target_without_a_node_is_rolled_back_once_at_its_timeout() -> None:
+    """The VM reconciler then creates a pod without constraints."""
+    item, waits = in_phase("Scheduling", since=60, unschedulable_timeout_seconds=60), pod(OWNER, 1)
     assert ClaimVM(ROLLED_BACK) in decided(item, claimed(), waits).actions
     assert not decided(item, claimed(claim=ROLLED_BACK), waits).claims
-    early = decided(under_way("Scheduling", since=59, unschedulable_timeout_seconds=60), claimed(), waits)
+    early = decided(in_phase("Scheduling", since=59, unschedulable_timeout_seconds=60), claimed(), waits)
     assert not early.claims
     assert early.requeue_after == 1
 
@@ -201,28 +201,35 @@ def test_a_target_that_finds_no_node_in_time_is_rolled_back_once() -> None:
 @pytest.mark.parametrize(
     ("found", "pods", "more", "words"),
     [
-        (claimed(), (FOUND,), {}, "did not start in time; the VM is down until it does, on node kwok-node-2"),
+        (claimed(), (PLACED,), {}, "did not start in time; the VM is down until it does, on node kwok-node-2"),
         (claimed(), (), {}, "was not created in time; VM vm-1 is down until a pod of it can be created"),
-        (told(claimed(), REFUSED), (), {}, "(exceeded quota); VM vm-1 is down until a pod of it can be created"),
-        (claimed(), (GOING,), {}, "is still terminating; VM vm-1 is down until that pod is gone"),
-        (claimed(), (GOING,), {"source_node": SILENT}, "kwok-node-1 is back, tainted"),
+        (
+            having(claimed(), REFUSED),
+            (),
+            {},
+            "(exceeded quota); VM vm-1 is down until a pod of it can be created",
+        ),
+        (claimed(), (ENDING,), {}, "is still terminating; VM vm-1 is down until that pod is gone"),
+        (claimed(), (ENDING,), {"source_node": SILENT}, "kwok-node-1 is back, tainted"),
     ],
 )
-def test_a_migration_that_is_not_complete_in_time_fails(
+def test_a_migration_fails_at_its_completion_timeout(
     found: VirtualMachine, pods: tuple[Pod, ...], more: dict[str, Any], words: str
 ) -> None:
-    """And says until when the VM is down."""
-    late = under_way("Terminating", since=90, completion_timeout_seconds=90)
+    """The message says until when the VM is down."""
+    late = in_phase("Terminating", since=90, completion_timeout_seconds=90)
     plan = decided(late, found, *pods, **more)
     assert written(plan).failure_reason == Reason.COMPLETION_TIMEOUT
     assert words in (written(plan).message or "")
     assert plan.actions[-1] == ClaimVM(None)
 
 
-@pytest.mark.parametrize(("found", "pods"), [(claimed(), (FOUND,)), (claimed(), ()), (claimed(), (GOING,))])
-def test_until_then_it_is_looked_at_again_in_time(found: VirtualMachine, pods: tuple[Pod, ...]) -> None:
-    """Even if nothing happens."""
-    plan = decided(under_way("Terminating", since=88, completion_timeout_seconds=90), found, *pods)
+@pytest.mark.parametrize(("found", "pods"), [(claimed(), (PLACED,)), (claimed(), ()), (claimed(), (ENDING,))])
+def test_a_migration_is_reconciled_again_at_its_completion_timeout(
+    found: VirtualMachine, pods: tuple[Pod, ...]
+) -> None:
+    """Without an event."""
+    plan = decided(in_phase("Terminating", since=88, completion_timeout_seconds=90), found, *pods)
     assert plan.requeue_after == 2
 
 
@@ -233,32 +240,32 @@ def test_until_then_it_is_looked_at_again_in_time(found: VirtualMachine, pods: t
     ("found", "pods", "phase", "claim", "words"),
     [
         (claimed(0), (SOURCE,), "Failed", None, "before its source was deleted"),
-        (claimed(), (GOING,), "Terminating", ROLLED_BACK, "may start on any node, once pod"),
+        (claimed(), (ENDING,), "Terminating", ROLLED_BACK, "may start on any node, once pod"),
         (claimed(), (), "Scheduling", ROLLED_BACK, "may start on any node"),
         (claimed(), (pod(OWNER, 1),), "Scheduling", ROLLED_BACK, "may start on any node"),
-        (claimed(), (FOUND,), "Failed", None, "goes on with pod"),
-        (claimed(), (ARRIVED,), "Succeeded", None, ""),
-        (claimed(claim=ROLLED_BACK), (ARRIVED,), "Failed", None, "goes on with pod"),
+        (claimed(), (PLACED,), "Failed", None, "goes on with pod"),
+        (claimed(), (RUNS,), "Succeeded", None, ""),
+        (claimed(claim=ROLLED_BACK), (RUNS,), "Failed", None, "goes on with pod"),
         (claimed(claim=ROLLED_BACK), (pod(OWNER, 1),), "Scheduling", CLAIM, "may start on any node"),
         (claimed(2, claim=ROLLED_BACK), (), "Failed", None, "may start on any node"),
-        (told(claimed(), SPOILED), (), "Failed", None, "may start on any node"),
+        (having(claimed(), SPOILED), (), "Failed", None, "may start on any node"),
     ],
 )
-def test_a_migration_that_is_cancelled_gives_its_vm_back(
+def test_a_cancelled_migration_releases_its_vm(
     found: VirtualMachine, pods: tuple[Pod, ...], phase: str, claim: Claim | None, words: str
 ) -> None:
-    """As soon as nothing binds it; one that has moved has moved. CLAIM stands for a claim that stays as it is."""
-    plan = decided(under_way("Terminating", cancel=True), found, *pods)
+    """As soon as no constraint is left; one whose target runs succeeds. CLAIM stands for an unchanged claim."""
+    plan = decided(in_phase("Terminating", cancel=True), found, *pods)
     assert written(plan).phase == phase
     assert words in (written(plan).message or "")
     changes = [action.claim for action in plan.actions if isinstance(action, ClaimVM)]
     assert changes == ([] if claim is CLAIM else [claim])
 
 
-def test_a_cancelled_migration_ends_at_its_time_although_its_vm_is_bound() -> None:
-    """Whoever waits for it waits no longer than for any other."""
-    late = under_way("Terminating", since=90, cancel=True, completion_timeout_seconds=90)
-    plan = decided(late, claimed(), GOING)
+def test_a_cancelled_migration_ends_at_its_completion_timeout() -> None:
+    """Although its VM is still bound."""
+    late = in_phase("Terminating", since=90, cancel=True, completion_timeout_seconds=90)
+    plan = decided(late, claimed(), ENDING)
     assert written(plan).failure_reason == Reason.CANCELLED
     assert plan.actions[-1] == ClaimVM(None)
 
@@ -267,24 +274,24 @@ def test_a_cancelled_migration_ends_at_its_time_although_its_vm_is_bound() -> No
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_migration_that_has_ended_gives_its_claim_back(phase: str) -> None:
-    """The write before may have been the last that its process did; another's claim is left alone."""
+def test_a_finished_migration_removes_its_claim(phase: str) -> None:
+    """Its process may have died after the last write; the claim of another migration is not touched."""
     ended = move(state={"phase": phase, "vm_uid": "uid-1"})
     assert decided(ended, claimed()) == Plan((ClaimVM(None),))
     assert decided(ended, claimed(claim=Claim(name="m-2", uid="uid-m-2"))) == Plan()
 
 
-def test_an_edit_of_a_migration_that_has_ended_is_noted() -> None:
-    """Or whoever waits for a status of the newest generation would wait for ever."""
+def test_an_edit_of_a_finished_migration_publishes_its_generation() -> None:
+    """Otherwise a client would wait for it for ever."""
     stale = move(state={"phase": "Failed", "observed_generation": 7})
     assert written(decided(stale, None)) == MigrationStatus(phase="Failed", observed_generation=1)
     assert decided(move(state={"phase": "Failed"}), None) == Plan()
 
 
-def test_the_pods_of_a_namesake_are_none_of_the_vms() -> None:
-    """Whatever life they count."""
+def test_a_namesakes_pod_is_not_the_target() -> None:
+    """Although it has the target's incarnation."""
     another = on_node_1()
     another = msgspec.structs.replace(another, metadata=msgspec.structs.replace(another.metadata, uid="uid-0"))
-    plan = decide(View(under_way("Terminating"), claimed(), (running(another, 1),), NOW), POLICY)
+    plan = decide(View(in_phase("Terminating"), claimed(), (running(another, 1),), NOW), POLICY)
     assert isinstance(plan, Plan)
     assert written(plan).phase == "Scheduling"

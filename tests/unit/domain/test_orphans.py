@@ -1,4 +1,4 @@
-"""Claims whose migration is gone."""
+"""Claims whose migration was deleted."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from controller.domain.vm import status
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
 from tests.unit.domain.builders import pod
-from tests.unit.domain.moves import CLAIM, asked, claimed, on_node_1, told
+from tests.unit.domain.moves import CLAIM, claimed, decided_with, having, on_node_1
 
 ROLLED_BACK = msgspec.structs.replace(CLAIM, rollback=True)
 SPOILED = Condition(type=status.INVALID_SPEC, status="True")
 OWNER = on_node_1()
-GONE = Answers(orphaned=True)
+ORPHANED = Answers(orphaned=True)
 
 
-def test_whether_the_migration_is_gone_is_asked_first() -> None:
-    """The cache may be late."""
-    assert asked(None, claimed(), Answers()) == AskOrphaned(CLAIM)
+def test_a_live_read_of_the_migration_comes_first() -> None:
+    """The cache may lag."""
+    assert decided_with(None, claimed(), Answers()) == AskOrphaned(CLAIM)
 
 
-def test_a_vm_without_a_claim_has_nothing_to_give_back() -> None:
-    """Whoever asks."""
-    assert asked(None, on_node_1(), Answers()) == Plan()
+def test_nothing_is_done_for_a_vm_without_a_claim() -> None:
+    """Nor is anything asked."""
+    assert decided_with(None, on_node_1(), Answers()) == Plan()
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def test_a_vm_without_a_claim_has_nothing_to_give_back() -> None:
         (claimed(2), (), (ClaimVM(None),)),
         (claimed(running=False), (), (ClaimVM(None),)),
         (claimed(deleted=True), (), (ClaimVM(None),)),
-        (told(claimed(), SPOILED), (), (ClaimVM(None),)),
+        (having(claimed(), SPOILED), (), (ClaimVM(None),)),
         (claimed(claim=ROLLED_BACK), (pod(OWNER, 1),), ()),
         (claimed(2, claim=ROLLED_BACK), (), (ClaimVM(None),)),
     ],
 )
-def test_a_vm_comes_back_bound_by_nothing(
+def test_an_orphaned_claim_is_removed_once_the_vm_does_not_need_it(
     found: VirtualMachine, pods: tuple[Pod, ...], actions: tuple[ClaimVM, ...]
 ) -> None:
-    """A target that has no node may wait for one that never comes, so it is rolled back first."""
-    assert asked(None, found, GONE, pods=pods) == Plan(actions)
+    """A target without a node may wait for ever, so it is rolled back first."""
+    assert decided_with(None, found, ORPHANED, pods=pods) == Plan(actions)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_vm_comes_back_bound_by_nothing(
         (CLAIM, (), 0.0, Plan((ClaimVM(ROLLED_BACK),))),
     ],
 )
-def test_a_claim_that_can_bind_no_target_any_more_is_not_needed(
+def test_a_rolled_back_claim_is_removed_once_no_earlier_create_can_commit(
     claim: Claim, pods: tuple[Pod, ...], left: float, plan: Plan
 ) -> None:
-    """It ends although no target can be made; one that was made before the rollback may be bound by it."""
+    """Even if no target can be created; an existing one may have been created before the rollback."""
     answers = Answers(orphaned=True, unsettled=left)
-    assert asked(None, claimed(claim=claim), answers, pods=pods) == plan
+    assert decided_with(None, claimed(claim=claim), answers, pods=pods) == plan

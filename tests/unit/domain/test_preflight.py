@@ -1,4 +1,4 @@
-"""Which node could hold a VM that is to move, and why none can: counted by reason, the nearest miss named."""
+"""The node for a VM that is to move, or the refusal: nodes counted by reason, the closest one named."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ def demand(cpu: int = 16, memory: int = 16, *, to: str | None = None) -> Demand:
 
 
 def find(wanted: Demand, *nodes: Node, **cpu: int) -> str | Refused:
-    """Look for a node, of which some have so much CPU in use."""
+    """Find a node; `cpu`: the CPU in use on some nodes."""
     used = {name.replace("_", "-"): Amount(Decimal(cores), Decimal(0), 1) for name, cores in cpu.items()}
     return preflight.find_node(wanted, nodes, lambda name: used.get(name, NOTHING), POLICY)
 
 
 def refusal(wanted: Demand, *nodes: Node, **cpu: int) -> Refused:
-    """Look for a node where there is none."""
+    """Return the refusal where no node fits."""
     found = find(wanted, *nodes, **cpu)
     assert isinstance(found, Refused)
     return found
 
 
-def test_the_node_with_the_most_room_is_named() -> None:
-    """The scheduler would choose it, too, unless it is told otherwise."""
+def test_the_node_with_the_largest_free_share_is_chosen() -> None:
+    """As by the scheduler's default."""
     assert find(demand(), node("home"), node("a"), node("b"), node("c"), a=10, b=2, c=8) == "b"
 
 
-def test_a_refusal_counts_the_nodes_by_reason_and_names_the_nearest_miss() -> None:
-    """As the scheduler tells it."""
+def test_a_refusal_counts_the_nodes_by_reason_and_names_the_closest() -> None:
+    """In the form of the scheduler's message."""
     found = refusal(
         demand(),
         node("home"),
         node("c-1", cordoned=True),
         node("c-2", cordoned=True),
         node("lost", taint="node.kubernetes.io/unreachable"),
-        node("odd", labels=False),
-        node("kept", taint="maintenance"),
+        node("unlabeled", labels=False),
+        node("tainted", taint="maintenance"),
         node("small", cpu="8"),
         node("far"),
         node("near"),
@@ -74,34 +74,34 @@ def test_a_refusal_counts_the_nodes_by_reason_and_names_the_nearest_miss() -> No
     )
 
 
-def test_with_no_suitable_node_it_is_refused_for_good_and_says_what_of_each() -> None:
-    """A node that is not ready is told of."""
+def test_without_a_suitable_node_the_refusal_is_permanent() -> None:
+    """A node that is not ready is among the counts."""
     found = refusal(demand(), node("home"), node("lost", taint="node.kubernetes.io/not-ready"))
     assert (found.reason, found.for_good) == (Reason.NO_SUITABLE_NODE, True)
     assert found.message == "No node is eligible (any but home): 0/2 nodes fit: 1 not ready, 1 where it runs"
 
 
-def test_of_a_node_that_was_asked_for_it_says_what_it_lacks() -> None:
-    """The others count, too."""
+def test_a_refusal_names_what_the_requested_node_lacks() -> None:
+    """The other nodes are counted, too."""
     found = refusal(demand(16, 250, to="a"), node("home"), node("a"), node("b"), a=20)
     assert found.message.endswith("0/3 nodes fit: 2 not the one asked for, 1 without room (a lacks 4 CPU)")
 
 
-def test_everything_that_a_node_lacks_is_named() -> None:
-    """CPU, memory, and places."""
+def test_a_refusal_names_every_resource_that_a_node_lacks() -> None:
+    """CPU, memory and pods."""
     full = Amount(Decimal("20.5"), Decimal(241 * GIB), 110)
     found = preflight.find_node(demand(), [node("a")], lambda _: full, POLICY)
     assert isinstance(found, Refused)
     assert found.message.endswith("(a lacks 4.5 CPU and 1 GiB of memory and a place for one more pod)")
 
 
-def test_a_node_of_which_nobody_knows_what_it_holds_is_left_to_the_scheduler() -> None:
-    """It is named when there is no better one."""
-    odd = node("odd", cpu="many")
-    assert find(demand(), node("home"), odd) == "odd"
-    assert find(demand(), node("home"), odd, node("a"), a=16) == "a"
+def test_a_node_with_malformed_allocatable_is_chosen_only_if_no_other_fits() -> None:
+    """The scheduler decides."""
+    unknown = node("unknown", cpu="many")
+    assert find(demand(), node("home"), unknown) == "unknown"
+    assert find(demand(), node("home"), unknown, node("a"), a=16) == "a"
 
 
-def test_without_nodes_it_says_so() -> None:
+def test_a_refusal_without_nodes_says_so() -> None:
     """There is nothing to count."""
     assert refusal(demand()).message == "No node is eligible (any but home): there are no nodes"

@@ -1,4 +1,4 @@
-"""What a refused dry run means: never, not now, or nothing once the source is gone."""
+"""The verdict on a failed dry run: never, not now, or no obstacle once the source is deleted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ HEAD = 'pods "virt-launcher-a-xyz" is forbidden: '
 
 
 def source(cpu: str = "2", memory: str = "4Gi", limit: str | None = None, phase: str = "Running") -> Pod:
-    """The pod that goes first."""
+    """The pod that is deleted first."""
     resources = ContainerResources(Requests(cpu, memory), Requests(cpu=limit))
     return Pod(ObjectMeta(), PodSpec(containers=(Container(resources=resources),)), PodStatus(phase=phase))
 
 
 def exceeded(requested: str, used: str, limited: str) -> str:
-    """What the API server says of a quota."""
+    """The API server's message about a quota."""
     return f"exceeded quota: q, requested: {requested}, used: {used}, limited: {limited}"
 
 
@@ -39,31 +39,31 @@ def quota(requested: str, used: str, limited: str, pod: Pod | None = None) -> Re
         (403, HEAD + "failed quota: q: must specify limits.cpu for: compute"),
     ],
 )
-def test_what_will_never_be_allowed_ends_the_migration_in_the_servers_words(code: int, message: str) -> None:
-    """Somebody has to change something."""
+def test_a_permanent_refusal_has_the_servers_message(code: int, message: str) -> None:
+    """A user has to change something."""
     found = judge(code, message, source())
     assert found == Refused(Reason.TARGET_REFUSED, f"The target pod would be refused: {message}", for_good=True)
 
 
 @pytest.mark.parametrize("code", [404, 409, 429, 500, 503, 504, None])
-def test_what_says_nothing_about_the_pod_makes_it_wait(code: int | None) -> None:
-    """A webhook that is down may be up again."""
+def test_an_error_that_is_not_about_the_pod_is_a_temporary_refusal(code: int | None) -> None:
+    """A webhook that is down may return."""
     found = judge(code, "failed calling webhook", source())
     assert found is not None
     assert (found.reason, found.for_good) == (Reason.TARGET_REFUSED, False)
     assert "failed calling webhook" in found.message
 
 
-def test_a_quota_that_nobody_has_counted_yet_makes_it_wait() -> None:
-    """The quota controller does so some moments after a quota was made."""
+def test_a_quota_without_a_counted_usage_is_a_temporary_refusal() -> None:
+    """The quota controller counts it some moments after its creation."""
     message = f"{HEAD}status unknown for quota: q, resources: requests.cpu"
     assert judge(403, message, source()) == Refused(
         Reason.QUOTA_EXCEEDED, f"Whether the target pod may be created is unknown: {message}", for_good=False
     )
 
 
-def test_a_quota_counts_the_source_which_goes_first() -> None:
-    """9 of 10 in use, 2 of them by the source: there is room for a target of 2, and of 3."""
+def test_a_quota_is_judged_without_the_source() -> None:
+    """9 of 10 in use, 2 of them by the source: a target of 2 fits, and one of 3."""
     assert quota("requests.cpu=2", "requests.cpu=9", "requests.cpu=10") is None
     assert quota("requests.cpu=3", "requests.cpu=9", "requests.cpu=10") is None
     assert quota("requests.cpu=3001m", "requests.cpu=9", "requests.cpu=10") is not None
@@ -81,21 +81,21 @@ def test_a_quota_counts_the_source_which_goes_first() -> None:
         ("cpu=2,memory=4Gi,pods=1", "cpu=2,memory=4Gi,pods=1", "cpu=2,memory=4Gi,pods=1"),
     ],
 )
-def test_a_full_quota_holds_a_target_of_the_same_size(figures: tuple[str, str, str]) -> None:
-    """Whatever it counts."""
+def test_a_target_of_the_sources_size_fits_in_a_full_quota(figures: tuple[str, str, str]) -> None:
+    """For each resource that a quota may count."""
     assert quota(*figures, source(limit="3")) is None
 
 
-def test_one_figure_that_does_not_fit_is_enough() -> None:
-    """The migration waits, and says which quota."""
+def test_one_exceeded_resource_is_a_temporary_refusal() -> None:
+    """The message names the quota."""
     found = quota("cpu=2,memory=9Gi", "cpu=2,memory=8Gi", "cpu=2,memory=8Gi")
     assert found is not None
     assert (found.reason, found.for_good) == (Reason.QUOTA_EXCEEDED, False)
     assert "exceeded quota: q" in found.message
 
 
-def test_several_quotas_have_to_have_room() -> None:
-    """Each by itself."""
+def test_the_target_has_to_fit_in_every_quota() -> None:
+    """Each is judged by itself."""
     fits = exceeded("pods=1", "pods=1", "pods=1")
     full = exceeded("requests.storage=1", "requests.storage=1", "requests.storage=1")
     assert judge(403, f"{HEAD}[{fits}, {fits}]", source()) is None
@@ -104,11 +104,11 @@ def test_several_quotas_have_to_have_room() -> None:
 
 @pytest.mark.parametrize("pod", [None, source(phase="Failed")])
 def test_a_source_that_no_quota_counts_frees_nothing(pod: Pod | None) -> None:
-    """It has ended, or is gone."""
+    """It has ended, or does not exist."""
     assert judge(403, HEAD + exceeded("pods=1", "pods=1", "pods=1"), pod) is not None
 
 
 @pytest.mark.parametrize("figures", [("cpu=many", "cpu=1", "cpu=1"), ("cpu=1", "pods=1", "cpu=1"), ("cpu", "1", "1")])
-def test_figures_that_cannot_be_read_are_a_refusal(figures: tuple[str, str, str]) -> None:
-    """The VM runs on."""
+def test_malformed_figures_are_a_refusal(figures: tuple[str, str, str]) -> None:
+    """The VM keeps running."""
     assert quota(*figures) is not None

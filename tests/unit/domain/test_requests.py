@@ -1,4 +1,4 @@
-"""What pods ask of their node, case by case as the scheduler counts it."""
+"""Requests of pods, as the scheduler counts them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def amounts(cpu: str | None = None, memory: str | None = None) -> dict[str, str]
     return {name: value for name, value in (("cpu", cpu), ("memory", memory)) if value is not None}
 
 
-def says(name: str, *, given: str | None = None, admitted: str | None = None) -> dict[str, Any]:
+def resizing(name: str, *, actual: str | None = None, allocated: str | None = None) -> dict[str, Any]:
     """Write the status of a container whose CPU is being resized."""
     status: dict[str, Any] = {"name": name}
-    status |= {"resources": {"requests": amounts(given)}} if given is not None else {}
-    return status | ({"allocatedResources": amounts(admitted)} if admitted is not None else {})
+    status |= {"resources": {"requests": amounts(actual)}} if actual is not None else {}
+    return status | ({"allocatedResources": amounts(allocated)} if allocated is not None else {})
 
 
-def has(spec: dict[str, Any], status: dict[str, Any] | None = None) -> tuple[Decimal, Decimal]:
-    """Return the cores and bytes of a pod."""
+def requested(spec: dict[str, Any], status: dict[str, Any] | None = None) -> tuple[Decimal, Decimal]:
+    """Return the cores and bytes that a pod requests."""
     return requests.of_pod(pod(spec, status))
 
 
@@ -102,7 +102,7 @@ def has(spec: dict[str, Any], status: dict[str, Any] | None = None) -> tuple[Dec
             },
             "8",
             0,
-            id="a mixed row",
+            id="init containers and sidecars mixed",
         ),
         pytest.param(
             {"initContainers": [one("i", "10")], "containers": [one("a", "1")], "overhead": amounts("2")},
@@ -133,72 +133,74 @@ def has(spec: dict[str, Any], status: dict[str, Any] | None = None) -> tuple[Dec
             {"resources": {"requests": {"hugepages-2Mi": "1Gi"}}, "containers": [one("a", "1")]},
             "1",
             0,
-            id="pod level of something else",
+            id="pod level of another resource",
         ),
         pytest.param(
-            {"resources": {"limits": amounts("5")}, "containers": [one("a", "1")]}, "1", 0, id="limits ask for nothing"
+            {"resources": {"limits": amounts("5")}, "containers": [one("a", "1")]}, "1", 0, id="limits are no requests"
         ),
     ],
 )
-def test_requests_are_counted_as_the_scheduler_counts_them(
+def test_requests_of_a_pod_without_a_resize_are_the_schedulers_sums(
     spec: dict[str, Any], cores: str, gibibytes: Decimal | int
 ) -> None:
-    """Of a pod that no node has admitted yet."""
-    assert has(spec) == (Decimal(cores), gibibytes * GI)
+    """No status is reported yet."""
+    assert requested(spec) == (Decimal(cores), gibibytes * GI)
 
 
 @pytest.mark.parametrize(
     ("status", "cores"),
     [
-        pytest.param({}, "2", id="no word of it"),
+        pytest.param({}, "2", id="no status"),
         pytest.param({"containerStatuses": [{"name": "a"}]}, "2", id="a status without resources"),
-        pytest.param({"containerStatuses": [says("a", given="5", admitted="2")]}, "5", id="shrinks: still has more"),
-        pytest.param({"containerStatuses": [says("a", given="1", admitted="2")]}, "2", id="grows: admitted"),
-        pytest.param({"containerStatuses": [says("a", given="1", admitted="1")]}, "2", id="grows: only wanted"),
-        pytest.param({"containerStatuses": [says("a", given="1", admitted="3")]}, "3", id="the largest of the three"),
-        pytest.param({"containerStatuses": [says("a", admitted="4")]}, "4", id="given what was admitted"),
-        pytest.param({"containerStatuses": [says("b", given="9", admitted="9")]}, "2", id="another container's"),
         pytest.param(
-            {**INFEASIBLE, "containerStatuses": [says("a", given="1", admitted="1")]}, "1", id="never to be granted"
+            {"containerStatuses": [resizing("a", actual="5", allocated="2")]}, "5", id="shrinks: the actual is larger"
+        ),
+        pytest.param({"containerStatuses": [resizing("a", actual="1", allocated="2")]}, "2", id="grows: allocated"),
+        pytest.param({"containerStatuses": [resizing("a", actual="1", allocated="1")]}, "2", id="grows: only desired"),
+        pytest.param(
+            {"containerStatuses": [resizing("a", actual="1", allocated="3")]}, "3", id="the largest of the three"
+        ),
+        pytest.param({"containerStatuses": [resizing("a", allocated="4")]}, "4", id="no actual"),
+        pytest.param({"containerStatuses": [resizing("b", actual="9", allocated="9")]}, "2", id="another container's"),
+        pytest.param(
+            {**INFEASIBLE, "containerStatuses": [resizing("a", actual="1", allocated="1")]}, "1", id="infeasible"
         ),
         pytest.param(
-            {**INFEASIBLE, "containerStatuses": [says("a", given="3", admitted="1")]},
+            {**INFEASIBLE, "containerStatuses": [resizing("a", actual="3", allocated="1")]},
             "3",
-            id="never, and still has more",
+            id="infeasible, the actual is larger",
         ),
-        pytest.param(INFEASIBLE, "0", id="never, and nothing was given"),
+        pytest.param(INFEASIBLE, "0", id="infeasible, nothing reported"),
         pytest.param(
             {
                 "conditions": [{"type": "PodResizePending", "status": "True", "reason": "Deferred"}],
-                "containerStatuses": [says("a", given="1", admitted="1")],
+                "containerStatuses": [resizing("a", actual="1", allocated="1")],
             },
             "2",
-            id="later",
+            id="deferred",
         ),
         pytest.param(
-            {"allocatedResources": amounts("7"), "resources": {"requests": amounts("6")}}, "7", id="the pod's own sums"
+            {"allocatedResources": amounts("7"), "resources": {"requests": amounts("6")}}, "7", id="sums of the pod"
         ),
-        pytest.param({"allocatedResources": amounts("7")}, "2", id="half of the pod's own sums"),
+        pytest.param({"allocatedResources": amounts("7")}, "2", id="one of the two sums of the pod"),
     ],
 )
-def test_a_resize_counts_as_the_largest_of_what_is_wanted_admitted_and_given(
-    status: dict[str, Any], cores: str
-) -> None:
-    """The spec says 2."""
-    assert has({"containers": [one("a", "2")]}, status)[0] == Decimal(cores)
+def test_during_a_resize_the_largest_of_desired_allocated_and_actual_counts(status: dict[str, Any], cores: str) -> None:
+    """The spec's request is 2."""
+    assert requested({"containers": [one("a", "2")]}, status)[0] == Decimal(cores)
 
 
 def test_the_largest_of_sums_counts_and_not_the_sum_of_the_largest() -> None:
     """One container grows while another shrinks."""
     spec = {"containers": [one("a", "1"), one("b", "3")]}
-    status = {"containerStatuses": [says("a", given="3", admitted="3"), says("b", given="1", admitted="1")]}
-    assert has(spec, status)[0] == 4
+    status = {"containerStatuses": [resizing("a", actual="3", allocated="3"), resizing("b", actual="1", allocated="1")]}
+    assert requested(spec, status)[0] == 4
 
 
-def test_a_sidecar_that_is_resized_counts_with_what_it_has() -> None:
-    """Its status stands among those of the init containers."""
+def test_a_sidecar_that_is_resized_counts_with_its_actual_resources() -> None:
+    """Its status is among those of the init containers."""
     spec = {"initContainers": [one("s", "1", sidecar=True)], "containers": [one("a", "1")]}
-    assert has(spec, {"initContainerStatuses": [says("s", given="4", admitted="4")]})[0] == 5
+    assert requested(spec, {"initContainerStatuses": [resizing("s", actual="4", allocated="4")]})[0] == 5
 
 
 @pytest.mark.parametrize(
@@ -211,10 +213,10 @@ def test_a_sidecar_that_is_resized_counts_with_what_it_has() -> None:
         ({"allocatedResources": amounts("8")}, "5", 0),
     ],
 )
-def test_a_resize_of_a_pod_as_a_whole_counts_likewise(status: dict[str, Any], cores: str, gibibytes: int) -> None:
-    """The spec says 5 cores."""
-    asked = has({"resources": {"requests": amounts("5")}, "containers": [{"name": "a"}]}, status)
-    assert asked == (Decimal(cores), Decimal(gibibytes * GI))
+def test_a_resize_at_pod_level_counts_likewise(status: dict[str, Any], cores: str, gibibytes: int) -> None:
+    """The spec's request is 5 cores."""
+    found = requested({"resources": {"requests": amounts("5")}, "containers": [{"name": "a"}]}, status)
+    assert found == (Decimal(cores), Decimal(gibibytes * GI))
 
 
 @pytest.mark.parametrize(
@@ -225,16 +227,14 @@ def test_a_resize_of_a_pod_as_a_whole_counts_likewise(status: dict[str, Any], co
         ({"containers": [], "initContainers": [one("a", "many")]}, {}),
         ({"containers": [], "overhead": amounts("many")}, {}),
         ({"containers": [], "resources": {"requests": amounts("many")}}, {}),
-        ({"containers": [one("a", "1")]}, {"containerStatuses": [says("a", given="many")]}),
-        ({"containers": [one("a", "1")]}, {"containerStatuses": [says("a", admitted="many")]}),
+        ({"containers": [one("a", "1")]}, {"containerStatuses": [resizing("a", actual="many")]}),
+        ({"containers": [one("a", "1")]}, {"containerStatuses": [resizing("a", allocated="many")]}),
     ],
 )
-def test_a_pod_with_an_unreadable_quantity_is_not_one_that_asks_for_nothing(
-    spec: dict[str, Any], status: dict[str, Any]
-) -> None:
-    """Wherever it stands."""
+def test_a_malformed_quantity_raises(spec: dict[str, Any], status: dict[str, Any]) -> None:
+    """In any field that counts."""
     with pytest.raises(QuantityError, match="is no quantity"):
-        has(spec, status)
+        requested(spec, status)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,14 @@ def test_a_pod_with_an_unreadable_quantity_is_not_one_that_asks_for_nothing(
         ({}, {"conditions": [{"type": "Ready", "status": "True"}]}, True),
         ({}, {"containerStatuses": [{"name": "a", "ready": True}]}, False),
         ({"nodeName": "n"}, {}, False),
-        ({}, {"containerStatuses": [says("a", given="1")]}, False),
+        ({}, {"containerStatuses": [resizing("a", actual="1")]}, False),
         ({}, {"resources": {"requests": amounts("1")}}, False),
         ({}, {"allocatedResources": amounts("1")}, False),
         ({}, INFEASIBLE, False),
     ],
 )
-def test_two_states_of_a_pod_are_the_same_only_if_nothing_that_counts_changed(
+def test_two_states_of_a_pod_are_the_same_only_if_no_field_that_counts_changed(
     spec: dict[str, Any], status: dict[str, Any], *, expected: bool
 ) -> None:
-    """What cannot change the sum is passed over."""
+    """Other fields are ignored."""
     assert requests.same(pod({}, {}), pod(spec, status)) is expected
