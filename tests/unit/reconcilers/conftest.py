@@ -1,4 +1,4 @@
-"""What most tests of the reconcilers begin with."""
+"""The cluster of most tests of the reconcilers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.model.cluster import Cluster
 @pytest.fixture
 def cluster() -> Cluster:
     """One node, one VM."""
-    made = Cluster()
-    made.add_node()
-    made.apply_vm()
-    return made
+    found = Cluster()
+    found.add_node()
+    found.apply_vm()
+    return found

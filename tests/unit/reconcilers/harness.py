@@ -1,7 +1,6 @@
-"""The product's controllers on the model of the API server, with their caches, keys and clock in the test's hands.
+"""The product's controllers on the model of the API server; the test controls their caches, keys and clock.
 
-Guarantees: events reach the caches only when the test says so, of each resource as many as it says; a worker takes a
-key only when it is told to.
+Guarantees: events reach the caches, and a worker takes a key, only when the test calls for it.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from tests.model.store import decode
 
 POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
 LATER = 1800.0
-"""Whoever wants to look again no sooner than after so many seconds has nothing left to do."""
+"""A reconcile that is requeued after more than so many seconds counts as settled."""
 
 
 class Process:
-    """One controller process: its caches, its queue, its reconciler. A new one knows nothing of the one before."""
+    """One controller process: its caches, its queues, its reconcilers. It starts with no state."""
 
     def __init__(
         self,
@@ -108,13 +107,13 @@ class Process:
                 return True
 
     def deliver(self, *, withhold: str | None = None) -> None:
-        """Let the watches catch up; those of one resource may be late."""
+        """Let the watches catch up, but that of one resource."""
         for plural in self._stores:
             if plural != withhold:
                 self.deliver_some(plural, len(self.cluster.log))
 
     def deliver_some(self, plural: str, count: int) -> None:
-        """Let the watch of one resource show its next `count` events."""
+        """Let the watch of one resource deliver its next `count` events."""
         for at in range(self._read[plural], len(self.cluster.log)):
             kind, document, deleted = self.cluster.log[at]
             if kind != plural:
@@ -129,11 +128,11 @@ class Process:
         self._read[plural] = len(self.cluster.log)
 
     def queued(self) -> list[tuple[str, str]]:
-        """Return what waits for a worker, the queue's name and the key, in an order that is the same in every run."""
+        """Return the queued keys, each with its queue's name, sorted."""
         return sorted((name, key) for name, queue in self._queues.items() for key in queue)
 
     async def work(self, name: str, key: str) -> None:
-        """Do what a worker does with a key of the queue `vms` or `migrations`."""
+        """Act as a worker on a key of the queue `vms` or `migrations`."""
         queue = self._queues[name]
         queue.pop(key, None)
         reconcile = self.reconciler.reconcile if name == "vms" else self.migrations.reconcile
@@ -145,19 +144,19 @@ class Process:
             queue[key] = None
 
     async def reconcile(self, key: str = "default/vm-1") -> Result | errors.KubeError:
-        """Reconcile once, whatever the queue says; return the error where a worker would back off."""
+        """Reconcile a key once, queued or not; return an error instead of raising it."""
         try:
             return await self.reconciler.reconcile(key)
         except errors.KubeError as error:
             return error
 
     async def step(self) -> bool:
-        """Let the controller work off what is queued now; return whether it wants to look again later."""
+        """Reconcile all keys that are queued now; return whether one is requeued soon."""
         again = False
         for queue, reconcile in ((self.pending, self.reconciler.reconcile), (self.moving, self.migrations.reconcile)):
             keys = list(queue)
             queue.clear()
-            # All at once, as many workers do: every request lets the others go on.
+            # Concurrently, as by many workers: at every request the others continue.
             for key, result in zip(
                 keys, await asyncio.gather(*map(reconcile, keys), return_exceptions=True), strict=True
             ):
@@ -169,7 +168,7 @@ class Process:
         return again
 
     async def settle(self, rounds: int = 60, *, patience: float = 1.0) -> None:
-        """Play controller, scheduler and kubelet until nobody has anything left to do, `patience` seconds a round."""
+        """Run controller, scheduler and kubelet until nothing changes any more, `patience` seconds a round."""
         for _ in range(rounds):
             self.deliver()
             before = (self.cluster.revision, len(self.cluster.late))
@@ -184,7 +183,7 @@ class Process:
 
 
 async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Cluster, Process]:
-    """Let so many VMs run on node-0, add the other nodes, and ask for a migration of each VM, all at once."""
+    """Let so many VMs run on node-0, add the other nodes, and create a migration of each VM, all at once."""
     cluster = Cluster()
     cluster.add_node("node-0")
     for number in range(vms):
@@ -200,7 +199,7 @@ async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Clust
 
 
 async def running(cluster: Cluster) -> Process:
-    """Return a process whose VM runs, some time after both began."""
+    """Return a process whose VM has run for an hour."""
     process = Process(cluster)
     await process.settle()
     assert cluster.status()["phase"] == "Running"

@@ -1,4 +1,4 @@
-"""What the reconcilers remember ends with what it is about: a process that runs for months holds no dead VM."""
+"""The reconcilers' state of a VM is dropped with the VM."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import wave
 
 VMS = 40
-"""More than are told of at once, so that what waits is remembered, too."""
+"""A burst, so that statuses are pending, too."""
 
 
-def remembered(subject: object, seen: set[int] | None = None) -> Iterator[str]:
-    """Yield every string by which an object of ours remembers something, the caches of the cluster left out."""
+def state_of(subject: object, seen: set[int] | None = None) -> Iterator[str]:
+    """Yield every string in the state of one of our objects, the caches of the cluster left out."""
     seen = set() if seen is None else seen
     if id(subject) in seen or isinstance(subject, Store | Cluster):
         return
@@ -35,18 +35,18 @@ def remembered(subject: object, seen: set[int] | None = None) -> Iterator[str]:
             for name in (*getattr(subject, "__slots__", ()), *getattr(subject, "__dict__", ()))
         ]
     for part in parts:
-        yield from remembered(part, seen)
+        yield from state_of(part, seen)
 
 
-async def test_vms_that_were_made_moved_evicted_and_deleted_leave_nothing_behind() -> None:
-    """Neither by name nor by UID; while they moved there was something."""
+async def test_no_state_remains_of_vms_that_were_moved_evicted_and_deleted() -> None:
+    """Neither by name nor by UID; there is state while they move."""
     cluster, process = await wave(Limits(cluster=0, outbound=0), 2, VMS)
     parts = (process.reconciler, process.migrations)
     for _ in range(6):
         process.deliver()
         await process.step()
         cluster.finish_deletions()
-    assert any("vm-" in text for text in remembered(parts))
+    assert any("vm-" in text for text in state_of(parts))
     await process.settle()
     for number in range(0, VMS, 2):
         cluster.evict(cluster.status(f"vm-{number}")["podName"])
@@ -59,4 +59,4 @@ async def test_vms_that_were_made_moved_evicted_and_deleted_leave_nothing_behind
             cluster.remove(MIGRATIONS, key)
     await process.settle()
     assert cluster.pods() == []
-    assert [text for text in remembered(parts) if "vm-" in text or "move-" in text or text.startswith("uid-")] == []
+    assert [text for text in state_of(parts) if "vm-" in text or "move-" in text or text.startswith("uid-")] == []

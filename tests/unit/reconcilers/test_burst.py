@@ -1,4 +1,4 @@
-"""Under a burst one status write tells all phases of a VM's start; a few VMs are told of phase by phase."""
+"""During a burst one status write publishes all phases of a VM's start; few VMs are published phase by phase."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BURST = 100
 
 
 def cluster_of(count: int) -> Cluster:
-    """Return one with a node and so many new VMs."""
+    """Return a cluster with a node and so many new VMs."""
     cluster = Cluster()
     cluster.add_node()
     for number in range(count):
@@ -23,14 +23,14 @@ def cluster_of(count: int) -> Cluster:
 
 
 async def act(process: Process, *, rounds: int = 3) -> None:
-    """Let the controller work, and its own writes come back; pods stay as they are."""
+    """Let the controller work, and its own writes come back; pods do not change."""
     for _ in range(rounds):
         process.deliver()
         await process.step()
 
 
 def phases(cluster: Cluster, name: str = "vm-0") -> list[str]:
-    """Return the phases that a VM's history tells."""
+    """Return the phases in a VM's history."""
     conditions = cluster.status(name)["conditions"]
     return [item["type"].removeprefix("Phase") for item in conditions if item["type"].startswith("Phase")]
 
@@ -40,16 +40,16 @@ def status_writes(cluster: Cluster) -> int:
     return cluster.writes.count("patch virtualmachines")
 
 
-async def test_a_few_vms_are_told_of_phase_by_phase() -> None:
-    """Scheduling is published as soon as the pod is there."""
+async def test_few_vms_are_published_phase_by_phase() -> None:
+    """Scheduling is published as soon as the pod exists."""
     cluster = cluster_of(UNHURRIED)
     await act(Process(cluster))
 
     assert {cluster.status(f"vm-{n}")["phase"] for n in range(UNHURRIED)} == {"Scheduling"}
 
 
-async def test_of_many_vms_each_costs_one_status_write_and_no_phase_is_lost() -> None:
-    """Beyond the first few."""
+async def test_during_a_burst_a_vm_costs_one_status_write_with_all_phases() -> None:
+    """The first few VMs cost more."""
     cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
@@ -62,8 +62,8 @@ async def test_of_many_vms_each_costs_one_status_write_and_no_phase_is_lost() ->
     assert all(phases(cluster, f"vm-{n}") == ["Pending", "Scheduling", "Scheduled", "Running"] for n in range(BURST))
 
 
-async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
-    """Once the delay of the burst is over."""
+async def test_a_pending_status_is_published_after_the_delay_of_the_burst() -> None:
+    """Although the VM does not run yet."""
     cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
@@ -78,7 +78,7 @@ async def test_what_does_not_run_in_time_is_told_of_all_the_same() -> None:
     assert {cluster.status(f"vm-{n}")["phase"] for n in range(BURST)} == {"Scheduling"}
 
 
-async def test_a_pod_that_finds_no_node_is_told_of_at_once() -> None:
+async def test_an_unschedulable_pod_is_published_at_once() -> None:
     """With the scheduler's reason, during a burst."""
     cluster = cluster_of(BURST)
     process = Process(cluster)
@@ -91,8 +91,8 @@ async def test_a_pod_that_finds_no_node_is_told_of_at_once() -> None:
     assert cluster.status("vm-99")["conditions"][0]["reason"] == "Unschedulable"
 
 
-async def test_a_pod_that_goes_before_it_was_told_of_is_not_made_again_under_its_name() -> None:
-    """The process remembers what it saw and has not written yet."""
+async def test_the_name_of_a_pod_with_a_pending_status_is_not_used_again() -> None:
+    """The pod is deleted before its status is published."""
     cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process)
@@ -110,8 +110,8 @@ async def test_a_pod_that_goes_before_it_was_told_of_is_not_made_again_under_its
 
 
 @pytest.mark.parametrize("moment", range(4))
-async def test_a_crash_in_the_middle_of_a_burst_changes_nothing_in_the_end(moment: int) -> None:
-    """What was not written is seen again."""
+async def test_all_vms_run_after_a_crash_during_a_burst(moment: int) -> None:
+    """The next process derives the pending statuses again."""
     cluster = cluster_of(BURST)
     process = Process(cluster)
     await act(process, rounds=moment)
@@ -126,7 +126,7 @@ async def test_a_crash_in_the_middle_of_a_burst_changes_nothing_in_the_end(momen
 
 
 async def test_the_burst_counts_only_vms_that_are_starting() -> None:
-    """A fleet that runs puts off nothing."""
+    """Running VMs delay nothing."""
     cluster = cluster_of(BURST)
     process = Process(cluster)
     await process.settle()
@@ -138,7 +138,7 @@ async def test_the_burst_counts_only_vms_that_are_starting() -> None:
 
 
 def gate_of(count: int, clock: Clock) -> BurstGate:
-    """Return one in which so many VMs are too many."""
+    """Return a gate whose burst is so many VMs larger than `UNHURRIED`."""
     gate = BurstGate(clock)
     for number in range(count + UNHURRIED):
         gate.wait(f"vm-{number}")
@@ -168,7 +168,7 @@ def test_a_status_waits_no_longer_than_the_patience() -> None:
 
 
 def test_a_burst_that_shrinks_shortens_no_delay() -> None:
-    """Who is near the end of the line gets the time that the line took when it was longest."""
+    """A VM keeps the delay of the burst at its largest."""
     gate = gate_of(100, Clock())
     last = f"vm-{99 + UNHURRIED}"
     before = gate.wait(last)
@@ -178,15 +178,15 @@ def test_a_burst_that_shrinks_shortens_no_delay() -> None:
 
 
 def test_the_last_vms_of_a_burst_are_published_at_once() -> None:
-    """A few VMs are unhurried again."""
+    """Fewer than `UNHURRIED` are left."""
     gate = gate_of(100, Clock())
     for number in range(100):
         gate.arrived(f"vm-{number}")
     assert gate.wait(f"vm-{99 + UNHURRIED}") == 0.0
 
 
-def test_a_status_waits_on_while_others_arrive() -> None:
-    """Ten seconds after it came, of which the last brought 32 arrivals in a tenth: a hundred are left."""
+def test_an_arrival_extends_the_delay_of_a_pending_status() -> None:
+    """Ten seconds after it came; in the last tenth 32 VMs arrived, and a hundred are left."""
     clock = Clock()
     gate = gate_of(132, clock)
     clock.now += 9.9
@@ -197,8 +197,8 @@ def test_a_status_waits_on_while_others_arrive() -> None:
     assert gate.wait("vm-99") == pytest.approx(ALLOWANCE * 100 * 0.1 / 32)
 
 
-def test_a_status_waits_no_more_when_nobody_arrives() -> None:
-    """After twice the drain time of the burst, from the last arrival on."""
+def test_a_pending_status_is_due_after_twice_the_drain_time_without_an_arrival() -> None:
+    """Counted from the last arrival."""
     clock = Clock()
     gate = gate_of(132, clock)
     for number in range(32):
@@ -209,8 +209,8 @@ def test_a_status_waits_no_more_when_nobody_arrives() -> None:
     assert gate.wait("vm-99") <= 0
 
 
-def test_a_status_that_waits_while_others_arrive_has_no_more_patience_than_any() -> None:
-    """However many they are."""
+def test_arrivals_do_not_extend_a_delay_beyond_the_patience() -> None:
+    """However many VMs arrive."""
     clock = Clock()
     gate = gate_of(100, clock)
     for number in range(400):

@@ -1,4 +1,4 @@
-"""Two installations share a cluster: each handles its own VMs, and a VM changes hands with one pod."""
+"""Two installations share a cluster: each handles its own VMs, and a VM that changes its class keeps its pod."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ BLUE = "blue"
 @pytest.fixture
 def cluster() -> Cluster:
     """Two nodes, and one VM of no class."""
-    made = Cluster()
-    made.add_node("node-1")
-    made.add_node("node-2")
-    made.apply_vm()
-    return made
+    found = Cluster()
+    found.add_node("node-1")
+    found.add_node("node-2")
+    found.apply_vm()
+    return found
 
 
 def hand_over(cluster: Cluster, to: str | None) -> None:
@@ -38,7 +38,7 @@ def hand_over(cluster: Cluster, to: str | None) -> None:
 
 
 async def settle(*processes: Process) -> None:
-    """Play all processes, the scheduler and the kubelet until nobody has anything left to do."""
+    """Run all processes, the scheduler and the kubelet until nothing changes any more."""
     cluster = processes[0].cluster
     for _ in range(60):
         before = cluster.revision
@@ -55,7 +55,7 @@ async def settle(*processes: Process) -> None:
 
 
 async def test_each_class_handles_its_own_vms(cluster: Cluster) -> None:
-    """Who is not meant does nothing."""
+    """The controller of another class does nothing."""
     blue = Process(cluster, of_class=BLUE)
     await settle(blue)
     assert cluster.writes == []
@@ -65,8 +65,10 @@ async def test_each_class_handles_its_own_vms(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(None, BLUE), (BLUE, None), (BLUE, "green")])
-async def test_a_vm_changes_hands_with_its_pod(cluster: Cluster, first: str | None, second: str | None) -> None:
-    """The pod that runs goes on; it gets the new class's label, and the old class forgets it."""
+async def test_a_vm_that_changes_its_class_keeps_its_pod(
+    cluster: Cluster, first: str | None, second: str | None
+) -> None:
+    """The pod gets the new class's label, and leaves the old class's cache."""
     hand_over(cluster, first)
     old, new = Process(cluster, of_class=first), Process(cluster, of_class=second)
     await settle(old, new)
@@ -83,29 +85,29 @@ async def test_a_vm_changes_hands_with_its_pod(cluster: Cluster, first: str | No
     assert len(old.caches.pods) == 0
     assert cluster.violations == []
 
-    # The new class is in charge: what happens now is its doing.
+    # From now on the new class acts.
     cluster.remove(PODS, f"default/{after['metadata']['name']}")
     await settle(old, new)
     assert cluster.status()["phase"] == "Running"
     assert cluster.live()[0]["metadata"]["labels"].get(names.CONTROLLER_CLASS) == second
 
 
-async def test_who_loses_a_vm_does_not_take_it_for_deleted(cluster: Cluster) -> None:
-    """With nobody else there its pod goes on, and is asked about once."""
+async def test_the_old_class_does_not_delete_the_pod_of_a_vm_that_changed_its_class(cluster: Cluster) -> None:
+    """Without a controller of the new class the pod stays; one live read is enough."""
     old = Process(cluster)
     await settle(old)
     [pod] = cluster.live()
     hand_over(cluster, BLUE)
     await settle(old)
-    asked = len(cluster.requests)
+    before = len(cluster.requests)
     cluster.edit(PODS, f"default/{pod['metadata']['name']}", annotations={"touched": "yes"})
     await settle(old)
 
     assert [item["metadata"]["uid"] for item in cluster.live()] == [pod["metadata"]["uid"]]
-    assert len(cluster.requests) == asked
+    assert len(cluster.requests) == before
 
 
-async def test_a_vm_that_comes_back_is_handled_again(cluster: Cluster) -> None:
+async def test_a_vm_that_returns_to_its_class_is_handled_again(cluster: Cluster) -> None:
     """As if it had never been away."""
     old = Process(cluster)
     await settle(old)
@@ -121,8 +123,8 @@ async def test_a_vm_that_comes_back_is_handled_again(cluster: Cluster) -> None:
     assert cluster.status()["incarnation"] == 1
 
 
-async def test_a_vm_that_is_deleted_by_the_other_class_loses_its_pod_there(cluster: Cluster) -> None:
-    """Not here, where it is not known."""
+async def test_the_pod_of_a_deleted_vm_is_deleted_by_its_own_class_only(cluster: Cluster) -> None:
+    """The other one does not know the VM."""
     hand_over(cluster, BLUE)
     blue, other = Process(cluster, of_class=BLUE), Process(cluster)
     await settle(blue, other)
@@ -134,7 +136,7 @@ async def test_a_vm_that_is_deleted_by_the_other_class_loses_its_pod_there(clust
 
 
 async def test_a_migration_is_carried_out_by_the_class_of_its_vm(cluster: Cluster) -> None:
-    """The other one neither fails it nor prunes what it left."""
+    """The other class neither fails nor prunes it."""
     hand_over(cluster, BLUE)
     blue, other = Process(cluster, of_class=BLUE), Process(cluster)
     await settle(blue, other)
@@ -147,8 +149,8 @@ async def test_a_migration_is_carried_out_by_the_class_of_its_vm(cluster: Cluste
     assert cluster.migration()["phase"] == "Succeeded"
 
 
-async def test_a_migration_of_a_vm_that_is_nobodys_fails(cluster: Cluster) -> None:
-    """Once, whoever says it."""
+async def test_a_migration_of_a_vm_of_no_class_fails(cluster: Cluster) -> None:
+    """Once, by either controller."""
     cluster.migrate(vm="missing")
     await settle(Process(cluster), Process(cluster, of_class=BLUE))
 
@@ -156,8 +158,8 @@ async def test_a_migration_of_a_vm_that_is_nobodys_fails(cluster: Cluster) -> No
 
 
 @pytest.mark.parametrize("moment", range(12))
-async def test_a_vm_may_change_hands_at_any_moment_of_its_start(cluster: Cluster, moment: int) -> None:
-    """Never two pods, and it runs in the end."""
+async def test_a_vm_may_change_its_class_at_any_moment_of_its_start(cluster: Cluster, moment: int) -> None:
+    """It never has two pods, and runs in the end."""
     old, new = Process(cluster), Process(cluster, of_class=BLUE)
     one_round: list[Callable[[], Awaitable[object] | None]] = [
         *(old.deliver, old.step, new.deliver, new.step, cluster.run_pods)
@@ -177,7 +179,7 @@ async def test_a_vm_may_change_hands_at_any_moment_of_its_start(cluster: Cluster
 
 
 async def started_unseen(cluster: Cluster) -> tuple[Process, Process]:
-    """Return the old class's process, which saw a start and then nothing, and the new one's, on the life after it."""
+    """Return the old class's process, which saw a start and nothing since, and the new one's, an incarnation later."""
     cluster.apply_vm(running=False)
     old, new = Process(cluster), Process(cluster, of_class=BLUE)
     await settle(old, new)
@@ -193,17 +195,17 @@ async def started_unseen(cluster: Cluster) -> tuple[Process, Process]:
 
 
 async def create_late(cluster: Cluster) -> None:
-    """Carry out what the old class's process sent for the life before this one, long ago."""
-    life = cluster.status()["incarnation"] - 1
+    """Commit the old class's create for the previous incarnation, sent long ago."""
+    incarnation = cluster.status()["incarnation"] - 1
     vm = msgspec.convert(cluster.vm(), VirtualMachine)
     before = msgspec.structs.replace(vm, metadata=msgspec.structs.replace(vm.metadata, labels={}))
     shares = launcher.requested(before)
-    late = launcher.manifest(before, life, shares, shares, LauncherPolicy())
+    late = launcher.manifest(before, incarnation, shares, shares, LauncherPolicy())
     await cluster.create(PODS, late, namespace="default", server_deadline=CREATE_DEADLINE)
 
 
-async def test_who_was_not_told_of_the_new_class_makes_no_second_pod(cluster: Cluster) -> None:
-    """What the watches have not shown, a live read before the create does."""
+async def test_the_old_class_creates_no_pod_when_its_watch_lags_behind_the_change_of_class(cluster: Cluster) -> None:
+    """A live read before the create shows the change."""
     old, new = await started_unseen(cluster)
     await old.reconcile()
     await settle(old, new)
@@ -211,8 +213,8 @@ async def test_who_was_not_told_of_the_new_class_makes_no_second_pod(cluster: Cl
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
 
-async def test_a_refused_create_is_not_tried_again_for_a_vm_of_another_class(cluster: Cluster) -> None:
-    """A quota that yields after the change of class must not give the VM a second pod."""
+async def test_a_refused_create_is_not_retried_after_a_change_of_class(cluster: Cluster) -> None:
+    """The quota would admit a second pod by then."""
     old, new = Process(cluster), Process(cluster, of_class=BLUE)
     quota = errors.ForbiddenError(403, "Forbidden", "exceeded quota")
     cluster.faults.append(Fault("create", PODS.plural, quota, commit=False))
@@ -227,8 +229,8 @@ async def test_a_refused_create_is_not_tried_again_for_a_vm_of_another_class(clu
     assert cluster.violations == []
 
 
-async def test_a_pod_that_the_old_class_made_too_late_is_handed_over_and_goes(cluster: Cluster) -> None:
-    """A create that passed every check long ago: its pod is shown to the new class, which deletes it."""
+async def test_a_late_pod_of_the_old_class_is_handed_over_and_deleted(cluster: Cluster) -> None:
+    """Its create had passed every check; the new class deletes it."""
     old, new = await started_unseen(cluster)
     await create_late(cluster)
     assert len(cluster.live()) == 2
@@ -237,8 +239,8 @@ async def test_a_pod_that_the_old_class_made_too_late_is_handed_over_and_goes(cl
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
 
-async def test_a_hand_over_that_fails_is_tried_again(cluster: Cluster) -> None:
-    """Who knows that a VM is another's is not done before its pod is."""
+async def test_a_failed_hand_over_of_a_pod_is_retried(cluster: Cluster) -> None:
+    """Until the pod has the new class's label."""
     old, new = await started_unseen(cluster)
     await create_late(cluster)
     cluster.faults.append(Fault("patch", PODS.plural, errors.ServerError(500, "InternalError", "no"), commit=False))
@@ -246,8 +248,8 @@ async def test_a_hand_over_that_fails_is_tried_again(cluster: Cluster) -> None:
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
 
-async def test_a_pod_that_only_looks_like_the_old_classs_is_left_alone(cluster: Cluster) -> None:
-    """Its name gives it away."""
+async def test_a_pod_with_another_name_is_not_handed_over(cluster: Cluster) -> None:
+    """The controller did not create it."""
     hand_over(cluster, BLUE)
     uid = cluster.vm()["metadata"]["uid"]
     owner = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": "vm-1", "uid": uid, "controller": True}

@@ -14,7 +14,7 @@ NO_LIMITS = Limits(cluster=0, outbound=0)
 
 
 async def moving(count: int) -> tuple[Cluster, Process]:
-    """Let so many VMs run, ask for a migration of each, and let all their targets be made."""
+    """Let so many VMs run, create a migration of each, and wait until their targets are created."""
     cluster, process = await wave(NO_LIMITS, 2, count)
     for _ in range(6):
         await look(process)
@@ -23,28 +23,28 @@ async def moving(count: int) -> tuple[Cluster, Process]:
 
 
 async def look(process: Process) -> None:
-    """Let the controller see everything, and act."""
+    """Let the caches catch up, and the controller act."""
     process.deliver()
     await process.step()
 
 
 def phases(cluster: Cluster) -> set[str]:
-    """Return the phases that the migrations tell of."""
+    """Return the published phases of the migrations."""
     return {
         document["status"]["phase"] for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural
     }
 
 
-async def test_of_a_few_every_phase_is_told_when_it_is_reached() -> None:
-    """As somebody who watches expects."""
+async def test_few_migrations_are_published_phase_by_phase() -> None:
+    """As soon as a phase is reached."""
     cluster, process = await moving(UNHURRIED)
     cluster.bind_pods()
     await look(process)
     assert phases(cluster) == {"Starting"}
 
 
-async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reached() -> None:
-    """Nothing of a migration's history is lost."""
+async def test_during_a_burst_a_phase_is_published_later_with_the_time_at_which_it_was_reached() -> None:
+    """The history is complete."""
     cluster, process = await moving(BURST)
     cluster.bind_pods()
     bound_at = cluster.now
@@ -61,8 +61,8 @@ async def test_of_many_a_phase_is_told_later_with_the_time_at_which_it_was_reach
     assert (times["Starting"], times["Succeeded"]) == (micro_timestamp(bound_at), micro_timestamp(cluster.now))
 
 
-async def test_what_goes_no_further_is_told_all_the_same() -> None:
-    """Once the delay of the burst is over."""
+async def test_pending_progress_is_published_after_the_delay_of_the_burst() -> None:
+    """Although nothing newer comes."""
     cluster, process = await moving(BURST)
     cluster.bind_pods()
     await look(process)
@@ -71,8 +71,8 @@ async def test_what_goes_no_further_is_told_all_the_same() -> None:
     assert phases(cluster) == {"Starting"}
 
 
-async def test_a_target_that_finds_no_node_is_told_of_at_once() -> None:
-    """During a burst, with the scheduler's reason, of the VM as well."""
+async def test_an_unschedulable_target_is_published_at_once() -> None:
+    """During a burst, with the scheduler's reason; the VM's status, too."""
     cluster, process = await moving(BURST)
     cluster.unfit.add("node-1")
     cluster.run_pods()
@@ -82,8 +82,8 @@ async def test_a_target_that_finds_no_node_is_told_of_at_once() -> None:
     assert cluster.status("vm-0")["conditions"][0]["reason"] == "Unschedulable"
 
 
-async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> None:
-    """The next process sees what there is."""
+async def test_a_crash_with_pending_progress_loses_only_its_times() -> None:
+    """The next process derives the phases again."""
     cluster, process = await moving(BURST)
     cluster.bind_pods()
     await look(process)
@@ -93,8 +93,8 @@ async def test_a_crash_while_progress_waits_loses_no_more_than_its_times() -> No
     assert cluster.violations == []
 
 
-async def test_targets_that_find_no_node_hold_up_nothing_that_is_told_of_others() -> None:
-    """They are on their way no more, however long they wait."""
+async def test_unschedulable_targets_do_not_count_as_starting() -> None:
+    """Other VMs and migrations are published at once, however long those targets wait."""
     cluster, process = await moving(BURST)
     cluster.unfit.add("node-1")
     cluster.run_pods()

@@ -1,4 +1,4 @@
-"""A pod's deletion is asked for once, and again only when the request before can take no effect any more."""
+"""A pod's deletion is requested once, and again only when the earlier request can no longer take effect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stop(cluster: Cluster) -> None:
 
 
 def delete_vm(cluster: Cluster) -> None:
-    """Delete the VM, so that its pod is left behind."""
+    """Delete the VM; its pod remains."""
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
 
 
@@ -33,13 +33,13 @@ def delete_node(cluster: Cluster) -> None:
 
 
 def replace_vm(cluster: Cluster) -> None:
-    """Delete the VM and make another of its name."""
+    """Delete the VM and create a namesake."""
     delete_vm(cluster)
     cluster.apply_vm()
 
 
 def deletes(cluster: Cluster) -> int:
-    """How often the deletion of a pod was asked for."""
+    """Count the requests to delete a pod."""
     return cluster.requests.count("delete pods")
 
 
@@ -47,8 +47,8 @@ CAUSES = [stop, delete_vm, delete_node, replace_vm]
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-async def test_a_deletion_is_asked_for_once_however_late_the_watch_is(cluster: Cluster, cause: object) -> None:
-    """Between our request and the cache that shows it, and while the pod terminates."""
+async def test_a_deletion_is_requested_once_however_late_the_watch_is(cluster: Cluster, cause: object) -> None:
+    """Until the cache shows it, and while the pod terminates."""
     process = await running(cluster)
     cause(cluster)  # type: ignore[operator]
     process.deliver()
@@ -61,10 +61,10 @@ async def test_a_deletion_is_asked_for_once_however_late_the_watch_is(cluster: C
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-async def test_a_deletion_without_an_answer_is_not_asked_again_while_it_may_be_under_way(
+async def test_a_deletion_without_an_answer_is_not_requested_again_while_it_may_take_effect(
     cluster: Cluster, cause: object
 ) -> None:
-    """The worker's backoff is shorter than that."""
+    """The worker's backoff is shorter."""
     process = await running(cluster)
     cause(cluster)  # type: ignore[operator]
     cluster.faults.append(Fault("delete", "pods", LOST, late=10))
@@ -79,10 +79,10 @@ async def test_a_deletion_without_an_answer_is_not_asked_again_while_it_may_be_u
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-async def test_a_deletion_whose_request_was_lost_is_asked_for_again_once_that_is_over(
+async def test_a_deletion_whose_request_was_lost_is_requested_again_after_the_deadline(
     cluster: Cluster, cause: object
 ) -> None:
-    """It took no effect, and nothing will come of it."""
+    """The first request took no effect."""
     process = await running(cluster)
     cause(cluster)  # type: ignore[operator]
     cluster.faults.append(Fault("delete", "pods", LOST, commit=False))
@@ -99,8 +99,8 @@ async def test_a_deletion_whose_request_was_lost_is_asked_for_again_once_that_is
     assert deletes(cluster) == 2
 
 
-async def test_a_pod_that_has_changed_since_is_asked_for_again_at_once(cluster: Cluster) -> None:
-    """The request insists on a state that is past."""
+async def test_the_deletion_of_a_pod_that_has_changed_since_is_requested_again_at_once(cluster: Cluster) -> None:
+    """The first request's precondition fails."""
     process = await running(cluster)
     stop(cluster)
     cluster.faults.append(Fault("delete", "pods", LOST, commit=False))
@@ -117,7 +117,7 @@ async def test_a_pod_that_has_changed_since_is_asked_for_again_at_once(cluster: 
 async def test_a_request_that_was_answered_or_never_sent_is_repeated_with_the_usual_backoff(
     cluster: Cluster, error: errors.KubeError
 ) -> None:
-    """Nothing of it is under way."""
+    """It is not in flight."""
     process = await running(cluster)
     stop(cluster)
     cluster.faults.append(Fault("delete", "pods", error, commit=False))
@@ -127,8 +127,8 @@ async def test_a_request_that_was_answered_or_never_sent_is_repeated_with_the_us
     assert deletes(cluster) == 2
 
 
-async def test_a_claim_waits_for_no_deletion_and_repeats_none(cluster: Cluster) -> None:
-    """A migration's source is deleted once, although the reply was lost and the claim is written meanwhile."""
+async def test_a_claim_neither_waits_for_a_deletion_nor_repeats_it(cluster: Cluster) -> None:
+    """The reply to the source's deletion is lost, and the claim is written meanwhile."""
     process = await running(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
@@ -138,8 +138,8 @@ async def test_a_claim_waits_for_no_deletion_and_repeats_none(cluster: Cluster) 
     assert deletes(cluster) == 1
 
 
-async def test_a_request_that_is_over_while_an_eviction_is_recorded_is_sent_again_at_once(cluster: Cluster) -> None:
-    """What was under way at the beginning of a reconcile need not be at its end."""
+async def test_a_request_that_expires_during_a_reconcile_is_sent_again_at_once(cluster: Cluster) -> None:
+    """While an eviction is recorded."""
     process = await running(cluster)
     delete_node(cluster)
     refused = errors.ServerError(500, "InternalError", "etcdserver: request timed out")
@@ -151,8 +151,8 @@ async def test_a_request_that_is_over_while_an_eviction_is_recorded_is_sent_agai
     process.deliver()
     assert await process.reconcile() is LOST
 
-    async def turn(told: str) -> None:
-        if told == f"create {MIGRATIONS.plural}":
+    async def turn(request: str) -> None:
+        if request == f"create {MIGRATIONS.plural}":
             cluster.pass_time(DEADLINE)
 
     cluster.turn = turn

@@ -1,4 +1,4 @@
-"""A pod create that fails for another reason than a refusal: told on the VM when it repeats, tried on with backoff."""
+"""A pod create that fails for another reason than a refusal: retried with backoff, reported when it repeats."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NO_ANSWER = errors.TransportError("Cannot connect to host")
 @pytest.fixture
 def cluster() -> Cluster:
     """One node, one VM."""
-    made = Cluster()
-    made.add_node()
-    made.apply_vm()
-    return made
+    found = Cluster()
+    found.add_node()
+    found.apply_vm()
+    return found
 
 
 def fail(cluster: Cluster, error: BaseException, times: int) -> None:
@@ -39,14 +39,14 @@ async def try_once(process: Process) -> Result | errors.KubeError:
     return await process.reconcile()
 
 
-def told(cluster: Cluster) -> tuple[str, str] | None:
-    """Reason and message of Ready, if anything was told."""
+def reported(cluster: Cluster) -> tuple[str, str] | None:
+    """Return reason and message of Ready, if there is one."""
     conditions = cluster.status().get("conditions")
     return (conditions[0]["reason"], conditions[0]["message"]) if conditions else None
 
 
-async def test_one_failure_is_not_worth_a_word(cluster: Cluster) -> None:
-    """Most pass by themselves."""
+async def test_a_single_failure_is_not_reported(cluster: Cluster) -> None:
+    """Most failures pass by themselves."""
     fail(cluster, DOWN, 1)
     process = Process(cluster)
     await process.settle()
@@ -58,34 +58,34 @@ async def test_one_failure_is_not_worth_a_word(cluster: Cluster) -> None:
     "error", [DOWN, errors.ServerError(503, "", "etcdserver: leader changed"), errors.StatusError(413, "", "large")]
 )
 async def test_the_second_failure_is_a_condition_and_an_event(cluster: Cluster, error: errors.StatusError) -> None:
-    """In the server's words, once, however often it is tried."""
+    """With the server's message, once for any number of retries."""
     process = Process(cluster)
     fail(cluster, error, 6)
     for _ in range(7):
         await try_once(process)
-    assert told(cluster) == ("FailedCreate", error.message)
+    assert reported(cluster) == ("FailedCreate", error.message)
     assert cluster.writes == ["patch virtualmachines"]
     assert [event.reason for event in process.events] == ["FailedCreate"]
 
 
-async def test_the_condition_goes_when_the_create_succeeds(cluster: Cluster) -> None:
-    """Also while so many VMs are on their way that statuses wait."""
+async def test_the_condition_is_removed_when_the_create_succeeds(cluster: Cluster) -> None:
+    """Also during a burst, when statuses are pending."""
     for number in range(30):
         cluster.apply_vm(f"other-{number}")
     process = Process(cluster)
     fail(cluster, DOWN, 2)
     for _ in range(3):
         await try_once(process)
-    assert told(cluster) == ("FailedCreate", DOWN.message)
+    assert reported(cluster) == ("FailedCreate", DOWN.message)
     for _ in range(2):
         await process.step()
         process.deliver()
     await process.step()
-    assert told(cluster) != ("FailedCreate", DOWN.message)
+    assert reported(cluster) != ("FailedCreate", DOWN.message)
 
 
-async def test_telling_of_a_failure_does_not_start_the_backoff_anew(cluster: Cluster) -> None:
-    """The try that follows is one more of the same row."""
+async def test_reporting_a_failure_does_not_restart_the_backoff(cluster: Cluster) -> None:
+    """The next create counts as one more retry."""
     process = Process(cluster)
     fail(cluster, DOWN, 2)
     for _ in range(2):
@@ -93,8 +93,8 @@ async def test_telling_of_a_failure_does_not_start_the_backoff_anew(cluster: Clu
     assert await try_once(process) == Result(retry=True)
 
 
-async def test_what_differs_in_a_port_only_is_told_once(cluster: Cluster) -> None:
-    """A message that is never the same twice must not be a write at each try."""
+async def test_messages_that_differ_in_digits_only_are_reported_once(cluster: Cluster) -> None:
+    """Otherwise each retry would cost a write."""
     process = Process(cluster)
     for port in range(40000, 40006):
         fail(cluster, errors.ServerError(500, "InternalError", f"read tcp 10.0.0.1:{port}: reset"), 1)
@@ -104,29 +104,29 @@ async def test_what_differs_in_a_port_only_is_told_once(cluster: Cluster) -> Non
 
 
 @pytest.mark.parametrize("error", [BUSY, QUOTA_RACE])
-async def test_a_plea_for_patience_is_told_when_it_lasts(cluster: Cluster, error: errors.StatusError) -> None:
-    """In a burst the API server says so to many; within 10 s it is nobody's concern."""
+async def test_a_request_to_retry_later_is_reported_when_it_lasts(cluster: Cluster, error: errors.StatusError) -> None:
+    """Not within the first 10 s, since it is common in a burst."""
     process = Process(cluster)
     fail(cluster, error, 9)
     for _ in range(4):
         await try_once(process)
-    assert told(cluster) is None
+    assert reported(cluster) is None
     cluster.pass_time(PATIENCE)
     for _ in range(2):
         await try_once(process)
-    assert told(cluster) == ("FailedCreate", error.message)
+    assert reported(cluster) == ("FailedCreate", error.message)
 
 
 async def test_an_api_server_that_does_not_answer_is_no_failure_of_a_create(cluster: Cluster) -> None:
-    """After an outage no VM says that its pod could not be made."""
+    """After an outage no VM reports a failed create."""
     process = Process(cluster)
     fail(cluster, NO_ANSWER, 5)
     await process.settle()
     assert cluster.writes == ["create pods", "patch virtualmachines"]
 
 
-async def test_what_was_told_of_an_earlier_start_is_not_told_of_the_next(cluster: Cluster) -> None:
-    """Stopped and started again, the VM is tried first."""
+async def test_the_failure_of_an_earlier_start_is_not_reported_for_the_next(cluster: Cluster) -> None:
+    """The VM was stopped and started again."""
     process = Process(cluster)
     fail(cluster, errors.ForbiddenError(403, "Forbidden", "exceeded quota"), 3)
     for _ in range(3):
@@ -141,7 +141,7 @@ async def test_what_was_told_of_an_earlier_start_is_not_told_of_the_next(cluster
     assert cluster.writes[before:] == ["create pods", "patch virtualmachines"]
 
 
-async def test_why_creates_failed_is_forgotten_once_the_pod_is_there(cluster: Cluster) -> None:
+async def test_the_state_of_failed_creates_is_dropped_once_the_pod_exists(cluster: Cluster) -> None:
     """Only a VM that waits for its pod takes memory for that."""
     process = Process(cluster)
     fail(cluster, errors.ForbiddenError(403, "Forbidden", "exceeded quota"), 1)

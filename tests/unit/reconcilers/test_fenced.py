@@ -33,7 +33,7 @@ async def known() -> tuple[Cluster, ObjectMeta]:
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-async def test_who_does_not_lead_writes_nothing(write: Write) -> None:
+async def test_a_process_that_does_not_lead_sends_no_write(write: Write) -> None:
     """The request is not even sent."""
     cluster, vm = await known()
     before = list(cluster.log)
@@ -45,7 +45,7 @@ async def test_who_does_not_lead_writes_nothing(write: Write) -> None:
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-async def test_who_leads_writes(write: Write) -> None:
+async def test_a_leader_writes(write: Write) -> None:
     """As without a fence."""
     cluster, vm = await known()
     before = list(cluster.log)
@@ -55,8 +55,8 @@ async def test_who_leads_writes(write: Write) -> None:
     assert len(cluster.log) == len(before) + 1
 
 
-async def test_who_does_not_lead_may_read() -> None:
-    """That is how its caches stay warm."""
+async def test_a_process_that_does_not_lead_may_read() -> None:
+    """Its caches stay warm."""
     cluster, vm = await known()
 
     found = await Fenced(cluster, lambda: False).get(VIRTUAL_MACHINES, vm.name, namespace="default")

@@ -1,4 +1,4 @@
-"""The readings of what pods hold on nodes: how old an answer may be, and who shares one."""
+"""Free capacity of nodes: how old the list of pods may be, and reservations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from controller.reconcilers.migration.headroom import Headroom
 from tests.model.cluster import Cluster
 from tests.unit.clock import Clock
 
-ROOM = Amount(Decimal(4), Decimal(2**30), 1)
+AMOUNT = Amount(Decimal(4), Decimal(2**30), 1)
 VM = VirtualMachine(
     ObjectMeta(name="vm-1", namespace="default", uid="uid-1"), status=VMStatus(node_name="s", incarnation=0)
 )
@@ -31,7 +31,7 @@ CLAIMED = msgspec.structs.replace(
 )
 
 
-def launcher_pod(name: str, node: str | None, life: int = 0) -> Pod:
+def launcher_pod(name: str, node: str | None, incarnation: int = 0) -> Pod:
     """A pod of the VM."""
     owner = OwnerReference(names.API_VERSION, names.VM_KIND, "vm-1", "uid-1", controller=True)
     metadata = ObjectMeta(
@@ -39,32 +39,32 @@ def launcher_pod(name: str, node: str | None, life: int = 0) -> Pod:
         namespace="default",
         uid=f"uid-{name}",
         resource_version="1",
-        annotations={names.INCARNATION: str(life)},
+        annotations={names.INCARNATION: str(incarnation)},
         owner_references=(owner,),
     )
     return Pod(metadata, PodSpec(node_name=node))
 
 
 class Stand:
-    """A room over a cluster, and migrations that the cache comes to know."""
+    """A headroom over a cluster, and migrations that the cache shows."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.caches = Caches()
         self.clock = Clock()
         self.freed: list[float] = []
-        self.room = Headroom(self.cluster, (None,), self.clock, freed=lambda: self.freed.append(self.clock.now))
-        self.room.listen({None: self.caches})
+        self.headroom = Headroom(self.cluster, (None,), self.clock, freed=lambda: self.freed.append(self.clock.now))
+        self.headroom.listen({None: self.caches})
         self.later = 0.0
 
     def migration(self, name: str) -> VirtualMachineMigration:
-        """Ask for a migration; the cache shows it at once."""
+        """Create a migration; the cache shows it at once."""
         item = msgspec.convert(self.cluster.migrate(name), VirtualMachineMigration)
         self.caches.migrations.apply(Change.of(item))
         return item
 
     def occupy(self, name: str, cpu: str = "0") -> None:
-        """Let a stranger's pod take a place on the node."""
+        """Put a foreign pod on the node."""
         pod = {
             "metadata": {"name": name, "namespace": "other"},
             "spec": {"nodeName": "n", "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
@@ -73,13 +73,13 @@ class Stand:
         self.cluster.add(PODS.plural, pod)
 
     async def pods(self, item: VirtualMachineMigration) -> int:
-        """Ask how many pods the node holds."""
-        self.later = await self.room.refresh(item)
-        return self.room.used("n").pods
+        """Return how many pods count on the node."""
+        self.later = await self.headroom.refresh(item)
+        return self.headroom.used("n").pods
 
 
-async def test_migrations_that_are_there_share_one_reading() -> None:
-    """However many ask, and whether at once or one after the other."""
+async def test_pending_migrations_share_one_list_of_pods() -> None:
+    """Whether they ask concurrently or in turn."""
     stand = Stand()
     first, second, third = (stand.migration(f"m-{n}") for n in range(3))
     stand.clock.now = 1.0
@@ -90,82 +90,82 @@ async def test_migrations_that_are_there_share_one_reading() -> None:
     assert stand.cluster.requests == ["list pods"]
 
 
-async def test_what_was_done_before_a_migration_was_asked_for_counts() -> None:
-    """Although the last reading is young."""
+async def test_a_list_is_never_older_than_the_migration_that_asks() -> None:
+    """Although the last one is recent."""
     stand = Stand()
     await stand.pods(stand.migration("m-1"))
-    stand.occupy("stranger")
+    stand.occupy("foreign")
     stand.clock.now += 0.1
 
     assert await stand.pods(stand.migration("m-2")) == 1
 
 
-async def test_no_answer_is_older_than_five_seconds() -> None:
-    """Who waits for room asks again."""
+async def test_a_list_is_at_most_five_seconds_old() -> None:
+    """A migration that waits for capacity asks again."""
     stand = Stand()
     waiting = stand.migration("m-1")
     await stand.pods(waiting)
-    stand.occupy("stranger")
+    stand.occupy("foreign")
     stand.clock.now += READ_PERIOD + 0.1
 
     assert await stand.pods(waiting) == 1
 
 
-async def test_a_pod_whose_requests_cannot_be_read_is_logged_once() -> None:
-    """Its node's room is unknown, reading after reading."""
+async def test_a_pod_with_malformed_requests_is_logged_once() -> None:
+    """Its node's free capacity stays unknown."""
     stand = Stand()
     waiting = stand.migration("m-1")
-    stand.occupy("odd", cpu="many")
+    stand.occupy("malformed", cpu="many")
     with capture_logs() as logs:
         for _ in range(3):
             await stand.pods(waiting)
-            assert stand.room.used("n").unknown
+            assert stand.headroom.used("n").unknown
             stand.clock.now += READ_PERIOD + 0.1
 
-    assert [(line["pod"], "'many' is no quantity" in line["error"]) for line in logs] == [("other/odd", True)]
+    assert [(line["pod"], "'many' is no quantity" in line["error"]) for line in logs] == [("other/malformed", True)]
 
 
-async def test_many_pods_are_not_listed_again_for_each_new_migration() -> None:
-    """It waits until they may be."""
+async def test_listing_many_pods_again_has_to_wait() -> None:
+    """The next migration asks again after that time."""
     stand = Stand()
-    reading = ["list pods"] * 2  # a page is 500
+    listed = ["list pods"] * 2  # a page is 500
     for number in range(1000):
-        stand.occupy(f"stranger-{number}")
+        stand.occupy(f"foreign-{number}")
     await stand.pods(stand.migration("m-1"))
     stand.clock.now = 0.25
     late = stand.migration("m-2")
     await stand.pods(late)
-    assert (stand.later, stand.cluster.requests) == (0.25, reading)
+    assert (stand.later, stand.cluster.requests) == (0.25, listed)
     stand.clock.now += stand.later
     await stand.pods(late)
-    assert (stand.later, stand.cluster.requests) == (0.0, reading * 2)
+    assert (stand.later, stand.cluster.requests) == (0.0, listed * 2)
 
 
-async def test_between_two_readings_the_pods_that_the_cache_shows_count_as_they_are() -> None:
-    """One that comes, one that gets its node, and one that goes."""
+async def test_between_two_lists_cached_pods_count_as_they_are() -> None:
+    """One is added, gets its node, and is deleted."""
     stand = Stand()
     await stand.pods(stand.migration("m-1"))
     pending = launcher_pod("a", None)
     stand.caches.pods.apply(Change.of(pending))
-    assert stand.room.used("n").pods == 0
+    assert stand.headroom.used("n").pods == 0
     bound = launcher_pod("a", "n")
     stand.caches.pods.apply(Change.of(bound))
-    assert stand.room.used("n").pods == 1
+    assert stand.headroom.used("n").pods == 1
     stand.caches.pods.apply(Change.of(bound, deleted=True))
-    assert stand.room.used("n").pods == 0
+    assert stand.headroom.used("n").pods == 0
 
 
-async def test_what_changes_while_pods_are_listed_counts() -> None:
-    """The list may show it as it was before."""
+async def test_a_change_while_pods_are_listed_counts() -> None:
+    """The list may be older."""
     stand = Stand()
     item = stand.migration("m-1")
 
-    async def gone_meanwhile(_: str) -> None:
+    async def deleted_meanwhile(_: str) -> None:
         stand.caches.pods.apply(Change.of(launcher_pod("a", "n"), deleted=True))
 
     stand.cluster.objects[PODS.plural, "default/a"] = msgspec.to_builtins(launcher_pod("a", "n"))
     stand.caches.pods.apply(Change.of(launcher_pod("a", "n")))
-    stand.cluster.turn = gone_meanwhile
+    stand.cluster.turn = deleted_meanwhile
     assert await stand.pods(item) == 0
 
 
@@ -173,46 +173,46 @@ async def test_what_changes_while_pods_are_listed_counts() -> None:
 
 
 def test_a_reservation_counts_until_the_target_has_a_node() -> None:
-    """The pod of the life before is none."""
+    """A pod of the previous incarnation does not end it."""
     stand = Stand()
-    stand.room.reserve(VM, "n", ROOM)
-    stand.caches.pods.apply(Change.of(launcher_pod("a", "n", life=0)))
-    assert stand.room.used("n") == ROOM
-    stand.caches.pods.apply(Change.of(launcher_pod("b", "n", life=1)))
-    assert stand.room.used("n") == NOTHING, "nobody has read what pods hold"
+    stand.headroom.reserve(VM, "n", AMOUNT)
+    stand.caches.pods.apply(Change.of(launcher_pod("a", "n", incarnation=0)))
+    assert stand.headroom.used("n") == AMOUNT
+    stand.caches.pods.apply(Change.of(launcher_pod("b", "n", incarnation=1)))
+    assert stand.headroom.used("n") == NOTHING, "the pods were not listed"
     assert stand.freed == []
 
 
-def test_a_reservation_moves_to_where_the_pod_is() -> None:
-    """The scheduler chose another node, and the room that was held is free."""
+def test_a_reservation_ends_when_the_scheduler_chooses_another_node() -> None:
+    """Its capacity is free again."""
     stand = Stand()
-    stand.room.reserve(VM, "n", ROOM)
-    stand.caches.pods.apply(Change.of(launcher_pod("b", "elsewhere", life=1)))
-    assert stand.room.used("n") == NOTHING
+    stand.headroom.reserve(VM, "n", AMOUNT)
+    stand.caches.pods.apply(Change.of(launcher_pod("b", "elsewhere", incarnation=1)))
+    assert stand.headroom.used("n") == NOTHING
     assert stand.freed == [0.0]
 
 
-def test_a_claim_that_was_there_before_holds_what_it_says() -> None:
-    """A new leader knows what was promised; what a pod has taken is not held again."""
+def test_the_reservation_of_an_existing_claim_is_restored() -> None:
+    """By a new leader; not if the target pod has a node."""
     stand = Stand()
-    stand.room.take_in(CLAIMED, (launcher_pod("a", "n", life=0),), ROOM)
-    assert stand.room.used("n") == ROOM
-    stand.room.release("uid-1")
-    assert stand.room.used("n") == NOTHING
-    stand.room.take_in(CLAIMED, (launcher_pod("b", "n", life=1),), ROOM)
-    assert stand.room.used("n") == NOTHING
+    stand.headroom.take_in(CLAIMED, (launcher_pod("a", "n", incarnation=0),), AMOUNT)
+    assert stand.headroom.used("n") == AMOUNT
+    stand.headroom.release("uid-1")
+    assert stand.headroom.used("n") == NOTHING
+    stand.headroom.take_in(CLAIMED, (launcher_pod("b", "n", incarnation=1),), AMOUNT)
+    assert stand.headroom.used("n") == NOTHING
 
 
-async def test_a_migration_made_anew_under_its_name_needs_a_reading_of_its_own() -> None:
-    """One list shows the old one gone and the new one there; nothing of the old one is remembered."""
+async def test_a_recreated_migration_needs_a_list_of_its_own() -> None:
+    """One change replaces the old migration; none of its state remains."""
     stand = Stand()
     await stand.pods(stand.migration("m-1"))
     stand.clock.now += 1
-    stand.occupy("stranger")
+    stand.occupy("foreign")
     stand.cluster.remove(MIGRATIONS, "default/m-1")
-    anew = msgspec.convert(stand.cluster.migrate("m-1"), VirtualMachineMigration)
-    stand.caches.migrations.replace([anew], str(stand.cluster.revision))
+    recreated = msgspec.convert(stand.cluster.migrate("m-1"), VirtualMachineMigration)
+    stand.caches.migrations.replace([recreated], str(stand.cluster.revision))
 
-    assert await stand.pods(anew) == 1
+    assert await stand.pods(recreated) == 1
     stand.caches.migrations.replace([], str(stand.cluster.revision + 1))
-    assert stand.room._known_since == {}
+    assert stand.headroom._known_since == {}

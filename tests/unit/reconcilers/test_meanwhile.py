@@ -1,4 +1,4 @@
-"""What comes about while a migration's questions are asked: a VM that goes, a migration that is cancelled."""
+"""Changes while a migration's questions are asked: a deleted VM, a cancelled migration."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ONE = Limits(1, 1)
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """Two VMs that fill more than half of node-1 each in turn: one after the other has room on node-2."""
-    made = Cluster()
-    made.add_node("node-1")
-    made.apply_vm("vm-1", cpu="0.30")
-    made.apply_vm("vm-2", cpu="0.60")
-    return made
+    """Two VMs on node-1; each fits on node-2."""
+    found = Cluster()
+    found.add_node("node-1")
+    found.apply_vm("vm-1", cpu="0.30")
+    found.apply_vm("vm-2", cpu="0.60")
+    return found
 
 
 async def ready(cluster: Cluster) -> Process:
-    """A process whose VMs run on node-1."""
+    """Return a process whose VMs run on node-1."""
     process = Process(cluster, limits=ONE)
     await process.settle()
     cluster.pass_time(3600)
@@ -36,10 +36,10 @@ async def ready(cluster: Cluster) -> Process:
 
 
 def once(cluster: Cluster, process: Process, request: str, happens: Callable[[], object]) -> None:
-    """Let something happen, and the caches show it, while the first request of a kind is under way."""
+    """Let something happen, and the caches show it, while the first request of a kind is in flight."""
 
-    async def turn(told: str) -> None:
-        if told == request and pending:
+    async def turn(sent: str) -> None:
+        if sent == request and pending:
             pending.pop()()
             process.deliver()
 
@@ -47,51 +47,51 @@ def once(cluster: Cluster, process: Process, request: str, happens: Callable[[],
     cluster.turn = turn
 
 
-def vm_goes(cluster: Cluster) -> None:
-    """Delete vm-1 at once, and its migration with it."""
+def delete_vm(cluster: Cluster) -> None:
+    """Delete vm-1 and its migration."""
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     cluster.remove(MIGRATIONS, "default/m-1")
 
 
-async def moves(cluster: Cluster, process: Process) -> None:
+async def assert_moves(cluster: Cluster, process: Process) -> None:
     """Let vm-2 move, which needs the only slot and more than half of node-2."""
     cluster.migrate("m-2", vm="vm-2")
     await process.settle()
     assert cluster.migration("m-2")["phase"] == "Succeeded", cluster.migration("m-2")
 
 
-async def test_a_vm_that_goes_while_nodes_are_looked_at_and_has_no_room_holds_no_slot(cluster: Cluster) -> None:
-    """It stands in no line any more, in which a slot would be granted to it."""
+async def test_a_vm_deleted_while_no_node_has_capacity_does_not_wait_for_a_slot(cluster: Cluster) -> None:
+    """Otherwise a slot would be granted to it."""
     process = await ready(cluster)
     cluster.add_node("node-2")
     cluster.crowd("node-2")
     cluster.migrate()
-    once(cluster, process, "list pods", lambda: vm_goes(cluster))
+    once(cluster, process, "list pods", lambda: delete_vm(cluster))
     process.deliver()
     await process.step()
     cluster.remove(PODS, "other/stranger")
-    await moves(cluster, process)
+    await assert_moves(cluster, process)
 
 
-async def test_a_vm_that_goes_while_nodes_are_looked_at_holds_no_room(cluster: Cluster) -> None:
-    """Nobody would ever give it back."""
+async def test_a_vm_deleted_during_preflight_has_no_reservation(cluster: Cluster) -> None:
+    """It would never be released."""
     process = await ready(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
-    once(cluster, process, "list pods", lambda: vm_goes(cluster))
+    once(cluster, process, "list pods", lambda: delete_vm(cluster))
     process.deliver()
     await process.step()
     cluster.remove(NODES, "/node-2")
     cluster.add_node("node-2")
     assert process.migrations._headroom.used("node-2").cpu == 0
-    await moves(cluster, process)
+    await assert_moves(cluster, process)
 
 
 @pytest.mark.parametrize("request_", ["list pods", "dry-run pods"])
-async def test_a_migration_that_is_cancelled_while_its_questions_are_asked_leaves_the_vm_alone(
+async def test_a_migration_cancelled_during_its_questions_leaves_the_vm_untouched(
     cluster: Cluster, request_: str
 ) -> None:
-    """Whoever cancels before the claim keeps the pod."""
+    """The cancel came before the claim."""
     process = await ready(cluster)
     before = cluster.status()["podUID"]
     cluster.add_node("node-2")
@@ -109,10 +109,10 @@ async def test_a_migration_that_is_cancelled_while_its_questions_are_asked_leave
 
 
 @pytest.mark.parametrize("request_", ["list pods", "dry-run pods"])
-async def test_a_migration_that_is_deleted_while_its_questions_are_asked_leaves_the_vm_alone(
+async def test_a_migration_deleted_during_its_questions_leaves_the_vm_untouched(
     cluster: Cluster, request_: str
 ) -> None:
-    """Deleting is how to cancel before there was a field for it."""
+    """Deleting a migration cancels it."""
     process = await ready(cluster)
     before = cluster.status()["podUID"]
     cluster.add_node("node-2")
@@ -120,11 +120,11 @@ async def test_a_migration_that_is_deleted_while_its_questions_are_asked_leaves_
     once(cluster, process, request_, lambda: cluster.remove(MIGRATIONS, "default/m-1"))
     await process.settle()
     assert cluster.status()["podUID"] == before
-    await moves(cluster, process)
+    await assert_moves(cluster, process)
 
 
-async def test_who_waited_long_for_a_turn_is_refused_no_sooner_than_others(cluster: Cluster) -> None:
-    """The time in line is not the time for which it was refused."""
+async def test_the_time_spent_waiting_for_a_slot_does_not_count_for_the_timeout(cluster: Cluster) -> None:
+    """The timeout counts from the first refusal."""
     process = await ready(cluster)
     cluster.add_node("node-2")
     cluster.migrate("m-2", vm="vm-2", unschedulableTimeoutSeconds=3600)
@@ -140,8 +140,8 @@ async def test_who_waited_long_for_a_turn_is_refused_no_sooner_than_others(clust
     assert cluster.migration("m-1")["phase"] == "Succeeded", cluster.migration("m-1")
 
 
-async def test_what_is_refused_for_its_time_fails_however_often_the_process_changes(cluster: Cluster) -> None:
-    """Each process counts from its own first look; one that stays ends it."""
+async def test_a_refused_migration_fails_at_its_timeout_after_a_restart(cluster: Cluster) -> None:
+    """Each process counts from its own first reconcile."""
     process = await ready(cluster)
     cluster.add_node("node-2")
     unavailable = errors.ServerError(503, "ServiceUnavailable", "the webhook is down")
@@ -162,8 +162,8 @@ async def test_what_is_refused_for_its_time_fails_however_often_the_process_chan
     assert process.migrations._refusal_timers._since == {}
 
 
-async def test_a_claim_whose_migration_was_deleted_ends_although_no_target_can_be_made(cluster: Cluster) -> None:
-    """Its slot is for others; the VM's pod comes when it can."""
+async def test_an_orphaned_claim_ends_although_no_target_can_be_created(cluster: Cluster) -> None:
+    """Its slot is free; the VM's pod is created when the quota admits it."""
     process = await ready(cluster)
     cluster.add_node("node-2")
     cluster.migrate()

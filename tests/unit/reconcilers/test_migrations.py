@@ -1,4 +1,4 @@
-"""Migrations against the model of the API server: what goes well, what is refused, and all that can intervene."""
+"""Migrations on the model of the API server: successes, refusals, and interventions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tests.unit.reconcilers.harness import Process, wave
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """One VM, which will run on node-1."""
-    made = Cluster()
-    made.add_node("node-1")
-    made.apply_vm()
-    return made
+    """One VM, and node-1."""
+    found = Cluster()
+    found.add_node("node-1")
+    found.apply_vm()
+    return found
 
 
 async def running(cluster: Cluster, *, limits: Limits | None = None) -> Process:
-    """A process whose VMs run on node-1, and a free node-2."""
+    """Return a process whose VMs run on node-1, and add a free node-2."""
     process = Process(cluster, limits=limits)
     await process.settle()
     cluster.pass_time(3600)
@@ -39,21 +39,21 @@ async def running(cluster: Cluster, *, limits: Limits | None = None) -> Process:
 
 
 async def begin_to_migrate(cluster: Cluster, process: Process) -> None:
-    """Ask for a migration, and let it come as far as it does while its source terminates."""
+    """Create a migration, and reconcile until its source terminates."""
     cluster.migrate()
     for _ in range(4):
         process.deliver()
         await process.step()
 
 
-def last_words(cluster: Cluster) -> tuple[str, str | None]:
-    """The phase and the failure of the migration that changed last, which may be gone by now."""
+def last_status(cluster: Cluster) -> tuple[str, str | None]:
+    """Return phase and failure of the migration that changed last; it may be deleted by now."""
     status = [document["status"] for plural, document, _ in cluster.log if plural == MIGRATIONS.plural][-1]
     return status["phase"], status.get("failureReason")
 
 
 def migrations(cluster: Cluster) -> list[str]:
-    """The names of those that are there."""
+    """Return the names of the existing migrations."""
     return [
         document["metadata"]["name"] for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural
     ]
@@ -63,7 +63,7 @@ def migrations(cluster: Cluster) -> list[str]:
 
 
 async def test_a_migration_moves_its_vm_to_another_node(cluster: Cluster) -> None:
-    """One life ends, the next runs elsewhere, and both objects tell the same story."""
+    """The next incarnation runs there; VM and migration have matching statuses."""
     process = await running(cluster)
     source = cluster.status()["podName"]
     cluster.migrate()
@@ -77,8 +77,8 @@ async def test_a_migration_moves_its_vm_to_another_node(cluster: Cluster) -> Non
     assert [event.reason for event in process.events if "igration" in event.reason] == ["SuccessfulMigration"]
 
 
-async def test_the_vm_is_seen_scheduling_on_its_way(cluster: Cluster) -> None:
-    """From the claim on, whose write ends the life before, until the target runs."""
+async def test_a_moving_vm_is_scheduling_until_its_target_runs(cluster: Cluster) -> None:
+    """From the claim on."""
     process = await running(cluster)
     before = len(cluster.log)
     cluster.migrate()
@@ -89,8 +89,8 @@ async def test_the_vm_is_seen_scheduling_on_its_way(cluster: Cluster) -> None:
     assert list(dict.fromkeys(phases)) == ["Scheduling", "Running"]
 
 
-async def test_the_claim_ends_the_life_before_in_one_write(cluster: Cluster) -> None:
-    """Nobody sees a VM that is claimed and goes on as before."""
+async def test_the_claim_ends_the_incarnation_in_the_same_write(cluster: Cluster) -> None:
+    """No client sees the claim without it."""
     process = await running(cluster)
     before = len(cluster.log)
     cluster.migrate()
@@ -100,8 +100,8 @@ async def test_the_claim_ends_the_life_before_in_one_write(cluster: Cluster) -> 
     assert (write["migration"]["name"], write["incarnation"], write["phase"]) == ("m-1", 1, "Scheduling")
 
 
-async def test_a_claim_ends_no_life_whose_pod_may_still_be_made(cluster: Cluster) -> None:
-    """A process that has just started does not know what the one before it sent."""
+async def test_a_claim_ends_no_incarnation_of_which_a_create_may_commit(cluster: Cluster) -> None:
+    """A new process does not know what the previous one sent."""
     await running(cluster)
     cluster.now = parse_timestamp(cluster.status()["conditions"][-1]["lastTransitionTime"]) or cluster.now
     process = Process(cluster)
@@ -113,8 +113,8 @@ async def test_a_claim_ends_no_life_whose_pod_may_still_be_made(cluster: Cluster
     assert (cluster.status()["incarnation"], cluster.migration()["phase"]) == (1, "Succeeded")
 
 
-async def test_a_target_that_was_named_is_where_it_goes(cluster: Cluster) -> None:
-    """The newest node would be chosen; the named one is."""
+async def test_a_vm_moves_to_the_target_node_of_its_migration(cluster: Cluster) -> None:
+    """Although the newest node would be chosen."""
     process = await running(cluster)
     cluster.add_node("node-3")
     cluster.migrate(targetNode="node-2")
@@ -123,7 +123,7 @@ async def test_a_target_that_was_named_is_where_it_goes(cluster: Cluster) -> Non
 
 
 async def test_a_settled_migration_costs_no_further_write(cluster: Cluster) -> None:
-    """However often it is looked at."""
+    """Neither by this process nor by the next."""
     process = await running(cluster)
     cluster.migrate()
     await process.settle()
@@ -151,10 +151,10 @@ async def test_a_settled_migration_costs_no_further_write(cluster: Cluster) -> N
         (lambda _: None, {"cancel": True}, "Cancelled"),
     ],
 )
-async def test_what_cannot_be_fails_at_once_and_leaves_the_vm_untouched(
+async def test_a_permanent_refusal_fails_at_once_and_leaves_the_vm_untouched(
     cluster: Cluster, prepare: Callable[[Cluster], Any], spec: dict[str, Any], reason: str
 ) -> None:
-    """The reason is told; nothing was deleted."""
+    """With its reason."""
     process = await running(cluster)
     prepare(cluster)
     await process.settle()
@@ -165,11 +165,11 @@ async def test_what_cannot_be_fails_at_once_and_leaves_the_vm_untouched(
     assert [pod["metadata"]["uid"] for pod in cluster.pods()] == before
 
 
-async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(cluster: Cluster) -> None:
-    """Strangers' pods count; the VM runs on all the while."""
+async def test_a_migration_without_capacity_waits_with_a_message_until_its_timeout(cluster: Cluster) -> None:
+    """Foreign pods count; the VM keeps running."""
     process = await running(cluster)
     before = [pod["metadata"]["uid"] for pod in cluster.pods()]
-    made = cluster.crowd("node-2")
+    foreign = cluster.crowd("node-2")
     cluster.migrate(unschedulableTimeoutSeconds=60)
     process.deliver()
     await process.step()
@@ -180,12 +180,12 @@ async def test_with_no_room_now_it_waits_and_says_so_until_its_time_is_over(clus
     )
     await process.settle(rounds=200)
     assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "NoRoom")
-    ours = [pod["metadata"]["uid"] for pod in cluster.pods() if pod["metadata"]["uid"] != made["metadata"]["uid"]]
+    ours = [pod["metadata"]["uid"] for pod in cluster.pods() if pod["metadata"]["uid"] != foreign["metadata"]["uid"]]
     assert ours == before
 
 
-async def test_room_that_comes_free_is_used(cluster: Cluster) -> None:
-    """Waiting is not failing."""
+async def test_a_waiting_migration_moves_once_capacity_is_free(cluster: Cluster) -> None:
+    """After the deletion of a foreign pod."""
     process = await running(cluster)
     cluster.crowd("node-2")
     cluster.migrate()
@@ -199,8 +199,8 @@ async def test_room_that_comes_free_is_used(cluster: Cluster) -> None:
 # --- the scheduler disagrees -------------------------------------------------------------------------------------
 
 
-async def test_a_target_that_finds_no_node_is_rolled_back(cluster: Cluster) -> None:
-    """After the timeout the VM comes back wherever it fits, its old node included."""
+async def test_an_unschedulable_target_is_rolled_back(cluster: Cluster) -> None:
+    """After its timeout the VM runs on any node that fits, its old one included."""
     process = await running(cluster)
     cluster.unfit = {"node-2"}
     cluster.migrate(unschedulableTimeoutSeconds=30)
@@ -220,7 +220,7 @@ async def test_a_target_that_finds_no_node_is_rolled_back(cluster: Cluster) -> N
 
 
 def _claimed(cluster: Cluster) -> list[set[str]]:
-    """Which VMs were claimed, after each write of the whole history."""
+    """Return the claimed VMs after each write of the history."""
     claimed: set[str] = set()
     history = []
     for plural, document, deleted in cluster.log:
@@ -232,8 +232,8 @@ def _claimed(cluster: Cluster) -> list[set[str]]:
 
 
 @pytest.mark.parametrize(("limits", "most"), [(Limits(), 2), (Limits(5, 0), 5), (Limits(0, 0), 12), (Limits(1, 2), 1)])
-async def test_no_more_than_the_limits_move_at_once_and_all_move_in_the_end(limits: Limits, most: int) -> None:
-    """Two away from one node by default, five in all; 0 means any number."""
+async def test_all_vms_move_and_never_more_at_once_than_the_limits(limits: Limits, most: int) -> None:
+    """By default two away from a node, five in all; 0 means any number."""
     cluster, process = await wave(limits, 3, 12)
     await process.settle(rounds=300, patience=0.2)
     assert max(len(claimed) for claimed in _claimed(cluster)) == most
@@ -242,16 +242,16 @@ async def test_no_more_than_the_limits_move_at_once_and_all_move_in_the_end(limi
     assert cluster.violations == []
 
 
-async def test_who_waits_says_why(cluster: Cluster) -> None:
-    """The third of one node names the limit."""
+async def test_a_migration_that_waits_for_a_slot_names_the_limit(cluster: Cluster) -> None:
+    """The third of one node."""
     cluster, process = await wave(Limits(), 3, 3)
     process.deliver()
     await process.step()
     assert cluster.migration("m-2")["message"] == "2 VMs are leaving node-0 already; at most 2 may at once"
 
 
-async def test_priority_goes_before_age() -> None:
-    """The drain's migration overtakes older ones that wait."""
+async def test_priority_ranks_before_age() -> None:
+    """A drain's migration overtakes older ones."""
     cluster, process = await wave(Limits(1, 1), 3, 4)
     cluster.remove(MIGRATIONS, "default/m-3")
     process.deliver()
@@ -265,8 +265,8 @@ async def test_priority_goes_before_age() -> None:
 # --- failures and history ----------------------------------------------------------------------------------------
 
 
-async def test_after_a_failure_the_same_vm_waits_twenty_seconds_then_forty(cluster: Cluster) -> None:
-    """KubeVirt's backoff; success would end it."""
+async def test_the_backoff_of_a_vm_is_twenty_seconds_then_forty(cluster: Cluster) -> None:
+    """After failures; a success would end it."""
     process = await running(cluster)
     waits = []
     for name in ("m-1", "m-2", "m-3"):
@@ -288,36 +288,36 @@ async def test_after_a_failure_the_same_vm_waits_twenty_seconds_then_forty(clust
     assert "MigrationBackoff" in [event.reason for event in process.events]
 
 
-async def test_what_was_refused_makes_no_later_migration_wait(cluster: Cluster) -> None:
-    """It never touched the VM, so the next one goes at once."""
+async def test_a_refused_migration_causes_no_backoff(cluster: Cluster) -> None:
+    """It left the VM untouched."""
     process = await running(cluster)
     for number in range(4):
         cluster.migrate(f"typo-{number}", targetNode="no-such-node")
         await process.settle()
-    asked = cluster.now
+    began = cluster.now
     cluster.migrate()
     await process.settle(patience=0.1)
     assert cluster.migration()["phase"] == "Succeeded"
-    assert (cluster.now - asked).total_seconds() < 1
+    assert (cluster.now - began).total_seconds() < 1
 
 
-async def test_the_last_five_finished_are_kept(cluster: Cluster) -> None:
-    """Older ones go."""
+async def test_the_last_five_finished_migrations_are_retained(cluster: Cluster) -> None:
+    """Older ones are deleted."""
     process = await running(cluster)
     for number in range(8):
         cluster.migrate(f"m-{number}")
         await process.settle()
         cluster.pass_time(60)
-    kept = [
+    retained = [
         document["metadata"]["name"]
         for (plural, _), document in cluster.objects.items()
         if plural == "virtualmachinemigrations"
     ]
-    assert kept == [f"m-{number}" for number in range(3, 8)]
+    assert retained == [f"m-{number}" for number in range(3, 8)]
 
 
-async def test_two_migrations_of_one_vm_in_one_instant_move_it_once(cluster: Cluster) -> None:
-    """One has it, the other fails and says who."""
+async def test_two_migrations_created_at_once_move_their_vm_once(cluster: Cluster) -> None:
+    """The second one fails."""
     process = await running(cluster)
     cluster.migrate("m-1")
     cluster.migrate("m-2")
@@ -328,8 +328,8 @@ async def test_two_migrations_of_one_vm_in_one_instant_move_it_once(cluster: Clu
 
 
 @pytest.mark.parametrize(("why", "reason"), [("quota", "CompletionTimeout"), ("invalid", "VMNotRunning")])
-async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: Cluster, why: str, reason: str) -> None:
-    """The VM is not held, nor a turn kept from others, for as long as a quota or a spec says no."""
+async def test_a_target_that_cannot_be_created_fails_its_migration(cluster: Cluster, why: str, reason: str) -> None:
+    """The claim and the slot are released."""
     process = await running(cluster)
     cluster.migrate(completionTimeoutSeconds=60)
     process.deliver()
@@ -351,8 +351,8 @@ async def test_a_target_that_cannot_be_made_ends_its_migration_in_time(cluster: 
     assert cluster.status()["phase"] == "Running"
 
 
-async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(cluster: Cluster) -> None:
-    """Nothing can be made of it, so nothing holds the VM for the time when it can."""
+async def test_a_spec_that_turns_invalid_after_the_claim_fails_the_migration(cluster: Cluster) -> None:
+    """No target can be created, so the claim is removed."""
     process = await running(cluster)
     cluster.migrate()
     process.deliver()
@@ -366,8 +366,8 @@ async def test_a_spec_that_turns_invalid_as_the_source_goes_ends_the_migration(c
     assert "migration" not in cluster.status()
 
 
-async def test_a_deleted_migration_frees_a_vm_whose_spec_turned_invalid(cluster: Cluster) -> None:
-    """The target can never be made, so its rollback is not waited for."""
+async def test_a_deleted_migration_releases_a_vm_whose_spec_is_invalid(cluster: Cluster) -> None:
+    """No rollback is awaited, since no target can be created."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     assert cluster.status()["incarnation"] == 1
@@ -378,8 +378,8 @@ async def test_a_deleted_migration_frees_a_vm_whose_spec_turned_invalid(cluster:
     assert "migration" not in cluster.status()
 
 
-async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Cluster) -> None:
-    """The source took its time to go, and the VM went meanwhile; the watch of VMs is late."""
+async def test_no_target_is_created_for_a_vm_whose_deletion_the_watch_has_not_shown(cluster: Cluster) -> None:
+    """The VM was deleted while its source was terminating."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     [source] = cluster.live()
@@ -392,11 +392,11 @@ async def test_no_target_is_made_for_a_vm_that_was_deleted_unseen(cluster: Clust
         await process.step()
     assert cluster.pods() == []
     await process.settle()
-    assert last_words(cluster) == ("Failed", "VMDeleted")
+    assert last_status(cluster) == ("Failed", "VMDeleted")
 
 
-async def test_a_vm_that_is_gone_has_not_lost_its_claim(cluster: Cluster) -> None:
-    """A process whose list of VMs is from before the claim says what became of the VM, not of the claim."""
+async def test_a_migration_of_a_deleted_vm_fails_as_vm_deleted_not_as_claim_lost(cluster: Cluster) -> None:
+    """The process has a VM from before the claim in its cache."""
     process = await running(cluster)
     late = Process(cluster)
     await begin_to_migrate(cluster, process)
@@ -405,7 +405,7 @@ async def test_a_vm_that_is_gone_has_not_lost_its_claim(cluster: Cluster) -> Non
     late.deliver(withhold=VIRTUAL_MACHINES.plural)
     await late.step()
     await late.settle()
-    assert last_words(cluster) == ("Failed", "VMDeleted")
+    assert last_status(cluster) == ("Failed", "VMDeleted")
 
 
 # --- evictions ---------------------------------------------------------------------------------------------------
@@ -415,8 +415,8 @@ def _records(cluster: Cluster) -> list[Any]:
     return [document for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural]
 
 
-async def test_an_eviction_is_told_as_the_migration_that_it_is(cluster: Cluster) -> None:
-    """The pod's eviction is honoured; a record says from where to where."""
+async def test_an_eviction_is_recorded_as_a_migration(cluster: Cluster) -> None:
+    """With source and target."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.evict(pod)
@@ -430,8 +430,8 @@ async def test_an_eviction_is_told_as_the_migration_that_it_is(cluster: Cluster)
     assert cluster.violations == []
 
 
-async def test_an_eviction_that_passed_between_two_looks_is_told_too(cluster: Cluster) -> None:
-    """The condition dies with the pod; the watch's last word of it is enough."""
+async def test_an_eviction_between_two_reconciles_is_recorded(cluster: Cluster) -> None:
+    """The deleted pod in the watch event has the condition."""
     process = await running(cluster)
     cluster.evict(cluster.status()["podName"])
     cluster.finish_deletions()
@@ -439,8 +439,8 @@ async def test_an_eviction_that_passed_between_two_looks_is_told_too(cluster: Cl
     assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
 
 
-async def test_the_replacement_would_rather_not_go_back(cluster: Cluster) -> None:
-    """A wish, not a rule: with no other node it does."""
+async def test_the_next_pod_prefers_another_node_after_an_eviction(cluster: Cluster) -> None:
+    """A preference only."""
     process = await running(cluster)
     cluster.evict(cluster.status()["podName"])
     cluster.finish_deletions()
@@ -449,12 +449,14 @@ async def test_the_replacement_would_rather_not_go_back(cluster: Cluster) -> Non
         await process.step()
         process.deliver()
     [pod] = cluster.pods()
-    [wish] = pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    assert wish["preference"]["matchFields"] == [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}]
+    [preferred] = pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchFields"] == [
+        {"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}
+    ]
 
 
-async def test_a_deleted_node_is_told_as_lost(cluster: Cluster) -> None:
-    """Nobody evicts there, and the VM moves all the same."""
+async def test_a_deleted_node_is_recorded_as_node_lost(cluster: Cluster) -> None:
+    """The VM moves."""
     process = await running(cluster)
     cluster.remove(NODES, "/node-1")
     await process.settle()
@@ -463,8 +465,8 @@ async def test_a_deleted_node_is_told_as_lost(cluster: Cluster) -> None:
     assert cluster.status()["nodeName"] == "node-2"
 
 
-async def test_an_eviction_before_the_pod_was_ever_published_is_told_to_its_end(cluster: Cluster) -> None:
-    """The VM never said that it had this pod, so its next one belongs to the same life: that ends the record."""
+async def test_the_record_of_an_unpublished_pod_succeeds(cluster: Cluster) -> None:
+    """Its successor has the same incarnation."""
     process = Process(cluster)
     await process.reconcile()
     cluster.evict(cluster.pods()[0]["metadata"]["name"])
@@ -474,8 +476,8 @@ async def test_an_eviction_before_the_pod_was_ever_published_is_told_to_its_end(
     assert cluster.status()["phase"] == "Running"
 
 
-async def test_a_record_ends_although_the_count_of_lives_was_taken_away(cluster: Cluster) -> None:
-    """A status wiped after an eviction in a later life: what follows is the successor all the same."""
+async def test_a_record_succeeds_after_a_wiped_status(cluster: Cluster) -> None:
+    """The incarnation restarts; the next pod still counts as the successor."""
     process = await running(cluster)
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
     await process.settle()
@@ -487,8 +489,8 @@ async def test_a_record_ends_although_the_count_of_lives_was_taken_away(cluster:
     assert [record["status"]["phase"] for record in _records(cluster)] == ["Succeeded"]
 
 
-async def test_a_pod_deleted_by_hand_is_no_eviction(cluster: Cluster) -> None:
-    """It is replaced, and nothing is recorded."""
+async def test_a_pod_deleted_by_hand_gets_no_record(cluster: Cluster) -> None:
+    """It is replaced."""
     process = await running(cluster)
     cluster.edit(PODS, "default/" + cluster.status()["podName"], deletionTimestamp="2026-01-15T12:00:00Z")
     await process.settle()
@@ -496,8 +498,8 @@ async def test_a_pod_deleted_by_hand_is_no_eviction(cluster: Cluster) -> None:
     assert cluster.status()["incarnation"] == 1
 
 
-async def test_a_crash_can_neither_record_twice_nor_carry_a_record_out(cluster: Cluster) -> None:
-    """The record's name is the evicted pod's; a new process finds it and only tells."""
+async def test_after_a_crash_an_eviction_has_one_record_and_one_move(cluster: Cluster) -> None:
+    """The record's name derives from the pod's UID."""
     process = await running(cluster)
     cluster.evict(cluster.status()["podName"])
     process.deliver()
@@ -509,8 +511,8 @@ async def test_a_crash_can_neither_record_twice_nor_carry_a_record_out(cluster: 
     assert cluster.violations == []
 
 
-async def test_a_record_that_a_user_made_is_refused_and_moves_nothing(cluster: Cluster) -> None:
-    """recordOf is no way to migrate."""
+async def test_a_record_that_a_user_created_fails(cluster: Cluster) -> None:
+    """The VM is not moved."""
     process = await running(cluster)
     cluster.migrate(recordOf="some-uid")
     await process.settle()
@@ -518,8 +520,8 @@ async def test_a_record_that_a_user_made_is_refused_and_moves_nothing(cluster: C
     assert cluster.status()["incarnation"] == 0
 
 
-async def test_a_claim_that_only_the_cache_lacks_is_not_lost(cluster: Cluster) -> None:
-    """A VM from before the claim is shown once more: a live read tells, and the migration goes on."""
+async def test_a_claim_that_only_the_cache_misses_is_not_lost(cluster: Cluster) -> None:
+    """After a live read the migration continues."""
     process = await running(cluster)
     process.deliver()
     before = process.caches.vms.get("default/vm-1")
@@ -541,50 +543,50 @@ async def test_a_claim_that_only_the_cache_lacks_is_not_lost(cluster: Cluster) -
 # --- namesakes ---------------------------------------------------------------------------------------------------
 
 
-def _make_anew(cluster: Cluster) -> None:
-    """Delete the VM and its pods, and make another of its name."""
+def _replace_vm(cluster: Cluster) -> None:
+    """Delete the VM and its pods, and create a namesake."""
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     for pod in cluster.live():
         cluster.remove(PODS, f"default/{pod['metadata']['name']}")
     cluster.apply_vm()
 
 
-async def test_a_migration_names_its_vm_by_uid_from_its_first_status_on(cluster: Cluster) -> None:
-    """While it waits, and once it is done; what was refused because there is no VM names none."""
+async def test_a_migration_records_the_uid_of_its_vm_in_its_first_status(cluster: Cluster) -> None:
+    """One without a VM records none."""
     process = await running(cluster)
     cluster.cordon("node-2")
     cluster.unfit = {"node-2"}
     cluster.migrate()
-    cluster.migrate("m-2", vm="nobody")
+    cluster.migrate("m-2", vm="missing")
     process.deliver()
     await process.step()
     assert cluster.migration()["vmUID"] == cluster.vm()["metadata"]["uid"]
     assert "vmUID" not in cluster.migration("m-2")
 
 
-async def test_a_migration_that_waits_does_not_move_a_namesake(cluster: Cluster) -> None:
-    """The VM that it was about is gone; the one that has its name now stays where it is."""
+async def test_a_pending_migration_does_not_move_a_namesake(cluster: Cluster) -> None:
+    """It fails, since its VM was deleted."""
     process = await running(cluster)
     cluster.crowd("node-2")
     cluster.migrate(unschedulableTimeoutSeconds=3600)
     process.deliver()
     await process.step()
     assert cluster.migration()["phase"] == "Pending"
-    _make_anew(cluster)
+    _replace_vm(cluster)
     for _ in range(6):
         process.deliver()
         await process.step()
         cluster.run_pods()
     cluster.remove(PODS, "other/stranger")
     await process.settle()
-    assert last_words(cluster) == ("Failed", "VMDeleted")
+    assert last_status(cluster) == ("Failed", "VMDeleted")
     assert (cluster.status()["phase"], cluster.status()["incarnation"]) == ("Running", 0)
 
 
-async def test_a_cache_that_shows_the_vm_before_fails_no_migration_of_its_namesake(cluster: Cluster) -> None:
-    """The process before us knew the new VM already; ours is told of it later."""
+async def test_a_cache_that_shows_the_previous_vm_fails_no_migration_of_its_namesake(cluster: Cluster) -> None:
+    """The previous process knew the new VM already."""
     process = await running(cluster)
-    _make_anew(cluster)
+    _replace_vm(cluster)
     await Process(cluster).settle()
     move = cluster.migrate()
     uid = cluster.vm()["metadata"]["uid"]
@@ -596,14 +598,14 @@ async def test_a_cache_that_shows_the_vm_before_fails_no_migration_of_its_namesa
     assert cluster.migration()["phase"] == "Succeeded"
 
 
-async def test_a_new_vm_has_no_wish_about_nodes_because_of_its_namesake(cluster: Cluster) -> None:
-    """Another VM was evicted from node-1 in its life 0."""
+async def test_a_new_vm_does_not_avoid_the_node_from_which_its_namesake_was_evicted(cluster: Cluster) -> None:
+    """The eviction was in incarnation 0, and the pod is of incarnation 1."""
     process = await running(cluster)
     cluster.evict(cluster.status()["podName"])
     process.deliver()
     await process.reconcile()
     assert len(_records(cluster)) == 1
-    _make_anew(cluster)
+    _replace_vm(cluster)
     await process.settle()
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
     process.deliver()
@@ -615,21 +617,21 @@ async def test_a_new_vm_has_no_wish_about_nodes_because_of_its_namesake(cluster:
     assert "affinity" not in pod["spec"]
 
 
-async def test_a_new_vm_does_not_wait_for_the_failures_of_its_namesake(cluster: Cluster) -> None:
-    """Its first migration begins at once."""
+async def test_failures_of_a_namesake_cause_no_backoff_for_a_new_vm(cluster: Cluster) -> None:
+    """Its first migration starts at once."""
     process = await running(cluster)
     cluster.unfit = {"node-2"}
     cluster.migrate(unschedulableTimeoutSeconds=1)
     await process.settle(rounds=100)
     assert cluster.migration()["failureReason"] == "RolledBack"
-    _make_anew(cluster)
+    _replace_vm(cluster)
     await process.settle()
     cluster.unfit = set()
-    asked = cluster.now
+    began = cluster.now
     cluster.migrate("m-2", targetNode="node-1" if cluster.status()["nodeName"] == "node-2" else "node-2")
     await process.settle(patience=0.1)
     assert cluster.migration("m-2")["phase"] == "Succeeded"
-    assert (cluster.now - asked).total_seconds() < 5
+    assert (cluster.now - began).total_seconds() < 5
 
 
 # --- a source whose node is not ready ----------------------------------------------------------------------------
@@ -639,8 +641,8 @@ SILENT = "node node-1 is not ready (NodeStatusUnknown)"
 
 
 @pytest.mark.parametrize("ready", ["Unknown", "False"])
-async def test_a_vm_whose_node_is_not_ready_is_not_taken_down(cluster: Cluster, ready: str) -> None:
-    """Nobody would finish that. It says so, and in the end it fails with the VM untouched."""
+async def test_a_vm_whose_node_is_not_ready_is_not_moved(cluster: Cluster, ready: str) -> None:
+    """The migration reports it, and fails at its timeout with the VM untouched."""
     process = await running(cluster)
     before = cluster.status()
     cluster.report("node-1", ready)
@@ -658,7 +660,7 @@ async def test_a_vm_whose_node_is_not_ready_is_not_taken_down(cluster: Cluster, 
 
 
 @pytest.mark.parametrize("free", [lambda c: c.report("node-1", "True"), lambda c: c.taint("node-1", OUT_OF_SERVICE)])
-async def test_a_node_that_is_back_or_out_of_service_lets_its_vm_go(
+async def test_a_vm_moves_once_its_node_is_ready_or_out_of_service(
     cluster: Cluster, free: Callable[[Cluster], None]
 ) -> None:
     """In the second case Kubernetes removes its pods."""
@@ -673,8 +675,8 @@ async def test_a_node_that_is_back_or_out_of_service_lets_its_vm_go(
     assert (cluster.migration()["phase"], cluster.status()["nodeName"]) == ("Succeeded", "node-2")
 
 
-async def test_a_node_that_falls_silent_under_a_move_is_named_with_the_pod_that_it_holds(cluster: Cluster) -> None:
-    """The migration goes on when the pod does."""
+async def test_the_message_names_the_source_and_its_node_that_stopped_reporting(cluster: Cluster) -> None:
+    """The migration continues when the pod is deleted."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     [source] = [pod["metadata"]["name"] for pod in cluster.live()]
@@ -689,7 +691,7 @@ async def test_a_node_that_falls_silent_under_a_move_is_named_with_the_pod_that_
 
 
 @pytest.mark.parametrize(
-    ("hold", "because"),
+    ("block", "because"),
     [
         (
             lambda c, _: c.report("node-1", "Unknown"),
@@ -702,14 +704,14 @@ async def test_a_node_that_falls_silent_under_a_move_is_named_with_the_pod_that_
         (lambda _, __: None, "is still terminating; VM vm-1 is down until that pod is gone"),
     ],
 )
-async def test_a_migration_whose_source_does_not_go_ends_with_the_truth(
-    cluster: Cluster, hold: Callable[[Cluster, str], None], because: str
+async def test_a_migration_whose_source_is_not_deleted_names_the_cause(
+    cluster: Cluster, block: Callable[[Cluster, str], None], because: str
 ) -> None:
-    """It says what holds the pod within ten seconds, and in the end until when the VM is down; then that comes true."""
+    """Within ten seconds, and at its timeout; the VM runs once the cause is removed."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     [source] = [pod["metadata"]["name"] for pod in cluster.live()]
-    hold(cluster, source)
+    block(cluster, source)
     for _ in range(10):
         cluster.pass_time(1)
         process.deliver()
@@ -727,8 +729,8 @@ async def test_a_migration_whose_source_does_not_go_ends_with_the_truth(
     assert (cluster.status()["phase"], "migration" in cluster.status()) == ("Running", False)
 
 
-async def test_a_target_that_cannot_be_made_is_told_in_the_words_of_who_refuses_it(cluster: Cluster) -> None:
-    """While the migration waits, and at its end, which promises nothing."""
+async def test_a_refused_target_is_reported_with_the_servers_message(cluster: Cluster) -> None:
+    """While the migration waits, and at its timeout."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     cluster.finish_deletions()
@@ -767,10 +769,10 @@ def _delete(cluster: Cluster) -> None:
 @pytest.mark.parametrize("give_up", [_cancel, _delete])
 @pytest.mark.parametrize("steps", range(1, 8))
 @pytest.mark.parametrize("spec", [{}, {"targetNode": "node-2"}])
-async def test_a_vm_is_given_back_wherever_its_migration_was(
+async def test_cancelling_or_deleting_a_migration_releases_its_vm_in_any_phase(
     cluster: Cluster, give_up: Callable[[Cluster], None], steps: int, spec: dict[str, str]
 ) -> None:
-    """Cancelling and deleting mean the same: no node takes the target, and the VM runs where it was."""
+    """The target fits on no node, so the VM runs on its old one."""
     process = await running(cluster)
     cluster.unfit = {"node-2"}
     cluster.migrate(unschedulableTimeoutSeconds=3600, completionTimeoutSeconds=3600, **spec)
@@ -780,12 +782,12 @@ async def test_a_vm_is_given_back_wherever_its_migration_was(
         cluster.run_pods()
         cluster.finish_deletions()
     assert "migration" in cluster.status()
-    asked = cluster.now
+    began = cluster.now
     give_up(cluster)
     await process.settle(patience=0.1)
     assert (cluster.status()["phase"], cluster.status()["nodeName"]) == ("Running", "node-1")
     assert "migration" not in cluster.status()
-    assert (cluster.now - asked).total_seconds() < 10
+    assert (cluster.now - began).total_seconds() < 10
     if give_up is _cancel:
         assert (cluster.migration()["phase"], cluster.migration()["failureReason"]) == ("Failed", "Cancelled")
         reasons = [event.reason for event in process.events if "igration" in event.reason]
@@ -794,7 +796,7 @@ async def test_a_vm_is_given_back_wherever_its_migration_was(
 
 
 async def test_a_target_that_has_a_node_when_its_migration_is_cancelled_stays_there(cluster: Cluster) -> None:
-    """Nothing is gained by starting the VM once more."""
+    """Another start would gain nothing."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     cluster.finish_deletions()
@@ -811,8 +813,8 @@ async def test_a_target_that_has_a_node_when_its_migration_is_cancelled_stays_th
     assert (cluster.status()["nodeName"], cluster.status()["incarnation"]) == ("node-2", 1)
 
 
-async def test_a_cancelled_migration_says_what_its_vm_waits_for(cluster: Cluster) -> None:
-    """Its source does not go; the claim ends when it does."""
+async def test_a_cancelled_migration_names_the_pod_that_its_vm_waits_for(cluster: Cluster) -> None:
+    """Its claim ends when that pod is deleted."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
     [source] = [pod["metadata"]["name"] for pod in cluster.live()]
@@ -826,7 +828,7 @@ async def test_a_cancelled_migration_says_what_its_vm_waits_for(cluster: Cluster
     assert (cluster.migration()["failureReason"], cluster.status()["phase"]) == ("Cancelled", "Running")
 
 
-async def test_a_cancel_that_comes_too_late_changes_nothing(cluster: Cluster) -> None:
+async def test_a_cancel_after_the_target_runs_changes_nothing(cluster: Cluster) -> None:
     """The VM has moved."""
     process = await running(cluster)
     await begin_to_migrate(cluster, process)
@@ -841,12 +843,12 @@ async def test_a_cancel_that_comes_too_late_changes_nothing(cluster: Cluster) ->
     assert cluster.status()["nodeName"] == "node-2"
 
 
-# --- VMs that are gone -------------------------------------------------------------------------------------------
+# --- deleted VMs -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("anew", [False, True])
-async def test_the_migrations_of_a_vm_that_is_gone_go_with_it(cluster: Cluster, *, anew: bool) -> None:
-    """Those that had ended, one that waits, and the records of its evictions; also if another has its name at once."""
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_the_migrations_of_a_deleted_vm_are_deleted(cluster: Cluster, *, replaced: bool) -> None:
+    """Finished and pending ones, and records of evictions; also if a namesake follows at once."""
     process = await running(cluster)
     cluster.migrate("done")
     await process.settle()
@@ -859,16 +861,16 @@ async def test_the_migrations_of_a_vm_that_is_gone_go_with_it(cluster: Cluster, 
     await process.step()
     assert len(migrations(cluster)) == 3
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
-    if anew:
+    if replaced:
         cluster.apply_vm()
     await process.settle()
     assert migrations(cluster) == []
-    told = [d["status"].get("failureReason") for _, d, _ in cluster.log if d["metadata"]["name"] == "waits"]
-    assert told[-1] == "VMDeleted"
+    reasons = [d["status"].get("failureReason") for _, d, _ in cluster.log if d["metadata"]["name"] == "waits"]
+    assert reasons[-1] == "VMDeleted"
 
 
-async def test_a_new_process_removes_what_the_one_before_left_of_vms_that_are_gone(cluster: Cluster) -> None:
-    """Nobody was there when the VM went."""
+async def test_a_new_process_deletes_the_migrations_of_deleted_vms(cluster: Cluster) -> None:
+    """The VM was deleted while no process ran."""
     process = await running(cluster)
     cluster.migrate()
     await process.settle()
@@ -877,8 +879,8 @@ async def test_a_new_process_removes_what_the_one_before_left_of_vms_that_are_go
     assert migrations(cluster) == []
 
 
-async def test_what_was_asked_of_a_vm_that_never_was_can_be_read_for_an_hour(cluster: Cluster) -> None:
-    """Then it goes, whether a VM of that name came or not."""
+async def test_a_migration_without_a_vm_is_retained_for_an_hour(cluster: Cluster) -> None:
+    """Whether a VM of that name was created since or not."""
     process = await running(cluster)
     cluster.migrate("typo", vm="vm-l")
     cluster.migrate("early", vm="vm-2")
@@ -894,7 +896,7 @@ async def test_what_was_asked_of_a_vm_that_never_was_can_be_read_for_an_hour(clu
 
 
 async def test_migrations_stay_while_only_the_cache_misses_their_vm(cluster: Cluster) -> None:
-    """It is there, but not among those that this process serves, or not yet."""
+    """It is outside of this process's selection, or the cache lags."""
     process = await running(cluster)
     cluster.migrate()
     await process.settle()
@@ -905,12 +907,12 @@ async def test_migrations_stay_while_only_the_cache_misses_their_vm(cluster: Clu
     assert migrations(cluster) == ["m-1"]
 
 
-async def test_migrations_stay_while_the_cache_shows_the_vm_before_theirs(cluster: Cluster) -> None:
-    """They are about the VM that has the name now, of which the cache knows nothing yet."""
+async def test_migrations_stay_while_the_cache_shows_the_previous_vm(cluster: Cluster) -> None:
+    """They are about its namesake, which the cache does not have yet."""
     process = await running(cluster)
     old = process.caches.vms.get("default/vm-1")
     assert old is not None
-    _make_anew(cluster)
+    _replace_vm(cluster)
     await process.settle()
     cluster.migrate()
     await process.settle()
@@ -919,14 +921,14 @@ async def test_migrations_stay_while_the_cache_shows_the_vm_before_theirs(cluste
     assert migrations(cluster) == ["m-1"]
 
 
-# --- claims that somebody wrote ----------------------------------------------------------------------------------
+# --- claims written by hand --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "claim", [{}, {"name": "m-1"}, {"uid": "uid-9"}, {"name": "..", "uid": "uid-9"}, {"name": "a/b%", "uid": "uid-9"}]
 )
-async def test_a_claim_that_can_be_no_migrations_is_released(cluster: Cluster, claim: dict[str, str]) -> None:
-    """It names nobody whom anyone could ask; the VM is not bound by it for ever."""
+async def test_a_claim_without_a_possible_migration_is_released(cluster: Cluster, claim: dict[str, str]) -> None:
+    """Written by hand; no object can have such a name or UID."""
     process = await running(cluster)
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "migration": claim})
     await process.settle()

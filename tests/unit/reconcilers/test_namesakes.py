@@ -1,4 +1,4 @@
-"""A VM that is made anew in one breath under a name that another had: nothing remembered of that one counts."""
+"""A VM that replaces a namesake between two events: no state of the namesake counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.reconcilers.harness import Process
 
 
 def statuses(cluster: Cluster, since: int, name: str = "vm-1") -> list[dict[str, object]]:
-    """Every status of a VM that was written since then."""
+    """Return every status of a VM that was written since then."""
     return [
         document["status"]
         for plural, document, deleted in cluster.log[since:]
@@ -19,8 +19,8 @@ def statuses(cluster: Cluster, since: int, name: str = "vm-1") -> list[dict[str,
     ]
 
 
-async def test_why_the_pod_of_a_namesake_could_not_be_made_is_not_told_of_the_new_vm() -> None:
-    """Its own was not even tried."""
+async def test_failed_creates_of_a_namesake_are_not_reported_for_the_new_vm() -> None:
+    """No create of its own has failed."""
     cluster = Cluster()
     cluster.add_node()
     cluster.apply_vm()
@@ -42,8 +42,8 @@ async def test_why_the_pod_of_a_namesake_could_not_be_made_is_not_told_of_the_ne
     assert cluster.status()["phase"] == "Running"
 
 
-async def test_a_life_that_a_namesake_was_seen_in_is_not_counted_for_the_new_vm() -> None:
-    """Its status waited among those of a crowd, so only the process knew."""
+async def test_the_pending_status_of_a_namesake_does_not_count_for_the_new_vm() -> None:
+    """It was pending because of a burst; only the process knew it."""
     cluster = Cluster()
     cluster.add_node()
     for number in range(30):

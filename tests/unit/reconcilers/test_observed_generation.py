@@ -1,4 +1,4 @@
-"""`status.observedGeneration`: which spec a status was derived from."""
+"""`status.observedGeneration`: the spec that a status was derived from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.unit.reconcilers.harness import Process
 @pytest.fixture
 def cluster() -> Cluster:
     """One node, one VM."""
-    made = Cluster()
-    made.add_node()
-    made.apply_vm()
-    return made
+    found = Cluster()
+    found.add_node()
+    found.apply_vm()
+    return found
 
 
 def is_fresh(cluster: Cluster) -> bool:
@@ -23,36 +23,34 @@ def is_fresh(cluster: Cluster) -> bool:
     return bool(cluster.status().get("observedGeneration") == cluster.vm()["metadata"]["generation"])
 
 
-def says_ready(cluster: Cluster) -> bool:
-    """Whether the status says that the VM is up."""
+def is_ready(cluster: Cluster) -> bool:
+    """Whether the status has Ready=True."""
     conditions = cluster.status().get("conditions", ())
     return any((it["type"], it["status"]) == ("Ready", "True") for it in conditions)
 
 
-async def test_a_start_tells_its_generation_and_costs_no_write_for_it(cluster: Cluster) -> None:
-    """The status that is written anyway carries it."""
+async def test_a_start_publishes_its_generation_without_a_further_write(cluster: Cluster) -> None:
+    """In the write of the phase."""
     await Process(cluster).settle()
     assert is_fresh(cluster)
     assert cluster.writes == ["create pods", "patch virtualmachines"]
 
 
-async def test_a_spec_that_changes_nothing_else_is_one_write(cluster: Cluster) -> None:
-    """Whoever waits for the status to be fresh must not wait for ever."""
+async def test_an_edit_that_changes_nothing_else_costs_one_write(cluster: Cluster) -> None:
+    """Otherwise a client would wait for ever for a fresh status."""
     process = Process(cluster)
     await process.settle()
-    before, told = len(cluster.writes), cluster.status()
+    before, status = len(cluster.writes), cluster.status()
     cluster.store(VIRTUAL_MACHINES.plural, {**cluster.vm(), "spec": {**cluster.vm()["spec"], "later": "field"}})
     assert not is_fresh(cluster)
     await process.settle()
     assert cluster.writes[before:] == ["patch virtualmachines"]
-    assert cluster.status() == {**told, "observedGeneration": 2}
+    assert cluster.status() == {**status, "observedGeneration": 2}
 
 
 @pytest.mark.parametrize("acknowledged", [True, False])
-async def test_no_fresh_status_says_that_a_vm_is_up_that_is_being_stopped(
-    cluster: Cluster, *, acknowledged: bool
-) -> None:
-    """Otherwise `kubectl wait --for=condition=Ready`, asked right after the stop, would be told yes."""
+async def test_no_fresh_status_of_a_vm_that_is_stopping_is_ready(cluster: Cluster, *, acknowledged: bool) -> None:
+    """`kubectl wait --for=condition=Ready` right after the stop would succeed."""
     process = Process(cluster)
     if acknowledged:
         await process.settle()
@@ -61,7 +59,7 @@ async def test_no_fresh_status_says_that_a_vm_is_up_that_is_being_stopped(
         cluster.run_pods()
     cluster.apply_vm(running=False)
     for _ in range(6):
-        assert not (is_fresh(cluster) and says_ready(cluster))
+        assert not (is_fresh(cluster) and is_ready(cluster))
         process.deliver()
         await process.step()
     cluster.finish_deletions()
@@ -69,42 +67,42 @@ async def test_no_fresh_status_says_that_a_vm_is_up_that_is_being_stopped(
     assert (cluster.status()["phase"], is_fresh(cluster)) == ("Stopped", True)
 
 
-def told_of(cluster: Cluster, name: str = "m-1") -> tuple[int | None, int]:
-    """The generation that a migration's status was derived from, and the newest."""
+def generations(cluster: Cluster, name: str = "m-1") -> tuple[int | None, int]:
+    """Return the generation that a migration's status was derived from, and the newest."""
     document = cluster.objects[MIGRATIONS.plural, f"default/{name}"]
     return document["status"].get("observedGeneration"), document["metadata"]["generation"]
 
 
 def cancel(cluster: Cluster) -> None:
-    """Change the only field of a migration that may change."""
+    """Set the only mutable field of a migration."""
     document = cluster.objects[MIGRATIONS.plural, "default/m-1"]
     cluster.store(MIGRATIONS.plural, {**document, "spec": {**document["spec"], "cancel": True}})
 
 
-async def test_every_status_of_a_migration_tells_its_generation(cluster: Cluster) -> None:
-    """From the first to the last, and a cancel is seen."""
+async def test_every_status_of_a_migration_has_its_generation(cluster: Cluster) -> None:
+    """From the first to the last."""
     process = Process(cluster)
     await process.settle()
     cluster.add_node("node-2")
     cluster.migrate()
     await process.settle()
-    told = [document for plural, document, _ in cluster.log if plural == MIGRATIONS.plural][1:]
-    assert [document["status"]["observedGeneration"] for document in told] == [1] * len(told)
+    published = [document for plural, document, _ in cluster.log if plural == MIGRATIONS.plural][1:]
+    assert [document["status"]["observedGeneration"] for document in published] == [1] * len(published)
 
 
-async def test_an_edit_of_a_migration_that_has_ended_is_one_write(cluster: Cluster) -> None:
-    """Nothing else changes; a status of an older release is left alone."""
+async def test_an_edit_of_a_finished_migration_costs_one_write(cluster: Cluster) -> None:
+    """Nothing else changes; a status of an older release is not touched."""
     process = Process(cluster)
     await process.settle()
     cluster.add_node("node-2")
     cluster.migrate()
     await process.settle()
-    before, told = len(cluster.writes), cluster.migration()
+    before, status = len(cluster.writes), cluster.migration()
     cancel(cluster)
     await process.settle()
-    assert told_of(cluster) == (2, 2)
+    assert generations(cluster) == (2, 2)
     assert cluster.writes[before:] == ["patch virtualmachinemigrations"]
-    assert cluster.migration() == {**told, "observedGeneration": 2}
+    assert cluster.migration() == {**status, "observedGeneration": 2}
     older = {key: value for key, value in cluster.migration().items() if key != "observedGeneration"}
     cluster.set_status(MIGRATIONS, "default/m-1", older)
     await process.settle()

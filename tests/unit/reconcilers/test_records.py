@@ -1,4 +1,4 @@
-"""Records of evictions when the API server will not have them at once; found by tests/faults."""
+"""Records of evictions when the API server does not accept them at once; found by tests/faults."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ FORBIDDEN = errors.ForbiddenError(403, "Forbidden", "you may not")
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """One VM, which will run on node-1."""
-    made = Cluster()
-    made.add_node("node-1")
-    made.apply_vm()
-    return made
+    """One VM, and node-1."""
+    found = Cluster()
+    found.add_node("node-1")
+    found.apply_vm()
+    return found
 
 
 async def running(cluster: Cluster) -> Process:
-    """A process whose VM runs on node-1, and a free node-2."""
+    """Return a process whose VM runs on node-1, and add a free node-2."""
     process = Process(cluster)
     await process.settle()
     cluster.pass_time(3600)
@@ -37,8 +37,8 @@ async def running(cluster: Cluster) -> Process:
     return process
 
 
-def told(cluster: Cluster) -> list[tuple[Any, Any]]:
-    """The reason and the phase of each record."""
+def recorded(cluster: Cluster) -> list[tuple[Any, Any]]:
+    """Return the reason and the phase of each record."""
     return [
         (document["spec"]["reason"], document["status"]["phase"])
         for (plural, _), document in cluster.objects.items()
@@ -47,29 +47,33 @@ def told(cluster: Cluster) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("error", [LOST, BUSY])
-async def test_a_lost_node_is_told_although_the_first_try_fails(cluster: Cluster, error: errors.KubeError) -> None:
-    """The pod is freed meanwhile: the record does not hold the VM up, and is made when its pod is gone."""
+async def test_a_lost_node_is_recorded_although_the_first_create_of_the_record_fails(
+    cluster: Cluster, error: errors.KubeError
+) -> None:
+    """The VM does not wait for the record."""
     process = await running(cluster)
     cluster.faults.append(Fault("create", MIGRATIONS.plural, error, commit=False))
     cluster.remove(NODES, "/node-1")
     await process.settle()
-    assert told(cluster) == [("NodeLost", "Succeeded")]
+    assert recorded(cluster) == [("NodeLost", "Succeeded")]
     assert cluster.status()["nodeName"] == "node-2"
 
 
-async def test_an_eviction_is_told_although_the_pod_went_and_the_first_try_failed(cluster: Cluster) -> None:
-    """The watch's last word of the pod is kept until it has been told."""
+async def test_an_eviction_is_recorded_although_the_pod_was_deleted_and_the_first_create_failed(
+    cluster: Cluster,
+) -> None:
+    """The pod is remembered until it is recorded."""
     process = await running(cluster)
     cluster.faults.append(Fault("create", MIGRATIONS.plural, LOST, commit=False))
     cluster.evict(cluster.status()["podName"])
     cluster.finish_deletions()
     await process.settle()
-    assert told(cluster) == [("Evicted", "Succeeded")]
+    assert recorded(cluster) == [("Evicted", "Succeeded")]
     assert cluster.status()["incarnation"] == 1
 
 
-async def test_an_eviction_is_tried_again_although_the_vm_runs_by_now(cluster: Cluster) -> None:
-    """Nothing else is left to do for the VM, and no event will come."""
+async def test_a_record_is_retried_although_the_vm_runs(cluster: Cluster) -> None:
+    """No event of the VM will come."""
     process = await running(cluster)
     busy = Fault("create", MIGRATIONS.plural, BUSY, commit=False)
     cluster.intercept = lambda method, plural: busy if (method, plural) == ("create", MIGRATIONS.plural) else None
@@ -84,33 +88,33 @@ async def test_an_eviction_is_tried_again_although_the_vm_runs_by_now(cluster: C
     assert cluster.status()["phase"] == "Running"
 
 
-async def test_a_record_that_was_made_although_its_reply_was_lost_is_not_made_again(cluster: Cluster) -> None:
-    """Its name is the pod's."""
+async def test_a_record_whose_reply_was_lost_is_not_created_twice(cluster: Cluster) -> None:
+    """Its name derives from the pod's UID."""
     process = await running(cluster)
     cluster.faults.append(Fault("create", MIGRATIONS.plural, LOST))
     cluster.remove(NODES, "/node-1")
     await process.settle()
-    assert told(cluster) == [("NodeLost", "Succeeded")]
+    assert recorded(cluster) == [("NodeLost", "Succeeded")]
 
 
-async def test_who_may_not_record_does_not_try_for_ever(cluster: Cluster) -> None:
-    """The VM moves without a record, and everything comes to rest."""
+async def test_a_forbidden_record_is_not_retried(cluster: Cluster) -> None:
+    """The VM moves without a record, and everything settles."""
     process = await running(cluster)
     cluster.intercept = lambda method, plural: (
         Fault(method, plural, FORBIDDEN, commit=False) if (method, plural) == ("create", MIGRATIONS.plural) else None
     )
     cluster.remove(NODES, "/node-1")
     await process.settle()
-    assert told(cluster) == []
+    assert recorded(cluster) == []
     assert (cluster.status()["nodeName"], cluster.status()["phase"]) == ("node-2", "Running")
     assert not process.pending
 
 
-@pytest.mark.parametrize("lives", [0, 1])
-async def test_the_record_of_a_vm_that_was_made_anew_under_its_name_ends(cluster: Cluster, lives: int) -> None:
-    """The VM that has the name now was never evicted, whatever life it is in."""
+@pytest.mark.parametrize("incarnations", [0, 1])
+async def test_the_record_of_a_replaced_vm_fails(cluster: Cluster, incarnations: int) -> None:
+    """The namesake was not evicted, whatever its incarnation."""
     process = await running(cluster)
-    for _ in range(lives):
+    for _ in range(incarnations):
         cluster.remove(PODS, f"default/{cluster.status()['podName']}")
         await process.settle()
     cluster.evict(cluster.status()["podName"])
@@ -119,9 +123,9 @@ async def test_the_record_of_a_vm_that_was_made_anew_under_its_name_ends(cluster
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     cluster.apply_vm()
     await process.settle()
-    words = [d["status"] for plural, d, _ in cluster.log if plural == MIGRATIONS.plural]
-    assert (words[-1]["phase"], words[-1]["failureReason"]) == ("Failed", "VMDeleted")
-    assert told(cluster) == []
+    statuses = [d["status"] for plural, d, _ in cluster.log if plural == MIGRATIONS.plural]
+    assert (statuses[-1]["phase"], statuses[-1]["failureReason"]) == ("Failed", "VMDeleted")
+    assert recorded(cluster) == []
     assert cluster.status()["phase"] == "Running"
 
 
@@ -136,16 +140,18 @@ async def test_the_record_of_a_vm_that_was_made_anew_under_its_name_ends(cluster
         ("WhateverComesNext", "Evicted"),
     ],
 )
-async def test_a_record_says_who_took_the_pod_away(cluster: Cluster, written: str, reason: str) -> None:
-    """For each reason that Kubernetes writes; what it may write one day is an eviction."""
+async def test_a_records_reason_follows_from_the_pods_disruption_condition(
+    cluster: Cluster, written: str, reason: str
+) -> None:
+    """An unknown reason counts as an eviction."""
     process = await running(cluster)
     cluster.evict(cluster.status()["podName"], written)
     await process.settle()
-    assert told(cluster) == [(reason, "Succeeded")]
+    assert recorded(cluster) == [(reason, "Succeeded")]
 
 
-def kept(cluster: Cluster) -> list[Any]:
-    """Every migration: what was asked for without a reason has none."""
+def outcomes(cluster: Cluster) -> list[Any]:
+    """Return reason, phase and failure of each migration; one that a user created has no reason."""
     return [
         (document["spec"].get("reason"), document["status"]["phase"], document["status"].get("failureReason"))
         for (plural, _), document in cluster.objects.items()
@@ -155,8 +161,8 @@ def kept(cluster: Cluster) -> list[Any]:
 
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_pod_that_a_migration_takes_away_is_no_eviction_too(cluster: Cluster, at: int, *, late: bool) -> None:
-    """One move has one record, and it is named after what was first; the pod may hang, and be gone before we look."""
+async def test_a_pod_that_a_migration_deletes_gets_no_record(cluster: Cluster, at: int, *, late: bool) -> None:
+    """Although it is evicted as well, and deleted at once or later."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.migrate()
@@ -168,12 +174,12 @@ async def test_a_pod_that_a_migration_takes_away_is_no_eviction_too(cluster: Clu
     if late:
         cluster.finish_deletions()
     await process.settle()
-    assert kept(cluster) == [(None, "Succeeded", None)]
+    assert outcomes(cluster) == [(None, "Succeeded", None)]
     assert cluster.status()["nodeName"] == "node-2"
 
 
-async def test_a_pod_that_outlives_its_migration_is_no_eviction_too(cluster: Cluster) -> None:
-    """The migration was given up while its source hung; what follows is still its move."""
+async def test_a_pod_that_outlives_its_migration_gets_no_record(cluster: Cluster) -> None:
+    """The migration timed out while its source was terminating."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.migrate(completionTimeoutSeconds=10)
@@ -181,17 +187,17 @@ async def test_a_pod_that_outlives_its_migration_is_no_eviction_too(cluster: Clu
         process.deliver()
         await process.step()
         cluster.pass_time(1)
-    assert [phase for _, phase, _ in kept(cluster)] == ["Failed"]
+    assert [phase for _, phase, _ in outcomes(cluster)] == ["Failed"]
     assert "migration" not in cluster.status()
     cluster.evict(pod, "DeletionByTaintManager")
     await process.settle()
-    assert [phase for _, phase, _ in kept(cluster)] == ["Failed"]
+    assert [phase for _, phase, _ in outcomes(cluster)] == ["Failed"]
     assert cluster.status()["phase"] == "Running"
 
 
 @pytest.mark.parametrize("steps", [0, 2])
-async def test_a_vm_whose_pod_is_being_evicted_is_not_migrated_as_well(cluster: Cluster, steps: int) -> None:
-    """It is on its way already, and the record says so."""
+async def test_a_vm_whose_pod_is_being_evicted_is_not_migrated(cluster: Cluster, steps: int) -> None:
+    """The record follows the move."""
     process = await running(cluster)
     cluster.evict(cluster.status()["podName"])
     for _ in range(steps):
@@ -199,46 +205,46 @@ async def test_a_vm_whose_pod_is_being_evicted_is_not_migrated_as_well(cluster: 
         await process.step()
     cluster.migrate()
     await process.settle()
-    assert sorted(kept(cluster), key=str) == [("Evicted", "Succeeded", None), (None, "Failed", "VMNotRunning")]
+    assert sorted(outcomes(cluster), key=str) == [("Evicted", "Succeeded", None), (None, "Failed", "VMNotRunning")]
     assert cluster.status()["incarnation"] == 1
 
 
-async def test_an_eviction_that_was_taken_back_ends_its_record(cluster: Cluster) -> None:
-    """Preemption and eviction tell the pod first and delete it then; Kubernetes takes the word back if that fails."""
+async def test_a_withdrawn_eviction_ends_its_record(cluster: Cluster) -> None:
+    """The scheduler sets the condition before it deletes the pod, and withdraws it if that fails."""
     process = await running(cluster)
     key = f"default/{cluster.status()['podName']}"
     before = cluster.objects[PODS.plural, key]["status"]
-    word = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
-    cluster.set_status(PODS, key, {**before, "conditions": [*before["conditions"], word]})
+    disrupted = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    cluster.set_status(PODS, key, {**before, "conditions": [*before["conditions"], disrupted]})
     for _ in range(3):
         process.deliver()
         await process.step()
-    assert told(cluster) == [("Preempted", "Terminating")]
-    cluster.set_status(PODS, key, {**before, "conditions": [*before["conditions"], {**word, "status": "False"}]})
+    assert recorded(cluster) == [("Preempted", "Terminating")]
+    cluster.set_status(PODS, key, {**before, "conditions": [*before["conditions"], {**disrupted, "status": "False"}]})
     await process.settle()
-    assert told(cluster) == [("Preempted", "Failed")]
+    assert recorded(cluster) == [("Preempted", "Failed")]
     assert (cluster.status()["phase"], cluster.status()["incarnation"]) == ("Running", 0)
 
 
-async def test_a_node_that_comes_back_in_time_ends_the_record_of_its_loss(cluster: Cluster) -> None:
-    """The pod was told to be lost and is not: it stays, and nothing waits for its end."""
+async def test_a_node_that_returns_in_time_ends_the_record_of_its_loss(cluster: Cluster) -> None:
+    """The pod stays."""
     process = await running(cluster)
     cluster.remove(NODES, "/node-1")
     process.deliver()
     cluster.faults.append(Fault("delete", PODS.plural, LOST, commit=False))
     await process.step()
-    assert [reason for reason, _ in told(cluster)] == ["NodeLost"]
+    assert [reason for reason, _ in recorded(cluster)] == ["NodeLost"]
     cluster.add_node("node-1")
     await process.settle(patience=5)
-    assert told(cluster) == [("NodeLost", "Failed")]
+    assert recorded(cluster) == [("NodeLost", "Failed")]
     assert (cluster.status()["nodeName"], cluster.status()["incarnation"]) == ("node-1", 0)
 
 
-async def test_what_a_namesake_left_behind_is_not_taken_for_the_successor(cluster: Cluster) -> None:
-    """A pod that failed under the VM of this name before is of the same life as the evicted one, and no end of it."""
+async def test_a_pod_of_a_namesake_is_not_the_successor(cluster: Cluster) -> None:
+    """It failed in the evicted incarnation."""
     process = await running(cluster)
-    left = cluster.status()["podName"]
-    cluster.set_status(PODS, f"default/{left}", {"phase": "Failed"})
+    namesakes = cluster.status()["podName"]
+    cluster.set_status(PODS, f"default/{namesakes}", {"phase": "Failed"})
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     cluster.apply_vm()
     process.deliver()
@@ -247,5 +253,5 @@ async def test_what_a_namesake_left_behind_is_not_taken_for_the_successor(cluste
     cluster.evict(evicted["metadata"]["name"])
     cluster.finish_deletions()
     await process.settle()
-    assert any(pod["metadata"]["name"] == left for pod in cluster.pods())
-    assert told(cluster) == [("Evicted", "Succeeded")]
+    assert any(pod["metadata"]["name"] == namesakes for pod in cluster.pods())
+    assert recorded(cluster) == [("Evicted", "Succeeded")]
