@@ -1,4 +1,4 @@
-"""The promises of docs/design.md that a VM can break, each with the faults that would break it."""
+"""The promises of docs/design.md about a VM, each with the faults that could break it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LOST = errors.TransportError("the reply was lost")
 # --- 1. at most one live pod -----------------------------------------------------------------------------------
 
 
-async def test_a_second_live_pod_is_noted_as_long_as_it_lives(cluster: Cluster) -> None:
-    """Else the tests of this promise could not fail; one that has ended is none."""
+async def test_the_model_reports_a_second_live_pod(cluster: Cluster) -> None:
+    """Otherwise the tests of this promise could not fail; a pod that has ended does not count."""
     await running(cluster)
     [first] = cluster.live()
     ended = {**first, "metadata": {**first["metadata"], "name": "ended"}, "status": {"phase": "Failed"}}
@@ -40,7 +40,7 @@ async def test_a_second_live_pod_is_noted_as_long_as_it_lives(cluster: Cluster) 
 
 
 async def test_a_create_whose_reply_was_lost_is_adopted_not_repeated(cluster: Cluster) -> None:
-    """The second create collides with the first; what has the name is ours."""
+    """The second create collides with the first, and its pod is adopted."""
     cluster.faults.append(Fault("create", "pods", LOST))
     process = Process(cluster)
     await process.settle()
@@ -50,10 +50,10 @@ async def test_a_create_whose_reply_was_lost_is_adopted_not_repeated(cluster: Cl
 
 
 async def test_a_create_that_commits_late_never_meets_a_successor(cluster: Cluster) -> None:
-    """While an unknown create may still commit, the incarnation stays: what it makes is the pod that counts."""
+    """While an unknown create may still commit, the incarnation stays, so its pod is the current one."""
     process = await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
-    # The replacement's first create hangs on the server, the second makes the pod, and somebody deletes it at once.
+    # The replacement's first create hangs on the server, the second creates the pod, which is deleted at once.
     process.deliver()
     await process.reconcile()
     process.deliver()
@@ -71,7 +71,7 @@ async def test_a_create_that_commits_late_never_meets_a_successor(cluster: Clust
     assert cluster.status()["podName"] == cluster.live()[0]["metadata"]["name"]
 
 
-async def test_the_hold_after_an_unknown_create_lasts_two_deadlines(cluster: Cluster) -> None:
+async def test_the_expectation_of_an_unknown_create_lasts_two_deadlines(cluster: Cluster) -> None:
     """Not less, and not for ever."""
     process = await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
@@ -97,20 +97,20 @@ async def test_the_hold_after_an_unknown_create_lasts_two_deadlines(cluster: Clu
 
 
 async def test_nothing_is_decided_until_the_pod_cache_shows_our_own_write(cluster: Cluster) -> None:
-    """Not a request is made for a VM whose last write is still on its way back."""
+    """No request is sent for a VM whose last write the caches do not show."""
     process = Process(cluster)
     await process.reconcile()
-    made = tuple(cluster.requests)
-    assert made[-1] == "create pods"
+    before = tuple(cluster.requests)
+    assert before[-1] == "create pods"
     cluster.run_pods()
     process.deliver(withhold="pods")
     for _ in range(5):
         await process.reconcile()
-    assert tuple(cluster.requests) == made
+    assert tuple(cluster.requests) == before
 
 
 async def test_a_predecessor_that_no_cache_shows_is_found_before_the_create(cluster: Cluster) -> None:
-    """Another process moved the incarnation while the old pod lived on with its labels edited away."""
+    """Another process moved the incarnation, and the old pod had lost its labels."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", labels={})
@@ -124,7 +124,7 @@ async def test_a_predecessor_that_no_cache_shows_is_found_before_the_create(clus
 
 
 async def test_a_stale_worker_cannot_undo_anothers_status(cluster: Cluster) -> None:
-    """Every status write carries the version that it was decided on."""
+    """Every status write has the version that was decided on as its precondition."""
     process = await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     process.deliver()
@@ -153,7 +153,7 @@ async def test_a_create_that_the_process_before_left_behind_never_meets_a_succes
 
 
 @pytest.mark.parametrize("waited", ["stopped", "refused", "unplaced"])
-async def test_a_create_left_behind_for_a_vm_that_waited_long_never_meets_a_successor(
+async def test_a_create_of_the_previous_process_for_a_vm_that_waited_long_never_meets_a_successor(
     cluster: Cluster, waited: str
 ) -> None:
     """Its last transition is an hour old: it was stopped, its pod was refused, or seen and not placed."""
@@ -187,8 +187,8 @@ async def test_a_create_left_behind_for_a_vm_that_waited_long_never_meets_a_succ
     assert [pod["metadata"]["name"] for pod in cluster.live()] == [cluster.status()["podName"]]
 
 
-async def test_a_restart_holds_back_no_vm_that_was_settled_long_ago(cluster: Cluster) -> None:
-    """Its pod that vanished while nobody looked is replaced at once."""
+async def test_a_restart_expects_no_create_for_a_vm_that_was_settled_long_ago(cluster: Cluster) -> None:
+    """Its missing pod is replaced at once."""
     await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     before = cluster.now
@@ -198,8 +198,8 @@ async def test_a_restart_holds_back_no_vm_that_was_settled_long_ago(cluster: Clu
     assert (cluster.now - before).total_seconds() < 2
 
 
-async def test_a_vm_cache_that_lags_behind_its_status_moves_no_incarnation_twice(cluster: Cluster) -> None:
-    """The write is guarded, and the process waits for its own."""
+async def test_a_lagging_vm_cache_moves_no_incarnation_twice(cluster: Cluster) -> None:
+    """The write is guarded, and the process waits until the cache shows it."""
     process = await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     process.deliver()
@@ -210,8 +210,8 @@ async def test_a_vm_cache_that_lags_behind_its_status_moves_no_incarnation_twice
     assert cluster.status()["incarnation"] == 1
 
 
-async def test_a_pod_whose_labels_were_edited_away_gets_them_back_and_no_twin(cluster: Cluster) -> None:
-    """The watch loses it, the live read of its recorded name finds it."""
+async def test_a_pod_without_labels_gets_them_back_and_no_second_pod_is_created(cluster: Cluster) -> None:
+    """A live read of its recorded name finds it."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", labels={})
@@ -221,8 +221,8 @@ async def test_a_pod_whose_labels_were_edited_away_gets_them_back_and_no_twin(cl
     assert cluster.pods()[0]["metadata"]["labels"][names.VM_LABEL] == "vm-1"
 
 
-async def test_labels_edited_away_before_a_lost_reply_make_no_twin_either(cluster: Cluster) -> None:
-    """Adoption repairs what it adopts."""
+async def test_a_pod_that_lost_its_labels_and_its_creates_reply_is_adopted_with_its_labels(cluster: Cluster) -> None:
+    """No second pod is created."""
     process = Process(cluster)
     cluster.faults.append(Fault("create", "pods", LOST))
     await process.reconcile()
@@ -232,8 +232,8 @@ async def test_labels_edited_away_before_a_lost_reply_make_no_twin_either(cluste
     assert len(cluster.pods()) == 1
 
 
-async def test_the_predecessor_is_seen_gone_before_its_successor_is_made(cluster: Cluster) -> None:
-    """Also when its deletion takes long and its labels are gone, so that no cache shows it."""
+async def test_a_live_read_shows_the_predecessor_deleted_before_its_successor_is_created(cluster: Cluster) -> None:
+    """It terminates slowly, and without labels no cache shows it."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", deletionTimestamp="2026-01-15T11:00:00Z")
@@ -248,7 +248,7 @@ async def test_the_predecessor_is_seen_gone_before_its_successor_is_made(cluster
 
 
 async def test_a_wiped_status_restarts_no_count(cluster: Cluster) -> None:
-    """The pod's own incarnation is believed."""
+    """The pod's annotation has the incarnation."""
     process = await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     await process.settle()
@@ -260,7 +260,7 @@ async def test_a_wiped_status_restarts_no_count(cluster: Cluster) -> None:
 
 
 async def test_a_vm_recreated_in_one_breath_waits_for_its_predecessors_pod(cluster: Cluster) -> None:
-    """The old UID's pod goes first; then the new VM gets its own."""
+    """The old UID's pod is deleted before the new VM gets its own."""
     process = await running(cluster)
     old_uid = cluster.vm()["metadata"]["uid"]
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
@@ -274,10 +274,8 @@ async def test_a_vm_recreated_in_one_breath_waits_for_its_predecessors_pod(clust
 
 
 @pytest.mark.parametrize("spec", [{"running": True}, {"running": False}, {"cpu": "plenty"}], ids=str)
-async def test_a_predecessors_pod_that_comes_late_goes_whatever_its_successor_does(
-    cluster: Cluster, spec: dict[str, Any]
-) -> None:
-    """A create for the VM that had the name before commits when the next one is there already."""
+async def test_a_namesakes_pod_that_is_created_late_is_deleted(cluster: Cluster, spec: dict[str, Any]) -> None:
+    """Whether the VM runs, is stopped, or is invalid."""
     cluster.faults.append(Fault("create", "pods", LOST, late=CREATE_DEADLINE))
     process = Process(cluster)
     await process.reconcile()
@@ -293,8 +291,8 @@ async def test_a_predecessors_pod_that_comes_late_goes_whatever_its_successor_do
     assert cluster.live(old_uid) == []
 
 
-async def test_a_pod_of_no_life_goes_although_the_spec_is_invalid(cluster: Cluster) -> None:
-    """A Failed VM has the pod that counts, or none."""
+async def test_a_pod_without_an_incarnation_is_deleted_although_the_spec_is_invalid(cluster: Cluster) -> None:
+    """A Failed VM has its current pod, or none."""
     process = await running(cluster)
     cluster.edit(PODS, "default/" + cluster.status()["podName"], annotations={})
     cluster.apply_vm(cpu="plenty")
@@ -302,8 +300,8 @@ async def test_a_pod_of_no_life_goes_although_the_spec_is_invalid(cluster: Clust
     assert (cluster.status()["phase"], cluster.live()) == ("Failed", [])
 
 
-async def test_a_hidden_pod_is_found_although_the_spec_is_invalid(cluster: Cluster) -> None:
-    """A VM whose pod runs is not told to have none."""
+async def test_a_pod_without_labels_is_found_although_the_spec_is_invalid(cluster: Cluster) -> None:
+    """A VM whose pod runs does not report that it has none."""
     process = await running(cluster)
     cluster.apply_vm(cpu="plenty")
     cluster.edit(PODS, "default/" + cluster.status()["podName"], labels={})
@@ -311,8 +309,8 @@ async def test_a_hidden_pod_is_found_although_the_spec_is_invalid(cluster: Clust
     assert (cluster.status()["phase"], len(cluster.live())) == ("Running", 1)
 
 
-async def test_a_pod_whose_memory_was_taken_away_has_a_history_of_its_own(cluster: Cluster) -> None:
-    """The next one in the same life begins where pods begin."""
+async def test_the_next_pod_starts_its_history_anew_after_the_recorded_uid_was_removed(cluster: Cluster) -> None:
+    """It has the same incarnation."""
     process = await running(cluster)
     known = {key: value for key, value in cluster.status().items() if key != "podUID"}
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
@@ -342,7 +340,7 @@ async def test_of_two_processes_acting_at_once_one_pod_counts(cluster: Cluster) 
 
 
 async def test_a_settled_vm_costs_no_further_write(cluster: Cluster) -> None:
-    """However often it is looked at, by this process or the next."""
+    """Neither by this process nor by the next."""
     process = await running(cluster)
     before = list(cluster.writes)
     for _ in range(10):
@@ -356,7 +354,7 @@ async def test_a_settled_vm_costs_no_further_write(cluster: Cluster) -> None:
     ["create", "replace", "stop", "start", "delete", "recreate", "fail", "node", "migrate", "migrate nowhere"],
 )
 async def test_a_crash_between_any_two_writes_changes_nothing_in_the_end(scenario: str) -> None:
-    """For every k: die with write k (committed, its reply lost), start anew, settle as if nothing had been."""
+    """For every k the process dies at write k, before or after its commit, and a new one settles to the same result."""
     undisturbed = await _play(scenario, crash_at=None)
     for k in range(1, len(undisturbed.writes) + 1):
         for committed in (True, False):
@@ -367,7 +365,7 @@ async def test_a_crash_between_any_two_writes_changes_nothing_in_the_end(scenari
 
 
 async def _play(scenario: str, *, crash_at: int | None, committed: bool = True) -> Cluster:
-    """Bring a VM to where the scenario begins, play it with or without a crash, and let everything settle."""
+    """Play a scenario with or without a crash, and let everything settle."""
     cluster = Cluster()
     cluster.add_node()
     process = Process(cluster)
@@ -442,7 +440,7 @@ class _CrashAt:
 
 
 def _outline(cluster: Cluster) -> dict[str, object]:
-    """What must be the same with and without a crash: everything but names, UIDs, times and versions."""
+    """Return what must be the same with and without a crash: all but names, UIDs, times and versions."""
     vms = {
         document["metadata"]["name"]: (
             document["status"]["phase"],
@@ -463,8 +461,8 @@ def _outline(cluster: Cluster) -> dict[str, object]:
 # --- 4. derived status -----------------------------------------------------------------------------------------
 
 
-async def test_a_phase_edited_before_its_pod_exists_takes_no_transition_out_of_the_history(cluster: Cluster) -> None:
-    """The history goes by what it tells, not by what the phase says."""
+async def test_an_edited_phase_removes_no_transition_from_the_history(cluster: Cluster) -> None:
+    """New steps follow from the history, not from the phase."""
     cluster.apply_vm(running=False)
     process = Process(cluster)
     await process.settle()
@@ -475,8 +473,8 @@ async def test_a_phase_edited_before_its_pod_exists_takes_no_transition_out_of_t
     assert types == ["Ready", *("Phase" + it for it in ("Pending", "Stopped", "Scheduling", "Scheduled", "Running"))]
 
 
-async def test_a_start_that_is_refused_is_told_as_a_transition_to_pending(cluster: Cluster) -> None:
-    """No phase is published that the history does not end with."""
+async def test_a_refused_start_adds_pending_to_the_history(cluster: Cluster) -> None:
+    """The history ends with the published phase."""
     cluster.apply_vm(running=False)
     process = Process(cluster)
     await process.settle()
@@ -488,16 +486,16 @@ async def test_a_start_that_is_refused_is_told_as_a_transition_to_pending(cluste
     assert (cluster.status()["phase"], cluster.status()["conditions"][-1]["type"]) == ("Pending", "PhasePending")
 
 
-async def test_a_stop_edited_into_the_status_is_told_in_the_history(cluster: Cluster) -> None:
-    """The phase is right by chance, and its transition is missing."""
+async def test_a_stop_edited_into_the_status_is_added_to_the_history(cluster: Cluster) -> None:
+    """The phase is right by chance."""
     cluster.apply_vm(running=False)
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {"phase": "Stopped"})
     await Process(cluster).settle()
     assert cluster.status()["conditions"][-1]["type"] == "PhaseStopped"
 
 
-async def test_a_phase_edited_while_its_pod_runs_is_put_right_and_was_never_passed(cluster: Cluster) -> None:
-    """What no pod did is not told."""
+async def test_a_phase_edited_while_its_pod_runs_is_corrected_without_a_transition(cluster: Cluster) -> None:
+    """The pod did not change."""
     process = await running(cluster)
     before = cluster.status()
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**before, "phase": "Scheduling"})
@@ -505,15 +503,15 @@ async def test_a_phase_edited_while_its_pod_runs_is_put_right_and_was_never_pass
     assert cluster.status() == before
 
 
-# --- 5. strangers ----------------------------------------------------------------------------------------------
+# --- 5. foreign objects ----------------------------------------------------------------------------------------
 
 
 async def test_a_strangers_pod_on_our_name_is_left_alone_and_the_vm_says_so(cluster: Cluster) -> None:
-    """A name that is taken is a condition on that VM, and harms nobody else."""
+    """The condition is on that VM; other VMs are not affected."""
     uid = cluster.vm()["metadata"]["uid"]
     name = names.pod_name("vm-1", uid, 0)
-    stranger = {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Running"}}
-    cluster.add(PODS.plural, stranger)
+    foreign = {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Running"}}
+    cluster.add(PODS.plural, foreign)
     cluster.apply_vm("vm-2")
     process = Process(cluster)
     for _ in range(6):
@@ -529,7 +527,7 @@ async def test_a_strangers_pod_on_our_name_is_left_alone_and_the_vm_says_so(clus
 
 
 async def test_a_pod_whose_owner_was_edited_away_is_released_not_deleted(cluster: Cluster) -> None:
-    """Without the ownerRef it is a stranger: the VM gets another, the old one stays."""
+    """Without the ownerRef it is a foreign pod: the VM gets another, the old one stays."""
     process = await running(cluster)
     released = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{released}", ownerReferences=[])
@@ -539,7 +537,7 @@ async def test_a_pod_whose_owner_was_edited_away_is_released_not_deleted(cluster
 
 
 async def test_a_pod_that_changed_owner_since_it_was_cached_is_not_deleted(cluster: Cluster) -> None:
-    """The delete carries the version that was decided on: orphaned meanwhile, it survives."""
+    """The delete has the version that was decided on as its precondition."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", ownerReferences=[])
@@ -550,7 +548,7 @@ async def test_a_pod_that_changed_owner_since_it_was_cached_is_not_deleted(clust
 
 
 async def test_a_vm_that_only_the_cache_misses_keeps_its_pod(cluster: Cluster) -> None:
-    """`The VM is gone` is believed only after a live read."""
+    """A live read comes before the deletion."""
     process = await running(cluster)
     process.caches.vms.replace([], "1")
     await process.reconcile()
@@ -558,8 +556,8 @@ async def test_a_vm_that_only_the_cache_misses_keeps_its_pod(cluster: Cluster) -
     assert "deletionTimestamp" not in cluster.live()[0]["metadata"]
 
 
-async def test_a_vm_whose_deletion_the_cache_has_not_heard_of_gets_no_pod(cluster: Cluster) -> None:
-    """A live read finds it gone, and that is heeded: no pod is made for the garbage collector."""
+async def test_a_vm_whose_deletion_the_cache_has_not_shown_gets_no_pod(cluster: Cluster) -> None:
+    """A live read finds it deleted; the garbage collector would delete the pod."""
     process = await running(cluster)
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
     process.deliver()
@@ -582,7 +580,7 @@ async def test_a_vm_whose_deletion_the_cache_has_not_heard_of_gets_no_pod(cluste
 
 
 async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) -> None:
-    """While the node exists nothing is force-deleted."""
+    """No pod of an existing node is force-deleted."""
     process = await running(cluster)
     process.nodes.replace([], "1")
     await process.reconcile()
@@ -590,8 +588,8 @@ async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) 
     assert "deletionTimestamp" not in cluster.live()[0]["metadata"]
 
 
-async def test_a_node_that_only_the_cache_misses_is_not_told_as_lost(cluster: Cluster) -> None:
-    """A pod may be seen on a new node before the node is: nobody was evicted, so no record says so."""
+async def test_a_node_that_only_the_cache_misses_is_not_recorded_as_lost(cluster: Cluster) -> None:
+    """The cache of pods may show a new node first."""
     process = await running(cluster)
     process.nodes.replace([], "1")
     await process.reconcile()
@@ -608,10 +606,10 @@ async def test_a_node_that_only_the_cache_misses_is_not_told_as_lost(cluster: Cl
         (errors.InvalidError(422, "Invalid", "spec.nodeSelector: Invalid value"), "FailedCreate"),
     ],
 )
-async def test_a_refused_pod_is_told_once_and_made_when_it_is_allowed(
+async def test_a_refused_pod_is_reported_once_and_created_when_it_is_admitted(
     cluster: Cluster, refusal: errors.StatusError, reason: str
 ) -> None:
-    """One event, one status write, however often it is tried; then all is well."""
+    """One Event and one status write for any number of retries."""
     process = Process(cluster)
     cluster.faults += [Fault("create", "pods", refusal, commit=False)] * 9
     for _ in range(8):
@@ -628,8 +626,8 @@ async def test_a_refused_pod_is_told_once_and_made_when_it_is_allowed(
 # --- the echo of our own write ---------------------------------------------------------------------------------
 
 
-async def told_running(cluster: Cluster) -> Process:
-    """A process that has just written that the VM runs, and has not seen that come back."""
+async def published_running(cluster: Cluster) -> Process:
+    """Return a process that has just published that the VM runs, and has not seen that write."""
     process = Process(cluster)
     for _ in range(2):
         process.deliver()
@@ -639,18 +637,18 @@ async def told_running(cluster: Cluster) -> Process:
     return process
 
 
-async def test_a_change_that_comes_together_with_our_own_write_is_acted_on(cluster: Cluster) -> None:
-    """Only what we wrote ourselves needs no decision."""
-    process = await told_running(cluster)
+async def test_a_change_that_arrives_with_our_own_write_is_decided(cluster: Cluster) -> None:
+    """Only our own write needs no decision."""
+    process = await published_running(cluster)
     cluster.apply_vm(running=False)
     process.deliver()
     await process.reconcile()
     assert [pod for pod in cluster.live() if "deletionTimestamp" not in pod["metadata"]] == []
 
 
-async def test_a_pod_that_goes_before_our_own_write_comes_back_is_missed(cluster: Cluster) -> None:
-    """The version is ours, but the pods are not those that it told of."""
-    process = await told_running(cluster)
+async def test_a_pod_deleted_before_our_own_write_arrives_is_noticed(cluster: Cluster) -> None:
+    """The version is ours, but the pods have changed."""
+    process = await published_running(cluster)
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
     process.deliver()
     await process.reconcile()

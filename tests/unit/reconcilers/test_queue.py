@@ -1,4 +1,4 @@
-"""The queue of migrations as a whole: slots that never stand idle, and what those that wait cost."""
+"""The queue of migrations as a whole: no slot stays free in vain, and waiting costs little."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.reconcilers.harness import Process, wave
 
 
 def occupy(cluster: Cluster, node: str, cpu: str, name: str = "filler") -> Document:
-    """Put a pod of nobody on a node."""
+    """Put a foreign pod on a node."""
     requests = {"requests": {"cpu": cpu}}
     return cluster.add(
         PODS.plural,
@@ -30,7 +30,7 @@ def occupy(cluster: Cluster, node: str, cpu: str, name: str = "filler") -> Docum
 
 
 async def look(process: Process, seconds: float = 0.0) -> None:
-    """Let the controller see everything and act, and the pods follow."""
+    """Let the caches catch up, the controller act, and the pods follow."""
     process.deliver()
     await process.step()
     process.cluster.run_pods()
@@ -38,8 +38,8 @@ async def look(process: Process, seconds: float = 0.0) -> None:
     process.cluster.pass_time(seconds)
 
 
-async def test_those_without_room_stand_in_nobodys_way() -> None:
-    """A small VM goes at once, although six that do not fit are older."""
+async def test_migrations_without_capacity_do_not_block_a_smaller_one() -> None:
+    """Although all six are older."""
     cluster, process = await wave(Limits(2, 2), 1, 7)
     for number in range(6):
         cluster.apply_vm(f"vm-{number}", cpu="0.40")
@@ -60,7 +60,7 @@ async def test_those_without_room_stand_in_nobodys_way() -> None:
     ],
 )
 async def test_a_claim_that_fails_gives_its_slot_back(error: errors.StatusError) -> None:
-    """Another VM goes, although the first may not come back for long."""
+    """Another VM moves."""
     cluster, process = await wave(Limits(1, 1), 2, 2)
     fault = Fault("patch", VIRTUAL_MACHINES.plural, error, commit=False)
     cluster.faults.append(fault)
@@ -71,8 +71,8 @@ async def test_a_claim_that_fails_gives_its_slot_back(error: errors.StatusError)
     assert "migration" in cluster.status("vm-1")
 
 
-async def test_a_claim_of_which_the_reply_was_lost_keeps_its_slot() -> None:
-    """It is there: no second VM may go."""
+async def test_a_claim_whose_reply_was_lost_retains_its_slot() -> None:
+    """It was written, so no second VM may move."""
     cluster, process = await wave(Limits(1, 1), 2, 2)
     cluster.faults.append(Fault("patch", VIRTUAL_MACHINES.plural, errors.TransportError("reset")))
     process.deliver()
@@ -85,8 +85,8 @@ async def test_a_claim_of_which_the_reply_was_lost_keeps_its_slot() -> None:
     assert [cluster.migration(f"m-{number}")["phase"] for number in range(2)] == ["Succeeded", "Succeeded"]
 
 
-async def test_a_vm_that_leaves_the_class_while_it_moves_holds_no_slot() -> None:
-    """Nobody may serve the new one."""
+async def test_a_moving_vm_that_changes_its_class_has_no_slot() -> None:
+    """The new class may have no controller."""
     cluster, process = await wave(Limits(1, 1), 2, 2)
     process.deliver()
     await process.migrations.reconcile("default/vm-0")
@@ -97,7 +97,7 @@ async def test_a_vm_that_leaves_the_class_while_it_moves_holds_no_slot() -> None
 
 
 async def test_a_claim_without_a_name_is_released_and_its_slot_with_it() -> None:
-    """Somebody wrote it by hand."""
+    """It was written by hand."""
     cluster, process = await wave(Limits(1, 1), 2, 2)
     claim = {"sourceNode": "node-0", "sourceIncarnation": 0}
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-0", {**cluster.status("vm-0"), "migration": claim})
@@ -106,7 +106,7 @@ async def test_a_claim_without_a_name_is_released_and_its_slot_with_it() -> None
 
 
 async def test_no_pods_are_listed_while_no_slot_is_free() -> None:
-    """However many wait, and however long."""
+    """For any number of waiting migrations."""
     cluster, process = await wave(Limits(2, 2), 2, 60)
     cluster.unfit.add("node-1")
     for _ in range(4):
@@ -118,8 +118,8 @@ async def test_no_pods_are_listed_while_no_slot_is_free() -> None:
     assert (waiting.count("Pending"), "list pods" in cluster.requests) == (58, False)
 
 
-async def test_pods_are_listed_at_most_every_five_seconds_however_many_have_no_room() -> None:
-    """Without limits, too."""
+async def test_pods_are_listed_at_most_every_five_seconds() -> None:
+    """For any number of migrations without capacity, and without limits."""
     cluster, process = await wave(Limits(0, 0), 2, 60)
     occupy(cluster, "node-1", "32")
     cluster.requests.clear()
@@ -129,8 +129,8 @@ async def test_pods_are_listed_at_most_every_five_seconds_however_many_have_no_r
     assert cluster.requests.count("list pods") <= 60 / 5 + 1
 
 
-async def test_a_node_that_opens_is_used_at_once() -> None:
-    """Nobody waits for a timer."""
+async def test_a_new_node_wakes_a_waiting_migration_at_once() -> None:
+    """Without a timer."""
     cluster, process = await wave(Limits(), 2, 1)
     occupy(cluster, "node-1", "32")
     await look(process, 1)
@@ -142,8 +142,8 @@ async def test_a_node_that_opens_is_used_at_once() -> None:
     assert "migration" in cluster.status("vm-0")
 
 
-async def test_a_heartbeat_of_a_node_is_no_change() -> None:
-    """It says nothing new."""
+async def test_a_heartbeat_of_a_node_wakes_no_migration() -> None:
+    """It does not change which pods the node accepts."""
     cluster, process = await wave(Limits(), 2, 1)
     occupy(cluster, "node-1", "32")
     await look(process)
@@ -155,11 +155,11 @@ async def test_a_heartbeat_of_a_node_is_no_change() -> None:
     assert process.moving == {}
 
 
-# --- room is promised once -----------------------------------------------------------------------------------------
+# --- reservations --------------------------------------------------------------------------------------------------
 
 
 async def big_ones(limits: Limits) -> tuple[Cluster, Process]:
-    """Two VMs of half a node on node-0, a node with room for one of them, and a migration of each."""
+    """Two VMs of half a node on node-0, a node with capacity for one of them, and a migration of each."""
     cluster, process = Cluster(), None
     cluster.add_node("node-0")
     for name in ("a", "b"):
@@ -175,8 +175,8 @@ async def big_ones(limits: Limits) -> tuple[Cluster, Process]:
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(0, 0)])
-async def test_two_vms_are_not_promised_the_same_room(limits: Limits) -> None:
-    """One moves, the other waits, untouched, and says for what."""
+async def test_capacity_is_reserved_for_one_vm_only(limits: Limits) -> None:
+    """One moves; the other waits, untouched, with a message."""
     cluster, process = await big_ones(limits)
     stays = cluster.status("b")["podUID"]
     for _ in range(20):
@@ -187,8 +187,8 @@ async def test_two_vms_are_not_promised_the_same_room(limits: Limits) -> None:
     assert (cluster.status("b")["podUID"], cluster.status("b")["phase"]) == (stays, "Running")
 
 
-async def test_a_new_leader_knows_what_was_promised() -> None:
-    """The claim says it; the target has no node yet."""
+async def test_a_new_leader_restores_reservations() -> None:
+    """From the claim; the target has no node yet."""
     cluster, process = await big_ones(Limits())
     process.deliver()
     await process.migrations.reconcile("default/a")
@@ -198,8 +198,8 @@ async def test_a_new_leader_knows_what_was_promised() -> None:
     assert "migration" not in cluster.status("b")
 
 
-async def test_room_that_was_promised_for_a_claim_that_fails_is_free_again() -> None:
-    """Another VM may have it at once."""
+async def test_the_reservation_of_a_failed_claim_is_released() -> None:
+    """Another VM may have the capacity at once."""
     cluster, process = await big_ones(Limits())
     denied = errors.ForbiddenError(403, "Forbidden", "denied by a policy")
     cluster.faults.append(Fault("patch", VIRTUAL_MACHINES.plural, denied, commit=False))
@@ -210,8 +210,8 @@ async def test_room_that_was_promised_for_a_claim_that_fails_is_free_again() -> 
     assert cluster.status("b")["migration"]["reservedNode"] == "node-1"
 
 
-async def test_the_room_that_a_move_leaves_behind_is_used() -> None:
-    """Its end lets those look again that found none, without a timer."""
+async def test_the_capacity_that_a_moved_vm_leaves_is_used() -> None:
+    """The end of a move wakes migrations without capacity, without a timer."""
     cluster, process = await big_ones(Limits())
     cluster.apply_vm("c", cpu="0.3")
     await look(process, 1)
@@ -223,31 +223,31 @@ async def test_the_room_that_a_move_leaves_behind_is_used() -> None:
 
 
 async def with_a_full_node(namespace: str | None) -> tuple[Cluster, Process]:
-    """A VM that wants to move, and a node that is full of what another namespace has there."""
+    """Return a VM with a migration, and a node that pods of another namespace fill."""
     cluster, _ = await wave(Limits(), 2, 1)
     occupy(cluster, "node-1", "32")
     return cluster, Process(cluster, namespace=namespace)
 
 
-async def test_where_other_namespaces_are_unknown_it_is_told_that_room_is_a_guess_until_there_is_a_node() -> None:
-    """The scheduler knows all pods, and may find no room."""
+async def test_without_access_to_other_namespaces_the_message_has_a_caveat_until_the_target_has_a_node() -> None:
+    """The scheduler knows all pods, and may find no node."""
     cluster, process = await with_a_full_node("default")
-    told = []
+    published = []
     for _ in range(8):
         process.deliver()
         await process.step()
         cluster.finish_deletions()
-        told.append((cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")))
+        published.append((cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")))
     cluster.run_pods()
     await process.settle()
 
-    assert told[-1] == ("Scheduling", GUESS)
-    assert {message for phase, message in told if phase != "Pending"} == {GUESS}
+    assert published[-1] == ("Scheduling", GUESS)
+    assert {message for phase, message in published if phase != "Pending"} == {GUESS}
     assert (cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")) == ("Succeeded", None)
 
 
-async def test_a_target_that_the_scheduler_finds_no_node_for_tells_of_the_guess_as_well() -> None:
-    """It explains why a VM was taken down that fits nowhere."""
+async def test_the_message_of_an_unschedulable_target_has_the_caveat_as_well() -> None:
+    """It explains why the VM was taken down."""
     cluster, process = await with_a_full_node("default")
     for _ in range(8):
         process.deliver()
@@ -264,24 +264,24 @@ async def test_a_target_that_the_scheduler_finds_no_node_for_tells_of_the_guess_
     )
 
 
-async def test_where_all_pods_are_known_nothing_is_guessed() -> None:
-    """No room is no room."""
+async def test_with_access_to_all_pods_the_message_has_no_caveat() -> None:
+    """A full node is refused."""
     cluster, process = await with_a_full_node(None)
     for _ in range(4):
         await look(process)
     assert cluster.migration("m-0")["phase"] == "Pending"
     assert "node-1, the only suitable node, has no room for it now" in cluster.migration("m-0")["message"]
     cluster.remove(PODS, "other/filler")
-    told = set()
+    published = set()
     for _ in range(20):
         await look(process, 1)
-        told.add((cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")))
-    assert ("Succeeded", None) in told
-    assert GUESS not in {message for _, message in told}
+        published.add((cluster.migration("m-0")["phase"], cluster.migration("m-0").get("message")))
+    assert ("Succeeded", None) in published
+    assert GUESS not in {message for _, message in published}
 
 
-async def test_a_guess_is_told_without_a_write_more() -> None:
-    """It is in the first one after the claim."""
+async def test_the_caveat_costs_no_further_write() -> None:
+    """It is in the first write after the claim."""
     counts = []
     for namespace in (None, "default"):
         cluster, _ = await wave(Limits(), 2, 1)
@@ -293,8 +293,8 @@ async def test_a_guess_is_told_without_a_write_more() -> None:
     assert counts[0] == counts[1]
 
 
-async def test_where_other_namespaces_are_unknown_a_refusal_is_one_still() -> None:
-    """What is known fills the node already."""
+async def test_without_access_to_other_namespaces_a_full_node_is_still_refused() -> None:
+    """The known pods fill it."""
     cluster, _ = await wave(Limits(), 2, 1)
     occupy(cluster, "node-1", "32")
     filler = cluster.objects[PODS.plural, "other/filler"]
@@ -307,27 +307,27 @@ async def test_where_other_namespaces_are_unknown_a_refusal_is_one_still() -> No
     assert "node-1, the only suitable node, has no room for it now" in cluster.migration("m-0")["message"]
 
 
-# --- the API server is asked first -------------------------------------------------------------------------------
+# --- dry runs ----------------------------------------------------------------------------------------------------
 
 
-async def asked(cluster: Cluster, process: Process, error: errors.KubeError | None) -> None:
-    """Let every dry run be answered like this, and the controller look at vm-0's migration."""
+async def reconcile_with_dry_run(cluster: Cluster, process: Process, error: errors.KubeError | None) -> None:
+    """Let every dry run fail with this error, or succeed, and reconcile vm-0's migration."""
     fault = None if error is None else Fault("dry-run", PODS.plural, error, commit=False)
     cluster.intercept = lambda method, _: fault if method == "dry-run" else None
     process.deliver()
     await process.migrations.reconcile("default/vm-0")
 
 
-async def test_what_is_asked_is_exactly_the_pod_that_is_made() -> None:
+async def test_the_dry_run_has_exactly_the_pod_that_is_created_later() -> None:
     """The same function builds both."""
     cluster, process = await wave(Limits(), 2, 1, addedNodeSelector={"type": "kwok"}, targetNode="node-1")
     for _ in range(4):
         await look(process)
-    [asked_for] = cluster.dry_runs
-    made = cluster.objects[PODS.plural, f"default/{asked_for['metadata']['name']}"]
-    assert asked_for["spec"] == {key: value for key, value in made["spec"].items() if key != "nodeName"}
-    added = {key: made["metadata"][key] for key in ("uid", "creationTimestamp", "resourceVersion")}
-    assert made["metadata"] == {**asked_for["metadata"], **added}
+    [dry_run] = cluster.dry_runs
+    created = cluster.objects[PODS.plural, f"default/{dry_run['metadata']['name']}"]
+    assert dry_run["spec"] == {key: value for key, value in created["spec"].items() if key != "nodeName"}
+    added = {key: created["metadata"][key] for key in ("uid", "creationTimestamp", "resourceVersion")}
+    assert created["metadata"] == {**dry_run["metadata"], **added}
     assert cluster.migration("m-0")["phase"] == "Succeeded"
 
 
@@ -338,13 +338,13 @@ async def test_what_is_asked_is_exactly_the_pod_that_is_made() -> None:
         errors.ForbiddenError(403, "Forbidden", "violates PodSecurity"),
     ],
 )
-async def test_a_target_that_would_be_refused_fails_its_migration_and_leaves_the_vm_untouched(
+async def test_a_refused_dry_run_fails_the_migration_and_leaves_the_vm_untouched(
     error: errors.StatusError,
 ) -> None:
-    """With the server's words; another VM gets the slot."""
+    """With the server's message; another VM gets the slot."""
     cluster, process = await wave(Limits(1, 1), 2, 2)
     before = cluster.status("vm-0")
-    await asked(cluster, process, error)
+    await reconcile_with_dry_run(cluster, process, error)
     assert (cluster.migration("m-0")["phase"], cluster.migration("m-0")["failureReason"]) == ("Failed", "TargetRefused")
     assert error.message in cluster.migration("m-0")["message"]
     assert cluster.status("vm-0") == before
@@ -362,15 +362,15 @@ async def test_a_target_that_would_be_refused_fails_its_migration_and_leaves_the
         errors.ForbiddenError(403, "Forbidden", "exceeded quota: q, requested: cpu=1, used: cpu=99, limited: cpu=1"),
     ],
 )
-async def test_what_may_pass_makes_it_wait_without_a_slot_and_ask_every_fifteen_seconds(
+async def test_a_temporarily_refused_migration_waits_without_a_slot_and_asks_every_fifteen_seconds(
     error: errors.KubeError,
 ) -> None:
-    """Its place on the node is free as well."""
+    """Its reservation is released, too."""
     cluster, process = await wave(Limits(1, 1), 2, 2, unschedulableTimeoutSeconds=40)
     cluster.remove(MIGRATIONS, "default/m-1")
     cluster.requests.clear()
     for _ in range(40):
-        await asked(cluster, process, error)
+        await reconcile_with_dry_run(cluster, process, error)
         cluster.pass_time(1)
     assert cluster.requests.count("dry-run pods") == 3
     assert cluster.migration("m-0")["phase"] == "Pending"
@@ -382,34 +382,36 @@ async def test_what_may_pass_makes_it_wait_without_a_slot_and_ask_every_fifteen_
     assert "migration" in cluster.status("vm-1")
 
 
-async def test_what_does_not_pass_in_time_fails_its_migration() -> None:
-    """As no room does, with the VM untouched."""
+async def test_a_temporary_refusal_fails_the_migration_at_its_timeout() -> None:
+    """The VM is untouched."""
     cluster, process = await wave(Limits(), 2, 1, unschedulableTimeoutSeconds=40)
     before = cluster.status("vm-0")
     for _ in range(45):
-        await asked(cluster, process, errors.ServerError(500, "InternalError", "failed calling webhook"))
+        await reconcile_with_dry_run(
+            cluster, process, errors.ServerError(500, "InternalError", "failed calling webhook")
+        )
         cluster.pass_time(1)
     assert (cluster.migration("m-0")["phase"], cluster.migration("m-0")["failureReason"]) == ("Failed", "TargetRefused")
     assert cluster.status("vm-0") == before
 
 
 async def test_a_quota_that_only_the_source_fills_is_no_refusal() -> None:
-    """It goes first."""
+    """The source is deleted first."""
     cluster, process = await wave(Limits(), 2, 1)
     full = "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"
-    await asked(cluster, process, errors.ForbiddenError(403, "Forbidden", full))
+    await reconcile_with_dry_run(cluster, process, errors.ForbiddenError(403, "Forbidden", full))
     assert "migration" in cluster.status("vm-0")
 
 
-async def test_a_name_that_is_taken_makes_it_wait() -> None:
-    """Whoever's pod it is: the VM would be down until it is gone."""
+async def test_a_target_whose_name_is_taken_is_a_temporary_refusal() -> None:
+    """The VM would be down until that pod is deleted."""
     cluster, process = await wave(Limits(), 2, 1)
-    await asked(cluster, process, None)
+    await reconcile_with_dry_run(cluster, process, None)
     name = cluster.dry_runs[0]["metadata"]["name"]
     cluster, process = await wave(Limits(), 2, 1)
     cluster.add(
         PODS.plural, {"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {"phase": "Pending"}}
     )
-    await asked(cluster, process, None)
+    await reconcile_with_dry_run(cluster, process, None)
     assert "already exists" in cluster.migration("m-0")["message"]
     assert "migration" not in cluster.status("vm-0")

@@ -1,4 +1,4 @@
-"""Migration slots: limits, ranks, who is passed over, and nothing that is held by what is gone."""
+"""Migration slots: limits, ranks, demands that are passed over, and no state of deleted VMs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PRIORITIES: Final = MappingProxyType({0: "system-critical", 1: "user-triggered"
 def vm(
     name: str, node: str = "node-1", *, uid: str | None = None, version: int = 1, moves: bool = False
 ) -> VirtualMachine:
-    """A VM on a node, claimed if it moves."""
+    """A VM on a node; `moves`: it is claimed."""
     claim = Claim(name="m", uid="m", source_node=node) if moves else None
     metadata = ObjectMeta(name=name, namespace="default", uid=uid or name, resource_version=str(version))
     return VirtualMachine(metadata, status=VMStatus(node_name=node, migration=claim))
@@ -41,12 +41,12 @@ def move(of: str, *, age: int = 0, priority: int = 3, uid: str | None = None) ->
 
 
 def demand(node: str = "node-1", cpu: int = 1) -> Demand:
-    """Room for so many cores, away from a node."""
+    """A demand of so many cores, away from a node."""
     return Demand(Amount(Decimal(cpu), Decimal(0), 1), Placement(avoid=node))
 
 
 class Stand:
-    """Slots, and what was queued."""
+    """Slots, and the keys that were queued."""
 
     def __init__(self, limits: Limits | None = None, released: Callable[[str], bool] = lambda _: False) -> None:
         self.clock = Clock()
@@ -54,12 +54,12 @@ class Stand:
         self.slots = MigrationSlots(limits or Limits(), self.woken.append, self.clock, released)
 
     def ask(self, name: str, node: str = "node-1", *, age: int = 0, priority: int = 3, cpu: int = 1) -> str | None:
-        """Ask as a VM's reconcile that stays open: what was granted is kept."""
+        """Ask in a VM's reconcile that does not end, so that a granted slot stays."""
         why = self.slots.ask(vm(name, node), move(name, age=age, priority=priority), demand(node, cpu))
         return why.message if why is not None else None
 
     def visit(self, name: str) -> AbstractContextManager[None]:
-        """Begin a VM's reconcile, during which it stays."""
+        """Begin a VM's reconcile, during which it is not deleted."""
         return self.slots.visit(vm(name), lambda: vm(name))
 
     def claim(self, name: str, node: str = "node-1") -> None:
@@ -68,17 +68,17 @@ class Stand:
         self.slots.vm_changed(vm(name, node), vm(name, node, version=2, moves=True))
 
     def end(self, name: str, node: str = "node-1") -> None:
-        """Let the cache show that a claim is gone."""
+        """Let the cache show that a claim was removed."""
         self.slots.vm_changed(vm(name, node, version=2, moves=True), vm(name, node, version=3))
 
 
 def test_a_free_slot_is_granted_at_once() -> None:
-    """Nobody else is there."""
+    """No other migration waits."""
     assert Stand().ask("a") is None
 
 
 def test_a_slot_is_taken_when_it_is_granted() -> None:
-    """Others ask while the claim is still on its way."""
+    """Other migrations wait from then on, before the claim is written."""
     stand = Stand(Limits(cluster=1))
     assert stand.ask("a") is None
     assert stand.ask("b", "node-2") == "1 migrations are in progress; at most 1 may be at once"
@@ -88,7 +88,7 @@ def test_a_slot_is_taken_when_it_is_granted() -> None:
     assert stand.ask("b", "node-2") is None
 
 
-def test_claims_that_are_there_at_the_start_hold_their_slots() -> None:
+def test_existing_claims_use_slots() -> None:
     """Five at once."""
     stand = Stand()
     for number in range(5):
@@ -96,8 +96,8 @@ def test_claims_that_are_there_at_the_start_hold_their_slots() -> None:
     assert stand.ask("a", "node-9") == "5 migrations are in progress; at most 5 may be at once"
 
 
-def test_a_node_that_two_leave_makes_its_third_wait_but_no_other() -> None:
-    """The limit is the node's own."""
+def test_the_limit_of_a_node_blocks_migrations_of_that_node_only() -> None:
+    """Two may leave it at once."""
     stand = Stand()
     for name in ("vm-1", "vm-2"):
         stand.slots.vm_changed(None, vm(name, moves=True))
@@ -105,7 +105,7 @@ def test_a_node_that_two_leave_makes_its_third_wait_but_no_other() -> None:
     assert stand.ask("b", "node-2", age=9) is None
 
 
-def test_the_next_slot_goes_to_the_better_rank() -> None:
+def test_the_next_slot_is_granted_to_the_best_rank() -> None:
     """Priority first, then age."""
     stand = Stand(Limits(cluster=1))
     stand.ask("first")
@@ -119,7 +119,7 @@ def test_the_next_slot_goes_to_the_better_rank() -> None:
 
 
 def test_the_best_rank_of_a_vms_migrations_counts() -> None:
-    """A second one, of less weight, does not cost it its place."""
+    """A second one of a lower priority does not lower it."""
     stand = Stand(Limits(cluster=1))
     stand.ask("first")
     a = vm("a", "node-2")
@@ -131,25 +131,25 @@ def test_the_best_rank_of_a_vms_migrations_counts() -> None:
 
 
 def test_zero_means_no_limit() -> None:
-    """Storms may be rehearsed without."""
+    """In the cluster, and away from a node."""
     stand = Stand(Limits(cluster=0, outbound=0))
     assert [stand.ask(f"vm-{number}") for number in range(100)] == [None] * 100
 
 
-def test_a_migration_that_did_not_ask_is_not_in_line() -> None:
-    """Cancelled, failed, or backing off."""
+def test_a_migration_that_did_not_ask_does_not_wait_for_a_slot() -> None:
+    """It was cancelled, failed, or is in its backoff."""
     stand = Stand(Limits(cluster=1))
     stand.ask("first")
-    stand.ask("gone", age=0, priority=0)
-    with stand.visit("gone"):
+    stand.ask("silent", age=0, priority=0)
+    with stand.visit("silent"):
         pass
     stand.slots.give_back(vm("first"))
     assert stand.woken == []
     assert stand.ask("b", age=9) is None
 
 
-def test_a_slot_that_was_not_used_is_given_back_at_the_end_of_the_reconcile() -> None:
-    """However it ends."""
+def test_an_unused_slot_is_given_back_at_the_end_of_the_reconcile() -> None:
+    """Also after an error."""
     stand = Stand(Limits(cluster=1))
 
     def reconcile() -> None:
@@ -163,7 +163,7 @@ def test_a_slot_that_was_not_used_is_given_back_at_the_end_of_the_reconcile() ->
     assert stand.woken == ["default/b"]
 
 
-def test_a_slot_that_is_granted_while_a_reconcile_ends_is_kept_for_the_next() -> None:
+def test_a_slot_granted_at_the_end_of_a_reconcile_is_for_the_next_one() -> None:
     """The key is queued again."""
     stand = Stand(Limits(cluster=1))
     stand.ask("first")
@@ -175,8 +175,8 @@ def test_a_slot_that_is_granted_while_a_reconcile_ends_is_kept_for_the_next() ->
         assert stand.ask("a") is None
 
 
-def test_who_has_no_room_is_passed_over_and_keeps_its_rank() -> None:
-    """A younger one goes meanwhile; the older one goes first once something has changed."""
+def test_a_migration_without_capacity_is_passed_over_and_keeps_its_rank() -> None:
+    """A younger one gets the slot; the next slot, when something has changed, is for the older one."""
     stand = Stand(Limits(cluster=1))
     big, big_move = vm("big"), move("big", age=0)
     assert stand.ask("big", age=0, cpu=9) is None
@@ -189,7 +189,7 @@ def test_who_has_no_room_is_passed_over_and_keeps_its_rank() -> None:
     assert stand.woken == ["default/big"]
 
 
-def test_who_asks_for_the_same_is_passed_over_too() -> None:
+def test_migrations_with_an_equal_demand_are_passed_over_too() -> None:
     """The answer would be the same."""
     stand = Stand()
     stand.ask("a")
@@ -197,8 +197,8 @@ def test_who_asks_for_the_same_is_passed_over_too() -> None:
     assert [stand.ask("b"), stand.ask("c", "node-2")] == ["no node has room", None]
 
 
-def test_room_that_is_given_back_changes_the_answer_only_of_who_asked_while_it_was_held() -> None:
-    """The others found none without it."""
+def test_a_released_reservation_reconsiders_only_demands_passed_over_since_its_grant() -> None:
+    """Earlier ones were passed over without it."""
     stand = Stand(Limits(cluster=2), released=lambda _: True)
     for cpu, name in enumerate(("before", "while"), 1):
         if name == "while":
@@ -211,26 +211,26 @@ def test_room_that_is_given_back_changes_the_answer_only_of_who_asked_while_it_w
     assert stand.woken == ["default/while", "default/before"]
 
 
-def test_every_five_seconds_one_of_those_passed_over_is_looked_at_again() -> None:
-    """The one that waits longest, by turns."""
+def test_every_five_seconds_one_demand_is_probed() -> None:
+    """The one that was passed over longest ago."""
     stand = Stand()
     for cpu, name in enumerate(("a", "b", "c"), 1):
         stand.ask(name, cpu=cpu)
         stand.slots.pass_over(vm(name), move(name), demand(cpu=cpu), NO_ROOM)
-    looked_at = []
+    probed = []
     for second in range(1, 17):
         stand.clock.now = float(second)
         for cpu, name in enumerate(("a", "b", "c"), 1):
             if stand.ask(name, cpu=cpu) is None:
-                looked_at.append((second, name))
+                probed.append((second, name))
                 stand.slots.pass_over(vm(name), move(name), demand(cpu=cpu), NO_ROOM)
     period = int(PROBE_PERIOD)
-    assert [second for second, _ in looked_at] == [period, 2 * period, 3 * period]
-    assert [name for _, name in looked_at] == ["a", "b", "c"]
+    assert [second for second, _ in probed] == [period, 2 * period, 3 * period]
+    assert [name for _, name in probed] == ["a", "b", "c"]
 
 
-def test_a_vm_that_leaves_gives_everything_back() -> None:
-    """Deleted, or another class's by now."""
+def test_a_deleted_vm_gives_its_slot_back() -> None:
+    """It was deleted, or has another class."""
     stand = Stand(Limits(cluster=1))
     stand.ask("a")
     stand.claim("a")
@@ -242,8 +242,8 @@ def test_a_vm_that_leaves_gives_everything_back() -> None:
 
 
 @pytest.mark.parametrize("newest", [None, vm("a", uid="another")])
-def test_a_vm_that_leaves_during_its_reconcile_gives_everything_back_at_its_end(newest: VirtualMachine | None) -> None:
-    """What was still asked for it came after the cache told of its end."""
+def test_a_vm_deleted_during_its_reconcile_gives_its_slot_back_at_the_end(newest: VirtualMachine | None) -> None:
+    """It asked again after the cache had shown its deletion."""
     stand = Stand(Limits(cluster=1))
     with stand.slots.visit(vm("a"), lambda: newest):
         stand.ask("a")
@@ -253,17 +253,17 @@ def test_a_vm_that_leaves_during_its_reconcile_gives_everything_back_at_its_end(
     assert stand.ask("b") is None
 
 
-def test_a_vm_without_a_slot_holds_no_room_after_its_reconcile() -> None:
-    """Its slot went with another's claim while a node was looked for."""
-    held = {"a": True}
-    stand = Stand(released=lambda uid: held.pop(uid, False))
+def test_a_vm_without_a_slot_has_no_reservation_after_its_reconcile() -> None:
+    """Its slot was freed while a node was looked for."""
+    reserved = {"a": True}
+    stand = Stand(released=lambda uid: reserved.pop(uid, False))
     with stand.visit("a"):
         pass
-    assert held == {}
+    assert reserved == {}
 
 
-def test_a_namesake_neither_holds_nor_inherits_anything() -> None:
-    """One list shows the old VM gone and the new one there."""
+def test_a_namesake_inherits_no_slot() -> None:
+    """One change replaces the VM."""
     stand = Stand(Limits(cluster=1))
     stand.ask("a")
     stand.claim("a")
@@ -272,7 +272,7 @@ def test_a_namesake_neither_holds_nor_inherits_anything() -> None:
     assert stand.woken == ["default/b"]
 
 
-def test_a_claim_of_a_vm_that_is_gone_by_now_takes_no_slot() -> None:
+def test_a_claim_of_a_deleted_vm_uses_no_slot() -> None:
     """The reply to the claim came after the deletion."""
     stand = Stand(Limits(cluster=1))
     stand.ask("a")
@@ -281,8 +281,8 @@ def test_a_claim_of_a_vm_that_is_gone_by_now_takes_no_slot() -> None:
     assert stand.ask("b") is None
 
 
-def test_the_cache_from_before_a_claim_does_not_end_it() -> None:
-    """It is late."""
+def test_a_cached_version_from_before_the_claim_does_not_free_its_slot() -> None:
+    """The cache lags."""
     stand = Stand(Limits(cluster=1))
     stand.ask("a")
     stand.slots.claimed(vm("a"), "5")
@@ -292,8 +292,8 @@ def test_the_cache_from_before_a_claim_does_not_end_it() -> None:
     assert stand.woken == ["default/b"]
 
 
-def test_what_is_remembered_ends_with_those_who_wait() -> None:
-    """Nothing is left when everybody is gone."""
+def test_no_state_remains_after_all_vms_are_deleted() -> None:
+    """Neither slots nor demands nor waiting migrations."""
     stand = Stand()
     for number in range(20):
         name, node = f"vm-{number}", f"node-{number % 3}"
@@ -305,8 +305,8 @@ def test_what_is_remembered_ends_with_those_who_wait() -> None:
     assert left == {}
 
 
-def test_a_probe_for_a_migration_that_asks_no_more_costs_no_slot() -> None:
-    """It was deleted; another migration of the same VM asks, and has no room still."""
+def test_a_probe_for_a_deleted_migration_costs_no_slot() -> None:
+    """Another migration of the same VM asks, and still has no capacity."""
     stand = Stand(Limits(cluster=1))
     with stand.visit("a"):
         for uid, cpu in (("m-1", 1), ("m-2", 9)):

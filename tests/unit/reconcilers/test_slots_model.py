@@ -1,6 +1,6 @@
-"""The slots in any order of events, against what anybody can work out who sees everything at once.
+"""The slots under any order of events, against a model that sees all state at once.
 
-Promises: never more than the limits; no slot unused while somebody may go; by priority and age among those who may.
+Promises: never more than the limits; no slot free while a migration could use it; granted by priority and age.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, Migrati
 from tests.unit.clock import Clock
 from tests.unit.reconcilers.test_slots import demand, move, vm
 
-pytestmark = pytest.mark.timeout(120)  # it is seconds of work, and the machine may be busy
+pytestmark = pytest.mark.timeout(120)  # seconds of work, on a machine that may be busy
 
 NO_ROOM = Refused(Reason.NO_ROOM, "no node has room", for_good=False)
 NAMES = ("a", "b", "c")
@@ -46,7 +46,7 @@ class Subject:
 
 
 class Machine(RuleBasedStateMachine):
-    """Does what VMs, people and the API server may do; whoever is queued may be late."""
+    """Acts as VMs, users and the API server; a queued key may be taken late."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,21 +54,21 @@ class Machine(RuleBasedStateMachine):
         self.woken: dict[str, None] = {}
         self.made = 0
         self.vms: dict[str, Subject] = {}
-        # Demands that no node has room for since the last change that could have made some.
+        # Demands for which no node has capacity, since the last change that could have freed some.
         self.full: set[Demand] = set()
         # Migrations that asked in their VM's last reconcile.
         self.asking: dict[str, Subject] = {}
 
     @initialize(cluster=st.sampled_from((1, 2)), outbound=st.sampled_from((1, 2)))
     def begin(self, cluster: int, outbound: int) -> None:
-        """Let the VMs appear."""
+        """Create the VMs."""
         self.limits = Limits(cluster, outbound)
         self.slots = MigrationSlots(self.limits, self.woken.setdefault, self.clock)
         for name in NAMES:
-            self.appear(name)
+            self.create(name)
 
-    def appear(self, name: str) -> None:
-        """Make a VM."""
+    def create(self, name: str) -> None:
+        """Create a VM."""
         self.made += 1
         subject = self.vms[name] = Subject(name, f"{name}-{self.made}", version=10 * self.made)
         self.slots.vm_changed(None, subject.as_shown())
@@ -76,30 +76,32 @@ class Machine(RuleBasedStateMachine):
     # --- rules ---------------------------------------------------------------------------------------------------
 
     @rule(name=VMS, priority=st.sampled_from((0, 1, 3)), cpu=st.sampled_from((1, 9)))
-    def wish(self, name: str, priority: int, cpu: int) -> None:
-        """Somebody asks for a migration."""
+    def migrate(self, name: str, priority: int, cpu: int) -> None:
+        """A user creates a migration."""
         self.made += 1
         item = move(name, age=self.made % 60, priority=priority, uid=f"m-{self.made}")
         self.vms[name].pending[item.metadata.uid] = item, demand(HOME[name], cpu)
         self.woken[f"default/{name}"] = None
 
-    @rule(name=VMS, room=st.booleans(), outcome=st.sampled_from(("claimed", "refused", "raised")), leaves=st.booleans())
+    @rule(
+        name=VMS, fits=st.booleans(), outcome=st.sampled_from(("claimed", "refused", "raised")), deleted=st.booleans()
+    )
     def reconcile(
         self,
         name: str,
-        room: bool,  # noqa: FBT001 - drawn by hypothesis
+        fits: bool,  # noqa: FBT001 - drawn by hypothesis
         outcome: str,
-        leaves: bool = False,  # noqa: FBT001, FBT002 - drawn by hypothesis
+        deleted: bool = False,  # noqa: FBT001, FBT002 - drawn by hypothesis
     ) -> None:
-        """A worker takes a VM's key; the VM may leave while it waits for an answer."""
+        """A worker takes a VM's key; the VM may be deleted while it waits for an answer."""
         self.woken.pop(f"default/{name}", None)
         subject = self.vms[name]
         shown = subject.as_shown()
-        self._visit(subject, shown, room=room, outcome=outcome, leaves=leaves)
-        if self.vms[name] is not subject:  # what was asked for it in between is forgotten at the visit's end
+        self._visit(subject, shown, fits=fits, outcome=outcome, deleted=deleted)
+        if self.vms[name] is not subject:  # its requests since then are dropped at the end of the visit
             self._ask_no_more(subject)
 
-    def _visit(self, subject: Subject, shown: VirtualMachine, *, room: bool, outcome: str, leaves: bool) -> None:
+    def _visit(self, subject: Subject, shown: VirtualMachine, *, fits: bool, outcome: str, deleted: bool) -> None:
         name = subject.name
         with self.slots.visit(shown, lambda: self.vms[name].as_shown()):  # noqa: PLW0108 - another by then
             self._ask_no_more(subject)
@@ -112,17 +114,17 @@ class Machine(RuleBasedStateMachine):
                 if answer is not None:
                     assert (answer is NO_ROOM) == (wanted in self.full)
                     continue
-                assert wanted not in self.full, "nobody is looked at whose answer is known"
-                if leaves and self.vms[name] is subject:
-                    self.leave(name, namesake_at_once=room)
+                assert wanted not in self.full, "no demand is examined whose answer is known"
+                if deleted and self.vms[name] is subject:
+                    self.delete(name, namesake_at_once=fits)
                 if self.vms[name] is not subject:
                     self.asking.pop(item.metadata.uid, None)
-                    if not room:
+                    if not fits:
                         self.slots.pass_over(shown, item, wanted, NO_ROOM)
                     self.slots.reconsider()
                     self.full.clear()
                     continue
-                if not room:
+                if not fits:
                     self.slots.pass_over(shown, item, wanted, NO_ROOM)
                     self.full.add(wanted)
                     continue
@@ -139,7 +141,7 @@ class Machine(RuleBasedStateMachine):
             self.asking.pop(uid, None)
 
     def passed(self) -> set[Demand]:
-        """Which demands are passed over: a probe may have taken one out, once in a while."""
+        """Return the demands that are passed over; a probe may have removed one."""
         return set(self.slots._passed)
 
     @rule(name=VMS)
@@ -163,10 +165,10 @@ class Machine(RuleBasedStateMachine):
             self.full.clear()
 
     @rule(name=VMS, namesake_at_once=st.booleans())
-    def leave(self, name: str, namesake_at_once: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        """A VM is deleted or leaves the class; a new one has its name."""
+    def delete(self, name: str, namesake_at_once: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+        """A VM is deleted or changes its class; a namesake is created."""
         subject = self.vms[name]
-        held = subject.claimed or subject.uid in self.slots._slots
+        had_slot = subject.claimed or subject.uid in self.slots._slots
         self._ask_no_more(subject)
         self.made += 1
         fresh = Subject(name, f"{name}-{self.made}", version=10 * self.made)
@@ -176,7 +178,7 @@ class Machine(RuleBasedStateMachine):
             self.slots.vm_changed(subject.as_shown(), None)
             self.slots.vm_changed(None, fresh.as_shown())
         self.vms[name] = fresh
-        if held:
+        if had_slot:
             self.full.clear()
 
     @rule(name=VMS)
@@ -187,11 +189,11 @@ class Machine(RuleBasedStateMachine):
             uid = min(subject.pending, key=lambda item: subject.pending[item][0].rank)
             del subject.pending[uid]
             self.asking.pop(uid, None)
-            self.reconcile(name, room=True, outcome="refused")
+            self.reconcile(name, fits=True, outcome="refused")
 
     @rule()
     def node_changes(self) -> None:
-        """A node can hold more than before."""
+        """A node accepts more pods than before."""
         self.slots.reconsider()
         self.full.clear()
 
@@ -203,7 +205,7 @@ class Machine(RuleBasedStateMachine):
     # --- promises ------------------------------------------------------------------------------------------------
 
     def holders(self) -> list[Subject]:
-        """VMs that move, or may claim when their key comes."""
+        """Return the VMs that move, or may claim when their key is taken."""
         return [subject for subject in self.vms.values() if subject.claimed or subject.uid in self.slots._slots]
 
     @invariant()
@@ -212,36 +214,36 @@ class Machine(RuleBasedStateMachine):
         if not self.vms:
             return
         holders = self.holders()
-        assert len(holders) == len(self.slots._slots), "what holds a slot is a VM that is there"
+        assert len(holders) == len(self.slots._slots), "each slot is used by an existing VM"
         assert len(holders) <= self.limits.cluster
         homes = [HOME[subject.name] for subject in holders]
         assert all(homes.count(node) <= self.limits.outbound for node in homes)
 
     @invariant()
-    def no_slot_is_unused_while_somebody_may_go(self) -> None:
-        """Whoever asked, and is not known to have no room, has a limit to wait for."""
+    def no_slot_is_free_while_a_migration_could_use_it(self) -> None:
+        """A migration that asked, and is not passed over, waits for a limit only."""
         if not self.vms or len(self.slots._slots) >= self.limits.cluster:
             return
         homes = [HOME[subject.name] for subject in self.holders()]
         for uid, subject in self.asking.items():
             _, wanted = subject.pending[uid]
-            may_go = wanted not in self.passed() and homes.count(HOME[subject.name]) < self.limits.outbound
-            assert not may_go or subject in self.holders(), f"{uid} could go"
+            eligible = wanted not in self.passed() and homes.count(HOME[subject.name]) < self.limits.outbound
+            assert not eligible or subject in self.holders(), f"{uid} could use a slot"
 
     @invariant()
-    def whoever_was_granted_a_slot_is_queued(self) -> None:
-        """Nobody has to look whether it is his turn."""
+    def a_vm_with_a_granted_slot_is_queued(self) -> None:
+        """Without a further event."""
         for subject in self.vms.values():
             slot = self.slots._slots.get(subject.uid)
             assert slot is None or slot.claimed_at is not None or f"default/{subject.name}" in self.woken
 
     @invariant()
     def by_priority_and_age(self) -> None:
-        """Of those in line that could go, the first is the best; a VM that has a slot needs no other."""
+        """The best rank is first among the migrations that could be granted a slot; a VM with a slot needs no other."""
         if not self.vms:
             return
         slots = self.slots
-        could = [
+        eligible = [
             (subject.pending[uid][0].rank, uid)
             for uid, subject in self.asking.items()
             if uid in slots._line
@@ -255,7 +257,7 @@ class Machine(RuleBasedStateMachine):
             for place in slots._demands[demand]
             if slots._line[place[1]].vm not in slots._slots
         ]
-        assert min(could, default=None) == min(in_line, default=None)
+        assert min(eligible, default=None) == min(in_line, default=None)
 
 
 TestSlots = Machine.TestCase

@@ -1,4 +1,4 @@
-"""VMs and pods that somebody's finalizer holds: the status says what is, and what it waits for."""
+"""VMs and pods whose deletion a foreign finalizer blocks: the status reports the state, and the finalizer."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process, running
 
 VM = "default/vm-1"
-HOLD = "example.com/hold"
+FINALIZER = "example.com/hold"
 
 
 def delete_vm(cluster: Cluster, *finalizers: str) -> None:
-    """Begin the deletion of a VM that these finalizers hold."""
+    """Begin the deletion of a VM with these finalizers."""
     cluster.edit(VIRTUAL_MACHINES, VM, finalizers=list(finalizers), deletionTimestamp="2026-01-15T11:00:00Z")
 
 
-def hold_pod(cluster: Cluster) -> str:
-    """Let somebody's finalizer hold the VM's pod; return its name."""
+def add_finalizer(cluster: Cluster) -> str:
+    """Add a foreign finalizer to the VM's pod; return the pod's name."""
     name = str(cluster.status()["podName"])
-    cluster.edit(PODS, f"default/{name}", finalizers=[HOLD])
+    cluster.edit(PODS, f"default/{name}", finalizers=[FINALIZER])
     return name
 
 
 def ready(cluster: Cluster) -> tuple[str, str, str]:
     """Return status, reason and message of Ready."""
-    told = cluster.status()["conditions"][0]
-    assert told["type"] == "Ready"
-    return told["status"], told["reason"], told.get("message", "")
+    found = cluster.status()["conditions"][0]
+    assert found["type"] == "Ready"
+    return found["status"], found["reason"], found.get("message", "")
 
 
-# --- a VM that is being deleted and held -----------------------------------------------------------------------
+# --- a VM that is being deleted --------------------------------------------------------------------------------
 
 
-async def test_a_held_vm_is_not_ready_while_its_pod_goes_and_stopped_once_it_is_gone(cluster: Cluster) -> None:
-    """The status follows the pod to the end, and names who holds the VM."""
+async def test_a_vm_with_a_finalizer_is_not_ready_while_its_pod_terminates_and_stopped_afterwards(
+    cluster: Cluster,
+) -> None:
+    """Its status names the finalizer."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
-    delete_vm(cluster, HOLD)
+    delete_vm(cluster, FINALIZER)
     for _ in range(3):
         process.deliver()
         await process.step()
@@ -54,15 +56,15 @@ async def test_a_held_vm_is_not_ready_while_its_pod_goes_and_stopped_once_it_is_
     await process.settle()
     status = cluster.status()
     assert status["phase"] == "Stopped"
-    assert ready(cluster) == ("False", "Terminating", f"The VM is being deleted, and held by finalizer {HOLD}")
+    assert ready(cluster) == ("False", "Terminating", f"The VM is being deleted, and held by finalizer {FINALIZER}")
     assert {"nodeName", "podName", "podUID", "startFailure", "migration"} & status.keys() == set()
     assert status["observedGeneration"] == cluster.vm()["metadata"]["generation"]
 
 
-async def test_a_held_vm_is_counted_nowhere_as_running(cluster: Cluster) -> None:
+async def test_a_vm_with_a_finalizer_is_not_counted_as_running(cluster: Cluster) -> None:
     """Neither by phase, nor as a VMI, nor on its node."""
     process = await running(cluster)
-    delete_vm(cluster, HOLD)
+    delete_vm(cluster, FINALIZER)
     await process.settle()
     seen = Caches()
     metrics = VMMetrics(CollectorRegistry(), (seen.vms,))
@@ -75,10 +77,10 @@ async def test_a_held_vm_is_counted_nowhere_as_running(cluster: Cluster) -> None
     assert [usage.vms for _, usage in nodes.usage()] == [0]
 
 
-async def test_a_held_vm_costs_no_further_write_by_this_process_or_the_next(cluster: Cluster) -> None:
-    """Also although a new process takes a young VM for one whose create may be under way."""
+async def test_a_vm_with_a_finalizer_costs_no_further_write_by_this_process_or_the_next(cluster: Cluster) -> None:
+    """Although a new process expects a create for a young VM."""
     process = await running(cluster)
-    delete_vm(cluster, HOLD)
+    delete_vm(cluster, FINALIZER)
     await process.settle()
     before = list(cluster.writes)
     cluster.pass_time(3600)
@@ -88,8 +90,10 @@ async def test_a_held_vm_costs_no_further_write_by_this_process_or_the_next(clus
 
 
 @pytest.mark.parametrize("finalizers", [("foregroundDeletion",), ("orphan",), ()])
-async def test_a_plain_deletion_costs_no_write_of_the_status(cluster: Cluster, finalizers: tuple[str, ...]) -> None:
-    """Kubernetes' own finalizers are gone in a moment."""
+async def test_a_deletion_without_a_foreign_finalizer_costs_no_status_write(
+    cluster: Cluster, finalizers: tuple[str, ...]
+) -> None:
+    """Kubernetes removes its own finalizers at once."""
     process = await running(cluster)
     before = cluster.writes.count("patch virtualmachines")
     if finalizers:
@@ -101,8 +105,8 @@ async def test_a_plain_deletion_costs_no_write_of_the_status(cluster: Cluster, f
 
 
 @pytest.mark.parametrize("trouble", ["invalid", "refused", "stopped", "never started"])
-async def test_whatever_a_vm_was_it_is_stopped_once_it_is_deleted_and_held(cluster: Cluster, trouble: str) -> None:
-    """No condition is left that asks somebody to see to it."""
+async def test_a_vm_in_any_state_is_stopped_once_it_is_being_deleted(cluster: Cluster, trouble: str) -> None:
+    """No warning remains."""
     process = Process(cluster)
     if trouble == "invalid":
         cluster.apply_vm(cpu="plenty")
@@ -111,20 +115,20 @@ async def test_whatever_a_vm_was_it_is_stopped_once_it_is_deleted_and_held(clust
     if trouble != "never started":
         await process.settle()
     cluster.pass_time(3600)
-    delete_vm(cluster, HOLD, "example.com/other")
+    delete_vm(cluster, FINALIZER, "example.com/other")
     await process.settle()
     assert cluster.pods() == []
     assert cluster.status()["phase"] == "Stopped"
     assert ready(cluster)[1:] == (
         "Terminating",
-        f"The VM is being deleted, and held by finalizers {HOLD}, example.com/other",
+        f"The VM is being deleted, and held by finalizers {FINALIZER}, example.com/other",
     )
     others = [it["type"] for it in cluster.status()["conditions"][1:]]
     assert [it for it in others if not it.startswith("Phase")] == []
 
 
-async def test_a_migration_of_a_vm_that_is_deleted_and_held_ends(cluster: Cluster) -> None:
-    """Nobody moves what only waits for its end."""
+async def test_a_migration_of_a_vm_that_is_being_deleted_fails(cluster: Cluster) -> None:
+    """Its claim is removed."""
     process = await running(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
@@ -132,33 +136,33 @@ async def test_a_migration_of_a_vm_that_is_deleted_and_held_ends(cluster: Cluste
         process.deliver()
         await process.step()
     assert "migration" in cluster.status()
-    delete_vm(cluster, HOLD)
+    delete_vm(cluster, FINALIZER)
     await process.settle()
     assert cluster.migration()["phase"] == "Failed"
     assert cluster.status()["phase"] == "Stopped"
     assert "migration" not in cluster.status()
 
 
-async def test_a_pod_that_was_freed_is_not_the_held_vms_any_more(cluster: Cluster) -> None:
-    """`--cascade=orphan` frees it; the VM that somebody holds has none from then on, and the pod lives on."""
+async def test_an_orphaned_pod_is_not_the_vms_any_more(cluster: Cluster) -> None:
+    """After `--cascade=orphan` the VM has no pod, and the pod stays."""
     process = await running(cluster)
     pod = cluster.status()["podName"]
-    delete_vm(cluster, "orphan", HOLD)
+    delete_vm(cluster, "orphan", FINALIZER)
     await process.settle()
     assert cluster.status()["podName"] == pod
     cluster.edit(PODS, f"default/{pod}", ownerReferences=[])
-    cluster.edit(VIRTUAL_MACHINES, VM, finalizers=[HOLD])
+    cluster.edit(VIRTUAL_MACHINES, VM, finalizers=[FINALIZER])
     await process.settle()
     assert cluster.status()["phase"] == "Stopped"
     assert "podName" not in cluster.status()
     assert "deletionTimestamp" not in cluster.pods()[0]["metadata"]
 
 
-async def test_a_held_vm_whose_pod_no_cache_shows_is_not_stopped(cluster: Cluster) -> None:
-    """Stopped means that there is no pod: a live read finds the one that lost its labels, and it goes."""
+async def test_a_vm_being_deleted_whose_pod_no_cache_shows_is_not_stopped(cluster: Cluster) -> None:
+    """A live read finds the pod without labels, and it is deleted."""
     process = await running(cluster)
     cluster.edit(PODS, f"default/{cluster.status()['podName']}", labels={})
-    delete_vm(cluster, HOLD)
+    delete_vm(cluster, FINALIZER)
     process.deliver()
     await process.reconcile()
     assert cluster.status()["phase"] == "Running"
@@ -166,24 +170,24 @@ async def test_a_held_vm_whose_pod_no_cache_shows_is_not_stopped(cluster: Cluste
     assert (cluster.status()["phase"], cluster.pods()) == ("Stopped", [])
 
 
-# --- a pod that somebody holds ---------------------------------------------------------------------------------
+# --- a pod with a finalizer ------------------------------------------------------------------------------------
 
 
-async def test_a_pod_that_is_held_is_named_with_its_holder(cluster: Cluster) -> None:
-    """Whoever deletes a pod and waits for the VM to come back reads why it does not."""
+async def test_ready_names_the_finalizer_of_a_terminating_pod(cluster: Cluster) -> None:
+    """It explains why no next pod is created."""
     process = await running(cluster)
-    pod = hold_pod(cluster)
+    pod = add_finalizer(cluster)
     cluster.edit(PODS, f"default/{pod}", deletionTimestamp="2026-01-15T11:00:00Z")
     await process.settle()
-    message = f"Pod {pod} is being deleted; it is held by finalizer {HOLD}"
+    message = f"Pod {pod} is being deleted; it is held by finalizer {FINALIZER}"
     assert ready(cluster) == ("False", "PodTerminating", message)
 
 
-async def test_a_vm_that_cannot_move_since_its_old_pod_is_held_says_so(cluster: Cluster) -> None:
-    """The next life has begun, and its pod waits for the last one's to go."""
+async def test_ready_names_the_finalizer_of_the_source_pod_during_a_migration(cluster: Cluster) -> None:
+    """The next incarnation has begun; its pod waits for the source."""
     process = await running(cluster)
     cluster.add_node("node-2")
-    pod = hold_pod(cluster)
+    pod = add_finalizer(cluster)
     cluster.migrate()
     for _ in range(8):
         process.deliver()
@@ -191,14 +195,14 @@ async def test_a_vm_that_cannot_move_since_its_old_pod_is_held_says_so(cluster: 
         cluster.finish_deletions()
     assert cluster.status()["phase"] == "Scheduling"
     assert ready(cluster)[1] == "PodTerminating"
-    assert ready(cluster)[2].startswith(f"Pod {pod} is being deleted; it is held by finalizer {HOLD}")
+    assert ready(cluster)[2].startswith(f"Pod {pod} is being deleted; it is held by finalizer {FINALIZER}")
     cluster.edit(PODS, f"default/{pod}", finalizers=[])
     await process.settle()
     assert (cluster.status()["phase"], ready(cluster)[1]) == ("Running", "GuestRunning")
 
 
-async def test_a_move_whose_old_pod_just_goes_costs_no_word_about_it(cluster: Cluster) -> None:
-    """Two writes of the VM: its claim, with which its life ends, and its release, with which the next one runs."""
+async def test_a_source_pod_that_terminates_quickly_costs_no_status_write(cluster: Cluster) -> None:
+    """Two writes of the VM: its claim, which ends the incarnation, and its release, with which the next one runs."""
     process = await running(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
@@ -215,10 +219,10 @@ async def test_a_move_whose_old_pod_just_goes_costs_no_word_about_it(cluster: Cl
     assert cluster.writes.count("patch virtualmachines") - before <= 3
 
 
-async def test_a_held_pod_of_a_node_that_is_gone_is_told_and_not_deleted_over_and_over(cluster: Cluster) -> None:
-    """Forced once, it has no grace left: only its finalizer keeps it."""
+async def test_a_pod_with_a_finalizer_on_a_deleted_node_is_force_deleted_once(cluster: Cluster) -> None:
+    """Its grace period is 0; the status names the finalizer."""
     process = await running(cluster)
-    pod = hold_pod(cluster)
+    pod = add_finalizer(cluster)
     cluster.remove(NODES, "/node-1")
     await process.settle()
     for _ in range(5):
@@ -226,41 +230,41 @@ async def test_a_held_pod_of_a_node_that_is_gone_is_told_and_not_deleted_over_an
         process.deliver()
         await process.reconcile()
     assert cluster.requests.count("delete pods") == 1
-    assert ready(cluster)[1:] == ("PodTerminating", f"Pod {pod} is being deleted; it is held by finalizer {HOLD}")
+    assert ready(cluster)[1:] == ("PodTerminating", f"Pod {pod} is being deleted; it is held by finalizer {FINALIZER}")
 
 
-async def test_a_stopped_vm_tells_of_the_last_lifes_pod_that_is_held(cluster: Cluster) -> None:
-    """It was stopped on its way from one pod to the next: none takes the old one's place."""
+async def test_ready_names_the_finalizer_of_the_previous_incarnations_pod_of_a_stopped_vm(cluster: Cluster) -> None:
+    """It was stopped between two pods."""
     process = await running(cluster)
     cluster.add_node("node-2")
-    pod = hold_pod(cluster)
+    pod = add_finalizer(cluster)
     cluster.migrate()
     for _ in range(6):
         process.deliver()
         await process.step()
     cluster.apply_vm(running=False)
     await process.settle()
-    assert ready(cluster)[1:] == ("PodTerminating", f"Pod {pod} is being deleted; it is held by finalizer {HOLD}")
+    assert ready(cluster)[1:] == ("PodTerminating", f"Pod {pod} is being deleted; it is held by finalizer {FINALIZER}")
 
 
 # --- a VM that waits for its namesake's pod --------------------------------------------------------------------
 
 
-async def made_anew(cluster: Cluster) -> tuple[Process, str]:
-    """A VM whose namesake was deleted and left a pod that somebody holds; return that pod's name."""
+async def replaced(cluster: Cluster) -> tuple[Process, str]:
+    """Return a process with a VM whose namesake left a pod with a finalizer, and that pod's name."""
     process = await running(cluster)
-    pod = hold_pod(cluster)
+    pod = add_finalizer(cluster)
     cluster.remove(VIRTUAL_MACHINES, VM)
     cluster.apply_vm()
     return process, pod
 
 
-async def test_a_vm_that_waits_for_its_namesakes_pod_says_so(cluster: Cluster) -> None:
-    """It names the pod, and what holds it."""
-    process, pod = await made_anew(cluster)
+async def test_ready_names_the_namesakes_pod_that_a_vm_waits_for(cluster: Cluster) -> None:
+    """With the pod's finalizer."""
+    process, pod = await replaced(cluster)
     await process.settle()
     assert cluster.status()["phase"] == "Pending"
-    message = f"Pod {pod} of the previous VM of this name is deleted first; it is held by finalizer {HOLD}"
+    message = f"Pod {pod} of the previous VM of this name is deleted first; it is held by finalizer {FINALIZER}"
     assert ready(cluster) == ("False", "NamesakePodExists", message)
     assert len(cluster.pods()) == 1
     cluster.edit(PODS, f"default/{pod}", finalizers=[])
@@ -268,9 +272,9 @@ async def test_a_vm_that_waits_for_its_namesakes_pod_says_so(cluster: Cluster) -
     assert (cluster.status()["phase"], ready(cluster)[1]) == ("Running", "GuestRunning")
 
 
-async def test_it_says_so_after_some_seconds_and_not_before(cluster: Cluster) -> None:
-    """Most go at once, and a word about each would be a write for every VM that is made anew."""
-    process, _ = await made_anew(cluster)
+async def test_the_wait_for_a_namesakes_pod_is_published_after_some_seconds(cluster: Cluster) -> None:
+    """Most are deleted by then, without a write."""
+    process, _ = await replaced(cluster)
     for _ in range(3):
         process.deliver()
         await process.step()
@@ -281,9 +285,9 @@ async def test_it_says_so_after_some_seconds_and_not_before(cluster: Cluster) ->
     assert ready(cluster)[1] == "NamesakePodExists"
 
 
-async def test_a_vm_that_waited_for_its_namesake_is_looked_at_before_it_gets_a_pod(cluster: Cluster) -> None:
-    """What was known of it may be old by then: another class's controller may have made its pod."""
-    process, pod = await made_anew(cluster)
+async def test_a_vm_that_waited_for_its_namesake_is_read_live_before_its_pod_is_created(cluster: Cluster) -> None:
+    """Another class's controller may have created its pod meanwhile."""
+    process, pod = await replaced(cluster)
     await process.settle()
     cluster.edit(PODS, f"default/{pod}", finalizers=[])
     cluster.finish_deletions()
