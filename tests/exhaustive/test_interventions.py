@@ -1,4 +1,4 @@
-"""Every pair of things that can happen to a migration, at every point of its way: too many runs for a unit test."""
+"""Every pair of interventions at every point of a migration: too many runs for a unit test."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _drop(resource: Any, key: str) -> Callable[[Cluster], None]:
     return drop
 
 
-def _hold(cluster: Cluster) -> None:
+def _delete_with_finalizer(cluster: Cluster) -> None:
     if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
-        going = {"deletionTimestamp": "2026-01-15T11:00:00Z", "finalizers": ["example.com/hold"]}
-        cluster.edit(VIRTUAL_MACHINES, "default/vm-1", **going)
+        changes = {"deletionTimestamp": "2026-01-15T11:00:00Z", "finalizers": ["example.com/hold"]}
+        cluster.edit(VIRTUAL_MACHINES, "default/vm-1", **changes)
 
 
-def _change(running: bool) -> Callable[[Cluster], None]:  # noqa: FBT001 - the word is at the call
+def _change(running: bool) -> Callable[[Cluster], None]:  # noqa: FBT001 - named at the call
     def change(cluster: Cluster) -> None:
         if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
             cluster.apply_vm(running=running)
@@ -68,7 +68,7 @@ INTERVENTIONS: dict[str, Callable[[Cluster], None]] = {
     "stop": _change(running=False),
     "start": _change(running=True),
     "delete VM": _drop(VIRTUAL_MACHINES, "default/vm-1"),
-    "delete VM that is held": _hold,
+    "delete VM with a finalizer": _delete_with_finalizer,
     "delete pod": _kill_target,
     "fail pod": _fail_pod,
     "delete target node": _drop(NODES, "/node-2"),
@@ -79,14 +79,14 @@ INTERVENTIONS: dict[str, Callable[[Cluster], None]] = {
     "second migration": _second,
 }
 MAY_WAIT = {
-    "Scheduling": "no node is left that takes it",
+    "Scheduling": "no node accepts its pod",
 }
-"""The only phase in which a VM that should run may stay, and why."""
+"""The only phase but Running in which a VM that should run may stay, and why."""
 
 
 @pytest.mark.parametrize(("first", "second"), list(product(INTERVENTIONS, repeat=2)))
-async def test_whatever_intervenes_wherever_the_vm_ends_where_it_should(first: str, second: str) -> None:
-    """For each pair of interventions and each point of the way: at most one pod, no claim left, and an end."""
+async def test_every_pair_of_interventions_at_every_point_ends_in_a_valid_state(first: str, second: str) -> None:
+    """At most one pod, no claim left, and every migration finished."""
     for at in range(5):
         for later in (at, at + 1, at + 2):
             cluster = Cluster()
@@ -118,9 +118,9 @@ def _judge(cluster: Cluster, where: str) -> None:
     )
     for (plural, _), document in cluster.objects.items():
         if plural == MIGRATIONS.plural:
-            # The record of an eviction waits with its VM; whatever was asked for has an end.
-            told = "recordOf" in document["spec"] and waits and document["status"]["phase"] == "Scheduling"
-            assert told or document["status"]["phase"] in ("Succeeded", "Failed"), where
+            # The record of an eviction waits with its VM; any other migration finishes.
+            is_record = "recordOf" in document["spec"] and waits and document["status"]["phase"] == "Scheduling"
+            assert is_record or document["status"]["phase"] in ("Succeeded", "Failed"), where
     if (VIRTUAL_MACHINES.plural, "default/vm-1") not in cluster.objects:
         assert cluster.live() == [], where
         return
@@ -130,9 +130,9 @@ def _judge(cluster: Cluster, where: str) -> None:
         assert (vm["status"]["phase"], cluster.live()) == ("Stopped", []), where
         return
     nodes = [document for (plural, _), document in cluster.objects.items() if plural == NODES.plural]
-    takes = [node for node in nodes if not node["spec"].get("unschedulable")]
+    accepting = [node for node in nodes if not node["spec"].get("unschedulable")]
     if vm["status"]["phase"] in MAY_WAIT:
-        assert not takes, where
+        assert not accepting, where
     else:
         assert vm["status"]["phase"] == "Running", where
     assert len(cluster.live()) == 1, where

@@ -1,4 +1,4 @@
-"""What property tests have in common: thousands of reconciles, of which nobody reads the logs."""
+"""Setup of the property tests: thousands of reconciles, without logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _quiet() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give them the time that a busy machine takes: many examples are one test."""
+    """Set a timeout that is long enough for a busy machine: one test has many examples."""
     for item in items:
         if "properties" in item.path.parts:
             item.add_marker(pytest.mark.timeout(3600 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 120))

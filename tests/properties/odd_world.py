@@ -1,8 +1,8 @@
-"""A controller on the reflectors, listeners and metrics of the product, and an API server that holds odd objects.
+"""A controller on the reflectors, listeners and metrics of the product, and an API server with malformed objects.
 
-Guarantees: what a cache hears of comes as JSON through the codec and a reflector, in lists and watches, as over the
-wire; whatever ends a reflector, fails a listener or comes out of a reconcile, unless it is an error of the API server's
-that workers try again, is an AssertionError that names the objects.
+Guarantees: caches are filled as over the wire, by JSON through the codec and a reflector, in lists and watches. A
+reflector that ends, a listener that fails, or an error of a reconcile, but an error of the API server that workers
+retry, is an AssertionError that names the objects.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from tests.unit.reconcilers.harness import POLICY, Process
 
 T = TypeVar("T")
 ODD_MARK: Final = "odd"
-"""A field of odd objects that nobody reads but their API server."""
+"""A field that marks malformed objects; only their API server reads it."""
 NODE_NAMES: Final = ("node-1", "node-2", "node-3")
-"""The nodes that are sound: the scheduler takes the first that a pod may go to."""
+"""The well-formed nodes; the scheduler chooses the first that a pod's affinity allows."""
 SETTINGS: Final = app.Settings(
     kubeconfig=None,
     namespaces=(),
@@ -57,10 +57,10 @@ SETTINGS: Final = app.Settings(
 
 
 class OddCluster(Cluster):
-    """An API server that holds odd objects, too; its scheduler and kubelets look at the others only."""
+    """An API server with malformed objects, too; its scheduler and kubelets ignore them."""
 
     def pods(self) -> list[Document]:
-        """Every pod that is as the model made it."""
+        """Return every well-formed pod."""
         return [pod for pod in super().pods() if ODD_MARK not in pod]
 
     def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
@@ -80,27 +80,27 @@ class OddCluster(Cluster):
         )
 
     def add_large_node(self, name: str) -> None:
-        """Create a node on which everything has room."""
+        """Create a node with capacity for all pods."""
         metadata = {"name": name, "namespace": "", "labels": {"type": "kwok"}}
         status = {"allocatable": {"cpu": "1000000", "memory": "1000Ti", "pods": "100000"}}
         self.add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
 
-    def hold(self, plural: str, document: Document) -> None:
-        """Store an object as it is."""
+    def store_malformed(self, plural: str, document: Document) -> None:
+        """Store a malformed object."""
         self.store(plural, {**document, ODD_MARK: True})
 
-    def tell(self, plural: str, document: Document, *, deleted: bool = False) -> None:
-        """Let watches tell of an object that the server does not hold."""
+    def deliver_event(self, plural: str, document: Document, *, deleted: bool = False) -> None:
+        """Let watches deliver an object that the server does not have."""
         self.watches.tell(plural, document, document, deleted=deleted)
 
     def remove_odd(self) -> None:
-        """Delete what is odd, at once."""
+        """Delete all malformed objects at once."""
         for (plural, _), document in list(self.objects.items()):
             if ODD_MARK in document:
                 self.discard(plural, document)
 
     def finish_odd(self) -> None:
-        """Let pods go that are odd and whose deletion was asked for, and pods whose VM is gone."""
+        """Delete malformed pods that are terminating, and pods whose VM no longer exists."""
         vms = {vm["metadata"]["uid"] for vm in self.of(VIRTUAL_MACHINES)}
         for document in self.of(PODS):
             owners = document["metadata"].get("ownerReferences")
@@ -114,22 +114,22 @@ def _unless_odd(document: Document | None) -> Document | None:
 
 
 class Wire:
-    """The lists and watches of a server that show everything, whatever is asked for: what is odd may have no labels."""
+    """Lists and watches of a server without selectors: a malformed object may have no labels."""
 
     def __init__(self, cluster: OddCluster) -> None:
         self._cluster = cluster
         cluster.watches.held = []
 
     async def list_page(self, resource: Resource[T], *, limit: int, continue_token: str = "", **_: Any) -> Page[T]:
-        """Read a page of one kind."""
+        """Return a page of one kind."""
         return await self._cluster.list_page(resource, limit=limit, continue_token=continue_token)
 
     def watch(self, resource: Resource[Any], *, resource_version: str, life: float, **_: Any) -> Events:
-        """Tell what is new, whenever somebody wants it told."""
+        """Watch one kind; changes are delivered by `deliver`."""
         return self._cluster.watch(resource, resource_version=resource_version, life=life)
 
     async def deliver(self, *, expired: bool = False) -> None:
-        """Let every watch tell what is new; one that has expired leads to a list."""
+        """Deliver all changes to every watch; an expired watch is followed by a list."""
         watches = self._cluster.watches
         before = set(watches.open)
         if expired:
@@ -140,7 +140,7 @@ class Wire:
 
 
 class OddWorld:
-    """One controller that sees the API server through reflectors, with all that listens in the product."""
+    """One controller with reflectors, and with all listeners of the product."""
 
     def __init__(self) -> None:
         self.cluster = OddCluster()
@@ -168,7 +168,7 @@ class OddWorld:
         self._due: dict[tuple[str, str], float] = {}
 
     async def _reached(self) -> None:
-        """Be the API server that answers."""
+        """Stand for an API server that answers."""
 
     async def close(self) -> None:
         """End the reflectors."""
@@ -181,16 +181,14 @@ class OddWorld:
         return [caches.vms, caches.migrations, caches.pods, self.process.nodes]
 
     async def deliver(self, *, expired: bool = False) -> None:
-        """Let the caches hear everything, and see that nothing failed of it."""
+        """Deliver all changes to the caches; no reflector may end, no listener fail."""
         await self.wire.deliver(expired=expired)
         assert [task.get_name() for task in self.tasks if task.done()] == []
-        failures = {
-            heard.name: heard.failures for store in self._stores() for heard in store.subscriptions if heard.failures
-        }
+        failures = {one.name: one.failures for store in self._stores() for one in store.subscriptions if one.failures}
         assert failures == {}, "listeners failed"
 
     async def work(self) -> None:
-        """Let workers have every key whose time has come, all at once."""
+        """Reconcile every key that is due, all concurrently."""
         now = self.cluster.now.timestamp()
         queued = [at for at in self.process.queued() if self._due.get(at, 0.0) <= now]
         results = await asyncio.gather(*(self._work(*at) for at in queued))
@@ -198,7 +196,7 @@ class OddWorld:
             self._due[at] = now + pause
 
     async def _work(self, queue: str, key: str) -> float:
-        """Do what a worker does with a key; return for how many seconds it has to wait if it is queued again."""
+        """Act as a worker on a key; return the seconds after which it is due again, if it is queued again."""
         pending = self.process.pending if queue == "vms" else self.process.moving
         pending.pop(key, None)
         reconciler = self.process.reconciler if queue == "vms" else self.process.migrations
@@ -216,7 +214,7 @@ class OddWorld:
         return pause
 
     async def until(self, holds: Callable[[], bool], rounds: int = 80) -> None:
-        """Play controller, scheduler, kubelets and garbage collector until something holds."""
+        """Run controller, scheduler, kubelets and garbage collector until a condition holds."""
         for _ in range(rounds):
             await self.deliver()
             await self.work()
@@ -226,10 +224,10 @@ class OddWorld:
             self.cluster.finish_deletions()
             self.cluster.finish_odd()
             self.cluster.pass_time(1)
-        raise AssertionError("the sound VMs are not served")
+        raise AssertionError("the well-formed VMs are not served")
 
     async def judge(self) -> None:
-        """See that the probes and scrapes answer, with numbers, and that each node's are those of a fresh process."""
+        """Check that probes and scrapes answer, and that each node's metrics are those of a fresh process."""
         assert self.health.health() == []
         assert await self.health.readiness() == []
         body = await render(self.registry, self.series, accept="", accept_encoding="")

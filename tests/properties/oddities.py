@@ -1,7 +1,7 @@
-"""Objects with a field that nobody expects: made from the types that the codec decodes, and from our CRDs' schemas.
+"""Objects with a malformed field, derived from the types that the codec decodes and from our CRDs' schemas.
 
-Guarantees: every field of every struct that a kind's type reaches, and every property of a CRD's schema, is mutated;
-`mutations` of a kind are the same in every run, and in the same order.
+Guarantees: every field of every struct that a kind's type reaches, and every property of a CRD's schema, is mutated.
+The `mutations` of a kind are the same in every run, in the same order.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.model.rules import Document
 CRDS: Final = Path(__file__).resolve().parents[2] / "manifests" / "crds"
 KINDS: Final[tuple[Resource[Any], ...]] = (VIRTUAL_MACHINES, MIGRATIONS, PODS, NODES)
 At: TypeAlias = tuple[str | int, ...]
-"""Where a field is. In a list that is the first element, the last, or a new one like it at the end."""
+"""The path of a field. In a list: the first element, the last, or a copy of it at the end."""
 
 NEW: Final = 1
 """The index of an element that is added to a list."""
 MISSING: Final = "<missing>"
-"""Takes the field away."""
+"""Removes the field."""
 LONG: Final = 70_000
 
 
@@ -64,7 +64,7 @@ _WORDS: Final = (
     "1e-400",
     "0x1p3",
     "9" * 400,
-    "\u0663",  # a digit to str.isdigit, and to no parser of ours
+    "\u0663",  # a digit to str.isdigit, but to none of our parsers
     "PhasePaused",
     "Paused",
     "Succeeded",
@@ -120,7 +120,7 @@ VALUES: Final = (*_OTHERS, *_WORDS, *_TIMES, *_NUMBERS)
 
 
 class Mutation(NamedTuple):
-    """One field of one kind, with what stands in it."""
+    """One field of one kind, and its value."""
 
     plural: str
     at: At
@@ -142,7 +142,7 @@ def mutations(plural: str) -> tuple[Mutation, ...]:
 
 @cache
 def fields(plural: str) -> tuple[At, ...]:
-    """Return where the fields of a kind are."""
+    """Return the paths of a kind's fields."""
     return tuple(dict.fromkeys(mutation.at for mutation in mutations(plural)))
 
 
@@ -180,7 +180,7 @@ _KEYS: Final[dict[str | int, tuple[str, ...]]] = {
     "labels": (names.VM_LABEL, names.CONTROLLER_CLASS, "type"),
     "allocatable": ("cpu", "memory", "pods"),
 }
-"""What is read of a map."""
+"""The keys of a map that are read."""
 
 
 def _without_none(kind: Any) -> Any:
@@ -211,7 +211,7 @@ def _below(schema: Document, at: At) -> Iterator[tuple[At, Document]]:
 
 
 def _beside(schema: Document) -> Iterator[Any]:
-    """Yield what stands just within a schema, and just outside it."""
+    """Yield values just within a schema's bounds, and just outside."""
     for member in schema.get("enum", ()):
         yield from (member, member.lower(), f"{member}X")
     for bound in ("minimum", "maximum"):
@@ -226,7 +226,7 @@ def _beside(schema: Document) -> Iterator[Any]:
 
 
 def mutated(document: Document, *found: Mutation) -> Document:
-    """Return the object with these fields as they should not be; what leads there is made where it is missing."""
+    """Return a copy of the object with these mutations; missing parents of a field are created."""
     result = copy.deepcopy(document)
     for mutation in found:
         result = _put(result, mutation.at, mutation.value)

@@ -1,7 +1,7 @@
-"""`decide` and the migration state machine from any state at all, reachable or not: they come to rest.
+"""`decide` and the migration state machine settle from any state, reachable or not.
 
-The same view gives the same plan; carrying plans out, with nobody else doing anything, leads in a few steps to a view
-whose plan is empty or waits; no plan creates a pod while a live one of the VM is in view; what has ended stays ended.
+The same view gives the same plan. Carrying plans out, without other changes, leads in a few steps to a view whose plan
+is empty or waits. No plan creates a pod while the view has a live one of the VM. A finished migration stays finished.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.model.rules import Document
 from tests.unit.reconcilers.harness import POLICY, Process
 
 STEPS: Final = 12
-"""More than the longest way there is: delete what is old, delete what is current, move on, create."""
+"""More than the longest sequence: delete old pods, delete the current one, move the incarnation, create."""
 NOW: Final = datetime(2026, 1, 15, 10, 0, tzinfo=UTC)
 FEW: Final = settings(
     max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -41,7 +41,7 @@ MIGRATION_PHASES: Final = ("Pending", "Terminating", "Scheduling", "Starting", "
 
 
 def maybe(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
-    """Documents with any of these fields."""
+    """Return documents with any of these fields."""
     return st.fixed_dictionaries({}, optional=fields)
 
 
@@ -88,7 +88,7 @@ FAILED: Final = msgspec.convert(
     },
     VirtualMachineMigration,
 )
-"""It makes the next one wait for 20 s."""
+"""It causes a backoff of 20 s."""
 PODS_OF_ONE: Final = st.lists(
     st.fixed_dictionaries(
         {
@@ -104,11 +104,11 @@ PODS_OF_ONE: Final = st.lists(
 )
 
 
-def pod_of(vm: Document, wish: Document) -> Document:
-    """Make a pod of a VM, or of one that had its name before."""
-    uid = vm["metadata"]["uid"] if wish["owner"] == "vm" else "predecessor"
+def pod_of(vm: Document, drawn: Document) -> Document:
+    """Return a pod of a VM, or of its namesake."""
+    uid = vm["metadata"]["uid"] if drawn["owner"] == "vm" else "predecessor"
     owner = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": "vm-1", "uid": uid, "controller": True}
-    incarnation = wish["incarnation"]
+    incarnation = drawn["incarnation"]
     metadata: Document = {
         "name": names.pod_name("vm-1", uid, 99 if incarnation is None else incarnation),
         "namespace": "default",
@@ -116,30 +116,30 @@ def pod_of(vm: Document, wish: Document) -> Document:
         "annotations": {} if incarnation is None else {names.INCARNATION: str(incarnation)},
         "ownerReferences": [owner],
     }
-    if wish["terminating"]:
+    if drawn["terminating"]:
         metadata["deletionTimestamp"] = "2026-01-15T10:00:00Z"
-    spec = {} if wish["node"] is None else {"nodeName": wish["node"]}
-    return {"metadata": metadata, "spec": spec, "status": {"phase": wish["phase"]}}
+    spec = {} if drawn["node"] is None else {"nodeName": drawn["node"]}
+    return {"metadata": metadata, "spec": spec, "status": {"phase": drawn["phase"]}}
 
 
 def view_of(process: Process) -> View:
-    """Return what the process sees of the VM."""
+    """Return the VM and its pods in a process's caches."""
     return View(process.caches.vms.get("default/vm-1"), process.caches.pods.by_index("default/vm-1"))
 
 
 @FEW
 @given(VM, PODS_OF_ONE)
-def test_from_any_state_a_vm_comes_to_rest(vm: Document, pods: list[Document]) -> None:
-    """Nobody schedules and nothing fails meanwhile; only what terminates goes."""
+def test_a_vm_settles_from_any_state(vm: Document, pods: list[Document]) -> None:
+    """Without a scheduler and without faults; only terminating pods are deleted."""
     cluster = Cluster(now=NOW)
     cluster.add_node("node-1")
-    made = cluster.add(VIRTUAL_MACHINES.plural, vm)
-    for wish in pods:
-        cluster.add(PODS.plural, pod_of(made, wish))
+    created = cluster.add(VIRTUAL_MACHINES.plural, vm)
+    for drawn in pods:
+        cluster.add(PODS.plural, pod_of(created, drawn))
     process = Process(cluster)
-    cluster.pass_time(60)  # what a process before may have left under way has settled
+    cluster.pass_time(60)  # creates of a previous process have settled
 
-    async def rest() -> None:
+    async def settle() -> None:
         for _ in range(STEPS):
             before = cluster.revision
             process.deliver()
@@ -152,9 +152,9 @@ def test_from_any_state_a_vm_comes_to_rest(vm: Document, pods: list[Document]) -
             cluster.finish_deletions()
             if cluster.revision == before:
                 return
-        raise AssertionError(f"still restless: {view_of(process)}")
+        raise AssertionError(f"not settled: {view_of(process)}")
 
-    asyncio.run(rest())
+    asyncio.run(settle())
 
 
 @FEW
@@ -166,9 +166,9 @@ def test_from_any_state_a_vm_comes_to_rest(vm: Document, pods: list[Document]) -
     refused=st.none()
     | st.builds(Refused, st.sampled_from([Reason.NO_ROOM, Reason.LIMIT]), st.just("no"), st.booleans()),
     history=st.sampled_from([(), (FAILED,)]),
-    there=st.booleans(),
+    exists=st.booleans(),
 )
-def test_from_any_state_a_migration_comes_to_rest(
+def test_a_migration_settles_from_any_state(
     *,
     vm: Document,
     pods: list[Document],
@@ -176,11 +176,11 @@ def test_from_any_state_a_migration_comes_to_rest(
     spec: Document,
     refused: Refused | None,
     history: tuple[VirtualMachineMigration, ...],
-    there: bool,
+    exists: bool,
 ) -> None:
-    """With the VM and its pods standing still, each step but the first few is to wait."""
+    """While the VM and its pods do not change, the plan is empty or waits after a few steps."""
     vm = {**vm, "metadata": {**vm["metadata"], "uid": "vm"}}
-    found: VirtualMachine | None = msgspec.convert(vm, VirtualMachine) if there else None
+    found: VirtualMachine | None = msgspec.convert(vm, VirtualMachine) if exists else None
     migration = msgspec.convert(
         {
             "metadata": {"name": "m-1", "namespace": "default", "uid": "mine"},
@@ -189,7 +189,7 @@ def test_from_any_state_a_migration_comes_to_rest(
         },
         VirtualMachineMigration,
     )
-    seen = tuple(msgspec.convert(pod_of(vm, wish), Pod) for wish in pods)
+    seen = tuple(msgspec.convert(pod_of(vm, drawn), Pod) for drawn in pods)
     ended = migration.finished
     for _ in range(STEPS):
         view = MigrationView(migration, found, seen, NOW, history=history)
@@ -203,7 +203,7 @@ def test_from_any_state_a_migration_comes_to_rest(
         for action in plan.actions:
             match action:
                 case WriteMigration():
-                    assert not ended, "what has ended is not written again"
+                    assert not ended, "a finished migration is not written again"
                     migration = msgspec.structs.replace(migration, status=action.status)
                 case ClaimVM():
                     assert found is not None
@@ -211,6 +211,6 @@ def test_from_any_state_a_migration_comes_to_rest(
                     found = msgspec.structs.replace(found, status=status)
         ended = migration.finished
     else:
-        raise AssertionError(f"still restless: {migration} {found}")
+        raise AssertionError(f"not settled: {migration} {found}")
     claim = found.status.migration if found is not None else None
-    assert not (ended and claim is not None and claim.uid == "mine"), "it has ended and holds its VM"
+    assert not (ended and claim is not None and claim.uid == "mine"), "a finished migration still claims its VM"

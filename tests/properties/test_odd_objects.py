@@ -1,8 +1,8 @@
-"""However odd an object is, it costs no other anything: listeners, reconcilers, probes and scrapes bear it.
+"""A malformed object affects no other object, and no listener, reconciler, probe or scrape.
 
-Every field of every kind is mutated, by the types that the codec decodes and by our CRDs' schemas. `make test` shows
+Every field of every kind is mutated, by the types that the codec decodes and by our CRDs' schemas. `make test` delivers
 each field to the caches with some of the values, and to the reconcilers with one of them, the same each time.
-`HYPOTHESIS_PROFILE=long` shows each field with every value, and thousands of objects with several odd fields.
+`HYPOTHESIS_PROFILE=long` delivers each field with every value, and thousands of objects with several malformed fields.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ pytestmark = pytest.mark.looptime
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 OF_VALUES: Final = 1 if LONG else 23
-"""Each field is shown to the caches with one in so many of the values."""
+"""Each field is delivered to the caches with one in so many of the values."""
 ALWAYS: Final = ("PhasePaused", "NaN")
-"""The values that each field is shown with in any case."""
+"""The values that each field is delivered with in any case."""
 BATCH: Final = 40
-"""Odd objects at a time that the reconcilers see."""
+"""Malformed objects that the reconcilers see at a time."""
 BATCHES: Final = 100 if LONG else 2
-"""Of objects with several odd fields."""
+"""Batches of objects with several malformed fields."""
 SEED: Final = int(os.environ.get("ODD_SEED", "1"))
 _IDENTITY: Final = frozenset(("name", "namespace", "uid", "resourceVersion"))
 _STAMP: Final = "2026-01-15T10:00:00Z"
@@ -120,14 +120,14 @@ SOUND: Final[dict[str, Document]] = {
 
 
 def named(plural: str, name: str) -> Document:
-    """Return a sound object."""
+    """Return a well-formed object."""
     document = mutated(SOUND[plural])
     document["metadata"] |= {"name": name, "uid": f"uid-{name}", "resourceVersion": "1"}
     return document
 
 
 def decodes(resource: Resource[Any], document: Document) -> bool:
-    """Whether the object's metadata can be read."""
+    """Whether the object's metadata decodes."""
     try:
         codec.decode_object(codec.encode(document), resource.type)
     except errors.MalformedReplyError:
@@ -140,24 +140,24 @@ def resource_of(plural: str) -> Resource[Any]:
     return next(resource for resource in KINDS if resource.plural == plural)
 
 
-async def begun() -> OddWorld:
+async def running() -> OddWorld:
     """Return a world in which two VMs run."""
     world = OddWorld()
     for node in ("node-1", "node-2", "node-3"):
         world.cluster.add_large_node(node)
-    for vm in ("moves", "goes"):
+    for vm in ("moving", "deleted"):
         world.cluster.apply_vm(vm)
-    await world.until(lambda: all(world.cluster.status(vm)["phase"] == "Running" for vm in ("moves", "goes")))
+    await world.until(lambda: all(world.cluster.status(vm)["phase"] == "Running" for vm in ("moving", "deleted")))
     return world
 
 
-# --- the caches, and what listens to them -------------------------------------------------------------------------
+# --- the caches and their listeners -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("plural", [resource.plural for resource in KINDS])
-async def test_no_listener_fails_on_an_odd_object(plural: str) -> None:
-    """It comes, changes, is as it was and goes, by watches; and is in a list."""
-    world = await begun()
+async def test_no_listener_fails_on_a_malformed_object(plural: str) -> None:
+    """It is added, changed, corrected and deleted by watches, and is in a list."""
+    world = await running()
     try:
         chosen = [
             mutation
@@ -173,38 +173,48 @@ async def test_no_listener_fails_on_an_odd_object(plural: str) -> None:
             world.process.moving.clear()
         for mutation in chosen:
             if mutation.at[0] != "metadata":
-                odd = mutated(named(plural, f"odd-{len(world.cluster.objects)}"), mutation)
-                world.cluster.hold(plural, odd)
+                malformed = mutated(named(plural, f"odd-{len(world.cluster.objects)}"), mutation)
+                world.cluster.store_malformed(plural, malformed)
         await world.deliver(expired=True)
         await world.judge()
     finally:
         await world.close()
-    print(f"{plural}: {len(chosen)} odd objects shown to the caches")  # noqa: T201 - for whoever asks with -s
+    print(f"{plural}: {len(chosen)} malformed objects delivered to the caches")  # noqa: T201 - shown with -s
 
 
 async def _show(world: OddWorld, mutation: Mutation, name: str) -> None:
     plural = mutation.plural
     sound = named(plural, name)
-    odd = mutated(sound, mutation)
+    malformed = mutated(sound, mutation)
     began = {**sound, "status": {"phase": "Pending", "incarnation": 0}}
-    told = [(began, False), (odd, False), (sound, False), (odd, False), (odd, True), (odd, False), (odd, True)]
-    for document, deleted in told:
+    events = [
+        (began, False),
+        (malformed, False),
+        (sound, False),
+        (malformed, False),
+        (malformed, True),
+        (malformed, False),
+        (malformed, True),
+    ]
+    for document, deleted in events:
         world.cluster.revision += 1
         if mutation.at[:2] != ("metadata", "resourceVersion") and isinstance(document.get("metadata"), dict):
             version = str(world.cluster.revision)
             document = {**document, "metadata": {**document["metadata"], "resourceVersion": version}}  # noqa: PLW2901
-        world.cluster.tell(plural, document, deleted=deleted)
+        world.cluster.deliver_event(plural, document, deleted=deleted)
     try:
         await world.deliver()
         key = f"{sound['metadata'].get('namespace', '')}/{name}"
         renamed = mutation.at[0] == "metadata" and mutation.at[1:2] in {(), *((part,) for part in _IDENTITY)}
-        assert renamed or all(store.get(key) is None for store in world._stores()), "it is deleted, and still there"
+        assert renamed or all(store.get(key) is None for store in world._stores()), (
+            "the cache still has the deleted object"
+        )
     except AssertionError as error:
         raise AssertionError(f"{mutation!r}: {error}") from error
     if mutation.at[:1] == ("metadata",):
         world.cluster.revision += 1
         sound["metadata"]["resourceVersion"] = str(world.cluster.revision)
-        world.cluster.tell(plural, sound, deleted=True)
+        world.cluster.deliver_event(plural, sound, deleted=True)
         await world.deliver()
 
 
@@ -212,7 +222,7 @@ async def _show(world: OddWorld, mutation: Mutation, name: str) -> None:
 
 
 def storable(mutation: Mutation) -> bool:
-    """Whether an API server can hold such an object: what identifies it is the server's own."""
+    """Whether an API server can store such an object: it sets the identity itself."""
     if mutation.at[0] in ("apiVersion", "kind"):
         return False
     if mutation.at[0] != "metadata":
@@ -225,8 +235,8 @@ def storable(mutation: Mutation) -> bool:
 
 
 async def serve(batch: list[tuple[Mutation, ...]]) -> None:
-    """Make odd objects of VMs, pods and migrations that are in use, and nodes; then want something of other VMs."""
-    world = await begun()
+    """Mutate VMs, pods and migrations in use, and nodes; then create, migrate and delete other VMs."""
+    world = await running()
     cluster = world.cluster
     try:
         hosts = {at: f"host-{at}" for at, found in enumerate(batch) if found[0].plural != NODES.plural}
@@ -245,7 +255,7 @@ async def serve(batch: list[tuple[Mutation, ...]]) -> None:
     except AssertionError as error:
         if len(batch) > 1:
             for found in batch:
-                await serve([found])  # which of them it was
+                await serve([found])  # to find the one that fails
         raise AssertionError(f"{batch!r}: {error}") from error
     finally:
         await world.close()
@@ -254,14 +264,14 @@ async def serve(batch: list[tuple[Mutation, ...]]) -> None:
 def _spoil(world: OddWorld, at: int, found: tuple[Mutation, ...]) -> None:
     cluster, plural, host = world.cluster, found[0].plural, f"host-{at}"
     if plural == NODES.plural:
-        cluster.hold(plural, mutated(named(plural, f"odd-{at}"), *found))
+        cluster.store_malformed(plural, mutated(named(plural, f"odd-{at}"), *found))
         return
     if plural == MIGRATIONS.plural:
-        made = named(plural, f"odd-{at}")
-        made["spec"]["vmName"] = host
+        migration = named(plural, f"odd-{at}")
+        migration["spec"]["vmName"] = host
         if at % 2:
-            made["status"] = {"phase": "Pending"}
-        cluster.hold(plural, mutated(made, *found))
+            migration["status"] = {"phase": "Pending"}
+        cluster.store_malformed(plural, mutated(migration, *found))
         return
     if plural == VIRTUAL_MACHINES.plural:
         document = cluster.vm(host)
@@ -270,41 +280,41 @@ def _spoil(world: OddWorld, at: int, found: tuple[Mutation, ...]) -> None:
     if found[0].at[:2] in (("status", "migration"), ("status", "startFailure")):
         part = str(found[0].at[1])
         document = {**document, "status": {**document["status"], part: SOUND[plural]["status"][part]}}
-    cluster.hold(plural, mutated(document, *found))
+    cluster.store_malformed(plural, mutated(document, *found))
 
 
 async def _serve_the_sound(world: OddWorld) -> None:
-    """One VM comes, one moves, one goes."""
+    """Create a VM, move one, delete one."""
     cluster = world.cluster
-    cluster.apply_vm("comes")
-    before = cluster.status("moves")["nodeName"]
-    cluster.migrate("sound", vm="moves", priority="system-critical")
-    uid = cluster.vm("goes")["metadata"]["uid"]
-    cluster.remove(VIRTUAL_MACHINES, "default/goes")
+    cluster.apply_vm("created")
+    before = cluster.status("moving")["nodeName"]
+    cluster.migrate("valid", vm="moving", priority="system-critical")
+    uid = cluster.vm("deleted")["metadata"]["uid"]
+    cluster.remove(VIRTUAL_MACHINES, "default/deleted")
 
     def served() -> bool:
-        moved = cluster.migration("sound")["phase"] == "Succeeded" and cluster.status("moves")["phase"] == "Running"
-        return moved and cluster.status("comes")["phase"] == "Running" and not cluster.live(uid)
+        moved = cluster.migration("valid")["phase"] == "Succeeded" and cluster.status("moving")["phase"] == "Running"
+        return moved and cluster.status("created")["phase"] == "Running" and not cluster.live(uid)
 
     await world.until(served)
-    assert cluster.status("moves")["nodeName"] != before
-    assert ODD_MARK not in cluster.vm("moves")
+    assert cluster.status("moving")["nodeName"] != before
+    assert ODD_MARK not in cluster.vm("moving")
     assert cluster.touched == []
 
 
 @pytest.mark.parametrize("plural", [resource.plural for resource in KINDS])
-async def test_other_vms_are_served_beside_odd_objects(plural: str) -> None:
-    """One comes, one moves, one goes, and the probes and scrapes answer."""
+async def test_other_vms_are_served_beside_malformed_objects(plural: str) -> None:
+    """One is created, one moves, one is deleted; probes and scrapes answer."""
     rng = Random(SEED)  # noqa: S311 - no secret
     possible = [mutation for mutation in mutations(plural) if storable(mutation)]
     if not LONG:
         possible = [rng.choice(list(same)) for _, same in groupby(possible, lambda mutation: mutation.at)]
     for at in range(0, len(possible), BATCH):
         await serve([(mutation,) for mutation in possible[at : at + BATCH]])
-    print(f"{plural}: {len(possible)} odd objects shown to the reconcilers")  # noqa: T201 - for whoever asks with -s
+    print(f"{plural}: {len(possible)} malformed objects delivered to the reconcilers")  # noqa: T201 - shown with -s
 
 
-async def test_other_vms_are_served_beside_objects_with_several_odd_fields() -> None:
+async def test_other_vms_are_served_beside_objects_with_several_malformed_fields() -> None:
     """Of all kinds at once."""
     rng = Random(SEED)  # noqa: S311 - no secret
     possible = {
@@ -313,4 +323,4 @@ async def test_other_vms_are_served_beside_objects_with_several_odd_fields() -> 
     for _ in range(BATCHES):
         kinds = [rng.choice(KINDS).plural for _ in range(BATCH)]
         await serve([tuple(rng.sample(possible[plural], rng.randint(2, 5))) for plural in kinds])
-    print(f"{BATCH * BATCHES} objects with several odd fields")  # noqa: T201 - for whoever asks with -s
+    print(f"{BATCH * BATCHES} objects with several malformed fields")  # noqa: T201 - shown with -s

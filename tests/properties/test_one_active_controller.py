@@ -1,11 +1,11 @@
-"""Whatever happens in whatever order, one controller for each class keeps the promises.
+"""Under any events in any order, one controller for each class keeps the promises.
 
-A machine of small rules plays users, the scheduler, kubelets, the network, crashes and stale watches against the
-controllers, whose requests go one by one in any order. After every step: never two live pods of one VM, no incarnation
-goes back, no stranger is touched. In the end faults stop, and everything is as the specs ask, for good.
+A machine of small rules acts as users, the scheduler, kubelets, the network, crashes and stale watches. The requests of
+the controllers are served one by one in any order. After every step: never two live pods of one VM, no incarnation
+decreases, no foreign object is changed. In the end faults stop, and every object settles as its spec asks.
 
 `make test` plays the same few hundred steps each time. `HYPOTHESIS_PROFILE=long` plays new ones for some minutes, and
-keeps what it finds in `.hypothesis`, so that the next run begins with it.
+stores failures in `.hypothesis`, from where the next run starts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from controller.kube.times import parse_timestamp
 from controller.reconcilers.vm.expectations import CLOCK_SKEW
 from tests.model.faults import Fault
 from tests.model.rules import Document
-from tests.properties.world import HOLD, World
+from tests.properties.world import FINALIZER, World
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 BLUE: Final = "blue"
@@ -40,7 +40,7 @@ MIGRATION: Final = st.sampled_from(["m-1", "m-2", "m-3"])
 PROCESS: Final = st.integers(0, 1)
 KIND: Final = st.sampled_from([VIRTUAL_MACHINES.plural, PODS.plural, NODES.plural, MIGRATIONS.plural])
 ANY: Final = st.integers(0, 5)
-"""Which of those that are there, counted round."""
+"""An index of an existing object, modulo their number."""
 CPU: Final = st.sampled_from(["0.10", "0.20", "0.60", "plenty"])
 CLASS: Final = st.sampled_from([None, BLUE])
 RATIO: Final = st.sampled_from([None, "0.30", "0.40", "a lot"])
@@ -68,7 +68,7 @@ def a_pod(machine: Machine) -> bool:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two VMs, of which one is busier, three nodes, and a controller, in some runs with another for blue VMs."""
+    """Two VMs, one of them busier, three nodes, and a controller; in some runs another one for blue VMs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(running=st.sampled_from([None, False, True]), blue=st.sampled_from([False, False, True]))
     def begin(self, running: bool | None, blue: bool) -> None:  # noqa: FBT001 - hypothesis names it
-        """Begin with nothing, or with a VM that was made an hour ago."""
+        """Begin without a VM, or with one that was created an hour ago."""
         if blue:
             self.world.add(BLUE)
         if running is not None:
@@ -112,13 +112,13 @@ class Machine(RuleBasedStateMachine):
         self.cluster.remove(VIRTUAL_MACHINES, f"default/{self._vm(which)}")
 
     @precondition(a_vm)
-    @rule(which=ANY, finalizer=st.sampled_from(["foregroundDeletion", "orphan", HOLD]))
+    @rule(which=ANY, finalizer=st.sampled_from(["foregroundDeletion", "orphan", FINALIZER]))
     def begin_to_delete_vm(self, which: int, finalizer: str) -> None:
-        """Delete a VM after its pods, or without them, or so that somebody holds it for good."""
+        """Delete a VM in the foreground, by orphaning, or with a finalizer that is never removed."""
         name = self._vm(which)
         if "deletionTimestamp" not in self.cluster.vm(name)["metadata"]:
-            going = {"deletionTimestamp": "2026-01-15T10:00:00Z", "finalizers": [finalizer]}
-            self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", **going)
+            changes = {"deletionTimestamp": "2026-01-15T10:00:00Z", "finalizers": [finalizer]}
+            self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", **changes)
 
     @precondition(lambda self: a_vm(self) and len(self.world.processes) > 1)
     @rule(which=ANY, of_class=CLASS)
@@ -128,28 +128,28 @@ class Machine(RuleBasedStateMachine):
         if self.cluster.live(self.cluster.vm(name)["metadata"]["uid"]) and "incarnation" not in self.cluster.status(
             name
         ):
-            return  # the new class would look at an empty status, and for pods of its own
-        if self._is_just_made(name):
-            return  # nothing tells the new class that the old one may make a pod for it, now or when it sees the VM
+            return  # the new class would see an empty status, and none of the pods
+        if self._is_new(name):
+            return  # the new class cannot know that the old one may create a pod for it
         labels = {} if of_class is None else {names.CONTROLLER_CLASS: of_class}
         self.cluster.edit(VIRTUAL_MACHINES, f"default/{name}", labels=labels)
 
     @precondition(a_vm)
     @rule(which=ANY, ratio=RATIO)
     def annotate_vm(self, which: int, ratio: str | None) -> None:
-        """Change what a VM uses."""
+        """Change a VM's consumption."""
         annotations = {} if ratio is None else {names.CPU_CONSUMPTION: ratio}
         self.cluster.edit(VIRTUAL_MACHINES, f"default/{self._vm(which)}", annotations=annotations)
 
     @precondition(a_vm)
     @rule(which=ANY, change=st.sampled_from(["wiped", "Running", "Stopped", "Failed", "podUID", "migration"]))
     def edit_status(self, which: int, change: str) -> None:
-        """Spoil a VM's status by hand."""
+        """Edit a VM's status by hand."""
         name = self._vm(which)
-        if change in ("wiped", "podUID") and (self._hides_a_pod(name) or self._on_its_way()):
-            return  # who hides a pod, or is quicker than it, *and* takes the memory of it away has made it nobody's
+        if change in ("wiped", "podUID") and (self._hides_a_pod(name) or self._create_expected()):
+            return  # a user who also removes the record of a hidden or expected pod has orphaned that pod
         if change in ("wiped", "migration") and self._binds_a_pod(name):
-            return  # a target that finds no node stays bound by the claim that somebody took away
+            return  # a target without a node stays bound by the removed claim
         found = {key: value for key, value in self.cluster.status(name).items() if key != change}
         if change == "wiped":
             found = {"phase": "Pending"}
@@ -157,15 +157,15 @@ class Machine(RuleBasedStateMachine):
             found["phase"] = change
         self.cluster.set_status(VIRTUAL_MACHINES, f"default/{name}", found)
         self.check()
-        # Who takes the count away by hand gets another one.
+        # After a wiped status the incarnation may restart.
         self.incarnations.pop(self.cluster.vm(name)["metadata"]["uid"], None)
 
     @rule(name=MIGRATION, vm=VM, node=st.none() | NODE)
     def migrate(self, name: str, vm: str, node: str | None) -> None:
-        """Ask for a migration."""
+        """Create a migration."""
         if (MIGRATIONS.plural, f"default/{name}") not in self.cluster.objects:
-            wish = {} if node is None else {"targetNode": node}
-            self.cluster.migrate(name, vm=vm, unschedulableTimeoutSeconds=20, completionTimeoutSeconds=60, **wish)
+            target = {} if node is None else {"targetNode": node}
+            self.cluster.migrate(name, vm=vm, unschedulableTimeoutSeconds=20, completionTimeoutSeconds=60, **target)
 
     @rule(name=MIGRATION)
     def cancel(self, name: str) -> None:
@@ -182,7 +182,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(a_pod)
     @rule(which=ANY, edit=st.sampled_from(["labels", "ownerReferences", "annotations"]))
     def edit_pod(self, which: int, edit: str) -> None:
-        """Take a part of a pod's metadata away by hand; hide only what some status tells of."""
+        """Remove a part of a pod's metadata by hand; labels only of a pod that a status records."""
         if edit == "labels" and self._pod(which) not in self._recorded():
             return
         self.cluster.edit(PODS, f"default/{self._pod(which)}", **{edit: [] if edit == "ownerReferences" else {}})
@@ -208,12 +208,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def schedule(self) -> None:
-        """Bind and run what waits."""
+        """Bind and run pending pods."""
         self.cluster.run_pods()
 
     @rule()
     def finish_deletions(self) -> None:
-        """Finish what terminates."""
+        """Finish the deletion of terminating objects."""
         self.cluster.finish_deletions()
         self.world.collect_garbage()
 
@@ -275,23 +275,23 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=PROCESS, name=VM, queue=st.sampled_from(["vms", "migrations"]))
     def work(self, number: int, name: str, queue: str) -> None:
-        """Let a worker begin with a key, queued or not."""
+        """Begin a reconcile of a key, queued or not."""
         self.world.work(self._of(number), queue, f"default/{name}")
 
     @precondition(lambda self: self.world.waiting)
     @rule(which=ANY)
     def let_in(self, which: int) -> None:
-        """Let one request in."""
+        """Serve one request."""
         self.world.let_in(which % len(self.world.waiting))
 
     @rule(number=PROCESS)
     def round(self, number: int) -> None:
-        """Let a process see everything and do all it wants."""
+        """Let a process see all changes, and reconcile all its keys."""
         self.world.round(self._of(number))
 
     @rule(number=PROCESS)
     def settle_down(self, number: int) -> None:
-        """Let a process and the cluster play some rounds: most of life is calm."""
+        """Run a process and the cluster for some calm rounds."""
         for _ in range(4):
             self.world.round(self._of(number))
             self.cluster.run_pods()
@@ -300,13 +300,13 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.waiting)
     @rule(which=ANY)
     def let_in_and_go_on(self, which: int) -> None:
-        """Let one request in, and what its controller wants after it."""
+        """Serve one request, and all that follow it."""
         self.world.let_in(which % len(self.world.waiting))
         self.world.finish()
 
     @rule(number=PROCESS, name=VM)
     def look(self, number: int, name: str) -> None:
-        """Let a process see everything, and begin with a VM."""
+        """Let a process see all changes, and begin a reconcile of a VM."""
         self.world.processes[self._of(number)].deliver()
         self.world.work(self._of(number), "vms", f"default/{name}")
 
@@ -322,11 +322,11 @@ class Machine(RuleBasedStateMachine):
         """Kill a process and start another."""
         self.world.crash(self._of(number), fate)
 
-    # --- what must hold --------------------------------------------------------------------------------------
+    # --- invariants ------------------------------------------------------------------------------------------
 
     @invariant()
     def check(self) -> None:
-        """See the promises that hold at every moment."""
+        """Check the promises that hold at every moment."""
         assert self.cluster.violations == []
         assert self.cluster.touched == []
         for plural, document, _ in self.cluster.log[self.read :]:
@@ -356,19 +356,19 @@ class Machine(RuleBasedStateMachine):
         return found[which % len(found)]
 
     def _recorded(self) -> set[str]:
-        """Return the pods that VMs' statuses name."""
+        """Return the pods that statuses record."""
         vms = [self.cluster.vm(name) for name in self.world.keys(VIRTUAL_MACHINES.plural)]
         return {vm["status"]["podName"] for vm in vms if "podUID" in vm["status"]}
 
-    def _on_its_way(self) -> bool:
-        """Whether a pod may still be created by who has decided to."""
+    def _create_expected(self) -> bool:
+        """Whether a create may still commit."""
         return bool(self.cluster.late) or bool(self.world.waiting)
 
-    def _is_just_made(self, name: str) -> bool:
-        """Whether a VM is so young that a controller which sees it first takes it for new."""
+    def _is_new(self, name: str) -> bool:
+        """Whether a VM is so young that a controller which first sees it considers it new."""
         vm = self.cluster.vm(name)
-        made = parse_timestamp(vm["metadata"]["creationTimestamp"])
-        return "incarnation" not in vm["status"] and made is not None and made >= self.cluster.now - CLOCK_SKEW
+        created = parse_timestamp(vm["metadata"]["creationTimestamp"])
+        return "incarnation" not in vm["status"] and created is not None and created >= self.cluster.now - CLOCK_SKEW
 
     def _hides_a_pod(self, name: str) -> bool:
         """Whether a VM has a pod that its controller's watch does not show."""
@@ -378,7 +378,7 @@ class Machine(RuleBasedStateMachine):
         return any(selecting & launcher.label_changes(vm, pod).keys() for pod in owned)
 
     def _binds_a_pod(self, name: str) -> bool:
-        """Whether a migration has narrowed where a VM's pod may go, and it has not found a node yet."""
+        """Whether a migration's claim constrains a pod that has no node yet."""
         pods = self.cluster.live(self.cluster.vm(name)["metadata"]["uid"])
         return "migration" in self.cluster.status(name) and any("nodeName" not in pod["spec"] for pod in pods)
 

@@ -1,9 +1,8 @@
-"""A cluster in memory, controllers whose requests go one by one as a test has it, and a judge.
+"""A cluster in memory, controllers whose requests are served one by one as a test decides, and a judge.
 
-Guarantees: nothing happens but by a method of `World`; each request of a controller waits at the API server's door
-until it is let in, so two reconciles interleave at every request, and one that waited past its deadline is lost;
-`settle` plays everybody fairly until nobody has anything left to do, and `judge` says whether what is left is what was
-asked for.
+Guarantees: nothing happens but by a method of `World`. Each request of a controller waits until the test serves it, so
+that reconciles interleave at every request; one that waited past its deadline is lost. `settle` runs all parties until
+nothing changes any more, and `judge` checks the result against the specs.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from tests.model.rules import Document
 from tests.unit.reconcilers.harness import Process
 
 LONGEST_PATIENCE: Final = 256.0
-"""Seconds that pass at most while nobody does anything."""
+"""Seconds that pass at most between two rounds without a change."""
 IDLE: Final = 16
-"""Rounds of that patience, an hour in all, in which nothing changes although somebody tries again and again."""
+"""Rounds of that length, an hour in all, without a change although keys are retried."""
 ROUNDS: Final = 400
-HOLD: Final = "example.com/hold"
-"""A finalizer of somebody's, who never takes it away."""
+FINALIZER: Final = "example.com/hold"
+"""A foreign finalizer that is never removed."""
 
 
 @dataclass(slots=True)
 class Request:
-    """A request at the door, and the reconcile that made it."""
+    """A request that waits to be served, and the reconcile that sent it."""
 
     what: str
     task: asyncio.Task[None]
@@ -67,7 +66,7 @@ class World:
         self.processes.append(Process(self.cluster, of_class=of_class))
 
     def close(self) -> None:
-        """End what is under way, and the loop."""
+        """Cancel all reconciles, and close the loop."""
         for number in range(len(self.processes)):
             self._cancel(number)
         self.loop.close()
@@ -82,7 +81,7 @@ class World:
         await request.door
 
     def work(self, number: int, queue: str, key: str) -> None:
-        """Let a worker of a process take a key, up to its first request; no key is with two workers."""
+        """Let a worker of a process take a key, up to its first request; two workers never have the same key."""
         if (number, queue, key) in self._tasks.values():
             return
         task = self.loop.create_task(self.processes[number].work(queue, key))
@@ -90,7 +89,7 @@ class World:
         self._run()
 
     def let_in(self, index: int) -> None:
-        """Let one request in, and its reconcile go on to the next one."""
+        """Serve one request, and run its reconcile up to the next one."""
         request = self.waiting.pop(index)
         if self._is_lost(request):
             request.door.set_exception(errors.TransportError("no reply in time"))
@@ -104,16 +103,16 @@ class World:
         return (self.cluster.now - request.since).total_seconds() > deadline
 
     def requests_of(self, number: int) -> list[int]:
-        """Return where a process's requests stand at the door."""
+        """Return the indices of a process's waiting requests."""
         return [at for at, request in enumerate(self.waiting) if self._tasks[request.task][0] == number]
 
     def finish(self) -> None:
-        """Let everybody in who comes."""
+        """Serve all requests until none is left."""
         while self.waiting:
             self.let_in(0)
 
     def round(self, number: int) -> None:
-        """Let a process see everything and work off its queues, all keys at once."""
+        """Let a process see all changes and reconcile its queued keys, all concurrently."""
         process = self.processes[number]
         process.deliver()
         for queue, key in process.queued():
@@ -121,7 +120,7 @@ class World:
         self.finish()
 
     def crash(self, number: int, fate: str) -> None:
-        """End a process, whose requests at the door are `dropped`, `carried out` or `late`, and start another."""
+        """Kill a process, whose waiting requests are `dropped`, `carried out` or `late`, and start another."""
         for request in [self.waiting[at] for at in self.requests_of(number)]:
             if fate == "carried out":
                 self.let_in(self.waiting.index(request))
@@ -140,7 +139,7 @@ class World:
         self._run()
 
     def _run(self) -> None:
-        """Run the loop until every reconcile waits at the door or has ended."""
+        """Run the loop until every reconcile waits for a request or has ended."""
         while self.loop._ready:  # type: ignore[attr-defined]
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
@@ -153,7 +152,7 @@ class World:
         """Run a coroutine of a test's own to its end."""
         self.loop.run_until_complete(work)
 
-    # --- what the rest of the cluster does -------------------------------------------------------------------
+    # --- the rest of the cluster -----------------------------------------------------------------------------
 
     def doubles(self) -> set[str]:
         """Return the UIDs of the VMs that have more than one live pod now."""
@@ -173,7 +172,7 @@ class World:
         self._collect_hidden_pods()
         for name in self.keys(VIRTUAL_MACHINES.plural):
             vm = self.cluster.vm(name)
-            if "deletionTimestamp" not in vm["metadata"] or HOLD in vm["metadata"]["finalizers"]:
+            if "deletionTimestamp" not in vm["metadata"] or FINALIZER in vm["metadata"]["finalizers"]:
                 continue
             owned = [pod for pod in self.cluster.pods() if vm["metadata"]["uid"] in _owners(pod)]
             if "orphan" in vm["metadata"]["finalizers"]:
@@ -186,7 +185,7 @@ class World:
             self.cluster.remove(VIRTUAL_MACHINES, f"default/{name}")
 
     def _collect_hidden_pods(self) -> None:
-        """Delete those without an owner, and remove those whose node is gone."""
+        """Delete such pods without an owner, and remove those whose node no longer exists."""
         for pod in self.cluster.pods():
             if names.VM_LABEL in pod["metadata"].get("labels", {}):
                 continue
@@ -198,11 +197,11 @@ class World:
 
     def _delete_pod(self, pod: Document) -> None:
         if "deletionTimestamp" not in pod["metadata"]:
-            going = times.timestamp(self.cluster.now)
-            self.cluster.edit(PODS, f"default/{pod['metadata']['name']}", deletionTimestamp=going)
+            now = times.timestamp(self.cluster.now)
+            self.cluster.edit(PODS, f"default/{pod['metadata']['name']}", deletionTimestamp=now)
 
     def settle(self) -> None:
-        """End all faults and let everybody play until nobody has anything left to do."""
+        """End all faults, and run all parties until nothing changes any more."""
         self.finish()
         self.cluster.faults.clear()
         patience, idle = 1.0, 0
@@ -227,7 +226,7 @@ class World:
     # --- the judge -------------------------------------------------------------------------------------------
 
     def judge(self) -> None:
-        """See that everything is as it was asked for, and stays so without a write."""
+        """Check that every object is as its spec asks, and that no write follows."""
         assert self.cluster.touched == []
         for name in self.keys(VIRTUAL_MACHINES.plural):
             self._judge_vm(name)
@@ -237,10 +236,10 @@ class World:
             migration = self.cluster.objects[MIGRATIONS.plural, f"default/{name}"]
             phase = migration["status"]["phase"]
             vm = self.cluster.objects.get((VIRTUAL_MACHINES.plural, f"default/{migration['spec']['vmName']}"))
-            # The record of an eviction waits with its VM; whatever was asked for has an end.
+            # The record of an eviction waits with its VM; any other migration finishes.
             waits = vm is not None and vm["status"]["phase"] in ("Pending", "Scheduling", "Failed")
-            told = "recordOf" in migration["spec"] and waits
-            assert told or phase in ("Succeeded", "Failed"), f"migration {name} is {phase}"
+            is_record = "recordOf" in migration["spec"] and waits
+            assert is_record or phase in ("Succeeded", "Failed"), f"migration {name} is {phase}"
         self._judge_rest()
 
     def _judge_vm(self, name: str) -> None:
@@ -249,7 +248,7 @@ class World:
         found = vm.status
         assert found.migration is None, f"{name} is claimed"
         judge_history(vm)
-        if HOLD in vm.metadata.finalizers:
+        if FINALIZER in vm.metadata.finalizers:
             assert (found.phase, found.node_name, found.pod_name, pods) == ("Stopped", None, None, []), name
             assert found.conditions[0].reason == "Terminating", name
             return
@@ -280,17 +279,17 @@ class World:
             assert pod.metadata.annotations[names.CPU_CONSUMPTION] == used.cpu_text, name
 
     def _is_taken(self, vm: VirtualMachine) -> bool:
-        """Whether a stranger has the name that the VM's pod must have, which only a person can mend."""
+        """Whether a foreign pod has the name of the VM's pod, which only a user can change."""
         name = launcher.name(vm, vm.status.incarnation or 0)
         return (PODS.plural, f"default/{name}") in self.cluster.objects
 
     def _nowhere(self) -> bool:
-        """Whether no node takes pods."""
+        """Whether no node accepts pods."""
         nodes = [node for (plural, _), node in self.cluster.objects.items() if plural == NODES.plural]
         return all(node["spec"].get("unschedulable") for node in nodes)
 
     def _judge_rest(self) -> None:
-        """See that no write follows: not in time, not by looking again, not by the next processes."""
+        """Check that no write follows: not later, not by another reconcile, not by the next processes."""
         before = list(self.cluster.writes)
         self.cluster.pass_time(3600)
         for number, process in enumerate(self.processes):
@@ -304,7 +303,7 @@ class World:
 
 
 def judge_history(vm: VirtualMachine) -> None:
-    """See that `Ready` is first, and the history last, bounded, in order and without stutter."""
+    """Check that `Ready` is first, and the history last, bounded, ordered and without repetition."""
     conditions = vm.status.conditions
     assert conditions[0].type == "Ready", vm.metadata.name
     history = [condition for condition in conditions if condition.type.startswith("Phase")]
