@@ -1,1 +1,1 @@
-"""The migration: its state machine, what is asked before it, what is kept after it."""
+"""The migration: its state machine, the questions before its claim, the retention after its end."""

@@ -46,8 +46,8 @@ def _follow(move: Move, claim: Claim, now: int) -> Plan:
 
 def _follow_source(move: Move, claim: Claim, phase: MigrationPhase, source: Pod) -> Plan:
     """Follow an evicted pod until it is deleted, unless its node returns first or the eviction is withdrawn."""
-    if records.taken_back(source):
-        return move.fail(Reason.CANCELLED, "The eviction was taken back before its pod was deleted")
+    if records.withdrawn(source):
+        return move.fail(Reason.CANCELLED, "The eviction was withdrawn before its pod was deleted")
     blocker = move.blocker(source)
     progress = move.progress(phase, claim, source, None, blocker)
     if move.migration.spec.reason != records.NODE_LOST or source.terminating:

@@ -35,7 +35,7 @@ def disruption(pod: Pod) -> str | None:
     return _REASONS.get(condition.reason, EVICTED)
 
 
-def taken_back(pod: Pod) -> bool:
+def withdrawn(pod: Pod) -> bool:
     """Whether the eviction of a pod was withdrawn, and the pod keeps running."""
     condition = pod.status.condition("DisruptionTarget")
     return condition is not None and condition.status != "True" and not pod.terminating and not pod.done

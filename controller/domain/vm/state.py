@@ -182,7 +182,7 @@ class VMState:
             if self.spec.differs(cpu, memory):
                 message = (
                     f"Pod {self.current.metadata.name} still requests cpu {cpu}, memory {memory}; "
-                    "the spec holds from the next start"
+                    "the spec applies from the next start"
                 )
                 found.append(Verdict(status.RESTART_REQUIRED, status=True, reason="ResourcesChanged", message=message))
         return tuple(found)
