@@ -1,4 +1,4 @@
-# Every command a person needs. `make help` lists them.
+# The commands for users and developers. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -39,7 +39,7 @@ up: $(STAMP) ## Start the local control plane alone (NODES=3)
 	@$(BIN)/vmsim up --nodes $(NODES)
 
 .PHONY: down
-down: $(STAMP) ## Stop it and forget its data
+down: $(STAMP) ## Stop it and remove its data
 	@$(BIN)/vmsim down
 
 .PHONY: run
@@ -58,7 +58,7 @@ lint: $(STAMP) ## Style, import layers, types
 	$(BIN)/mypy
 
 .PHONY: audit
-audit: $(STAMP) ## Look the image's packages up in the database of known vulnerabilities
+audit: $(STAMP) ## Look up the image's packages in the database of known vulnerabilities
 	@$(BIN)/python -m hack.audit
 
 .PHONY: unit
@@ -73,10 +73,10 @@ integration: $(STAMP) controlplane ## End-to-end tests on a control plane of the
 controlplane: $(STAMP) ## Obtain the control plane's binaries (about 12 minutes where they have to be built)
 	@$(BIN)/vmsim up --obtain-only
 
-# Most tests wait for a control plane most of the time: several at once, each with its own, end sooner.
+# Most tests mostly wait for a control plane: several at once, each with its own, end sooner.
 WORKERS ?= 3
 
-# The minute of soak comes last and alone: what it measures is the process, not the machine's other work.
+# The minute of soak runs last and alone: it measures the process, without other load on the machine.
 .PHONY: test
 test: lint controlplane ## Everything: style, types, unit and end-to-end tests, coverage
 	$(PYTEST) -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --ignore tests/faults/test_soak.py tests
@@ -98,5 +98,5 @@ bench: $(STAMP) controlplane ## Measure beside bare pods, controller-runtime and
 	$(BIN)/python -m hack.bench $(ARGS)
 
 .PHONY: bench-smoke
-bench-smoke: $(STAMP) controlplane ## Count what does not depend on the machine; part of make test
+bench-smoke: $(STAMP) controlplane ## Count figures that do not depend on the machine; part of make test
 	$(PYTEST) tests/bench
