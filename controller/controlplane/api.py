@@ -1,6 +1,7 @@
-"""A small client for what starting a plane asks of its servers: health, and the objects it makes.
+"""A small blocking HTTP client for a starting plane: health checks, and the few objects that `up` writes.
 
-One request a connection's turn, each with a deadline. Credentials are the admin certificate that kwokctl made.
+Guarantees: requests are sent one at a time, each with a deadline of 10 s. It authenticates with the administrator's
+certificate that kwokctl made.
 """
 
 import http.client
@@ -15,7 +16,7 @@ from typing import Any, Self
 from controller.controlplane.errors import ApiError, CertificateError
 
 MANAGER = "vmsim-controlplane"
-"""Under this name the API server notes in an object's `managedFields` what was written by this client."""
+"""The field manager under which the API server records this client's writes in `managedFields`."""
 
 _TIMEOUT = 10.0
 
@@ -29,11 +30,11 @@ class ApiServer:
     @classmethod
     @contextmanager
     def connect(cls, pki: Path, port: int) -> Iterator[Self]:
-        """Connect as the cluster's administrator; closed when the context ends."""
+        """Connect as the cluster's administrator; the context closes the connection. Raises CertificateError."""
         try:
             context = ssl.create_default_context(cafile=pki / "ca.crt")
             context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        except (FileNotFoundError, ssl.SSLError) as error:  # not every OSError: no file descriptor left is no damage
+        except (FileNotFoundError, ssl.SSLError) as error:  # not every OSError: a lack of descriptors is no damage
             raise CertificateError(pki, str(error)) from error
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT, context=context)
         try:
@@ -54,7 +55,7 @@ class ApiServer:
         self._request("PATCH", path, body, content_type="application/merge-patch+json")
 
     def delete(self, path: str, *, unchanged_since: str | None = None) -> None:
-        """Delete an object, or only its given resource version; one that is gone, or was changed since, is fine."""
+        """Delete an object; with `unchanged_since`, only at that resource version. 404 and 409 are no errors."""
         body = {"preconditions": {"resourceVersion": unchanged_since}} if unchanged_since else None
         self._request("DELETE", path, body, accept=(http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT))
 
@@ -81,7 +82,7 @@ class ApiServer:
         return decoded
 
     def is_ready(self) -> bool:
-        """Tell whether the server answers and all its checks pass, etcd's among them."""
+        """Return whether the server answers and all its checks pass, etcd's among them."""
         try:
             self.connection.request("GET", "/readyz")
             response = self.connection.getresponse()
@@ -92,7 +93,7 @@ class ApiServer:
         return response.status == http.HTTPStatus.OK
 
     def exists(self, path: str) -> bool:
-        """Tell whether an object is there."""
+        """Return whether an object can be read."""
         try:
             self.get(path)
         except ApiError:
@@ -101,7 +102,7 @@ class ApiServer:
 
 
 def is_healthy(port: int, path: str, *, tls: bool) -> bool:
-    """Ask another component on loopback for its health."""
+    """Return whether another component on loopback answers its health check with 200."""
     connection = _health_connection(port, tls=tls)
     try:
         connection.request("GET", path)
@@ -117,8 +118,8 @@ def is_healthy(port: int, path: str, *, tls: bool) -> bool:
 def _health_connection(port: int, *, tls: bool) -> http.client.HTTPConnection:
     if not tls:
         return http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
-    # The scheduler and the controller manager sign their own certificates in memory: there is nothing to verify
-    # them with, and a health check on loopback carries no secret.
+    # The scheduler and the controller manager sign their own certificates in memory, so there is no CA to verify
+    # them with; a health check on loopback carries no secret.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,7 +1,7 @@
 """Obtains the programs of the control plane, each from the first source that has it (sources.py).
 
-What is in the cache is complete: files get their names there only after they were verified and written to disk, and
-one process at a time adds to it.
+Guarantees: every file in the cache is complete: a program gets its name there only after it was verified and written
+to disk, and one process at a time adds to the cache.
 """
 
 import os
@@ -28,13 +28,14 @@ from controller.controlplane.versions import KUBERNETES, Binary, Distribution
 _WAIT_FOR_OTHER_BUILD = 3600.0
 _WORKSPACE_PREFIX = ".work-"
 _SPACE_FOR_PROGRAMS = 1 << 30
-"""Bytes for the finished programs, and for what linking one of them needs."""
+"""Bytes for the finished programs, and for linking one of them."""
 
 
 def obtain(sources: Sources, report: Reporter) -> dict[str, Path]:
-    """Return the path of every program, obtaining those that are missing.
+    """Return the path of every program; download or build the missing ones.
 
-    Says first from where, how long that takes and how much disk, and begins nothing that it can tell to be in vain.
+    The sources, the time and the disk space are reported first. Work that cannot succeed is not begun: raises
+    BinariesMissingError, GoMissingError, NoSpaceToBuildError.
     """
     parts = survey(sources, report)
     built = [part for part in parts if part.must_be_built]
@@ -55,19 +56,19 @@ def obtain(sources: Sources, report: Reporter) -> dict[str, Path]:
 
 
 def ready_to_build(distributions: Sequence[Distribution], sources: Sources) -> Path:
-    """Return the Go that will build them. Raises GoMissingError, NoSpaceToBuildError."""
-    what = ", ".join(distribution.title for distribution in distributions)
-    go = find_go(sources.search_path, sources.beside, what)
+    """Return the Go toolchain that will build them. Raises GoMissingError, NoSpaceToBuildError."""
+    titles = ", ".join(distribution.title for distribution in distributions)
+    go = find_go(sources.search_path, sources.beside, titles)
     needed = cost_of_building(distributions).disk
     for directory, least in ((sources.cache, _SPACE_FOR_PROGRAMS), *((cache, needed) for cache in caches_of(go))):
         if (free := sources.free_space(directory)) < least:
-            raise NoSpaceToBuildError(what, directory, free, least)
+            raise NoSpaceToBuildError(titles, directory, free, least)
     return go
 
 
 @dataclass(frozen=True, slots=True)
 class _Obtaining:
-    """The way of one distribution's missing programs to this machine."""
+    """Obtains one distribution's missing programs."""
 
     part: Part
     sources: Sources
@@ -89,7 +90,7 @@ class _Obtaining:
             timeout=_WAIT_FOR_OTHER_BUILD,
             report=self.report,
         ) as lock:
-            # Looked up again: whoever held the lock before has perhaps obtained them.
+            # Looked up again: the previous holder of the lock may have obtained them.
             if missing := [one for one in self.part.missing if self.sources.cached(self.distribution, one) is None]:
                 self.cache.mkdir(parents=True, exist_ok=True)
                 for leftover in self.cache.glob(f"{_WORKSPACE_PREFIX}*"):  # its owner was killed: we hold the lock
@@ -109,36 +110,39 @@ class _Obtaining:
                 self._install(workspace / binary.name)
 
     def _download(self, missing: list[Binary], workspace: Path) -> tuple[list[Binary], list[str]]:
-        """Download what can be had; return what is still missing, and why."""
+        """Download the missing programs; return those whose download failed, and the reasons."""
         if self.part.why_no_release is not None:
             return missing, [self.part.why_no_release]
-        left, reasons = [], []
+        still_missing, reasons = [], []
         for binary in missing:
             release = release_of(self.distribution, binary, self.sources.platform, self.sources.bases)
             try:
                 self.downloader.fetch(release, workspace / binary.name)
                 self._install(workspace / binary.name)
             except (DownloadError, UnusableBinaryError) as error:
-                left.append(binary)
+                still_missing.append(binary)
                 if str(error) not in reasons:
                     reasons.append(str(error))
                     self.report.warn(str(error))
-        return left, reasons
+        return still_missing, reasons
 
     def _install(self, obtained: Path) -> None:
-        """Verify a file and give it its name in the cache, so that it is there completely or not at all."""
+        """Verify a program and rename it into the cache, so that the cache holds it completely or not at all."""
         obtained.chmod(0o755)
         version = version_of(obtained)
         if version != self.distribution.version:
-            found = f"is {version}" if version else "does not run"
-            raise UnusableBinaryError(obtained.name, f"it {found}, expected {self.distribution.version}")
+            found = f"its version is {version}" if version else "it does not run"
+            raise UnusableBinaryError(obtained.name, f"{found}, expected {self.distribution.version}")
         with obtained.open("rb") as file:
             os.fsync(file.fileno())
         obtained.replace(self.cache / obtained.name)
 
 
 def find_kubectl(search_path: str, beside: Path) -> Path:
-    """Return a kubectl within one minor of the server: the one on PATH, or the one of this virtualenv."""
+    """Return a kubectl within one minor release of the server: the one on PATH, or the one of this virtualenv.
+
+    Raises KubectlMissingError.
+    """
     seen = []
     for candidate in (shutil.which("kubectl", path=search_path), shutil.which("kubectl", path=str(beside))):
         if candidate is None:

@@ -1,7 +1,7 @@
-"""Runs a command on the way to something else: quietly, within a deadline, leaving nothing behind.
+"""Runs a helper command: quietly, within a deadline, with no process left afterwards.
 
-Guarantees: on a time-out and on Ctrl-C the command is ended before the event loop ends, its pipes closed; what
-`end` was given has ended when it returns.
+Guarantees: on a timeout and on Ctrl-C the command is killed and its pipes are closed before the event loop ends; the
+process that `end` was given has ended when `end` returns.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 
 class CommandError(Exception):
-    """A command failed or took too long. The message has what it printed."""
+    """A command failed or exceeded its deadline. The message contains its output."""
 
 
 async def run(*command: str, environment: Mapping[str, str], deadline: float) -> str:
-    """Run a command; return what it printed. `deadline` is in seconds. Raises CommandError."""
+    """Run a command and return its output. `deadline` is in seconds. Raises CommandError."""
     process = await asyncio.create_subprocess_exec(
         *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -36,7 +36,7 @@ async def run(*command: str, environment: Mapping[str, str], deadline: float) ->
 
 
 async def end(process: asyncio.subprocess.Process, patience: float) -> None:
-    """Ask a process to end, if it has not yet; after `patience` seconds make it."""
+    """Send SIGTERM to a process that runs, and SIGKILL after `patience` seconds."""
     if process.returncode is not None:
         return
     process.terminate()

@@ -1,7 +1,7 @@
 """Runs the controller beside a plane, as a process of its own.
 
-Guarantees: it is the one of this package, whatever lies in the current folder; it is noted while it runs, so that the
-next command ends it if this one is killed; none is left when the context ends.
+Guarantees: the controller is this package's, whatever the current folder contains; a note names it while it runs, so
+that the next command ends it if this one is killed; it has ended when the context ends.
 """
 
 import http.client
@@ -27,14 +27,14 @@ _PROBE_TIMEOUT = 5.0
 
 
 def command(*flags: str) -> tuple[str, ...]:
-    """Return the command line of a controller that alone looks after its cluster, on a free port."""
-    # -P, since the current folder may hold a package of that name: `controller` is a common one.
+    """Return the command line of a controller without leader election that serves its metrics on a free port."""
+    # -P, since the current folder may contain a package called `controller`, a common name.
     own = (sys.executable, "-P", "-m", "controller")
     return (*own, "--no-leader-elect", "--metrics-bind-address", "127.0.0.1:0", *flags)
 
 
 def environment(kubeconfig: str) -> dict[str, str]:
-    """Return the environment in which it finds a cluster; `kubeconfig` is written as KUBECONFIG is."""
+    """Return the environment that points it to a cluster; `kubeconfig` has the form of KUBECONFIG."""
     return {**os.environ, "KUBECONFIG": kubeconfig, "VMSIM_KUBECONFIG": ""}
 
 
@@ -51,7 +51,7 @@ class Running:
             raise ControllerEndedError(code, self.log)
 
     def wait_ready(self, seconds: float) -> None:
-        """Return once it has taken in the cluster. Raises ControllerEndedError, NotReadyError."""
+        """Return once its /readyz answers 200. Raises ControllerEndedError, NotReadyError."""
         deadline = time.monotonic() + seconds
         while not self._is_ready():
             self.check()
@@ -74,9 +74,9 @@ class Running:
 
 @contextmanager
 def running(kubeconfig: str, state: Path, *flags: str) -> Iterator[Running]:
-    """Run a controller while the context lasts; its log and the note of it lie in the folder `state`.
+    """Run a controller while the context lasts; its log and its note are in the folder `state`.
 
-    It has a session of its own, so that a terminal's Ctrl-C reaches us alone.
+    It has a session of its own, so that a terminal's Ctrl-C reaches only this program.
     """
     log = (state / _LOG).absolute()
     with log.open("w") as sink:
@@ -91,7 +91,7 @@ def running(kubeconfig: str, state: Path, *flags: str) -> Iterator[Running]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, and make it after a while."""
+    """Send SIGTERM, and SIGKILL after 20 s."""
     process.terminate()
     try:
         process.wait(_STOP_DEADLINE)
@@ -101,7 +101,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def metrics_url(log: Path) -> str | None:
-    """Return where a controller serves its metrics, as the first line of its log tells; None before that is there."""
+    """Return the metrics address from the first line of a controller's log; None until that line is written."""
     with log.open("rb") as lines:
         first = lines.readline()
     try:

@@ -1,6 +1,6 @@
-"""The administrator's credentials in a file of their own, fit to be read from anywhere.
+"""Writes the administrator's credentials to a self-contained kubeconfig.
 
-Guarantees: the file is made now, is its owner's alone, and refers to no other file.
+Guarantees: the file is new, only its owner may read it, and it refers to no other file.
 """
 
 import base64
@@ -16,13 +16,13 @@ _FILES = ("certificate-authority", "client-certificate", "client-key")
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise FileTakenError if there is a file."""
+    """Raise FileTakenError if the path exists."""
     if path.exists() or path.is_symlink():
         raise FileTakenError(path)
 
 
 def write(path: Path, kubeconfig: Path) -> None:
-    """Write what a kubeconfig says, with the certificates and keys that it names. Raises FileTakenError."""
+    """Write a copy of a kubeconfig with the certificates and keys that it names embedded. Raises FileTakenError."""
     document = yaml.safe_load(kubeconfig.read_text())
     for entry in document["clusters"]:
         _embed(entry["cluster"])

@@ -1,4 +1,4 @@
-"""How much space a disk has, and whether a component cannot go on because it is full: by its log, or as seen there."""
+"""Free disk space, and whether a component fails because its disk is full: by its log, or by the file system."""
 
 import os
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 from controller.controlplane.errors import FullDiskError, says_full
 
 _READ = 256 * 1024
-"""Bytes of a log's end that are searched: a Go program writes a long stack after the reason."""
+"""Bytes of a log's end that are searched: a Go program writes a long stack trace after the reason."""
 _LEAST = 1024 * 1024
-"""Bytes; with fewer, nothing that writes a database or a log gets far."""
+"""Bytes; with less free space, a program that writes a database or a log soon fails."""
 
 
 def free_space(path: Path) -> int:
-    """Return the bytes that may be written to the disk that holds a path, or would hold it if it existed."""
+    """Return the free bytes on the disk of a path; for one that does not exist, of its nearest existing parent."""
     state = os.statvfs(next(place for place in (path, *path.absolute().parents) if place.exists()))
     return state.f_bavail * state.f_frsize
 
 
 def full_disk(component: str, log: Path, directory: Path) -> FullDiskError | None:
-    """Return what to tell of a component that does not come up; None if the disk of its directory is not to blame."""
+    """Return the error of a component that fails because the disk of its directory is full; None if it is not."""
     try:
         state = os.statvfs(directory)
     except OSError:

@@ -1,6 +1,6 @@
-"""Downloads release files, and accepts only those whose SHA-256 digest is published or configured.
+"""Downloads release files. Guarantees: only a file with a published or configured SHA-256 digest is accepted.
 
-Kubernetes publishes `<file>.sha256` beside each file and etcd a `SHA256SUMS` with each release. KWOK publishes
+Kubernetes publishes `<file>.sha256` beside each file, and etcd a `SHA256SUMS` with each release. KWOK publishes
 none, so its downloads are accepted only against a file of digests that the user names; without one, KWOK is
 built from its pinned modules, which takes two minutes. Upstream releases the control plane for Linux only.
 """
@@ -33,7 +33,7 @@ GITHUB_BASE = "https://github.com"
 
 @dataclass(frozen=True, slots=True)
 class Bases:
-    """Where the release files lie, and the digests of those whose project publishes none."""
+    """The base addresses of the release files, and a file of digests for KWOK, which publishes none."""
 
     kubernetes: str = KUBERNETES_BASE
     etcd: str = GITHUB_BASE
@@ -54,7 +54,7 @@ class Bases:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds, for a connection, for the next bytes, and for a whole file."""
+    """Timeouts in seconds: for a connection, for the next bytes, and for a whole file."""
 
     connect: float = 5.0
     read: float = 30.0
@@ -63,7 +63,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One released file, where its digest is, and the member to take out if it is an archive."""
+    """One released file, the address or file of its digest, and the member to extract if it is an archive."""
 
     base: str
     url: str
@@ -72,30 +72,30 @@ class Release:
 
     @property
     def filename(self) -> str:
-        """The name under which a sums file lists it."""
+        """The name under which a file of digests lists it."""
         return self.url.rsplit("/", 1)[1]
 
 
 def why_no_release(distribution: Distribution, platform: Platform, bases: Bases) -> str | None:
-    """Say why a distribution cannot be downloaded, whatever the network; None if it can."""
+    """Return why a distribution cannot be downloaded even with a network; None if it can."""
     if platform.system != "linux":
-        return f"{distribution.name} is downloaded on Linux only"
+        return f"{distribution.name} has releases for Linux only"
     if distribution == KWOK and bases.kwok_sums is None:
-        return "KWOK publishes no checksums, and none are named with --kwok-sums (VMSIM_KWOK_SHA256SUMS)"
+        return "KWOK publishes no checksums, and --kwok-sums (VMSIM_KWOK_SHA256SUMS) names none"
     return None
 
 
 def base_of(distribution: Distribution, bases: Bases) -> str:
-    """Say where a distribution's releases lie."""
+    """Return the base address of a distribution's releases."""
     return {KUBERNETES.name: bases.kubernetes, ETCD.name: bases.etcd, KWOK.name: bases.kwok}[distribution.name]
 
 
 def release_of(distribution: Distribution, binary: Binary, platform: Platform, bases: Bases) -> Release:
-    """Say where a binary's release lies; only for a distribution that can be downloaded."""
+    """Return a binary's release; only for a distribution that can be downloaded."""
     version = distribution.version
     if distribution == KUBERNETES:
-        where = f"release/{version}/bin/{platform.system}/{platform.architecture}"
-        url = f"{bases.kubernetes}/{where}/{binary.name}"
+        folder = f"release/{version}/bin/{platform.system}/{platform.architecture}"
+        url = f"{bases.kubernetes}/{folder}/{binary.name}"
         return Release(bases.kubernetes, url, sums=f"{url}.sha256")
     if distribution == ETCD:
         directory = f"{bases.etcd}/etcd-io/etcd/releases/download/{version}"
@@ -108,7 +108,7 @@ def release_of(distribution: Distribution, binary: Binary, platform: Platform, b
 
 
 def digest_for(filename: str, sums: str) -> str | None:
-    """Find a file's SHA-256 digest in what `sha256sum` prints, or in a file that holds nothing but the digest."""
+    """Return a file's SHA-256 digest from the output of `sha256sum`, or from a text that is only the digest."""
     rows = [line.split() for line in sums.splitlines() if line.strip()]
     if len(rows) == 1 and len(rows[0]) == 1:
         rows = [[rows[0][0], filename]]
@@ -122,14 +122,14 @@ def digest_for(filename: str, sums: str) -> str | None:
 
 @dataclass(slots=True)
 class Downloader:
-    """Fetches releases; after a base was unreachable once, asks it nothing more."""
+    """Fetches releases; a base address that was unreachable once is not contacted again."""
 
     report: Reporter
     timeouts: Timeouts = field(default_factory=Timeouts)
     _unreachable: dict[str, DownloadError] = field(default_factory=dict)
 
     def fetch(self, release: Release, destination: Path) -> None:
-        """Download a release to a path, verified; on failure nothing of it is left there."""
+        """Download and verify a release to a path; on failure, no file is left there. Raises DownloadError."""
         if known := self._unreachable.get(release.base):
             raise known
         try:
@@ -166,10 +166,10 @@ class Downloader:
                     sums = _read(response, _SUMS_LIMIT, url).decode(errors="replace")
         if digest := digest_for(release.filename, sums):
             return digest
-        raise DownloadError(release.url, f"{release.sums} holds no SHA-256 of {release.filename}")
+        raise DownloadError(release.url, f"{release.sums} contains no SHA-256 digest of {release.filename}")
 
     def _save(self, url: str, destination: Path) -> str:
-        """Write what a URL returns to a file; return its digest."""
+        """Download a URL to a file and return the file's digest."""
         with (
             _opened(url, self.timeouts) as response,
             destination.open("wb") as file,
@@ -201,11 +201,11 @@ def _extract(release: Release, archive: Path, destination: Path) -> None:
             member = next(m for m in tar if m.isfile() and Path(m.name).name == release.member)
             source = tar.extractfile(member)
             if source is None:
-                raise DownloadError(release.url, f"{release.member} in it is no file")
+                raise DownloadError(release.url, f"its member {release.member} is not a file")
             with source, destination.open("wb") as file:
                 shutil.copyfileobj(source, file)
     except StopIteration:
-        raise DownloadError(release.url, f"there is no {release.member} in it") from None
+        raise DownloadError(release.url, f"it does not contain {release.member}") from None
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DownloadError(release.url, f"cannot unpack it: {error}") from error
 
@@ -222,7 +222,7 @@ def _opened(url: str, timeouts: Timeouts) -> http.client.HTTPResponse:
     except urllib.error.URLError as error:
         raise DownloadError(url, str(error.reason), unreachable=True) from error
     except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(url, _said(error), unreachable=True) from error
+        raise DownloadError(url, _text(error), unreachable=True) from error
     return response
 
 
@@ -230,15 +230,15 @@ def _read(response: http.client.HTTPResponse, size: int, url: str) -> bytes:
     try:
         return response.read(size)
     except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(url, f"the transfer broke off: {_said(error)}") from error
+        raise DownloadError(url, f"the transfer was interrupted: {_text(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
 class _HttpConnection(http.client.HTTPConnection):
-    """Waits longer for bytes than for the connection: a server may be slow, an absent one should show soon."""
+    """A connection whose read timeout is longer than its connect timeout: an absent server is detected soon."""
 
     read_timeout: float
 
@@ -248,7 +248,7 @@ class _HttpConnection(http.client.HTTPConnection):
 
 
 class _HttpsConnection(http.client.HTTPSConnection):
-    """As above, over TLS."""
+    """The same over TLS."""
 
     read_timeout: float
 
@@ -258,7 +258,7 @@ class _HttpsConnection(http.client.HTTPSConnection):
 
 
 class _HttpHandler(urllib.request.HTTPHandler):
-    """Makes connections with the read timeout."""
+    """Opens connections with the read timeout."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         super().__init__()
@@ -274,7 +274,7 @@ class _HttpHandler(urllib.request.HTTPHandler):
 
 
 class _HttpsHandler(urllib.request.HTTPSHandler):
-    """Makes connections with the read timeout."""
+    """Opens connections with the read timeout."""
 
     def __init__(self, timeouts: Timeouts) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Every failure a caller can expect, one type per failure site; each says what to do next.
+"""The expected failures of a control plane, one type per failure site.
 
-`str(error)` is the one line that names what happened, `error.hint` the one that says how to go on. The types
-are dataclasses that nobody changes after construction; they are not `frozen`, because the interpreter and
-contextlib assign `__traceback__` to exceptions on their way up.
+Guarantees: `str(error)` says what happened, and `error.hint` what to do next. The types are dataclasses and not
+changed after construction; they are not `frozen`, because the interpreter and contextlib assign `__traceback__` to
+exceptions that propagate.
 """
 
 from dataclasses import dataclass
@@ -14,57 +14,57 @@ _FULL = ("no space left on", "disk quota exceeded")
 
 
 def says_full(text: str) -> bool:
-    """Tell whether a program's words say that a disk is full."""
+    """Return whether a program's output says that a disk is full."""
     return any(words in text.lower() for words in _FULL)
 
 
 class ControlPlaneError(Exception):
-    """The root: catch it to handle every expected failure."""
+    """The base class: catch it to handle every expected failure."""
 
     @property
     def hint(self) -> str:
-        """What a person does next."""
-        message, hint = self._tell()
+        """What the user can do next."""
+        message, hint = self._describe()
         return FREE_SPACE if says_full(message) else hint
 
     def __str__(self) -> str:
-        return self._tell()[0]
+        return self._describe()[0]
 
-    def _tell(self) -> tuple[str, str]:
-        """Return what happened, in one line, and what a person does next."""
+    def _describe(self) -> tuple[str, str]:
+        """Return what happened, and what the user can do next, one line each."""
         raise NotImplementedError
 
 
 class DamagedError(ControlPlaneError):
-    """The root of what says that files of a plane are gone or damaged: nothing but making it anew helps.
+    """The base class of failures in which a plane's own files are missing or damaged, so it must be created again.
 
-    No other failure is one: whatever may pass, or be mended by a person, leaves a plane its objects.
+    A failure that may pass, or that the user can fix, is none of these: the plane keeps its objects.
     """
 
 
 @dataclass(eq=False)
 class LockTimeoutError(ControlPlaneError):
-    """Another process holds a lock for longer than the deadline."""
+    """Another process held a lock for longer than the deadline."""
 
     path: Path
     holder: str
     seconds: float
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
             f"waited {self.seconds:.0f} s for {self.path}, held by {self.holder or 'another process'}",
-            "let the other process end, or end it, then run this again",
+            "wait until the other process ends, or end it, then run this again",
         )
 
 
 @dataclass(eq=False)
 class CommandError(ControlPlaneError):
-    """kwokctl, or another helper, has failed or exceeded its deadline."""
+    """kwokctl or another helper failed, or exceeded its deadline."""
 
     command: str
     reason: str
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
             f"`{self.command}` failed: {self.reason}",
             "run `vmsim down`, then `vmsim up` again",
@@ -73,17 +73,17 @@ class CommandError(ControlPlaneError):
 
 @dataclass(eq=False)
 class ComponentFailedError(ControlPlaneError):
-    """A component ends again and again right after its start."""
+    """A component ended repeatedly right after its start."""
 
     component: str
     log: Path
     tail: str
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"{self.component} does not stay up; the end of {self.log}:\n{self.tail}",
+            f"{self.component} ends right after each start; the end of its log {self.log}:\n{self.tail}",
             (
-                "correct what the log names (a component argument, perhaps), then run `vmsim up` again; "
+                "fix the cause that the log names (for example a component argument), then run `vmsim up` again; "
                 "if its data is damaged, run `vmsim down` first (the objects are lost)"
             ),
         )
@@ -91,29 +91,29 @@ class ComponentFailedError(ControlPlaneError):
 
 @dataclass(eq=False)
 class LayoutError(DamagedError):
-    """What kwokctl wrote down does not tell how a component is started."""
+    """The configuration that kwokctl wrote does not say how to start a component."""
 
     component: str
     configuration: Path
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"{self.configuration} does not tell how {self.component} is started",
-            "start afresh with `vmsim down` and `vmsim up`",
+            f"{self.configuration} does not say how to start {self.component}",
+            "run `vmsim down` (the objects are lost), then `vmsim up`",
         )
 
 
 @dataclass(eq=False)
 class FullDiskError(ControlPlaneError):
-    """A component cannot write. Sizes are in bytes."""
+    """A component cannot write to its disk. Sizes are in bytes."""
 
     component: str
     directory: Path
     free: int
     size: int
 
-    def _tell(self) -> tuple[str, str]:
-        sizes = f"{self.free / 2**20:.0f} of {self.size / 2**20:.0f} MiB are free, a control plane takes 200 and more"
+    def _describe(self) -> tuple[str, str]:
+        sizes = f"{self.free / 2**20:.0f} of {self.size / 2**20:.0f} MiB are free, a control plane needs 200 or more"
         return (
             f"no space left on the disk of {self.directory} for {self.component} ({sizes})",
             FREE_SPACE,
@@ -122,29 +122,29 @@ class FullDiskError(ControlPlaneError):
 
 @dataclass(eq=False)
 class PortCollisionError(ControlPlaneError):
-    """A component found its port taken by somebody else."""
+    """A component's port is in use by another process."""
 
     component: str
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"{self.component} found its port taken",
+            f"the port of {self.component} is already in use",
             (
-                "run `vmsim up` again; where a control plane exists, end what listens on its port before that, "
-                "or run `vmsim down` (its objects are lost): the next `vmsim up` chooses other ports"
+                "run `vmsim up` again: a new control plane gets other ports; an existing one keeps its ports, so first "
+                "end the process that listens there, or run `vmsim down` (the objects are lost)"
             ),
         )
 
 
 @dataclass(eq=False)
 class ControllerEndedError(ControlPlaneError):
-    """A controller that was started has ended by itself."""
+    """A controller that was started ended by itself."""
 
     code: int
     log: Path
 
-    def _tell(self) -> tuple[str, str]:
-        return f"the controller ended with exit code {self.code}", f"its log says why: {self.log}"
+    def _describe(self) -> tuple[str, str]:
+        return f"the controller ended with exit code {self.code}", f"read its log for the reason: {self.log}"
 
 
 @dataclass(eq=False)
@@ -155,58 +155,61 @@ class NotReadyError(ControlPlaneError):
     seconds: float
     logs: Path
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
             f"not ready after {self.seconds:.0f} s: {self.what}",
-            f"read the logs in {self.logs}; allow more time (--wait), or start afresh with `vmsim down` and `vmsim up`",
+            (
+                f"read the logs in {self.logs}; then allow more time (--wait), "
+                "or run `vmsim down` (the objects are lost) and `vmsim up`"
+            ),
         )
 
 
 @dataclass(eq=False)
 class SettingsChangedError(ControlPlaneError):
-    """The plane that exists was made with other settings than those asked for."""
+    """The existing plane was created with other settings than the requested ones."""
 
     directory: Path
     changes: tuple[str, ...]
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"the control plane in {self.directory} was made with other settings: {'; '.join(self.changes)}",
-            "run `vmsim down` first (its objects are lost), then `vmsim up` again",
+            f"the control plane in {self.directory} was created with other settings: {'; '.join(self.changes)}",
+            "run `vmsim down` first (the objects are lost), then `vmsim up` again",
         )
 
 
 @dataclass(eq=False)
 class FolderTakenError(ControlPlaneError):
-    """Files that are not a plane's stand where a plane's would."""
+    """A path that a plane needs is taken by a file or folder that is not a plane's."""
 
     directory: Path
-    stranger: Path
+    foreign: Path
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"{self.stranger} is in the way: no control plane's, so it is left alone",
-            f"name another folder than {self.directory} with --state",
+            f"{self.foreign} exists and does not belong to a control plane, so it is left unchanged",
+            f"choose another folder than {self.directory} with --state",
         )
 
 
 @dataclass(eq=False)
 class FileTakenError(ControlPlaneError):
-    """A file that is to be made exists."""
+    """A file that is to be created exists."""
 
     path: Path
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return f"{self.path} exists, and is not overwritten", "remove it, or name a file that does not exist"
 
 
 @dataclass(eq=False)
 class NotRunningError(ControlPlaneError):
-    """An operation needs a plane, and there is none in this directory."""
+    """An operation needs a plane, and this directory has none."""
 
     directory: Path
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
             f"there is no control plane in {self.directory}",
             "start one with `vmsim up`",
@@ -219,51 +222,51 @@ class StopError(ControlPlaneError):
 
     pids: tuple[int, ...]
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"processes {', '.join(map(str, self.pids))} do not end",
-            "look at them with `ps`, end them, then run `vmsim down` again",
+            f"processes {', '.join(map(str, self.pids))} did not end after SIGKILL",
+            "inspect them with `ps`, end them, then run `vmsim down` again",
         )
 
 
 @dataclass(eq=False)
 class InvalidSettingError(ControlPlaneError):
-    """A setting cannot be meant as it is written."""
+    """A setting has an invalid value."""
 
     setting: str
     reason: str
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
             f"{self.setting}: {self.reason}",
-            "correct it; --help explains every setting",
+            "correct it; `--help` explains every setting",
         )
 
 
 @dataclass(eq=False)
 class ApiError(ControlPlaneError):
-    """The API server refused a request that this program makes."""
+    """A request to the API server failed; `status` is 0 if there was no reply."""
 
     request: str
     status: int
     reason: str
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
-            f"{self.request} was answered with {self.status}: {self.reason}",
-            "read the log of kube-apiserver, or start afresh with `vmsim down` and `vmsim up`",
+            f"{self.request} failed with status {self.status}: {self.reason}",
+            "read the log of kube-apiserver, or run `vmsim down` (the objects are lost) and `vmsim up`",
         )
 
 
 @dataclass(eq=False)
 class CertificateError(DamagedError):
-    """The plane's certificates are gone or damaged."""
+    """The plane's certificates are missing or damaged."""
 
     directory: Path
     reason: str
 
-    def _tell(self) -> tuple[str, str]:
+    def _describe(self) -> tuple[str, str]:
         return (
             f"cannot read the certificates in {self.directory}: {self.reason}",
-            "start afresh with `vmsim down` and `vmsim up`",
+            "run `vmsim down` (the objects are lost), then `vmsim up`",
         )

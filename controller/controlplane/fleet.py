@@ -1,7 +1,7 @@
 """Brings the fake nodes of a running plane to the wanted number and size, and waits until pods can land there.
 
-Nodes that somebody else made, of whatever name and capacity, fake or not, are neither touched nor waited for: the API
-server knows of each who made it.
+Guarantees: a node that another client created is neither changed nor waited for, whatever its name and capacity, fake
+or not: the API server records the creator of each node.
 """
 
 import time
@@ -36,12 +36,12 @@ class Fleet:
     logs: Path
 
     def converge(self, count: int, capacity: NodeCapacity, *, seconds: float) -> None:
-        """Have exactly `kwok-node-1 … count`, all of them Ready, within the given time."""
+        """Make `kwok-node-1 … count` our only nodes, all of them Ready, within `seconds`. Raises NotReadyError."""
         nodes, taken = self._observe()
         plan = plan_nodes({name: size for name, (size, _) in nodes.items()}, count, capacity)
         for name in plan.create:
             if name in taken:
-                self.report.warn(f"node {name} is there and {taken[name]}: it is left alone")
+                self.report.warn(f"node {name} exists and {taken[name]}: it is left unchanged")
             else:
                 self.server.post(_NODES, node_manifest(name, capacity))
         for name in plan.resize:
@@ -50,11 +50,11 @@ class Fleet:
             self.server.delete(f"{_NODES}/{name}")
         self._wait(set(plan.delete), seconds)
 
-    def _wait(self, leaving: set[str], seconds: float) -> None:
+    def _wait(self, deleted: set[str], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             nodes, _ = self._observe()
-            unready = sorted(name for name, (_, ready) in nodes.items() if not ready or name in leaving)
+            unready = sorted(name for name, (_, ready) in nodes.items() if not ready or name in deleted)
             if not unready:
                 return
             if time.monotonic() > deadline:
@@ -62,11 +62,11 @@ class Fleet:
             time.sleep(_POLL)
 
     def _observe(self) -> tuple[dict[str, tuple[NodeCapacity, bool]], dict[str, str]]:
-        """Return our nodes, and those of other people under names of ours, with what they are."""
+        """Return our nodes, and why the other nodes that have our names are not ours."""
         named = [node for node in self.server.get(_NODES)["items"] if has_our_name(node["metadata"]["name"])]
         ours = {node["metadata"]["name"]: (capacity_of(node), is_schedulable(node)) for node in named if is_ours(node)}
         taken = {
-            node["metadata"]["name"]: "was made by somebody else" if is_fake(node) else "is no fake one"
+            node["metadata"]["name"]: "was created by another client" if is_fake(node) else "is not a fake node"
             for node in named
             if not is_ours(node)
         }

@@ -1,7 +1,7 @@
-"""Builds binaries from the pinned Go modules, with progress, and leaves nothing behind when interrupted.
+"""Builds binaries from the pinned Go modules and reports progress. Guarantees: an interrupted build leaves no files.
 
-Go's own build cache makes a build that was interrupted go on where it stopped; nothing here ever clears it.
-`go list` tells which packages are not in that cache, and `go build -v` names each one that it compiles.
+An interrupted build continues where it stopped, by Go's own build cache, which this module never clears. `go list`
+names the packages that are not in that cache, and `go build -v` names each one that it compiles.
 """
 
 import os
@@ -23,10 +23,10 @@ _BUILD_TIMEOUT = 3600.0
 _GO_VERSION = re.compile(r"\bgo(\d+)\.(\d+)")
 
 
-def find_go(search_path: str, beside: Path, what: str) -> Path:
-    """Return a Go that is new enough to build `what`: the one on PATH, or the one of this virtualenv.
+def find_go(search_path: str, beside: Path, titles: str) -> Path:
+    """Return a Go toolchain that is new enough: the one on PATH, or the one of this virtualenv.
 
-    Raises GoMissingError.
+    Raises GoMissingError, which names what was to be built (`titles`).
     """
     seen = []
     for candidate in (shutil.which("go", path=search_path), shutil.which("go", path=str(beside))):
@@ -36,7 +36,7 @@ def find_go(search_path: str, beside: Path, what: str) -> Path:
         if version and version >= MINIMUM_GO:
             return Path(candidate).absolute()
         seen.append(f"{candidate} {'.'.join(map(str, version)) if version else 'that does not run'}")
-    raise GoMissingError(what, MINIMUM_GO, tuple(seen))
+    raise GoMissingError(titles, MINIMUM_GO, tuple(seen))
 
 
 def _version(go: Path) -> tuple[int, int] | None:
@@ -45,12 +45,12 @@ def _version(go: Path) -> tuple[int, int] | None:
 
 
 def caches_of(go: Path) -> tuple[Path, ...]:
-    """Return the directories in which a Go keeps what it has compiled, and the modules; those that it tells."""
+    """Return the directories of Go's build cache and module cache, as far as `go env` names them."""
     return tuple(Path(line) for line in _env(go, "GOCACHE", "GOMODCACHE").splitlines() if line.startswith("/"))
 
 
 def _env(go: Path, *names: str) -> str:
-    """Return what Go says of its settings, one a line; nothing if it does not run."""
+    """Return Go's settings of these names, one a line; an empty text if Go does not run."""
     try:
         result = subprocess.run(
             [go, "env", *names],
@@ -69,8 +69,8 @@ def _env(go: Path, *names: str) -> str:
 def go_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for Go.
 
-    GOPROXY, GOCACHE and the like are the user's. What would change the result is not: a platform to
-    cross-compile for, a workspace around this repository, another toolchain than the one chosen.
+    GOPROXY, GOCACHE and the like stay the user's. Settings that would change the result are overridden: a platform
+    to cross-compile for, a workspace around this repository, another toolchain than the chosen one.
     """
     kept = {name: value for name, value in base.items() if name not in ("GOOS", "GOARCH")}
     return {**kept, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
@@ -78,9 +78,9 @@ def go_environment(base: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class GoBuild:
-    """The build of one distribution's binaries into a workspace that the caller removes.
+    """Builds one distribution's binaries into a workspace that the caller removes.
 
-    `note` is told how far the build is, for other processes that wait for it.
+    `note` receives the progress, for other processes that wait for the build.
     """
 
     distribution: Distribution
@@ -90,7 +90,7 @@ class GoBuild:
     note: Callable[[str], None]
 
     def run(self, binaries: Sequence[Binary]) -> Iterator[Binary]:
-        """Build binaries, and yield each as soon as it is there."""
+        """Build binaries, and yield each as soon as it is complete. Raises GoCommandError."""
         stale = self._stale_packages(binaries)
         done: set[str] = set()
         with self.report.task(f"building {self.distribution.title} with {self.go}") as advance:
@@ -107,9 +107,9 @@ class GoBuild:
                 yield binary
 
     def _stale_packages(self, binaries: Sequence[Binary]) -> frozenset[str]:
-        """Return the packages that are yet to be compiled; downloads the modules on the way."""
+        """Return the packages that are not compiled yet; Go downloads the modules for that."""
         downloads = 0
-        with self.report.task(f"looking up what {self.distribution.title} needs compiled") as advance:
+        with self.report.task(f"listing the packages to compile for {self.distribution.title}") as advance:
 
             def show(line: str | None) -> None:
                 nonlocal downloads
@@ -123,7 +123,7 @@ class GoBuild:
         return frozenset(output.split())
 
     def _go(self, command: Sequence[str], binaries: Sequence[Binary], on_progress: OnProgress, timeout: float) -> str:
-        # Both commands with the same flags: staleness depends on them.
+        # Both commands get the same flags, since a package's staleness depends on them.
         flags = ["-trimpath", "-ldflags", self.distribution.ldflags]
         return run(
             [str(self.go), *command, *flags, *(binary.package for binary in binaries)],

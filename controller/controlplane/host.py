@@ -1,4 +1,4 @@
-"""What depends on the machine: names of its system and architecture, and the directory for caches."""
+"""The properties of this machine: the names of its system and architecture, and the directory for caches."""
 
 import platform
 import sys
@@ -23,13 +23,13 @@ class Platform:
 
 
 def this_platform() -> Platform:
-    """Return the platform this program runs on."""
+    """Return the platform of this program."""
     machine = platform.machine().lower()
     return Platform(system=sys.platform, architecture=_ARCHITECTURES.get(machine, machine))
 
 
 def cache_directory(environment: Mapping[str, str], system: str) -> Path:
-    """Return the directory for things that can be obtained again, by the conventions of the system."""
+    """Return the cache directory by the conventions of the system. Raises InvalidSettingError."""
     if named := environment.get("VMSIM_CACHE_DIR"):
         return Path(named).expanduser().absolute()
     if system == "darwin":

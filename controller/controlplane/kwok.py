@@ -1,8 +1,8 @@
-"""What the plane's KWOK needs beyond what kwokctl gives it: a stage of our own, and a restart without a gap.
+"""Extends the plane's KWOK beyond kwokctl's setup: an additional stage, and restarts without a gap.
 
 KWOK plays its built-in stages only if its configuration has none, so kwokctl writes them all into that file, and ours
-is appended. KWOK names itself anew at each start: until the node Leases of the one before expire, which takes minutes,
-it does nothing for their nodes. So whoever restarts it deletes the Leases that the stopped one held, and no others.
+is appended. KWOK gets a new identity at each start, and serves no node whose Lease another identity holds; the Leases
+of the previous one expire after minutes. So a restart deletes the Leases that the stopped KWOK held, and no others.
 """
 
 import json
@@ -15,20 +15,20 @@ from controller.controlplane.api import ApiServer
 NAME = "kwok-controller"
 
 _MARK = "\n---\n# Appended by "
-"""What stands before our stage, whichever release appended it."""
+"""The text before our stage, by every release that appended it."""
 _STAGE = "manifests/kwok/pod-ready-again.yaml"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _FIRST_LINES = 50
 
 
 def append_stage(configuration: Path) -> bool:
-    """Have our stage at the end of KWOK's configuration; return whether that is news to a KWOK that runs."""
+    """Append our stage to KWOK's configuration; return whether the file changed, so that KWOK needs a restart."""
     try:
-        there = configuration.read_text()
+        found = configuration.read_text()
     except FileNotFoundError:
-        return False  # kwokctl has not come that far
-    wanted = there.partition(_MARK)[0] + _MARK + "vmsim.\n" + package_data.path(_STAGE).read_text()
-    if there == wanted:
+        return False  # kwokctl has not written it yet
+    wanted = found.partition(_MARK)[0] + _MARK + "vmsim.\n" + package_data.path(_STAGE).read_text()
+    if found == wanted:
         return False
     temporary = configuration.with_suffix(".tmp")
     temporary.write_text(wanted)
@@ -37,7 +37,7 @@ def append_stage(configuration: Path) -> bool:
 
 
 def identity(log: Path) -> str | None:
-    """Return under which name the KWOK that wrote a log held Leases; None if it did not come that far."""
+    """Return the identity under which the KWOK that wrote a log held Leases; None if the log does not name it."""
     try:
         with log.open("rb") as lines:
             for line in islice(lines, _FIRST_LINES):
@@ -53,7 +53,7 @@ def identity(log: Path) -> str | None:
 
 
 def release_leases(server: ApiServer, holder: str) -> None:
-    """Delete the node Leases that a KWOK held; one that somebody takes over meanwhile stays. Raises ApiError."""
+    """Delete the node Leases that a KWOK held; one that another holder takes meanwhile stays. Raises ApiError."""
     for lease in server.get(_LEASES)["items"]:
         if lease.get("spec", {}).get("holderIdentity") == holder:
             metadata = lease["metadata"]

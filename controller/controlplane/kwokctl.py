@@ -1,7 +1,7 @@
-"""Everything that knows kwokctl: its configuration, its command line, and the files it leaves.
+"""The interface to kwokctl: its configuration, its command line, and the files that it writes.
 
-kwokctl lays a cluster out (certificates, component arguments) and starts it the first time. It can only start
-all components, never one, so later starts are made here from the arguments that it wrote down.
+kwokctl lays a cluster out (certificates, component arguments) and starts it the first time. It starts all components
+or none, so later starts of single components are made here, from the arguments that kwokctl wrote.
 """
 
 import os
@@ -24,11 +24,11 @@ COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedul
 
 ComponentArgs = Mapping[str, Mapping[str, str]]
 
-# There is one instance of each: electing a leader would only make a restarted one idle until the lease of its
-# predecessor ends.
+# There is one instance of each: with leader election a restarted one would only wait until its predecessor's lease
+# expires.
 _NO_ELECTION = {"leader-elect": "false"}
-# Its controllers act as service accounts of their own, as on other clusters: rules that exempt the garbage collector,
-# say, can tell it from a person.
+# Its controllers act as service accounts of their own, as on other clusters, so that a rule that exempts, for example,
+# the garbage collector can distinguish it from users.
 _OUR_ARGS: ComponentArgs = {
     "kube-controller-manager": {**_NO_ELECTION, "use-service-account-credentials": "true"},
     "kube-scheduler": _NO_ELECTION,
@@ -40,19 +40,19 @@ _CONFIGURATION = "KwokctlConfiguration"
 
 
 def check_paths(directory: Path, binaries: Iterable[Path]) -> None:
-    """Refuse paths that the programs would misread."""
+    """Raise InvalidSettingError for paths that the programs would misread."""
     if "," in str(directory):
-        # kwok-controller takes the path of its configuration as a list.
-        raise InvalidSettingError("directory", f"{directory} has a comma, which kwok-controller cannot read")
+        # kwok-controller reads the path of its configuration as a comma-separated list.
+        raise InvalidSettingError("directory", f"{directory} contains a comma, which kwok-controller cannot read")
     for binary in binaries:
         if "#" in str(binary):
-            # To kwokctl that is an archive and a file in it.
-            raise InvalidSettingError("binaries", f"{binary} has a #, which kwokctl cannot read")
+            # kwokctl reads such a path as an archive and a file in it.
+            raise InvalidSettingError("binaries", f"{binary} contains a #, which kwokctl cannot read")
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """How one component is started."""
+    """The program, the arguments and the environment of one component."""
 
     name: str
     binary: str
@@ -63,11 +63,11 @@ class Component:
 def configuration(
     binaries: Mapping[str, Path], ports: Ports, component_args: ComponentArgs, audit_policy: Path | None
 ) -> dict[str, Any]:
-    """Describe the cluster to kwokctl.
+    """Return the configuration file for kwokctl.
 
-    A configuration file says what its flags cannot: `bindAddress` (by default every server, etcd without any
-    authentication included, listens on all addresses) and the port of etcd's peers. All binaries and all ports
-    are named, so that kwokctl neither downloads anything nor chooses a port.
+    Only a file can set `bindAddress` (by default every server, even etcd, which has no authentication, listens on all
+    addresses) and the port of etcd's peers. All binaries and all ports are named, so that kwokctl neither downloads
+    a program nor chooses a port.
     """
     options: dict[str, Any] = {
         "runtime": "binary",
@@ -99,7 +99,7 @@ def configuration(
 
 
 def _patches(component_args: ComponentArgs) -> list[dict[str, Any]]:
-    # The caller's come last: where a flag is given twice, components take the last.
+    # The caller's arguments come last: a component takes the last value of a repeated flag.
     merged = {name: {**_OUR_ARGS.get(name, {}), **component_args.get(name, {})} for name in COMPONENTS}
     return [
         {"name": name, "extraArgs": [{"key": key, "value": value} for key, value in args.items()]}
@@ -111,8 +111,8 @@ def _patches(component_args: ComponentArgs) -> list[dict[str, Any]]:
 def environment(base: Mapping[str, str], home: Path, kubectl: Path) -> dict[str, str]:
     """Return the environment for kwokctl.
 
-    HOME places its files, because KWOK_WORKDIR is cut off at the first space of a path. Other KWOK_* variables
-    would override the configuration. kwokctl looks for kubectl on PATH, and downloads one if there is none.
+    HOME sets the place of its files, because kwokctl cuts KWOK_WORKDIR at the first space. Other KWOK_* variables
+    would override the configuration. kwokctl looks for kubectl on PATH, and downloads one if it finds none.
     """
     kept = {name: value for name, value in base.items() if not name.startswith("KWOK_")}
     return {**kept, "HOME": str(home), "PATH": f"{kubectl.parent}{os.pathsep}{base.get('PATH', '')}"}
@@ -120,11 +120,11 @@ def environment(base: Mapping[str, str], home: Path, kubectl: Path) -> dict[str,
 
 @contextmanager
 def creating(kwokctl: Path, layout: Layout, kubectl: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `kwokctl create cluster`; it ends when the API server answers, the components live on."""
+    """Run `kwokctl create cluster`. It ends when the API server answers; the components keep running."""
     command = [
         str(kwokctl),
         f"--name={CLUSTER}",
-        # Relative, because this flag takes a list: a comma in the path would cut it.
+        # Relative, because this flag is a comma-separated list.
         f"--config={layout.kwokctl_config.name}",
         "create",
         "cluster",
@@ -150,7 +150,7 @@ def creating(kwokctl: Path, layout: Layout, kubectl: Path) -> Iterator[subproces
 
 
 def read_components(workdir: Path) -> dict[str, Component]:
-    """Read how kwokctl starts each component; empty if it has not come that far."""
+    """Read how kwokctl starts each component; empty if it has not written that yet."""
     try:
         documents = yaml.safe_load_all(workdir.joinpath("kwok.yaml").read_text())
         document = next(doc for doc in documents if isinstance(doc, dict) and doc.get("kind") == _CONFIGURATION)
@@ -169,14 +169,14 @@ def _component(entry: Mapping[str, Any]) -> Component:
 
 
 def start_component(component: Component, layout: Layout) -> int:
-    """Start one component the way kwokctl does: detached, output to its log, process id noted and returned.
+    """Start one component as kwokctl does: detached, output to its log; write and return its process id.
 
-    The shell that starts it ends at once, so the component is nobody's child here: it outlives this program,
-    and leaves no zombie in a program that outlives it.
+    The shell that starts it ends at once, so the component is no child of this process: it outlives this program,
+    and leaves no zombie in a program that outlives it. Raises CommandError.
     """
     log = layout.log(component.name)
     if log.exists():
-        log.replace(log.with_suffix(".log.1"))  # the reason of a crash stays readable
+        log.replace(log.with_suffix(".log.1"))  # keeps the reason of a crash readable
     script = '"$@" >"$0" 2>&1 </dev/null & echo $!'
     try:
         result = subprocess.run(

@@ -1,14 +1,14 @@
-"""Where one control plane keeps its files. Everything lies in its own directory, so checkouts do not meet."""
+"""The paths of one control plane's files. All of them are in its own directory, so planes do not share files."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-# kwokctl puts "kwok-" before it: the kubeconfig's context is called kwok-vmsim.
+# kwokctl prefixes it with "kwok-": the kubeconfig's context is called kwok-vmsim.
 CLUSTER = "vmsim"
 _CONTEXT = f"kwok-{CLUSTER}"
 _FIRST_FILES = ("kwokctl.json", ".kwok", "plane.json")
-"""What tells a plane's home from any other folder of that name."""
+"""The files that distinguish a plane's home from any other folder of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Layout:
 
     @classmethod
     def of(cls, directory: Path) -> Self:
-        """Resolve a directory, so that paths in command lines compare equal later."""
+        """Return the layout of a directory, resolved so that paths in command lines compare equal later."""
         return cls(directory.resolve())
 
     @property
@@ -29,17 +29,17 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held while the plane is started, stopped or changed."""
+        """The lock file, held while the plane is started, stopped or changed."""
         return self.directory / "lock"
 
     @property
     def home(self) -> Path:
-        """Everything that `down` removes; kwokctl's home directory."""
+        """The folder that `down` removes; kwokctl's home directory."""
         return self.directory / "controlplane"
 
     @property
     def record(self) -> Path:
-        """Says with which settings the plane was made; absent until it was healthy once."""
+        """The record of the settings with which the plane was created; absent until it was healthy once."""
         return self.home / "plane.json"
 
     @property
@@ -49,11 +49,11 @@ class Layout:
 
     @property
     def kwokctl_log(self) -> Path:
-        """What kwokctl prints."""
+        """The output of kwokctl."""
         return self.home / "kwokctl.log"
 
-    def stranger(self) -> Path | None:
-        """Return what stands in the place of a plane's files without having been made for one."""
+    def foreign(self) -> Path | None:
+        """Return a path that a plane needs and that is not a plane's; None if there is none."""
         if self.home.exists():
             return None if _is_home(self.home) else self.home
         known = not self.kubeconfig.exists() or _CONTEXT in self.kubeconfig.read_text(errors="replace")
@@ -61,12 +61,12 @@ class Layout:
 
     @property
     def workdir(self) -> Path:
-        """The directory that kwokctl makes for the cluster."""
+        """The directory that kwokctl creates for the cluster."""
         return self.home / ".kwok" / "clusters" / CLUSTER
 
     @property
     def kwok_config(self) -> Path:
-        """How the components are started, and the stages that KWOK plays."""
+        """The configuration: how the components are started, and the stages that KWOK plays."""
         return self.workdir / "kwok.yaml"
 
     @property
@@ -76,17 +76,17 @@ class Layout:
 
     @property
     def admin_kubeconfig(self) -> Path:
-        """The kubeconfig that kwokctl keeps for itself."""
+        """The kubeconfig that kwokctl uses itself."""
         return self.workdir / "kubeconfig.yaml"
 
     @property
     def logs(self) -> Path:
-        """One log a component, and the audit log."""
+        """The directory of the components' logs, one each, and of the audit log."""
         return self.workdir / "logs"
 
     @property
     def audit_log(self) -> Path:
-        """The audit log, if the plane was made with a policy."""
+        """The audit log, if the plane was created with a policy."""
         return self.logs / "audit.log"
 
     def program(self, component: str) -> Path:
@@ -94,14 +94,14 @@ class Layout:
         return self.workdir / "bin" / component
 
     def log(self, component: str) -> Path:
-        """Return the log of a component's present run."""
+        """Return the log of a component's current run."""
         return self.logs / f"{component}.log"
 
     def pid_file(self, component: str) -> Path:
-        """Return where kwokctl keeps a component's process id."""
+        """Return the file of a component's process id."""
         return self.workdir / "pids" / f"{component}.pid"
 
 
 def _is_home(path: Path) -> bool:
-    """Tell whether a plane was made here, or was about to be."""
+    """Return whether a plane was created here, or its creation was begun."""
     return path.is_dir() and (not any(path.iterdir()) or any((path / name).exists() for name in _FIRST_FILES))

@@ -1,8 +1,8 @@
-"""What a `run` that was killed leaves behind: the controller that it had started.
+"""Ends what a killed `vmsim run` leaves behind: the controller that it had started.
 
-A run notes its controller beside the plane's files, and takes the note away with it. A process is ended only if it is
-the noted one, started in the same moment of the same boot (a pid alone may be somebody else's by now), and only if
-the run that noted it has ended.
+A run writes a note of its controller beside the plane's files, and removes the note when it ends. Guarantees: a
+process is ended only if it is the noted one, started at the same moment of the same boot (its pid alone may have been
+reused), and only if the run that noted it has ended.
 """
 
 import json
@@ -22,7 +22,7 @@ _START_TIME = 19
 
 
 def started_at(pid: int) -> str | None:
-    """Return when a live process was started, comparable with another such answer; None if there is none."""
+    """Return the start time of a live process, comparable with another such value; None if it has ended."""
     if _BOOT.exists():
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -30,17 +30,17 @@ def started_at(pid: int) -> str | None:
             return None
         return None if fields[0] in "ZX" else f"{_BOOT.read_text().strip()} {fields[_START_TIME]}"
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             ["ps", "-o", "lstart=", "-p", str(pid)], check=False, capture_output=True, text=True, timeout=10
         )
     except (subprocess.SubprocessError, OSError):
         return None
-    return told.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 @contextmanager
 def noted(directory: Path, pid: int) -> Iterator[None]:
-    """Have a process known as started by this one, while the context lasts."""
+    """Keep a note that this process started another one, while the context lasts."""
     note = directory / _NOTES / f"{os.getpid()}-{pid}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
     temporary = note.with_suffix(".tmp")
@@ -54,7 +54,7 @@ def noted(directory: Path, pid: int) -> Iterator[None]:
 
 
 def end(directory: Path, *, patience: float) -> list[int]:
-    """End what was left, politely and after `patience` seconds not; return which processes that were."""
+    """End the processes that were left, with SIGTERM, and SIGKILL after `patience` seconds; return their pids."""
     ended = []
     for note in sorted((directory / _NOTES).glob("*.json")):
         try:
@@ -74,12 +74,12 @@ def end(directory: Path, *, patience: float) -> list[int]:
 
 def _end(pid: int, start: str, patience: float) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        gives_up = time.monotonic() + patience
+        deadline = time.monotonic() + patience
         if started_at(pid) != start:
             return
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-        while started_at(pid) == start and time.monotonic() < gives_up:
+        while started_at(pid) == start and time.monotonic() < deadline:
             time.sleep(_POLL)
 
 

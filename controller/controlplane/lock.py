@@ -1,6 +1,6 @@
-"""An advisory lock between processes that the kernel releases when its holder ends, however it ends.
+"""An advisory lock between processes, which the kernel releases however its holder ends.
 
-The holder can leave a note in the lock file (what it is doing); those who wait show it.
+The holder can write a note about its work into the lock file; processes that wait for the lock show it.
 """
 
 import fcntl
@@ -19,12 +19,12 @@ _POLL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock that is held."""
+    """An acquired lock."""
 
     descriptor: int
 
     def note(self, text: str) -> None:
-        """Tell those who wait what the holder is doing."""
+        """Publish the holder's work to the processes that wait."""
         content = f"process {os.getpid()}: {text}\n".encode()
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, content, 0)
@@ -32,9 +32,9 @@ class Lock:
 
 @contextmanager
 def locked(path: Path, *, waiting_for: str, timeout: float, report: Reporter) -> Iterator[Lock]:
-    """Hold the lock at a path; say so and wait while another process holds it.
+    """Hold the lock at a path; while another process holds it, report that and wait. Raises LockTimeoutError.
 
-    The file stays behind on purpose: removing it would let two processes lock two files of one name.
+    The file is not removed, since two processes could then lock two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -42,7 +42,7 @@ def locked(path: Path, *, waiting_for: str, timeout: float, report: Reporter) ->
         if not _try(descriptor):
             _wait(descriptor, path, waiting_for, timeout, report)
         lock = Lock(descriptor)
-        lock.note("just started")
+        lock.note("starting")
         yield lock
     finally:
         os.close(descriptor)
@@ -58,7 +58,7 @@ def _try(descriptor: int) -> bool:
 
 def _wait(descriptor: int, path: Path, waiting_for: str, timeout: float, report: Reporter) -> None:
     started = time.monotonic()
-    with report.task(f"another process is {waiting_for}, waiting for it") as advance:
+    with report.task(f"waiting for another process, which is {waiting_for}") as advance:
         while not _try(descriptor):
             if time.monotonic() - started > timeout:
                 raise LockTimeoutError(path, _note(descriptor), timeout)

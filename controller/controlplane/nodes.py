@@ -1,4 +1,4 @@
-"""The fake nodes: what they look like, and which changes lead from the nodes there are to those wanted."""
+"""The fake nodes: their manifests, and the plan that leads from the existing nodes to the wanted ones."""
 
 import re
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ _NAME = re.compile(rf"^{_PREFIX}([1-9]\d*)$")
 
 FAKE_ANNOTATION = "kwok.x-k8s.io/node"
 
-# Who wrote the nodes of our planes. Earlier releases gave the API server no name, which then notes this one; other
-# clients that people make nodes with (kubectl, client libraries, curl) all give theirs.
-_MAKERS = (MANAGER, "unknown")
+# The field managers that create the nodes of our planes. Earlier releases sent the API server no name, which then
+# records "unknown"; other clients that create nodes (kubectl, client libraries, curl) all send theirs.
+_CREATORS = (MANAGER, "unknown")
 
-# Until kube-controller-manager has seen a new node Ready, these keep pods away from it.
+# These taints keep pods away from a new node until kube-controller-manager has seen it Ready.
 _STARTUP_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCapacity:
-    """What one fake node offers, as Kubernetes quantities."""
+    """The capacity of one fake node, as Kubernetes quantities."""
 
     cpu: str = "32"
     memory: str = "256Gi"
@@ -35,7 +35,7 @@ class NodeCapacity:
         return {"cpu": self.cpu, "memory": self.memory, "pods": str(self.pods)}
 
     def same_as(self, other: "NodeCapacity") -> bool:
-        """Tell whether both are worth the same: the API server may write `1.5Gi` as `1536Mi`."""
+        """Return whether both are equal as quantities: the API server may write `1.5Gi` as `1536Mi`."""
         theirs = other.resources()
         return all(_same(quantity, theirs[name]) for name, quantity in self.resources().items())
 
@@ -48,12 +48,12 @@ def _same(one: str, other: str) -> bool:
 
 
 def check_capacity(capacity: NodeCapacity) -> None:
-    """Refuse what the API server would refuse later, in words of its own."""
+    """Raise InvalidSettingError for a capacity that the API server would refuse later."""
     for setting, quantity in (("node CPU", capacity.cpu), ("node memory", capacity.memory)):
         if not _is_amount(quantity):
-            raise InvalidSettingError(setting, f"{quantity!r} is no Kubernetes quantity, such as 32 or 256Gi")
+            raise InvalidSettingError(setting, f"{quantity!r} is not a Kubernetes quantity, such as 32 or 256Gi")
     if capacity.pods < 1:
-        raise InvalidSettingError("node pods", "a node holds at least one pod")
+        raise InvalidSettingError("node pods", "must be at least one")
 
 
 def _is_amount(quantity: str) -> bool:
@@ -73,7 +73,7 @@ class NodePlan:
 
 
 def plan_nodes(existing: Mapping[str, NodeCapacity], count: int, capacity: NodeCapacity) -> NodePlan:
-    """Plan how to get to `kwok-node-1 … count`; nodes of other names are somebody else's and stay."""
+    """Return the changes that lead to `kwok-node-1 … count`; nodes of other names are not ours and stay."""
     wanted = [f"{_PREFIX}{number}" for number in range(1, count + 1)]
     numbers = {int(match[1]) for name in existing if (match := _NAME.match(name))}
     return NodePlan(
@@ -84,25 +84,25 @@ def plan_nodes(existing: Mapping[str, NodeCapacity], count: int, capacity: NodeC
 
 
 def has_our_name(name: str) -> bool:
-    """Tell whether a name is one that we give."""
+    """Return whether a name has the form of our nodes' names."""
     return _NAME.match(name) is not None
 
 
 def is_fake(node: Mapping[str, Any]) -> bool:
-    """Tell whether a node object is one that KWOK plays."""
+    """Return whether a node object is one that KWOK simulates."""
     return FAKE_ANNOTATION in node["metadata"].get("annotations", {})
 
 
 def is_ours(node: Mapping[str, Any]) -> bool:
-    """Tell whether a node object is a fake one that we made; a write of its status alone did not make it."""
+    """Return whether a node object is a fake one that we created; a write of its status alone does not count."""
     return is_fake(node) and any(
-        entry.get("manager") in _MAKERS and not entry.get("subresource")
+        entry.get("manager") in _CREATORS and not entry.get("subresource")
         for entry in node["metadata"].get("managedFields", [])
     )
 
 
 def capacity_of(node: Mapping[str, Any]) -> NodeCapacity:
-    """Read the capacity of a node object, whoever wrote it; what is absent or no quantity is like no other."""
+    """Read the capacity of any node object; an absent or malformed quantity equals none that we set."""
     resources = node.get("status", {}).get("capacity", {})
     try:
         pods = int(parse_quantity(resources.get("pods")))
@@ -112,7 +112,7 @@ def capacity_of(node: Mapping[str, Any]) -> NodeCapacity:
 
 
 def is_schedulable(node: Mapping[str, Any]) -> bool:
-    """Tell whether a node is Ready and free of the taints that a new node starts with."""
+    """Return whether a node is Ready and free of the taints of a new node."""
     conditions = node.get("status", {}).get("conditions", [])
     ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     taints = [taint["key"] for taint in node.get("spec", {}).get("taints", [])]
@@ -125,7 +125,7 @@ def status_of(capacity: NodeCapacity) -> dict[str, Any]:
 
 
 def node_manifest(name: str, capacity: NodeCapacity) -> dict[str, Any]:
-    """Describe a fake node: labelled like a real one, and tainted so that only what tolerates it lands there."""
+    """Return a fake node: labelled like a real one, and tainted so that only pods that tolerate it land there."""
     return {
         "apiVersion": "v1",
         "kind": "Node",

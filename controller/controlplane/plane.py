@@ -1,9 +1,9 @@
-"""One control plane: make it, keep it healthy, take it away.
+"""One control plane: create, repair, stop and remove it.
 
-Every operation can be repeated, and finds its way from whatever state the last one was left in: nothing there,
-half started, some components dead, all of them dead after a reboot. A plane that was healthy once is made anew, which
-costs its objects, only where its own files are damaged (errors.DamagedError); every other failure leaves them.
-Operations on one directory exclude each other, those on different directories do not know of each other.
+Guarantees: every operation can be repeated, and starts from any state that an earlier one left: no plane, half
+started, some components dead, all of them dead after a reboot. A plane that was healthy once is created again, which
+costs its objects, only if its own files are damaged (errors.DamagedError); every other failure keeps them. Operations
+on one directory exclude each other; those on different directories are independent.
 """
 
 import json
@@ -50,7 +50,7 @@ _STOP_PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ComponentStatus:
-    """What is to see of one component; `pid` is None when it does not run."""
+    """The state of one component; `pid` is None if it does not run."""
 
     name: str
     pid: int | None
@@ -58,7 +58,7 @@ class ComponentStatus:
 
 
 class Found(Enum):
-    """What there is of a plane before it is used."""
+    """The state of a plane before it is used."""
 
     NOTHING = "nothing"
     STOPPED = "stopped"
@@ -66,12 +66,12 @@ class Found(Enum):
 
 
 def default_sources(environment: Mapping[str, str] = os.environ) -> Sources:
-    """Return the sources that this machine and an environment suggest."""
+    """Return the sources of programs for this machine and an environment."""
     return Sources.from_environment(environment, this_platform(), Path(sys.executable).parent)
 
 
 class ControlPlane:
-    """A control plane whose files lie in `directory`; as a context manager, it is up inside and down after."""
+    """A control plane whose files are in `directory`; as a context manager, it is up inside and down after."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class ControlPlane:
         report: Reporter | None = None,
     ) -> None:
         if nodes < 0:
-            raise InvalidSettingError("nodes", "there cannot be fewer than none")
+            raise InvalidSettingError("nodes", "must be 0 or more")
         self._layout = Layout.of(directory)
         self._nodes = nodes
         self._capacity = capacity or NodeCapacity()
@@ -107,12 +107,12 @@ class ControlPlane:
 
     @property
     def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig; it exists while the plane does."""
+        """The administrator's kubeconfig; it exists as long as the plane."""
         return self._layout.kubeconfig
 
     @property
     def audit_log(self) -> Path:
-        """The API server's audit log; it exists if the plane was made with an audit policy."""
+        """The API server's audit log; it exists if the plane was created with an audit policy."""
         return self._layout.audit_log
 
     @property
@@ -122,15 +122,15 @@ class ControlPlane:
 
     @cached_property
     def kubectl(self) -> Path:
-        """A kubectl that fits the server."""
+        """A kubectl whose version fits the server. Raises KubectlMissingError."""
         return find_kubectl(self._sources.search_path, self._sources.beside)
 
     def up(self) -> None:
-        """Have a healthy plane with exactly the wanted nodes, all of them Ready; make or repair what is missing."""
+        """Create or repair the plane, until it is healthy and has exactly the wanted nodes, all of them Ready."""
         with self._locked():
             if (known := record.read(self._layout.record)) is None:
                 if self._layout.home.exists():
-                    self._report.say("an earlier start has not come to its end: making the control plane anew")
+                    self._report.say("an earlier start did not finish: creating the control plane again")
                 self._create()
             elif changes := record.differences(known, self._settings):
                 raise SettingsChangedError(self._layout.directory, changes)
@@ -139,7 +139,7 @@ class ControlPlane:
             self._converge_nodes()
 
     def down(self) -> bool:
-        """Leave no process and no data of the plane, nor a controller that a killed run had started on it.
+        """End all processes and remove all data of the plane; end controllers that killed runs had started on it.
 
         Returns whether there was a plane, or a part of one.
         """
@@ -152,7 +152,7 @@ class ControlPlane:
             return existed
 
     def found(self) -> Found:
-        """Tell in which state the plane is."""
+        """Return the state of the plane."""
         components = self.status()
         if any(component.pid is not None for component in components):
             return Found.RUNNING
@@ -160,13 +160,13 @@ class ControlPlane:
 
     @contextmanager
     def borrowed(self) -> Iterator[Self]:
-        """Have the plane up while the context lasts, and leave it as it was found: what runs stays, objects stay."""
+        """Keep the plane up while the context lasts, then restore the state in which it was found; objects stay."""
         found = self.found()
         try:
             self.up()
             yield self
         finally:
-            # No second request to stop may leave processes behind.
+            # A second request to stop must not leave processes behind.
             with signals.uninterrupted():
                 if found is Found.STOPPED:
                     self.halt()
@@ -174,17 +174,17 @@ class ControlPlane:
                     self.down()
 
     def halt(self) -> None:
-        """End the processes of the plane; its objects stay, and the next `up` goes on with them."""
+        """End the processes of the plane; its objects stay for the next `up`."""
         with self._locked():
             processes.kill_all(self._layout, timeout=_KILL_TIMEOUT)
 
     def end_leftovers(self) -> None:
-        """End the controllers of runs that were killed; those of runs that go on stay."""
+        """End the controllers of killed runs; those of live runs stay."""
         for pid in leftovers.end(self._layout.directory, patience=_STOP_PATIENCE):
-            self._report.say(f"ended process {pid}, the controller of a run that was killed")
+            self._report.say(f"ended process {pid}, the controller of a `vmsim run` that was killed")
 
     def stop_component(self, name: str) -> None:
-        """End one component abruptly, as a crash would; the others go on."""
+        """Kill one component, as a crash would; the others keep running."""
         self._check_component(name)
         with self._locked():
             self._known()
@@ -198,7 +198,7 @@ class ControlPlane:
             self._startup(self._known()).run_one(name)
 
     def status(self) -> list[ComponentStatus]:
-        """Tell about each component of a plane that was made; empty if there is none."""
+        """Return the state of each component; empty if no plane was created."""
         if (known := record.read(self._layout.record)) is None:
             return []
         pids = processes.components(processes.running(), self._layout.workdir)
@@ -212,11 +212,11 @@ class ControlPlane:
         return [ComponentStatus(name, pids.get(name), ports[name]) for name in kwokctl.COMPONENTS]
 
     def pids(self) -> list[int]:
-        """List the processes that belong to the plane, whatever state it is in."""
+        """Return the processes that belong to the plane, in any state of it."""
         return [process.pid for process in processes.running() if processes.belongs_to(process, self._layout)]
 
     def listening_sockets(self) -> list[sockets.ListeningSocket]:
-        """List every TCP socket on which a component listens (Linux only)."""
+        """Return every TCP socket on which a component listens (Linux only)."""
         return sockets.listening_sockets(processes.components(processes.running(), self._layout.workdir))
 
     @cached_property
@@ -233,7 +233,7 @@ class ControlPlane:
             except PortCollisionError as error:
                 if not attempts_left:
                     raise
-                self._report.warn(f"{error}, trying others")
+                self._report.warn(f"{error}; trying other ports")
             else:
                 return
 
@@ -257,7 +257,7 @@ class ControlPlane:
         record.write(self._layout.record, known)
 
     def _play_our_stage(self) -> None:
-        """Have KWOK's configuration complete, and end a KWOK that read it before: the next start is by ours."""
+        """Complete KWOK's configuration, and end a KWOK that has read the earlier one, so that it is started again."""
         if kwok.append_stage(self._layout.kwok_config):
             processes.kill_component(self._layout.workdir, kwok.NAME, timeout=_KILL_TIMEOUT)
 
@@ -265,14 +265,14 @@ class ControlPlane:
         self._play_our_stage()
         alive = processes.components(processes.running(), self._layout.workdir)
         if dead := [name for name in kwokctl.COMPONENTS if name not in alive]:
-            self._report.say(f"starting again what does not run: {', '.join(dead)}")
+            self._report.say(f"starting the components that do not run: {', '.join(dead)}")
         if not all(self._layout.program(name).exists() for name in dead):
-            obtain(self._sources, self._report)  # they lie in the cache, which may have been emptied
+            obtain(self._sources, self._report)  # they are in the cache, which may have been emptied
         try:
             self._startup(known).run()
         except DamagedError as error:
             self._report.warn(f"{error}")
-            self._report.warn("the control plane cannot be repaired: making it anew, its objects are lost")
+            self._report.warn("the control plane cannot be repaired: creating it again, its objects are lost")
             self._create()
         if not self.kubeconfig.exists():
             shutil.copyfile(self._layout.admin_kubeconfig, self.kubeconfig)
@@ -289,8 +289,8 @@ class ControlPlane:
         self.kubeconfig.unlink(missing_ok=True)
 
     def _locked(self) -> AbstractContextManager[Lock]:
-        if (stranger := self._layout.stranger()) is not None:
-            raise FolderTakenError(self._layout.directory, stranger)
+        if (foreign := self._layout.foreign()) is not None:
+            raise FolderTakenError(self._layout.directory, foreign)
         return locked(
             self._layout.lock,
             waiting_for="changing this control plane",
@@ -300,7 +300,7 @@ class ControlPlane:
 
     def _check_component(self, name: str) -> None:
         if name not in kwokctl.COMPONENTS:
-            raise InvalidSettingError("component", f"no {name}, only {', '.join(kwokctl.COMPONENTS)}")
+            raise InvalidSettingError("component", f"no component {name}, only {', '.join(kwokctl.COMPONENTS)}")
 
     def _known(self) -> record.Record:
         if (known := record.read(self._layout.record)) is None:

@@ -1,8 +1,8 @@
-"""Chooses the ports of a plane: free now, and where nobody else looks for free ones.
+"""Chooses the ports of a plane: free now, and in a range from which other programs choose none.
 
-kwokctl hands out ports from 32767 downwards and systems take those of outgoing connections from 32768 upwards
-(Linux) or 49152 upwards (macOS). A start in the middle of a lower range, different each time, keeps two planes
-that start together apart; what remains of the race (a port taken between choice and use) the caller retries.
+kwokctl chooses ports from 32767 downwards, and systems choose those of outgoing connections from 32768 (Linux) or
+49152 (macOS) upwards. The search starts at a random port of a lower range, so that two planes that start together
+seldom collide; a port that is taken between choice and use makes the caller retry.
 """
 
 import secrets
@@ -26,7 +26,7 @@ class Ports:
 
 
 def choose_ports() -> Ports:
-    """Choose six free ports."""
+    """Return six free ports."""
     span = _LAST - _FIRST + 1
     free = _free_ports(_FIRST + secrets.randbelow(span))
     return Ports(next(free), next(free), next(free), next(free), next(free), next(free))
@@ -42,8 +42,8 @@ def _free_ports(start: int) -> Iterator[int]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a port can be listened on, on loopback and on all addresses."""
-    for address in ("127.0.0.1", "0.0.0.0"):  # noqa: S104 - probed, to respect whoever listens there
+    """Return whether a port is free on loopback and on all addresses."""
+    for address in ("127.0.0.1", "0.0.0.0"):  # noqa: S104 - only probed, for a process that listens there
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
                 probe.bind((address, port))

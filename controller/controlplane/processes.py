@@ -1,7 +1,7 @@
-"""Finds and ends the processes of one control plane, by what they run rather than by remembered ids.
+"""Finds and ends the processes of one control plane, by their command lines and not by recorded ids.
 
-Every component is started as `<workdir>/bin/<component>`, so its command line says to which plane it belongs.
-A pid file alone would not do: after a crash or a reboot its number may belong to somebody else's process.
+Every component is started as `<workdir>/bin/<component>`, so its command line names its plane. A pid file alone is
+not enough: after a crash or a reboot its pid may belong to another process.
 """
 
 import os
@@ -22,22 +22,22 @@ _POLL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A live process. Where the system keeps no argument list, `argv` holds the whole command line."""
+    """A live process. Where the system has no argument list, `argv` is the whole command line."""
 
     pid: int
     argv: tuple[str, ...]
 
 
 def component_of(process: Process, workdir: Path) -> str | None:
-    """Return the component of the plane that a process runs, or None."""
+    """Return the name of the plane's component that a process runs; None if it runs none."""
     prefix = f"{workdir}/bin/"
     program = process.argv[0] if process.argv else ""
-    # `ps` gives one string; a component's name has no space, so the first word of the rest is the name.
+    # `ps` prints one string; a component's name has no space, so the first word of the rest is the name.
     return program.removeprefix(prefix).split(" ", 1)[0] if program.startswith(prefix) else None
 
 
 def belongs_to(process: Process, layout: Layout) -> bool:
-    """Tell whether a process is a component of the plane, or the kwokctl that is starting it."""
+    """Return whether a process is a component of the plane, or the kwokctl that is starting it."""
     if component_of(process, layout.workdir):
         return True
     line = " ".join(process.argv)
@@ -51,7 +51,7 @@ def components(processes: Iterable[Process], workdir: Path) -> dict[str, int]:
 
 
 def running() -> list[Process]:
-    """List the live processes of the machine; zombies have ended and are left out."""
+    """Return the live processes of the machine, without zombies."""
     return _from_proc() if _HAS_PROC else _from_ps()
 
 
@@ -63,7 +63,7 @@ def _from_proc() -> list[Process]:
         try:
             command_line = _PROC.joinpath(entry.name, "cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # ended meanwhile, or hidden from this user: not ours
+            continue  # it has ended meanwhile, or is hidden from this user and so not ours
         if command_line:  # a zombie's is empty
             argv = command_line.rstrip(b"\0").decode(errors="replace").split("\0")
             found.append(Process(int(entry.name), tuple(argv)))
@@ -80,26 +80,29 @@ def _from_ps() -> list[Process]:
 
 
 def parse_ps(output: str) -> list[Process]:
-    """Read the output of `ps -o pid=,stat=,command=`, without the zombies."""
+    """Return the processes in the output of `ps -o pid=,stat=,command=`, without zombies."""
     rows = (line.split(maxsplit=2) for line in output.splitlines())
     return [Process(int(row[0]), (row[2],)) for row in rows if len(row) == 3 and not row[1].startswith("Z")]  # noqa: PLR2004 - the three columns
 
 
 def kill_all(layout: Layout, *, timeout: float) -> int:
-    """End every process of the plane, those it starts meanwhile included; return how many there were."""
+    """End every process of the plane, including those that it starts meanwhile; return their number."""
     return len(_kill(lambda: [process.pid for process in running() if belongs_to(process, layout)], timeout))
 
 
 def kill_component(workdir: Path, name: str, *, timeout: float) -> None:
-    """End one component and wait until it is gone."""
+    """End one component and wait until it has ended."""
     _kill(lambda: [pid for component, pid in components(running(), workdir).items() if component == name], timeout)
 
 
 def _kill(find: Callable[[], list[int]], timeout: float) -> set[int]:
-    """End what is found until nothing is found any more, and all that was found has let go of its ports."""
+    """End the processes that `find` returns, until it returns none and all of them have released their ports.
+
+    Raises StopError after `timeout` seconds.
+    """
     ended: set[int] = set()
     deadline = time.monotonic() + timeout
-    # A dying process loses its command line, by which it is found, before its sockets: both are waited for.
+    # A dying process loses its command line, by which it is found, before its sockets: both must be gone.
     while alive := set(find()) | {pid for pid in ended if not has_ended(pid)}:
         if time.monotonic() > deadline:
             raise StopError(tuple(sorted(alive)))
@@ -111,11 +114,11 @@ def _kill(find: Callable[[], list[int]], timeout: float) -> set[int]:
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether a process is gone, or a zombie: it holds no ports and no files then."""
+    """Return whether a process has ended or is a zombie, and so holds no ports and no files."""
     if not _HAS_PROC:
         return True  # ps, which found it, would still show it
     try:
-        # The name before the state is in parentheses, and may hold spaces and parentheses itself.
+        # The name before the state is in parentheses, and may contain spaces and parentheses itself.
         state = _PROC.joinpath(str(pid), "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return True
@@ -123,10 +126,10 @@ def has_ended(pid: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    """Send SIGKILL; a process that has ended already is fine.
+    """Send SIGKILL; a process that has already ended is no error.
 
-    SIGKILL, because the data is thrown away or must survive a crash anyway, while kube-apiserver takes up to
-    a minute for a graceful end as long as watches are open.
+    Not SIGTERM: the data is removed or must survive a crash anyway, and kube-apiserver takes up to a minute to end
+    gracefully while watches are open.
     """
     try:
         os.kill(pid, signal.SIGKILL)

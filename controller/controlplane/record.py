@@ -1,4 +1,4 @@
-"""Remembers with which settings a plane was made, so that a later `up` knows what it finds."""
+"""The record of the settings with which a plane was created; a later `up` compares its own settings with it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from controller.controlplane.versions import DISTRIBUTIONS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person can choose about a plane, besides its nodes."""
+    """The settings of a plane that the user can choose, besides its nodes."""
 
     component_args: Mapping[str, Mapping[str, str]]
     audit_policy: Path | None
 
     @classmethod
     def of(cls, component_args: ComponentArgs, audit_policy: Path | None) -> Self:
-        """Check settings for what can be told without starting anything."""
+        """Check settings as far as possible without starting a component. Raises InvalidSettingError."""
         for name in component_args:
             if name not in COMPONENTS:
                 raise InvalidSettingError("component arguments", f"no component {name}, only {', '.join(COMPONENTS)}")
@@ -34,7 +34,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How a plane was made."""
+    """The versions, ports and settings with which a plane was created."""
 
     versions: dict[str, str]
     ports: Ports
@@ -43,7 +43,7 @@ class Record:
 
     @classmethod
     def of(cls, settings: Settings, ports: Ports) -> Self:
-        """Describe a plane that is made now."""
+        """Return the record of a plane that is created now."""
         return cls(
             versions=pinned_versions(),
             ports=ports,
@@ -53,12 +53,12 @@ class Record:
 
 
 def pinned_versions() -> dict[str, str]:
-    """Return the versions that this checkout wants."""
+    """Return the versions that this release pins."""
     return {distribution.name: str(distribution.version) for distribution in DISTRIBUTIONS}
 
 
 def differences(record: Record, settings: Settings) -> tuple[str, ...]:
-    """Say what a plane lacks of the settings asked for; what is not asked for may be as it is."""
+    """Return how a plane differs from the requested settings; settings that were not requested may differ."""
     changes = [
         f"{name} {record.versions.get(name, 'missing')} instead of {version}"
         for name, version in pinned_versions().items()
@@ -79,7 +79,7 @@ def _digest(policy: Path | None) -> str | None:
 
 
 def read(path: Path) -> Record | None:
-    """Read a record; None where there is none, or none that this version understands."""
+    """Read a record; None if there is none, or this version cannot decode it."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):

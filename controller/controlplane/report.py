@@ -1,7 +1,7 @@
-"""What a person sees while the control plane is obtained and started.
+"""The output that the user sees while the control plane is obtained and started.
 
-On a terminal long work has a live bar; elsewhere (CI logs, pipes) it is one plain line every 15 seconds.
-Everything goes to stderr, so that stdout stays free for results.
+On a terminal, long work has a live progress bar; elsewhere (CI logs, pipes) one plain line every 15 seconds. All
+output goes to stderr, so that stdout stays free for results.
 """
 
 import sys
@@ -16,18 +16,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 _PLAIN_INTERVAL = 15.0
 
-# Called with (done, total, detail) as work advances.
+# Called with (done, total, detail) as the work advances.
 Advance = Callable[[int, int, str], None]
 
 
 class Reporter(Protocol):
-    """Where messages and progress go."""
+    """The sink of messages and progress."""
 
     def say(self, text: str) -> None:
-        """Tell one thing that has happened or starts now."""
+        """Report an event, or work that starts now."""
 
     def warn(self, text: str) -> None:
-        """Tell about something that went wrong, although the work goes on."""
+        """Report a problem that does not end the work."""
 
     @contextmanager
     def task(self, title: str) -> Iterator[Advance]:
@@ -36,7 +36,7 @@ class Reporter(Protocol):
 
 
 def progress_line(title: str, done: int, total: int, elapsed: float, detail: str) -> str:
-    """Describe progress in one line; the time left is extrapolated from the pace so far."""
+    """Return progress as one line; the time left is extrapolated from the pace so far."""
     parts = [title]
     if total:
         parts.append(f"{done} of {total} {detail}".rstrip())
@@ -55,7 +55,7 @@ def _minutes(seconds: float) -> str:
 
 @dataclass(slots=True)
 class PlainReporter:
-    """One line a message: fit for logs."""
+    """Prints one line per message, for logs."""
 
     interval: float = _PLAIN_INTERVAL
     clock: Callable[[], float] = time.monotonic
@@ -66,12 +66,12 @@ class PlainReporter:
         sys.stderr.flush()
 
     def warn(self, text: str) -> None:
-        """Print a line, marked."""
+        """Print a line that begins with `warning:`."""
         self.say(f"warning: {text}")
 
     @contextmanager
     def task(self, title: str) -> Iterator[Advance]:
-        """Print the title, then a line at most once an interval."""
+        """Print the title, then at most one line per interval."""
         self.say(title)
         started = printed = self.clock()
 
@@ -87,7 +87,7 @@ class PlainReporter:
 
 @dataclass(slots=True)
 class TerminalReporter:
-    """Live bars, for a person at a terminal."""
+    """Draws live progress bars, for a terminal."""
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
@@ -96,12 +96,12 @@ class TerminalReporter:
         self.console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
-        """Print a line, marked."""
+        """Print a line that begins with `warning:`."""
         self.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Advance]:
-        """Show a bar that vanishes at the end."""
+        """Show a bar that is removed at the end."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -122,5 +122,5 @@ class TerminalReporter:
 
 
 def default_reporter() -> Reporter:
-    """Choose by what stderr is."""
+    """Return a TerminalReporter if stderr is a terminal, else a PlainReporter."""
     return TerminalReporter() if sys.stderr.isatty() else PlainReporter()

@@ -1,4 +1,4 @@
-"""Lists the TCP sockets that processes listen on, from /proc alone; proves that a plane is loopback only."""
+"""Lists the TCP sockets on which processes listen, from /proc alone; shows that a plane is on loopback only."""
 
 import ipaddress
 import os
@@ -20,19 +20,19 @@ class ListeningSocket:
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether only this machine can reach it."""
+        """Whether only this machine can reach it."""
         address = ipaddress.ip_address(self.address)
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return (mapped or address).is_loopback
 
 
 def listening_sockets(pids: Mapping[str, int]) -> list[ListeningSocket]:
-    """List the listening sockets of the given components (names to process ids), sorted."""
+    """Return the listening sockets of components (names to process ids), sorted."""
     found: set[ListeningSocket] = set()
     for component, pid in pids.items():
         inodes = _socket_inodes(pid)
         for table in ("tcp", "tcp6"):
-            # Of the process, not of this one: it may live in another network namespace.
+            # The process's own table, since it may be in another network namespace.
             path = Path(f"/proc/{pid}/net/{table}")
             if path.exists():
                 entries = parse_listening(path.read_text(), sys.byteorder == "little")
@@ -45,7 +45,7 @@ def listening_sockets(pids: Mapping[str, int]) -> list[ListeningSocket]:
 
 
 def parse_listening(table: str, little_endian: bool) -> dict[int, tuple[str, int]]:  # noqa: FBT001 - named at every call site by its expression
-    """Read /proc/net/tcp or tcp6: the inode of each listening socket to its address and port."""
+    """Parse /proc/net/tcp or tcp6; return the address and port of each listening socket by its inode."""
     rows = (line.split() for line in table.splitlines()[1:])
     return {int(row[9]): _endpoint(row[1], little_endian) for row in rows if row[3] == _LISTEN}
 
@@ -65,7 +65,7 @@ def _socket_inodes(pid: int) -> set[int]:
         try:
             target = Path(entry.path).readlink().name
         except FileNotFoundError:
-            continue  # closed meanwhile
+            continue  # it was closed meanwhile
         if target.startswith("socket:["):
             inodes.add(int(target[len("socket:[") : -1]))
     return inodes

@@ -1,7 +1,7 @@
-"""Where each program of the control plane comes from: decided, and told, before anything is obtained.
+"""Chooses the source of each program of the control plane, and announces it before any is obtained.
 
-The order: the directory the user names, PATH, the cache, release downloads with verified checksums, and a build from
-the pinned Go modules. What is in the cache is complete: see binaries.py.
+The order: the directory that the user names, PATH, the cache, release downloads with verified checksums, and a build
+from the pinned Go modules. Files in the cache are complete: see binaries.py.
 """
 
 import os
@@ -25,9 +25,9 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where programs may come from. `beside` is the directory of this virtualenv's programs.
+    """The allowed sources of programs. `beside` is the directory of this virtualenv's programs.
 
-    `free_space` returns the bytes that are free on the disk of a path.
+    `free_space` returns the free bytes on the disk of a path.
     """
 
     cache: Path
@@ -58,24 +58,24 @@ class Sources:
         return self.cache / "controlplane" / f"{distribution.name}-{distribution.version}-{self.platform}"
 
     def cached(self, distribution: Distribution, binary: Binary) -> Path | None:
-        """Return a program in the cache, or None."""
+        """Return the path of a program in the cache; None if it is not there."""
         path = self.cache_of(distribution) / binary.name
         return path if os.access(path, os.X_OK) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One distribution: its programs that are on this machine, those that are missing, and how these come here."""
+    """One distribution: its programs on this machine, its missing programs, and how these can be obtained."""
 
     distribution: Distribution
     found: Mapping[str, Path]
     missing: tuple[Binary, ...]
     why_no_release: str | None
-    """Why nothing of it can be downloaded, whatever the network; None if it can."""
+    """Why it cannot be downloaded even with a network; None if it can."""
 
     @property
     def must_be_built(self) -> bool:
-        """Tell whether nothing but compiling gives what is missing."""
+        """Whether compiling is the only way to obtain the missing programs."""
         return bool(self.missing) and self.why_no_release is not None
 
 
@@ -119,13 +119,13 @@ def _on_search_path(distribution: Distribution, binary: Binary, search_path: str
         return None
     version, wanted = version_of(Path(name)), distribution.version
     if version is None or not version.same_minor(wanted):
-        report.say(f"leaving {name} aside: it is {version or 'of unknown version'}, not {wanted}")
+        report.say(f"not using {name}: its version is {version or 'unknown'}, the control plane needs {wanted}")
         return None
     return Path(name).absolute()
 
 
 def version_of(path: Path, *arguments: str) -> Version | None:
-    """Ask a program for its version; None if it does not run, does not end in time, or names none."""
+    """Return the version that a program prints; None if it does not run, does not end in time, or prints none."""
     try:
         result = subprocess.run(
             [path, *(arguments or ("--version",))],
@@ -143,7 +143,7 @@ def version_of(path: Path, *arguments: str) -> Version | None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What obtaining takes: minutes on two cores, and bytes of disk while it lasts."""
+    """The cost of obtaining programs: minutes on two cores, and bytes of disk meanwhile."""
 
     minutes: float = 0
     disk: int = 0
@@ -156,38 +156,38 @@ class Cost:
         return f"about {minutes} and up to {max(self.disk / _GIB, 1):.0f} GB of disk"
 
 
-# Measured on two cores from empty caches, with room to spare: modules, compiled packages, and what linking needs.
+# Measured on two cores from empty caches, with a margin: modules, compiled packages, and linking.
 _BUILD = {"etcd": Cost(1, 1 * _GIB), "kwok": Cost(2, 3 * _GIB), "kubernetes": Cost(10, 8 * _GIB)}
 _DOWNLOAD = {"etcd": Cost(0.2, _GIB // 10), "kwok": Cost(0.3, _GIB // 8), "kubernetes": Cost(0.5, _GIB // 3)}
 
 
 def cost_of_building(distributions: Sequence[Distribution]) -> Cost:
-    """Return what compiling takes where Go's caches are empty."""
+    """Return the cost of compiling with empty Go caches."""
     return sum((_BUILD[distribution.name] for distribution in distributions), Cost())
 
 
 def announcement(parts: Sequence[Part], sources: Sources) -> Iterator[str]:
-    """Say from where each part is taken and, if anything has to be obtained, how long that takes and how much disk."""
+    """Yield lines that name the source of each part and, if programs are missing, the time and disk space needed."""
     places: dict[Path, list[str]] = {}
     for part in parts:
-        where = {sources.cache if sources.cache in path.parents else path.parent for path in part.found.values()}
-        for place in sorted(where):
-            places.setdefault(place, []).append(part.distribution.title)
-    for place, titles in places.items():
-        yield f"{', '.join(titles)}: taken from {place}"
+        folders = {sources.cache if sources.cache in path.parents else path.parent for path in part.found.values()}
+        for folder in sorted(folders):
+            places.setdefault(folder, []).append(part.distribution.title)
+    for folder, titles in places.items():
+        yield f"using {', '.join(titles)} from {folder}"
     missing = [part for part in parts if part.missing]
     for part in missing:
         names = ", ".join(binary.name for binary in part.missing)
         if part.why_no_release is not None:
-            yield f"{names} ({part.distribution.title}): to be built with Go, since {part.why_no_release}"
+            yield f"building {names} ({part.distribution.title}) with Go, since {part.why_no_release}"
         else:
             base, otherwise = (
                 base_of(part.distribution, sources.bases),
-                ", or else built with Go" if sources.build else "",
+                ", or building with Go if that fails" if sources.build else "",
             )
-            yield f"{names} ({part.distribution.title}): to be downloaded from {base}{otherwise}"
+            yield f"downloading {names} ({part.distribution.title}) from {base}{otherwise}"
     if missing:
-        yield f"this takes {_cost(missing, sources)}, once"
+        yield f"this is needed once and takes {_cost(missing, sources)}"
 
 
 def _cost(missing: Sequence[Part], sources: Sources) -> str:
@@ -197,4 +197,4 @@ def _cost(missing: Sequence[Part], sources: Sources) -> str:
     if not (released and sources.build):
         return str(least)
     most = cost_of_building([part.distribution for part in missing])
-    return f"{least}; {most} where nothing can be downloaded"
+    return f"{least}; {most} if downloads fail"

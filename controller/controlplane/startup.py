@@ -1,8 +1,8 @@
-"""Brings the components of a laid-out plane to health, or tells why they do not get there.
+"""Starts the components of a laid-out plane and waits until they are healthy, or reports why they are not.
 
-A component that ends early is started again a few times: on a slow machine kube-controller-manager gives up on
-an API server that is still starting. One that found its port taken, or the disk full, is reported at once:
-another start would not help.
+A component that ends early is restarted up to three times: on a slow machine kube-controller-manager gives up on
+an API server that is still starting. A component whose port is in use or whose disk is full is reported at once,
+since a restart would not help.
 """
 
 import subprocess
@@ -30,13 +30,13 @@ _POLL = 0.1
 _RESTARTS = 3
 _TAIL_LINES = 12
 
-# kube-controller-manager makes it; until then the API server refuses every pod in the namespace.
+# kube-controller-manager creates it; until then the API server refuses every pod in the namespace.
 _DEFAULT_SERVICE_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
 
 @dataclass(slots=True)
 class Startup:
-    """One attempt to get a plane healthy by a deadline."""
+    """One attempt to make a plane healthy by a deadline."""
 
     layout: Layout
     ports: Ports
@@ -50,18 +50,18 @@ class Startup:
         """Wait until the kwokctl that lays the plane out has ended and every component is healthy."""
         self._starts.update(kwokctl.COMPONENTS)
         while (code := creating.poll()) is None:
-            # Those that kwokctl has started, read before the processes are: in between it may start more.
+            # Those that kwokctl has started, read before the process list, since it may start more in between.
             started = [name for name in kwokctl.COMPONENTS if self.layout.pid_file(name).exists()]
             self._start_missing(started)
-            self._sleep("kwokctl, which lays out the plane")
+            self._sleep("kwokctl, which sets up the control plane")
         if code != 0:
             raise CommandError("kwokctl create cluster", tail(self.layout.kwokctl_log))
         self.run()
 
     def run(self) -> None:
-        """Start what does not run, and wait until every component is healthy."""
+        """Start the components that do not run, and wait until every component is healthy."""
         starts = -1
-        # Once more if anything had to be started meanwhile: its health was perhaps asked for before that.
+        # Once more if a component was started meanwhile: its health may have been checked before that.
         while starts != self._starts.total():
             self._start_missing(kwokctl.COMPONENTS)
             starts = self._starts.total()
@@ -75,9 +75,9 @@ class Startup:
         self._start_missing([name])
         self._wait_for(name, self._is_healthy, [name])
 
-    def _wait_for(self, what: str, holds: Callable[[str], bool], kept_running: Collection[str]) -> None:
-        while not holds(what):
-            self._sleep(what)
+    def _wait_for(self, name: str, is_ready: Callable[[str], bool], kept_running: Collection[str]) -> None:
+        while not is_ready(name):
+            self._sleep(name)
             self._start_missing(kept_running)
 
     def _sleep(self, waiting_for: str) -> None:
@@ -95,7 +95,7 @@ class Startup:
                 self._start(name)
 
     def _is_starting(self, name: str) -> bool:
-        # On a busy machine, what was started just now may not show the component's command line yet.
+        # On a busy machine, a process that was just started may not show the component's command line yet.
         pid = self._started.get(name)
         return pid is not None and not processes.has_ended(pid)
 
@@ -108,7 +108,7 @@ class Startup:
             self._check_disk(name)
             if self._starts[name] > _RESTARTS:
                 raise ComponentFailedError(name, log, end)
-            self.report.warn(f"{name} has ended, starting it again")
+            self.report.warn(f"{name} ended, starting it again")
         component = kwokctl.read_components(self.layout.workdir).get(name)
         if component is None:
             raise LayoutError(name, self.layout.kwok_config)
@@ -116,7 +116,7 @@ class Startup:
         self._started[name] = kwokctl.start_component(component, self.layout)
 
     def _release_leases(self, kept_running: Collection[str]) -> None:
-        """Let the KWOK that is to start have the nodes of the one that ended at once."""
+        """Delete the node Leases of the ended KWOK, so that the new one serves their nodes at once."""
         holder = kwok.identity(self.layout.log(kwok.NAME))
         if holder is None:
             return
@@ -125,7 +125,7 @@ class Startup:
             with api.ApiServer.connect(self.layout.pki, self.ports.kube_apiserver) as server:
                 kwok.release_leases(server, holder)
         except ApiError as error:
-            self.report.warn(f"{error}; nodes are not ready until their Leases expire, in some minutes")
+            self.report.warn(f"{error}; the nodes become Ready when their Leases expire, in a few minutes")
 
     def _check_disk(self, name: str) -> None:
         if (full := disk.full_disk(name, self.layout.log(name), self.layout.workdir)) is not None:
@@ -152,7 +152,7 @@ class Startup:
 
 @contextmanager
 def stopped_on_failure(layout: Layout, timeout: float) -> Iterator[None]:
-    """End all processes of a plane whose start fails or is interrupted; its logs stay."""
+    """End all processes of a plane if its start fails or is interrupted; its logs stay."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Runs a long command whose output is its progress; ends it, with all its children, when the caller is interrupted."""
+"""Runs a long command whose stderr is its progress. Guarantees: it ends, with its children, when the caller does."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def run(
     on_progress: OnProgress,
     timeout: float,
 ) -> str:
-    """Run a command and return its standard output; its temporary files go to `scratch`."""
+    """Run a command and return its standard output, buffered in `scratch`. Raises GoCommandError."""
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with tempfile.TemporaryFile(dir=scratch) as output, _process(command, cwd, env, output.fileno()) as process:
         try:
@@ -41,7 +41,7 @@ def run(
                     tail.append(line)
             code = process.wait(timeout=_GRACE)
         except subprocess.TimeoutExpired:
-            raise GoCommandError(_short(command), f"not done after {timeout:.0f} s") from None
+            raise GoCommandError(_short(command), f"not finished after {timeout:.0f} s") from None
         if code != 0:
             raise GoCommandError(_short(command), "\n".join(tail) or f"exit status {code}")
         output.seek(0)
@@ -53,9 +53,9 @@ def _process(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], stdout: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own: the whole group can be ended, and a terminal's Ctrl-C reaches only this program,
-    # which then ends the group in an orderly way.
+    # which then ends the group gracefully.
     with contextlib.ExitStack() as stack:
-        with _interrupts_held():
+        with _interrupts_deferred():
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
@@ -71,18 +71,18 @@ def _process(
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Put Ctrl-C off: one between the start of a process and the moment in which it is known would leave it behind."""
+def _interrupts_deferred() -> Iterator[None]:
+    """Defer Ctrl-C: between the start of a process and its registration here, it would leave the process behind."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are handled elsewhere
+        yield  # only the main thread handles signals
         return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if came:
+        if received:
             signal.raise_signal(signal.SIGINT)
 
 
@@ -92,7 +92,7 @@ def _end_if_running(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    # go removes its temporary files on SIGINT; what it has started may ignore that.
+    # go removes its temporary files on SIGINT; its children may ignore that signal.
     os.killpg(process.pid, signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_GRACE)
@@ -101,7 +101,7 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _lines(process: subprocess.Popen[bytes], timeout: float) -> Iterator[str | None]:
-    """Yield the lines of a process's standard error, and None whenever a second has passed without any."""
+    """Yield the lines of a process's standard error, and None after each second without one."""
     assert process.stderr is not None  # noqa: S101 - it was opened with a pipe
     descriptor = process.stderr.fileno()
     deadline = time.monotonic() + timeout

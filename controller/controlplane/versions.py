@@ -1,4 +1,4 @@
-"""The one place that says which upstream versions make the control plane, and how they are built.
+"""The upstream versions of the control plane's programs, and how they are built; defined only here.
 
 To move to another version:
 
@@ -26,7 +26,7 @@ _VERSION = re.compile(r"\bv?(\d+)\.(\d+)\.(\d+)")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """A released version; ordered as semantic versioning orders releases."""
+    """A released version, ordered as in semantic versioning."""
 
     major: int
     minor: int
@@ -34,16 +34,16 @@ class Version:
 
     @classmethod
     def find(cls, text: str) -> Self | None:
-        """Return the first version that a text names, as `--version` outputs do."""
+        """Return the first version in a text, such as the output of `--version`; None if it has none."""
         match = _VERSION.search(text)
         return cls(*(int(part) for part in match.groups())) if match else None
 
     def same_minor(self, other: Self) -> bool:
-        """Tell whether both belong to one minor release."""
+        """Return whether both belong to one minor release."""
         return (self.major, self.minor) == (other.major, other.minor)
 
     def minor_distance(self, other: Self) -> int | None:
-        """Count the minor releases between both, or None across major releases."""
+        """Return the number of minor releases between both; None across major releases."""
         return abs(self.minor - other.minor) if self.major == other.major else None
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Distribution:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """Its name for messages."""
         return f"{self.name} {self.version}"
 
     @property
@@ -121,5 +121,5 @@ KWOK = Distribution(
     ),
 )
 
-# In the order of their build time: a person sees the first results early.
+# In the order of their build time, so that the first results appear early.
 DISTRIBUTIONS = (ETCD, KWOK, KUBERNETES)

@@ -276,7 +276,7 @@ def test_up_makes_anew_what_cannot_be_repaired(other: ControlPlane, capfd: pytes
 
     other.up()
 
-    assert "making it anew, its objects are lost" in capfd.readouterr().err
+    assert "creating it again, its objects are lost" in capfd.readouterr().err
     assert "not found" in kubectl(other, "get", "namespace", "before-the-damage")
     assert nodes(other) == ["kwok-node-1"]
 

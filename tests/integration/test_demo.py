@@ -115,7 +115,7 @@ def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
 
     down = [str(BIN / "vmsim"), "down", "--state", str(tmp_path / "state")]
     told = subprocess.run(down, check=True, capture_output=True, text=True, timeout=60)
-    assert f"ended process {pid}, the controller of a run that was killed" in told.stderr
+    assert f"ended process {pid}, the controller of a `vmsim run` that was killed" in told.stderr
     assert started_at(pid) is None
     assert left_running(tmp_path) == []
 

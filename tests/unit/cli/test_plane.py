@@ -159,7 +159,10 @@ def test_files_of_others_are_left_alone(tmp_path: Path, command: str, name: str)
     result = run(command, "--state", str(tmp_path))
 
     assert result.exit_code == 1
-    assert f"error: {tmp_path / name.split('/', maxsplit=1)[0]} is in the way" in result.stderr
+    assert (
+        f"error: {tmp_path / name.split('/', maxsplit=1)[0]} exists and does not belong to a control plane"
+        in result.stderr
+    )
     assert "--state" in result.stderr
     assert theirs.exists()
 

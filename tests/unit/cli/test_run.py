@@ -63,7 +63,7 @@ def test_a_controller_that_a_killed_run_left_on_another_cluster_is_ended(tmp_pat
             assert controller.poll() is not None
         finally:
             controller.kill()
-    assert f"ended process {controller.pid}, the controller of a run that was killed" in complaints
+    assert f"ended process {controller.pid}, the controller of a `vmsim run` that was killed" in complaints
     assert (code, "error: no cluster to talk to" in complaints) == (1, True)
 
 

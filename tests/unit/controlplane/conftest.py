@@ -1,4 +1,4 @@
-"""Fixtures that several tests of the control plane's scripts share."""
+"""Fixtures that the tests of the control plane share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +18,13 @@ from tests.unit.controlplane.support import (
 
 @pytest.fixture
 def report() -> RecordingReporter:
-    """Return a reporter that can be asked."""
+    """Return a reporter that records."""
     return RecordingReporter()
 
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    """Return sources that have nothing at all: each test adds the one it is about."""
+    """Return sources without any program; each test adds the one that it needs."""
     (tmp_path / "path").mkdir()
     (tmp_path / "venv").mkdir()
     return Sources(

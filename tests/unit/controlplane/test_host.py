@@ -1,4 +1,4 @@
-"""Caches lie where each system keeps them."""
+"""The cache directory is the conventional one of each system."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from controller.controlplane.host import cache_directory
     ],
 )
 def test_cache_directory_follows_the_conventions(environment: dict[str, str], system: str, directory: str) -> None:
-    """The variable of ours comes first, then those of the system."""
+    """Our own variable comes first, then those of the system."""
     assert cache_directory(environment, system) == Path(directory)
 
 
-def test_nowhere_to_cache_is_an_error() -> None:
-    """A container without HOME gets a hint, not a traceback."""
+def test_no_home_and_no_variable_is_an_error() -> None:
+    """The user of a container without HOME gets a hint, not a traceback."""
     with pytest.raises(InvalidSettingError, match="VMSIM_CACHE_DIR"):
         cache_directory({}, "linux")

@@ -1,4 +1,4 @@
-"""What kwokctl is told leaves it nothing to download, to expose, or to choose."""
+"""The configuration of kwokctl: it downloads nothing, listens on loopback only, and chooses no port."""
 
 from pathlib import Path
 
@@ -27,8 +27,8 @@ def test_servers_are_bound_to_loopback() -> None:
     assert options["bindAddress"] == "127.0.0.1"
 
 
-def test_every_port_is_given() -> None:
-    """Two kwokctl that choose for themselves would choose the same."""
+def test_every_port_is_set() -> None:
+    """Two kwokctl that choose ports themselves would choose the same ones."""
     options = configuration(BINARIES, PORTS, {}, None)["options"]
 
     ports = {name: value for name, value in options.items() if name.endswith("Port")}
@@ -42,23 +42,23 @@ def test_every_port_is_given() -> None:
     }
 
 
-def test_every_binary_is_given() -> None:
-    """A binary that is not given is downloaded."""
+def test_every_binary_is_set() -> None:
+    """kwokctl downloads a binary that is not set."""
     options = configuration(BINARIES, PORTS, {}, None)["options"]
 
     binaries = {value for name, value in options.items() if name.endswith("Binary")}
     assert binaries == {str(path) for name, path in BINARIES.items() if name != "kwokctl"}
 
 
-def test_audit_policy_is_given_if_asked_for() -> None:
-    """kwokctl copies it and sets up the log."""
+def test_the_audit_policy_is_set_if_the_plane_has_one() -> None:
+    """kwokctl copies it and configures the log."""
     options = configuration(BINARIES, PORTS, {}, Path("/policy.yaml"))["options"]
 
     assert options["kubeAuditPolicy"] == "/policy.yaml"
 
 
-def test_component_arguments_come_after_our_own() -> None:
-    """Where a flag is given twice, the last one counts: the caller's."""
+def test_the_callers_component_arguments_come_after_our_own() -> None:
+    """A component uses the last value of a repeated flag."""
     args = {"kube-scheduler": {"v": "4"}, "kube-apiserver": {"max-requests-inflight": "400"}}
 
     patches = configuration(BINARIES, PORTS, args, None)["componentsPatches"]
@@ -79,7 +79,7 @@ def test_component_arguments_come_after_our_own() -> None:
     ]
 
 
-def test_kwokctl_finds_our_kubectl_and_none_of_the_users_settings() -> None:
+def test_the_environment_has_our_kubectl_and_none_of_the_users_kwok_settings() -> None:
     """KWOK_* variables would override the configuration."""
     given = {"PATH": "/bin", "HOME": "/home/me", "KWOK_RUNTIME": "docker", "LANG": "C"}
 
@@ -91,19 +91,19 @@ def test_kwokctl_finds_our_kubectl_and_none_of_the_users_settings() -> None:
 
 
 def test_directory_with_a_comma_is_refused() -> None:
-    """Said before the start, not by a component's death."""
+    """Before the start, which would fail in a component."""
     with pytest.raises(InvalidSettingError, match="comma"):
         check_paths(Path("/a, b"), [])
 
 
 def test_binary_that_looks_like_a_file_in_an_archive_is_refused() -> None:
     """kwokctl would try to download it."""
-    with pytest.raises(InvalidSettingError, match="has a #"):
+    with pytest.raises(InvalidSettingError, match="contains a #"):
         check_paths(Path("/state"), [Path("/cache/#1/etcd")])
 
 
-def test_components_are_read_from_what_kwokctl_wrote(tmp_path: Path) -> None:
-    """A component is started again exactly as it was the first time."""
+def test_components_are_read_from_kwokctls_configuration(tmp_path: Path) -> None:
+    """Later starts are the same as the first one."""
     (tmp_path / "kwok.yaml").write_text(
         "kind: KwokConfiguration\n"
         "---\n"
@@ -125,12 +125,12 @@ def test_components_are_read_from_what_kwokctl_wrote(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "kind: Stage\n", "a: [\n", "just text\n"])
 def test_unfinished_configuration_has_no_components(tmp_path: Path, content: str) -> None:
-    """kwokctl may have been killed at any point of its work."""
+    """kwokctl may have been killed at any moment."""
     (tmp_path / "kwok.yaml").write_text(content)
 
     assert read_components(tmp_path) == {}
 
 
 def test_missing_configuration_has_no_components(tmp_path: Path) -> None:
-    """Or before it had begun."""
+    """kwokctl may have been killed before it wrote the file."""
     assert read_components(tmp_path) == {}

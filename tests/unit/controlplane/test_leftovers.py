@@ -1,4 +1,4 @@
-"""What a killed run left is ended; what is not for sure its controller is not."""
+"""The controller of a killed run is ended; a process that may be another one is not."""
 
 import json
 import os
@@ -21,7 +21,7 @@ STUBBORN = (
 
 @pytest.fixture
 def controller() -> Iterator[subprocess.Popen[str]]:
-    """Run something that does not end by itself."""
+    """Run a process that does not end by itself."""
     with subprocess.Popen(["sleep", "60"], text=True) as process:
         yield process
         process.kill()
@@ -29,7 +29,7 @@ def controller() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def dead() -> tuple[int, str]:
-    """Return a process that has ended, and when it was started."""
+    """Return the pid and start time of a process that has ended."""
     with subprocess.Popen(["sleep", "60"]) as process:
         start = started_at(process.pid)
         process.kill()
@@ -38,7 +38,7 @@ def dead() -> tuple[int, str]:
 
 
 def note(directory: Path, run: tuple[int, str | None], controller: tuple[int, str | None]) -> Path:
-    """Leave a note as a run does."""
+    """Write a note as a run does."""
     path = directory / "runs" / "note.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([run, controller]))
@@ -48,15 +48,15 @@ def note(directory: Path, run: tuple[int, str | None], controller: tuple[int, st
 def test_a_controller_whose_run_has_ended_is_ended(
     tmp_path: Path, controller: subprocess.Popen[str], dead: tuple[int, str]
 ) -> None:
-    """And nothing is left of the note."""
+    """The note is removed with it."""
     note(tmp_path, dead, (controller.pid, started_at(controller.pid)))
     assert leftovers.end(tmp_path, patience=5) == [controller.pid]
     assert controller.wait(5) != 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_does_not_heed_a_polite_word_is_killed(tmp_path: Path, dead: tuple[int, str]) -> None:
-    """After some patience."""
+def test_a_controller_that_ignores_sigterm_is_killed(tmp_path: Path, dead: tuple[int, str]) -> None:
+    """After `patience` seconds."""
     with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -65,7 +65,7 @@ def test_one_that_does_not_heed_a_polite_word_is_killed(tmp_path: Path, dead: tu
         assert process.wait(5) == -9
 
 
-def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(
+def test_a_process_that_reuses_the_pid_is_not_ended(
     tmp_path: Path, controller: subprocess.Popen[str], dead: tuple[int, str]
 ) -> None:
     """It was started at another time, or in another boot."""
@@ -75,8 +75,8 @@ def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(
     assert controller.poll() is None
 
 
-def test_the_controller_of_a_run_that_goes_on_is_left_alone(tmp_path: Path, controller: subprocess.Popen[str]) -> None:
-    """In another terminal, perhaps."""
+def test_the_controller_of_a_live_run_is_not_ended(tmp_path: Path, controller: subprocess.Popen[str]) -> None:
+    """That run may be in another terminal."""
     path = note(tmp_path, (os.getpid(), started_at(os.getpid())), (controller.pid, started_at(controller.pid)))
     assert leftovers.end(tmp_path, patience=5) == []
     assert controller.poll() is None
@@ -84,16 +84,16 @@ def test_the_controller_of_a_run_that_goes_on_is_left_alone(tmp_path: Path, cont
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[[1, 2, 3], 4]", "null"])
-def test_a_note_that_cannot_be_read_is_taken_away(tmp_path: Path, content: str) -> None:
-    """A full disk may have cut it."""
+def test_a_malformed_note_is_removed(tmp_path: Path, content: str) -> None:
+    """A full disk may have truncated it."""
     path = note(tmp_path, (0, ""), (0, ""))
     path.write_text(content)
     assert leftovers.end(tmp_path, patience=5) == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_note_lasts_as_long_as_the_run(tmp_path: Path, controller: subprocess.Popen[str]) -> None:
-    """Then there is nothing to end."""
+def test_a_note_exists_as_long_as_the_run(tmp_path: Path, controller: subprocess.Popen[str]) -> None:
+    """Without a note, no process is ended."""
     with leftovers.noted(tmp_path, controller.pid):
         [path] = (tmp_path / "runs").iterdir()
         assert json.loads(path.read_text()) == [
@@ -103,17 +103,17 @@ def test_a_note_lasts_as_long_as_the_run(tmp_path: Path, controller: subprocess.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_down_ends_what_a_killed_run_left(
+def test_down_ends_the_controller_of_a_killed_run(
     tmp_path: Path, controller: subprocess.Popen[str], dead: tuple[int, str], report: RecordingReporter
 ) -> None:
-    """Although no plane is there any more."""
+    """Although there is no plane any more."""
     note(tmp_path, dead, (controller.pid, started_at(controller.pid)))
     ControlPlane(tmp_path, report=report).down()
     assert controller.wait(5) != 0
-    assert report.said == [f"ended process {controller.pid}, the controller of a run that was killed"]
+    assert report.said == [f"ended process {controller.pid}, the controller of a `vmsim run` that was killed"]
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-def test_an_ended_process_was_started_at_no_time(dead: tuple[int, str]) -> None:
-    """Its number may be given away again."""
+def test_an_ended_process_has_no_start_time(dead: tuple[int, str]) -> None:
+    """Its pid may be reused."""
     assert started_at(dead[0]) is None

@@ -1,4 +1,4 @@
-"""A lock excludes others, tells them what its holder does, and is given up at its deadline."""
+"""A lock excludes other processes, shows them its holder's note, and is waited for until a deadline."""
 
 import threading
 import time
@@ -11,19 +11,19 @@ from controller.controlplane.lock import locked
 from tests.unit.controlplane.support import RecordingReporter
 
 
-def test_lock_is_given_up_at_the_deadline(tmp_path: Path, report: RecordingReporter) -> None:
-    """Nothing waits for ever."""
+def test_waiting_for_a_lock_ends_at_the_deadline(tmp_path: Path, report: RecordingReporter) -> None:
+    """The error contains the holder's note."""
     path = tmp_path / "lock"
     with (
         locked(path, waiting_for="building", timeout=1, report=report),
-        pytest.raises(LockTimeoutError, match="just started"),
+        pytest.raises(LockTimeoutError, match="starting"),
         locked(path, waiting_for="building", timeout=0.1, report=report),
     ):
         pass
 
 
-def test_those_who_wait_see_what_the_holder_does(tmp_path: Path, report: RecordingReporter) -> None:
-    """Minutes of waiting are explained."""
+def test_a_process_that_waits_reports_the_holders_note(tmp_path: Path, report: RecordingReporter) -> None:
+    """The wait may take minutes."""
     path = tmp_path / "lock"
     with locked(path, waiting_for="building", timeout=1, report=report) as lock:
         lock.note("building etcd, 3 of 7 packages")
@@ -34,12 +34,12 @@ def test_those_who_wait_see_what_the_holder_does(tmp_path: Path, report: Recordi
             pass
 
     title, _, _, detail = report.progress[0]
-    assert title == "another process is building, waiting for it"
+    assert title == "waiting for another process, which is building"
     assert detail.endswith("building etcd, 3 of 7 packages")
 
 
-def test_lock_is_had_as_soon_as_it_is_free(tmp_path: Path, report: RecordingReporter) -> None:
-    """Nobody waits longer than needed."""
+def test_a_lock_is_acquired_as_soon_as_it_is_released(tmp_path: Path, report: RecordingReporter) -> None:
+    """Well before the deadline."""
     path = tmp_path / "lock"
     released = threading.Event()
 

@@ -1,4 +1,4 @@
-"""A control plane object refuses what cannot work before it touches anything."""
+"""A control plane refuses invalid settings before it starts, and keeps its objects whenever it can."""
 
 import json
 from collections.abc import Iterator
@@ -28,34 +28,34 @@ from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_o
 
 
 def test_unknown_component_cannot_be_stopped(tmp_path: Path) -> None:
-    """The error lists those there are."""
-    with pytest.raises(InvalidSettingError, match="no kubelet"):
+    """The error lists the components."""
+    with pytest.raises(InvalidSettingError, match="no component kubelet"):
         ControlPlane(tmp_path).stop_component("kubelet")
 
 
-def test_component_of_no_plane_cannot_be_started(tmp_path: Path) -> None:
-    """There is nothing to start it from."""
+def test_a_component_cannot_be_started_without_a_plane(tmp_path: Path) -> None:
+    """Its arguments are the plane's."""
     with pytest.raises(NotRunningError):
         ControlPlane(tmp_path).start_component("etcd")
 
 
-def test_fewer_nodes_than_none_are_refused(tmp_path: Path) -> None:
-    """Before anything is started."""
+def test_a_negative_number_of_nodes_is_refused(tmp_path: Path) -> None:
+    """Before a component is started."""
     with pytest.raises(InvalidSettingError, match="nodes"):
         ControlPlane(tmp_path, nodes=-1)
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Layout:
-    """Return the layout of a plane that was made earlier and does not run."""
+    """Return the layout of a plane that was created earlier and does not run."""
     layout = Layout.of(tmp_path / "state")
     layout.home.mkdir(parents=True)
     write(layout.record, Record.of(Settings.of({}, None), Ports(1, 2, 3, 4, 5, 6)))
     return layout
 
 
-def test_status_shows_what_does_not_run(made: Layout) -> None:
-    """A dead component is shown, not left out."""
+def test_status_shows_components_that_do_not_run(made: Layout) -> None:
+    """They are not left out."""
     status = ControlPlane(made.directory).status()
 
     assert [(component.name, component.pid, component.port) for component in status] == [
@@ -67,8 +67,10 @@ def test_status_shows_what_does_not_run(made: Layout) -> None:
     ]
 
 
-def test_plane_of_other_settings_is_kept_and_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
-    """Nothing is thrown away because somebody passed another flag."""
+def test_a_plane_with_other_settings_is_refused_and_kept(
+    made: Layout, sources: Sources, report: RecordingReporter
+) -> None:
+    """Another flag does not cost the plane's objects."""
     args = {"kube-apiserver": {"v": "9"}}
     plane = ControlPlane(made.directory, component_args=args, sources=sources, report=report)
 
@@ -78,8 +80,8 @@ def test_plane_of_other_settings_is_kept_and_refused(made: Layout, sources: Sour
     assert made.record.exists()
 
 
-def test_plane_of_another_version_is_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
-    """Nothing is thrown away because somebody pulled."""
+def test_a_plane_of_another_version_is_refused(made: Layout, sources: Sources, report: RecordingReporter) -> None:
+    """An upgrade of vmsim does not cost the plane's objects."""
     content = json.loads(made.record.read_text())
     content["versions"]["kubernetes"] = "v1.36.0"
     made.record.write_text(json.dumps(content))
@@ -89,7 +91,7 @@ def test_plane_of_another_version_is_refused(made: Layout, sources: Sources, rep
 
 
 def test_down_removes_everything_but_the_lock(made: Layout, report: RecordingReporter) -> None:
-    """Two processes that lock must lock the same file."""
+    """Two processes must lock the same file."""
     made.kubeconfig.write_text("apiVersion: v1\n")
 
     ControlPlane(made.directory, report=report).down()
@@ -102,7 +104,7 @@ RUNS = "while :; do sleep 0.1; done"
 
 @pytest.fixture
 def dead(made: Layout, sources: Sources) -> Iterator[Layout]:
-    """Return the layout of a plane that does not run and has objects; all is there to make it anew."""
+    """Return the layout of a plane that does not run and has objects; a new one could be created."""
     fill_cache(sources)
     write_program(sources.beside / "kubectl", "Client Version: v1.37.1")
     made.workdir.mkdir(parents=True)
@@ -112,7 +114,7 @@ def dead(made: Layout, sources: Sources) -> Iterator[Layout]:
 
 
 def repair(layout: Layout, sources: Sources, report: RecordingReporter, etcd: str) -> ControlPlane:
-    """Return a plane whose etcd does this when it is started."""
+    """Return a plane whose etcd is this script."""
     lay_out(layout, {name: etcd if name == "etcd" else RUNS for name in kwokctl.COMPONENTS})
     return ControlPlane(layout.directory, sources=sources, report=report, wait=5)
 
@@ -126,10 +128,10 @@ def repair(layout: Layout, sources: Sources, report: RecordingReporter, etcd: st
     ],
     ids=["full disk", "taken port", "anything else"],
 )
-def test_what_a_person_can_mend_costs_no_objects(
+def test_a_failure_that_the_user_can_fix_costs_no_objects(
     dead: Layout, sources: Sources, report: RecordingReporter, etcd: str, error: type[ControlPlaneError]
 ) -> None:
-    """The plane is left as it is."""
+    """The plane is left unchanged."""
     with pytest.raises(error):
         repair(dead, sources, report, etcd).up()
 
@@ -137,8 +139,8 @@ def test_what_a_person_can_mend_costs_no_objects(
     assert dead.record.exists()
 
 
-def test_binaries_that_are_gone_are_obtained_again(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
-    """Somebody has emptied the cache: that costs no objects either."""
+def test_missing_binaries_are_obtained_again(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
+    """An emptied cache costs no objects either."""
     cached = sources.cache_of(ETCD) / "etcd"
     cached.unlink()
     write_go(Path(sources.search_path) / "go")
@@ -146,14 +148,14 @@ def test_binaries_that_are_gone_are_obtained_again(dead: Layout, sources: Source
     dead.program("etcd").unlink()
     dead.program("etcd").symlink_to(cached)
 
-    with pytest.raises(ComponentFailedError):  # what the stand-in for Go makes is no etcd
+    with pytest.raises(ComponentFailedError):  # the stand-in for Go builds no real etcd
         plane.up()
 
     assert cached.exists()
     assert dead.workdir.joinpath("objects").exists()
 
 
-def test_what_cannot_be_started_is_made_anew(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
+def test_a_damaged_plane_is_created_again(dead: Layout, sources: Sources, report: RecordingReporter) -> None:
     """Its objects are lost in any case."""
     plane = repair(dead, sources, report, RUNS)
     dead.kwok_config.unlink()
@@ -162,16 +164,16 @@ def test_what_cannot_be_started_is_made_anew(dead: Layout, sources: Sources, rep
         plane.up()
 
     assert report.warned[:2] == [
-        f"{dead.kwok_config} does not tell how etcd is started",
-        "the control plane cannot be repaired: making it anew, its objects are lost",
+        f"{dead.kwok_config} does not say how to start etcd",
+        "the control plane cannot be repaired: creating it again, its objects are lost",
     ]
     assert not dead.workdir.joinpath("objects").exists()
 
 
-def test_a_plane_that_is_borrowed_is_left_as_it_was_found(
+def test_a_borrowed_plane_is_left_in_the_state_in_which_it_was_found(
     made: Layout, sources: Sources, report: RecordingReporter
 ) -> None:
-    """One that was stopped keeps its objects, also where it does not come up."""
+    """A stopped one keeps its objects, also if it does not come up."""
     plane = ControlPlane(made.directory, wait=0.1, sources=sources, report=report)
     assert plane.found() is Found.STOPPED
 
@@ -182,10 +184,10 @@ def test_a_plane_that_is_borrowed_is_left_as_it_was_found(
     assert plane.pids() == []
 
 
-def test_a_plane_that_was_not_there_is_gone_after_it_was_borrowed(
+def test_a_plane_that_was_created_to_be_borrowed_is_removed_afterwards(
     tmp_path: Path, sources: Sources, report: RecordingReporter
 ) -> None:
-    """Half of one included."""
+    """Also an incomplete one."""
     plane = ControlPlane(tmp_path / "state", sources=sources, report=report)
     assert plane.found() is Found.NOTHING
 

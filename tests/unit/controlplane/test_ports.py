@@ -1,4 +1,4 @@
-"""Ports are free, distinct, and away from those that others hand out."""
+"""Ports are free, distinct, and outside the ranges from which other programs choose."""
 
 import dataclasses
 import socket
@@ -6,16 +6,16 @@ import socket
 from controller.controlplane.ports import choose_ports, is_free
 
 
-def test_ports_are_distinct_and_below_those_kwokctl_and_systems_hand_out() -> None:
-    """Nobody else looks for free ports there."""
+def test_ports_are_distinct_and_below_those_that_kwokctl_and_systems_choose() -> None:
+    """No other program chooses ports there."""
     ports = dataclasses.astuple(choose_ports())
 
     assert len(set(ports)) == 6
     assert all(20_000 <= port < 29_000 for port in ports)
 
 
-def test_port_that_is_listened_on_is_not_free() -> None:
-    """Loopback is enough to be in the way."""
+def test_a_port_with_a_listener_on_loopback_is_not_free() -> None:
+    """A listener on one address is enough."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -23,8 +23,8 @@ def test_port_that_is_listened_on_is_not_free() -> None:
         assert not is_free(listener.getsockname()[1])
 
 
-def test_port_that_is_listened_on_at_all_addresses_is_not_free() -> None:
-    """So are all addresses."""
+def test_a_port_with_a_listener_on_all_addresses_is_not_free() -> None:
+    """They include loopback."""
     with socket.socket() as listener:
         listener.bind(("", 0))
         listener.listen()

@@ -1,4 +1,4 @@
-"""A plane's processes are told from everybody else's, and are ended for certain."""
+"""A plane's processes are distinguished from all others, and are surely ended."""
 
 import os
 import subprocess
@@ -16,15 +16,15 @@ LAYOUT = Layout(Path("/repo/.vmsim"))
 WORKDIR = "/repo/.vmsim/controlplane/.kwok/clusters/vmsim"
 
 
-def test_component_is_told_by_its_program() -> None:
-    """The path says to which plane it belongs."""
+def test_a_component_is_recognized_by_the_path_of_its_program() -> None:
+    """The path names the plane."""
     process = Process(7, (f"{WORKDIR}/bin/etcd", "--name=node0"))
 
     assert component_of(process, LAYOUT.workdir) == "etcd"
 
 
-def test_component_is_told_where_the_command_line_is_one_string() -> None:
-    """As `ps` gives it on macOS."""
+def test_a_component_is_recognized_in_a_command_line_of_one_string() -> None:
+    """`ps` prints it so on macOS."""
     process = Process(7, (f"{WORKDIR}/bin/kube-apiserver --etcd-prefix=/registry",))
 
     assert component_of(process, LAYOUT.workdir) == "kube-apiserver"
@@ -42,13 +42,13 @@ def test_component_is_told_where_the_command_line_is_one_string() -> None:
     ],
     ids=["another etcd", "reader of a log", "another plane", "kubectl", "another kwokctl", "nameless"],
 )
-def test_other_processes_are_left_alone(argv: tuple[str, ...]) -> None:
-    """`down` ends nothing that is not the plane's."""
+def test_other_processes_do_not_belong_to_the_plane(argv: tuple[str, ...]) -> None:
+    """`down` ends only the plane's processes."""
     assert not belongs_to(Process(7, argv), LAYOUT)
 
 
 def test_kwokctl_that_starts_the_plane_belongs_to_it() -> None:
-    """It would go on starting components while `down` ends them."""
+    """It would start components while `down` ends them."""
     argv = ("/cache/kwokctl", "--name=vmsim", "create", "cluster", "--kubeconfig=/repo/.vmsim/kubeconfig")
 
     assert belongs_to(Process(7, argv), LAYOUT)
@@ -69,7 +69,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def start(layout: Layout) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Start stand-ins for components; they end with the test."""
+    """Return a function that starts stand-ins for components; they end with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start_component(name: str) -> subprocess.Popen[bytes]:
@@ -91,14 +91,14 @@ def start(layout: Layout) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 
 
 def test_running_components_are_found(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
-    """For real, by this machine's process list."""
+    """In this machine's real process list."""
     process = start("etcd")
 
     assert processes.components(processes.running(), layout.workdir) == {"etcd": process.pid}
 
 
 def test_zombies_do_not_count_as_running(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
-    """Not every container has an init that reaps."""
+    """A container may lack an init process that reaps them."""
     process = start("etcd")
     os.kill(process.pid, 9)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not reaped
@@ -107,7 +107,7 @@ def test_zombies_do_not_count_as_running(layout: Layout, start: Callable[[str], 
 
 
 def test_all_components_are_ended(layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]) -> None:
-    """And nothing else is waited for."""
+    """With SIGKILL."""
     started = [start("etcd"), start("kube-apiserver")]
 
     assert processes.kill_all(layout, timeout=5) == 2
@@ -117,7 +117,7 @@ def test_all_components_are_ended(layout: Layout, start: Callable[[str], subproc
 def test_ending_one_component_spares_the_others(
     layout: Layout, start: Callable[[str], subprocess.Popen[bytes]]
 ) -> None:
-    """Tests of outages depend on it."""
+    """Tests of outages need this."""
     start("etcd")
     other = start("kube-apiserver")
 
@@ -126,8 +126,8 @@ def test_ending_one_component_spares_the_others(
     assert processes.components(processes.running(), layout.workdir) == {"kube-apiserver": other.pid}
 
 
-def test_ending_nothing_is_fine(layout: Layout) -> None:
-    """And takes no time."""
+def test_ending_no_process_is_no_error(layout: Layout) -> None:
+    """It returns at once."""
     started = time.monotonic()
 
     assert processes.kill_all(layout, timeout=5) == 0

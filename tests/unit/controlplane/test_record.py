@@ -1,4 +1,4 @@
-"""A plane's record survives being written, and tells what a plane lacks of the settings asked for."""
+"""A plane's record is read as it was written, and is compared with the requested settings."""
 
 import dataclasses
 from pathlib import Path
@@ -33,14 +33,14 @@ def test_record_is_read_as_it_was_written(tmp_path: Path, policy: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]"])
 def test_damaged_record_is_none(tmp_path: Path, content: bytes) -> None:
-    """The plane is then made anew, as after a start that was cut off."""
+    """The plane is then created again, as after an interrupted start."""
     (tmp_path / "plane.json").write_bytes(content)
 
     assert record.read(tmp_path / "plane.json") is None
 
 
 def test_missing_record_is_none(tmp_path: Path) -> None:
-    """There is no plane then."""
+    """Then there is no plane."""
     assert record.read(tmp_path / "plane.json") is None
 
 
@@ -51,15 +51,15 @@ def test_same_settings_make_no_difference(policy: Path) -> None:
     assert differences(Record.of(settings, PORTS), settings) == ()
 
 
-def test_what_is_not_asked_for_makes_no_difference(policy: Path) -> None:
-    """`up` without flags keeps the plane that was made with some."""
+def test_settings_that_are_not_requested_make_no_difference(policy: Path) -> None:
+    """`up` without flags keeps a plane that was created with some."""
     made = Record.of(Settings.of(ARGS, policy), PORTS)
 
     assert differences(made, Settings.of({}, None)) == ()
 
 
 def test_other_arguments_make_a_difference() -> None:
-    """They take effect at a component's start only."""
+    """They take effect only when a component starts."""
     made = Record.of(Settings.of(ARGS, None), PORTS)
 
     changes = differences(made, Settings.of({"kube-apiserver": {"v": "5"}}, None))
@@ -92,6 +92,6 @@ def test_unknown_component_is_refused() -> None:
 
 
 def test_missing_audit_policy_is_refused(tmp_path: Path) -> None:
-    """kwokctl would fail half-way."""
+    """kwokctl would fail after it has begun."""
     with pytest.raises(InvalidSettingError, match="no file"):
         Settings.of({}, tmp_path / "nowhere.yaml")

@@ -1,4 +1,4 @@
-"""Listening sockets are read from /proc, and loopback is told from the rest."""
+"""Listening sockets are read from /proc, and loopback addresses are recognized."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ def row(local: str, state: str, inode: int) -> str:
 
 
 def test_listening_ipv4_socket_is_read() -> None:
-    """The kernel prints addresses as words of the machine."""
+    """The kernel prints addresses as words in the machine's byte order."""
     table = _HEADER + row("0100007F:5B38", "0A", 11)
 
     assert parse_listening(table, little_endian=True) == {11: ("127.0.0.1", 23352)}
@@ -30,7 +30,7 @@ def test_listening_ipv6_socket_is_read() -> None:
 
 
 def test_big_endian_machines_print_the_bytes_in_order() -> None:
-    """The order is the machine's, not the network's."""
+    """The byte order is the machine's, not the network's."""
     table = _HEADER + row("7F000001:0050", "0A", 11)
 
     assert parse_listening(table, little_endian=False) == {11: ("127.0.0.1", 80)}
@@ -44,19 +44,19 @@ def test_connections_are_no_listening_sockets() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
-def test_loopback_is_recognised(address: str) -> None:
-    """In every way it can be written."""
+def test_loopback_is_recognized(address: str) -> None:
+    """In every form of the address."""
     assert ListeningSocket("etcd", address, 80).is_loopback
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "::", "::ffff:0.0.0.0"])
 def test_other_addresses_are_not_loopback(address: str) -> None:
-    """All addresses above all (`::`, and in IPv4 form)."""
+    """In particular the wildcard addresses (`::`, and in IPv4 form)."""
     assert not ListeningSocket("etcd", address, 80).is_loopback
 
 
 def test_sockets_of_a_process_are_listed() -> None:
-    """For real, of this process."""
+    """Of this process."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

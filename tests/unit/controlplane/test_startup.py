@@ -1,4 +1,4 @@
-"""A component that does not come up is started again, diagnosed, and given up at the deadline."""
+"""A component that does not come up is restarted and diagnosed, until the deadline."""
 
 import os
 import time
@@ -27,36 +27,36 @@ def layout(tmp_path: Path) -> Iterator[Layout]:
 
 
 def lay_out_etcd(layout: Layout, script: str) -> Component:
-    """Make a stand-in for etcd of a shell script."""
+    """Return a stand-in for etcd that is a shell script."""
     lay_out(layout, {"etcd": script})
     return kwokctl.read_components(layout.workdir)["etcd"]
 
 
 def startup(layout: Layout, report: RecordingReporter, seconds: float = 10.0) -> Startup:
-    """Return an attempt with a deadline."""
+    """Return a start with a deadline."""
     return Startup(layout, NOBODY_LISTENS, report, seconds, time.monotonic() + seconds)
 
 
-def test_component_that_ends_again_and_again_is_diagnosed(layout: Layout, report: RecordingReporter) -> None:
-    """The error holds the end of its log."""
+def test_a_component_that_ends_repeatedly_is_an_error_with_its_log(layout: Layout, report: RecordingReporter) -> None:
+    """The error contains the end of the log."""
     lay_out_etcd(layout, "echo no space left; exit 1")
 
     with pytest.raises(ComponentFailedError, match="no space left"):
         startup(layout, report).run_one("etcd")
 
-    assert report.warned == ["etcd has ended, starting it again"] * 3
+    assert report.warned == ["etcd ended, starting it again"] * 3
 
 
-def test_taken_port_is_told_from_other_failures(layout: Layout, report: RecordingReporter) -> None:
-    """Other ports help then, another start does not."""
+def test_a_taken_port_is_distinguished_from_other_failures(layout: Layout, report: RecordingReporter) -> None:
+    """Other ports help; another start does not."""
     lay_out_etcd(layout, "echo listen tcp 127.0.0.1:1: bind: address already in use; exit 1")
 
     with pytest.raises(PortCollisionError, match="etcd"):
         startup(layout, report).run_one("etcd")
 
 
-def test_full_disk_is_named_although_a_long_stack_follows(layout: Layout, report: RecordingReporter) -> None:
-    """At once: another start would not help."""
+def test_a_full_disk_is_reported_although_a_long_stack_trace_follows(layout: Layout, report: RecordingReporter) -> None:
+    """At once, since another start would not help."""
     reason = "write /data/member/wal/0.tmp: no space left on device"
     lay_out_etcd(layout, f"echo {reason}; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do echo main.go:$i; done; exit 1")
 
@@ -67,8 +67,10 @@ def test_full_disk_is_named_although_a_long_stack_follows(layout: Layout, report
     assert "free space" in failed.value.hint
 
 
-def test_component_that_stays_unhealthy_is_given_up(layout: Layout, report: RecordingReporter) -> None:
-    """Alive is not healthy."""
+def test_a_component_that_stays_unhealthy_is_an_error_at_the_deadline(
+    layout: Layout, report: RecordingReporter
+) -> None:
+    """Although its process is alive."""
     lay_out_etcd(layout, "while :; do sleep 0.1; done")
 
     with pytest.raises(NotReadyError, match="etcd"):
@@ -76,7 +78,7 @@ def test_component_that_stays_unhealthy_is_given_up(layout: Layout, report: Reco
 
 
 def test_failed_start_leaves_no_process(layout: Layout, report: RecordingReporter) -> None:
-    """Whatever the failure."""
+    """After any failure."""
     lay_out_etcd(layout, "while :; do sleep 0.1; done")
 
     with pytest.raises(NotReadyError), stopped_on_failure(layout, timeout=5):
@@ -86,7 +88,7 @@ def test_failed_start_leaves_no_process(layout: Layout, report: RecordingReporte
 
 
 def test_started_component_is_detached(layout: Layout) -> None:
-    """It outlives this program, its terminal, and its Ctrl-C."""
+    """It outlives this program and its terminal, and gets no Ctrl-C."""
     pid = kwokctl.start_component(lay_out_etcd(layout, "while :; do sleep 0.1; done"), layout)
 
     assert layout.pid_file("etcd").read_text() == str(pid)
@@ -96,8 +98,8 @@ def test_started_component_is_detached(layout: Layout) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def test_log_of_the_run_before_is_kept(layout: Layout) -> None:
-    """The reason of a crash is not lost to the repair."""
+def test_the_log_of_the_previous_run_is_kept(layout: Layout) -> None:
+    """So the repair does not remove the reason of a crash."""
     component = lay_out_etcd(layout, "echo output")
     layout.log("etcd").write_text("why it crashed")
 

@@ -1,4 +1,4 @@
-"""A long command is ended with its caller, whenever that is interrupted."""
+"""A long command ends with its caller, at whatever moment the caller is interrupted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_before_the_command_is_known_ends_it_all_the_same(tmp_path: Path) -> None:
-    """It comes after the process was made, and before anybody has it in hand."""
+def test_an_interrupt_during_the_start_of_a_command_ends_the_command(tmp_path: Path) -> None:
+    """It arrives after the process was created, and before the caller has its handle."""
     done = subprocess.run(
         (sys.executable, "-c", INTERRUPTED, str(tmp_path)),
         cwd=REPOSITORY,
@@ -42,6 +42,6 @@ def test_an_interrupt_before_the_command_is_known_ends_it_all_the_same(tmp_path:
         check=True,
     )
 
-    pid, told = done.stdout.split()
-    assert told == "interrupted"
+    pid, printed = done.stdout.split()
+    assert printed == "interrupted"
     assert not Path(f"/proc/{pid}").exists()

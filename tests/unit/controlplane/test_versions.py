@@ -16,7 +16,7 @@ def go_mod(distribution: Distribution) -> str:
 
 @_distributions
 def test_go_mod_requires_the_pinned_version(distribution: Distribution) -> None:
-    """There is one place to read the version from, and it tells the truth."""
+    """So versions.py is the one place to read the version from."""
     required = re.findall(rf"^\s+{re.escape(distribution.module)} (\S+)", go_mod(distribution), re.MULTILINE)
 
     assert required == [str(distribution.version)]
@@ -31,15 +31,15 @@ def test_go_mod_names_every_binary_as_a_tool(distribution: Distribution) -> None
 
 
 @_distributions
-def test_go_mod_asks_for_no_newer_go_than_is_looked_for(distribution: Distribution) -> None:
-    """A Go that is accepted can build."""
+def test_go_mod_requires_no_newer_go_than_the_minimum(distribution: Distribution) -> None:
+    """Every Go that is accepted can build it."""
     [(major, minor)] = re.findall(r"^go (\d+)\.(\d+)", go_mod(distribution), re.MULTILINE)
 
     assert (int(major), int(minor)) == MINIMUM_GO
 
 
 def test_staging_modules_are_replaced_by_the_same_release() -> None:
-    """A release of Kubernetes and its libraries belong together."""
+    """Kubernetes and its libraries are released together."""
     replaced = set(re.findall(r"=> k8s\.io/\S+ v0\.(\d+\.\d+)$", go_mod(KUBERNETES), re.MULTILINE))
 
     assert replaced == {f"{KUBERNETES.version.minor}.{KUBERNETES.version.patch}"}
@@ -56,12 +56,12 @@ def test_staging_modules_are_replaced_by_the_same_release() -> None:
     ],
 )
 def test_version_is_found_in_a_programs_output(output: str, version: Version | None) -> None:
-    """Every program says it in words of its own."""
+    """Every program prints it in its own form."""
     assert Version.find(output) == version
 
 
 def test_patch_releases_share_a_minor() -> None:
-    """Any patch release is as good."""
+    """Any patch release fits."""
     assert Version(1, 37, 0).same_minor(Version(1, 37, 2))
 
 

@@ -12,7 +12,7 @@ from controller.sdk.local_plane import local_plane
 
 @pytest.mark.parametrize(
     ("nodes", "cpu", "message"),
-    [(-1, "32", "nodes: there cannot be fewer than none"), (3, "lots", "'lots' is no Kubernetes quantity")],
+    [(-1, "32", "nodes: must be 0 or more"), (3, "lots", "'lots' is not a Kubernetes quantity")],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, nodes: int, cpu: str, message: str) -> None:
     """Before anything is started; whoever catches SimulatorError has caught it."""
