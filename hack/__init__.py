@@ -1,1 +1,1 @@
-"""Scripts for people and CI; the product never imports them."""
+"""Scripts for developers and CI; the product does not import them."""

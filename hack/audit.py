@@ -1,7 +1,7 @@
-"""`make audit`: the packages of the image, looked up in PyPI's database of known vulnerabilities by pip-audit.
+"""`make audit`: looks up the image's packages in PyPI's database of known vulnerabilities, by pip-audit.
 
-Guarantees: the exit code is 1 if a package has a known vulnerability, and only then; what could not be looked up, be it
-all or some of it, is said. pip-audit runs from uv's cache, so development needs none of its dependencies.
+Guarantees: the exit code is 1 if a package has a known vulnerability, and only then; packages that could not be looked
+up are reported. pip-audit runs from uv's cache, so development needs none of its dependencies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOCK: Final = "requirements.lock"
 _PIP_AUDIT: Final = "pip-audit@2.10.1"
 _DEADLINE: Final = 300.0
 _NAMED: Final = 5
-"""Packages that are named when they could not be looked up; of more, the number says enough."""
+"""Packages that are named if they could not be looked up; of more, only the number is printed."""
 
 
 def main() -> int:
@@ -38,15 +38,15 @@ def main() -> int:
         return 0
     try:
         dependencies = json.loads(done.stdout)["dependencies"]
-    except (ValueError, KeyError, TypeError):  # pip-audit ends with 1 as well when it fails, but then reports nothing
+    except (ValueError, KeyError, TypeError):  # pip-audit also exits with 1 when it fails, but then prints no report
         print(not_audited(done.stderr.strip().rpartition("\n")[2] or f"pip-audit ended with {done.returncode}"))
         return 0
-    print(*told(dependencies), sep="\n")
+    print(*lines(dependencies), sep="\n")
     return int(any(vulnerabilities(dependencies)))
 
 
 def vulnerabilities(dependencies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a line for each vulnerability: the package, what is known by which name, and what to do."""
+    """Yield a line for each vulnerability: the package, the identifiers, and the remedy."""
     for package in dependencies:
         for found in package.get("vulns", ()):
             better = " or ".join(found["fix_versions"])
@@ -55,8 +55,8 @@ def vulnerabilities(dependencies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{package['name']} {package['version']}: {known}; {remedy}"
 
 
-def told(dependencies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield what a person should know of a report."""
+def lines(dependencies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a report: vulnerabilities, packages that could not be looked up, and a summary."""
     skipped = [str(package["name"]) for package in dependencies if "skip_reason" in package]
     if len(skipped) == len(dependencies):
         yield not_audited("the database knows none of its packages, so it is not PyPI's")
@@ -69,9 +69,9 @@ def told(dependencies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"{LOCK}: {len(dependencies) - len(skipped)} packages looked up, {len(found)} known vulnerabilities"
 
 
-def not_audited(why: str) -> str:
-    """Say that nothing was found out."""
-    return f"{LOCK} was not audited: {why}"
+def not_audited(reason: str) -> str:
+    """Return the message of an audit that failed."""
+    return f"{LOCK} was not audited: {reason}"
 
 
 if __name__ == "__main__":

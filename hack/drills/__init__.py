@@ -1,1 +1,1 @@
-"""Drills: rehearsals of what happens to VMs when nodes are drained or lost, and proof that none was harmed."""
+"""Drills: nodes are drained or deleted under VMs, and the pod watch's history shows that no VM was harmed."""

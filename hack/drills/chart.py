@@ -1,4 +1,4 @@
-"""The picture that a drill writes: how long VMs were down, and how many each node held over time."""
+"""The chart that a drill writes: the downtimes of VMs, and the number of VMs per node over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEGEND_NODES: Final = 12
 
 def write(report: Report, path: Path) -> None:
     """Draw a report as PNG."""
-    # Imported here, since it takes a second to load and only who has come so far needs it.
+    # Imported here, since it takes a second to load and only a drill that has ended needs it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 

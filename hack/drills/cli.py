@@ -1,8 +1,8 @@
 """The command line: `python -m hack.drills NAME`.
 
-Exit codes: 0 if every VM ended Running and never had two live pods (and the drill's own wish came true), judged from
+Exit codes: 0 if every VM ended Running and never had two live pods (and the drill's own checks passed), judged from
 the pod watch's history; 1 if not; 2 for a wrong command line; 3 if the drill could not be carried out; 130 after
-Ctrl-C. On every way out nothing is left running.
+Ctrl-C. However it exits, no process is left running.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def main() -> None:
     except (DrillError, ObservationError, KubeError, OSError) as error:
         _complain(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second one must not change the exit code
-        print("interrupted; nothing is left running", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not change the exit code
+        print("interrupted; no process is left running", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     else:
         _publish(order, report)
@@ -63,7 +63,7 @@ def _parse() -> Order:
     lines = "\n".join(f"  {drill.name:34}{drill.summary}" for drill in DRILLS.values())
     parser = argparse.ArgumentParser(
         prog="python -m hack.drills",
-        description="Rehearse what happens to VMs when nodes are drained or lost, and check that none was harmed.",
+        description="Drain or delete nodes under VMs, and check that no VM was harmed.",
         epilog=f"drills:\n{lines}\n\nexit code: {(__doc__ or '').partition('Exit codes: ')[2]}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +75,7 @@ def _parse() -> Order:
         "--report",
         type=Path,
         metavar="DIR",
-        help="where report, picture, history and controller's log go (default: .vmsim/drills/NAME in the repository)",
+        help="folder for report, chart, history and controller's log (default: .vmsim/drills/NAME in the repository)",
     )
     parser.add_argument(
         "--cluster",

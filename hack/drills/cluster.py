@@ -1,7 +1,7 @@
 """The cluster that a drill runs on: a control plane of its own, or the one that kubectl would use.
 
-Guarantees: what was started is stopped on every way out; the cluster of somebody else gets a namespace of ours, which
-goes again.
+Guarantees: a control plane that was started is stopped however the drill ends; an existing cluster gets a namespace
+for the drill, which is deleted at the end.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _DEADLINE: Final = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """How to reach a cluster, as KUBECONFIG says it, kubectl that fits it, and whether all of it is ours."""
+    """A cluster: its kubeconfig, in the form of KUBECONFIG, a kubectl that fits it, and whether the drill owns it."""
 
     kubeconfig: str
     kubectl: Path
     own: bool
 
     async def command(self, *command: str) -> str:
-        """Run a command against this cluster within a deadline; return what it printed."""
+        """Run a command against this cluster within 90 s and return its output. Raises DrillError."""
         environment = {**os.environ, "KUBECONFIG": self.kubeconfig, "KUBECTL": str(self.kubectl)}
         try:
             return await run(*command, environment=environment, deadline=_DEADLINE)
@@ -44,13 +44,13 @@ class Cluster:
 
     @asynccontextmanager
     async def namespace(self) -> AsyncIterator[str]:
-        """Install the resources and make a namespace; in somebody else's cluster take it away after."""
+        """Install the resources and create a namespace; delete it afterwards unless the drill owns the cluster."""
         await install_on(credentials.Source(self.kubeconfig, listed=True))
         name = f"drill-{uuid4().hex[:8]}"
         kubectl = str(self.kubectl)
         await self.command(kubectl, "create", "namespace", name)
         try:
-            # Until the namespace has its service account, the API server refuses every pod in it.
+            # The API server refuses every pod in the namespace until it has its service account.
             await self.command(
                 *(kubectl, "wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=60s")
             )
@@ -62,15 +62,15 @@ class Cluster:
 
 @contextmanager
 def local(directory: Path, nodes: int) -> Iterator[Cluster]:
-    """Run a control plane in a directory that holds none, while the context lasts."""
+    """Run a control plane in a directory without one, while the context lasts."""
     plane = ControlPlane(directory, nodes=nodes)
     if any(status.pid is not None for status in plane.status()):
-        raise DrillError(f"a control plane runs in {directory}: a drill wants one of its own, so name another --dir")
+        raise DrillError(f"a control plane runs in {directory}, and a drill needs its own: choose another --dir")
     try:
         plane.up()
         yield Cluster(str(plane.kubeconfig), plane.kubectl, own=True)
     finally:
-        # No second request to stop may leave processes behind.
+        # A second request to stop must not leave processes behind.
         with signals.uninterrupted():
             plane.down()
 
@@ -80,5 +80,5 @@ def current() -> Cluster:
     sources = default_sources()
     source = credentials.find(None)
     if source.kubeconfig is None:
-        raise DrillError("--cluster current needs a kubeconfig: set KUBECONFIG, or make ~/.kube/config")
+        raise DrillError("--cluster current needs a kubeconfig: set KUBECONFIG, or create ~/.kube/config")
     return Cluster(source.kubeconfig, find_kubectl(sources.search_path, sources.beside), own=False)

@@ -1,11 +1,11 @@
-"""What a drill is: a name, a line that explains it, the fleet it wants, and what it does to it."""
+"""The protocol of a drill: a name, a summary, its fleet, and its actions."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import Protocol
 
-from hack.drills.seeding import Wish
+from hack.drills.seeding import DesiredVM
 from hack.drills.stage import Stage
 
 
@@ -19,13 +19,13 @@ class Drill(Protocol):
 
     @property
     def summary(self) -> str:
-        """What it does, in a line."""
+        """Its actions, in one line."""
         ...
 
-    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[Wish, ...]:
-        """Return the VMs it wants. Raises SizeError if it cannot be had in this size."""
+    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[DesiredVM, ...]:
+        """Return the VMs that it needs. Raises SizeError if it cannot run in this size."""
         ...
 
     async def run(self, stage: Stage) -> None:
-        """Do it; the VMs run when it begins, and the controller with its default limits."""
+        """Carry it out. When it begins, all VMs run, and the controller runs with its default limits."""
         ...

@@ -1,7 +1,7 @@
-"""What keeps a drill from being carried out or judged."""
+"""The error of a drill that cannot be carried out or judged."""
 
 from __future__ import annotations
 
 
 class DrillError(Exception):
-    """What went wrong, in words for a person."""
+    """A drill cannot be carried out or judged. The message is for the user."""

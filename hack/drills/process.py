@@ -1,6 +1,7 @@
-"""The controller as a process of the drill's, which can be killed and started again.
+"""The controller as a child process, which a drill can kill and start again.
 
-Guarantees: at most one process at a time; none is left when the context ends; one that ends by itself is noticed.
+Guarantees: at most one process runs at a time, and none when the context ends; a process that ends by itself is an
+error.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Controller:
         await self.stop()
 
     async def start(self, *flags: str) -> None:
-        """Start it with these further flags; its log goes on."""
-        # A session of its own, so that a terminal's Ctrl-C reaches us alone.
+        """Start it with additional flags; it appends to the log."""
+        # A session of its own, so that a terminal's Ctrl-C reaches only this program.
         with self._log.open("ab") as sink:
             self._log_from = sink.tell()
             self._process = await asyncio.create_subprocess_exec(
@@ -47,24 +48,24 @@ class Controller:
         self._wanted = True
 
     async def ready(self) -> None:
-        """Return when the process that was last started has taken in the cluster. Raises DrillError if it does not."""
-        ends_at = asyncio.get_running_loop().time() + _START_DEADLINE
+        """Return when the process that was last started has filled its caches. Raises DrillError after 30 s."""
+        deadline = asyncio.get_running_loop().time() + _START_DEADLINE
         while _FILLED not in self._log.read_bytes()[self._log_from :]:
             if self._process is None or self._process.returncode is not None:
                 raise DrillError(f"the controller did not start; its log: {self._log}")
-            if asyncio.get_running_loop().time() > ends_at:
+            if asyncio.get_running_loop().time() > deadline:
                 raise DrillError(f"the controller was not ready within {_START_DEADLINE:.0f} s; its log: {self._log}")
             await asyncio.sleep(_POLL)
 
     async def kill(self) -> None:
-        """End it as the kernel would."""
+        """Send SIGKILL and wait for the end."""
         self._wanted = False
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
 
     async def stop(self) -> None:
-        """Ask it to end; insist after a while."""
+        """Send SIGTERM, and SIGKILL after 20 s."""
         self._wanted = False
         if self._process is None or self._process.returncode is not None:
             return
@@ -75,7 +76,7 @@ class Controller:
             await self.kill()
 
     async def failure(self) -> None:
-        """Return never, but raise DrillError once the running process has ended by itself."""
+        """Wait for the end of the process; raise DrillError if it ended by itself."""
         if (process := self._process) is None:
             return
         code = await process.wait()

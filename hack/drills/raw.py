@@ -1,4 +1,4 @@
-"""A node as it was, so that it can be put back after it was deleted."""
+"""A copy of a node, from which it can be created again after its deletion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from controller.operations.api import SERVER_DEADLINE
 
 
 class NodeCopy(Value, frozen=True):
-    """What makes a fake node: labels and annotations, taints, and its size."""
+    """The parts of a fake node to restore: labels and annotations, taints, and its size."""
 
     metadata: ObjectMeta
     spec: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -35,10 +35,10 @@ _NODES: Final = Resource("", "v1", "nodes", NodeCopy)
 
 
 async def node_copy(client: Client, name: str) -> NodeCopy:
-    """Read all of a node that it takes to make it anew."""
+    """Read the parts of a node that are needed to create it again."""
     return await client.get(_NODES, name)
 
 
 async def restore_node(client: Client, copy: NodeCopy) -> None:
-    """Make a node anew."""
+    """Create a node again."""
     await client.create(_NODES, copy.manifest(), server_deadline=SERVER_DEADLINE)

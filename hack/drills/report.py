@@ -17,7 +17,7 @@ ROLLED_BACK = "RolledBack"
 
 
 class Migrations(msgspec.Struct, frozen=True):
-    """How the migrations that were asked for ended, by their own status; `recorded` ones were evictions."""
+    """The outcomes of the requested migrations, by their own status; `recorded` counts records of evictions."""
 
     asked: int = 0
     succeeded: int = 0
@@ -29,7 +29,7 @@ class Migrations(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, picture: ClusterState, asked: Sequence[str]) -> Self:
-        """Count them; one that was rolled back counts as failed too."""
+        """Count them; a migration that was rolled back also counts as failed."""
         found = [picture.migrations.get(uid) for uid in asked]
         failures = Counter(one.failure for one in found if one is not None and one.phase == "Failed")
         succeeded = sum(_is(one, "Succeeded") for one in found)
@@ -56,7 +56,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class RoundReport(msgspec.Struct, frozen=True):
-    """One round; times are in seconds since the observation began, downtimes by the pod watch."""
+    """One round; times are in seconds since the observation began, downtimes are measured by the pod watch."""
 
     label: str
     began: float
@@ -74,7 +74,7 @@ class RoundReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a drill found. `problems` is empty exactly if the drill passed."""
+    """The result of a drill. `problems` is empty if and only if the drill passed."""
 
     drill: str
     seed: int
@@ -92,7 +92,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def problems(self) -> list[str]:
-        """Everything that makes the drill fail."""
+        """All reasons for which the drill fails."""
         return [*self.double_lives, *self.not_running, *self.complaints]
 
     def write(self, path: Path) -> None:
@@ -101,12 +101,12 @@ class Report(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` wrote."""
+        """Read a report that `write` wrote."""
         return msgspec.json.decode(path.read_bytes(), type=cls)
 
 
 def judged(stage: Stage, *, drill: str, seed: int, started: str) -> Report:
-    """Judge a drill by what was seen until now."""
+    """Judge a drill by the events observed so far."""
     history = tuple(stage.observer.history)
     picture = stage.observer.picture
     until = stage.observer.now
@@ -159,13 +159,13 @@ def _round(
 
 
 def _remarks(picture: ClusterState, stage: Stage) -> list[str]:
-    """Tell where the controller's word differs from what the pods show; this alone fails no drill."""
+    """Return how statuses differ from pods; such a difference alone does not fail a drill."""
     found = []
     for uid, name in stage.vms.items():
         vm = picture.vms.get(uid)
         pod = picture.serving(uid)
-        said = (vm.phase, vm.node) if vm else ("gone", None)
-        shown = ("Running", pod.node) if pod else ("not Running", None)
-        if said != shown:
-            found.append(f"VM {name} is {said[0]} on {said[1]} by its status, {shown[0]} on {shown[1]} by its pod")
+        status = (vm.phase, vm.node) if vm else ("deleted", None)
+        actual = ("Running", pod.node) if pod else ("not Running", None)
+        if status != actual:
+            found.append(f"VM {name}: {status[0]} on {status[1]} by its status, {actual[0]} on {actual[1]} by its pod")
     return found

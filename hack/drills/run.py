@@ -1,4 +1,4 @@
-"""Carries out one drill: fleet, controller, observer, scenario, judgement."""
+"""Carries out one drill: fleet, controller, observer, scenario, verdict."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from hack.drills.report import Report, judged
 from hack.drills.seeding import SizeError
 from hack.drills.stage import Stage
 
-_LAST_LOOK: Final = 30.0
+_LAST_WAIT: Final = 30.0
 _QUIET: Final = 2.0
-"""Seconds without news of any VM, pod or migration after which a drill is over: a late mistake is to be seen."""
+"""Seconds without a change of any VM, pod or migration after which a drill is over, so that late errors are seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for; `nodes` is None on a cluster that has its own."""
+    """The requested drill; `nodes` is None on a cluster that has its own."""
 
     drill: Drill
     vms: int
@@ -52,29 +52,29 @@ async def _carry_out(order: Order, cluster: Cluster, say: Callable[[str], None])
     started = datetime.now(UTC).isoformat(timespec="seconds")
     async with _stage(order, cluster, say) as stage:
         try:
-            stage.wishes = order.drill.fleet(stage.rng, order.vms, len(stage.observer.picture.nodes))
+            stage.desired = order.drill.fleet(stage.rng, order.vms, len(stage.observer.picture.nodes))
         except SizeError as error:
             raise DrillError(f"{order.drill.name} {error}") from None
-        say(f"{len(stage.wishes)} VMs start")
+        say(f"starting {len(stage.desired)} VMs")
         await stage.controller.start()
-        await stage.seed(stage.wishes)
+        await stage.seed(stage.desired)
         await order.drill.run(stage)
-        await _last_look(stage)
+        await _finish(stage)
         history.write(stage.observer.history, order.reports / f"{order.drill.name}.history.jsonl")
         return judged(stage, drill=order.drill.name, seed=order.seed, started=started)
 
 
-async def _last_look(stage: Stage) -> None:
-    """Wait until nothing changes any more, end the controller, and wait until all that happened has been seen."""
+async def _finish(stage: Stage) -> None:
+    """Wait until the cluster is quiet, stop the controller, and wait until the observer has seen every event."""
     try:
-        await asyncio.wait_for(stage.observer.quiet(_QUIET), _LAST_LOOK)
+        await asyncio.wait_for(stage.observer.quiet(_QUIET), _LAST_WAIT)
     except TimeoutError:
-        stage.complaints.append(f"the cluster did not come to rest within {_LAST_LOOK:.0f} s")
+        stage.complaints.append(f"the cluster did not come to rest within {_LAST_WAIT:.0f} s")
     await stage.controller.stop()
     try:
-        await asyncio.wait_for(stage.observer.caught_up(), _LAST_LOOK)
+        await asyncio.wait_for(stage.observer.caught_up(), _LAST_WAIT)
     except TimeoutError:
-        raise DrillError(f"the pod watch did not catch up within {_LAST_LOOK:.0f} s") from None
+        raise DrillError(f"the pod watch did not catch up within {_LAST_WAIT:.0f} s") from None
     if stage.observer.broken.done():
         stage.observer.broken.result()
 
@@ -93,7 +93,7 @@ async def _stage(order: Order, cluster: Cluster, say: Callable[[str], None]) -> 
 
 
 def _cancel_once() -> Callable[[], None]:
-    """Return what lets the first request to stop end the drill in good order, and no later one disturb that."""
+    """Return a handler: the first request to stop cancels the drill, and later ones are ignored."""
     task = asyncio.current_task()
     interrupted = False
 

@@ -1,7 +1,7 @@
-"""What a scenario has at hand: the fleet, the observer, the controller, and how to act on the cluster and wait.
+"""The surroundings of a drill's scenario: fleet, observer and controller, and methods to act on the cluster and wait.
 
-Guarantees: every wait ends, at the drill's deadline at the latest, and at once if the controller has ended by itself
-or the observation is broken.
+Guarantees: every wait ends at the drill's deadline at the latest, and at once if the controller has ended by itself or
+the observer has failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from controller.operations.draining.drain import UNHEARD, Drain, Order
 from controller.operations.errors import DrainFailedError
 from hack.drills.errors import DrillError
 from hack.drills.process import Controller
-from hack.drills.seeding import Wish
+from hack.drills.seeding import DesiredVM
 
 _AT_ONCE: Final = 16
 _NAMED: Final = 5
@@ -34,7 +34,7 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A part of a drill that is reported by itself."""
+    """A part of a drill with figures of its own in the report."""
 
     label: str
     began: float
@@ -46,8 +46,8 @@ class Round:
 class Stage:
     """One drill's stage.
 
-    `wishes` are the fleet that the drill wants, `vms` the one there is, names by UID; `asked` are the UIDs of all
-    migrations asked for; `complaints` are what went otherwise than the drill wants.
+    `desired` is the fleet that the drill needs, `vms` the existing one, names by UID; `asked` are the UIDs of all
+    requested migrations; `complaints` are the drill's own failed checks.
     """
 
     client: Client
@@ -57,7 +57,7 @@ class Stage:
     rng: Random
     ends_at: float
     say: Callable[[str], None]
-    wishes: tuple[Wish, ...] = ()
+    desired: tuple[DesiredVM, ...] = ()
     vms: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -66,11 +66,11 @@ class Stage:
     # --- waiting -----------------------------------------------------------------------------------------
 
     async def until(self, wanted: Callable[[ClusterState], bool], what: str, *, seconds: float | None = None) -> bool:
-        """Wait until the picture is the wanted one; return False when the time for it is over."""
+        """Wait until the observed state is wanted; return False on timeout, a complaint unless `seconds` is given."""
         return await self._ended(self.observer.when(wanted), what, seconds=seconds)
 
     async def _ended(self, work: asyncio.Future[Any], what: str, *, seconds: float | None = None) -> bool:
-        """Wait for the end of some work, or end it when the time is over, and return False."""
+        """Wait for the end of a task, or cancel it on timeout and return False."""
         loop = asyncio.get_running_loop()
         left = self.ends_at - loop.time()
         failure = asyncio.create_task(self.controller.failure())
@@ -90,15 +90,15 @@ class Stage:
             work.cancel()
             failure.cancel()
         if seconds is None:
-            self.complaints.append(f"the time was over before {what}")
+            self.complaints.append(f"the deadline passed before {what}")
         return False
 
     async def settle(self, what: str = "every VM ran again") -> bool:
-        """Wait until every VM runs in one pod and no migration is under way."""
+        """Wait until every VM runs in one pod and no migration is in progress."""
         return await self.until(self.settled, what)
 
     def settled(self, picture: ClusterState) -> bool:
-        """Whether every VM runs in its only pod, the controller knows it, and every migration has ended."""
+        """Return whether every VM runs in its only pod, its status says so, and every migration has ended."""
         migrations = picture.migrations
         return (
             all(uid in migrations for uid in self.asked)
@@ -108,7 +108,7 @@ class Stage:
 
     @contextmanager
     def round(self, label: str) -> Iterator[None]:
-        """Report what happens in this context by itself."""
+        """Report the events of this context as a round of its own."""
         began = self.observer.now
         asked = len(self.asked)
         self.say(label)
@@ -119,29 +119,29 @@ class Stage:
 
     # --- acting ------------------------------------------------------------------------------------------
 
-    async def seed(self, wishes: Iterable[Wish]) -> None:
+    async def seed(self, desired: Iterable[DesiredVM]) -> None:
         """Create the VMs and wait until they run.
 
-        The controller comes first: one that finds VMs when it starts lets them where they are for 20 s, since a create
-        of the process before it may still be under way.
+        The controller starts first: it does not move VMs that it finds at its start for 20 s, since a create of the
+        previous process may still be in flight.
         """
         await self.controller.ready()
-        turns = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def create(wish: Wish) -> VirtualMachine:
-            async with turns:
+        async def create(vm: DesiredVM) -> VirtualMachine:
+            async with slots:
                 return await self.client.create(
-                    VIRTUAL_MACHINES, wish.manifest(), namespace=self.namespace, server_deadline=SERVER_DEADLINE
+                    VIRTUAL_MACHINES, vm.manifest(), namespace=self.namespace, server_deadline=SERVER_DEADLINE
                 )
 
-        made = await asyncio.gather(*(create(wish) for wish in wishes))
-        self.vms = {vm.metadata.uid: vm.metadata.name for vm in made}
+        created = await asyncio.gather(*(create(vm) for vm in desired))
+        self.vms = {vm.metadata.uid: vm.metadata.name for vm in created}
         if not await self.settle("every VM ran for the first time"):
             idle = judge.not_running(self.observer.picture, self.vms)
             raise DrillError("\n  ".join(["the drill cannot begin, since not every VM runs:", *idle[:_NAMED]]))
 
     async def disband(self) -> None:
-        """Judge the fleet as it is, then delete it and wait until nothing is left of it."""
+        """Judge the fleet as it is, then delete it and wait until its VMs and pods no longer exist."""
         self.complaints += judge.not_running(self.observer.picture, self.vms)
         fleet, self.vms = self.vms, {}
         await asyncio.gather(
@@ -151,16 +151,16 @@ class Stage:
             )
         )
 
-        def gone(picture: ClusterState) -> bool:
-            return not any(uid in picture.vms or picture.pods_of(uid) for uid in fleet)
+        def deleted(state: ClusterState) -> bool:
+            return not any(uid in state.vms or state.pods_of(uid) for uid in fleet)
 
-        if not await self.until(gone, "the deleted VMs were gone"):
-            raise DrillError("the deleted VMs are not gone")
+        if not await self.until(deleted, "the VMs and their pods were deleted"):
+            raise DrillError("the VMs and their pods were not deleted in time")
 
     async def migrate(self, vm_names: Iterable[str], **spec: Any) -> list[str]:
-        """Ask for a migration of each VM, all at once; return the migrations' UIDs."""
+        """Request a migration of each VM, all at once; return the migrations' UIDs."""
         first = len(self.asked)
-        turns = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_AT_ONCE)
 
         async def create(number: int, vm: str) -> str:
             body = {
@@ -169,18 +169,18 @@ class Stage:
                 "metadata": {"name": f"drill-{number}-{vm}"},
                 "spec": {"vmName": vm, **spec},
             }
-            async with turns:
-                made = await self.client.create(
+            async with slots:
+                migration = await self.client.create(
                     MIGRATIONS, body, namespace=self.namespace, server_deadline=SERVER_DEADLINE
                 )
-            return made.metadata.uid
+            return migration.metadata.uid
 
-        made = await asyncio.gather(*(create(number, vm) for number, vm in enumerate(vm_names, first + 1)))
-        self.asked += made
-        return made
+        uids = await asyncio.gather(*(create(number, vm) for number, vm in enumerate(vm_names, first + 1)))
+        self.asked += uids
+        return uids
 
     async def drain(self, node: str) -> bool:
-        """Drain a node as `vmsim drain` does; return False when the time for it is over."""
+        """Drain a node as `vmsim drain` does; return False on timeout."""
         drain = Drain(
             self.client, Order((node,), f"drill: drain of {node}", namespace=self.namespace), UNHEARD, self.rng
         )
@@ -188,7 +188,7 @@ class Stage:
         try:
             if not await self._ended(work, f"the migrations of {node}'s VMs ended"):
                 return False
-            with suppress(DrainFailedError):  # what failed is judged by what was observed
+            with suppress(DrainFailedError):  # failures are judged from the history
                 await work
         finally:
             await asyncio.wait({work})
@@ -196,16 +196,16 @@ class Stage:
         return True
 
     async def cordon(self, node: str, *, wanted: bool = True) -> None:
-        """Keep new pods from a node, or no longer."""
+        """Cordon a node, or uncordon it."""
         await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": True if wanted else None}})
 
     def on(self, node: str) -> list[str]:
-        """Name the VMs that a node holds, in order."""
+        """Return the names of the VMs on a node, sorted."""
         return sorted({pod.vm for pod in self.observer.picture.on(node)})
 
 
 def _runs(picture: ClusterState, uid: str) -> bool:
-    """Whether a VM runs, and its status says so: what is asked for earlier may be refused, since it does not."""
+    """Return whether a VM runs and its status says so: before that, a request may be refused."""
     live = picture.live(uid)
     vm = picture.vms.get(uid)
     return (

@@ -1,4 +1,4 @@
-"""The table that a drill prints: one column per round, and then the verdict."""
+"""The table that a drill prints: one column per round, followed by the verdict."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def table(report: Report) -> RenderableType:
     for part in report.rounds:
         drawn.add_column(part.label, justify="right")
     for label, cell in _ROWS:
-        drawn.add_row(label, *(Text(cell(part)) for part in report.rounds))  # reasons are the cluster's words
+        drawn.add_row(label, *(Text(cell(part)) for part in report.rounds))  # reasons come from the cluster
     return Group(drawn, *_verdict(report))
 
 
 def _verdict(report: Report) -> list[Text]:
     if not report.problems:
-        words = (
+        text = (
             f"PASSED: every VM ended Running, never with two live pods ({report.events} events, {report.seconds:.1f} s)"
         )
-        lines = [Text(words, style="bold green")]
+        lines = [Text(text, style="bold green")]
     else:
         count = len(report.problems)
         lines = [Text(f"FAILED: {count} problem{'s' if count > 1 else ''}", style="bold red")]
         lines += [Text(f"  {problem}") for problem in report.problems[:_NAMED]]
         if len(report.problems) > _NAMED:
-            lines.append(Text(f"  and {len(report.problems) - _NAMED} more, in the report"))
+            lines.append(Text(f"  and {len(report.problems) - _NAMED} more: see the report"))
     return [*lines, *(Text(f"remark: {remark}", style="yellow") for remark in report.remarks[:_NAMED])]
 
 
@@ -63,7 +63,7 @@ def _spread(spread: Spread) -> str:
 
 _ROWS: Final[tuple[tuple[str, Callable[[RoundReport], str]], ...]] = (
     ("round took", lambda part: f"{part.ended - part.began:.1f} s"),
-    ("migrations asked for", lambda part: str(part.migrations.asked)),
+    ("requested migrations", lambda part: str(part.migrations.asked)),
     ("  succeeded", lambda part: str(part.migrations.succeeded)),
     ("  failed", _failed),
     ("  of these rolled back", lambda part: str(part.migrations.rolled_back)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hack.audit import told, vulnerabilities
+from hack.audit import lines, vulnerabilities
 
 CLEAN = {"name": "yarl", "version": "1.25.1", "vulns": []}
 SKIPPED = {"name": "rich", "skip_reason": "Dependency not found on PyPI"}
@@ -47,10 +47,10 @@ def test_every_vulnerability_is_reported_with_its_fix() -> None:
 )
 def test_the_last_line_is_a_summary(dependencies: list[dict[str, Any]], last: str) -> None:
     """A database that has no package at all is reported as such."""
-    assert list(told(dependencies))[-1] == last
+    assert list(lines(dependencies))[-1] == last
 
 
 @pytest.mark.parametrize(("number", "named"), [(1, "rich"), (6, "6 packages")])
 def test_packages_that_could_not_be_looked_up_are_reported(number: int, named: str) -> None:
     """By name, unless there are many."""
-    assert f"not in the database: {named}" in list(told([CLEAN, *[SKIPPED] * number]))
+    assert f"not in the database: {named}" in list(lines([CLEAN, *[SKIPPED] * number]))

@@ -34,8 +34,8 @@ try:
     time.sleep(60)
 finally:
     with signals.uninterrupted():
-        print("told to nobody", flush=True)
-        print("nor this", file=sys.stderr, flush=True)
+        print("written to a closed terminal", flush=True)
+        print("and so is this", file=sys.stderr, flush=True)
         pathlib.Path(sys.argv[1]).write_text("cleaned up")
 """
 CLOSES_ITS_TERMINAL = """
@@ -60,7 +60,7 @@ async def main():
             os.kill(os.getpid(), number)
         while len(asked) < 3:
             await asyncio.sleep(0.01)
-    print("heard", flush=True)
+    print("handled", flush=True)
     await asyncio.sleep(60)
 
 signals.end_as_interrupted()
@@ -100,16 +100,16 @@ def test_sighup_is_ignored_under_nohup() -> None:
 
 def test_output_after_the_terminal_is_closed_does_not_fail_the_cleanup(tmp_path: Path) -> None:
     """Writing to the terminal would raise."""
-    told = tmp_path / "told"
-    subprocess.run([sys.executable, "-c", CLOSES_ITS_TERMINAL, IN_A_TERMINAL, str(told)], check=True, timeout=15)
-    assert told.read_text() == "cleaned up"
+    path = tmp_path / "cleanup"
+    subprocess.run([sys.executable, "-c", CLOSES_ITS_TERMINAL, IN_A_TERMINAL, str(path)], check=True, timeout=15)
+    assert path.read_text() == "cleaned up"
 
 
 def test_every_request_reaches_the_loop_and_the_previous_handlers_are_restored() -> None:
     """A request between the end of the loop and of the script interrupts the script."""
     with start(IN_A_LOOP) as script:
         assert script.stdout is not None
-        assert script.stdout.readline() == "heard\n"
+        assert script.stdout.readline() == "handled\n"
         script.send_signal(signal.SIGHUP)
         assert script.stdout.read() == "stopped\n"
 

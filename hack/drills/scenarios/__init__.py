@@ -1,4 +1,4 @@
-"""The drills: one module each, and the list of them."""
+"""The drills: one module each, and the list of all."""
 
 from __future__ import annotations
 

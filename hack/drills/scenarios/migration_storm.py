@@ -1,4 +1,4 @@
-"""Every VM is to migrate at the same time, first within the controller's limits, then without limits."""
+"""All VMs migrate at the same time, first within the controller's limits, then without limits."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Final
 from controller.observe import judge
 from controller.observe.history import Seen
 from controller.reconcilers.migration.slots import Limits
-from hack.drills.seeding import Wish, roomy
+from hack.drills.seeding import DesiredVM, roomy
 from hack.drills.stage import Stage
 
 NO_LIMITS: Final = ("--parallel-migrations-per-cluster", "0", "--parallel-outbound-migrations-per-node", "0")
 
 
 class MigrationStorm:
-    """Creates a migration for every VM at once; then again, with another fleet of the same make and without limits."""
+    """Creates a migration for every VM at once; then again, with a new, equal fleet and without limits."""
 
     name = "migration-storm"
     summary = "Migrate all VMs at once: first within the controller's limits (which must hold), then without limits."
 
-    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[Wish, ...]:
-        """Leave room to move."""
+    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[DesiredVM, ...]:
+        """Leave free capacity for migrations."""
         return roomy(rng, vms, nodes)
 
     async def run(self, stage: Stage) -> None:
-        """Storm with limits, then without."""
+        """Run the storm with limits, then without."""
         began = stage.observer.now
         if not await self._storm(stage, "limits on"):
             return
         stage.complaints += self.excesses(stage.observer.history, began)
-        # A new fleet, since the new process would let the VMs that it finds where they are for a while.
+        # A new fleet, since a new process does not move the VMs that it finds for a while.
         await stage.disband()
         await stage.controller.stop()
         await stage.controller.start(*NO_LIMITS)
-        await stage.seed(stage.wishes)
+        await stage.seed(stage.desired)
         await self._storm(stage, "limits off")
 
     @staticmethod
     def excesses(history: Iterable[Seen], since: float) -> list[str]:
-        """Tell where more VMs were down at once than the limits let migrate at once."""
+        """Return complaints about more VMs that were down at once than the limits allow to migrate at once."""
         limits = Limits()
         down = [outage for outage in judge.outages(history) if outage.began >= since]
         found = []

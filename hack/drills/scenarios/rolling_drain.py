@@ -1,4 +1,4 @@
-"""Every node in turn is emptied by migrations, as before a reboot, and put to use again."""
+"""Every node in turn is drained by migrations, as before a reboot, and uncordoned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 from typing import Final
 
 from controller.observe import judge
-from hack.drills.seeding import Wish, roomy
+from hack.drills.seeding import DesiredVM, roomy
 from hack.drills.stage import Stage
 
 _ATTEMPTS: Final = 3
@@ -16,10 +16,10 @@ class RollingDrain:
     """Drains a node as `vmsim drain` does, and uncordons it."""
 
     name = "rolling-drain"
-    summary = "Empty every node in turn: cordon it, migrate each VM on it, wait until it is empty, uncordon it."
+    summary = "Drain every node in turn: cordon it, migrate each VM on it, wait until it is empty, uncordon it."
 
-    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[Wish, ...]:
-        """Leave room for the VMs of one node."""
+    def fleet(self, rng: Random, vms: int, nodes: int) -> tuple[DesiredVM, ...]:
+        """Leave free capacity for the VMs of one node."""
         return roomy(rng, vms, nodes)
 
     async def run(self, stage: Stage) -> None:
@@ -32,13 +32,13 @@ class RollingDrain:
                 finally:
                     await stage.cordon(node, wanted=False)
                 if not emptied:
-                    stage.complaints.append(f"{node} was not emptied: it holds {', '.join(stage.on(node))}")
+                    stage.complaints.append(f"{node} was not drained: it still has {', '.join(stage.on(node))}")
             await stage.settle()
 
     async def _empty(self, stage: Stage, node: str) -> bool:
-        """Drain a node, and again if it holds something still when the migrations have ended."""
+        """Drain a node, and again if it still has VMs when the migrations have ended."""
         for _ in range(_ATTEMPTS):
-            stage.say(f"{node}: {len(stage.on(node))} VMs leave")
+            stage.say(f"{node}: migrating {len(stage.on(node))} VMs")
             if not await stage.drain(node):
                 return False
             if not stage.on(node):

@@ -1,4 +1,4 @@
-"""A report: computed, written, read again, drawn."""
+"""A drill's report: computed, written, read again, and drawn as table and chart."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PASSED = Report(
 
 
 def drawn(report: Report) -> str:
-    """The table, as text."""
+    """Return the table as text."""
     console = Console(width=120, record=True, quiet=False, file=None)
     with console.capture() as capture:
         console.print(table(report))
@@ -53,13 +53,13 @@ def drawn(report: Report) -> str:
 
 
 def row(text: str, label: str) -> str:
-    """The cell of a row."""
+    """Return the cell of a row."""
     line = next(line for line in text.splitlines() if label in line)
     return line.split("│")[2].strip()
 
 
-def test_json_round_trip(tmp_path: Path) -> None:
-    """What was written is what is read."""
+def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """As JSON."""
     path = tmp_path / "report.json"
     PASSED.write(path)
     assert Report.read(path) == PASSED
@@ -67,10 +67,10 @@ def test_json_round_trip(tmp_path: Path) -> None:
 
 
 def test_the_table_shows_the_figures() -> None:
-    """Each in its row, and the verdict below."""
+    """Each one in its row, and the verdict below."""
     text = drawn(PASSED)
     assert "rolling-drain: 3 VMs on 2 nodes, seed 7" in text
-    assert row(text, "migrations asked for") == "5"
+    assert row(text, "requested migrations") == "5"
     assert row(text, "succeeded") == "2"
     assert row(text, "failed") == "2 (1 RolledBack)"
     assert row(text, "rolled back") == "1"
@@ -84,30 +84,30 @@ def test_the_table_shows_the_figures() -> None:
 
 @pytest.mark.parametrize("field", ["double_lives", "not_running", "complaints"])
 def test_any_problem_fails_the_drill(field: str) -> None:
-    """And is told."""
+    """The table shows the problem."""
     report = msgspec.structs.replace(PASSED, **{field: ["VM vm-1 is in trouble"]})
     assert report.problems == ["VM vm-1 is in trouble"]
     assert "FAILED: 1 problem" in drawn(report)
     assert "VM vm-1 is in trouble" in drawn(report)
 
 
-def test_a_remark_fails_nothing() -> None:
-    """The controller's word is shown and does not count."""
+def test_a_remark_does_not_fail_the_drill() -> None:
+    """The controller's own status is shown, but not judged."""
     report = msgspec.structs.replace(PASSED, remarks=["VM vm-1 is Pending by its status"])
     assert report.problems == []
     assert "remark: VM vm-1 is Pending by its status" in drawn(report)
 
 
-def test_no_downtime_is_no_number() -> None:
-    """A drill that moves nothing shows a dash."""
+def test_no_downtime_is_shown_as_a_dash() -> None:
+    """A drill without moves has no downtime."""
     still = msgspec.structs.replace(ROUND, downtimes=[], longest_without_pod=0.0, longest_without_pod_vm="")
     text = drawn(msgspec.structs.replace(PASSED, rounds=[still]))
     assert row(text, "median") == row(text, "longest without a Running pod") == "-"
 
 
-def test_migrations_are_counted_by_how_they_ended() -> None:
-    """Those asked for, each once; records of evictions apart."""
-    picture = ClusterState()
+def test_migrations_are_counted_by_their_outcome() -> None:
+    """Each requested one once; records of evictions separately."""
+    state = ClusterState()
     for event in (
         MigrationSeen(1, "1", "m1", "vm-1", "Succeeded"),
         MigrationSeen(1, "2", "m2", "vm-2", "Failed", "RolledBack"),
@@ -115,8 +115,8 @@ def test_migrations_are_counted_by_how_they_ended() -> None:
         MigrationSeen(1, "4", "m4", "vm-4"),
         MigrationSeen(1, "5", "m5", "vm-5", "Succeeded", record=True),
     ):
-        picture.apply(event)
-    assert Migrations.of(picture, ["1", "2", "3", "4", "never seen"]) == Migrations(
+        state.apply(event)
+    assert Migrations.of(state, ["1", "2", "3", "4", "never seen"]) == Migrations(
         asked=5,
         succeeded=1,
         failed=2,
@@ -128,15 +128,15 @@ def test_migrations_are_counted_by_how_they_ended() -> None:
 
 
 @pytest.mark.parametrize("reason", ["[fd00::a]", "[/x]", "[red]"])
-def test_a_reason_is_drawn_as_it_is(reason: str) -> None:
-    """It is the cluster's word, and no markup."""
-    odd = msgspec.structs.replace(ROUND, migrations=Migrations(asked=1, failed=1, failures={reason: 1}))
-    assert row(drawn(msgspec.structs.replace(PASSED, rounds=[odd])), "  failed") == f"1 (1 {reason})"
+def test_a_reason_is_not_parsed_as_markup(reason: str) -> None:
+    """It comes from the cluster."""
+    failed = msgspec.structs.replace(ROUND, migrations=Migrations(asked=1, failed=1, failures={reason: 1}))
+    assert row(drawn(msgspec.structs.replace(PASSED, rounds=[failed])), "  failed") == f"1 (1 {reason})"
 
 
 @pytest.mark.parametrize("rounds", [[ROUND, ROUND], []])
 def test_the_chart_is_a_png(tmp_path: Path, rounds: list[RoundReport]) -> None:
-    """Also when nothing was down."""
+    """Also without downtimes."""
     path = tmp_path / "chart.png"
     chart.write(msgspec.structs.replace(PASSED, rounds=rounds), path)
     signature, _, kind, width, height = struct.unpack(">8sI4sII", path.read_bytes()[:24])

@@ -1,4 +1,4 @@
-"""What the migration storm complains about."""
+"""The complaints of the migration storm."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hack.drills.scenarios.migration_storm import MigrationStorm
 NODES = (NodeSeen(0, "n1"), NodeSeen(0, "n2"))
 
 
-def test_more_vms_down_than_the_limits_allow_is_told() -> None:
-    """Within the limits nothing is said, beyond them both are named."""
+def test_more_vms_down_than_the_limits_allow_is_a_complaint() -> None:
+    """Within the limits there is none, beyond them one for each limit."""
     vms = [str(number) for number in range(6)]
     up = [PodSeen(1, f"uid-of-{name}", name, name, "vm", "n1", "Running") for name in vms]
     down = [replace(event, at=2, terminating=True) for event in up]
