@@ -1,1 +1,1 @@
-"""`make bench`: this controller beside what a user would pick instead, on one machine, in one run."""
+"""`make bench`: compares this controller with its alternatives, on one machine, in one run."""

@@ -1,4 +1,4 @@
-"""Many VMs created at once: how fast they run, and what that cost the controller and the API server."""
+"""Many VMs created at once: their time to Running, and the cost for the controller and the API server."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hack.bench.stage import Stage
 from hack.bench.watching import until, watching
 
 _SETTLE: Final = 3.0
-"""Seconds that a contestant gets before and after, for what it does besides."""
+"""Seconds that a contestant gets before and after the burst, for its other work."""
 
 
 async def burst(stage: Stage, launch: Launch | None, vms: int, *, deadline: float) -> dict[str, float]:
-    """Measure a burst on an empty plane; without a program to launch, of bare pods."""
+    """Measure a burst of VMs on an empty plane; without a program to launch, of bare pods."""
     names = [f"vm-{number}" for number in range(vms)]
     if launch is None:
         return await _run(stage, objects.PODS, [objects.bare_pod(name) for name in names], None, deadline=deadline)
@@ -66,7 +66,7 @@ async def _run(
                 watch,
                 *dead,
                 deadline=deadline,
-                what=lambda: f"all of {len(bodies)} ran, {len(ran)} did",
+                what=lambda: f"{len(ran)} of {len(bodies)} ran",
             )
         finally:
             for task in dead:

@@ -1,4 +1,4 @@
-"""The picture that a run writes: bursts by contestant, and what a VM costs by the size of the fleet."""
+"""The chart that a run writes: bursts by contestant, and the cost of a VM by the size of the fleet."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _COLOURS: Final = {one.name: f"C{number}" for number, one in enumerate(contestan
 
 
 def write(results: Results, path: Path) -> None:
-    """Draw what was measured as PNG."""
-    # Imported here, since it takes a second to load and only who has come so far needs it.
+    """Draw the results as PNG."""
+    # Imported here, since it takes a second to load and only a run that has ended needs it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(16, 8), layout="constrained")
     FigureCanvasAgg(figure)
     about = results.machine
-    figure.suptitle(f"vmsim beside others, on {about['cores']} cores ({about['cpu']}); lines: least to greatest")
+    figure.suptitle(f"vmsim and others, on {about['cores']} cores ({about['cpu']}); lines: least to greatest")
     *bars, growth = figure.subplots(2, 3).flat
     for axes, (measure, key, title) in zip(bars, _BARS, strict=True):
         _bars(axes, results, measure, key)
@@ -42,16 +42,16 @@ def write(results: Results, path: Path) -> None:
 
 def _bars(axes: Axes, results: Results, measure: str, key: str) -> None:
     found = {one.name: results.spread(measure, one.name, key) for one in contestants.ALL}
-    told = {name: spread for name, spread in found.items() if spread is not None}
-    if not told:
+    measured = {name: spread for name, spread in found.items() if spread is not None}
+    if not measured:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
         return
-    middles = [spread.middle for spread in told.values()]
+    middles = [spread.middle for spread in measured.values()]
     errors = [
-        [spread.middle - spread.least for spread in told.values()],
-        [spread.most - spread.middle for spread in told.values()],
+        [spread.middle - spread.least for spread in measured.values()],
+        [spread.most - spread.middle for spread in measured.values()],
     ]
-    drawn = axes.bar(list(told), middles, yerr=errors, capsize=4, color=[_COLOURS[name] for name in told])
+    drawn = axes.bar(list(measured), middles, yerr=errors, capsize=4, color=[_COLOURS[name] for name in measured])
     axes.bar_label(drawn, fmt="%.3g", fontsize="small", padding=2)
     axes.tick_params(axis="x", labelsize="small", rotation=15)
 
@@ -67,5 +67,5 @@ def _growth(axes: Axes, results: Results) -> None:
             sizes, costs = zip(*points, strict=True)
             axes.plot(sizes, costs, marker="o", label=one.name, color=_COLOURS[one.name])
             axes.legend(fontsize="small")
-    axes.set(xlabel="VMs there already", ylim=(0, None))
+    axes.set(xlabel="existing VMs", ylim=(0, None))
     axes.set_title("Controller CPU for one more VM (ms)", fontsize="medium")

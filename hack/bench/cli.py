@@ -1,8 +1,8 @@
 """The command line: `python -m hack.bench`, or `make bench`.
 
-Exit codes: 0 if everything was measured and every target met; 1 if a target was missed or a contestant failed; 2 for
-a wrong command line; 3 if the benchmark could not be carried out; 130 after Ctrl-C. What was measured until then is
-kept on every way out, and nothing is left running.
+Exit codes: 0 if all measures ran and every target was met; 1 if a target was missed or a contestant failed; 2 for
+a wrong command line; 3 if the benchmark could not be carried out; 130 after Ctrl-C. However it exits, the results so
+far are kept, and no process is left running.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     except (BenchError, OSError) as error:
         _complain(str(error))
     except KeyboardInterrupt:
-        print("interrupted; nothing is left running", file=sys.stderr)
+        print("interrupted; no process is left running", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     sys.exit(_publish(order))
 
@@ -49,9 +49,9 @@ def _publish(order: plan.Run) -> int:
     judged = verdicts.judge(order.results)
     console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     console.print(table.draw(order.results, judged))
-    picture = order.path.with_suffix(".png")
-    chart.write(order.results, picture)
-    print(f"{order.path}\n{picture}")
+    chart_path = order.path.with_suffix(".png")
+    chart.write(order.results, chart_path)
+    print(f"{order.path}\n{chart_path}")
     return _MISSED if order.results.failures or any(one.met is False for one in judged) else 0
 
 
@@ -59,24 +59,24 @@ def _parse() -> plan.Run:
     names = [one.name for one in contestants.ALL]
     parser = argparse.ArgumentParser(
         prog="python -m hack.bench",
-        description="Measure this controller beside what a user would pick instead, each on control planes of its own.",
+        description="Compare this controller with its alternatives, each on control planes of its own.",
         epilog=f"exit code: {(__doc__ or '').partition('Exit codes: ')[2]}",
     )
     parser.add_argument("--only", type=_some(plan.MEASURES), default=plan.MEASURES, metavar="A,B",
                         help=f"measures: {', '.join(plan.MEASURES)} (default: all)")  # fmt: skip
     parser.add_argument("--contestants", type=_some(names), default=names, metavar="A,B",
-                        help=f"who takes part: {', '.join(names)} (default: all)")  # fmt: skip
+                        help=f"contestants: {', '.join(names)} (default: all)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="small sizes and one round, for a small machine")
     parser.add_argument("--vms", type=int, metavar="N", help="VMs of a burst (default: 2000)")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of bursts and migrations (default: 3)")
-    parser.add_argument("--fleet", type=int, metavar="N", help="VMs of the fleet that stands (default: 10000)")
+    parser.add_argument("--fleet", type=int, metavar="N", help="VMs of the existing fleet (default: 10000)")
     parser.add_argument(
-        "--growth", type=_sizes, metavar="N,N", help="fleets that grow (default: 1000,5000,10000,20000)"
+        "--growth", type=_sizes, metavar="N,N", help="sizes of growing fleets (default: 1000,5000,10000,20000)"
     )
     parser.add_argument("--migrations", type=int, metavar="N", help="VMs that move at once (default: 500)")
     parser.add_argument("--report", type=Path, metavar="FILE", default=contestants.STATE / "results.json",
-                        help="where results are written, and a picture beside; measures that are not run again keep "
-                        "what it has (default: .vmsim/bench/results.json)")  # fmt: skip
+                        help="file of the results, with a chart beside it; measures that are not run again keep their "
+                        "results in it (default: .vmsim/bench/results.json)")  # fmt: skip
     given = parser.parse_args()
     chosen = {name: getattr(given, name) for name in ("vms", "rounds", "fleet", "growth", "migrations")}
     sizes = dataclasses.replace(
@@ -99,12 +99,12 @@ def _parse() -> plan.Run:
 
 
 def _some(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Return a reader of comma-separated names."""
+    """Return a parser of comma-separated names."""
 
     def read(text: str) -> tuple[str, ...]:
         chosen = tuple(text.split(","))
         if unknown := [name for name in chosen if name not in known]:
-            raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}, only {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
         return chosen
 
     return read
@@ -114,7 +114,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(size) for size in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, such as 1000,5000") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 1000,5000") from None
 
 
 def _complain(message: str) -> None:

@@ -1,7 +1,7 @@
-"""Who is measured, and how each is started.
+"""The contestants of the benchmark, and how each is started.
 
-Guarantees: leader election and client limits are off for all, and Events for all but the one that shows what they cost;
-each is a process of its own, run by a program that was built or installed before any measurement began.
+Guarantees: leader election and client rate limits are off for all, and Events for all but the one that measures their
+cost; each is a process of its own, whose program was built or installed before any measurement began.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _INSTALL_DEADLINE: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A program's command line, its environment beyond ours, and where it answers when it is ready.
+    """A program's command line, its additional environment, and the address of its readiness probe.
 
-    `{kubeconfig}`, `{metrics}` and `{health}` (ports) stand for what only the start knows.
+    `{kubeconfig}`, `{metrics}` and `{health}` (ports) are replaced at the start.
     """
 
     command: tuple[str, ...]
@@ -42,27 +42,27 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way to do the job. `share` is the part of the VMs of a burst that it gets: a slow one gets fewer."""
+    """One implementation of the job. `share` is the part of a burst's VMs that it gets: a slow one gets fewer."""
 
     name: str
     title: str
     share: float = 1.0
     fleets: bool = True
-    """Whether it can start on a fleet that exists without writing to each VM first."""
+    """Whether it can start on an existing fleet without writing to each VM first."""
 
 
-BARE: Final = Contestant("bare", "bare pods (no VM: the floor)", fleets=False)
+BARE: Final = Contestant("bare", "bare pods (no VMs: the lower bound)", fleets=False)
 GO: Final = Contestant("controller-runtime", "controller-runtime (Go)")
 GO_COALESCING: Final = Contestant("coalescing", "controller-runtime, coalescing as ours does")
 KOPF: Final = Contestant("kopf", "Kopf", share=0.25, fleets=False)
 OURS: Final = Contestant("ours", "vmsim")
-OURS_TELLING: Final = Contestant("events", "vmsim, telling Events", fleets=False)
-ALL: Final = (BARE, GO, GO_COALESCING, KOPF, OURS, OURS_TELLING)
+OURS_WITH_EVENTS: Final = Contestant("events", "vmsim, with Events", fleets=False)
+ALL: Final = (BARE, GO, GO_COALESCING, KOPF, OURS, OURS_WITH_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Peer(Distribution):
-    """The Go peer, as something to build."""
+    """The Go peer, as a distribution to build."""
 
     @property
     def module_directory(self) -> Path:
@@ -70,11 +70,11 @@ class _Peer(Distribution):
 
     @property
     def digest(self) -> str:
-        """A name for this state of the source."""
-        told = sha256()
+        """A hash of its source."""
+        content = sha256()
         for path in sorted(self.module_directory.iterdir()):
-            told.update(path.read_bytes())
-        return told.hexdigest()[:12]
+            content.update(path.read_bytes())
+        return content.hexdigest()[:12]
 
 
 _PEER: Final = _Peer(
@@ -87,11 +87,11 @@ _PEER: Final = _Peer(
 
 
 def prepare(contestant: Contestant, report: Reporter) -> Launch | None:
-    """Build or install what a contestant runs on; None for the one that is no process. Raises BenchError."""
+    """Build or install a contestant's program; return None for bare pods, which need none. Raises BenchError."""
     match contestant.name:
         case OURS.name:
             return _ours("--no-events")
-        case OURS_TELLING.name:
+        case OURS_WITH_EVENTS.name:
             return _ours()
         case GO.name:
             return _go(report)
@@ -108,7 +108,7 @@ def _ours(*flags: str) -> Launch:
         command=(
             *(sys.executable, "-m", "controller", "--kubeconfig", "{kubeconfig}", "--no-leader-elect", *flags),
             *("--metrics-bind-address", "127.0.0.1:{metrics}"),
-            # Without limits, so that migrations measure the controller and not its patience.
+            # No limits, so that the migrations measure the controller's own speed.
             *("--parallel-migrations-per-cluster", "0", "--parallel-outbound-migrations-per-node", "0"),
         ),
         ready="http://127.0.0.1:{metrics}/readyz",
@@ -156,8 +156,8 @@ def _kopf(report: Reporter) -> Launch:
             try:
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALL_DEADLINE)
             except (OSError, subprocess.SubprocessError) as error:
-                said = getattr(error, "stderr", None) or error
-                raise BenchError(f"Kopf cannot be installed (leave it out with --contestants): {said}") from error
+                output = getattr(error, "stderr", None) or error
+                raise BenchError(f"Kopf cannot be installed (leave it out with --contestants): {output}") from error
         installed.write_text(wanted)
     return Launch(
         command=(

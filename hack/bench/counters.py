@@ -1,7 +1,7 @@
-"""What the API server was asked for, by its own counters: nobody's word about himself.
+"""The requests to the API server by its own counters, and not by the contestants' reports.
 
-Every write counts, refused ones too: a conflict costs a request like any other. Only what controllers of VMs write
-is looked at; nodes and leases, which KWOK keeps alive, are left out.
+Every write counts, also a refused one: a conflict costs a request like any other. Only the kinds that controllers of
+VMs write are counted; nodes and leases, which KWOK renews, are left out.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _KINDS: Final = frozenset({"pods", "virtualmachines", "virtualmachinemigrations"
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """Writes by what they are: `POST pods`, `write virtualmachines/status` (PUT, PATCH or apply) and so on."""
+    """The number of writes by kind: `POST pods`, `write virtualmachines/status` (PUT, PATCH or apply) and so on."""
 
     counts: Counter[str]
 
     def since(self, before: Writes) -> Writes:
-        """Return those that were made after an earlier reading."""
+        """Return the writes since an earlier reading."""
         return Writes(Counter({kind: self.counts[kind] - before.counts[kind] for kind in self.counts}))
 
     def of(self, *kinds: str) -> int:
-        """Count some kinds."""
+        """Return the number of writes of these kinds."""
         return sum(self.counts[kind] for kind in kinds)
 
     @property
     def status(self) -> int:
-        """Writes of VMs' statuses, which only a controller makes."""
+        """The number of writes of VMs' statuses, which only a controller makes."""
         return self.of("write virtualmachines/status")
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all writes."""
         return self.counts.total()
 
 
@@ -56,7 +56,7 @@ def read(directory: Path, port: int) -> Writes:
             response = server.connection.getresponse()
             text = response.read().decode()
         except (OSError, http.client.HTTPException) as error:
-            raise BenchError(f"the API server does not tell its metrics: {error}") from error
+            raise BenchError(f"cannot read the API server's metrics: {error}") from error
     return parse(text)
 
 
@@ -64,9 +64,9 @@ def parse(metrics: str) -> Writes:
     """Count the writes in the API server's metrics."""
     counts: Counter[str] = Counter()
     for labels, value in _SAMPLE.findall(metrics):
-        told = dict(_LABEL.findall(labels))
-        verb, kind = _WRITES.get(told["verb"]), told["resource"]
-        # Pods' status and binding are KWOK's and the scheduler's.
-        if verb is not None and kind in _KINDS and not (kind == "pods" and told["subresource"]):
-            counts["/".join(filter(None, (f"{verb} {kind}", told["subresource"])))] += int(float(value))
+        label = dict(_LABEL.findall(labels))
+        verb, kind = _WRITES.get(label["verb"]), label["resource"]
+        # KWOK and the scheduler write pods' status and binding.
+        if verb is not None and kind in _KINDS and not (kind == "pods" and label["subresource"]):
+            counts["/".join(filter(None, (f"{verb} {kind}", label["subresource"])))] += int(float(value))
     return Writes(counts)

@@ -1,5 +1,5 @@
-"""What ends a benchmark before its time."""
+"""The error of a measurement that cannot be carried out."""
 
 
 class BenchError(Exception):
-    """A measurement cannot be carried out. The message says why, and what to do."""
+    """A measurement cannot be carried out. The message says why, and what to do next."""

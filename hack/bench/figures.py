@@ -1,4 +1,4 @@
-"""Figures of a measurement: values, their spread over the rounds, and ratios taken within a round."""
+"""The figures of a measurement: values, their spread over the rounds, and ratios within a round."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import msgspec
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which so large a share of sorted values is (nearest rank); NaN of none."""
+    """Return the percentile of sorted values (nearest rank); NaN if there are none."""
     if not values:
         return float("nan")
     return values[min(len(values), max(1, ceil(share * len(values)))) - 1]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What one contestant showed in one round of one measure; `load` is the machine's before it began."""
+    """One contestant's figures in one round of one measure; `load` is the machine's load before it began."""
 
     measure: str
     contestant: str
@@ -30,7 +30,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """Least, median and greatest of one figure over the rounds."""
+    """The least, median and greatest value of one figure over the rounds."""
 
     least: float
     middle: float
@@ -38,13 +38,13 @@ class Spread(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self | None:
-        """Return the spread of some values, None of none."""
+        """Return the spread of some values; None if there are none."""
         found = sorted(values)
         return cls(found[0], median(found), found[-1]) if found else None
 
 
 class Results(msgspec.Struct):
-    """Everything measured on one machine. A measure that is run again replaces what it showed before."""
+    """All figures of one machine. A measure that is run again replaces its earlier figures."""
 
     machine: dict[str, str]
     samples: list[Sample] = []
@@ -52,23 +52,23 @@ class Results(msgspec.Struct):
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read what an earlier run wrote; None if there is nothing, or nothing that can be read."""
+        """Read the results of an earlier run; None if there are none, or they cannot be decoded."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
     def write(self, path: Path) -> None:
-        """Write all of it."""
+        """Write all results as JSON."""
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1))
 
-    def forget(self, measure: str) -> None:
-        """Drop what a measure showed before."""
+    def drop(self, measure: str) -> None:
+        """Drop the earlier figures and failures of a measure."""
         self.samples = [sample for sample in self.samples if sample.measure != measure]
         self.failures = [failure for failure in self.failures if not failure.startswith(f"{measure} ")]
 
     def values(self, measure: str, contestant: str, key: str) -> dict[int, float]:
-        """Return a figure by round."""
+        """Return one figure of a contestant by round."""
         return {
             sample.round: sample.values[key]
             for sample in self.samples
@@ -76,10 +76,10 @@ class Results(msgspec.Struct):
         }
 
     def spread(self, measure: str, contestant: str, key: str) -> Spread | None:
-        """Return the spread of a figure."""
+        """Return the spread of a contestant's figure; None if it was not measured."""
         return Spread.of(self.values(measure, contestant, key).values())
 
     def ratio(self, measure: str, contestant: str, to: str, key: str) -> Spread | None:
-        """Return the spread of the ratios of one contestant's figure to another's in the same round."""
+        """Return the spread of the ratios of a contestant's figure to that of `to`, in the same round."""
         own, others = self.values(measure, contestant, key), self.values(measure, to, key)
         return Spread.of(own[number] / others[number] for number in own.keys() & others.keys() if others[number])

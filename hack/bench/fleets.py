@@ -1,8 +1,8 @@
-"""Large fleets, made once and started from as often as wanted.
+"""Large fleets, which are created once and restored for each measurement.
 
-A fleet is the whole directory of a control plane, copied while nothing of it ran. Each grows out of the next smaller
-one, by our own controller: so a contestant that had anything to write when it starts on one would show in its
-counters. Guarantees: a fleet is complete or not there; one that was made for other resources is not used.
+A fleet is a copy of a control plane's whole directory, made while the plane was stopped. Each is grown from the next
+smaller one by our own controller, so writes of a contestant that starts on it show in its counters. Guarantees: a
+saved fleet is complete; a fleet that was created for other versions or CRDs is not used.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ _LIVE: Final = _HOME / "live"
 _CRDS: Final = REPOSITORY / "manifests" / "crds"
 _NODE_LEASES: Final = "kube-node-lease"
 _USUAL: Final = 10_000
-"""VMs for which every fleet has nodes at least, so that smaller ones made earlier serve larger runs later."""
+"""Every fleet has nodes for at least so many VMs, so that a smaller, earlier fleet can be grown for a larger run."""
 _LOCK_TIMEOUT: Final = 3600.0
 _STEP: Final = 2000
-"""VMs created at a time while a fleet is made."""
+"""VMs created at a time while a fleet is grown."""
 
 
 def nodes_of(sizes: list[int]) -> int:
-    """Return the number of nodes that all of these fleets have, so that only VMs differ between them."""
+    """Return the number of nodes of all these fleets, which differ only in their VMs."""
     return objects.nodes_for(max(_USUAL, *sizes))
 
 
-def held(report: Reporter) -> AbstractContextManager[Lock]:
-    """Have the fleets for oneself: two runs would end each other's control planes."""
+def exclusive(report: Reporter) -> AbstractContextManager[Lock]:
+    """Lock the fleets: two runs would end each other's control planes."""
     return locked(_HOME / "lock", waiting_for="measuring fleets", timeout=_LOCK_TIMEOUT, report=report)
 
 
-async def make(sizes: list[int], report: Reporter) -> None:
-    """Make the fleets that are not there yet, the small ones first."""
+async def create(sizes: list[int], report: Reporter) -> None:
+    """Create the missing fleets, the smallest first."""
     nodes = nodes_of(sizes)
     before = 0
     for size in sorted(sizes):
         if not _saved(size, nodes).exists():
-            report.say(f"making a fleet of {size} VMs on {nodes} nodes, once")
+            report.say(f"creating a fleet of {size} VMs on {nodes} nodes; later runs use it again")
             async with _grown(before, nodes, report) as place:
                 launch = contestants.prepare(OURS, report)
                 assert launch is not None  # noqa: S101 - ours is a process
@@ -68,7 +68,7 @@ async def make(sizes: list[int], report: Reporter) -> None:
 
 @asynccontextmanager
 async def restored(size: int, nodes: int, report: Reporter) -> AsyncIterator[stage.Stage]:
-    """Bring a fleet back to life as it was saved."""
+    """Start a control plane from a saved fleet."""
     plane = ControlPlane(_LIVE, nodes=nodes, report=report, wait=300.0)
     plane.down()
     shutil.rmtree(_LIVE, ignore_errors=True)
@@ -83,7 +83,7 @@ async def restored(size: int, nodes: int, report: Reporter) -> AsyncIterator[sta
 
 @asynccontextmanager
 async def _grown(size: int, nodes: int, report: Reporter) -> AsyncIterator[stage.Stage]:
-    """Start from a fleet, or from nothing."""
+    """Start a control plane from a saved fleet, or an empty one if `size` is 0."""
     if size:
         async with restored(size, nodes, report) as place:
             yield place
@@ -101,9 +101,9 @@ async def _grown(size: int, nodes: int, report: Reporter) -> AsyncIterator[stage
 
 
 async def _stop(place: stage.Stage) -> None:
-    """End every component, etcd last, and leave the data, without the leases that KWOK has on nodes.
+    """End every component, etcd last, and keep the data without the node Leases that KWOK holds.
 
-    The KWOK that is started later is another holder to them, and would leave the nodes alone until they expire.
+    A KWOK that is started later has another identity, and would not serve the nodes until their Leases expire.
     """
     *others, kwok = kwokctl.COMPONENTS
     place.plane.stop_component(kwok)
@@ -124,7 +124,7 @@ def _save(size: int, nodes: int) -> None:
 
 
 def _saved(size: int, nodes: int) -> Path:
-    told = sha256("".join(f"{one.name}{one.version}" for one in DISTRIBUTIONS).encode())
+    content = sha256("".join(f"{one.name}{one.version}" for one in DISTRIBUTIONS).encode())
     for path in sorted(_CRDS.glob("*.yaml")):
-        told.update(path.read_bytes())
-    return _HOME / f"{size}-on-{nodes}-{told.hexdigest()[:10]}"
+        content.update(path.read_bytes())
+    return _HOME / f"{size}-on-{nodes}-{content.hexdigest()[:10]}"

@@ -1,4 +1,4 @@
-"""What the kernel tells of a process and of this machine (Linux only: /proc)."""
+"""The kernel's figures about a process and this machine (Linux only: /proc)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final
 _PROC: Final = Path("/proc")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _UTIME, _STIME = 11, 12
-"""Places in /proc/PID/stat, counted after the name in parentheses."""
+"""Indexes of the fields in /proc/PID/stat, counted after the name in parentheses."""
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used with all its threads, in seconds (a kernel tick is 10 ms)."""
+    """Return the CPU time of a process with all its threads, in seconds (a kernel tick is 10 ms)."""
     fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
 
 
 def cpu_of(pids: Iterable[int]) -> float:
-    """Return the CPU time of several processes; one that has ended counts nothing."""
+    """Return the CPU time of several processes, in seconds; one that has ended counts 0."""
     total = 0.0
     for pid in pids:
         try:
@@ -32,7 +32,7 @@ def cpu_of(pids: Iterable[int]) -> float:
 
 
 def memory_mib(pid: int) -> float:
-    """Return the memory that a process has resident, in MiB."""
+    """Return the resident memory of a process, in MiB."""
     for line in (_PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -45,7 +45,7 @@ def load() -> float:
 
 
 def describe() -> dict[str, str]:
-    """Say what the figures were measured on."""
+    """Return the properties of the machine that the figures depend on."""
     model = next(
         (
             line.partition(":")[2].strip()

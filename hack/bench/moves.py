@@ -1,7 +1,7 @@
-"""Every VM moves at the same time: migrations of ours, beside a bare delete and create of as many pods.
+"""All VMs move at the same time: by migrations, compared with a bare delete and create of as many pods.
 
-Guarantees: downtimes are measured by the pods alone, the same way for both: from the moment in which a VM has no
-running pod that is not being deleted to the moment in which it has one again.
+Guarantees: downtimes are measured by the pods alone, in the same way for both: from the moment at which a VM has no
+running pod that is not being deleted until it has one again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _SERVER_DEADLINE: Final = 30.0
 
 @dataclass(slots=True)
 class _Pods:
-    """The pods of all VMs, by the label that names their VM."""
+    """The running pods and downtimes of all VMs, by the pods' label that names the VM."""
 
     moving: int
     running: dict[str, set[str]] = field(default_factory=dict)
     """UIDs of running pods by VM."""
     down: dict[str, float] = field(default_factory=dict)
     downtimes: dict[str, float] = field(default_factory=dict)
-    gone: dict[str, asyncio.Event] = field(default_factory=dict)
+    deleted: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Set once the pod of this name is deleted."""
     ended: float = 0.0
     all_moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,12 +54,12 @@ class _Pods:
             self.ended = at
             if len(self.downtimes) == self.moving:
                 self.all_moved.set()
-        if deleted and item.metadata.name in self.gone:
-            self.gone[item.metadata.name].set()
+        if deleted and item.metadata.name in self.deleted:
+            self.deleted[item.metadata.name].set()
 
 
 async def move(stage: Stage, launch: Launch | None, vms: int) -> dict[str, float]:
-    """Let VMs run, then move all of them; without a program to launch, bare pods by hand."""
+    """Start VMs, then move all of them; without a program to launch, move bare pods directly."""
     vm_names = [f"vm-{number}" for number in range(vms)]
     if launch is None:
         await bursts.burst(stage, None, vms, deadline=_DEADLINE)
@@ -80,19 +81,19 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
             pods.seen(item, deleted=False, at=clock())
         began = clock()
         if process is None:
-            asking = asyncio.create_task(_by_hand(stage, page.items, pods))
+            requests = asyncio.create_task(_move_pods(stage, page.items, pods))
         else:
-            asking = asyncio.create_task(_by_migrations(stage, vm_names))
+            requests = asyncio.create_task(_create_migrations(stage, vm_names))
         try:
             await until(
                 pods.all_moved.wait(),
                 watch,
                 deadline=_DEADLINE,
-                what=lambda: f"all of {len(vm_names)} moved, {len(pods.downtimes)} did",
+                what=lambda: f"{len(pods.downtimes)} of {len(vm_names)} VMs moved",
             )
-            await asking
+            await requests
         finally:
-            asking.cancel()
+            requests.cancel()
     figures = {}
     if process is not None:
         await _all_succeeded(stage)
@@ -110,37 +111,37 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
     }
 
 
-async def _by_migrations(stage: Stage, vm_names: list[str]) -> None:
+async def _create_migrations(stage: Stage, vm_names: list[str]) -> None:
     await stage.create_all(objects.MIGRATIONS, (objects.migration(f"move-{name}", name) for name in vm_names))
 
 
-async def _by_hand(stage: Stage, items: list[Brief], pods: _Pods) -> None:
-    """Delete every pod at once; make each anew as soon as it is gone."""
-    pods.gone |= {item.metadata.name: asyncio.Event() for item in items}
+async def _move_pods(stage: Stage, items: list[Brief], pods: _Pods) -> None:
+    """Delete every pod at once; create each successor as soon as the pod is deleted."""
+    pods.deleted |= {item.metadata.name: asyncio.Event() for item in items}
 
     async def delete(item: Brief) -> None:
         await stage.client.delete(PODS, item.metadata.name, namespace=NAMESPACE, uid=item.metadata.uid)
 
-    async def make_anew(item: Brief) -> None:
-        await pods.gone[item.metadata.name].wait()
-        body = objects.bare_pod(item.metadata.labels[names.VM_LABEL], life=1)
+    async def create_successor(item: Brief) -> None:
+        await pods.deleted[item.metadata.name].wait()
+        body = objects.bare_pod(item.metadata.labels[names.VM_LABEL], incarnation=1)
         await stage.client.create(objects.PODS, body, namespace=NAMESPACE, server_deadline=_SERVER_DEADLINE)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(each(items, delete))
         for item in items:
-            group.create_task(make_anew(item))
+            group.create_task(create_successor(item))
 
 
 async def _all_succeeded(stage: Stage) -> None:
-    """Wait until every migration says that it succeeded."""
+    """Wait until every migration is Succeeded. Raises BenchError."""
     clock = asyncio.get_running_loop().time
-    ends = clock() + _DEADLINE
+    deadline = clock() + _DEADLINE
     while True:
         page = await stage.client.list_page(objects.MIGRATIONS, namespace=NAMESPACE, limit=0)
         phases = [item.status.phase for item in page.items]
         if all(phase == "Succeeded" for phase in phases):
             return
-        if "Failed" in phases or clock() > ends:
-            raise BenchError(f"of {len(phases)} migrations {phases.count('Succeeded')} succeeded")
+        if "Failed" in phases or clock() > deadline:
+            raise BenchError(f"only {phases.count('Succeeded')} of {len(phases)} migrations succeeded")
         await asyncio.sleep(1.0)

@@ -1,4 +1,4 @@
-"""The objects that the benchmark makes and looks at, decoded no further than it reads them."""
+"""The objects that the benchmark creates and reads; only the fields that it reads are decoded."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from controller.kube.resources import Resource
 
 NAMESPACE: Final = "default"
 _SHARE: Final = "0.005"
-"""Of a node, that each VM asks for: 100 of them fill half of one, and no burst ends at a full node."""
+"""The share of a node that each VM requests: 100 VMs fill half a node, so no burst meets a full one."""
 VMS_PER_NODE: Final = 80
-"""Of the 110 that a node takes: there is room for what a measurement adds, and for migrations."""
+"""Of the 110 pods that a node can hold, which leaves capacity for added VMs and for migrations."""
 _POLICY: Final = launcher.LauncherPolicy()
 
 
-class Told(Value, frozen=True):
-    """The part of a status that tells how far a VM, a pod or a migration has come."""
+class BriefStatus(Value, frozen=True):
+    """The part of a VM's, a pod's or a migration's status that the benchmark reads."""
 
     phase: str = ""
     cpu_consumption: str = ""
 
 
 class Brief(Value, frozen=True):
-    """An object, as far as the benchmark looks."""
+    """The part of an object that the benchmark reads."""
 
     metadata: ObjectMeta
-    status: Told = Told()
+    status: BriefStatus = BriefStatus()
 
     @property
     def running(self) -> bool:
@@ -52,18 +52,18 @@ def vm(name: str) -> dict[str, Any]:
     }
 
 
-def bare_pod(name: str, *, life: int = 0) -> dict[str, Any]:
-    """Return the pod that the VM of this name would get, with no VM that owns it."""
+def bare_pod(name: str, *, incarnation: int = 0) -> dict[str, Any]:
+    """Return the pod that the VM of this name would get, without an owner."""
     shares = VMResources(cpu=_SHARE, memory=_SHARE)
     owner = VirtualMachine(ObjectMeta(name=name, namespace=NAMESPACE, uid=f"bare-{name}"), VMSpec(resources=shares))
     spec = launcher.requested(owner)
-    body = launcher.manifest(owner, life, spec, launcher.consumption(owner, spec).shares, _POLICY)
-    del body["metadata"]["ownerReferences"]  # or it would be collected, since its owner does not exist
+    body = launcher.manifest(owner, incarnation, spec, launcher.consumption(owner, spec).shares, _POLICY)
+    del body["metadata"]["ownerReferences"]  # the garbage collector would delete it, since its owner does not exist
     return body
 
 
 def migration(name: str, vm_name: str) -> dict[str, Any]:
-    """Return the wish that a VM moves."""
+    """Return a migration to create."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.MIGRATION_KIND,
@@ -73,5 +73,5 @@ def migration(name: str, vm_name: str) -> dict[str, Any]:
 
 
 def nodes_for(vms: int) -> int:
-    """Return how many nodes so many VMs are given."""
+    """Return the number of nodes for so many VMs."""
     return max(4, -(-vms // VMS_PER_NODE))

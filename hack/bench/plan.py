@@ -1,7 +1,7 @@
-"""Which measurements a run consists of, in which order, and how they are carried out.
+"""The measurements of a run, their order, and how they are carried out.
 
-Guarantees: contestants take turns within a round, and each round begins with another of them; what one shows is
-written down before the next begins; a contestant that fails is told of, and the others go on.
+Guarantees: a round measures each contestant once, and each round begins with another one; the figures of one are
+written before the next begins; a contestant that fails is reported, and the others are still measured.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ MIGRATIONS: Final = "migrations"
 MEASURES: Final = (BURST, *FLEET, GROWTH, MIGRATIONS)
 
 _BURST_RATE: Final = 4.0
-"""VMs a second below which a burst counts as stuck."""
+"""A burst with fewer VMs per second counts as stuck."""
 _MIGRATORS: Final = (contestants.BARE, contestants.OURS)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of everything. Times are in seconds."""
+    """The sizes of the measurements. Times are in seconds."""
 
     vms: int = 2000
     rounds: int = 3
@@ -69,22 +69,22 @@ class Run:
     report: Reporter
 
     async def carry_out(self) -> None:
-        """Measure all that was asked for."""
+        """Carry out all chosen measures."""
         launches = {one.name: contestants.prepare(one, self.report) for one in self.contestants}
         for measure in MEASURES:
             if measure in self.measures:
-                self.results.forget(measure)
+                self.results.drop(measure)
         if BURST in self.measures:
             await self._bursts(launches)
         if MIGRATIONS in self.measures:
             await self._migrations(launches)
         if self.measures & {*FLEET, GROWTH}:
-            with fleets.held(self.report):
+            with fleets.exclusive(self.report):
                 await self._fleets(launches)
 
     async def _bursts(self, launches: dict[str, Launch | None]) -> None:
         for number in range(self.sizes.rounds):
-            for one in _in_turn(self.contestants, number):
+            for one in _rotated(self.contestants, number):
                 vms = int(self.sizes.vms * one.share)
                 async with (
                     self._measured(BURST, one, number) as note,
@@ -95,7 +95,7 @@ class Run:
     async def _migrations(self, launches: dict[str, Launch | None]) -> None:
         vms = self.sizes.migrations
         for number in range(self.sizes.rounds):
-            for one in _in_turn(self.contestants, number):
+            for one in _rotated(self.contestants, number):
                 if one not in _MIGRATORS:
                     continue
                 async with (
@@ -109,9 +109,9 @@ class Run:
         if self.measures & set(FLEET):
             sizes.add(self.sizes.fleet)
         nodes = fleets.nodes_of(list(sizes))
-        await fleets.make(sorted(sizes), self.report)
+        await fleets.create(sorted(sizes), self.report)
         for number, size in enumerate(sorted(sizes)):
-            for one in _in_turn(self.contestants, number):
+            for one in _rotated(self.contestants, number):
                 launch = launches[one.name]
                 if launch is None or not one.fleets:
                     continue
@@ -133,8 +133,8 @@ class Run:
             if "idle" in self.measures:
                 note("idle", await standing.idle(place, process, sizes.idle))
             if "latency" in self.measures:
-                told = await standing.latency(place, process, names, rate=sizes.rate, seconds=sizes.latency)
-                note("latency", told)
+                times = await standing.latency(place, process, names, rate=sizes.rate, seconds=sizes.latency)
+                note("latency", times)
             if "change" in self.measures:
                 note("change", await standing.single(place, process, names, sizes.singles))
         if GROWTH in self.measures and size in sizes.growth:
@@ -146,30 +146,30 @@ class Run:
     async def _measured(
         self, what: str, one: Contestant, number: int
     ) -> AsyncIterator[Callable[[str, dict[str, float]], None]]:
-        """Give a function that writes figures down; what fails is written down too."""
+        """Yield a function that records figures; a failure is recorded, too."""
         load, at = machine.load(), datetime.now(UTC).isoformat(timespec="seconds")
 
         def note(measure: str, values: dict[str, float]) -> None:
             self.results.samples.append(Sample(measure, one.name, number, values, round(load, 2), at))
             self.results.write(self.path)
-            told = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
-            self.report.say(f"{measure}, {one.name}, round {number + 1} (load before: {load:.1f}): {told}")
+            text = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+            self.report.say(f"{measure}, {one.name}, round {number + 1} (load before: {load:.1f}): {text}")
 
         try:
             yield note
         except* (BenchError, KubeError, SimulatorError) as group:
-            why = "; ".join(str(error) for error in group.exceptions)
-            self.results.failures.append(f"{what} of {one.name}, round {number + 1}: {why}")
+            reasons = "; ".join(str(error) for error in group.exceptions)
+            self.results.failures.append(f"{what} of {one.name}, round {number + 1}: {reasons}")
             self.results.write(self.path)
             self.report.warn(self.results.failures[-1])
 
 
-def _in_turn(all_of_them: tuple[Contestant, ...], number: int) -> tuple[Contestant, ...]:
-    first = number % len(all_of_them)
-    return all_of_them[first:] + all_of_them[:first]
+def _rotated(items: tuple[Contestant, ...], number: int) -> tuple[Contestant, ...]:
+    first = number % len(items)
+    return items[first:] + items[:first]
 
 
 def run(order: Run) -> None:
-    """Carry a run out, on the event loop that takes the least from who is measured."""
+    """Carry a run out, on the event loop that takes the least CPU from the contestants."""
     with asyncio.Runner(loop_factory=uvloop.Loop) as runner:
         runner.run(order.carry_out())

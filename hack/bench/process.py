@@ -1,6 +1,6 @@
 """A contestant as a running process.
 
-Guarantees: none is left when the context ends; one that ends by itself is an error with the end of its log.
+Guarantees: it has ended when the context ends; a process that ends by itself is an error with the end of its log.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Running:
         return machine.cpu_seconds(self.pid)
 
     async def ready(self) -> float:
-        """Wait until it says that it is ready; return the seconds since its start. Raises BenchError."""
+        """Wait until its readiness probe succeeds; return the seconds since its start. Raises BenchError."""
         loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession() as session:
             while loop.time() < self.started + _START_DEADLINE:
@@ -67,12 +67,12 @@ class Running:
         raise BenchError(f"not ready within {_START_DEADLINE:.0f} s; its log ends: {self._tail()}")
 
     async def reconciled(self) -> float:
-        """Count the reconciles it has made, by its own metric."""
+        """Return the number of its reconciles, by its own metric."""
         async with aiohttp.ClientSession() as session, session.get(self.metrics_url) as response:
             return sum(float(value) for value in _RECONCILED.findall(await response.text()))
 
     async def ended(self) -> None:
-        """Return never, but raise BenchError once it has ended."""
+        """Wait until it ends, and raise BenchError."""
         await self.process.wait()
         self.check()
 
@@ -87,24 +87,24 @@ class Running:
 
 @asynccontextmanager
 async def started(launch: Launch, kubeconfig: Path, log: Path) -> AsyncIterator[Running]:
-    """Start a program; it is told to end, and made to, when the context ends."""
+    """Start a program; it gets SIGTERM when the context ends, and SIGKILL after 30 s."""
     metrics, health = _free_ports(2)
-    known = {"kubeconfig": str(kubeconfig), "metrics": str(metrics), "health": str(health)}
-    command = [part.format_map(known) for part in launch.command]
-    environment = {**os.environ, **{key: value.format_map(known) for key, value in launch.environment.items()}}
+    values = {"kubeconfig": str(kubeconfig), "metrics": str(metrics), "health": str(health)}
+    command = [part.format_map(values) for part in launch.command]
+    environment = {**os.environ, **{key: value.format_map(values) for key, value in launch.environment.items()}}
     with log.open("wb") as sink:
         begun = asyncio.get_running_loop().time()
         process = await asyncio.create_subprocess_exec(
             *command, cwd=REPOSITORY, env=environment, stdout=sink, stderr=sink, start_new_session=True
         )
     try:
-        yield Running(process, log, begun, launch.ready.format_map(known), f"http://127.0.0.1:{metrics}/metrics")
+        yield Running(process, log, begun, launch.ready.format_map(values), f"http://127.0.0.1:{metrics}/metrics")
     finally:
         await end(process, _STOP_DEADLINE)
 
 
 def _free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on; all are held until the last is found."""
+    """Return free ports; all stay bound until the last one is found, so that they differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [int(one.getsockname()[1]) for one in sockets]

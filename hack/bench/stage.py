@@ -1,6 +1,6 @@
-"""A control plane with our resources, and what a measurement does there: make objects fast, look at its counters.
+"""A control plane with our resources for one measurement: it creates objects fast, and reads the counters.
 
-Guarantees: each plane is the measurement's own; it is gone when the context ends.
+Guarantees: each plane is the measurement's own; it is removed when the context ends.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from hack.bench.objects import NAMESPACE
 T = TypeVar("T")
 
 CONNECTIONS: Final = 32
-"""Requests that the benchmark itself has under way at the same time."""
+"""The number of the benchmark's own requests in flight."""
 _SERVER_DEADLINE: Final = 30.0
 _QUIET_WINDOW: Final = 2.0
 _QUIET_SHARE: Final = 0.25
-"""CPU share below which the components of a plane count as quiet: health checks and leases never cease."""
-_QUIET_PATIENCE: Final = 60.0
+"""A plane is quiet if its components use less CPU, as a share of a core: health checks and leases never stop."""
+_QUIET_TIMEOUT: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One plane, and a client of its own."""
+    """One plane, and a client for it."""
 
     plane: ControlPlane
     directory: Path
@@ -43,7 +43,7 @@ class Stage:
 
     @property
     def log(self) -> Path:
-        """Where the contestant's log goes."""
+        """The file of the contestant's log."""
         return self.directory / "contestant.log"
 
     def writes(self) -> counters.Writes:
@@ -60,9 +60,9 @@ class Stage:
         await each(bodies, create)
 
     async def quiet(self) -> None:
-        """Wait, within reason, until the plane's components have nothing left to do."""
+        """Wait, at most 60 s, until the plane's components have no work left."""
         clock = asyncio.get_running_loop().time
-        pids, ends = self.plane.pids(), clock() + _QUIET_PATIENCE
+        pids, ends = self.plane.pids(), clock() + _QUIET_TIMEOUT
         while clock() < ends:
             before = machine.cpu_of(pids)
             await asyncio.sleep(_QUIET_WINDOW)
@@ -71,7 +71,7 @@ class Stage:
 
 
 async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:
-    """Do something with every item, as many at a time as there are connections."""
+    """Await `act` for every item, as many at a time as there are connections."""
     left = iter(items)
 
     async def work() -> None:
@@ -85,7 +85,7 @@ async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]]) -> None:
 
 @asynccontextmanager
 async def fresh(nodes: int, report: Reporter) -> AsyncIterator[Stage]:
-    """Make a plane that is empty but for nodes and our resources."""
+    """Create a plane that has only nodes and our resources."""
     with tempfile.TemporaryDirectory(prefix="vmsim-bench-") as parent:
         directory = Path(parent) / "plane"
         with ControlPlane(directory, nodes=nodes, report=report) as plane:

@@ -1,6 +1,6 @@
-"""What a fleet that stands costs: at the start, at rest, and at changes of single VMs.
+"""The cost of an existing fleet: at the start, at rest, and at changes of single VMs.
 
-All of it is seen from outside: times by our own watch, writes by the API server's counters, CPU by the kernel.
+All figures are measured from outside: times by our own watch, writes by the API server's counters, CPU by the kernel.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from hack.bench.watching import until, watching
 _WINDOW: Final = 1.0
 _SAMPLE: Final = 0.05
 _AT_REST: Final = 0.05
-"""CPU share over a window below which a start has come to its end."""
+"""A start has ended when the CPU share over a window is below this."""
 _COLD_DEADLINE: Final = 300.0
 _CHANGE_DEADLINE: Final = 60.0
 _SINGLE_PAUSE: Final = 0.3
 
 
 async def cold(stage: Stage, process: Running, vms: int) -> dict[str, float]:
-    """Measure a start that is under way: until it is ready, and until it has nothing left to do.
+    """Measure a start in progress: until the process is ready, and until it has no work left.
 
-    The end is when its CPU use falls below 5 % for a second; that every VM was reconciled by then is checked.
+    The end is when its CPU use falls below 5 % for a second. Raises BenchError unless every VM was reconciled by then.
     """
     before = stage.writes()
     ready = await process.ready()
     settled, cpu = await _at_rest(process)
     reconciled = await process.reconciled()
     if reconciled < vms:
-        raise BenchError(f"it came to rest after {reconciled:.0f} reconciles, with {vms} VMs")
+        raise BenchError(f"it came to rest after {reconciled:.0f} reconciles, fewer than its {vms} VMs")
     return {
         "ready": ready,
         "settled": settled,
@@ -49,7 +49,7 @@ async def cold(stage: Stage, process: Running, vms: int) -> dict[str, float]:
 
 
 async def _at_rest(process: Running) -> tuple[float, float]:
-    """Return when the last window of work ended, in seconds since the start, and the CPU seconds until then."""
+    """Return the end of the last window with work, in seconds since the start, and the CPU seconds until then."""
     clock = asyncio.get_running_loop().time
     readings = [(clock(), process.cpu)]
     while clock() < process.started + _COLD_DEADLINE:
@@ -80,14 +80,14 @@ async def idle(stage: Stage, process: Running, seconds: float) -> dict[str, floa
 async def latency(
     stage: Stage, process: Running, vms: Sequence[str], *, rate: float, seconds: float
 ) -> dict[str, float]:
-    """Measure changes of consumption at an even rate: from the patch that asks to the status that shows it."""
+    """Measure changes of consumption at an even rate: from the patch of the annotation to the status that shows it."""
     count = int(rate * seconds)
     before, cpu = stage.writes(), process.cpu
     times = await _change(stage, Random(1).sample(vms, count), pause=1 / rate)  # noqa: S311 - no secret
     await asyncio.sleep(_WINDOW)
     process.check()
     return {
-        **_told(times),
+        **_percentiles(times),
         "changes": count,
         "cpu_ms": 1000 * (process.cpu - cpu) / count,
         "writes": (stage.writes().since(before).total - count) / count,
@@ -95,30 +95,30 @@ async def latency(
 
 
 async def single(stage: Stage, process: Running, vms: Sequence[str], count: int) -> dict[str, float]:
-    """Measure single changes, each when the one before is long past."""
+    """Measure single changes, each well after the previous one."""
     times = await _change(stage, Random(2).sample(vms, count), pause=_SINGLE_PAUSE)  # noqa: S311 - no secret
     process.check()
-    return {**_told(times), "changes": count}
+    return {**_percentiles(times), "changes": count}
 
 
 async def _change(stage: Stage, vms: Sequence[str], *, pause: float) -> list[float]:
-    """Change VMs' consumption, one every `pause` seconds; return how long each took until its status said so."""
+    """Change VMs' consumption, one every `pause` seconds; return the times until the statuses show it, sorted."""
     clock = asyncio.get_running_loop().time
     wanted = {name: f"0.{number + 1:06}" for number, name in enumerate(vms)}
-    asked: dict[str, float] = {}
+    sent: dict[str, float] = {}
     took: dict[str, float] = {}
     all_seen = asyncio.Event()
 
     def seen(item: Brief, deleted: bool, at: float) -> None:  # noqa: FBT001 - a callback's signature
         name = item.metadata.name
-        if not deleted and name in asked and item.status.cpu_consumption == wanted[name]:
-            took.setdefault(name, at - asked[name])
+        if not deleted and name in sent and item.status.cpu_consumption == wanted[name]:
+            took.setdefault(name, at - sent[name])
             if len(took) == len(wanted):
                 all_seen.set()
 
-    async def ask(name: str) -> None:
+    async def change(name: str) -> None:
         body = {"metadata": {"annotations": {names.CPU_CONSUMPTION: wanted[name]}}}
-        asked[name] = clock()
+        sent[name] = clock()
         await stage.client.merge_patch(objects.VMS, name, body, namespace=NAMESPACE)
 
     async with watching(stage.client, VMS, seen) as watch:
@@ -126,15 +126,15 @@ async def _change(stage: Stage, vms: Sequence[str], *, pause: float) -> list[flo
         async with asyncio.TaskGroup() as group:
             for number, name in enumerate(vms):
                 await asyncio.sleep(max(0.0, began + number * pause - clock()))
-                group.create_task(ask(name))
+                group.create_task(change(name))
         await until(
             all_seen.wait(),
             watch,
             deadline=_CHANGE_DEADLINE,
-            what=lambda: f"all of {len(wanted)} changes showed in a status, {len(took)} did",
+            what=lambda: f"{len(took)} of {len(wanted)} changes were published in a status",
         )
     return sorted(took.values())
 
 
-def _told(times: Sequence[float]) -> dict[str, float]:
+def _percentiles(times: Sequence[float]) -> dict[str, float]:
     return {f"{name}_ms": 1000 * percentile(times, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1))}

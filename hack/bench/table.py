@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hack.bench import contestants
 from hack.bench.figures import Results
-from hack.bench.verdicts import Verdict, growth_sizes, told
+from hack.bench.verdicts import Verdict, growth_sizes, text
 
 _ROWS: Final[dict[str, dict[str, str]]] = {
     "burst": {
@@ -47,7 +47,7 @@ _GROWTH: Final = {"cpu_ms": "controller CPU a VM, ms", "per_second": "VM/s", "co
 
 
 def draw(results: Results, verdicts: list[Verdict]) -> RenderableType:
-    """Draw everything that was measured."""
+    """Return the tables of all results."""
     growth = {f"growth {size}": _GROWTH for size in growth_sizes(results)}
     tables = [_measure(results, measure, rows) for measure, rows in {**_ROWS, **growth}.items()]
     failures = [Text(f"failed: {failure}", style="bold red") for failure in results.failures]
@@ -58,15 +58,15 @@ def _measure(results: Results, measure: str, rows: dict[str, str]) -> Table | No
     samples = [sample for sample in results.samples if sample.measure == measure]
     if not samples:
         return None
-    took_part = [one for one in contestants.ALL if any(sample.contestant == one.name for sample in samples)]
+    measured = [one for one in contestants.ALL if any(sample.contestant == one.name for sample in samples)]
     rounds = 1 + max(sample.round for sample in samples)
     table = Table(title=f"{measure}: median (least to greatest) of {rounds} round{'s' if rounds > 1 else ''}")
     table.add_column("")
-    for one in took_part:
+    for one in measured:
         table.add_column(one.name, justify="right")
     for key, label in rows.items():
-        spreads = [results.spread(measure, one.name, key) for one in took_part]
-        table.add_row(label, *("-" if spread is None else told(spread) for spread in spreads))
+        spreads = [results.spread(measure, one.name, key) for one in measured]
+        table.add_row(label, *("-" if spread is None else text(spread) for spread in spreads))
     return table
 
 
@@ -74,7 +74,7 @@ def _verdicts(verdicts: list[Verdict]) -> Table:
     table = Table(title="vmsim: ratios taken within a round, and the targets")
     for title in ("", "found", "target", ""):
         table.add_column(title)
-    words = {True: "met", False: "MISSED", None: ""}
+    labels = {True: "met", False: "MISSED", None: ""}
     for one in verdicts:
-        table.add_row(one.what, one.found, one.target, words[one.met], style="red" if one.met is False else "")
+        table.add_row(one.what, one.found, one.target, labels[one.met], style="red" if one.met is False else "")
     return table

@@ -1,4 +1,4 @@
-"""The targets, each beside what was measured; a figure that depends on the machine is told and not judged."""
+"""The targets, each with the measured figure; a figure that depends on the machine is reported and not judged."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Final
 from hack.bench.figures import Results, Spread
 
 _FLAT: Final = 1.10
-"""Largest over smallest cost that still counts as flat."""
+"""The largest ratio of the largest to the smallest cost that counts as flat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One row: `met` is None for what is told only, or was not measured."""
+    """One row; `met` is None for a figure that is reported and not judged."""
 
     what: str
     found: str
@@ -23,7 +23,7 @@ class Verdict:
 
 
 def judge(results: Results) -> list[Verdict]:
-    """Judge what was measured; rows of which nothing was measured are left out."""
+    """Return the verdicts; rows without a measured figure are left out."""
     rows = [*_bursts(results), *_fleet(results), _growth(results), _moves(results)]
     return [row for row in rows if row is not None]
 
@@ -37,12 +37,12 @@ def _bursts(results: Results) -> list[Verdict | None]:
         _at_least("VM/s, to controller-runtime", ratio(go, "per_second"), 1.25),
         _at_least("VM/s, to its coalescing variant", ratio(coalescing, "per_second"), 1.0),
         _at_least("VM/s, to bare pods", ratio(bare, "per_second"), 0.5),
-        _told("VM/s, to Kopf", ratio("kopf", "per_second"), "x"),
+        _reported("VM/s, to Kopf", ratio("kopf", "per_second"), "x"),
         _at_most("CPU a VM, to controller-runtime", ratio(go, "cpu_ms"), 0.6),
-        _told("CPU a VM, to its coalescing variant", ratio(coalescing, "cpu_ms"), "x"),
-        _told("CPU a VM, to Kopf", ratio("kopf", "cpu_ms"), "x"),
-        _told("VM/s with Events, to without", results.ratio("burst", "events", "ours", "per_second"), "x"),
-        _told("CPU a VM with Events, to without", results.ratio("burst", "events", "ours", "cpu_ms"), "x"),
+        _reported("CPU a VM, to its coalescing variant", ratio(coalescing, "cpu_ms"), "x"),
+        _reported("CPU a VM, to Kopf", ratio("kopf", "cpu_ms"), "x"),
+        _reported("VM/s with Events, to without", results.ratio("burst", "events", "ours", "per_second"), "x"),
+        _reported("CPU a VM with Events, to without", results.ratio("burst", "events", "ours", "cpu_ms"), "x"),
         _at_most("pod POSTs a VM", results.spread("burst", "ours", "pod_posts"), 1.0, ""),
         _at_most("status writes a VM", results.spread("burst", "ours", "status_writes"), 1.3, ""),
     ]
@@ -55,20 +55,20 @@ def _fleet(results: Results) -> list[Verdict | None]:
     go = "controller-runtime"
     return [
         _at_most("idle: writes", own("idle", "writes"), 0, ""),
-        _told("idle: CPU, % of a core", own("idle", "cpu_percent"), "%", "< 0.5 %"),
+        _reported("idle: CPU, % of a core", own("idle", "cpu_percent"), "%", "< 0.5 %"),
         _at_most("idle: memory, to controller-runtime", results.ratio("idle", "ours", go, "rss_mib"), 1.0),
-        _told("cold start, until all is reconciled", own("cold", "settled"), " s", "≤ 3 s"),
+        _reported("cold start, until all is reconciled", own("cold", "settled"), " s", "≤ 3 s"),
         _at_most("cold start: writes", own("cold", "writes"), 0, ""),
-        _told("20 changes/s: p50", own("latency", "p50_ms"), " ms"),
-        _told("20 changes/s: p99", own("latency", "p99_ms"), " ms", "< 50 ms"),
+        _reported("20 changes/s: p50", own("latency", "p50_ms"), " ms"),
+        _reported("20 changes/s: p99", own("latency", "p99_ms"), " ms", "< 50 ms"),
         _at_most("20 changes/s: p99, to controller-runtime", results.ratio("latency", "ours", go, "p99_ms"), 1.0),
-        _told("one change: p50", own("change", "p50_ms"), " ms", "< 100 ms"),
-        _told("one change: longest", own("change", "max_ms"), " ms", "< 100 ms"),
+        _reported("one change: p50", own("change", "p50_ms"), " ms", "< 100 ms"),
+        _reported("one change: longest", own("change", "max_ms"), " ms", "< 100 ms"),
     ]
 
 
 def growth_sizes(results: Results) -> list[int]:
-    """List the sizes of the fleets that grew."""
+    """Return the sizes of the growing fleets, sorted."""
     measures = {sample.measure for sample in results.samples}
     return sorted(int(measure.split()[1]) for measure in measures if measure.startswith("growth "))
 
@@ -101,14 +101,14 @@ def _at_most(what: str, spread: Spread | None, most: float, unit: str = "x") -> 
 
 def _judged(what: str, spread: Spread | None, target: str, unit: str, meets: Callable[[float], bool]) -> Verdict | None:
     """Judge the median."""
-    return None if spread is None else Verdict(what, told(spread, unit), target, meets(spread.middle))
+    return None if spread is None else Verdict(what, text(spread, unit), target, meets(spread.middle))
 
 
-def _told(what: str, spread: Spread | None, unit: str, target: str = "") -> Verdict | None:
-    return None if spread is None else Verdict(what, told(spread, unit), target, None)
+def _reported(what: str, spread: Spread | None, unit: str, target: str = "") -> Verdict | None:
+    return None if spread is None else Verdict(what, text(spread, unit), target, None)
 
 
-def told(spread: Spread, unit: str = "") -> str:
-    """Write a spread: the median, and least and greatest if they differ."""
+def text(spread: Spread, unit: str = "") -> str:
+    """Format a spread: the median, and the least and greatest value if they differ."""
     least, middle, most = (f"{value:.3g}" for value in (spread.least, spread.middle, spread.most))
     return f"{middle}{unit}" if least == most else f"{middle}{unit} ({least} to {most})"

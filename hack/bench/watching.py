@@ -1,7 +1,7 @@
-"""Looks on from outside: a watch whose every event is handed over with the time at which it arrived.
+"""Observes from outside: a watch that passes each event on with the time of its arrival.
 
-Guarantees: nothing that happens after `watching` was entered is missed: a watch that the server ends goes on where it
-was, and one that breaks ends the measurement.
+Guarantees: no event after the start of `watching` is missed: a watch that the server ends is resumed, and one that
+fails ends the measurement.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from hack.bench.errors import BenchError
 from hack.bench.objects import NAMESPACE, Brief
 
 Seen: TypeAlias = Callable[[Brief, bool, float], None]
-"""Told of each event: the object, whether it was deleted, and when (the event loop's seconds)."""
+"""Receives each event: the object, whether it was deleted, and the time of arrival (the event loop's, in seconds)."""
 
 
 @asynccontextmanager
 async def watching(
     client: watch.ListWatcher, resource: Resource[Brief], seen: Seen
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Watch from now on; yields the task that does, which ends only when it fails."""
+    """Watch from now on; yields the watching task, which ends only by failing."""
     accepted = asyncio.Event()
     task = asyncio.create_task(_follow(client, resource, seen, accepted))
     try:
-        await until(accepted.wait(), task, deadline=30.0, what=lambda: "the watch was accepted")
+        await until(accepted.wait(), task, deadline=30.0, what=lambda: "the watch was not accepted")
         yield task
     finally:
         task.cancel()
@@ -40,7 +40,7 @@ async def watching(
 async def until(
     wanted: Coroutine[Any, Any, object], *tasks: asyncio.Task[None], deadline: float, what: Callable[[], str]
 ) -> None:
-    """Wait until `wanted` is done. Raises BenchError after `deadline` seconds, telling what, or if a task ends."""
+    """Wait until `wanted` is done. Raises BenchError after `deadline` seconds, or the error of a task that ends."""
     waiting = asyncio.create_task(wanted)
     try:
         done, _ = await asyncio.wait({waiting, *tasks}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
@@ -49,13 +49,13 @@ async def until(
             return
         for task in done:
             await task
-        raise BenchError(f"not within {deadline:.0f} s: {what()}")
+        raise BenchError(f"timed out after {deadline:.0f} s: {what()}")
     finally:
         waiting.cancel()
 
 
 async def _follow(client: watch.ListWatcher, resource: Resource[Brief], seen: Seen, accepted: asyncio.Event) -> None:
-    """Hand over every change after the first list, for good. Raises BenchError if one is missed."""
+    """Pass on every change after the first list. Raises BenchError if one may be missed."""
     clock = asyncio.get_running_loop().time
     rng = Random()  # noqa: S311 - spreads retries
     async with aclosing(watch.follow(client, resource, rng=rng, namespace=NAMESPACE)) as stream:

@@ -1,7 +1,7 @@
-"""What the guard counts: figures that are the same on every machine, because no clock takes part in them.
+"""Counts figures that are the same on every machine, since none depends on a clock.
 
-The controller's work is counted on the model of the API server that its promises are tested on, decoding on objects
-as a real API server sent them.
+The controller's work is counted on the model of the API server that the tests of its promises use; decoding on objects
+that a real API server sent.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ HERE: Final = Path(__file__).parent
 OURS: Final = str(HERE.parents[1] / "controller")
 BURST: Final = 100
 """VMs created at once."""
-_KEPT: Final = 500
-"""Objects of which the memory is measured."""
+_DECODED: Final = 500
+"""Objects whose memory is measured."""
 
 
 @dataclass(slots=True)
 class Calls:
-    """Calls of the controller's own Python functions; a coroutine counts each time that it goes on."""
+    """The number of calls of the controller's own Python functions; each resumption of a coroutine counts."""
 
     count: int = 0
     _files: dict[str, bool] = field(default_factory=dict)
 
     def see(self, frame: FrameType, event: str, _: Any) -> None:
-        """Count, as a profile function."""
+        """Count a call; a profile function."""
         if event == "call":
             file = frame.f_code.co_filename
             ours = self._files.get(file)
@@ -64,7 +64,7 @@ def counted() -> Iterator[Calls]:
         sys.setprofile(before)
 
 
-def crowd(count: int = BURST) -> Cluster:
+def new_fleet(count: int = BURST) -> Cluster:
     """Return a cluster with a node and so many new VMs."""
     cluster = Cluster()
     cluster.add_node()
@@ -74,7 +74,7 @@ def crowd(count: int = BURST) -> Cluster:
 
 
 async def start(cluster: Cluster, limits: Limits | None = None) -> Process:
-    """Let all VMs get their pods, the pods run a second later, and the VMs say so."""
+    """Run the controller until all VMs are Running; their pods run a second after their creation."""
     process = Process(cluster, limits=limits)
     for _ in range(3):
         process.deliver()
@@ -88,15 +88,15 @@ async def start(cluster: Cluster, limits: Limits | None = None) -> Process:
 
 
 async def requests_of_a_burst() -> dict[str, float]:
-    """Count requests a VM, from its creation to Running, of VMs that were created at once."""
-    cluster = crowd()
+    """Return the requests per VM, from its creation to Running, of VMs that were created at once."""
+    cluster = new_fleet()
     await start(cluster)
     return {kind: count / BURST for kind, count in Counter(cluster.requests).items()}
 
 
 async def requests_of_moves() -> dict[str, float]:
-    """Count requests a migration, of migrations without limits that were asked for at once."""
-    cluster = crowd()
+    """Return the requests per migration, of migrations without limits that were created at once."""
+    cluster = new_fleet()
     process = await start(cluster, Limits(cluster=0, outbound=0))
     cluster.add_node("node-2")
     cluster.pass_time(3600)
@@ -112,41 +112,41 @@ async def requests_of_moves() -> dict[str, float]:
 
 
 async def calls_of_a_burst() -> float:
-    """Count calls a VM, from its creation to Running, of VMs that were created at once."""
-    cluster = crowd()
+    """Return the calls per VM, from its creation to Running, of VMs that were created at once."""
+    cluster = new_fleet()
     with counted() as calls:
         await start(cluster)
     return calls.count / BURST
 
 
-async def calls_of_a_look() -> int:
-    """Count the calls of one reconcile that finds its VM at its goal."""
-    process = await start(crowd())
+async def calls_of_a_reconcile() -> int:
+    """Return the calls of one reconcile that finds nothing to do."""
+    process = await start(new_fleet())
     with counted() as calls:
         await process.reconcile("default/vm-0")
     return calls.count
 
 
 def kept_bytes(name: str) -> int:
-    """Return how much of an object, as JSON, is left once it is decoded."""
+    """Return the size of an object's decoded fields, as JSON, in bytes."""
     return len(msgspec.json.encode(codec.decode(sent(name), _KINDS[name])))
 
 
 def memory_of(name: str) -> float:
-    """Return the memory that one decoded object holds, in bytes."""
+    """Return the memory of one decoded object, in bytes."""
     raw, kind = sent(name), _KINDS[name]
     codec.decode(raw, kind)
     gc.collect()
     tracemalloc.start()
     try:
-        kept = [codec.decode(raw, kind) for _ in range(_KEPT)]
-        return tracemalloc.get_traced_memory()[0] / len(kept)
+        objects = [codec.decode(raw, kind) for _ in range(_DECODED)]
+        return tracemalloc.get_traced_memory()[0] / len(objects)
     finally:
         tracemalloc.stop()
 
 
 def sent(name: str) -> bytes:
-    """Return an object as an API server sends it: JSON without blanks."""
+    """Return an object as an API server sends it: JSON without spaces."""
     return json.dumps(json.loads((HERE / f"{name}.json").read_text()), separators=(",", ":")).encode()
 
 

@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def sample(verb: str, resource: str, value: int, *, subresource: str = "", code: int = 200) -> str:
     """Return a line of the API server's metrics."""
     labels = {"code": code, "dry_run": "", "resource": resource, "subresource": subresource, "verb": verb}
-    told = ",".join(f'{key}="{text}"' for key, text in labels.items())
-    return f"apiserver_request_total{{{told}}} {value}\n"
+    text = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    return f"apiserver_request_total{{{text}}} {value}\n"
 
 
 METRICS = "# HELP apiserver_request_total Counter of apiserver requests\n" + "".join(
@@ -38,30 +38,30 @@ METRICS = "# HELP apiserver_request_total Counter of apiserver requests\n" + "".
 
 
 def results_of(**per_second: float) -> Results:
-    """Return a burst's results, one round, by contestant; `_` stands for `-`."""
+    """Return the results of one round of a burst, by contestant; `_` stands for `-`."""
     samples = [
         Sample("burst", name.replace("_", "-"), 0, {"per_second": rate}, 0.0, "") for name, rate in per_second.items()
     ]
     return Results({}, samples)
 
 
-def test_writes_count_by_kind_refused_ones_too_and_those_of_others_do_not() -> None:
-    """Whether a status is put or patched is the writer's taste."""
+def test_writes_are_counted_by_kind_also_refused_ones_but_not_other_components() -> None:
+    """A PUT and a PATCH of a status count the same."""
     writes = counters.parse(METRICS)
 
     assert writes.counts == Counter({"POST pods": 9, "write virtualmachines/status": 8})
     assert (writes.status, writes.total) == (8, 17)
 
 
-def test_what_was_counted_before_does_not_count_again() -> None:
-    """Counters only ever grow."""
+def test_writes_before_the_first_reading_do_not_count() -> None:
+    """The API server's counters only grow."""
     before = counters.Writes(Counter({"POST pods": 4}))
 
     assert counters.parse(METRICS).since(before).of("POST pods") == 5
 
 
 def test_a_ratio_is_taken_within_a_round() -> None:
-    """A machine that was slow in one round was slow for both."""
+    """A machine that is slow in one round is slow for both contestants."""
     results = results_of(ours=50, bare=100)
     results.samples += [
         Sample("burst", "ours", 1, {"per_second": 10}, 0.0, ""),
@@ -73,12 +73,12 @@ def test_a_ratio_is_taken_within_a_round() -> None:
 
 @pytest.mark.parametrize(("rate", "verdict"), [(49.0, [False]), (51.0, [True])])
 def test_a_target_is_met_or_missed(rate: float, verdict: list[bool]) -> None:
-    """Half of what bare pods reach is wanted."""
+    """The target is half the rate of bare pods."""
     assert [one.met for one in verdicts.judge(results_of(ours=rate, bare=100))] == verdict
 
 
 def test_a_cost_that_grows_with_the_fleet_misses_its_target() -> None:
-    """More than a tenth is growth."""
+    """A difference above a tenth counts as growth."""
     results = Results(
         {}, [Sample(f"growth {size}", "ours", 0, {"cpu_ms": cost}, 0.0, "") for size, cost in ((1, 1.0), (2, 1.2))]
     )
@@ -86,14 +86,14 @@ def test_a_cost_that_grows_with_the_fleet_misses_its_target() -> None:
     assert [one.met for one in verdicts.judge(results)] == [False]
 
 
-def test_a_measure_that_runs_again_replaces_what_it_showed(tmp_path: Path) -> None:
-    """And keeps what the others did."""
+def test_a_measure_that_runs_again_replaces_its_earlier_results(tmp_path: Path) -> None:
+    """The results of other measures are kept."""
     results = results_of(ours=50)
     results.samples.append(Sample("idle", "ours", 0, {"writes": 0}, 0.0, ""))
     results.write(tmp_path / "results.json")
     again = Results.read(tmp_path / "results.json")
     assert again is not None
-    again.forget("burst")
+    again.drop("burst")
 
     assert [sample.measure for sample in again.samples] == ["idle"]
 
@@ -101,20 +101,20 @@ def test_a_measure_that_runs_again_replaces_what_it_showed(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("values", "share", "found"), [([1, 2, 3, 4], 0.5, 2), ([1, 2, 3, 4], 1, 4), (list(range(1, 101)), 0.99, 99)]
 )
-def test_a_percentile_is_a_value_that_occurred(values: list[float], share: float, found: float) -> None:
+def test_a_percentile_is_one_of_the_values(values: list[float], share: float, found: float) -> None:
     """The nearest rank."""
     assert percentile(values, share) == found
 
 
-def test_a_percentile_of_nothing_is_no_number() -> None:
-    """And no zero, which would look like a good result."""
+def test_a_percentile_of_no_values_is_nan() -> None:
+    """Zero would look like a good result."""
     assert isnan(percentile([], 0.5))
 
 
 @pytest.mark.integration
 @pytest.mark.timeout(180)
-def test_a_small_run_measures_ours_beside_bare_pods(tmp_path: Path) -> None:
-    """Each on its own control plane; one pod a VM, by the API server's counters."""
+def test_a_small_run_compares_ours_with_bare_pods(tmp_path: Path) -> None:
+    """Each on its own control plane; one pod per VM, by the API server's counters."""
     report = tmp_path / "results.json"
     command = ("-m", "hack.bench", "--quick", "--only", "burst", "--contestants", "bare,ours", "--vms", "60")
     done = subprocess.run(
@@ -125,7 +125,7 @@ def test_a_small_run_measures_ours_beside_bare_pods(tmp_path: Path) -> None:
         timeout=170,
         check=False,
     )
-    assert done.returncode in (0, 1), done.stderr  # whether targets are met is the machine's business
+    assert done.returncode in (0, 1), done.stderr  # whether the targets are met depends on the machine
     results = Results.read(report)
 
     assert results is not None

@@ -1,7 +1,7 @@
-"""The guard: what the controller costs may not grow unseen.
+"""The cost of the controller must not grow unnoticed.
 
-Only what is the same on every machine is counted (tests/bench/counting.py). A figure that grows on purpose, or shrinks,
-is written into tests/bench/recorded.json by whoever changed it, and the change says why.
+Only figures that are the same on every machine are compared (tests/bench/counting.py). A commit that changes a figure
+on purpose records the new one in tests/bench/recorded.json, and its message says why.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import pytest
 from tests.bench import counting
 
 RECORDED = counting.HERE / "recorded.json"
-ROOM = 1.10
-"""How much more than was recorded is no regression: versions of Python count and store a little differently."""
+TOLERANCE = 1.10
+"""The ratio to the recorded figure that is no regression: versions of Python count and store a little differently."""
 
 
 def compare(what: str, found: float) -> None:
     """Fail if a figure is worse than the one recorded, naming both."""
     before = json.loads(RECORDED.read_text())[what]
-    if found > before * ROOM:
+    if found > before * TOLERANCE:
         raise AssertionError(
             f"{what}: {found:.0f}, it was {before} ({found / before - 1:+.0%}). "
-            f"If that is meant, write the new figure into {RECORDED.name} and say why in the commit."
+            f"If that is intended, write the new figure into {RECORDED.name} and say why in the commit."
         )
 
 
 async def test_a_vm_of_a_burst_costs_one_create_and_hardly_more_than_one_status_write() -> None:
-    """And nothing is read."""
+    """And no read."""
     requests = await counting.requests_of_a_burst()
 
     creates, statuses = requests.pop("create pods"), requests.pop("patch virtualmachines")
@@ -37,9 +37,9 @@ async def test_a_vm_of_a_burst_costs_one_create_and_hardly_more_than_one_status_
 
 
 async def test_a_migration_among_many_costs_two_writes_of_its_vm_and_two_of_its_own() -> None:
-    """The claim ends the life before, the release tells that the VM runs; the room on nodes is read once for all.
+    """The claim ends the previous incarnation, the release publishes that the VM runs; headroom is read once for all.
 
-    Before each claim the API server is asked, once, whether it would make the target pod.
+    Before each claim, one dry run asks the API server whether it would create the target pod.
     """
     assert await counting.requests_of_moves() == {
         "list pods": 1 / counting.BURST,
@@ -54,8 +54,8 @@ async def test_a_migration_among_many_costs_two_writes_of_its_vm_and_two_of_its_
 
 
 async def test_a_fleet_at_its_goal_costs_no_request() -> None:
-    """However long it stands, and however often it is looked at."""
-    cluster = counting.crowd()
+    """However long it exists, and however often its VMs are reconciled."""
+    cluster = counting.new_fleet()
     process = await counting.start(cluster)
     cluster.requests.clear()
     cluster.pass_time(3600)
@@ -66,44 +66,43 @@ async def test_a_fleet_at_its_goal_costs_no_request() -> None:
     assert cluster.requests == []
 
 
-async def test_the_work_for_one_vm_has_not_grown() -> None:
+async def test_the_calls_for_one_vm_have_not_grown() -> None:
     """From its creation to Running, counted in calls of our own functions."""
     compare("calls a VM from its creation to Running", await counting.calls_of_a_burst())
 
 
-async def test_a_look_that_finds_nothing_to_do_has_not_grown() -> None:
-    """It is what every event costs at least."""
-    compare("calls of a look at a VM at its goal", await counting.calls_of_a_look())
+async def test_the_calls_of_a_reconcile_that_finds_nothing_to_do_have_not_grown() -> None:
+    """Every event costs at least these."""
+    compare("calls of a reconcile that finds nothing to do", await counting.calls_of_a_reconcile())
 
 
-async def test_the_work_for_one_vm_does_not_depend_on_how_many_there_are() -> None:
-    """A look at a VM among 100 costs what it costs among 20."""
-    few = counting.crowd(20)
-    alone = await counting.start(few)
+async def test_the_calls_of_a_reconcile_do_not_depend_on_the_number_of_vms() -> None:
+    """A VM among 100 costs as many as one among 20."""
+    process = await counting.start(counting.new_fleet(20))
     with counting.counted() as calls:
-        await alone.reconcile("default/vm-0")
+        await process.reconcile("default/vm-0")
 
-    assert calls.count == await counting.calls_of_a_look()
+    assert calls.count == await counting.calls_of_a_reconcile()
 
 
 @pytest.mark.parametrize(("name", "noun"), [("pod", "pod"), ("vm", "VM")])
-def test_no_more_of_an_object_is_kept_than_was(name: str, noun: str) -> None:
-    """What is not read is not decoded."""
+def test_the_decoded_part_of_an_object_has_not_grown(name: str, noun: str) -> None:
+    """Fields that are not read are not decoded."""
     kept = counting.kept_bytes(name)
 
-    assert kept < len(counting.sent(name)), "all of it is kept"
+    assert kept < len(counting.sent(name)), "all fields are kept"
     compare(f"bytes kept of a {noun}", kept)
 
 
 @pytest.mark.parametrize(("name", "noun"), [("pod", "pod"), ("vm", "VM")])
-def test_an_object_takes_no_more_memory_than_it_did(name: str, noun: str) -> None:
-    """It is what a large fleet costs at rest."""
+def test_the_memory_of_an_object_has_not_grown(name: str, noun: str) -> None:
+    """It dominates the memory of a large fleet at rest."""
     compare(f"memory of a {noun}", counting.memory_of(name))
 
 
-def test_a_regression_is_told_with_the_old_figure_and_the_new() -> None:
-    """And the room for small differences is a tenth."""
-    what = "calls of a look at a VM at its goal"
+def test_a_regression_is_reported_with_the_old_and_the_new_figure() -> None:
+    """Up to a tenth is tolerated."""
+    what = "calls of a reconcile that finds nothing to do"
     before = json.loads(RECORDED.read_text())[what]
     compare(what, before * 1.09)
 

@@ -1,8 +1,8 @@
-"""The guard of migrations that wait: how many of them there are costs neither lists of pods nor work in a reconcile.
+"""Pending migrations: their number costs neither lists of pods nor work in a reconcile.
 
-Counted on the model of the API server, with a fleet that is written into it as it is, so that only the migrations'
-reconciler works: 1,000 running VMs, fifty on each of 20 nodes, no two of a node of one size, so that no two
-migrations ask for the same; and a node that is free. All keys are looked at every second, sooner than in life.
+Counted on the model of the API server, with a fleet that is written into it directly, so that only the migrations'
+reconciler works: 1,000 running VMs, fifty on each of 20 nodes, no two on a node of one size, so that no two migrations
+are equal; and a free node. All keys are reconciled every second, more often than in production.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from tests.model.faults import Fault
 from tests.model.rules import Document
 from tests.unit.reconcilers.harness import Process
 
-pytestmark = pytest.mark.timeout(60)  # it is seconds of work, and the machine may be busy
+pytestmark = pytest.mark.timeout(60)  # it takes seconds, and the machine may be busy
 
 NODES: Final = 20
 A_NODE: Final = 50
 VMS: Final = NODES * A_NODE
-STRANGERS: Final = 10_000 - VMS
-"""Pods of others, on nodes of others."""
+FOREIGN: Final = 10_000 - VMS
+"""Foreign pods, on nodes without VMs."""
 FEW: Final = 50
 TOLERANCE: Final = 1.02
-"""How many more calls, as a ratio, a reconcile may take among many than among few. Seen is no difference, of about 120
-calls; one more for each that waits would be 950 more."""
+"""The allowed ratio of a reconcile's calls among many pending migrations to those among few. Observed is no difference,
+of about 120 calls; one more call for each pending migration would be 950 more."""
 
 
 def pod(name: str, node: str, cpu: str = "0.1") -> Document:
-    """Return a running pod of somebody else."""
+    """Return a running foreign pod."""
     container = {"resources": {"requests": {"cpu": cpu}}}
     return {
         "metadata": {"name": name, "namespace": "other"},
@@ -51,7 +51,7 @@ def pod(name: str, node: str, cpu: str = "0.1") -> Document:
 
 
 def run(cluster: Cluster, name: str, node: str, cpu: str) -> None:
-    """Let a VM run on a node, as if a controller had brought it there."""
+    """Write a VM that runs on a node, as if a controller had started it there."""
     vm = cluster.apply_vm(name, cpu=cpu, memory="0.01")
     owner = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": name, "uid": vm["metadata"]["uid"]}
     metadata = {
@@ -61,15 +61,15 @@ def run(cluster: Cluster, name: str, node: str, cpu: str) -> None:
         "annotations": {names.INCARNATION: "0"},
         "ownerReferences": [{**owner, "controller": True}],
     }
-    made = cluster.add(PODS.plural, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
-    status = {"podName": made["metadata"]["name"], "podUID": made["metadata"]["uid"], "nodeName": node}
+    added = cluster.add(PODS.plural, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
+    status = {"podName": added["metadata"]["name"], "podUID": added["metadata"]["uid"], "nodeName": node}
     cluster.set_status(
         VIRTUAL_MACHINES, f"default/{name}", {"phase": "Running", "incarnation": 0, "conditions": [], **status}
     )
 
 
-def fleet(*, full: bool, strangers: int = 0) -> Cluster:
-    """Return the fleet; where it is `full`, no node has room for one more VM."""
+def fleet(*, full: bool, foreign: int = 0) -> Cluster:
+    """Return the fleet; if `full`, no node has capacity for one more VM."""
     cluster = Cluster()
     sources = [f"source-{number}" for number in range(NODES)]
     for node in (*sources, "free"):
@@ -78,20 +78,20 @@ def fleet(*, full: bool, strangers: int = 0) -> Cluster:
             cluster.add(PODS.plural, pod(f"filler-{node}", node, cpu="32"))
     for number in range(VMS):
         run(cluster, f"vm-{number}", sources[number // A_NODE], f"{0.01 + number % A_NODE / 1000:.3f}")
-    for number in range(strangers):
-        cluster.add(PODS.plural, pod(f"stranger-{number}", f"elsewhere-{number % NODES}"))
+    for number in range(foreign):
+        cluster.add(PODS.plural, pod(f"foreign-{number}", f"elsewhere-{number % NODES}"))
     cluster.pass_time(3600)
     return cluster
 
 
-def ask(cluster: Cluster, vms: Iterable[int]) -> None:
-    """Ask for the migrations of these VMs."""
+def create_migrations(cluster: Cluster, vms: Iterable[int]) -> None:
+    """Create migrations of these VMs."""
     for number in vms:
         cluster.migrate(f"m-{number}", vm=f"vm-{number}")
 
 
-async def look(process: Process, times: int) -> None:
-    """Look at every migration that is queued or waits, once a second."""
+async def reconcile(process: Process, times: int) -> None:
+    """Reconcile every migration that is queued or pending, once a second."""
     for _ in range(times):
         process.deliver()
         for key in list(process.moving):
@@ -100,30 +100,30 @@ async def look(process: Process, times: int) -> None:
     process.deliver()
 
 
-def why(cluster: Cluster, vms: Iterable[int]) -> set[tuple[str, str]]:
+def reasons(cluster: Cluster, vms: Iterable[int]) -> set[tuple[str, str]]:
     """Return the phases of migrations and the reasons for which they wait."""
-    told = [cluster.migration(f"m-{number}") for number in vms]
-    return {(status["phase"], status["conditions"][0]["reason"]) for status in told if status.get("conditions")}
+    statuses = [cluster.migration(f"m-{number}") for number in vms]
+    return {(status["phase"], status["conditions"][0]["reason"]) for status in statuses if status.get("conditions")}
 
 
 async def test_no_pods_are_listed_while_no_slot_is_free() -> None:
-    """Whoever waits, and whoever comes meanwhile."""
-    cluster = fleet(full=False, strangers=STRANGERS)
+    """Neither for pending migrations nor for new ones."""
+    cluster = fleet(full=False, foreign=FOREIGN)
     process = Process(cluster, limits=Limits())
-    ask(cluster, range(VMS - FEW))
-    await look(process, 2)
-    assert cluster.requests.count("patch virtualmachines") == 5, "as many as may go at once"
+    create_migrations(cluster, range(VMS - FEW))
+    await reconcile(process, 2)
+    assert cluster.requests.count("patch virtualmachines") == 5, "as many as the limit allows at once"
     cluster.requests.clear()
-    ask(cluster, range(VMS - FEW, VMS))
-    await look(process, 10)
+    create_migrations(cluster, range(VMS - FEW, VMS))
+    await reconcile(process, 10)
 
     assert cluster.requests.count("list pods") == 0
-    assert why(cluster, range(5, VMS)) == {("Pending", "WaitingForTurn")}
+    assert reasons(cluster, range(5, VMS)) == {("Pending", "WaitingForTurn")}
 
 
-async def test_pods_are_listed_once_in_five_seconds_at_most_however_many_come_and_find_no_room() -> None:
-    """Without limits; each that is new would want what is newer than itself."""
-    cluster = fleet(full=True, strangers=STRANGERS)
+async def test_pods_are_listed_at_most_once_in_five_seconds_for_any_number_of_new_migrations() -> None:
+    """Without limits and without capacity; each new migration needs a list that is newer than itself."""
+    cluster = fleet(full=True, foreign=FOREIGN)
     process = Process(cluster, limits=Limits(0, 0))
     listed: list[float] = []
 
@@ -133,46 +133,48 @@ async def test_pods_are_listed_once_in_five_seconds_at_most_however_many_come_an
 
     cluster.turn = note
     for second in range(8):
-        ask(cluster, range(second, VMS, 8))
-        await look(process, 1)
-    await look(process, 3)
+        create_migrations(cluster, range(second, VMS, 8))
+        await reconcile(process, 1)
+    await reconcile(process, 3)
 
     pages = -(-len(cluster.pods()) // PAGE_SIZE)
     assert len(listed) == 3 * pages
     assert [later - earlier for earlier, later in pairwise(listed[::pages])] == [READ_PERIOD] * 2
-    assert why(cluster, range(VMS)) == {("Pending", "NoRoom")}
+    assert reasons(cluster, range(VMS)) == {("Pending", "NoRoom")}
 
 
-async def cost(waiting: int, limits: Limits, *, full: bool) -> int:
-    """Return the most calls that a reconcile takes of a migration among so many that wait."""
+async def cost(pending: int, limits: Limits, *, full: bool) -> int:
+    """Return the most calls of a reconcile of a migration among so many pending ones."""
     cluster = fleet(full=full)
     process = Process(cluster, limits=limits)
-    asked = range(0, VMS, VMS // waiting)
-    ask(cluster, asked)
-    await look(process, 2)
+    vms = range(0, VMS, VMS // pending)
+    create_migrations(cluster, vms)
+    await reconcile(process, 2)
     costs = []
-    for number in asked[5 :: len(asked) // FEW]:  # the first five may have gone
+    for number in vms[5 :: len(vms) // FEW]:  # the first five may have started
         with counting.counted() as calls:
             await process.migrations.reconcile(f"default/vm-{number}")
         costs.append(calls.count)
-    assert {phase for phase, _ in why(cluster, asked[5:])} == {"Pending"}
+    assert {phase for phase, _ in reasons(cluster, vms[5:])} == {"Pending"}
     return max(costs)
 
 
 @pytest.mark.parametrize(
-    ("limits", "full"), [(Limits(), False), (Limits(), True), (Limits(0, 0), True)], ids=["turn", "room", "no limits"]
+    ("limits", "full"),
+    [(Limits(), False), (Limits(), True), (Limits(0, 0), True)],
+    ids=["slot", "headroom", "no limits"],
 )
-async def test_a_reconcile_costs_the_same_among_a_thousand_that_wait_as_among_fifty(
+async def test_a_reconcile_costs_the_same_among_a_thousand_pending_migrations_as_among_fifty(
     limits: Limits, *, full: bool
 ) -> None:
-    """For their turn, or for room."""
+    """Whether they wait for a slot or for capacity."""
     few, many = await cost(FEW, limits, full=full), await cost(VMS, limits, full=full)
 
     assert many <= few * TOLERANCE, f"{many} calls among {VMS}, {few} among {FEW}"
 
 
-async def cost_of_a_refusal(waiting: int) -> int:
-    """Return the calls of a reconcile that finds room, whose target a quota refuses, while so many find none."""
+async def cost_of_a_refusal(pending: int) -> int:
+    """Return the calls of a reconcile that finds capacity, but whose target a quota refuses, while others find none."""
     cluster = fleet(full=True)
     run(cluster, "small", "source-0", "0.001")
     cluster.add_node("nook")
@@ -181,22 +183,22 @@ async def cost_of_a_refusal(waiting: int) -> int:
     refusal = Fault("dry-run", PODS.plural, errors.ForbiddenError(403, "Forbidden", exceeded), commit=False)
     cluster.intercept = lambda method, _: refusal if method == "dry-run" else None
     process = Process(cluster, limits=Limits(0, 0))
-    asked = range(0, VMS, VMS // waiting)
-    ask(cluster, asked)
+    vms = range(0, VMS, VMS // pending)
+    create_migrations(cluster, vms)
     cluster.migrate("m-small", vm="small")
-    await look(process, 2)
+    await reconcile(process, 2)
     cluster.pass_time(ASK_AGAIN)
     cluster.requests.clear()
     with counting.counted() as calls:
         await process.migrations.reconcile("default/small")
     assert cluster.requests.count("dry-run pods") == 1
     assert cluster.migration("m-small")["conditions"][0]["reason"] == "QuotaExceeded"
-    assert why(cluster, asked) == {("Pending", "NoRoom")}
+    assert reasons(cluster, vms) == {("Pending", "NoRoom")}
     return calls.count
 
 
-async def test_a_refused_target_costs_the_same_among_a_thousand_without_room_as_among_fifty() -> None:
-    """The room that it gives back was there before, when they found it too small."""
+async def test_a_refused_target_costs_the_same_among_a_thousand_without_capacity_as_among_fifty() -> None:
+    """The capacity that it releases was free before, when they found it too small."""
     few, many = await cost_of_a_refusal(FEW), await cost_of_a_refusal(VMS)
 
     assert many <= few * TOLERANCE, f"{many} calls among {VMS}, {few} among {FEW}"

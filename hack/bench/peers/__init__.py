@@ -1,1 +1,1 @@
-"""The controllers that ours is measured beside."""
+"""The controllers with which ours is compared."""

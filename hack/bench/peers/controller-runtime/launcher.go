@@ -35,7 +35,7 @@ var (
 	referenceMemory = big.NewRat(256<<30, 1)
 )
 
-// podName is a function of the VM's UID and its life, so that a repeated create collides.
+// podName is a function of the VM's UID and incarnation, so that a repeated create collides.
 func podName(vm *VirtualMachine, incarnation int32) string {
 	digest := sha256.Sum256([]byte(fmt.Sprintf("%s/%d", vm.UID, incarnation)))
 	number := binary.BigEndian.Uint64(digest[:8])
@@ -51,7 +51,7 @@ func podName(vm *VirtualMachine, incarnation int32) string {
 func share(ratio string, reference *big.Rat) string {
 	value, ok := new(big.Rat).SetString(ratio)
 	if !ok {
-		return "0" // the schema lets no such thing through
+		return "0" // the CRD's schema refuses such a value
 	}
 	value.Mul(value, reference)
 	return new(big.Int).Quo(value.Num(), value.Denom()).String()
@@ -59,7 +59,7 @@ func share(ratio string, reference *big.Rat) string {
 
 type consumption struct{ cpu, memory string }
 
-// consumptionOf is what the VM uses now: its annotations, or else its spec.
+// consumptionOf is the VM's current consumption: its annotations, or else its spec.
 func consumptionOf(vm *VirtualMachine) consumption {
 	used := consumption{cpu: vm.Spec.Resources.CPU, memory: vm.Spec.Resources.Memory}
 	if value, ok := vm.Annotations[cpuConsumption]; ok {

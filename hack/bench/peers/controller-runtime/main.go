@@ -1,6 +1,6 @@
-// The job of the measured controller, done with controller-runtime as its users do it: cached reads, one reconciler,
-// 16 workers, the client's own rate limit off, status through the subresource. It leaves out what the benchmark does
-// not measure: migrations, start backoff, nodes that are lost, live reads before a replacement.
+// The job of the measured controller in controller-runtime's usual style: cached reads, one reconciler, 16 workers, the
+// client's own rate limit off, status through the subresource. Not implemented, since the benchmark does not measure
+// it: migrations, start backoff, lost nodes, live reads before a replacement.
 package main
 
 import (
@@ -38,9 +38,9 @@ func main() {
 
 func run() error {
 	workers := flag.Int("workers", 16, "VMs reconciled at the same time")
-	coalesce := flag.Bool("coalesce", false, "put off the publication of phases that will soon be past")
-	metricsAddress := flag.String("metrics-bind-address", "127.0.0.1:8080", "where /metrics listens")
-	healthAddress := flag.String("health-probe-bind-address", "127.0.0.1:8081", "where /healthz and /readyz listen")
+	coalesce := flag.Bool("coalesce", false, "coalesce the status writes of VMs that are starting in a burst")
+	metricsAddress := flag.String("metrics-bind-address", "127.0.0.1:8080", "address of /metrics")
+	healthAddress := flag.String("health-probe-bind-address", "127.0.0.1:8081", "address of /healthz and /readyz")
 	flag.Parse() // --kubeconfig is controller-runtime's own
 	ctrl.SetLogger(zap.New(zap.Level(zapcore.ErrorLevel)))
 
@@ -78,7 +78,7 @@ func run() error {
 	if err := manager.AddReadyzCheck("synced", synced(manager)); err != nil {
 		return err
 	}
-	// What the controller itself writes into a VM's status is no reason to look at the VM again.
+	// The controller's own status writes need no further reconcile of the VM.
 	changed := predicate.Or[client.Object](
 		predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{},
 	)

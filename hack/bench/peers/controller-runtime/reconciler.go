@@ -16,7 +16,7 @@ import (
 const (
 	ownerIndex = "vm"
 
-	// The rule by which the measured controller puts off what will soon be past, for the coalescing variant.
+	// The measured controller's rule for coalescing status writes, for the coalescing variant.
 	unhurried = 16
 	patience  = 30 * time.Second
 	usualPace = 20 * time.Millisecond
@@ -25,14 +25,14 @@ const (
 	tooFew    = 8
 )
 
-// wait tells since when a VM is on its way to Running, and until when its status may wait.
+// wait is the time since which a VM has been starting, and the time until which its status write may be delayed.
 type wait struct{ since, until time.Time }
 
-// Reconciler has every VM executed by one pod, and publishes how that pod fares.
+// Reconciler runs every VM in one pod, and publishes the pod's state.
 type Reconciler struct {
 	client.Client
 
-	// Coalesce puts off the publication of phases that will soon be past, so that one write tells all of them.
+	// Coalesce delays the status writes of starting VMs, so that one write publishes several phases.
 	Coalesce bool
 
 	mutex    sync.Mutex
@@ -45,7 +45,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	var vm VirtualMachine
 	if err := r.Get(ctx, request.NamespacedName, &vm); err != nil {
 		r.arrived(request.NamespacedName)
-		return ctrl.Result{}, client.IgnoreNotFound(err) // its pod goes with it, by its ownerRef
+		return ctrl.Result{}, client.IgnoreNotFound(err) // the garbage collector deletes its pod, by the ownerRef
 	}
 	if vm.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil
@@ -79,7 +79,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return r.follow(ctx, &vm, current, incarnation)
 	}
 	if len(pods.Items) > 0 {
-		return ctrl.Result{}, nil // the pod of the life before is going
+		return ctrl.Result{}, nil // the pod of the previous incarnation is being deleted
 	}
 	if vm.Status.PodUID != "" {
 		return ctrl.Result{}, r.replace(ctx, &vm, incarnation+1)
@@ -96,7 +96,7 @@ func (r *Reconciler) follow(ctx context.Context, vm *VirtualMachine, pod *corev1
 	if err := r.refresh(ctx, vm, pod); err != nil {
 		return ctrl.Result{}, err
 	}
-	if wait := r.putOff(client.ObjectKeyFromObject(vm), pod); wait > 0 {
+	if wait := r.writeDelay(client.ObjectKeyFromObject(vm), pod); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	now := wholeSeconds(time.Now())
@@ -150,7 +150,7 @@ func (r *Reconciler) stop(ctx context.Context, vm *VirtualMachine, pods []corev1
 	}, now)
 }
 
-// replace begins the VM's next life, since the pod of this one was seen and is gone.
+// replace begins the VM's next incarnation, since the pod of the current one was seen and no longer exists.
 func (r *Reconciler) replace(ctx context.Context, vm *VirtualMachine, incarnation int32) error {
 	now := wholeSeconds(time.Now())
 	name := podName(vm, incarnation)
@@ -163,7 +163,7 @@ func (r *Reconciler) replace(ctx context.Context, vm *VirtualMachine, incarnatio
 	}, now)
 }
 
-// publish completes a status and writes it if it differs from the one recorded, guarded by the VM's version.
+// publish completes a status and writes it if it differs from the current one, guarded by the VM's resourceVersion.
 func (r *Reconciler) publish(ctx context.Context, vm *VirtualMachine, wanted VirtualMachineStatus, now metav1.Time) error {
 	used := consumptionOf(vm)
 	wanted.CPUConsumption, wanted.MemoryConsumption = used.cpu, used.memory
@@ -182,8 +182,9 @@ func (r *Reconciler) deletePod(ctx context.Context, pod *corev1.Pod) error {
 	return client.IgnoreNotFound(r.Delete(ctx, pod, client.Preconditions{UID: &pod.UID}))
 }
 
-// putOff returns how long the status may wait: under a burst most pods run by then, and one write tells all phases.
-func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Duration {
+// writeDelay returns how long the status write may wait: in a burst most pods run by then, and one write publishes all
+// phases.
+func (r *Reconciler) writeDelay(key types.NamespacedName, pod *corev1.Pod) time.Duration {
 	if !r.Coalesce {
 		return 0
 	}
@@ -199,8 +200,8 @@ func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Dura
 		its = wait{now, now}
 	}
 	r.waits[key] = its
-	crowd := len(r.waits) - unhurried
-	if crowd <= 0 {
+	excess := len(r.waits) - unhurried
+	if excess <= 0 {
 		r.arrivals = r.arrivals[:0]
 		return 0
 	}
@@ -208,7 +209,7 @@ func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Dura
 	if last := len(r.arrivals) - 1; last >= 0 && r.arrivals[last].After(moved) {
 		moved = r.arrivals[last]
 	}
-	until := moved.Add(allowance * time.Duration(crowd) * r.pace())
+	until := moved.Add(allowance * time.Duration(excess) * r.pace())
 	if latest := its.since.Add(patience); until.After(latest) {
 		until = latest
 	}
@@ -219,7 +220,7 @@ func (r *Reconciler) putOff(key types.NamespacedName, pod *corev1.Pod) time.Dura
 	return its.until.Sub(now)
 }
 
-// pace is the time from one VM's arrival to the next one's, by the latest ones of this burst.
+// pace is the mean time between the latest arrivals of this burst.
 func (r *Reconciler) pace() time.Duration {
 	if len(r.arrivals) < tooFew {
 		return usualPace

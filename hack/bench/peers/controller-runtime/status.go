@@ -24,7 +24,7 @@ type step struct {
 	at    metav1.Time
 }
 
-// verdict is the Ready condition before its time is known.
+// verdict is the Ready condition without its transition time.
 type verdict struct {
 	ready           bool
 	reason, message string
@@ -56,7 +56,7 @@ func conditionOf(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondi
 	return nil
 }
 
-// progressing tells whether a pod is on its way to Running, with nothing to tell a person about.
+// progressing returns whether a pod is starting without a problem to publish.
 func progressing(pod *corev1.Pod) bool {
 	bound := conditionOf(pod, corev1.PodScheduled)
 	stuck := bound != nil && bound.Status == corev1.ConditionFalse
@@ -108,7 +108,7 @@ func readiness(pod *corev1.Pod) verdict {
 
 var progress = map[string]int{scheduling: 1, scheduled: 2, running: 3, failed: 4}
 
-// newSteps are the steps of a pod that the status does not tell yet.
+// newSteps are the steps of a pod that the status does not contain yet.
 func newSteps(status *VirtualMachineStatus, incarnation int32, pod *corev1.Pod, now metav1.Time) []step {
 	reached := 0
 	if status.Incarnation != nil && *status.Incarnation == incarnation && (status.Phase != failed || done(pod)) {
@@ -167,7 +167,7 @@ func conditions(vm *VirtualMachine, steps []step, ready verdict, now metav1.Time
 	return found
 }
 
-// wholeSeconds is a time as the API writes it.
+// wholeSeconds is a time in the API's precision.
 func wholeSeconds(moment time.Time) metav1.Time {
 	return metav1.NewTime(moment.Truncate(time.Second))
 }

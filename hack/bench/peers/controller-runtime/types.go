@@ -19,7 +19,7 @@ type Condition struct {
 	Message            string      `json:"message,omitempty"`
 }
 
-// VirtualMachineSpec is what the user wants.
+// VirtualMachineSpec is the desired state, written by the user.
 type VirtualMachineSpec struct {
 	Resources Resources `json:"resources"`
 	Running   *bool     `json:"running,omitempty"`
@@ -31,7 +31,7 @@ type Resources struct {
 	Memory string `json:"memory"`
 }
 
-// VirtualMachineStatus is what the controller publishes.
+// VirtualMachineStatus is the observed state, published by the controller.
 type VirtualMachineStatus struct {
 	Phase             string       `json:"phase,omitempty"`
 	NodeName          string       `json:"nodeName,omitempty"`

@@ -1,1 +1,1 @@
-"""The job done with Kopf. Runs in an environment of its own (requirements.txt)."""
+"""The same job with Kopf. Runs in an environment of its own (requirements.txt)."""

@@ -1,12 +1,12 @@
-"""The job of the measured controller, done with Kopf as its users do it: handlers of changes, an index, pod events.
+"""The job of the measured controller in Kopf's usual style: handlers of changes, indexes, pod events.
 
-A VM's creation makes its pod, an update carries its consumption over, and each event of the pod is published in the
-VM's status. What a pod looks like and what its state means is told by the measured controller's own pure functions,
-so both do the same. Guarantees: the last event of a pod decides what its VM's status says, since Kopf handles the
-events of one object one after another and nobody else writes that status; a handler that fails is tried again by
-Kopf, a status write by itself.
+A VM's creation creates its pod, an update copies its consumption to the pod, and each event of the pod is published in
+the VM's status. The measured controller's own pure functions make the pod's manifest and derive the status, so both do
+the same. Guarantees: the last event of a pod determines its VM's status, since Kopf handles the events of one object
+in sequence and no other client writes that status; Kopf retries a handler that fails, and a status write is retried
+here.
 
-It leaves out what the benchmark does not measure: migrations, start backoff, nodes that are lost.
+Not implemented, since the benchmark does not measure it: migrations, start backoff, lost nodes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    """Write no events, and open the connections that handlers use."""
+    """Switch Kopf's Events off, and open the connections for the handlers."""
     settings.posting.enabled = False
     await config.load_kube_config()
     memo.api = client.ApiClient()
@@ -51,26 +51,26 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    """Close them."""
+    """Close the connections."""
     await memo.api.close()
 
 
 @kopf.index(*_VMS)
 async def machines(namespace: str, name: str, body: kopf.Body, **_: Any) -> dict[tuple[str, str], Any]:
-    """Keep every VM at hand for the events of its pod."""
+    """Index every VM, for the events of its pod."""
     return {(namespace, name): body}
 
 
 @kopf.index("pods", labels={names.VM_LABEL: kopf.PRESENT})
 async def launchers(namespace: str, labels: kopf.Labels, body: kopf.Body, **_: Any) -> dict[tuple[str, str], Any]:
-    """Keep every launcher pod at hand for the changes of its VM."""
+    """Index every launcher pod, for the changes of its VM."""
     return {(namespace, labels[names.VM_LABEL]): body}
 
 
 @kopf.on.create(*_VMS)
 @kopf.on.resume(*_VMS)
 async def ensure_pod(body: kopf.Body, launchers: kopf.Index, memo: kopf.Memo, **_: Any) -> None:
-    """Make the VM's pod, unless it is there."""
+    """Create the VM's pod, unless it exists."""
     vm = msgspec.convert(dict(body), VirtualMachine)
     if vm.spec.running and not launchers.get((vm.metadata.namespace, vm.metadata.name)):
         await _create(memo.api, vm, vm.status.incarnation or 0)
@@ -78,7 +78,7 @@ async def ensure_pod(body: kopf.Body, launchers: kopf.Index, memo: kopf.Memo, **
 
 @kopf.on.update(*_VMS)
 async def carry_consumption(body: kopf.Body, launchers: kopf.Index, memo: kopf.Memo, **_: Any) -> None:
-    """Copy the VM's consumption to its pod, whose event then publishes it; delete the pod of a VM that is stopped."""
+    """Copy the VM's consumption to its pod, whose event then publishes it; delete the pod of a stopped VM."""
     vm = msgspec.convert(dict(body), VirtualMachine)
     api = client.CoreV1Api(memo.api)
     for found in launchers.get((vm.metadata.namespace, vm.metadata.name), ()):
@@ -112,22 +112,22 @@ async def follow(
     type: str | None,  # noqa: A002 - Kopf's name
     **_: Any,
 ) -> None:
-    """Publish what a pod says; replace one that is gone."""
+    """Publish the state of a pod; replace a deleted one."""
     pod = msgspec.convert(dict(body), Pod)
     found = machines.get((pod.metadata.namespace, pod.metadata.labels[names.VM_LABEL]), ())
     vm = next((msgspec.convert(dict(vm), VirtualMachine) for vm in found), None)
     if vm is None or vm.metadata.deletion_timestamp is not None or not ownership.belongs_to(pod, vm):
         return
-    # The index may not show our last write yet, but this pod's memo does.
+    # The index may not contain our last write yet, but this pod's memo does.
     vm = msgspec.structs.replace(vm, status=memo.get("status", vm.status))
     incarnation = ownership.incarnation(pod) or 0
     if type != "DELETED":
-        memo.status = await _publish(memo.api, vm, _told(vm, pod, incarnation))
+        memo.status = await _publish(memo.api, vm, _status(vm, pod, incarnation))
     elif vm.spec.running:
         await _create(memo.api, vm, incarnation + 1)
 
 
-def _told(vm: VirtualMachine, pod: Pod, incarnation: int) -> VMStatus:
+def _status(vm: VirtualMachine, pod: Pod, incarnation: int) -> VMStatus:
     now = times.timestamp(datetime.now(UTC))
     used = launcher.consumption(vm, launcher.requested(vm)).shares
     target = VMStatus(
@@ -151,7 +151,7 @@ def _told(vm: VirtualMachine, pod: Pod, incarnation: int) -> VMStatus:
 
 
 async def _publish(api: client.ApiClient, vm: VirtualMachine, wanted: VMStatus) -> VMStatus:
-    """Write a status; Kopf does not repeat the handlers of events, so what fails is repeated here."""
+    """Write a status; Kopf does not retry the handlers of events, so a failed write is retried here."""
     if wanted == vm.status:
         return wanted
     change = {"metadata": {"uid": vm.metadata.uid}, "status": msgspec.to_builtins(wanted)}
@@ -182,7 +182,7 @@ async def _create(api: client.ApiClient, vm: VirtualMachine, incarnation: int) -
 
 
 async def _answered(request: Awaitable[Any], *fine: HTTPStatus) -> None:
-    """Await a reply that is left undecoded. Raises TemporaryError for one that is an error, unless it is fine."""
+    """Await a reply without decoding it. Raises TemporaryError for an HTTP error other than `fine`."""
     response = await request
     text = await response.text()
     if response.status >= HTTPStatus.BAD_REQUEST and response.status not in fine:
