@@ -35,13 +35,13 @@ async def run(*command: str, environment: Mapping[str, str], deadline: float) ->
     return output.decode()
 
 
-async def end(process: asyncio.subprocess.Process, patience: float) -> None:
-    """Send SIGTERM to a process that runs, and SIGKILL after `patience` seconds."""
+async def end(process: asyncio.subprocess.Process, grace: float) -> None:
+    """Send SIGTERM to a process that runs, and SIGKILL after `grace` seconds."""
     if process.returncode is not None:
         return
     process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), patience)
+        await asyncio.wait_for(process.wait(), grace)
     except TimeoutError:
         process.kill()
         await process.wait()

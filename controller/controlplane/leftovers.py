@@ -53,8 +53,8 @@ def noted(directory: Path, pid: int) -> Iterator[None]:
         _remove_if_empty(note.parent)
 
 
-def end(directory: Path, *, patience: float) -> list[int]:
-    """End the processes that were left, with SIGTERM, and SIGKILL after `patience` seconds; return their pids."""
+def end(directory: Path, *, grace: float) -> list[int]:
+    """End the processes that were left, with SIGTERM, and SIGKILL after `grace` seconds; return their pids."""
     ended = []
     for note in sorted((directory / _NOTES).glob("*.json")):
         try:
@@ -65,16 +65,16 @@ def end(directory: Path, *, patience: float) -> list[int]:
         if run_start is not None and started_at(run) == run_start:
             continue
         if start is not None and started_at(pid) == start:
-            _end(pid, start, patience)
+            _end(pid, start, grace)
             ended.append(pid)
         note.unlink(missing_ok=True)
     _remove_if_empty(directory / _NOTES)
     return ended
 
 
-def _end(pid: int, start: str, patience: float) -> None:
+def _end(pid: int, start: str, grace: float) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + grace
         if started_at(pid) != start:
             return
         with suppress(ProcessLookupError):

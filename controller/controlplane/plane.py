@@ -45,7 +45,7 @@ from controller.controlplane.startup import Startup, stopped_on_failure
 _PORT_ATTEMPTS = 5
 _KILL_TIMEOUT = 20.0
 _LOCK_TIMEOUT = 600.0
-_STOP_PATIENCE = 10.0
+_STOP_GRACE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class ControlPlane:
 
     def end_leftovers(self) -> None:
         """End the controllers of killed runs; those of live runs stay."""
-        for pid in leftovers.end(self._layout.directory, patience=_STOP_PATIENCE):
+        for pid in leftovers.end(self._layout.directory, grace=_STOP_GRACE):
             self._report.say(f"ended process {pid}, the controller of a `vmsim run` that was killed")
 
     def stop_component(self, name: str) -> None:

@@ -28,7 +28,7 @@ def compare(what: str, found: float) -> None:
 
 
 async def test_a_vm_of_a_burst_costs_one_create_and_hardly_more_than_one_status_write() -> None:
-    """And no read."""
+    """It costs no read."""
     requests = await counting.requests_of_a_burst()
 
     creates, statuses = requests.pop("create pods"), requests.pop("patch virtualmachines")

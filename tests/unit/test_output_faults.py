@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 pytestmark = pytest.mark.timeout(60)
-PATIENCE = 20.0
-FAULTS = ("closed", "full", "stuck", "gone")
+TIMEOUT = 20.0
+FAULTS = ("closed", "full", "stuck", "no reader")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def outputs(fault: str) -> Iterator[dict[str, Any]]:
             reading, writing = os.pipe()
             stack.callback(os.close, writing)
             stream = writing
-            if fault == "gone":
+            if fault == "no reader":
                 os.close(reading)
             else:
                 stack.callback(os.close, reading)
@@ -79,7 +79,7 @@ def _close() -> None:
 
 def answer(port: int, path: str) -> tuple[int, str]:
     """Send a request to the process once it listens; return status and text."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
@@ -119,7 +119,7 @@ def test_the_controller_answers_and_stops_with_faulty_outputs(fault: str, kubeco
             ]
             assert dropped > 0 or fault == "stuck"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(TIMEOUT) == 0
         finally:
             process.kill()
 
@@ -130,6 +130,6 @@ def test_a_controller_that_cannot_start_has_its_exit_code_with_faulty_outputs(fa
     command = [sys.executable, "-m", "controller", "--kubeconfig", "/nowhere"]
     with outputs(fault) as streams, subprocess.Popen(command, **streams) as process:
         try:
-            assert process.wait(PATIENCE) == 1
+            assert process.wait(TIMEOUT) == 1
         finally:
             process.kill()

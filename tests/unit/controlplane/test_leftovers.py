@@ -50,18 +50,18 @@ def test_a_controller_whose_run_has_ended_is_ended(
 ) -> None:
     """The note is removed with it."""
     note(tmp_path, dead, (controller.pid, started_at(controller.pid)))
-    assert leftovers.end(tmp_path, patience=5) == [controller.pid]
+    assert leftovers.end(tmp_path, grace=5) == [controller.pid]
     assert controller.wait(5) != 0
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_controller_that_ignores_sigterm_is_killed(tmp_path: Path, dead: tuple[int, str]) -> None:
-    """After `patience` seconds."""
+    """After `grace` seconds."""
     with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         note(tmp_path, dead, (process.pid, started_at(process.pid)))
-        leftovers.end(tmp_path, patience=0.2)
+        leftovers.end(tmp_path, grace=0.2)
         assert process.wait(5) == -9
 
 
@@ -71,14 +71,14 @@ def test_a_process_that_reuses_the_pid_is_not_ended(
     """It was started at another time, or in another boot."""
     for start in ("another-boot 1", f"{started_at(controller.pid)}0", None):
         note(tmp_path, dead, (controller.pid, start))
-        assert leftovers.end(tmp_path, patience=5) == []
+        assert leftovers.end(tmp_path, grace=5) == []
     assert controller.poll() is None
 
 
 def test_the_controller_of_a_live_run_is_not_ended(tmp_path: Path, controller: subprocess.Popen[str]) -> None:
     """That run may be in another terminal."""
     path = note(tmp_path, (os.getpid(), started_at(os.getpid())), (controller.pid, started_at(controller.pid)))
-    assert leftovers.end(tmp_path, patience=5) == []
+    assert leftovers.end(tmp_path, grace=5) == []
     assert controller.poll() is None
     assert path.exists()
 
@@ -88,7 +88,7 @@ def test_a_malformed_note_is_removed(tmp_path: Path, content: str) -> None:
     """A full disk may have truncated it."""
     path = note(tmp_path, (0, ""), (0, ""))
     path.write_text(content)
-    assert leftovers.end(tmp_path, patience=5) == []
+    assert leftovers.end(tmp_path, grace=5) == []
     assert list(tmp_path.iterdir()) == []
 
 

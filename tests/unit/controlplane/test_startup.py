@@ -15,12 +15,12 @@ from controller.controlplane.ports import Ports
 from controller.controlplane.startup import Startup, stopped_on_failure
 from tests.unit.controlplane.support import RecordingReporter, lay_out
 
-NOBODY_LISTENS = Ports(1, 1, 1, 1, 1, 1)
+WITHOUT_LISTENERS = Ports(1, 1, 1, 1, 1, 1)
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
-    """Return the layout of a plane that kwokctl has laid out; whatever it runs ends with the test."""
+    """Return the layout of a plane that kwokctl has laid out; its processes end with the test."""
     layout = Layout.of(tmp_path / "the state")
     yield layout
     processes.kill_all(layout, timeout=5)
@@ -34,7 +34,7 @@ def lay_out_etcd(layout: Layout, script: str) -> Component:
 
 def startup(layout: Layout, report: RecordingReporter, seconds: float = 10.0) -> Startup:
     """Return a start with a deadline."""
-    return Startup(layout, NOBODY_LISTENS, report, seconds, time.monotonic() + seconds)
+    return Startup(layout, WITHOUT_LISTENERS, report, seconds, time.monotonic() + seconds)
 
 
 def test_a_component_that_ends_repeatedly_is_an_error_with_its_log(layout: Layout, report: RecordingReporter) -> None:
