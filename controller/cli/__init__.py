@@ -1,1 +1,1 @@
-"""The command line: parse, check, call, and tell a person what went wrong in one line."""
+"""The commands of `vmsim`: parse and check arguments, call the operations, print results and one-line errors."""

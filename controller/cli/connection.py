@@ -1,6 +1,6 @@
-"""kubectl's flags that say which cluster is meant, as whom and how: the same on every command, with kubectl's meanings.
+"""kubectl's connection flags (cluster, user, namespace, timeout), the same on every command, with kubectl's meanings.
 
-Guarantees: a command that is made by `connecting` has all of them, and gets them as one value, already checked.
+Guarantees: a command that `connecting` decorates has all of them, and receives them as one checked value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME: Final = "connection"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a person said of the cluster; None, where it was nothing."""
+    """The values of the connection flags; None for a flag that is not given."""
 
     kubeconfig: str | None = None
     context: str | None = None
@@ -31,11 +31,11 @@ class Connection:
     user: str | None = None
     namespace: str | None = None
     request_timeout: float | None = None
-    """Seconds that a request may take, infinitely many included."""
+    """The deadline of one request, in seconds; infinity means none."""
 
     @property
     def choice(self) -> Choice:
-        """What was chosen by name."""
+        """The context, cluster, user and namespace that the flags name."""
         from controller.kube.contexts import Choice  # noqa: PLC0415 - as in moving.py
 
         return Choice(self.context, self.cluster, self.user, self.namespace)
@@ -75,7 +75,7 @@ RequestTimeout = Annotated[
 def connecting(
     *, namespace: str = "Namespace.", default: str = "the kubeconfig's"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Put the flags in the place of a command's parameter `connection`; `namespace` is what -n means to it."""
+    """Replace a command's parameter `connection` by the flags; `namespace` and `default` describe -n in its help."""
     scope = Annotated[
         str | None, typer.Option("--namespace", "-n", metavar="NAME", help=namespace, show_default=default)
     ]
@@ -105,7 +105,7 @@ def connecting(
             )
             command(connection=connection, **arguments)
 
-        # Typer makes options of what a function's signature says.
+        # Typer reads the options from the function's signature.
         own = inspect.signature(command, eval_str=True)
         parameters = [
             parameter for found in own.parameters.values() for parameter in (added if found.name == _NAME else [found])

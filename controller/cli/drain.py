@@ -1,7 +1,7 @@
-"""`vmsim drain`: the drain of nodes as a person at a terminal sees it.
+"""`vmsim drain`: drains nodes, and prints the progress.
 
-Guarantees: the exit code is 0 only when no VM's pod is on a node and every migration has ended well; whatever ends the
-command early, standard error says what it leaves behind and how to undo it.
+Guarantees: the exit code is 0 only if no VM's pod is left on the nodes and every migration succeeded; a command that
+ends early, for any reason, prints on standard error what it leaves behind and how to undo it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controller.operations.draining.drain import Drain, Order, count, how_to_go_
 
 
 def aftermath(nodes: Collection[str], *, waiting: bool) -> str:
-    """Say what a drain that ended early leaves behind, and how to undo it."""
+    """Return what a drain that ended early leaves behind, and how to undo it; `waiting`: migrations may be, too."""
     stay = f"{', '.join(nodes)} {'stays' if len(nodes) == 1 else 'stay'} cordoned"
     undo = f"    kubectl uncordon {' '.join(nodes)}"
     if not waiting:
@@ -46,7 +46,7 @@ def run(connection: Connection, order: Order) -> None:
     """Drain the nodes, and exit."""
 
     async def work(client: Client, _: str) -> int:
-        rng = Random()  # noqa: S311 - spreads retries, and tells our migrations' names from others'
+        rng = Random()  # noqa: S311 - spreads retries, and makes our migrations' names unique
         await drained(client, order, session.console(), rng)
         return 0
 
@@ -73,14 +73,14 @@ class _Screen:
         self._console.print(line)
 
     def progress(self, node: str, done: int, total: int) -> None:
-        """Draw how far a node is."""
+        """Update the bar of a node: `done` of `total` VMs."""
         if node not in self._tasks:
             self._tasks[node] = self.bars.add_task(f"draining {node}")
         self.bars.update(self._tasks[node], total=total, completed=done)
 
 
 async def drained(client: Api, order: Order, console: Console, rng: Random) -> None:
-    """Drain, print how it goes, and say on standard error what is left behind. Raises as `Drain.run` does."""
+    """Drain nodes, and print the progress; on standard error, what is left behind. Raises as `Drain.run` does."""
     screen = _Screen(console)
     drain = Drain(client, order, screen, rng)
     try:

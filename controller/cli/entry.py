@@ -1,10 +1,10 @@
-"""Where the commands begin: what the shell, kubectl and `python -m controller` start.
+"""The entry points of `vmsim`, of kubectl's plugin and of `python -m controller`.
 
-Guarantees: Ctrl-C ends a command that is still being loaded, or has ended its work, at once, without a word and with
-exit code 130. That is done by a signal handler, because modules being imported may swallow a KeyboardInterrupt, print
-it or make another error of it. A command that is ready to answer Ctrl-C itself says so by `answer_interrupts`.
+Guarantees: Ctrl-C while a command is imported, or after its work, exits at once, without output, with code 130. A
+signal handler does that, because modules that are being imported may swallow a KeyboardInterrupt, print it or turn it
+into another error. A command that handles Ctrl-C itself calls `raise_on_interrupt` first.
 
-Nothing is imported here, before the handler is there, that takes time.
+Nothing that is slow to import is imported before the handler is installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INTERRUPTED = 130  # as in controller.cli.exits, which takes typer to import
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    _end_when_interrupted()
+    _exit_on_interrupt()
     try:
         from controller.cli import main as commands  # noqa: PLC0415
 
@@ -27,28 +27,28 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     finally:
-        _end_when_interrupted()
+        _exit_on_interrupt()
 
 
 def complete_for_kubectl() -> None:
-    """Print what kubectl asks `kubectl_complete-vmsim` for, and exit."""
-    _end_when_interrupted()
+    """Print the completions for which kubectl calls `kubectl_complete-vmsim`, and exit."""
+    _exit_on_interrupt()
     from controller.cli import main as commands  # noqa: PLC0415
 
     commands.complete_for_kubectl()
 
 
-def answer_interrupts() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt from now on, as is usual."""
-    if signal.getsignal(signal.SIGINT) is _end:
+def raise_on_interrupt() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from now on, which is Python's default."""
+    if signal.getsignal(signal.SIGINT) is _exit:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _end_when_interrupted() -> None:
-    """End at once at Ctrl-C, unless that is ignored: a shell does so for a job in the background."""
+def _exit_on_interrupt() -> None:
+    """Let Ctrl-C exit at once, unless SIGINT is ignored, as it is in a shell's background job."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end)
+        signal.signal(signal.SIGINT, _exit)
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     os._exit(_INTERRUPTED)

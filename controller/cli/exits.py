@@ -1,4 +1,4 @@
-"""How commands end: exit codes, and one line that says what went wrong."""
+"""Exit codes, and the error that ends a command with one line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ INTERRUPTED: Final = 130
 
 
 class CommandError(Exception):
-    """What went wrong, in one line for a person."""
+    """An expected failure of a command; the message is printed on one line."""
 
 
 def fail(message: str) -> NoReturn:
-    """Tell a person what went wrong, and exit with code 1."""
+    """Print an error line on standard error, and exit with code 1."""
     typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
     raise typer.Exit(FAILED)

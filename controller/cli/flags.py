@@ -1,7 +1,7 @@
-"""What the values of flags may be.
+"""Parses and checks the values of flags.
 
-Guarantees: a value that cannot be used is refused before anything is connected to, by a message that quotes it, names
-its flag and says what is wanted.
+Guarantees: an invalid value is refused before any connection is made, by a typer.BadParameter that quotes it, names its
+flag and says what is valid.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def address(text: str) -> str:
 
 
 def certificate_files(certificate: str | None, key: str | None) -> tuple[Path, Path] | None:
-    """Check that a certificate comes with its key; None means no TLS."""
+    """Return the files of a certificate and of its key, which go together; None means no TLS."""
     if certificate and key:
         return Path(certificate), Path(key)
     if certificate or key:
@@ -63,7 +63,7 @@ def certificate_files(certificate: str | None, key: str | None) -> tuple[Path, P
 
 
 def namespaces(text: str) -> tuple[str, ...]:
-    """Parse `a,b`; empty means all of them."""
+    """Parse `a,b`; empty means all namespaces."""
     found = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
     for name in found:
         if len(name) > naming.LONGEST_LABEL or not naming.DNS_LABEL.fullmatch(name):
@@ -72,14 +72,14 @@ def namespaces(text: str) -> tuple[str, ...]:
 
 
 def watched(several: str, one: str | None) -> tuple[str, ...]:
-    """Return the namespaces to watch, which may be said in one of two ways; empty means all of them."""
+    """Return the namespaces to watch, of --namespaces or of -n; empty means all namespaces."""
     if several and one:
         raise typer.BadParameter("either one namespace or --namespaces", param_hint="--namespace")
     return namespaces(several or one or "")
 
 
 def namespace(text: str | None) -> str | None:
-    """Read a namespace's name, which may be written `ns/NAME` as kubectl's may."""
+    """Parse a namespace, which may be written `ns/NAME`, as for kubectl; None if it is not given."""
     if not text:
         return None
     kind, slash, name = text.partition("/")
@@ -87,7 +87,7 @@ def namespace(text: str | None) -> str | None:
 
 
 def request_timeout(text: str | None) -> float | None:
-    """Read how many seconds a request may take: `90`, `1m30s`, `0` for any number. None if nothing was said."""
+    """Parse a deadline in seconds: `90`, `1m30s`, `0` (returned as infinity); None if it is not given."""
     if not text:
         return None
     if text.isascii() and text.isdecimal():
@@ -135,7 +135,7 @@ def controller_class(text: str) -> str | None:
 
 
 def label_selector(text: str) -> str:
-    """Check a label selector: `a=b,c!=d,e in (f,g),!h`. The API server would refuse a wrong one again and again."""
+    """Check a label selector: `a=b,c!=d,e in (f,g),!h`. The API server would refuse every list with an invalid one."""
     rest = text
     while rest:
         match = _REQUIREMENT.match(rest)

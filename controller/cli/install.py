@@ -1,4 +1,4 @@
-"""`vmsim install`: have a cluster serve our resources."""
+"""`vmsim install`: installs our CustomResourceDefinitions on a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controller.operations import installing
 
 
 def run(connection: Connection) -> None:
-    """Install, and exit."""
+    """Install, print what is installed, and exit."""
 
     async def work(client: Client, _: str) -> int:
         console = session.console()

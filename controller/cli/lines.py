@@ -1,4 +1,4 @@
-"""How long work is told: a bar on a terminal; elsewhere a line when the matter changes, and one now and then."""
+"""Progress of long work: a bar on a terminal; elsewhere a line when the state changes, and one at intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Column
 
 
 def bar_with_reason(console: Console) -> Progress:
-    """Return a bar that goes away again; each task has a field `why`, which is cut where the line ends."""
+    """Return a bar that disappears at the end; each task has a field `why`, truncated at the end of the line."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -24,20 +24,20 @@ def bar_with_reason(console: Console) -> Progress:
 
 
 class Lines:
-    """Prints at most a line each `every` seconds about one matter; `matter` is what has been told already."""
+    """Prints a line when the state changes, else at most one every `every` seconds; `state` is printed already."""
 
-    def __init__(self, console: Console, *, every: float, matter: object = None) -> None:
+    def __init__(self, console: Console, *, every: float, state: object = None) -> None:
         self._console = console
         self._every = every
         self._clock = asyncio.get_running_loop().time
         self._next = self._clock() + every
-        self._matter = matter
+        self._state = state
 
-    def tell(self, matter: object, words: str) -> None:
-        """Print, if the matter is another one or was told long ago."""
+    def report(self, state: object, line: str) -> None:
+        """Print the line if the state has changed, or if the last line is `every` seconds old."""
         now = self._clock()
-        if matter == self._matter and now < self._next:
+        if state == self._state and now < self._next:
             return
-        self._matter = matter
+        self._state = state
         self._next = now + self._every
-        self._console.print(words)
+        self._console.print(line)

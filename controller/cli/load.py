@@ -1,7 +1,7 @@
-"""`vmsim load`: make what a scenario describes, wait until it runs, and play what it uses.
+"""`vmsim load`: creates the objects of a scenario, waits until its VMs run, and plays their consumption.
 
-Guarantees: every problem of a file is told at once, each in a line of its own, before any cluster is asked; nothing is
-undone on a way out, but how to undo it is said.
+Guarantees: all problems of a file are reported together, each on a line of its own, before any request is sent; an
+interrupted load undoes nothing, and prints how to undo it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
 
 _SPARSE: Final = 10.0
-"""Seconds between two lines about a load where there is no terminal."""
+"""Seconds between two lines about a load, without a terminal."""
 _SPARSE_PLAY: Final = 60.0
-"""Seconds between two lines about a play."""
+"""Seconds between two lines about a play, without a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked for."""
+    """The command's arguments; `rate` is in writes per second, `timeout` in seconds."""
 
     file: str
     namespace: str | None
@@ -56,7 +56,7 @@ class Request:
 
 
 def run(connection: Connection, request: Request) -> None:
-    """Load and play, and exit."""
+    """Load and play the scenario, and exit."""
     scenario = read(request.file)
     speed = request.speed or scenario.speed
     console = session.console()
@@ -77,7 +77,7 @@ def run(connection: Connection, request: Request) -> None:
 
 
 def read(file: str) -> Scenario:
-    """Read a scenario; tell everything that is wrong with it, and exit with code 1, if anything is."""
+    """Read a scenario; if it has problems, print all of them, and exit with code 1."""
     try:
         return files.read(file)
     except DocumentError as error:
@@ -89,25 +89,25 @@ def read(file: str) -> Scenario:
 
 
 def summary(scenario: str, namespace: str, outcome: Outcome) -> str:
-    """Say in one line what a load did."""
-    created = both(len(outcome.created_nodes), len(outcome.created_vms))
-    found = both(len(outcome.found_nodes), len(outcome.found_vms))
+    """Return one line: what a load has created and found."""
+    created = nodes_and_vms(len(outcome.created_nodes), len(outcome.created_vms))
+    found = nodes_and_vms(len(outcome.found_nodes), len(outcome.found_vms))
     parts = [f"{created} created" if created else "", f"{found} there already" if found else ""]
     return f"{scenario} runs in namespace {namespace}: {', '.join(filter(None, parts)) or 'nothing to make'}"
 
 
-def both(nodes: int, vms: int) -> str:
-    """Say how many nodes and VMs; empty if there are none."""
+def nodes_and_vms(nodes: int, vms: int) -> str:
+    """Return `2 nodes and 1 VM` and the like; empty if there are none."""
     return " and ".join(filter(None, (counted(nodes, "node") if nodes else "", counted(vms, "VM") if vms else "")))
 
 
 def counted(number: int, what: str) -> str:
-    """Say how many."""
+    """Return `1 VM`, `2 VMs` and the like."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class _Loading:
-    """One load and its play, as a person sees it."""
+    """One load and its play, with their output."""
 
     def __init__(self, client: Client, scenario: Scenario, namespace: str, console: Console) -> None:
         self._client = client
@@ -116,7 +116,7 @@ class _Loading:
         self._console = console
 
     async def rehearse(self, request: Request) -> None:
-        """Ask the cluster what a load would meet, and say so."""
+        """Compare and dry-run against the cluster, and print what a load would create and whether it fits."""
         with _refusals(self._scenario.name), _bar(self._console, self._scenario.name) as report:
             missing, findings = await rehearse(
                 self._client,
@@ -125,7 +125,7 @@ class _Loading:
                 report=report,
                 deadline=request.timeout,
             )
-        new = both(len(missing.nodes), len(missing.vms))
+        new = nodes_and_vms(len(missing.nodes), len(missing.vms))
         self._console.print("")
         self._console.print(
             f"In namespace {self._namespace} of this cluster: "
@@ -147,14 +147,14 @@ class _Loading:
                     warn=self._warn,
                 )
         except asyncio.CancelledError:
-            _tell(f"\nWhat was made stays. To remove it:\n\n    vmsim unload {name}\n")
+            _print_error(f"\nWhat was made stays. To remove it:\n\n    vmsim unload {name}\n")
             raise
         self._console.print(summary(name, self._namespace, outcome))
         if request.play and self._scenario.parts:
             await self._play(outcome, speed, request.rate)
 
     def _warn(self, findings: Findings) -> None:
-        """Say what may keep VMs from running, while something can be done about it."""
+        """Print what may keep VMs from running, before they are created."""
         _print(self._console, _warnings(findings, quietly=True))
 
     async def _play(self, outcome: Outcome, speed: float, rate: float) -> None:
@@ -174,7 +174,7 @@ class _Loading:
                     rate=rate,
                 )
         except asyncio.CancelledError:
-            _tell(f"\nThe VMs stay, and use what they use now. To remove them:\n\n    vmsim unload {name}\n")
+            _print_error(f"\nThe VMs stay, and use what they use now. To remove them:\n\n    vmsim unload {name}\n")
             raise
         if self._scenario.changes or last.writes:
             self._console.print(f"played {name} to its end: {state(last)}")
@@ -182,25 +182,25 @@ class _Loading:
 
 @contextmanager
 def _refusals(name: str) -> Iterator[None]:
-    """Tell each refusal in a line of its own."""
+    """Print each refusal on a line of its own, and raise CommandError."""
     try:
         yield
     except FleetRefusedError as error:
         for problem in error.problems:
-            _tell(one_line(str(problem)))
+            _print_error(one_line(str(problem)))
         found = counted(len(error.problems), "problem")
         raise exits.CommandError(f"nothing was made, {name} cannot be loaded: {found}") from error
 
 
 def _warnings(findings: Findings, *, quietly: bool = False) -> Iterator[str]:
-    """Say what may keep VMs from running; `quietly` leaves out that nothing does."""
+    """Yield what may keep VMs from running; `quietly` omits that every VM fits."""
     if not quietly or findings.packing.homeless or not findings.packing.spaces:
         yield from preview.fitting(findings.packing)
     yield from findings.warnings
 
 
 def state(played: Played) -> str:
-    """Say in one line how far a play has come."""
+    """Return one line: the progress of a play."""
     words = [brief(int(played.seconds)), counted(played.writes, "write"), f"{counted(played.playing, 'VM')} playing"]
     if played.lost:
         words.append(f"no longer {reasons(played.lost)}")
@@ -211,20 +211,20 @@ def state(played: Played) -> str:
 
 @contextmanager
 def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
-    """Show how a load goes: as a bar on a terminal, else as a line now and then."""
+    """Show the progress of a load: a bar on a terminal, lines at intervals elsewhere."""
     if not console.is_terminal:
         lines = Lines(console, every=_SPARSE)
         troubled: set[Stage] = set()
 
-        def tell(progress: Progress) -> None:
+        def print_line(progress: Progress) -> None:
             if progress.waiting:
-                troubled.add(progress.stage)  # the first trouble is told at once, more of it now and then
-            if progress.done < progress.total or progress.waiting:  # the end is told by who ends it
+                troubled.add(progress.stage)  # a stage's first problem is printed at once, later ones at intervals
+            if progress.done < progress.total or progress.waiting:  # the caller prints the end
                 why = f": {one_line(reasons(dict(progress.waiting)))}" if progress.waiting else ""
                 words = f"{progress.stage}, {progress.done} of {progress.total}{why}"
-                lines.tell((progress.stage, progress.stage in troubled), words)
+                lines.report((progress.stage, progress.stage in troubled), words)
 
-        yield tell
+        yield print_line
         return
     with bar_with_reason(console) as bars:
         task: TaskID = bars.add_task(f"loading {name}", total=None, why="")
@@ -243,10 +243,10 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def _line(console: Console, name: str) -> Iterator[Callable[[Played], None]]:
-    """Show how a play goes: as a line that changes on a terminal, else as a line now and then."""
+    """Show the progress of a play: one line that is replaced on a terminal, lines at intervals elsewhere."""
     if not console.is_terminal:
-        lines = Lines(console, every=_SPARSE_PLAY, matter=(None, 0))  # the beginning has been told
-        yield lambda played: lines.tell((played.trouble, len(played.lost)), state(played))
+        lines = Lines(console, every=_SPARSE_PLAY, state=(None, 0))  # the beginning is printed already
+        yield lambda played: lines.report((played.trouble, len(played.lost)), state(played))
         return
     with console.status("") as status:
         yield lambda played: status.update(Text(f"{name}: {state(played)}", no_wrap=True, overflow="ellipsis"))
@@ -257,5 +257,5 @@ def _print(console: Console, lines: Iterable[str]) -> None:
         console.print(line)
 
 
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     sys.stderr.write(f"{text}\n")

@@ -1,7 +1,7 @@
-"""The arguments of the commands that set a cluster up: `vmsim up`, `down`, `status`, `run` and `install`.
+"""The flags of the commands that set up a cluster: `vmsim up`, `down`, `status`, `run` and `install`.
 
-Guarantees: nothing of `controller/controlplane` is imported before one of these commands runs; on Windows, where a
-control plane cannot run, those that need one say so, and `install` works.
+Guarantees: `controller/controlplane` is imported only when one of these commands runs; on Windows, where a control
+plane cannot run, the commands that need one say so, and `install` works.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from controller.cli import exits
 from controller.cli.connection import Connection, connecting
 
 STATE: Final = Path(".vmsim")
-"""The folder of the local control plane, below the current one."""
+"""The default folder of the local control plane, below the current folder."""
 
 State = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Folder of the local control plane.")]
 Nodes = Annotated[int, typer.Option(metavar="N", help="Number of fake nodes, kwok-node-1 and up.")]
@@ -121,7 +121,7 @@ class Where(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Obtaining:
-    """What a person said of the control plane's programs; None and False, where it was nothing."""
+    """The flags about the control plane's programs; None or False for a flag that is not given."""
 
     assets: Path | None
     cache_dir: Path | None
@@ -135,7 +135,7 @@ class Obtaining:
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """What a person wants of a control plane; `wait` is in seconds."""
+    """The flags about the control plane; `wait` is in seconds."""
 
     state: Path
     nodes: int
@@ -148,7 +148,7 @@ class Plane:
 
 
 def _needs_posix() -> None:
-    """Exit with a word on WSL where a control plane cannot run."""
+    """Exit with an error that names WSL on Windows, where a control plane cannot run."""
     if sys.platform == "win32":
         exits.fail(
             "a local control plane runs on Linux and macOS; on Windows run this command in WSL (`wsl --install`). "

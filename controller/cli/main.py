@@ -1,8 +1,8 @@
-"""`vmsim`: the commands.
+"""The commands of `vmsim`, and the flags of `vmsim controller`.
 
-Guarantees: every flag shows its default and, if it has one, its environment variable in `--help`; an expected error is
-one line that says what to do, with exit code 1 (2 for a bad flag), never a traceback, output that cannot be written
-(controller/cli/output.py) and Ctrl-C while they are loaded (controller/cli/entry.py) included.
+Guarantees: `--help` shows the default of every flag and, if it has one, its environment variable; an expected error is
+one line that says what to do, with exit code 1 (2 for an invalid flag), never a traceback. That includes output that
+cannot be written (controller/cli/output.py) and Ctrl-C during the imports (controller/cli/entry.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _run(words: list[str], name: str) -> None:
 
 
 def _is_text(word: str) -> bool:
-    """Whether it can be sent: Python keeps the bytes of an argument that are no text as lone surrogates."""
+    """Whether an argument was valid UTF-8: Python represents other bytes as lone surrogates, which cannot be sent."""
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -64,7 +64,7 @@ def _is_text(word: str) -> bool:
 
 
 def complete_for_kubectl() -> NoReturn:
-    """Print what may stand in place of the last argument, as kubectl wants to hear it from `kubectl_complete-vmsim`."""
+    """Print completions of the last argument in cobra's format, which kubectl reads from `kubectl_complete-vmsim`."""
     words = ["vmsim", *sys.argv[1:]]
     os.environ |= {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_VMSIM_COMPLETE": "complete_bash"}
     output.run(_complete)
@@ -74,11 +74,11 @@ def _complete() -> None:
     try:
         app([], prog_name="vmsim")
     finally:
-        typer.echo(":4")  # cobra's directive: no files besides
+        typer.echo(":4")  # cobra's ShellCompDirectiveNoFileComp: do not complete file names
 
 
 def program(path: str) -> str:
-    """Return how a person called the program at this path: kubectl finds its plugins by their names."""
+    """Return the command that the user typed to start the program at this path; kubectl finds plugins by file name."""
     return PLUGIN if Path(path).stem == "kubectl-vmsim" else "vmsim"
 
 
@@ -291,6 +291,6 @@ def controller(
     )
     problem = process.run_until_signal(settings)
     if problem is not None:
-        # By the log's way, which is in order with the last lines and waits for no reader.
+        # Through the log's sink: after the last log lines, and without blocking on a slow reader.
         logs.write_line(f"error: {problem}")
         raise typer.Exit(FAILED)

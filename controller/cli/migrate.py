@@ -1,7 +1,8 @@
-"""`vmsim migrate`: ask for a VM to move, and watch it move.
+"""`vmsim migrate`: creates the migration of a VM, and waits for it if requested.
 
-Guarantees: a migration is created only for a VM that exists, and never asked for twice: a lost answer is told as such;
-while waiting nothing is polled, and no way out (Ctrl-C, `--timeout`) stops the migration: it says how to.
+Guarantees: a migration is created only for a VM that exists, by one request that is never repeated; a lost response is
+reported as such. Waiting watches, without polling. Ctrl-C and `--timeout` do not stop the migration, and print how to
+cancel it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from controller.operations.api import Api
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked for."""
+    """The command's arguments; `timeout` is in seconds."""
 
     vm: str
     to: str | None = None
@@ -36,7 +37,7 @@ class Request:
 
 
 def run(connection: Connection, request: Request) -> None:
-    """Create the migration, wait if that is wanted, exit."""
+    """Create the migration, wait for it if requested, and exit."""
 
     async def work(client: Client, namespace: str) -> int:
         await migrate(client, namespace, request, session.console())
@@ -46,7 +47,7 @@ def run(connection: Connection, request: Request) -> None:
 
 
 async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:
-    """Create the migration, tell its name, wait if that is wanted. Raises what `vms.get`, `ask` and `follow` raise."""
+    """Create the migration, print its name, wait for it if requested. Raises as `vms.get`, `ask` and `follow` do."""
     wanted = migrations.MigrationRequest(
         vm=request.vm, namespace=namespace, to=request.to, reason=request.reason, priority=request.priority
     )
@@ -60,8 +61,8 @@ async def migrate(client: Api, namespace: str, request: Request, console: Consol
     if not request.wait:
         return
     try:
-        with _progress(console) as tell:
-            last = await migrations.follow(client, created, tell=tell, timeout=request.timeout)
+        with _progress(console) as report:
+            last = await migrations.follow(client, created, tell=report, timeout=request.timeout)
     except asyncio.CancelledError:
         cancel = migrations.how_to_cancel(namespace, created.metadata.name)
         sys.stderr.write(f"\nThe migration goes on. To cancel it:\n\n    {cancel}\n")
@@ -71,10 +72,10 @@ async def migrate(client: Api, namespace: str, request: Request, console: Consol
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """Show how far it is: as a line that changes on a terminal, else line by line."""
+    """Show the progress: one line that is replaced on a terminal, line by line elsewhere."""
     if not console.is_terminal:
         yield console.print
         return
     with console.status("") as status:
-        # A string would be read as markup, whatever the console prints: rich takes `[...]` out of the server's words.
+        # A string would be parsed as markup, whatever the console's settings: rich would remove `[...]` from messages.
         yield lambda words: status.update(Text(words))

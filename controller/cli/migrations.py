@@ -1,4 +1,4 @@
-"""`vmsim migrations`: the table of what moves, waits, moved and failed."""
+"""`vmsim migrations`: prints the table of migrations, each with the reason why it waits or failed."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def run(connection: Connection, *, everywhere: bool) -> None:
 
 
 def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, now: datetime) -> Grid:
-    """Draw migrations with kubectl's columns and what they wait for or failed of, oldest first in each namespace."""
+    """Return kubectl's columns and why each migration waits or failed, oldest first in each namespace."""
     headers = (*(("NAMESPACE",) if namespaces else ()), *_HEADERS)
     drawn = Grid(*(Column(header, folds=header in _SENTENCES) for header in headers))
-    for migration in sorted(migrations, key=_place):
+    for migration in sorted(migrations, key=_order):
         metadata, spec, status = migration.metadata, migration.spec, migration.status
         drawn.add(
             *((cell(metadata.namespace),) if namespaces else ()),
@@ -66,13 +66,13 @@ def table(migrations: Iterable[VirtualMachineMigration], *, namespaces: bool, no
     return drawn
 
 
-def _place(migration: VirtualMachineMigration) -> tuple[str, str, str]:
+def _order(migration: VirtualMachineMigration) -> tuple[str, str, str]:
     metadata = migration.metadata
     return metadata.namespace, metadata.creation_timestamp or "", metadata.name
 
 
 def _message(migration: VirtualMachineMigration) -> str:
-    """Say what it waits for or why it failed; a success has nothing to explain."""
+    """Return why a migration waits or failed; empty for one that succeeded."""
     status = migration.status
     if status.phase == "Succeeded":
         return ""

@@ -1,4 +1,4 @@
-"""The arguments of `vmsim migrate`, `vmsim migrations` and `vmsim drain`; what they do is in modules of those names."""
+"""The flags of `vmsim migrate`, `vmsim migrations` and `vmsim drain`; the modules of these names carry them out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import typer
 
 from controller.cli.connection import Connection, connecting
 
-# What the commands do is imported by them alone: the API client takes most of a second to load, and neither --help
-# nor the shell's completion needs any of it.
+# Each command imports its module when it runs: the API client takes most of a second to load, and neither --help nor
+# the shell's completion needs it.
 
 Timeout = Annotated[
     float | None,

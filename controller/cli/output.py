@@ -1,8 +1,8 @@
-"""Standard output and error as a command writes to them, whatever they are: full, closed, or unable to carry a letter.
+"""Standard output and error that tolerate a full disk, a closed stream and characters without an encoding.
 
-Guarantees: what cannot be written never ends the work that wrote it, and is told once, in one line on standard error;
-the exit code is not 0 then. A character that the stream has no code for is replaced. A reader that has gone (`| head`)
-ends the command at once and without a word. Nothing of it is left for the interpreter to complain of at its end.
+Guarantees: a failed write never ends the work, and is reported once, in one line on standard error; the exit code is
+then not 0. A character that the stream cannot encode is replaced. A pipe that its reader has closed (`| head`) ends the
+command at once, without a message. The interpreter has nothing left to report when it exits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from controller.cli.exits import FAILED
 
 
 class Output(io.TextIOBase):
-    """A stream that fails once, tells it, and takes everything from then on without writing it."""
+    """A stream that passes its first failure to `on_failure`, and discards all later output."""
 
-    def __init__(self, stream: TextIO | None, told: Callable[[OSError], None]) -> None:
+    def __init__(self, stream: TextIO | None, on_failure: Callable[[OSError], None]) -> None:
         self.failure: OSError | None = None
         self._stream = stream
-        self._told = told
+        self._on_failure = on_failure
         self._used = False
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             with suppress(ValueError):  # it is closed
@@ -32,47 +32,47 @@ class Output(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # an attribute that a stream of ours need not have
-        """The stream's, by which others decide what to draw with."""
+        """The stream's encoding, by which libraries choose the characters they draw with."""
         return str(getattr(self._stream, "encoding", None) or "utf-8")
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
-        """How the stream treats what it cannot encode."""
+        """The stream's error handler for characters that it cannot encode."""
         return getattr(self._stream, "errors", None)
 
     def writable(self) -> bool:
-        """Everything can be written to it."""
+        """Return True: a stream that has failed accepts writes, too."""
         return True
 
     def isatty(self) -> bool:
-        """Whether a person sees it."""
+        """Whether the stream is a terminal."""
         with suppress(ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
 
     def fileno(self) -> int:
-        """Return the stream's file. Raises OSError if it has none."""
+        """Return the stream's file descriptor. Raises OSError if it has none."""
         if self._stream is None:
             raise io.UnsupportedOperation("there is no such stream")
         return self._stream.fileno()
 
     def write(self, text: str, /) -> int:
-        """Write, if that is still possible. Raises BrokenPipeError, once."""
+        """Write, unless the stream has failed. Raises BrokenPipeError, once."""
         self._used = True
         self._attempt(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Flush, if that is still possible. Raises BrokenPipeError, once."""
-        if self._used:  # of a stream that nobody wrote to, nothing is missed
+        """Flush, unless the stream has failed. Raises BrokenPipeError, once."""
+        if self._used:  # without a write nothing can be lost
             self._attempt(lambda stream: stream.flush())
 
-    def _attempt(self, what: Callable[[TextIO], object]) -> None:
+    def _attempt(self, action: Callable[[TextIO], object]) -> None:
         if self.failure is not None:
             return
         try:
-            what(self._open())
-        except ValueError:  # somebody has closed it
+            action(self._open())
+        except ValueError:  # the stream is closed
             self._fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
         except OSError as error:
             self._fail(error)
@@ -84,15 +84,15 @@ class Output(io.TextIOBase):
 
     def _fail(self, error: OSError) -> None:
         self.failure = error
-        self._told(error)
+        self._on_failure(error)
 
 
 def run(work: Callable[[], object]) -> NoReturn:
-    """Do work that ends by SystemExit or returns; exit with its code, or with 1 if what it wrote did not arrive."""
+    """Call `work`, which returns or raises SystemExit; exit with its code, or with 1 if output was lost."""
     _occupy_standard_files()
     before = sys.stdout, sys.stderr
     err = Output(sys.stderr, lambda _: None)
-    out = Output(sys.stdout, lambda error: _complain(err, error))
+    out = Output(sys.stdout, lambda error: _report(err, error))
     sys.stdout, sys.stderr = out, err
     code: str | int | None = None
     try:
@@ -109,11 +109,11 @@ def run(work: Callable[[], object]) -> NoReturn:
 
 
 def _is_lost(out: Output, err: Output) -> bool:
-    """Whether anything did not arrive that somebody may miss; a standard error that was never there misses nothing."""
+    """Whether output was lost; on standard error, a closed pipe (EPIPE) and a closed stream (EBADF) do not count."""
     return out.failure is not None or (err.failure is not None and err.failure.errno not in (errno.EPIPE, errno.EBADF))
 
 
-def _complain(err: Output, error: OSError) -> None:
+def _report(err: Output, error: OSError) -> None:
     if isinstance(error, BrokenPipeError):
         raise error
     err.write(f"error: cannot write standard output: {error.strerror or error}\n")
@@ -121,9 +121,9 @@ def _complain(err: Output, error: OSError) -> None:
 
 
 def _occupy_standard_files() -> None:
-    """Keep a connection from getting the number of a standard file that was closed: others write to it by number."""
+    """Open the null device on closed standard descriptors: a connection could get the number, and writes to it."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number

@@ -1,6 +1,6 @@
-"""`vmsim up`, `down` and `status`: the local control plane from the command line.
+"""`vmsim up`, `down` and `status`: the commands of the local control plane.
 
-Guarantees: an expected failure is a line that says what happened and one that says what to do next, never a traceback.
+Guarantees: an expected failure is an `error:` line and a `hint:` line with what to do next, never a traceback.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from controller.operations.errors import SimulatorError
 
 @contextmanager
 def failures_explained() -> Iterator[None]:
-    """Have every request to stop interrupt what is under way, and exit with what went wrong in two lines."""
+    """Raise KeyboardInterrupt on a request to stop; print an expected failure in two lines, and exit with code 1."""
     signals.end_as_interrupted()
     try:
         yield
     except ControlPlaneError as error:
         _explain(str(error), error.hint)
     except SimulatorError:
-        raise  # it explains itself, also where it is an OSError: nothing was in time
+        raise  # its message needs no hint; TimedOutError is an OSError, too
     except OSError as error:
         hint = "check that path, its permissions and the free space of its disk; --state and --cache-dir name others"
         _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)
@@ -62,7 +62,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def up(wanted: Plane, obtaining: Obtaining, kubeconfig: Path | None) -> None:
-    """Have the plane up, and say how to use it."""
+    """Start, repair or change the control plane, and print how to use it."""
     with _interruptible():
         plane = ControlPlane(
             wanted.state,
@@ -85,21 +85,21 @@ def up(wanted: Plane, obtaining: Obtaining, kubeconfig: Path | None) -> None:
 
 
 def obtain_only(obtaining: Obtaining) -> None:
-    """Obtain all programs, and print where they are."""
+    """Obtain all programs, and print their paths."""
     with _interruptible():
         for path in obtain(_sources(obtaining), default_reporter()).values():
             typer.echo(path)
 
 
 def down(state: Path) -> None:
-    """Take the plane away."""
+    """Stop the control plane, and remove its data."""
     with _interruptible():
         existed = ControlPlane(state).down()
     typer.echo(f"the control plane in {state} is gone" if existed else f"no control plane in {state}", err=True)
 
 
 def status(state: Path) -> None:
-    """Show the plane's components, and exit with code 1 unless all are alive."""
+    """Print the control plane's components, and exit with code 1 unless all are alive."""
     with _interruptible():
         plane = ControlPlane(state)
         components = plane.status()
@@ -118,7 +118,7 @@ def status(state: Path) -> None:
 
 
 def parse_component_args(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Read COMPONENT=FLAG=VALUE. Raises InvalidSettingError."""
+    """Parse COMPONENT=FLAG=VALUE. Raises InvalidSettingError."""
     parsed: dict[str, dict[str, str]] = {}
     for text in texts:
         match text.split("=", 2):
@@ -130,7 +130,7 @@ def parse_component_args(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
 
 
 def _sources(obtaining: Obtaining) -> Sources:
-    """Return the sources that flags name; what they do not name is this machine's."""
+    """Return where programs come from: as the flags say, else this machine's defaults."""
     named = {"VMSIM_CACHE_DIR": str(obtaining.cache_dir)} if obtaining.cache_dir else {}
     defaults = Bases()
     return replace(

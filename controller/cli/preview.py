@@ -1,7 +1,7 @@
-"""What `vmsim load --dry-run` prints: the groups of a scenario, and how much of its nodes its VMs request.
+"""The output of `vmsim load --dry-run`: a scenario's groups, and how much of its nodes' capacity its VMs request.
 
-Guarantees: exact decimals until a number is written for a person; shares are of the controller's default reference
-node, and the text says so.
+Guarantees: decimals are exact until they are formatted; shares are of the controller's default reference node, and the
+text says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GIB: Final = Decimal(1024) ** 3
 
 
 def table(scenario: Scenario) -> Grid:
-    """Draw the groups: what they are, and what they use."""
+    """Return a table of the groups: their sizes, and what they use."""
     drawn = Grid(
         *(Column("KIND"), Column("NAME"), Column("COUNT", justify="right"), Column("CPU"), Column("MEMORY")),
         *(Column("USES CPU", folds=True), Column("USES MEMORY", folds=True)),
@@ -45,18 +45,18 @@ def table(scenario: Scenario) -> Grid:
 
 
 def totals(scenario: Scenario, speed: float) -> Iterator[str]:
-    """Say what the VMs request, and use at most, of what the nodes have."""
+    """Yield what the VMs request, and use at most, of the nodes' capacity."""
     nodes = [node for group in scenario.node_groups for node in group.nodes]
-    room = sum(
+    capacity = sum(
         (Amount(parse_quantity(node.cpu), parse_quantity(node.memory), node.pods) for node in nodes), start=NOTHING
     )
     requested = _total(scenario, lambda _, vm: (Decimal(vm.cpu), Decimal(vm.memory)))
     peak = _total(scenario, _peak)
     yield ""
     for what, amount in (("requested", requested), ("used at most", peak)):
-        cpu = _of(amount.cpu, room.cpu, "CPUs")
-        memory = _of(amount.memory / _GIB, room.memory / _GIB, "GiB")
-        yield f"{what + ':':14}{cpu}, {memory}, {amount.pods} of {room.pods} pods"
+        cpu = _of(amount.cpu, capacity.cpu, "CPUs")
+        memory = _of(amount.memory / _GIB, capacity.memory / _GIB, "GiB")
+        yield f"{what + ':':14}{cpu}, {memory}, {amount.pods} of {capacity.pods} pods"
     yield (
         f"CPU and memory of VMs are shares of a reference node, here of {REFERENCE.cpu} CPUs and "
         f"{REFERENCE.memory / _GIB} GiB, the controller's default; what they use is a share of what they request."
@@ -66,7 +66,7 @@ def totals(scenario: Scenario, speed: float) -> Iterator[str]:
 
 
 def fitting(packing: Packing) -> Iterator[str]:
-    """Say whether the VMs find room, and what does not with its reason."""
+    """Yield whether the VMs fit on the nodes, and which do not, with the reason."""
     if not packing.vms:
         return
     barred = listed(f"{count} {why}" for why, count in packing.barred.items())
@@ -76,19 +76,19 @@ def fitting(packing: Packing) -> Iterator[str]:
         yield "Every VM finds room."
         return
     else:
-        yield from _homeless(packing)
+        yield from _unplaced(packing)
         if barred:
             yield f"Nodes that take no VM: {barred}."
     if barred:
         yield "The controller's --node-selector and --tolerations say where VMs may land; here their defaults count."
 
 
-def _homeless(packing: Packing) -> Iterator[str]:
-    lost = sum(len(group.names) for group in packing.homeless)
+def _unplaced(packing: Packing) -> Iterator[str]:
+    unplaced = sum(len(group.names) for group in packing.homeless)
     if packing.short:
         yield "The VMs request more than these nodes have: without others, some will not run."
     how = "" if packing.certain else ", placed one by one, the largest first; another order may do better"
-    yield f"No room for {lost} of {packing.vms} VMs{how}:"
+    yield f"No room for {unplaced} of {packing.vms} VMs{how}:"
     for group in packing.homeless[:SHOWN]:
         many = f"{len(group.names)} of {group.of}, " if group.of > 1 else ""
         size = f"{many}{'up to ' if len(group.names) > 1 else ''}{_size(group.largest)}"
@@ -109,7 +109,7 @@ def _size(size: Size) -> str:
 
 
 def span(names: Sequence[str]) -> str:
-    """Write numbered names in short."""
+    """Return the first and last of numbered names, such as `vm-1 to 3`."""
     first, last = names[0], names[-1]
     return first if first == last else f"{first} to {last.rpartition('-')[2]}"
 
@@ -137,9 +137,9 @@ def _peak(group: VMGroup, vm: DesiredVM) -> tuple[Decimal, Decimal]:
     return cpu * Decimal(vm.cpu), memory * Decimal(vm.memory)
 
 
-def _of(amount: Decimal, room: Decimal, unit: str) -> str:
-    share = f" ({amount / room:.0%})" if room else ""
-    return f"{_short(amount)} of {_short(room)} {unit}{share}"
+def _of(amount: Decimal, capacity: Decimal, unit: str) -> str:
+    share = f" ({amount / capacity:.0%})" if capacity else ""
+    return f"{_short(amount)} of {_short(capacity)} {unit}{share}"
 
 
 def _short(number: Decimal) -> str:

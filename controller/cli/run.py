@@ -1,9 +1,9 @@
-"""`vmsim run`: start everything, show the VMs, stop everything.
+"""`vmsim run`: starts a control plane and a controller, shows the example VMs, and stops everything.
 
-Guarantees: what this process started (control plane, controller) is stopped again on every way out; what it found
-running is left running, and a control plane that it found stopped keeps its objects. A controller that a killed run
-left is ended before another one is started, whatever cluster that is on. With `--once` the exit code is 0 only if every
-example VM runs before the deadline.
+Guarantees: however the command ends, it stops what it started (control plane, controller); what was running before
+keeps running, and a control plane that was stopped before keeps its objects. A controller that a killed run left behind
+is ended before another one is started, on any cluster. With `--once` the exit code is 0 only if every example VM runs
+before the deadline.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from controller import package_data, signals
 from controller.cli.exits import INTERRUPTED, CommandError, fail
 from controller.cli.plane import failures_explained
 from controller.cli.session import explain
-from controller.cli.vm_table import laggards, table
+from controller.cli.vm_table import not_running, table
 from controller.controlplane import command, controllers
 from controller.controlplane.binaries import find_kubectl
 from controller.controlplane.plane import ControlPlane, Found, default_sources
@@ -56,7 +56,7 @@ _LEFT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked for; `deadline` is in seconds."""
+    """The command's arguments; `deadline` is in seconds."""
 
     once: bool
     deadline: float
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster to use: how to reach it, as KUBECONFIG says it, and kubectl that fits it."""
+    """The cluster to use: its kubeconfig, as in $KUBECONFIG, and a kubectl of a compatible version."""
 
     kubeconfig: str
     kubectl: Path
@@ -112,22 +112,22 @@ def _cluster(request: Request) -> Iterator[Cluster]:
 
 @dataclass(slots=True)
 class _Stop:
-    """What a request to stop does: it cancels what is under way, or ends the table once that is shown; only the first.
+    """Handles the first request to stop: cancels the start, or closes the table once it is shown.
 
-    The terminal's hang-up comes twice, from the kernel and from the shell: the second must not disturb the end.
+    SIGHUP arrives twice, from the kernel and from the shell: the second must not interrupt the cleanup.
     """
 
     task: asyncio.Task[object] | None
-    shown: asyncio.Event
+    close: asyncio.Event
     asked: bool = False
     showing: bool = False
 
     def ask(self) -> None:
-        """Stop."""
+        """Handle a request to stop."""
         if not self.asked:
             self.asked = True
             if self.showing:
-                self.shown.set()
+                self.close.set()
             elif self.task is not None:
                 self.task.cancel()
 
@@ -159,7 +159,7 @@ async def _set_up_and_show(cluster: Cluster, request: Request, stop: _Stop) -> i
 
 
 async def _apply_examples(cluster: Cluster) -> None:
-    """Apply the example VMs as a person would, with kubectl: whoever applies them again is not warned."""
+    """Apply the example VMs with kubectl, so that a later `kubectl apply` by the user prints no warning."""
     examples = str(package_data.path(EXAMPLES))
     environment = {**os.environ, "KUBECONFIG": cluster.kubeconfig}
     await command.run(
@@ -168,12 +168,12 @@ async def _apply_examples(cluster: Cluster) -> None:
 
 
 def _caption(metrics: str | None, log: Path) -> str:
-    told = f"Metrics: {metrics}\n" if metrics is not None else ""
-    return f"\n{told}Ctrl-C stops everything. Controller's log: {log}"
+    first = f"Metrics: {metrics}\n" if metrics is not None else ""
+    return f"\n{first}Ctrl-C stops everything. Controller's log: {log}"
 
 
 async def _show(store: Store[VirtualMachine], running: controllers.Running, request: Request, stop: _Stop) -> int:
-    """Draw the table until asked to stop, or until `--once` has its answer; return the exit code."""
+    """Draw the table until a request to stop, or, with `--once`, until every VM runs; return the exit code."""
     loop = asyncio.get_running_loop()
     stop.showing = True
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
@@ -188,7 +188,7 @@ async def _show(store: Store[VirtualMachine], running: controllers.Running, requ
             if request.once and _all_run(store, late=loop.time() > ends_at, deadline=request.deadline):
                 break
             try:
-                await asyncio.wait_for(stop.shown.wait(), _REFRESH)
+                await asyncio.wait_for(stop.close.wait(), _REFRESH)
             except TimeoutError:
                 continue
     if not request.once or stop.asked:
@@ -200,8 +200,8 @@ async def _show(store: Store[VirtualMachine], running: controllers.Running, requ
 
 
 def _all_run(store: Store[VirtualMachine], *, late: bool, deadline: float) -> bool:
-    """Tell whether every example VM runs. Raises CommandError with the reasons if it is too late for that."""
-    waiting = laggards(vm for vm in store if vm.metadata.key in EXAMPLE_VMS)
+    """Return whether every example VM runs. Raises CommandError with the reasons after the deadline (`late`)."""
+    waiting = not_running(vm for vm in store if vm.metadata.key in EXAMPLE_VMS)
     missing = [f"{key} is not there" for key in sorted(EXAMPLE_VMS) if store.get(key) is None]
     if not waiting and not missing:
         return True

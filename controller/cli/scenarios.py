@@ -1,4 +1,4 @@
-"""The arguments of `vmsim load` and `vmsim unload`; what they do is in modules of those names."""
+"""The flags of `vmsim load` and `vmsim unload`; the modules of these names carry them out."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from typer.core import TyperCommand
 
 from controller.cli.connection import Connection, connecting
 
-# What the commands do is imported by them alone, as in moving.py.
+# Each command imports its module when it runs, as in moving.py.
 
 _DEADLINE = 300.0
 
 
 class DryRun(StrEnum):
-    """Whom `--dry-run` asks: nobody, or the API server."""
+    """The values of `--dry-run`: without any request, or with dry runs on the API server."""
 
     CLIENT = "client"
     SERVER = "server"
 
 
 class LoadCommand(TyperCommand):
-    """Lets `--dry-run` stand without a value, as kubectl does."""
+    """Accepts `--dry-run` without a value, as kubectl does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write the value that is meant."""
+        """Give a bare `--dry-run` its value, and parse."""
         end = args.index("--") if "--" in args else len(args)
         words = [f"{word}={DryRun.CLIENT}" if word == "--dry-run" else word for word in args[:end]]
         return super().parse_args(ctx, words + args[end:])
 
 
 def complete(incomplete: str) -> list[str]:
-    """Return what FILE may be: shipped scenarios, YAML files, and directories on the way to them."""
+    """Return completions of FILE: shipped scenarios, YAML files, and directories."""
     from controller.scenario import files  # noqa: PLC0415
 
     directory, slash, begin = incomplete.rpartition("/")
@@ -50,7 +50,7 @@ def complete(incomplete: str) -> list[str]:
 
 
 def complete_dry_run(incomplete: str) -> list[str]:
-    """Return what may follow --dry-run: its value, or FILE where it has none."""
+    """Return completions after --dry-run: its values, or FILE if it stands without one."""
     return [*(word for word in DryRun if word.startswith(incomplete)), *complete(incomplete)]
 
 

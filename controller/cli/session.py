@@ -1,7 +1,7 @@
-"""A command's conversation with a cluster: connect, work, end with an exit code.
+"""Runs a command against a cluster: connect, work, exit.
 
-Guarantees: whatever the API server or the way to it does is one `error:` line and exit code 1; Ctrl-C, SIGTERM and a
-hang-up end it in the same good order, with exit code 130.
+Guarantees: every failure of the API server or of the connection is one `error:` line and exit code 1; Ctrl-C, SIGTERM
+and SIGHUP cancel the work and close the connection, with exit code 130.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from controller.operations.errors import SimulatorError, translated
 from controller.telemetry import logs
 
 _PIPE_WIDTH: Final = 10_000
-"""Columns where there is no terminal to fit: what reads us can cope with long lines."""
+"""Columns of output that is not a terminal: long lines are not wrapped there."""
 
 
 def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *, manager: str) -> None:
-    """Do the work with a client and the namespace that is meant; exit with the code it returns.
+    """Connect, call `work` with the client and the namespace, and exit with the code that it returns.
 
-    `manager` is the field manager of what is written.
+    `manager` is the field manager of all writes.
     """
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
     try:
-        entry.answer_interrupts()
+        entry.raise_on_interrupt()
         code = asyncio.run(_connected(connection, work, manager))
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
@@ -46,7 +46,7 @@ def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *
 
 
 async def _connected(connection: Connection, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
-    _cancel_when_asked_to_stop()
+    _cancel_on_request_to_stop()
     kubeconfig = target.find(connection, lambda words: typer.echo(words, err=True))
     source = credentials.find(kubeconfig, connection.choice)
     deadline = REQUEST_DEADLINE if connection.request_timeout is None else connection.request_timeout
@@ -54,28 +54,28 @@ async def _connected(connection: Connection, work: Callable[[Client, str], Await
         return await work(client, credentials.namespace(source))
 
 
-def _cancel_when_asked_to_stop() -> None:
-    """Let SIGTERM and a hang-up do what asyncio lets Ctrl-C do: cancel the task, and end at once when repeated."""
+def _cancel_on_request_to_stop() -> None:
+    """Handle SIGTERM and SIGHUP as asyncio handles Ctrl-C: the first cancels the task, the second exits at once."""
     task = asyncio.current_task()
-    asked = False
+    cancelled = False
 
     def stop() -> None:
-        nonlocal asked
-        if asked or task is None:
+        nonlocal cancelled
+        if cancelled or task is None:
             os._exit(INTERRUPTED)
-        asked = True
+        cancelled = True
         task.cancel()
 
     signals.listen(asyncio.get_running_loop(), stop)
 
 
 def explain(error: errors.KubeError) -> str:
-    """Say in one line what went wrong, and what to do about it where that is known."""
+    """Return one line: what failed, and what to do about it where that is known."""
     return str(translated(error))
 
 
 def console() -> Console:
-    """Return standard output, on which text is printed as it is."""
+    """Return a console on standard output that prints text unchanged: no markup, no highlighting, no wrapping."""
     drawn = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not drawn.is_terminal:
         drawn.width = _PIPE_WIDTH

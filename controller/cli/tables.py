@@ -1,7 +1,7 @@
-"""Tables that can be read at any width: rows and columns where they fit, else one block a row.
+"""Tables for terminals of any width: rows and columns if they fit, else one block per row.
 
-Guarantees: nothing is cut, so two rows never look the same for want of room; only columns that are made for sentences
-are folded, and none of them to less than a few words.
+Guarantees: nothing is truncated, so two different rows never look the same; only columns of sentences are folded, and
+never to less than a few words.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP: Final = 2
-"""Columns of the terminal between two of the table."""
+"""Characters between two columns."""
 _LEAST_FOLDED: Final = 20
-"""Columns of the terminal that a sentence gets at least."""
+"""The least width of a column of sentences, in characters."""
 _LEAST_VALUE: Final = 10
-"""Columns of the terminal that a value gets at least beside its header; with less it stands after it."""
+"""The least width of a value in a column beside its header, in characters; with less it follows the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Grid:
         self._rows.append(row)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Draw it as wide as the terminal is."""
+        """Draw rows and columns, or blocks if the terminal is too narrow for them."""
         del console
         if self._least_width() <= options.max_width:
             yield self._table()
@@ -55,7 +55,7 @@ class Grid:
             yield from self._blocks(options.max_width)
 
     def _least_width(self) -> int:
-        """Return how many columns of the terminal a table takes in which nothing is cut."""
+        """Return the least width of a table in which nothing is truncated, in characters."""
         return sum(map(self._least, range(len(self._columns)))) + _GAP * (len(self._columns) - 1)
 
     def _least(self, index: int) -> int:
@@ -78,7 +78,7 @@ class Grid:
         return drawn
 
     def _blocks(self, width: int) -> Iterator[RenderableType]:
-        """Draw each row as lines of a header and its cell, without those that say nothing."""
+        """Draw each row as lines of a header and its cell, without empty cells."""
         headers = max(len(column.header) for column in self._columns) + 1
         draw = self._block if headers + _GAP + _LEAST_VALUE <= width else self._lines
         for row, following in pairwise([*self._rows, None]):
@@ -87,18 +87,18 @@ class Grid:
                 yield ""
 
     def _block(self, row: tuple[Text, ...], headers: int) -> Iterator[RenderableType]:
-        """Draw a row with its cells one below the other."""
+        """Draw a row as two columns: headers and cells."""
         block = Table(box=None, pad_edge=False, show_header=False)
         block.add_column(style="bold", no_wrap=True, min_width=headers)
         block.add_column(overflow="fold")
-        for header, cell in self._said(row):
+        for header, cell in self._filled(row):
             block.add_row(header, cell)
         yield block
 
     def _lines(self, row: tuple[Text, ...], _: int) -> Iterator[RenderableType]:
-        """Draw a row where there is no room beside the headers."""
-        for header, cell in self._said(row):
+        """Draw a row on a terminal that is too narrow for two columns."""
+        for header, cell in self._filled(row):
             yield Text.assemble((header, "bold"), " ", cell, overflow="fold")
 
-    def _said(self, row: tuple[Text, ...]) -> Iterator[tuple[str, Text]]:
+    def _filled(self, row: tuple[Text, ...]) -> Iterator[tuple[str, Text]]:
         return ((f"{column.header}:", cell) for column, cell in zip(self._columns, row, strict=True) if cell.plain)

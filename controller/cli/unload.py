@@ -1,7 +1,7 @@
-"""`vmsim unload`: remove what loading a scenario made, and wait until it is gone.
+"""`vmsim unload`: deletes what loading a scenario created, and waits until it no longer exists.
 
-Guarantees: idempotent; what it waits for is said within ten seconds, by name; a scenario whose file is lost or broken
-can be unloaded by the name it gave itself.
+Guarantees: idempotent; reports by name, within ten seconds, what it waits for; a scenario whose file is lost or broken
+can be unloaded by its name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console
 from controller.cli import exits, session
 from controller.cli.connection import Connection
 from controller.cli.lines import Lines, bar_with_reason
-from controller.cli.load import both, read
+from controller.cli.load import nodes_and_vms, read
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
 from controller.kube import managers
@@ -32,7 +32,7 @@ _SPARSE: Final = 8.0
 
 
 def run(connection: Connection, scenario: str, timeout: float) -> None:
-    """Remove everything, and exit."""
+    """Unload the scenario, and exit."""
     name = name_of(scenario)
 
     async def work(client: Client, _: str) -> int:
@@ -41,7 +41,7 @@ def run(connection: Connection, scenario: str, timeout: float) -> None:
             await _stay_within(client, name, connection.namespace)
         with _bar(console, name) as report:
             removed = await unload(client, name, report=report, deadline=timeout)
-        gone = both(len(removed.nodes), len(removed.vms))
+        gone = nodes_and_vms(len(removed.nodes), len(removed.vms))
         console.print(f"{name} is unloaded: {f'{gone} removed' if gone else 'nothing of it was there'}")
         return 0
 
@@ -49,7 +49,7 @@ def run(connection: Connection, scenario: str, timeout: float) -> None:
 
 
 async def _stay_within(client: Client, name: str, namespace: str) -> None:
-    """Refuse to remove VMs of another namespace than the one that was named."""
+    """Raise CommandError if the scenario has VMs in a namespace other than this one."""
     vms = await everything(client, VIRTUAL_MACHINES, label_selector=selector(name))
     others = sorted({vm.metadata.namespace for vm in vms} - {namespace})
     if others:
@@ -67,16 +67,16 @@ def name_of(scenario: str) -> str:
 
 @contextmanager
 def _bar(console: Console, name: str) -> Iterator[Callable[[Removal], None]]:
-    """Show how an unload goes and what it waits for: as a bar on a terminal, else as a line now and then."""
+    """Show the progress of an unload, and what it waits for: a bar on a terminal, lines at intervals elsewhere."""
     if not console.is_terminal:
         lines = Lines(console, every=_SPARSE)
 
-        def tell(removal: Removal) -> None:
+        def print_line(removal: Removal) -> None:
             if removal.waiting:
                 words = f"{removal.done} of {removal.total} gone; left: {one_line(reasons(removal.waiting))}"
-                lines.tell(None, words)
+                lines.report(None, words)
 
-        yield tell
+        yield print_line
         return
     with bar_with_reason(console) as bars:
         bar = bars.add_task(f"unloading {name}", total=None, why="")

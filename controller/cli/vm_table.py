@@ -1,4 +1,4 @@
-"""The table of VMs that `vmsim run` draws: kubectl's columns, with colours."""
+"""The table of VMs of `vmsim run`: kubectl's columns, with colours."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _COLOURS: Final = {
 
 
 def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None = None) -> Table:
-    """Draw VMs, sorted by namespace and name; nothing in them or in the caption is markup."""
+    """Return a table of VMs, sorted by namespace and name; nothing in them or in the caption is markup."""
     now = now or datetime.now(UTC)
     drawn = Table(box=None, pad_edge=False, header_style="bold", caption=Text(caption), caption_justify="left")
     for column in ("NAME", "PHASE", "NODE", "POD", "CPU", "MEMORY", "AGE"):
-        # What may wrap is cut first where the terminal is narrow; the name of a pod has nowhere to wrap.
+        # On a narrow terminal rich truncates first the columns that may wrap; a pod's name has no place to wrap at.
         drawn.add_column(column, no_wrap=column != "POD", overflow="ellipsis")
     for vm in sorted(vms, key=lambda vm: vm.metadata.key):
         status = vm.status
@@ -43,8 +43,8 @@ def table(vms: Iterable[VirtualMachine], *, caption: str, now: datetime | None =
     return drawn
 
 
-def laggards(vms: Iterable[VirtualMachine]) -> list[str]:
-    """Say of each VM that does not run why it does not."""
+def not_running(vms: Iterable[VirtualMachine]) -> list[str]:
+    """Return a line for each VM that does not run, with the reason."""
     found = []
     for vm in sorted(vms, key=lambda vm: vm.metadata.key):
         if vm.status.phase == "Running":

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from controller.cli.text import age
-from controller.cli.vm_table import laggards, table
+from controller.cli.vm_table import not_running, table
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.kube.meta import Condition, ObjectMeta
 
@@ -98,7 +98,7 @@ def test_whoever_does_not_run_is_named_with_the_reason() -> None:
     """What `make run ONCE=1` prints when its deadline is over."""
     unschedulable = Condition(type="Ready", status="False", reason="Unschedulable", message="0/3 nodes are available")
     waits = vm("waits", VMStatus(phase="Scheduling", conditions=(unschedulable,)))
-    assert laggards([RUNS, waits, vm("new", VMStatus())]) == [
+    assert not_running([RUNS, waits, vm("new", VMStatus())]) == [
         "default/new is Pending: the controller has not taken it up",
         "default/waits is Scheduling: Unschedulable: 0/3 nodes are available",
     ]
