@@ -46,34 +46,34 @@ Kubeconfig = Annotated[
     typer.Option(
         envvar="VMSIM_KUBECONFIG",
         metavar="FILE",
-        help="Credentials of the cluster.",
-        show_default="$KUBECONFIG, ~/.kube/config, the pod's service account, the plane that runs in .vmsim",
+        help="Kubeconfig with the credentials of the cluster.",
+        show_default="$KUBECONFIG, ~/.kube/config, the pod's service account, the control plane that runs in .vmsim",
     ),
 ]
 Context = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Context of the kubeconfig.", show_default="the current one"),
+    typer.Option(metavar="NAME", help="Kubeconfig context to use.", show_default="the current context"),
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Cluster of the kubeconfig.", show_default="the context's"),
+    typer.Option(metavar="NAME", help="Kubeconfig cluster to use.", show_default="the context's"),
 ]
 User = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="User of the kubeconfig.", show_default="the context's"),
+    typer.Option(metavar="NAME", help="Kubeconfig user to use.", show_default="the context's"),
 ]
 RequestTimeout = Annotated[
     str | None,
     typer.Option(
         metavar="DURATION",
-        help="How long to wait for one answer of the API server: 1s, 2m, or a number of seconds. 0: for ever.",
+        help="Timeout of one request to the API server: 1s, 2m, or a number of seconds. 0: no timeout.",
         show_default="15s",
     ),
 ]
 
 
 def connecting(
-    *, namespace: str = "Namespace.", default: str = "the kubeconfig's"
+    *, namespace: str = "Namespace to use.", default: str = "the kubeconfig's"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace a command's parameter `connection` by the flags; `namespace` and `default` describe -n in its help."""
     scope = Annotated[

@@ -21,26 +21,26 @@ STATE: Final = Path(".vmsim")
 """The default folder of the local control plane, below the current folder."""
 
 State = Annotated[Path, typer.Option("--state", metavar="FOLDER", help="Folder of the local control plane.")]
-Nodes = Annotated[int, typer.Option(metavar="N", help="Number of fake nodes, kwok-node-1 and up.")]
+Nodes = Annotated[int, typer.Option(metavar="N", help="Number of fake nodes, named kwok-node-1 and so on.")]
 
 Cpu = Annotated[str, typer.Option(metavar="QUANTITY", help="CPUs of each node.")]
 Memory = Annotated[str, typer.Option(metavar="QUANTITY", help="Memory of each node.")]
-Pods = Annotated[int, typer.Option(metavar="N", help="Pods that each node can hold.")]
+Pods = Annotated[int, typer.Option(metavar="N", help="Pod capacity of each node.")]
 NewKubeconfig = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Write the credentials there, too; a file that exists is refused.",
-        show_default="FOLDER/kubeconfig alone",
+        help="Write the kubeconfig to this file, too; the file must not exist.",
+        show_default="only FOLDER/kubeconfig",
     ),
 ]
 ObtainOnly = Annotated[
     bool,
-    typer.Option("--obtain-only", help="Obtain the programs, print where they are, and start nothing."),
+    typer.Option("--obtain-only", help="Obtain the programs, print their paths, and start nothing."),
 ]
 Wait = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="How long the control plane, then its nodes, may take to be ready."),
+    typer.Option(metavar="SECONDS", help="Time for the control plane, and then for its nodes, to become ready."),
 ]
 AuditPolicy = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Audit policy of kube-apiserver.", show_default="none")
@@ -49,7 +49,7 @@ ComponentArg = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COMPONENT=FLAG=VALUE",
-        help="One more argument of a component; can be repeated.",
+        help="Additional argument of a component; can be repeated.",
         show_default="none",
     ),
 ]
@@ -58,7 +58,7 @@ Assets = Annotated[
     typer.Option(
         envvar="KUBEBUILDER_ASSETS",
         metavar="FOLDER",
-        help="Programs to use first; one of another minor release is an error.",
+        help="Folder of programs to use first; a program of another minor release is an error.",
         show_default="none",
     ),
 ]
@@ -67,18 +67,18 @@ CacheDir = Annotated[
     typer.Option(
         envvar="VMSIM_CACHE_DIR",
         metavar="FOLDER",
-        help="Where obtained programs are kept.",
+        help="Folder in which obtained programs are kept.",
         show_default="$XDG_CACHE_HOME/vmsim or ~/.cache/vmsim, ~/Library/Caches/vmsim on macOS",
     ),
 ]
-NoDownload = Annotated[bool, typer.Option("--no-download", "--offline", help="Download no release files.")]
-NoBuild = Annotated[bool, typer.Option("--no-build", help="Build nothing with Go; fail if programs are missing.")]
+NoDownload = Annotated[bool, typer.Option("--no-download", "--offline", help="Do not download release files.")]
+NoBuild = Annotated[bool, typer.Option("--no-build", help="Do not build programs with Go; fail if one is missing.")]
 KubernetesBase = Annotated[
     str | None,
     typer.Option(
         envvar="VMSIM_DOWNLOAD_BASE_KUBERNETES",
         metavar="URL",
-        help="Address of the Kubernetes releases.",
+        help="Base URL of the Kubernetes releases.",
         show_default="https://dl.k8s.io",
     ),
 ]
@@ -87,7 +87,7 @@ EtcdBase = Annotated[
     typer.Option(
         envvar="VMSIM_DOWNLOAD_BASE_ETCD",
         metavar="URL",
-        help="Address of the etcd releases, laid out as GitHub's.",
+        help="Base URL of the etcd releases, laid out as GitHub's.",
         show_default="https://github.com",
     ),
 ]
@@ -96,7 +96,7 @@ KwokBase = Annotated[
     typer.Option(
         envvar="VMSIM_DOWNLOAD_BASE_KWOK",
         metavar="URL",
-        help="Address of the KWOK releases, laid out as GitHub's.",
+        help="Base URL of the KWOK releases, laid out as GitHub's.",
         show_default="https://github.com",
     ),
 ]
@@ -105,8 +105,8 @@ KwokSums = Annotated[
     typer.Option(
         envvar="VMSIM_KWOK_SHA256SUMS",
         metavar="FILE",
-        help="SHA-256 digests of KWOK's release files, which it does not publish; "
-        "without them KWOK is built, not downloaded.",
+        help="SHA-256 digests of KWOK's release files, since the project publishes none; "
+        "without them, KWOK is built and not downloaded.",
         show_default="none",
     ),
 ]
@@ -179,8 +179,8 @@ def up(
 ) -> None:
     """Start a local control plane, repair it, or change its nodes.
 
-    A real Kubernetes API server, etcd, scheduler and controller manager, on loopback, with fake nodes by KWOK; no
-    Docker. Returns when all is ready.
+    Runs a real Kubernetes API server, etcd, scheduler and controller manager on loopback, with fake nodes by KWOK and
+    without Docker. Returns when all are ready.
     """
     _needs_posix()
     if obtain_only and kubeconfig is not None:
@@ -198,7 +198,7 @@ def up(
 def down(*, state: State = STATE) -> None:
     """Stop the local control plane, and remove its data.
 
-    Fine if there is none. Ends what a `vmsim run` that was killed has left, too.
+    Succeeds if there is none. Also ends the processes that a killed `vmsim run` left behind.
     """
     _needs_posix()
     from controller.cli import plane  # noqa: PLC0415
@@ -209,7 +209,7 @@ def down(*, state: State = STATE) -> None:
 def status(*, state: State = STATE) -> None:
     """Show whether the local control plane is alive.
 
-    One line a component; exit code 1 unless all are alive.
+    Prints one line per component; exit code 1 unless all are alive.
     """
     _needs_posix()
     from controller.cli import plane  # noqa: PLC0415
@@ -220,7 +220,7 @@ def status(*, state: State = STATE) -> None:
 def run(
     *,
     once: Annotated[bool, typer.Option("--once", help="Print the final table and exit once every VM runs.")] = False,
-    deadline: Annotated[float, typer.Option(metavar="SECONDS", help="How long --once waits for them.")] = 60.0,
+    deadline: Annotated[float, typer.Option(metavar="SECONDS", help="How long --once waits for the VMs.")] = 60.0,
     nodes: Nodes = 3,
     cluster: Annotated[
         Where, typer.Option(help="local: start a control plane; current: use the cluster that kubectl would use.")
@@ -229,8 +229,8 @@ def run(
 ) -> None:
     """Start everything, show three VMs, stop everything.
 
-    A local control plane, the controller, three example VMs and a live table of them. Ctrl-C stops what was started;
-    what ran before stays.
+    Starts a local control plane and the controller, and shows a live table of three example VMs. Ctrl-C stops what this
+    command started; what was running before keeps running.
     """
     _needs_posix()
     from controller.cli import run  # noqa: PLC0415
@@ -238,11 +238,11 @@ def run(
     run.main(run.Request(once=once, deadline=deadline, nodes=nodes, current=cluster is Where.CURRENT, state=state))
 
 
-@connecting(namespace="Without effect: the resources are the whole cluster's.", default="none")
+@connecting(namespace="No effect: the definitions are cluster-scoped.", default="none")
 def install(*, connection: Connection) -> None:
-    """Install our resources on a cluster.
+    """Install the CustomResourceDefinitions on a cluster.
 
-    Takes the definitions of this release; fine if they are there. Returns when both are served.
+    Applies the definitions of this release, also over those of another one. Returns when the API server serves both.
     """
     from controller.cli import install  # noqa: PLC0415
 

@@ -111,7 +111,9 @@ app.command()(scenarios.unload)
 
 
 @app.command()
-@connecting(namespace="Namespace to watch, as --namespaces with one, and of the lease.", default="all")
+@connecting(
+    namespace="Namespace to watch, as with --namespaces; by default also the namespace of the lease.", default="all"
+)
 def controller(
     *,
     connection: Connection,
@@ -124,8 +126,8 @@ def controller(
         typer.Option(
             envvar="VMSIM_CONTROLLER_CLASS",
             metavar="NAME",
-            help=f"Handle the VMs whose label {CONTROLLER_CLASS} has this value.",
-            show_default="those without the label",
+            help=f"Reconcile only VMs whose label {CONTROLLER_CLASS} has this value.",
+            show_default="VMs without the label",
         ),
     ] = "",
     selector: Annotated[
@@ -135,7 +137,7 @@ def controller(
             "-l",
             envvar="VMSIM_SELECTOR",
             metavar="LABELS",
-            help="Handle only VMs with these labels, written as for kubectl get -l.",
+            help="Reconcile only VMs that match this label selector, written as for kubectl get -l.",
             show_default="all",
         ),
     ] = "",
@@ -147,7 +149,7 @@ def controller(
         typer.Option(
             envvar="VMSIM_METRICS_BIND_ADDRESS",
             metavar="HOST:PORT",
-            help="Where /metrics, /healthz and /readyz listen. Port 0 takes a free one and logs it.",
+            help="Address of /metrics, /healthz and /readyz. Port 0: a free port, which is logged.",
         ),
     ] = "127.0.0.1:8080",
     metrics_cert_file: Annotated[
@@ -155,7 +157,7 @@ def controller(
         typer.Option(
             envvar="VMSIM_METRICS_CERT_FILE",
             metavar="FILE",
-            help="Certificate, with its chain, for TLS on that address, probes included. Read again when it changes.",
+            help="Certificate chain for TLS on that address, probes included. Reloaded when the file changes.",
             show_default="no TLS",
         ),
     ] = None,
@@ -173,7 +175,7 @@ def controller(
         typer.Option(
             "--metrics-auth/--no-metrics-auth",
             envvar="VMSIM_METRICS_AUTH",
-            help="Answer /metrics only with a bearer token whose user the API server lets get the path /metrics.",
+            help="Require a bearer token for /metrics, whose user the API server authorizes to get the path /metrics.",
         ),
     ] = False,
     log_format: Annotated[
@@ -181,7 +183,7 @@ def controller(
         typer.Option(envvar="VMSIM_LOG_FORMAT", help="auto: console on a terminal, JSON lines elsewhere."),
     ] = LogFormat.AUTO,
     log_level: Annotated[
-        LogLevel, typer.Option(envvar="VMSIM_LOG_LEVEL", help="Least important line that is written.")
+        LogLevel, typer.Option(envvar="VMSIM_LOG_LEVEL", help="Lowest level that is logged.")
     ] = LogLevel.INFO,
     reference_cpu: Annotated[
         str,
@@ -199,7 +201,7 @@ def controller(
         typer.Option(
             "--leader-elect/--no-leader-elect",
             envvar="VMSIM_LEADER_ELECT",
-            help="Act only while holding a lease, so that several replicas can run. Others stand by.",
+            help="Reconcile only while holding the lease, so that several replicas can run; the others stand by.",
         ),
     ] = True,
     leader_elect_namespace: Annotated[
@@ -216,7 +218,7 @@ def controller(
         typer.Option(
             "--vm-metrics/--no-vm-metrics",
             envvar="VMSIM_VM_METRICS",
-            help="Expose series of single VMs and migrations. Without them there are as many series as nodes.",
+            help="Expose series of each VM and migration. Without them, the number of series depends on the nodes.",
         ),
     ] = True,
     parallel_migrations_per_cluster: Annotated[
@@ -225,7 +227,7 @@ def controller(
             envvar="VMSIM_PARALLEL_MIGRATIONS_PER_CLUSTER",
             metavar="N",
             min=0,
-            help="VMs that may migrate at the same time. 0: any number.",
+            help="Migrations in progress at the same time, at most. 0: no limit.",
         ),
     ] = 5,
     parallel_outbound_migrations_per_node: Annotated[
@@ -234,7 +236,7 @@ def controller(
             envvar="VMSIM_PARALLEL_OUTBOUND_MIGRATIONS_PER_NODE",
             metavar="N",
             min=0,
-            help="VMs that may leave one node at the same time. 0: any number.",
+            help="Migrations away from one node at the same time, at most. 0: no limit.",
         ),
     ] = 2,
     node_selector: Annotated[
@@ -242,7 +244,7 @@ def controller(
         typer.Option(
             envvar="VMSIM_NODE_SELECTOR",
             metavar="KEY=VALUE,…",
-            help="Labels of the nodes that VMs may land on: by default fake nodes only. Empty: any node.",
+            help="Node selector of the VMs' pods; the default allows fake nodes only. Empty: any node.",
         ),
     ] = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items()),
     tolerations: Annotated[
@@ -250,7 +252,7 @@ def controller(
         typer.Option(
             envvar="VMSIM_TOLERATIONS",
             metavar="KEY[=VALUE][:EFFECT],…",
-            help="Taints that VMs tolerate, written as for kubectl taint.",
+            help="Taints that the VMs' pods tolerate, written as for kubectl taint.",
         ),
     ] = f"{FAKE_TAINT.key}:{FAKE_TAINT.effect}",
 ) -> None:

@@ -15,13 +15,13 @@ from controller.cli.connection import Connection, connecting
 Timeout = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", min=0, help="Stop waiting after so long, with exit code 1.", show_default="for ever"
+        metavar="SECONDS", min=0, help="Stop waiting after this time, with exit code 1.", show_default="no timeout"
     ),
 ]
 
 
 class Priority(StrEnum):
-    """Who goes first when the limits make migrations wait."""
+    """The priority of a migration when the limits make migrations wait."""
 
     SYSTEM_CRITICAL = "system-critical"
     USER_TRIGGERED = "user-triggered"
@@ -34,22 +34,22 @@ def migrate(
     vm: Annotated[str, typer.Argument(metavar="VM", help="VM to move.", show_default=False)],
     to: Annotated[
         str | None,
-        typer.Option(metavar="NODE", help="Node to move to.", show_default="the scheduler chooses another node"),
+        typer.Option(metavar="NODE", help="Node to move to.", show_default="any other node, by the scheduler"),
     ] = None,
     reason: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Why, in at most 128 characters.", show_default="none"),
+        typer.Option(metavar="TEXT", help="Reason, of at most 128 characters.", show_default="none"),
     ] = None,
     priority: Annotated[
-        Priority, typer.Option(help="Who goes first when the limits make migrations wait.")
+        Priority, typer.Option(help="Priority when the limits make migrations wait.")
     ] = Priority.USER_TRIGGERED,
-    wait: Annotated[bool, typer.Option("--wait", help="Show how it goes, until it has succeeded or failed.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the progress until the migration ends.")] = False,
     timeout: Timeout = None,
     connection: Connection,
 ) -> None:
     """Move a VM to another node.
 
-    Creates a migration and prints its name; --wait shows how it goes, too.
+    Creates a migration and prints its name; with --wait, also shows its progress.
     """
     if timeout is not None and not wait:
         raise typer.BadParameter("without --wait there is no wait to bound", param_hint="--timeout")
@@ -64,10 +64,10 @@ def migrate(
 @connecting()
 def migrations(
     *,
-    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Those of every namespace.")] = False,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Across all namespaces.")] = False,
     connection: Connection,
 ) -> None:
-    """List migrations, and why they wait or failed."""
+    """List migrations, with the reason why each waits or failed."""
     if connection.namespace is not None and all_namespaces:
         raise typer.BadParameter("either one namespace or all of them", param_hint="--all-namespaces")
     from controller.cli import migrations  # noqa: PLC0415
@@ -75,23 +75,23 @@ def migrations(
     migrations.run(connection, everywhere=all_namespaces)
 
 
-@connecting(namespace="Without effect, as with kubectl drain: every VM on the nodes is moved.", default="none")
+@connecting(namespace="No effect, as with kubectl drain: VMs of all namespaces are moved.", default="none")
 def drain(
     *,
-    nodes: Annotated[list[str], typer.Argument(metavar="NODE", help="Nodes to empty.", show_default=False)],
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE", help="Nodes to drain.", show_default=False)],
     parallel_nodes: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, help="Nodes that are emptied at the same time; all are cordoned before the first."
+            metavar="N", min=1, help="Nodes drained at the same time; all nodes are cordoned before the first drain."
         ),
     ] = 1,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, in at most 128 characters.")] = "Drain",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Reason, of at most 128 characters.")] = "Drain",
     timeout: Timeout = None,
     connection: Connection,
 ) -> None:
     """Cordon nodes, and move every VM off them.
 
-    One node is emptied after the other; --parallel-nodes empties several at a time.
+    Drains one node after the other, or --parallel-nodes at a time. The nodes stay cordoned.
     """
     from controller.cli import drain  # noqa: PLC0415
     from controller.operations.draining.drain import Order  # noqa: PLC0415

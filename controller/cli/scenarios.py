@@ -62,7 +62,7 @@ def load(
         typer.Argument(
             metavar="FILE",
             autocompletion=complete,
-            help="Scenario, or the name of one that is shipped: quickstart, hot-node, diurnal.",
+            help="Scenario file, or the name of a shipped scenario: quickstart, hot-node, diurnal.",
             show_default=False,
         ),
     ],
@@ -71,32 +71,36 @@ def load(
         typer.Option(
             metavar="[=client|server]",
             autocompletion=complete_dry_run,
-            help="Print what would be made, and make nothing. Asks no cluster; with =server asks the API server, too.",
+            help="Print what would be created, and create nothing; client: send no request; server: send dry runs.",
             show_default=False,
         ),
     ] = None,
     play: Annotated[
-        bool, typer.Option("--play/--no-play", help="Let consumption change over time once all VMs run.")
+        bool, typer.Option("--play/--no-play", help="Change the VMs' consumption over time once all VMs run.")
     ] = True,
     speed: Annotated[
         float | None,
         typer.Option(
-            metavar="FACTOR", min=0.01, max=100_000, help="Simulated seconds in a real one.", show_default="the file's"
+            metavar="FACTOR",
+            min=0.01,
+            max=100_000,
+            help="Simulated seconds per real second.",
+            show_default="the file's",
         ),
     ] = None,
     rate: Annotated[
-        float, typer.Option(metavar="N", min=0.1, max=1000, help="Consumption writes a second, at most.")
+        float, typer.Option(metavar="N", min=0.1, max=1000, help="Consumption writes per second, at most.")
     ] = 20.0,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long, with exit code 1.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Give up after this time, with exit code 1.")
     ] = _DEADLINE,
     connection: Connection,
 ) -> None:
-    """Make a scenario's nodes and VMs, and play it.
+    """Create a scenario's nodes and VMs, and play it.
 
-    Waits until all of them run, then lets what the VMs use change over time. What is there already is left as it is, so
-    loading twice changes nothing. Playing begins anew each time, and goes on until the scenario's end or Ctrl-C; the
-    VMs stay.
+    Waits until all VMs run, then changes their consumption over time. Objects that exist already are not changed, so
+    loading twice changes nothing. A play starts at the beginning each time, and ends with the scenario or on Ctrl-C;
+    the VMs stay.
     """
     from controller.cli import load  # noqa: PLC0415
 
@@ -106,20 +110,21 @@ def load(
     load.run(connection, request)
 
 
-@connecting(namespace="Remove nothing if the scenario has VMs in another namespace.", default="none")
+@connecting(namespace="Delete nothing if the scenario has VMs in another namespace.", default="none")
 def unload(
     *,
     scenario: Annotated[
-        str, typer.Argument(metavar="FILE|NAME", help="Scenario, or the name it gives itself.", show_default=False)
+        str, typer.Argument(metavar="FILE|NAME", help="Scenario file, or the scenario's name.", show_default=False)
     ],
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Give up after so long, with exit code 1.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Give up after this time, with exit code 1.")
     ] = _DEADLINE,
     connection: Connection,
 ) -> None:
-    """Remove what loading a scenario made.
+    """Delete what loading a scenario created.
 
-    Exactly the VMs and nodes that carry its name, in every namespace; returns when they and the VMs' pods are gone.
+    Deletes the VMs and nodes labelled with the scenario's name, in all namespaces; returns when they and the VMs' pods
+    no longer exist.
     """
     from controller.cli import unload  # noqa: PLC0415
 
