@@ -37,7 +37,7 @@ def reference(cpu: str, memory: str) -> ReferenceNode:
     for flag, text in (("--reference-cpu", cpu), ("--reference-memory", memory)):
         try:
             if parse_quantity(text) <= 0:
-                raise typer.BadParameter(f"{text!r} is nothing to take a share of: want more than 0", param_hint=flag)
+                raise typer.BadParameter(f"{text!r} is not a node size: want more than 0", param_hint=flag)
         except QuantityError as error:
             raise typer.BadParameter(str(error), param_hint=flag) from error
     return ReferenceNode.of(cpu=cpu, memory=memory)
@@ -67,14 +67,14 @@ def namespaces(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
     for name in found:
         if len(name) > naming.LONGEST_LABEL or not naming.DNS_LABEL.fullmatch(name):
-            raise typer.BadParameter(f"{name!r} cannot be the name of a namespace", param_hint="--namespaces")
+            raise typer.BadParameter(f"{name!r} is not a valid namespace name", param_hint="--namespaces")
     return found
 
 
 def watched(several: str, one: str | None) -> tuple[str, ...]:
     """Return the namespaces to watch, of --namespaces or of -n; empty means all namespaces."""
     if several and one:
-        raise typer.BadParameter("either one namespace or --namespaces", param_hint="--namespace")
+        raise typer.BadParameter("cannot be combined with --namespaces", param_hint="--namespace")
     return namespaces(several or one or "")
 
 
@@ -96,7 +96,7 @@ def request_timeout(text: str | None) -> float | None:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     else:
         wanted = "want a number of seconds, or a duration such as 1s, 2m or 1h30m"
-        raise typer.BadParameter(f"{text!r} is no duration: {wanted}", param_hint="--request-timeout")
+        raise typer.BadParameter(f"{text!r} is not a duration: {wanted}", param_hint="--request-timeout")
     return seconds or math.inf
 
 
@@ -119,7 +119,7 @@ def tolerations(text: str) -> tuple[Toleration, ...]:
         key, equals, value = taint.partition("=")
         if not key or (colon and effect not in _EFFECTS):
             wanted = f"want KEY[=VALUE][:EFFECT], with an effect of {', '.join(_EFFECTS)}"
-            raise typer.BadParameter(f"{part!r} is no taint: {wanted}", param_hint="--tolerations")
+            raise typer.BadParameter(f"{part!r} is not a taint: {wanted}", param_hint="--tolerations")
         found.append(Toleration(key=key, value=value if equals else None, effect=effect or None))
     return tuple(found)
 
@@ -129,8 +129,8 @@ def controller_class(text: str) -> str | None:
     if not text:
         return None
     if len(text) > _LONGEST_CLASS or not naming.DNS_LABEL.fullmatch(text):
-        wanted = f"want at most {_LONGEST_CLASS} small letters, digits and dashes, such as blue"
-        raise typer.BadParameter(f"{text!r} cannot be a class: {wanted}", param_hint="--controller-class")
+        wanted = f"want at most {_LONGEST_CLASS} lower-case letters, digits and dashes, such as blue"
+        raise typer.BadParameter(f"{text!r} is not a valid class: {wanted}", param_hint="--controller-class")
     return text
 
 
@@ -142,6 +142,6 @@ def label_selector(text: str) -> str:
         end = match.end() if match else 0
         if match is None or rest[end : end + 1] not in ("", ",") or rest[end:] == ",":
             wanted = "want labels such as env=test,tier in (a,b),!legacy"
-            raise typer.BadParameter(f"{text!r} is no label selector: {wanted}", param_hint="--selector")
+            raise typer.BadParameter(f"{text!r} is not a label selector: {wanted}", param_hint="--selector")
         rest = rest[end + 1 :]
     return text

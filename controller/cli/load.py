@@ -93,7 +93,7 @@ def summary(scenario: str, namespace: str, outcome: Outcome) -> str:
     created = nodes_and_vms(len(outcome.created_nodes), len(outcome.created_vms))
     found = nodes_and_vms(len(outcome.found_nodes), len(outcome.found_vms))
     parts = [f"{created} created" if created else "", f"{found} there already" if found else ""]
-    return f"{scenario} runs in namespace {namespace}: {', '.join(filter(None, parts)) or 'nothing to make'}"
+    return f"{scenario} runs in namespace {namespace}: {', '.join(filter(None, parts)) or 'nothing to create'}"
 
 
 def nodes_and_vms(nodes: int, vms: int) -> str:
@@ -129,7 +129,7 @@ class _Loading:
         self._console.print("")
         self._console.print(
             f"In namespace {self._namespace} of this cluster: "
-            + (f"{new} would be made, and the API server takes them." if new else "all of it is there already.")
+            + (f"{new} would be created, and the API server accepts them." if new else "all of it exists already.")
         )
         _print(self._console, _warnings(findings))
 
@@ -147,7 +147,7 @@ class _Loading:
                     warn=self._warn,
                 )
         except asyncio.CancelledError:
-            _print_error(f"\nWhat was made stays. To remove it:\n\n    vmsim unload {name}\n")
+            _print_error(f"\nThe objects created so far stay. To delete them:\n\n    vmsim unload {name}\n")
             raise
         self._console.print(summary(name, self._namespace, outcome))
         if request.play and self._scenario.parts:
@@ -160,7 +160,7 @@ class _Loading:
     async def _play(self, outcome: Outcome, speed: float, rate: float) -> None:
         name = self._scenario.name
         if self._scenario.changes:
-            self._console.print(f"playing {name} at {speed:g}x; Ctrl-C ends the play, the VMs stay")
+            self._console.print(f"playing {name} at {speed:g}x; Ctrl-C ends the play, and the VMs stay")
         try:
             with _line(self._console, name) as report:
                 last = await play(
@@ -174,7 +174,7 @@ class _Loading:
                     rate=rate,
                 )
         except asyncio.CancelledError:
-            _print_error(f"\nThe VMs stay, and use what they use now. To remove them:\n\n    vmsim unload {name}\n")
+            _print_error(f"\nThe VMs stay, and keep their consumption. To delete them:\n\n    vmsim unload {name}\n")
             raise
         if self._scenario.changes or last.writes:
             self._console.print(f"played {name} to its end: {state(last)}")

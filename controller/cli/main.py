@@ -49,7 +49,7 @@ def _run(words: list[str], name: str) -> None:
         return
     for word in words:
         if not _is_text(word):
-            typer.echo(f"error: {word!r} is no text in UTF-8", err=True)
+            typer.echo(f"error: {word!r} is not valid UTF-8", err=True)
             raise SystemExit(_BAD_ARGUMENT)
     app(words, prog_name=name)
 

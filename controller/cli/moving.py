@@ -52,7 +52,7 @@ def migrate(
     Creates a migration and prints its name; with --wait, also shows its progress.
     """
     if timeout is not None and not wait:
-        raise typer.BadParameter("without --wait there is no wait to bound", param_hint="--timeout")
+        raise typer.BadParameter("needs --wait: without it, the command does not wait", param_hint="--timeout")
     from controller.cli import migrate  # noqa: PLC0415
 
     migrate.run(
@@ -69,7 +69,7 @@ def migrations(
 ) -> None:
     """List migrations, with the reason why each waits or failed."""
     if connection.namespace is not None and all_namespaces:
-        raise typer.BadParameter("either one namespace or all of them", param_hint="--all-namespaces")
+        raise typer.BadParameter("cannot be combined with --namespace", param_hint="--all-namespaces")
     from controller.cli import migrations  # noqa: PLC0415
 
     migrations.run(connection, everywhere=all_namespaces)

@@ -41,7 +41,7 @@ def failures_explained() -> Iterator[None]:
     except SimulatorError:
         raise  # its message needs no hint; TimedOutError is an OSError, too
     except OSError as error:
-        hint = "check that path, its permissions and the free space of its disk; --state and --cache-dir name others"
+        hint = "check that path, its permissions and its disk's free space; --state and --cache-dir choose others"
         _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)
 
 
@@ -57,7 +57,7 @@ def _interruptible() -> Iterator[None]:
         with failures_explained():
             yield
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        typer.echo("interrupted; run the same command again to continue", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -95,7 +95,7 @@ def down(state: Path) -> None:
     """Stop the control plane, and remove its data."""
     with _interruptible():
         existed = ControlPlane(state).down()
-    typer.echo(f"the control plane in {state} is gone" if existed else f"no control plane in {state}", err=True)
+    typer.echo(f"the control plane in {state} is removed" if existed else f"no control plane in {state}", err=True)
 
 
 def status(state: Path) -> None:
@@ -112,7 +112,7 @@ def status(state: Path) -> None:
         table.add_row(component.name, str(component.pid or "-"), str(component.port), alive)
     Console().print(table)
     if any(component.pid is None for component in components):
-        typer.echo("hint: vmsim up starts what does not run; vmsim down removes all of it", err=True)
+        typer.echo("hint: vmsim up starts what is not alive; vmsim down removes the control plane", err=True)
         raise typer.Exit(FAILED)
     typer.echo(f"export KUBECONFIG={plane.kubeconfig}")
 

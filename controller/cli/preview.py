@@ -80,7 +80,7 @@ def fitting(packing: Packing) -> Iterator[str]:
         if barred:
             yield f"Nodes that take no VM: {barred}."
     if barred:
-        yield "The controller's --node-selector and --tolerations say where VMs may land; here their defaults count."
+        yield "The controller's --node-selector and --tolerations decide where VMs run; this check uses their defaults."
 
 
 def _unplaced(packing: Packing) -> Iterator[str]:

@@ -146,7 +146,7 @@ async def _set_up_and_show(cluster: Cluster, request: Request, stop: _Stop) -> i
         async with await Client.connect(source, manager="vmsim-demo") as client:
             if not (await client.list_page(NODES, limit=1, label_selector="type=kwok")).items:
                 raise CommandError(
-                    "no fake node: VMs land on nodes labelled type=kwok, and this cluster has none; add some with KWOK"
+                    "no fake node: VMs run on nodes labelled type=kwok, and this cluster has none; add some with KWOK"
                 )
             await _apply_examples(cluster)
             store: Store[VirtualMachine] = Store()
@@ -202,7 +202,7 @@ async def _show(store: Store[VirtualMachine], running: controllers.Running, requ
 def _all_run(store: Store[VirtualMachine], *, late: bool, deadline: float) -> bool:
     """Return whether every example VM runs. Raises CommandError with the reasons after the deadline (`late`)."""
     waiting = not_running(vm for vm in store if vm.metadata.key in EXAMPLE_VMS)
-    missing = [f"{key} is not there" for key in sorted(EXAMPLE_VMS) if store.get(key) is None]
+    missing = [f"{key} does not exist" for key in sorted(EXAMPLE_VMS) if store.get(key) is None]
     if not waiting and not missing:
         return True
     if late:

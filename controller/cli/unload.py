@@ -54,8 +54,8 @@ async def _stay_within(client: Client, name: str, namespace: str) -> None:
     others = sorted({vm.metadata.namespace for vm in vms} - {namespace})
     if others:
         raise exits.CommandError(
-            f"{name} has VMs in namespace {', '.join(others)}, too, so nothing was removed; "
-            "without --namespace all of it is"
+            f"nothing was removed: {name} also has VMs in namespace {', '.join(others)}; "
+            "to remove all of them, leave out --namespace"
         )
 
 
@@ -73,7 +73,7 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[Removal], None]]:
 
         def print_line(removal: Removal) -> None:
             if removal.waiting:
-                words = f"{removal.done} of {removal.total} gone; left: {one_line(reasons(removal.waiting))}"
+                words = f"{removal.done} of {removal.total} removed; waiting for: {one_line(reasons(removal.waiting))}"
                 lines.report(None, words)
 
         yield print_line

@@ -50,6 +50,6 @@ def not_running(vms: Iterable[VirtualMachine]) -> list[str]:
         if vm.status.phase == "Running":
             continue
         ready = next((condition for condition in vm.status.conditions if condition.type == READY), None)
-        why = f": {ready.reason}: {ready.message}" if ready is not None else ": the controller has not taken it up"
+        why = f": {ready.reason}: {ready.message}" if ready is not None else ": no controller has written its status"
         found.append(f"{vm.metadata.key} is {vm.status.phase}{why}")
     return found

@@ -172,7 +172,7 @@ def test_a_dry_run_on_the_server_asks_and_makes_nothing(cluster: Kubectl, vmsim:
     """Of a scenario that can be loaded."""
     done = vmsim("load", "quickstart", "--dry-run=server")
     assert done.returncode == 0, done.stderr
-    assert "3 nodes and 6 VMs would be made, and the API server takes them.\nEvery VM finds room.\n" in done.stdout
+    assert "3 nodes and 6 VMs would be created, and the API server accepts them.\nEvery VM finds room.\n" in done.stdout
     assert there(cluster, "nodes") + there(cluster, "vm") == []
 
 

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("own_logging")
     [
         (("migrate",), "Missing argument"),
         (("migrate", "vm-1", "--priority", "urgent"), "Invalid value for '--priority'"),
-        (("migrate", "vm-1", "--timeout", "5"), "without --wait there is no wait to bound"),
+        (("migrate", "vm-1", "--timeout", "5"), "needs --wait: without it, the command does not wait"),
         (("migrate", "vm-1", "--wait", "--timeout", "-1"), "Invalid value for '--timeout'"),
-        (("migrations", "-A", "-n", "x"), "either one namespace or all of them"),
+        (("migrations", "-A", "-n", "x"), "cannot be combined with --namespace"),
         (("drain",), "Missing argument"),
         (("drain", "n1", "--timeout", "soon"), "Invalid value for '--timeout'"),
         (("drain", "n1", "--timeout", "nan"), "Invalid value for '--timeout'"),
@@ -133,7 +133,7 @@ def test_a_request_timeout_is_a_duration(
     """Or a number of seconds."""
     code, _, err = run(capsys, *command, f"--request-timeout={text}")
     assert code == 2
-    assert "is no duration" in err
+    assert "is not a duration" in err
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_controller_watches_the_one_namespace_or_several(capsys: pytest.Captur
     assert flags.watched("a,b", None) == ("a", "b")
     code, _, err = run(capsys, "controller", "-n", "a", "--namespaces", "b")
     assert code == 2
-    assert "either one namespace or --namespaces" in err
+    assert "cannot be combined with --namespaces" in err
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_controller_watches_the_one_namespace_or_several(capsys: pytest.Captur
 def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     """It could not be sent; in one line, with the bytes."""
     code, out, err = run(capsys, *arguments)
-    assert (code, out, err) == (2, "", "error: '\\udcff' is no text in UTF-8\n")
+    assert (code, out, err) == (2, "", "error: '\\udcff' is not valid UTF-8\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -173,5 +173,5 @@ def test_down_says_what_it_found(tmp_path: Path) -> None:
 
     first, second = run("down", "--state", str(tmp_path)), run("down", "--state", str(tmp_path))
 
-    assert first.stderr == f"the control plane in {tmp_path} is gone\n"
+    assert first.stderr == f"the control plane in {tmp_path} is removed\n"
     assert second.stderr == f"no control plane in {tmp_path}\n"

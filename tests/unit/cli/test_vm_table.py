@@ -99,6 +99,6 @@ def test_whoever_does_not_run_is_named_with_the_reason() -> None:
     unschedulable = Condition(type="Ready", status="False", reason="Unschedulable", message="0/3 nodes are available")
     waits = vm("waits", VMStatus(phase="Scheduling", conditions=(unschedulable,)))
     assert not_running([RUNS, waits, vm("new", VMStatus())]) == [
-        "default/new is Pending: the controller has not taken it up",
+        "default/new is Pending: no controller has written its status",
         "default/waits is Scheduling: Unschedulable: 0/3 nodes are available",
     ]

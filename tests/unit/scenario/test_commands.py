@@ -132,7 +132,7 @@ def test_speed_of_the_command_line_comes_first(capsys: pytest.CaptureFixture[str
         ((1, 2), (0, 0), "1 node and 2 VMs created"),
         ((0, 0), (3, 1), "3 nodes and 1 VM there already"),
         ((0, 1), (2, 4), "1 VM created, 2 nodes and 4 VMs there already"),
-        ((0, 0), (0, 0), "nothing to make"),
+        ((0, 0), (0, 0), "nothing to create"),
     ],
 )
 def test_a_load_is_summed_up_in_one_line(created: tuple[int, int], found: tuple[int, int], words: str) -> None:
