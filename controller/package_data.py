@@ -1,6 +1,6 @@
-"""Finds the files that come with the program: manifests, scenarios, pinned Go modules.
+"""Finds the files that are shipped with the program: manifests, scenarios, pinned Go modules.
 
-Guarantees: the same name leads to the same file whether the program was installed from a wheel or runs from a checkout.
+Guarantees: a name means the same file, whether the program is installed from a wheel or runs from a checkout.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def path(name: str) -> Path:
-    """Return where a shipped file or folder lies, by its path below the package, such as `manifests/crds`.
+    """Return the path of a shipped file or folder, by its path below the package, such as `manifests/crds`.
 
     Raises FileNotFoundError.
     """

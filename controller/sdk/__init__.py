@@ -1,1 +1,1 @@
-"""The synchronous Python API: virtual machines, pods, nodes and scenarios, for a person in a REPL or a script."""
+"""The synchronous Python API: virtual machines, pods, nodes and scenarios, for a REPL or a script."""

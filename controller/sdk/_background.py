@@ -1,10 +1,9 @@
-"""The thread on which the asynchronous half of the Python API runs, and the connections that it keeps.
+"""The thread that runs the asynchronous half of the Python API, and its connections.
 
-Guarantees: one thread, one event loop and one client for each cluster in a process, made when they are first needed;
-calls come from any thread, a REPL or a notebook's own event loop; what interrupts the caller (Ctrl-C) cancels the
-request in flight; connections are closed when their kubeconfig has changed and at exit, and exit does not wait for more
-than that. A child that was forked starts anew with a thread and connections of its own; a call that was under way at
-the fork is the parent's alone.
+Guarantees: a process has one thread, one event loop and one client for each cluster, created on first use; calls may
+come from any thread, from a REPL or from a notebook's own event loop; an interrupt of the caller (Ctrl-C) cancels the
+request in flight; connections are closed when their kubeconfig has changed and at exit, which waits for nothing else. A
+forked child creates a thread and connections of its own; a call in flight at the fork belongs to the parent alone.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from controller.kube.client import Client
 
 T = TypeVar("T")
 
-_GOODBYE: Final = 2.0
-"""Seconds that connections get to close at exit."""
+_CLOSE_DEADLINE: Final = 2.0
+"""Seconds for closing the connections at exit."""
 
 
 class Background:
@@ -42,18 +41,18 @@ class Background:
         self._process = os.getpid()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do the work in the background, and wait for it. Raises what it raises."""
+        """Run the coroutine in the background, and wait for its result. Raises its errors."""
         future = asyncio.run_coroutine_threadsafe(work(), self._started())
         try:
             return future.result()
         finally:
-            future.cancel()  # which ends what is under way if it was the wait that ended, not the work
+            future.cancel()  # ends the work if the wait was interrupted
 
     @asynccontextmanager
     async def client(self, source: credentials.Source) -> AsyncIterator[Client]:
-        """Lend the one client of a cluster; another one once its kubeconfig has changed. Call it in the background.
+        """Lend the client of a cluster; a new one once its kubeconfig has changed. Call it in the background.
 
-        The one before is closed when nobody uses it any more. Raises CredentialsError.
+        The superseded client is closed once its last use has ended. Raises CredentialsError.
         """
         key = (source, *_versions(source))
         task = self._clients.get(key)
@@ -61,7 +60,7 @@ class Background:
             task = self._clients[key] = asyncio.create_task(Client.connect(source, manager=managers.SDK))
         self._users[task] += 1
         try:
-            client = await asyncio.shield(task)  # others may wait for it, too
+            client = await asyncio.shield(task)  # other calls may wait for it, too
             await self._close_superseded(source, key)
             yield client
         finally:
@@ -74,7 +73,7 @@ class Background:
                 await self._close_superseded(source, (source, *_versions(source)))
 
     async def _close_superseded(self, source: credentials.Source, newest: tuple[object, ...]) -> None:
-        """Close the clients of past states of a kubeconfig, save those that are in use."""
+        """Close the clients of earlier versions of a kubeconfig that are not in use."""
         for key, task in list(self._clients.items()):
             if key[0] == source and key != newest and task.done() and not self._users[task]:
                 del self._clients[key], self._users[task]
@@ -82,17 +81,17 @@ class Background:
                     await task.result().close()
 
     def close(self) -> None:
-        """End what is under way, close the connections, end the thread."""
+        """Cancel the work in flight, close the connections, and end the thread."""
         with self._starting:
             loop, thread = self._loop, self._thread
             if loop is None or thread is None or os.getpid() != self._process:
                 return
             try:
-                asyncio.run_coroutine_threadsafe(self._end(), loop).result(_GOODBYE)
+                asyncio.run_coroutine_threadsafe(self._end(), loop).result(_CLOSE_DEADLINE)
             except TimeoutError:
                 return  # the thread is a daemon: it ends with the process
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(_GOODBYE)
+            thread.join(_CLOSE_DEADLINE)
             if not thread.is_alive():
                 loop.close()
             self._loop = self._thread = None
@@ -119,7 +118,7 @@ class Background:
 
 
 def _versions(source: credentials.Source) -> tuple[object, ...]:
-    """Tell one state of a kubeconfig from another: its cluster may be made anew, or its current context be changed."""
+    """Return the version of a kubeconfig: after a change, its cluster or its current context may be another one."""
     found: list[object] = []
     for path in source.paths:
         try:
@@ -131,7 +130,7 @@ def _versions(source: credentials.Source) -> tuple[object, ...]:
 
 
 def _log_like_a_library() -> None:
-    """Send log lines through `logging`, where callers expect them, unless they have set up structlog themselves."""
+    """Send log lines through `logging`, as libraries do, unless the caller has configured structlog."""
     if structlog.is_configured():
         return
     structlog.configure(
@@ -146,11 +145,11 @@ def _log_like_a_library() -> None:
 
 
 _current = [Background()]
-"""The last one is this process's; those before it belong to the processes it was forked from, and are not touched."""
+"""The last one is this process's; the others belong to the processes that it was forked from, and are not touched."""
 
 
 def background() -> Background:
-    """Return this process's."""
+    """Return this process's background."""
     return _current[-1]
 
 

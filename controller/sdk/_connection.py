@@ -1,7 +1,7 @@
-"""A namespace of a cluster, to which a manager's calls go.
+"""The namespace and the cluster of a manager's calls.
 
-Guarantees: which cluster that is, is settled when the manager is made; whatever goes wrong on the way is a
-SimulatorError, with its cause chained.
+Guarantees: the cluster is chosen when the manager is created; every failure of a request is a SimulatorError, with its
+cause chained.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Connection:
             raise translated(error) from error
 
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Do the work with a client, in the background, and wait for it. Raises SimulatorError."""
+        """Call `work` with a client in the background, and wait for its result. Raises SimulatorError."""
         home = background()
 
         async def connected() -> T:
@@ -44,5 +44,5 @@ class Connection:
             raise translated(error) from error
 
     def __repr__(self) -> str:
-        """Name the place for a person."""
+        """Name the namespace and the credentials."""
         return f"{self.namespace!r} of {str(self._source)!r}"

@@ -1,4 +1,4 @@
-"""Scenarios written down in Python: nodes and VMs, loaded as `vmsim load` loads them from a file."""
+"""Scenarios written in Python: nodes and VMs, loaded as `vmsim load` loads them from a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM, Node
 
 FLEET: Final = "python-api"
-"""The label's value by which `vmsim unload` finds what was loaded from Python."""
+"""The value of the label by which `vmsim unload` finds the objects that were loaded from Python."""
 _PATIENCE: Final = 3.0
-"""Seconds that all VMs which are waited for must have stayed unnoticed, after the ten that each of them gets."""
+"""Seconds for which no controller must have acted on any VM, after the ten seconds that each VM gets."""
 
 
 class ExporterState:
@@ -32,14 +32,14 @@ class ExporterState:
     def load_scenario(self, nodes: Iterable[Node], *, create_nodes: bool = False, timeout: float = 300.0) -> None:
         """Create the VMs of these nodes, and wait until all of them run; the real scheduler places them.
 
-        With `create_nodes` the nodes are created, too: fake ones, which KWOK keeps. What an earlier call created is
-        left as it is, so loading twice changes nothing. Each VM's `pod_name` and `node_name` are set. `vmsim unload
-        python-api` removes all that was loaded. `timeout` is in seconds.
+        With `create_nodes` the nodes are created, too: fake ones, which KWOK manages. Objects that an earlier call
+        created are not changed, so loading twice changes nothing. Sets the `pod_name` and `node_name` of each VM.
+        `vmsim unload python-api` removes everything that was loaded. `timeout` is in seconds.
 
-        Raises InvalidValueError for a VM or node that is there twice; OccupiedError, with nothing changed, if
-        something else has one of the names; NoNamespaceError; RefusedError if a quota, an admission policy or a webhook
-        does not take some of it, with nothing made unless that showed only then; NoControllerError if nobody takes care
-        of any VM for some 13 s; NotRunningError after the timeout, with what each VM waits for.
+        Raises InvalidValueError for a VM or node that is listed twice; OccupiedError, with nothing changed, if a
+        foreign object has one of the names; NoNamespaceError; RefusedError if a quota, an admission policy or a webhook
+        refuses an object, with nothing created unless the dry runs accepted it; NoControllerError if no controller acts
+        on any VM for some 13 s; NotRunningError after the timeout, with the reason for each VM.
         """
         wanted, namespace = list(nodes), self._connection.namespace
         vms = {vm.id: vm for node in wanted for vm in node.vms}
@@ -72,7 +72,7 @@ def _fleet_of(nodes: list[Node], *, create_nodes: bool) -> Fleet:
 def _unique(what: str, names: Iterable[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InvalidValueError(f"{what} {twice[0]} is there twice: give each a name of its own")
+        raise InvalidValueError(f"{what} {twice[0]} is listed twice: give each {what} a name of its own")
 
 
 def _node(node: Node) -> DesiredNode:
@@ -87,7 +87,7 @@ def _vm(vm: VM) -> DesiredVM:
 
 
 class _Watchdog:
-    """Ends a load for which nobody does anything: it would wait for its whole timeout, in vain."""
+    """Ends a load that no controller acts on, before its timeout."""
 
     def __init__(self, namespace: str, clock: Callable[[], float]) -> None:
         self._namespace = namespace
@@ -95,7 +95,7 @@ class _Watchdog:
         self._silence = Silence(clock(), _PATIENCE)
 
     def __call__(self, progress: Progress) -> None:
-        """Look at how far the load has come. Raises NoControllerError."""
+        """Check the progress of the load. Raises NoControllerError."""
         silent = sum(why == NO_CONTROLLER for _, why in progress.waiting)
         all_are = silent == len(progress.waiting)
         if self._silence.lasts(silent if all_are else -1, self._clock()) and all_are and silent:

@@ -1,7 +1,7 @@
-"""VMs and nodes as the Python API's callers write them down.
+"""VMs and nodes as callers of the Python API write them.
 
-Guarantees: what cannot be used is refused when it is written down, with the field's name; both are one class each,
-however the module that offers them was imported.
+Guarantees: an invalid value is refused when the object is created, by the field's name; each is one class, under
+whichever name its module is imported.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from controller.sdk._values import Ratio
 
 @dataclass
 class VM:
-    """A virtual machine: what it asks for, and where it is.
+    """A virtual machine: what it requests, and where it is.
 
     `cpu_consumption` (0 to 1000) and `memory_consumption` (0 to 1) are shares of one reference node, as numbers or as
-    decimal strings: a new VM requests so much of a node, and uses all of it. `pod_name` and `node_name` are filled in
-    from the cluster by a PodManager; None means none, or not known yet.
+    decimal strings: a new VM requests that share of a node, and uses all of it. A PodManager sets `pod_name` and
+    `node_name` from the cluster; None means none, or not known yet.
 
-    Raises InvalidValueError for an `id` that is no DNS label of at most 43 characters, and for ratios out of bounds.
+    Raises InvalidValueError if `id` is not a DNS label of at most 43 characters, and for ratios out of bounds.
     """
 
     id: str
@@ -38,13 +38,13 @@ class VM:
 
 @dataclass
 class Node:
-    """A fake node, and VMs that are listed under it.
+    """A fake node, and the VMs that are listed under it.
 
-    The list says which VMs a scenario has, not where they run: the real scheduler places them, on any node with room.
-    `cpu` and `memory` are Kubernetes quantities, `pods` the number of pods that fit; they and the labels hold where
-    the node is created.
+    The list says which VMs a scenario has, not where they run: the real scheduler places them, on any node with free
+    capacity. `cpu` and `memory` are Kubernetes quantities, `pods` is the number of pods that fit; they and the labels
+    apply only if the node is created.
 
-    Raises InvalidValueError for what cannot be a node.
+    Raises InvalidValueError for an invalid node.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Node:
 
 
 def request(vm: VM, namespace: str) -> vms.VMRequest:
-    """Return what a VM asks for, as it is now. Raises InvalidValueError."""
+    """Return the request for a VM, by its present fields. Raises InvalidValueError."""
     return vms.VMRequest(
         name=_values.vm_name(vm.id, "id"),
         namespace=namespace,

@@ -1,4 +1,4 @@
-"""Moves as the Python API tells of them."""
+"""Finished moves of VMs, as values for callers of the Python API."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MigrationResult:
     target_node: str | None
     target_pod: str | None
     downtime_seconds: float | None
-    """From the moment the source ran no longer to the moment the target ran."""
+    """Seconds from the moment the source stopped running to the moment the target ran; None if not known."""
 
 
 def of_migration(migration: VirtualMachineMigration) -> MigrationResult:
-    """Tell of a migration that has succeeded."""
+    """Return the result of a migration that has succeeded."""
     status = migration.status
     return MigrationResult(
         name=migration.metadata.name,
@@ -37,7 +37,7 @@ def of_migration(migration: VirtualMachineMigration) -> MigrationResult:
 
 
 def of_bare(move: bare.Move) -> MigrationResult:
-    """Tell of a bare pod that was replaced by another."""
+    """Return the result of a bare pod's move."""
     return MigrationResult(
         name=None,
         source_node=move.source.spec.node_name,

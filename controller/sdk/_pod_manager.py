@@ -1,7 +1,7 @@
-"""VMs by their launcher pods: create, move and delete them, and learn where they are.
+"""VMs by their launcher pods: create, move and delete them, and read where they are.
 
-Guarantees: with VM resources a pod is only ever asked for, by its VM, and the controller makes it: there is no second
-way to do what it does. Without them the pods are bare: nobody but the caller knows them.
+Guarantees: with VM resources only the controller creates, moves and deletes pods; a call changes the VM, or creates a
+migration. Without VM resources the pods are bare: only the caller manages them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class PodManager:
     """Launcher pods of one namespace.
 
     With `create_vm_crs` (the default) each VM is a VirtualMachine resource, and the controller, which must be running,
-    makes its pod, moves it, and makes another when it is lost. Without, the manager itself makes bare launcher pods:
-    they request the same share of the reference node (32 CPUs, 256Gi), the scheduler places them, and when one is
-    lost it stays lost.
+    creates its pod, moves it, and replaces it when it is lost. Without, the manager itself creates bare launcher pods:
+    they request the same share of the reference node (32 CPUs, 256Gi), the scheduler places them, and a lost one is not
+    replaced.
 
     `kubeconfig` and `context` are as in VMManager. Every method raises SimulatorError; times are in seconds.
     """
@@ -44,10 +44,10 @@ class PodManager:
         self._namespace = self._connection.namespace
 
     def create_pod(self, vm: VM, timeout: float = 60.0) -> None:
-        """Create a VM, and wait until its pod is there: `vm.pod_name` is set, the scheduler has its turn.
+        """Create a VM, and wait until its pod is created and `vm.pod_name` is set; it need not have a node yet.
 
-        Raises VMExistsError; NoControllerError if nobody takes care of the VM for 10 s, and TimedOutError: in both
-        cases the VM is there, and starts when a controller does.
+        Raises VMExistsError; NoControllerError if no controller acts on the VM for 10 s, and TimedOutError: in both
+        cases the VM exists, and starts when a controller does.
         """
         request, within = _fleet.request(vm, self._namespace), _values.seconds(timeout)
 
@@ -71,7 +71,7 @@ class PodManager:
         self._connection.run(work)
 
     def delete_pod(self, vm: VM, timeout: float = 60.0) -> None:
-        """Delete a VM, and wait until its pod is gone: a pod alone would come back.
+        """Delete a VM, and wait until its pod no longer exists: a pod that is deleted alone would be replaced.
 
         Raises NoSuchVMError; TimedOutError when the pod is still being deleted.
         """
@@ -89,15 +89,15 @@ class PodManager:
     def migrate(
         self, vm: VM, target_node: str | None = None, *, reason: str | None = None, timeout: float = 300.0
     ) -> MigrationResult:
-        """Move a VM to another node, and wait until it runs there: its pod is deleted and another is made.
+        """Move a VM to another node, and wait until it runs there: its pod is deleted, and another is created.
 
         Without a `target_node` the scheduler chooses any node but the present one. When the limits make migrations
-        wait it goes before what has no priority, as `vmsim migrate` does. `reason`, in a few words of your
-        own, is shown in `kubectl get vmm`; a bare pod has nowhere to keep it.
+        wait, this one precedes those without a priority, as that of `vmsim migrate` does. `reason`, in a few words of
+        your own, is shown in `kubectl get vmm`; a bare pod does not keep it.
 
-        Raises NoSuchVMError; MigrationFailedError, after which a VM runs where it fits; NoControllerError if nobody
-        takes the migration up for 10 s; TimedOutError: the migration goes on, and the message says how to cancel it.
-        Ctrl-C does not cancel it either.
+        Raises NoSuchVMError; MigrationFailedError, after which a VM runs where it fits; NoControllerError if no
+        controller acts on the migration for 10 s; TimedOutError: the migration continues, and the message says how to
+        cancel it. Ctrl-C does not cancel it either.
         """
         request, within = _fleet.request(vm, self._namespace), _values.seconds(timeout)
         node = None if target_node is None else _values.node_name(target_node, "target_node")
@@ -118,13 +118,13 @@ class PodManager:
         return result
 
     def update_vm_node_assignments(self, vms: Iterable[VM], timeout: float = 30.0) -> None:
-        """Learn from the cluster where VMs are: `pod_name` and `node_name` of each are set.
+        """Set the `pod_name` and `node_name` of each VM from the cluster.
 
-        Waits until each runs, has failed, is stopped or finds no node (`node_name` is then None), and until its status
-        says the same as its pod. The controller derives the status from the pod again by itself, so this is also how
-        to see a wrong status put right.
+        Waits until each VM is running, failed, stopped or unschedulable (`node_name` is then None), and until its
+        status agrees with its pod. The controller derives the status from the pod by itself, so a wrong status is
+        corrected when this returns.
 
-        Raises NoSuchVMError; NoControllerError if a status stays wrong for 10 s, with what it says and what is true;
+        Raises NoSuchVMError; NoControllerError if a status stays wrong for 10 s, with the status and the facts;
         TimedOutError.
         """
         wanted, within = {_values.vm_name(vm.id, "id"): vm for vm in vms}, _values.seconds(timeout)

@@ -1,4 +1,4 @@
-"""What a VM is, as a value for callers of the Python API."""
+"""The status of a VM, as a value for callers of the Python API."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Condition:
 class VMStatus:
     """A VM's status at the moment it was read.
 
-    The consumptions are the resource's own strings, exact decimals such as "0.15": `Decimal(status.cpu_consumption)`
-    to reckon with them. Times are aware (UTC). What the controller has not written yet is None, or empty.
+    The consumptions are the resource's own strings, exact decimals such as "0.15": calculate with
+    `Decimal(status.cpu_consumption)`. Times are aware (UTC). A field that no controller has written is None, or empty.
     """
 
     phase: str
@@ -35,12 +35,12 @@ class VMStatus:
     cpu_consumption: str | None
     memory_consumption: str | None
     conditions: tuple[Condition, ...]
-    """Ready, then what needs attention, then the phases the VM has passed, oldest first."""
+    """Ready, then conditions that need attention, then the phases that the VM has passed through, oldest first."""
     created_at: datetime | None
 
 
 def vm_status(vm: VirtualMachine) -> VMStatus:
-    """Return the status of a VM that was read."""
+    """Return the status of a VM."""
     status = vm.status
     return VMStatus(
         phase=status.phase,

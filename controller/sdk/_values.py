@@ -1,8 +1,8 @@
-"""What callers may hand to the Python API, checked, and written as the resources want it.
+"""Checks the arguments of the Python API, and formats them for the resources.
 
 Guarantees: a value that the API server would refuse is refused here, by an InvalidValueError that names the argument
-and says what is wanted; a float becomes the decimal that a person meant (0.30000000000000004 is "0.3"), a string stays
-as it is.
+and says what is valid; a float becomes the decimal that the caller meant (0.30000000000000004 is "0.3"), a string is
+not changed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Ratio: TypeAlias = float | str | Decimal
 """A share of one reference node: 0 to 1000 for CPU, 0 to 1 for memory."""
 
 PLACES: Final = 9
-"""Decimal places that are kept of a number: far below a millicore of CPU, some hundred bytes of memory."""
+"""Decimal places to which a number is rounded: far below a millicore of CPU, some hundred bytes of memory."""
 
 
 def ratio(value: object, *, field: str, maximum: Decimal) -> str:
-    """Write a ratio as a plain decimal string. Raises InvalidValueError."""
+    """Return a ratio as a plain decimal string. Raises InvalidValueError."""
     text = value if isinstance(value, str) else _decimal(value, field, maximum)
     try:
         parse_ratio(text, field=field, maximum=maximum)
@@ -40,7 +40,7 @@ def _decimal(value: object, field: str, maximum: Decimal) -> str:
     wanted = f"{field} is {value!r}: want a number from 0 to {maximum}, such as 0.15"
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise InvalidValueError(wanted)
-    # A float's shortest spelling is what a person wrote; numbers of other libraries become floats first.
+    # A float's repr is the decimal that the caller wrote; numbers of other libraries become floats first.
     number = Decimal(value) if isinstance(value, int | Decimal) else Decimal(repr(float(value)))
     if not number.is_finite() or number < 0 or number > maximum:
         raise InvalidValueError(wanted)
@@ -49,12 +49,12 @@ def _decimal(value: object, field: str, maximum: Decimal) -> str:
 
 
 def cpu(value: object, field: str = "cpu") -> str:
-    """Write a share of CPU. Raises InvalidValueError."""
+    """Return a share of CPU as a decimal string. Raises InvalidValueError."""
     return ratio(value, field=field, maximum=CPU_MAX)
 
 
 def memory(value: object, field: str = "memory") -> str:
-    """Write a share of memory. Raises InvalidValueError."""
+    """Return a share of memory as a decimal string. Raises InvalidValueError."""
     return ratio(value, field=field, maximum=MEMORY_MAX)
 
 
@@ -96,7 +96,7 @@ def quantity(value: object, field: str) -> str:
 
 
 def count(value: object, field: str) -> int:
-    """Return a number of things. Raises InvalidValueError."""
+    """Return a whole number of at least 1. Raises InvalidValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidValueError(f"{field} is {value!r}: want a whole number from 1 up")
     return value
@@ -110,7 +110,7 @@ def phase(value: object) -> str:
 
 
 def seconds(value: object, field: str = "timeout") -> float:
-    """Return a time in seconds; nothing waits for ever. Raises InvalidValueError."""
+    """Return a time in seconds, which must be finite. Raises InvalidValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise InvalidValueError(f"{field} is {value!r}: want a number of seconds from 0 up")
     return float(value)

@@ -1,7 +1,7 @@
 """VirtualMachine resources, one call at a time.
 
-Guarantees: a call returns when the cluster has done what it says, or raises; it never waits longer than its timeout
-and the time of its requests, of which each has a deadline of 15 s.
+Guarantees: a call returns once the cluster has done what the call promises, or raises; it never waits longer than its
+timeout plus the time of its requests, each of which has a deadline of 15 s.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class VMManager:
     `kubeconfig` is a file's path; None means what kubectl would use: $KUBECONFIG, then ~/.kube/config, then the pod's
     service account. `context` is one of its contexts; None means the current one. May be used from several threads.
 
-    Every method raises SimulatorError (see controller.sdk.errors), whose kinds are named where they are special:
-    NoClusterError, CRDMissingError and RefusedError can come from all of them. Making a manager sends nothing, but
-    raises NoClusterError where there are no credentials.
+    Every method raises kinds of SimulatorError (see controller.sdk.errors): NoClusterError, CRDMissingError and
+    RefusedError in all methods, others as each method says. Creating a manager sends nothing, but raises NoClusterError
+    if there are no credentials.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class VMManager:
         self._namespace = self._connection.namespace
 
     def get_vm_status(self, name: str) -> VMStatus:
-        """Return what a VM is now. Raises NoSuchVMError."""
+        """Return the present status of a VM. Raises NoSuchVMError."""
         _values.vm_name(name)
         return vm_status(self._connection.run(lambda client: vms.get(client, self._namespace, name)))
 
@@ -70,17 +70,17 @@ class VMManager:
         cpu_consumption: Ratio | None = None,
         memory_consumption: Ratio | None = None,
     ) -> VMStatus:
-        """Create a VM that should be running; return its status, which is Pending: `wait_for_phase` waits.
+        """Create a VM that is to run; return its status, which is Pending: `wait_for_phase` waits until it runs.
 
         `cpu` (0 to 1000) and `memory` (0 to 1) are the shares of one reference node that the VM requests. The
-        consumptions, within the same bounds, are what it uses; None means as much as it requests. Instead of all that
-        a `VM` may be given.
+        consumptions, within the same bounds, are what it uses; None means as much as it requests. A `VM` may be given
+        instead of these arguments.
 
         Raises InvalidValueError, VMExistsError.
         """
         if isinstance(name, VM):
             if (cpu, memory, cpu_consumption, memory_consumption) != (None,) * 4:
-                raise InvalidValueError("create_vm takes a VM alone, or a name with cpu and memory")
+                raise InvalidValueError("create_vm takes either a VM, or a name with cpu and memory")
             request = _fleet.request(name, self._namespace)
         else:
             request = vms.VMRequest(
@@ -96,17 +96,17 @@ class VMManager:
         return vm_status(self._connection.run(lambda client: vms.create(client, request)))
 
     def delete_vm(self, name: str) -> None:
-        """Delete a VM; its pod follows. Raises NoSuchVMError."""
+        """Delete a VM; the controller deletes its pod. Raises NoSuchVMError."""
         _values.vm_name(name)
         self._connection.run(lambda client: vms.delete(client, self._namespace, name))
 
     def wait_for_phase(self, name: str, phase: str = "Running", timeout: float = 60.0) -> VMStatus:
-        """Wait until a VM is in a phase, or has passed it since the call; return its status then.
+        """Wait until a VM is in a phase, or has passed through it since the call; return its status then.
 
-        `timeout` is in seconds. Scheduling and Scheduled pass within milliseconds: what was passed before the call is
-        in the conditions, and is not waited for again.
+        `timeout` is in seconds. Scheduling and Scheduled last for milliseconds only: a phase that ended before the call
+        is in the status's conditions, and does not count.
 
-        Raises NoSuchVMError, also if the VM is deleted meanwhile; NoControllerError if nobody takes care of the VM for
+        Raises NoSuchVMError, also if the VM is deleted meanwhile; NoControllerError if no controller acts on the VM for
         10 s; after the timeout UnschedulableError, with the scheduler's reason, or TimedOutError.
         """
         _values.vm_name(name)
@@ -119,16 +119,16 @@ class VMManager:
     def drain(
         self, *nodes: str, reason: str = "Drain", parallel_nodes: int = 1, timeout: float = 300.0
     ) -> dict[str, MigrationResult]:
-        """Cordon nodes, and move every VM off them, of whatever namespace; return each move by `namespace/name`.
+        """Cordon nodes, and move the VMs of all namespaces off them; return each move by `namespace/name`.
 
-        All nodes are cordoned first, then emptied one after the other, or `parallel_nodes` at a time. They stay
-        cordoned. `timeout` is in seconds, for all of them.
+        All nodes are cordoned first, then drained one after the other, or `parallel_nodes` at a time. They stay
+        cordoned. `timeout` is in seconds, for all nodes together.
 
-        Raises NoSuchNodeError, DrainFailedError, whose `failed` says why VMs stayed, and TimedOutError: what was asked
-        for stays asked for.
+        Raises NoSuchNodeError, DrainFailedError, whose `failed` says why VMs did not move, and TimedOutError, after
+        which the migrations continue.
         """
         if not nodes:
-            raise InvalidValueError("drain takes one node's name or more")
+            raise InvalidValueError("drain takes the names of one or more nodes")
         order = Order(
             tuple(_values.node_name(node, "node") for node in nodes),
             reason,
@@ -145,7 +145,7 @@ class VMManager:
         return self._connection.run(work)
 
     def cleanup_all_vms(self) -> int:
-        """Delete every VM of the namespace; return how many there were. Their pods follow."""
+        """Delete every VM of the namespace; return how many there were. The controller deletes their pods."""
         return self._connection.run(lambda client: vms.delete_all(client, self._namespace))
 
     def __repr__(self) -> str:

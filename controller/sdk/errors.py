@@ -1,7 +1,7 @@
-"""Every error of the Python API. `SimulatorError` is the root: whoever catches it has caught all of them.
+"""Every error of the Python API. `SimulatorError` is the base class of all of them.
 
-Guarantees: a message is one line that says what went wrong and, where that is known, what to do next; the cause is
-chained. Ctrl-C is no error of ours: it is KeyboardInterrupt, as everywhere.
+Guarantees: a message is one line that says what failed and, where that is known, what to do next; the cause is chained.
+Ctrl-C raises KeyboardInterrupt, as usual.
 """
 
 from __future__ import annotations
@@ -47,4 +47,4 @@ __all__ = [
 
 
 class LocalPlaneError(SimulatorError):
-    """A local control plane, or the controller beside it, did not come up."""
+    """A local control plane, or its controller, did not start."""

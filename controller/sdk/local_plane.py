@@ -1,7 +1,7 @@
-"""`local_plane`: a cluster with fake nodes and a controller on this machine, while a `with` lasts.
+"""`local_plane`: a cluster with fake nodes and a controller on this machine, as a context manager.
 
-Guarantees: inside, VMs can be made; after it nothing is left that was not there before: a control plane that ran stays,
-and one that was stopped keeps its objects. Linux and macOS.
+Guarantees: VMs can be created inside the context; its exit leaves the state before it: a control plane that was running
+keeps running, and one that was stopped keeps its objects. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _READY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LocalPlane:
-    """A cluster that is up: its kubeconfig's path, as every manager takes it, and where its metrics are served."""
+    """A running cluster: the path of its kubeconfig, for every manager, and the URL of the controller's metrics."""
 
     kubeconfig: str
     metrics: str
@@ -34,11 +34,11 @@ class LocalPlane:
 def local_plane(
     state: str | Path = ".vmsim", *, nodes: int = 3, cpu: str = "32", memory: str = "256Gi"
 ) -> Iterator[LocalPlane]:
-    """Have a control plane with our resources, and a controller, while the context lasts.
+    """Run a control plane with our resources, and a controller, until the context exits.
 
-    Everything lies in the folder `state`, as for `vmsim up`; its logs stay there. Each of the `nodes` has `cpu` and
-    `memory`, as Kubernetes quantities. The first time on a machine, the programs are obtained, which may take minutes;
-    standard error tells. Raises LocalPlaneError.
+    All files are in the folder `state`, as for `vmsim up`; the logs stay there. Each of the `nodes` has `cpu` and
+    `memory`, as Kubernetes quantities. The first call on a machine obtains the programs, which may take minutes;
+    standard error shows the progress. Raises LocalPlaneError.
     """
     if sys.platform == "win32":
         raise LocalPlaneError("a local control plane runs on Linux and macOS; on Windows run this in WSL")
@@ -53,7 +53,7 @@ def local_plane(
             except SimulatorError:
                 raise
             except OSError as error:
-                raise LocalPlaneError(f"cannot make a control plane in {state}: {error}") from error
+                raise LocalPlaneError(f"cannot start a control plane in {state}: {error}") from error
             yield plane
     except ControlPlaneError as error:
         raise LocalPlaneError(f"{error}; {error.hint}") from error

@@ -1,4 +1,4 @@
-"""`ExporterState`, and the simulator itself: `python prometheus_exporter.py` is `vmsim controller`.
+"""`ExporterState`, and the controller: `python prometheus_exporter.py` is `vmsim controller`.
 
 Importable as `controller.sdk.prometheus_exporter` and, with this folder on PYTHONPATH, as `prometheus_exporter`.
 """

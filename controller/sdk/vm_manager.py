@@ -1,4 +1,4 @@
-"""`VMManager`: create, read, list, await, move and delete VirtualMachines.
+"""`VMManager`: create, read, list, wait for, move and delete VirtualMachines.
 
 Importable as `controller.sdk.vm_manager` and, with this folder on PYTHONPATH, as `vm_manager`.
 """

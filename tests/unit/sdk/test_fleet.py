@@ -66,8 +66,8 @@ def test_a_scenario_has_the_vms_of_all_nodes_and_no_node_unless_asked() -> None:
 @pytest.mark.parametrize(
     ("nodes", "words"),
     [
-        ([Node("n1", vms=[VM("a", 0.1, 0.1)]), Node("n2", vms=[VM("a", 0.2, 0.2)])], "VM a is there twice"),
-        ([Node("n1"), Node("n1")], "node n1 is there twice"),
+        ([Node("n1", vms=[VM("a", 0.1, 0.1)]), Node("n2", vms=[VM("a", 0.2, 0.2)])], "VM a is listed twice"),
+        ([Node("n1"), Node("n1")], "node n1 is listed twice"),
     ],
     ids=["vm", "node"],
 )

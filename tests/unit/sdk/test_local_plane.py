@@ -38,5 +38,5 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     """Not the operating system's."""
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(LocalPlaneError, match="cannot make a control plane in"), local_plane(tmp_path / "file" / "x"):
+    with pytest.raises(LocalPlaneError, match="cannot start a control plane in"), local_plane(tmp_path / "file" / "x"):
         pass
