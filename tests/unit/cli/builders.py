@@ -58,7 +58,7 @@ def pod(of: str, node: str | None, *, phase: str = "Running", kind: str = names.
 
 
 def drawn(renderable: Any, width: int = 200) -> list[str]:
-    """Return what a terminal of this width would show, line by line."""
+    """Return the lines that a terminal of this width shows."""
     console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(renderable)

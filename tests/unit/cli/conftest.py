@@ -13,14 +13,14 @@ from tests.model.staged import Staged
 
 @pytest.fixture
 def cluster() -> Staged:
-    """Return an empty cluster; the log of those who watch it stays out of the tests' output."""
+    """Return an empty cluster; the log of the operations stays out of the tests' output."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     return Staged()
 
 
 @pytest.fixture
 def own_signals() -> Iterator[None]:
-    """Give the signals back to the tests' process, which a command that starts processes takes."""
+    """Restore the signal handlers, which a command that starts processes replaces."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""Flags and how they are refused, completion, and the plugin's name."""
+"""Flags and their errors, shell completion, and the name of kubectl's plugin."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ pytestmark = pytest.mark.usefixtures("own_logging")
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_bad_argument_is_exit_code_2(
+def test_an_invalid_argument_exits_with_code_2(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
 ) -> None:
-    """It is refused before any cluster is asked."""
+    """It is refused before any request."""
     code, _, err = run(capsys, *arguments)
     assert code == 2
     assert complaint in " ".join(err.split())
 
 
 @pytest.mark.parametrize("command", [("migrate", "vm-1"), ("migrations",), ("drain", "n1")], ids=" ".join)
-def test_a_kubeconfig_that_is_not_there_is_one_line(
-    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
-) -> None:
-    """And exit code 1, no traceback."""
+def test_a_missing_kubeconfig_is_one_error_line(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    """With exit code 1, without a traceback."""
     code, out, err = run(capsys, *command, "--kubeconfig", "/nowhere/config")
     assert (code, out) == (1, "")
     assert err == "error: cannot use /nowhere/config: it does not exist\n"
 
 
 @pytest.mark.parametrize("command", [("migrate", "vm-1"), ("migrations",), ("drain", "n1")], ids=" ".join)
-def test_the_kubeconfig_may_come_from_the_environment(
+def test_the_kubeconfig_is_read_from_the_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    """As for the controller."""
+    """From VMSIM_KUBECONFIG, as for the controller."""
     monkeypatch.setenv("VMSIM_KUBECONFIG", "/elsewhere/config")
     assert "cannot use /elsewhere/config" in run(capsys, *command)[2]
 
 
 @pytest.mark.parametrize("command", ["migrate", "migrations", "drain"])
-def test_help_names_the_environment_variable(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """Every command says how to point it at a cluster."""
+def test_help_names_the_environment_variable_of_the_kubeconfig(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """On every command that connects to a cluster."""
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert "VMSIM_KUBECONFIG" in out
@@ -81,8 +81,10 @@ EVERY_COMMAND = [
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=lambda words: words[0])
-def test_every_command_has_kubectls_flags(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
-    """Those that say which cluster, as whom, and how long."""
+def test_every_command_has_kubectls_connection_flags(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """Cluster, user, namespace and timeout."""
     _, out, _ = run(capsys, command[0], "--help")
     for flag in ("--kubeconfig", "--context", "--cluster", "--user", "-n, --namespace", "--request-timeout"):
         assert flag in out
@@ -98,22 +100,22 @@ def test_every_command_has_kubectls_flags(capsys: pytest.CaptureFixture[str], co
     ],
     ids=["context", "cluster", "user"],
 )
-def test_what_a_flag_names_has_to_be_there(
+def test_a_flag_that_names_a_missing_entry_is_refused(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     command: tuple[str, ...],
     flag: tuple[str, str],
     words: str,
 ) -> None:
-    """Nothing else is used in its place."""
+    """No other entry of the kubeconfig is used instead."""
     config = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
     code, out, err = run(capsys, *command, "--kubeconfig", str(config), *flag)
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == f"error: cannot use {config}: {words}"
 
 
-def test_the_controller_uses_nothing_else_either(tmp_path: Path) -> None:
-    """In a process of its own, since it takes the signals."""
+def test_the_controller_refuses_a_missing_context(tmp_path: Path) -> None:
+    """In a process of its own, since the controller installs signal handlers."""
     config = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
     done = subprocess.run(
         [sys.executable, "-m", "controller", "--kubeconfig", config, "--context", "x", "--request-timeout", "1s"],
@@ -127,10 +129,10 @@ def test_the_controller_uses_nothing_else_either(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=lambda words: words[0])
 @pytest.mark.parametrize("text", ["soon", "-1", "-1s"])
-def test_a_request_timeout_is_a_duration(
+def test_an_invalid_request_timeout_exits_with_code_2(
     capsys: pytest.CaptureFixture[str], command: tuple[str, ...], text: str
 ) -> None:
-    """Or a number of seconds."""
+    """On every command."""
     code, _, err = run(capsys, *command, f"--request-timeout={text}")
     assert code == 2
     assert "is not a duration" in err
@@ -153,14 +155,14 @@ def test_a_request_timeout_is_a_duration(
         ("5us", 5e-6),
     ],
 )
-def test_a_request_timeout_is_written_as_for_kubectl(text: str | None, seconds: float | None) -> None:
-    """Zero is no limit; nothing is the usual one."""
+def test_a_request_timeout_is_parsed_as_by_kubectl(text: str | None, seconds: float | None) -> None:
+    """Zero means no limit, and None the default."""
     assert flags.request_timeout(text) == (pytest.approx(seconds) if seconds is not None else None)
 
 
 @pytest.mark.parametrize("text", ["1x", "1s2", "nan", "inf", "1d", "1 s", "s", "٣", "٣s", "1e3", "+5"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """As kubectl refuses it, in any digits."""
+def test_an_invalid_duration_is_refused(text: str) -> None:
+    """As by kubectl, and so are digits that are not ASCII."""
     with pytest.raises(typer.BadParameter):
         flags.request_timeout(text)
 
@@ -177,13 +179,13 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         (None, None),
     ],
 )
-def test_a_namespace_may_be_written_as_a_resource(text: str | None, name: str | None) -> None:
-    """kubectl strips the kind, too."""
+def test_a_namespace_may_have_a_kind_as_prefix(text: str | None, name: str | None) -> None:
+    """kubectl strips it, too."""
     assert flags.namespace(text) == name
 
 
-def test_a_controller_watches_the_one_namespace_or_several(capsys: pytest.CaptureFixture[str]) -> None:
-    """Not both."""
+def test_namespace_and_namespaces_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of them alone is accepted."""
     assert flags.watched("", "a") == ("a",)
     assert flags.watched("a,b", None) == ("a", "b")
     code, _, err = run(capsys, "controller", "-n", "a", "--namespaces", "b")
@@ -194,8 +196,10 @@ def test_a_controller_watches_the_one_namespace_or_several(capsys: pytest.Captur
 @pytest.mark.parametrize(
     "arguments", [("migrate", "\udcff"), ("migrate", "a", "--reason", "\udcff"), ("migrations", "-n", "\udcff")]
 )
-def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
-    """It could not be sent; in one line, with the bytes."""
+def test_an_argument_that_is_not_utf_8_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """In one line with the escaped bytes: it could not be sent."""
     code, out, err = run(capsys, *arguments)
     assert (code, out, err) == (2, "", "error: '\\udcff' is not valid UTF-8\n")
 
@@ -204,7 +208,7 @@ def test_an_argument_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[st
 def test_completion_prints_a_script(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shell: str
 ) -> None:
-    """The shell is named, since none runs us here."""
+    """The shell is named, since the tests run in none."""
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     code, out, _ = run(capsys, "--show-completion", shell)
     assert code == 0
@@ -220,15 +224,15 @@ def test_completion_prints_a_script(
         ("/x/controller/__main__.py", "vmsim"),
     ],
 )
-def test_a_plugin_knows_its_name(path: str, name: str) -> None:
-    """Its usage shows what a person has to type."""
+def test_a_plugin_has_the_name_that_the_user_types(path: str, name: str) -> None:
+    """Its usage shows this name."""
     assert program(path) == name
 
 
 def test_the_plugin_leaves_completion_to_kubectl(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A script for a command of two words would not work."""
+    """A completion script cannot serve a command of two words."""
     monkeypatch.setattr("sys.argv", ["/usr/bin/kubectl-vmsim"])
     code, out, _ = run(capsys, "--show-completion")
     assert code == 0
@@ -238,13 +242,13 @@ def test_the_plugin_leaves_completion_to_kubectl(
 @pytest.mark.parametrize(
     ("words", "completions"), [(["mi"], ["migrate", "migrations"]), (["drain", "--rea"], ["--reason"]), (["zzz"], [])]
 )
-def test_kubectl_is_told_completions_and_then_the_directive(
+def test_kubectl_gets_completions_and_then_the_directive(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], completions: list[str]
 ) -> None:
     """It calls kubectl_complete-vmsim with the words so far."""
     monkeypatch.setattr("sys.argv", ["kubectl_complete-vmsim", *words])
     for variable in ("COMP_WORDS", "COMP_CWORD", "_VMSIM_COMPLETE"):
-        monkeypatch.setenv(variable, "")  # so that what is set is taken back
+        monkeypatch.setenv(variable, "")  # so that monkeypatch restores them
     with pytest.raises(SystemExit):
         complete_for_kubectl()
     assert capsys.readouterr().out.split() == [*completions, ":4"]

@@ -1,4 +1,4 @@
-"""A drain whose questions get no answer, a late one, or a refusal: every VM moves once, and nothing ends too early."""
+"""A drain whose requests get no answer, a late one, or a refusal: every VM moves once, and nothing ends too early."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ REFUSAL = ForbiddenError(403, "Forbidden", "exceeded quota: one-move")
 
 
 @dataclass
-class Clouded(Staged):
-    """A cluster that carries out some creates without saying so, and in which what was created moves its VM."""
+class Unreliable(Staged):
+    """A cluster that answers some creates with an error, and in which a migration moves its VM."""
 
     errors: dict[str, list[KubeError]] = field(default_factory=dict)
-    """By VM: what is said to the next creates."""
-    carries_out: bool = False
-    """Whether these are carried out all the same."""
+    """By VM: the errors of the next creates."""
+    commits: bool = False
+    """Whether the creates with an error are committed all the same."""
     asked: list[tuple[float, str]] = field(default_factory=list)
+    """The creates: when each was sent, and of which VM."""
     seconds: float = 5.0
     """Seconds that a move takes."""
 
@@ -66,12 +67,12 @@ class Clouded(Staged):
         return [item for item in self.of(MIGRATIONS) if item["spec"]["vmName"] == vm]
 
     async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
-        """Create or not, answer or not."""
+        """Create a migration, or fail as `errors` and `commits` say."""
         vm = body["spec"]["vmName"]
         self.asked.append((now(), vm))
         if errors := self.errors.get(vm):
             name = body["metadata"]["name"]
-            self.faults.append(Fault("create", resource.plural, errors.pop(0), commit=self.carries_out, name=name))
+            self.faults.append(Fault("create", resource.plural, errors.pop(0), commit=self.commits, name=name))
         return await super().create(resource, body, **options)
 
     async def merge_patch(self, resource: Resource[T], name: str, body: Mapping[str, Any], **options: Any) -> T:
@@ -101,18 +102,18 @@ class Clouded(Staged):
 
 
 @pytest.fixture
-def clouded(cluster: Staged) -> Clouded:
+def unreliable(cluster: Staged) -> Unreliable:
     """Return a cluster with three VMs on n1."""
     assert not cluster.log  # it keeps the log out of the output
-    found = Clouded()
+    found = Unreliable()
     found.put(NODES.plural, "/n1", spec={})
     for name in ("a", "b", "c"):
         found.place(name, "n1")
     return found
 
 
-async def drain(cluster: Clouded, *, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the drain's own
-    """Drain n1; return what is printed."""
+async def drain(cluster: Unreliable, *, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the drain's own
+    """Drain n1; return the output."""
     file = io.StringIO()
     console = Console(file=file, width=1000, markup=False, highlight=False, soft_wrap=True)
     try:
@@ -122,127 +123,133 @@ async def drain(cluster: Clouded, *, timeout: float | None = None) -> str:  # no
     return file.getvalue()
 
 
-def ends_well(text: str) -> bool:
+def all_moved(text: str) -> bool:
     """Whether all three VMs have moved."""
     return text.endswith("n1 is drained; 3 VMs moved\n")
 
 
 @PASSING
 @pytest.mark.looptime
-async def test_what_was_not_answered_and_not_carried_out_is_asked_again(clouded: Clouded, error: KubeError) -> None:
-    """It is no refusal; the others need not wait for it."""
-    clouded.errors = {"a": [error, error]}
-    text = await drain(clouded)
-    assert ends_well(text)
-    assert [len(clouded.moves(vm)) for vm in "abc"] == [1, 1, 1]
+async def test_a_create_without_an_answer_is_retried_when_it_did_not_commit(
+    unreliable: Unreliable, error: KubeError
+) -> None:
+    """It is no refusal; the other VMs do not wait for it."""
+    unreliable.errors = {"a": [error, error]}
+    text = await drain(unreliable)
+    assert all_moved(text)
+    assert [len(unreliable.moves(vm)) for vm in "abc"] == [1, 1, 1]
 
 
 @UNKNOWN
 @pytest.mark.looptime
-async def test_what_was_carried_out_without_an_answer_is_ours(clouded: Clouded, error: KubeError) -> None:
-    """Although its VM is on its way by the time one looks again: the drain waits for it, and makes no other."""
-    clouded.errors = {"b": [error]}
-    clouded.carries_out = True
-    clouded.failures["get virtualmachinemigrations"] = AssertionError("the watch has told it")
-    text = await drain(clouded)
-    assert ends_well(text)
-    assert [len(clouded.moves(vm)) for vm in "abc"] == [1, 1, 1]
+async def test_a_migration_that_was_created_without_an_answer_is_adopted(
+    unreliable: Unreliable, error: KubeError
+) -> None:
+    """The drain waits for it, although its VM moves by then, and creates no other."""
+    unreliable.errors = {"b": [error]}
+    unreliable.commits = True
+    unreliable.failures["get virtualmachinemigrations"] = AssertionError("the watch shows it")
+    text = await drain(unreliable)
+    assert all_moved(text)
+    assert [len(unreliable.moves(vm)) for vm in "abc"] == [1, 1, 1]
     assert text.count("default/b: migration ") == 1
 
 
 @pytest.mark.parametrize("lag", [3, 30])
 @UNKNOWN
 @pytest.mark.looptime
-async def test_a_late_watch_makes_no_second_migration(clouded: Clouded, error: KubeError, lag: float) -> None:
-    """The VM still stands there, or has left, and no migration is seen: the API server is asked for it by its name."""
-    clouded.errors = {"a": [error, error], "b": [error]}
-    clouded.carries_out = True
-    clouded.watches.lag[MIGRATIONS.plural] = lag
-    clouded.seconds = 8
-    text = await drain(clouded)
-    assert ends_well(text)
-    assert [len(clouded.moves(vm)) for vm in "abc"] == [1, 1, 1]
+async def test_a_lagging_watch_causes_no_second_migration(unreliable: Unreliable, error: KubeError, lag: float) -> None:
+    """The drain reads the migration by its name, whether the VM has moved or not."""
+    unreliable.errors = {"a": [error, error], "b": [error]}
+    unreliable.commits = True
+    unreliable.watches.lag[MIGRATIONS.plural] = lag
+    unreliable.seconds = 8
+    text = await drain(unreliable)
+    assert all_moved(text)
+    assert [len(unreliable.moves(vm)) for vm in "abc"] == [1, 1, 1]
 
 
 @PASSING
 @pytest.mark.looptime
-async def test_no_answer_is_told_once_with_the_servers_words(clouded: Clouded, error: KubeError) -> None:
-    """At once, however often it is asked again."""
-    clouded.errors = {"a": [error] * 5}
-    text = await drain(clouded)
+async def test_a_create_without_an_answer_is_reported_once(unreliable: Unreliable, error: KubeError) -> None:
+    """At once, with the server's message, however many retries follow."""
+    unreliable.errors = {"a": [error] * 5}
+    text = await drain(unreliable)
     (line,) = [line for line in text.splitlines() if "not confirmed" in line and line.startswith("default/a")]
     assert str(error).split(" (")[0] in line
 
 
 @PASSING
 @pytest.mark.looptime
-async def test_a_vm_that_never_gets_an_answer_keeps_no_other_from_moving(clouded: Clouded, error: KubeError) -> None:
-    """The others are asked for first, and it is not asked for all the time."""
-    clouded.errors = {"a": [error] * 1000}
-    text = await drain(clouded, timeout=60)
+async def test_a_vm_that_never_gets_an_answer_does_not_stop_the_others(
+    unreliable: Unreliable, error: KubeError
+) -> None:
+    """Their creates are sent first, and its retries back off."""
+    unreliable.errors = {"a": [error] * 1000}
+    text = await drain(unreliable, timeout=60)
     assert text.endswith("error: after 60 s 1 VM not done: default/a\n")
-    assert [len(clouded.moves(vm)) for vm in "abc"] == [0, 1, 1]
-    assert len(clouded.asked) < 12
+    assert [len(unreliable.moves(vm)) for vm in "abc"] == [0, 1, 1]
+    assert len(unreliable.asked) < 12
 
 
 @pytest.mark.looptime
-async def test_the_time_is_over_when_it_is_over(clouded: Clouded) -> None:
-    """Whatever pause the API server asks for."""
-    clouded.errors = {"a": [TooManyRequestsError(429, "TooManyRequests", "later", retry_after=300.0)] * 9}
+async def test_the_timeout_ends_a_longer_retry_after(unreliable: Unreliable) -> None:
+    """A drain ends on time, for any pause that the API server asks for."""
+    unreliable.errors = {"a": [TooManyRequestsError(429, "TooManyRequests", "later", retry_after=300.0)] * 9}
     began = now()
-    assert "error: after 5 s 3 VMs not done: " in await drain(clouded, timeout=5)
+    assert "error: after 5 s 3 VMs not done: " in await drain(unreliable, timeout=5)
     assert now() - began == 5
 
 
 @pytest.mark.looptime
-async def test_a_pause_that_the_server_asks_for_is_made(clouded: Clouded) -> None:
-    """By everybody who was not heard."""
-    clouded.errors = {"a": [BUSY]}
+async def test_a_drain_respects_retry_after(unreliable: Unreliable) -> None:
+    """No other VM's create is sent during the pause."""
+    unreliable.errors = {"a": [BUSY]}
     began = now()
-    assert ends_well(await drain(clouded))
-    assert [vm for at, vm in clouded.asked if at < began + 5] == ["a"]
+    assert all_moved(await drain(unreliable))
+    assert [vm for at, vm in unreliable.asked if at < began + 5] == ["a"]
 
 
 @pytest.mark.looptime
-async def test_a_vm_that_leaves_without_the_migration_ends_the_drain(clouded: Clouded) -> None:
-    """As soon as no late request can bring the migration any more."""
-    clouded.errors = {"a": [TIMED_OUT] * 9}
-    later(0.5, clouded.vm, "a", running=False, phase="Stopped")
-    later(0.5, clouded.remove, PODS, "default/pod-a")
+async def test_a_drain_ends_when_a_vm_stops_without_its_migration(unreliable: Unreliable) -> None:
+    """As soon as a late create can no longer commit."""
+    unreliable.errors = {"a": [TIMED_OUT] * 9}
+    later(0.5, unreliable.vm, "a", running=False, phase="Stopped")
+    later(0.5, unreliable.remove, PODS, "default/pod-a")
     began = now()
-    text = await drain(clouded)
+    text = await drain(unreliable)
     assert text.endswith("n1 is drained; 2 VMs moved\n")
     assert 10 <= now() - began <= 25
-    assert clouded.moves("a") == []
+    assert unreliable.moves("a") == []
 
 
 @pytest.mark.looptime
-async def test_a_refusal_is_final_and_told_at_the_end(clouded: Clouded) -> None:
-    """It is asked for once."""
-    clouded.errors = {"b": [REFUSAL]}
-    lines = (await drain(clouded)).splitlines()
+async def test_a_refusal_is_final_and_reported_at_the_end(unreliable: Unreliable) -> None:
+    """Its create is sent once."""
+    unreliable.errors = {"b": [REFUSAL]}
+    lines = (await drain(unreliable)).splitlines()
     assert lines[-2:] == ["default/b: refused: exceeded quota: one-move", "error: 1 of 3 VMs did not move"]
-    assert [vm for _, vm in clouded.asked].count("b") == 1
+    assert [vm for _, vm in unreliable.asked].count("b") == 1
 
 
 @pytest.mark.looptime
-async def test_a_refused_vm_that_somebody_else_moves_is_none_that_did_not_move(clouded: Clouded) -> None:
-    """It has left the node."""
-    clouded.errors = {"b": [REFUSAL]}
-    later(2, clouded.put, MIGRATIONS.plural, "default/theirs", spec={"vmName": "b"}, status={"phase": "Pending"})
-    later(20, clouded._begin, "b")
-    later(25, clouded._land, "b")
-    assert (await drain(clouded)).endswith("n1 is drained; 2 VMs moved\n")
+async def test_a_refused_vm_that_another_client_moves_is_no_failure(unreliable: Unreliable) -> None:
+    """It is no longer on the node."""
+    unreliable.errors = {"b": [REFUSAL]}
+    later(2, unreliable.put, MIGRATIONS.plural, "default/theirs", spec={"vmName": "b"}, status={"phase": "Pending"})
+    later(20, unreliable._begin, "b")
+    later(25, unreliable._land, "b")
+    assert (await drain(unreliable)).endswith("n1 is drained; 2 VMs moved\n")
     assert now() >= 20
 
 
 @pytest.mark.looptime
-async def test_ctrl_c_during_a_question_says_how_to_cancel_what_may_be_there(
-    clouded: Clouded, capsys: pytest.CaptureFixture[str]
+async def test_ctrl_c_during_a_create_prints_how_to_cancel_the_migrations(
+    unreliable: Unreliable, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody knows whether it was carried out."""
-    clouded.errors = {vm: [LOST] * 9 for vm in "abc"}
-    task = asyncio.create_task(drain(clouded))
+    """The create may have been committed."""
+    unreliable.errors = {vm: [LOST] * 9 for vm in "abc"}
+    task = asyncio.create_task(drain(unreliable))
     later(1, task.cancel)
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -251,21 +258,21 @@ async def test_ctrl_c_during_a_question_says_how_to_cancel_what_may_be_there(
 
 @UNKNOWN
 @pytest.mark.looptime
-async def test_a_cordon_without_an_answer_says_that_it_may_be_there(clouded: Clouded, error: KubeError) -> None:
-    """And how to undo it; nothing moves."""
-    clouded.failures["patch nodes"] = error
-    text = await drain(clouded)
+async def test_a_cordon_without_an_answer_is_reported_as_possible(unreliable: Unreliable, error: KubeError) -> None:
+    """With how to undo it; no VM moves."""
+    unreliable.failures["patch nodes"] = error
+    text = await drain(unreliable)
     assert text.startswith("error: ")
     assert text.endswith("; n1 may be cordoned all the same: drain it again, or kubectl uncordon n1\n")
-    assert not clouded.asked
+    assert not unreliable.asked
 
 
 @pytest.mark.looptime
-async def test_ctrl_c_during_the_cordon_says_that_it_may_be_there(
-    clouded: Clouded, capsys: pytest.CaptureFixture[str]
+async def test_ctrl_c_during_the_cordon_reports_it_as_possible(
+    unreliable: Unreliable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The request may have been carried out."""
-    clouded.failures["patch nodes"] = asyncio.CancelledError()
+    unreliable.failures["patch nodes"] = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
-        await drain(clouded)
+        await drain(unreliable)
     assert "n1 may be cordoned: drain it again, or kubectl uncordon n1\n" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command without a word at whatever moment of its start or end, and as usual in between."""
+"""Ctrl-C ends a command silently during its imports and after its work, and in good order in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ wanted = sys.argv.pop(1)
 sys.meta_path.insert(0, Interrupts())
 """
 AT_ONCE = "signal.raise_signal(signal.SIGINT)"
-WHERE_NO_ERROR_LEAVES = """
+IN_A_CALLBACK = """
             something = Something()
             self.reference = weakref.ref(something, lambda _: signal.raise_signal(signal.SIGINT))
             del something
@@ -49,35 +49,35 @@ def run(script: str, *arguments: str) -> tuple[int, str, str]:
     ("begin", "module", "interrupt"),
     [
         (VMSIM, "typer", AT_ONCE),
-        (VMSIM, "typer", WHERE_NO_ERROR_LEAVES),
-        (VMSIM, "controller.kube.client", WHERE_NO_ERROR_LEAVES),
+        (VMSIM, "typer", IN_A_CALLBACK),
+        (VMSIM, "controller.kube.client", IN_A_CALLBACK),
         (FOR_KUBECTL, "typer", AT_ONCE),
         (MODULE, "typer", AT_ONCE),
     ],
     ids=["vmsim", "vmsim, in a callback", "one command's own", "completion for kubectl", "python -m controller"],
 )
-def test_an_interrupt_while_a_command_is_loaded_ends_it_without_a_word(begin: str, module: str, interrupt: str) -> None:
-    """Whichever module is being imported, and by whichever name it was started."""
+def test_an_interrupt_during_the_imports_exits_silently(begin: str, module: str, interrupt: str) -> None:
+    """Of any module, through every entry point."""
     script = INTERRUPTED_BY_A_MODULE.format(interrupt=interrupt) + begin
     assert run(script, module, "migrations") == (130, "", "")
 
 
-def test_an_interrupt_at_the_end_is_none_that_is_told() -> None:
-    """The interpreter still has something to do then."""
+def test_an_interrupt_after_the_work_exits_silently() -> None:
+    """The interpreter still runs its exit handlers then."""
     script = f"import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT)\n{VMSIM}"
     code, out, err = run(script, "--version")
     assert (code, out[:6], err) == (130, "vmsim ", "")
 
 
-def test_an_interrupt_that_is_ignored_stays_so() -> None:
-    """As in a background job of a shell."""
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    """As in a shell's background job."""
     script = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     code, out, err = run(script + INTERRUPTED_BY_A_MODULE.format(interrupt=AT_ONCE) + VMSIM, "typer", "--version")
     assert (code, out[:6], err) == (0, "vmsim ", "")
 
 
-def test_a_command_at_work_is_interrupted_in_good_order(tmp_path: Path) -> None:
-    """It ends its conversation and leaves by the interpreter's door."""
+def test_an_interrupt_during_the_work_closes_the_connection(tmp_path: Path) -> None:
+    """The command exits through the interpreter, which runs its exit handlers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = kubeconfig(tmp_path / "config", f"http://127.0.0.1:{server.getsockname()[1]}")
         command = [sys.executable, "-c", IN_ORDER + VMSIM, "migrations", "--kubeconfig", str(config)]

@@ -1,4 +1,4 @@
-"""The commands of the local control plane load it only when they run, and say where it cannot run."""
+"""The commands of the local control plane import it only when they run, and say where it cannot run."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ def execute(script: str, *arguments: str) -> tuple[int, str]:
     ],
     ids=" ".join,
 )
-def test_nothing_of_the_control_plane_is_loaded_by_other_commands(arguments: tuple[str, ...]) -> None:
-    """They would be slower, and on Windows they would not start."""
+def test_other_commands_do_not_import_the_control_plane(arguments: tuple[str, ...]) -> None:
+    """They would be slower, and would not start on Windows."""
     _, err = execute(LOADED, *arguments)
 
     assert err.splitlines()[-1].partition(" ")[2] == "[]"
 
 
-def test_the_check_finds_what_it_is_for(tmp_path: object) -> None:
-    """A check that never finds anything loaded would pass, too."""
+def test_the_check_of_imports_finds_an_import(tmp_path: object) -> None:
+    """A check that never finds one would pass, too."""
     _, err = execute(LOADED, "status", "--state", str(tmp_path))
 
     assert "controller.controlplane.plane" in err
 
 
 @pytest.mark.parametrize("command", ["up", "down", "status", "run"])
-def test_on_windows_a_local_control_plane_needs_wsl(command: str) -> None:
-    """Said in one line, with nothing of it loaded: it needs modules that are not there."""
+def test_the_commands_of_the_control_plane_name_wsl_on_windows(command: str) -> None:
+    """In one line, without an import of modules that Windows lacks."""
     code, err = execute(ON_WINDOWS, command)
 
     assert code == 1
@@ -75,8 +75,8 @@ def test_on_windows_a_local_control_plane_needs_wsl(command: str) -> None:
     assert len(err.splitlines()) == 1
 
 
-def test_on_windows_other_commands_work() -> None:
-    """`vmsim migrate` comes as far as its kubeconfig."""
+def test_other_commands_work_on_windows() -> None:
+    """`vmsim migrate` gets as far as its kubeconfig."""
     assert execute(ON_WINDOWS, "migrate", "vm-1", "--kubeconfig", "/nowhere") == (
         1,
         "error: cannot use /nowhere: it does not exist\n",

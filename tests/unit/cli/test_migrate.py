@@ -1,4 +1,4 @@
-"""What `vmsim migrate --wait` draws and says, whatever the words are that it was given."""
+"""The output of `vmsim migrate`, for any message of the cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIGRATION = "vm-1-abcde"
 
 
 async def drawn(cluster: Staged, words: str, *, terminal: bool) -> str:
-    """Return all that is drawn while a migration waits with these words, and then succeeds."""
+    """Return the output while a migration waits with this message, and then succeeds."""
     cluster.vm(phase="Running")
     file = io.StringIO()
     console = Console(
@@ -32,14 +32,14 @@ async def drawn(cluster: Staged, words: str, *, terminal: bool) -> str:
 @pytest.mark.parametrize(
     "words", ["dial tcp [fd00:10:96::a]:443: i/o timeout", "no [/x] here", "[red]x[/red]", "[", r"\[bold]"]
 )
-async def test_the_clusters_words_are_drawn_as_they_are(cluster: Staged, words: str, *, terminal: bool) -> None:
-    """Nothing in them is markup, which would be taken out, or end the command."""
+async def test_a_message_of_the_cluster_is_printed_unchanged(cluster: Staged, words: str, *, terminal: bool) -> None:
+    """Parsed as markup, it would lose text, or end the command."""
     assert f"Pending: {words}" in await drawn(cluster, words, terminal=terminal)
 
 
 @pytest.mark.looptime
-async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Staged, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which works at every point of a migration's way: nothing is said of how far it may be."""
+async def test_ctrl_c_while_waiting_prints_how_to_cancel(cluster: Staged, capsys: pytest.CaptureFixture[str]) -> None:
+    """The printed command works at every stage of a migration."""
     cluster.vm(phase="Running")
     task = asyncio.create_task(
         migrate(cluster, "default", Request("vm-1", wait=True), Console(file=io.StringIO(), markup=False))
@@ -52,7 +52,7 @@ async def test_a_wait_that_is_given_up_says_how_to_cancel(cluster: Staged, capsy
 
 
 @pytest.mark.looptime
-async def test_ctrl_c_while_it_is_asked_for_says_what_is_not_known(
+async def test_ctrl_c_during_the_create_reports_an_unknown_outcome(
     cluster: Staged, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The request may have been carried out."""
@@ -66,8 +66,8 @@ async def test_ctrl_c_while_it_is_asked_for_says_what_is_not_known(
 
 
 @pytest.mark.looptime
-async def test_ctrl_c_before_it_is_asked_for_says_nothing(cluster: Staged, capsys: pytest.CaptureFixture[str]) -> None:
-    """There is nothing to look for."""
+async def test_ctrl_c_before_the_create_prints_nothing(cluster: Staged, capsys: pytest.CaptureFixture[str]) -> None:
+    """No migration can exist."""
     cluster.failures["get virtualmachines"] = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
         await migrate(cluster, "default", Request("vm-1"), Console(file=io.StringIO(), markup=False))

@@ -20,33 +20,33 @@ def rows(*migrations: VirtualMachineMigration, namespaces: bool = False, width: 
     return drawn(table(migrations, namespaces=namespaces, now=NOW), width)
 
 
-def test_a_row_says_what_kubectl_would() -> None:
-    """The same columns in the same order, and no message where all is well."""
+def test_a_row_has_kubectls_columns() -> None:
+    """In the same order, and without a message for a success."""
     header, row = rows(MOVED)
     assert header.split() == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE"]
     assert row.split() == ["vm-1-abcde", "Succeeded", "vm-1", "n1", "n2", "drill", "1.234", "10s"]
 
 
-def test_the_namespace_stands_first_if_there_are_several() -> None:
+def test_the_namespace_is_the_first_column_for_all_namespaces() -> None:
     """As with kubectl's -A."""
     header, row = rows(migration(namespace="other"), namespaces=True)
     assert header.split()[:2] == ["NAMESPACE", "NAME"]
     assert row.split()[:2] == ["other", "vm-1-abcde"]
 
 
-def test_a_waiting_migration_says_what_it_waits_for() -> None:
+def test_a_pending_migration_shows_its_message() -> None:
     """Without `-o wide`."""
     assert rows(migration(message="No node has room"))[1].endswith("10s  No node has room")
 
 
-def test_a_failed_migration_says_why() -> None:
-    """In one word, then for a person."""
+def test_a_failed_migration_shows_its_reason_and_message() -> None:
+    """The reason is one word."""
     row = rows(migration(phase="Failed", failure_reason="RolledBack", message="Nowhere to go"))[1]
     assert row.endswith("10s  RolledBack: Nowhere to go")
 
 
-def test_the_oldest_stands_first_in_each_namespace() -> None:
-    """So that the newest is what one sees last."""
+def test_the_oldest_migration_is_first_in_each_namespace() -> None:
+    """The newest is then next to the shell's prompt."""
     lines = rows(
         migration(name="c", created="2026-01-15T10:29:58Z"),
         migration(name="a", namespace="other", created="2026-01-15T10:29:51Z"),
@@ -56,13 +56,13 @@ def test_the_oldest_stands_first_in_each_namespace() -> None:
     assert [line.split()[1] for line in lines[1:]] == ["c", "b", "a"]
 
 
-def test_a_reason_in_markup_is_shown_as_it_was_written() -> None:
-    """Unbalanced markup would else be an exception."""
+def test_markup_in_a_reason_is_shown_unchanged() -> None:
+    """Unbalanced markup would otherwise raise an exception."""
     assert "[/red]x" in rows(migration(reason="[/red]x"))[1]
 
 
-def test_a_narrow_terminal_folds_the_message_only() -> None:
-    """The message is what one came for; it is never cut."""
+def test_a_narrow_terminal_folds_the_message() -> None:
+    """It is never truncated."""
     words = "No node has room for what the VM requests, not even an empty one"
     text = " ".join(" ".join(rows(migration(message=words), width=80)).split())
     assert all(word in text for word in words.split())

@@ -1,4 +1,4 @@
-"""Output that cannot be written is one line and an exit code, whatever it was; what was asked for is done."""
+"""Output that cannot be written is one error line and an exit code; the work is done all the same."""
 
 from __future__ import annotations
 
@@ -33,40 +33,40 @@ def shell(line: str, **environment: str) -> tuple[int, str, str]:
 
 @needs_full
 @pytest.mark.parametrize("command", ["--version", "migrate --help", "load diurnal --dry-run"])
-def test_a_full_disk_is_one_line(command: str) -> None:
-    """Whoever prints: our own words, help, tables."""
+def test_a_full_disk_is_one_error_line(command: str) -> None:
+    """For plain output, help and tables."""
     assert shell(f"{PROGRAM} {command} > /dev/full") == (1, "", LOST)
 
 
 @needs_full
-def test_a_full_disk_under_both_streams_is_an_exit_code() -> None:
-    """There is nowhere to say it."""
+def test_a_full_disk_under_both_streams_exits_with_code_1() -> None:
+    """No stream is left for the message."""
     assert shell(f"{PROGRAM} --version > /dev/full 2>&1") == (1, "", "")
 
 
-def test_a_closed_output_is_one_line() -> None:
-    """As with a full disk."""
+def test_a_closed_output_is_one_error_line() -> None:
+    """With exit code 1, also if standard error is closed, too."""
     assert shell(f"{PROGRAM} --version >&-") == (1, "", CLOSED)
     assert shell(f"{PROGRAM} --version >&- 2>&-") == (1, "", "")
 
 
 @needs_full
 @pytest.mark.parametrize("stderr", ["2> /dev/full", "2>&-"])
-def test_an_error_that_cannot_be_told_keeps_its_exit_code(stderr: str) -> None:
-    """Of a bad flag, and of what went wrong."""
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(stderr: str) -> None:
+    """1 for a failure, 2 for an invalid flag."""
     assert shell(f"{PROGRAM} migrations --kubeconfig /nowhere {stderr}") == (1, "", "")
     assert shell(f"{PROGRAM} migrations --nonsense {stderr}") == (2, "", "")
 
 
-def test_a_standard_error_that_is_closed_costs_nothing() -> None:
-    """Nothing was to be said."""
+def test_a_closed_standard_error_is_no_failure_without_a_message() -> None:
+    """Nothing is lost."""
     code, out, _ = shell(f"{PROGRAM} --version 2>&-")
     assert (code, out[:6]) == (0, "vmsim ")
 
 
 @pytest.mark.parametrize("command", ["--help", "load diurnal --dry-run"])
-def test_a_reader_that_has_gone_is_no_error(command: str) -> None:
-    """`| head -1` is meant so."""
+def test_a_closed_pipe_is_no_error(command: str) -> None:
+    """`| head -1` closes it on purpose."""
     _, out, err = shell(f"{PROGRAM} {command} | head -1")
     assert out.count("\n") <= 1
     assert err == ""
@@ -83,7 +83,7 @@ def test_a_reader_that_has_gone_is_no_error(command: str) -> None:
     ],
     ids=["ascii", "latin-1", "C"],
 )
-def test_a_letter_that_the_stream_cannot_carry_is_replaced(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_character_without_an_encoding_is_replaced(tmp_path: Path, environment: dict[str, str]) -> None:
     """On both streams."""
     scenario = tmp_path / "s.yaml"
     scenario.write_text(
@@ -101,8 +101,8 @@ def test_a_letter_that_the_stream_cannot_carry_is_replaced(tmp_path: Path, envir
 
 
 @needs_full
-def test_the_work_goes_on_to_its_end_and_is_done_once() -> None:
-    """Although every line of it is lost."""
+def test_the_work_runs_to_its_end_once_when_its_output_is_lost() -> None:
+    """The exit code is 1."""
     done: list[str] = []
 
     def work() -> None:
@@ -124,8 +124,8 @@ def test_the_work_goes_on_to_its_end_and_is_done_once() -> None:
 
 
 @pytest.mark.parametrize(("code", "expected"), [(None, 0), (0, 0), (1, 1), (2, 2), (130, 130)])
-def test_a_command_keeps_its_exit_code(code: int | None, expected: int) -> None:
-    """Where everything that it wrote has arrived; and the streams are as they were."""
+def test_a_command_keeps_its_exit_code_when_its_output_is_written(code: int | None, expected: int) -> None:
+    """The streams are restored."""
     before = sys.stdout, sys.stderr
     with pytest.raises(SystemExit) as caught:
         output.run(lambda: sys.exit(code))

@@ -20,7 +20,7 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> Result:
 
 
 def test_help_names_every_environment_variable() -> None:
-    """Whoever reads --help knows all there is to set."""
+    """Of `vmsim up`."""
     shown = " ".join(run("up", "--help").stdout.split())
 
     assert set(re.findall(r"env var: (\w+)", shown)) == {
@@ -33,7 +33,7 @@ def test_help_names_every_environment_variable() -> None:
     }
 
 
-def test_component_arguments_are_grouped() -> None:
+def test_component_arguments_are_grouped_by_component() -> None:
     """Several arguments for one component, values with an equals sign, flags with or without dashes."""
     texts = ("etcd=snapshot-count=10", "kube-apiserver=--v=4", "etcd=heartbeat-interval=50", "etcd=x=a=b")
 
@@ -44,8 +44,8 @@ def test_component_arguments_are_grouped() -> None:
 
 
 @pytest.mark.parametrize("text", ["etcd", "etcd=v", "=v=4", "etcd==4"])
-def test_incomplete_component_argument_is_refused(text: str) -> None:
-    """The error shows the form that was expected."""
+def test_an_incomplete_component_argument_is_refused(text: str) -> None:
+    """The error shows the valid form."""
     with pytest.raises(InvalidSettingError, match="COMPONENT=FLAG=VALUE"):
         parse_component_args((text,))
 
@@ -63,16 +63,16 @@ def test_incomplete_component_argument_is_refused(text: str) -> None:
     ],
     ids=" ".join,
 )
-def test_failure_is_one_line_and_a_hint(tmp_path: Path, arguments: list[str]) -> None:
-    """No traceback ever reaches a person for an expected failure."""
+def test_an_expected_failure_is_an_error_line_and_a_hint_line(tmp_path: Path, arguments: list[str]) -> None:
+    """Never a traceback."""
     result = run(*arguments, "--state", str(tmp_path / "state"))
 
     assert result.exit_code == 1
     assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
 
 
-def test_failed_up_leaves_nothing_running(tmp_path: Path) -> None:
-    """There is no plane where its binaries could not be obtained."""
+def test_a_failed_up_leaves_nothing_running(tmp_path: Path) -> None:
+    """Here the programs cannot be obtained."""
     cache = {"VMSIM_CACHE_DIR": str(tmp_path / "cache"), "PATH": ""}
 
     result = run("up", "--state", str(tmp_path / "state"), "--offline", "--no-build", environment=cache)
@@ -82,8 +82,8 @@ def test_failed_up_leaves_nothing_running(tmp_path: Path) -> None:
     assert run("status", "--state", str(tmp_path / "state")).exit_code == 1
 
 
-def test_unusable_path_is_explained_too(tmp_path: Path) -> None:
-    """What the system refuses is an expected failure."""
+def test_an_unusable_path_is_an_expected_failure(tmp_path: Path) -> None:
+    """The message is the operating system's."""
     (tmp_path / "file").write_text("")
 
     bases = ["--kubernetes-base", "http://127.0.0.1:1", "--etcd-base", "http://127.0.0.1:1"]
@@ -97,38 +97,38 @@ def test_unusable_path_is_explained_too(tmp_path: Path) -> None:
     assert "error: [Errno" in result.stderr
 
 
-def test_down_needs_neither_home_nor_binaries(tmp_path: Path) -> None:
-    """A plane can be taken away whatever has become of the environment."""
+def test_down_needs_neither_a_home_nor_programs(tmp_path: Path) -> None:
+    """It works in any environment."""
     result = run("down", "--state", str(tmp_path), environment={"PATH": "", "HOME": "", "XDG_CACHE_HOME": ""})
 
     assert result.exit_code == 0
 
 
-def test_down_without_a_plane_is_fine(tmp_path: Path) -> None:
-    """Nothing to do is no failure, and creates no directory."""
+def test_down_without_a_plane_succeeds(tmp_path: Path) -> None:
+    """It creates no directory."""
     result = run("down", "--state", str(tmp_path / "state"))
 
     assert result.exit_code == 0
     assert not (tmp_path / "state").exists()
 
 
-def test_status_without_a_plane_says_so(tmp_path: Path) -> None:
-    """Scripts can tell by the exit code."""
+def test_status_without_a_plane_exits_with_code_1(tmp_path: Path) -> None:
+    """It says that there is none."""
     result = run("status", "--state", str(tmp_path / "state"))
 
     assert result.exit_code == 1
     assert result.stdout.startswith("no control plane in")
 
 
-def test_help_tells_the_addresses_that_are_used() -> None:
-    """They stand in two places, since --help loads nothing of the control plane."""
+def test_help_names_the_base_urls_in_use() -> None:
+    """They are written twice, since --help imports nothing of the control plane."""
     shown = " ".join(run("up", "--help").stdout.split())
     for flag, base in (("kubernetes", Bases().kubernetes), ("etcd", Bases().etcd), ("kwok", Bases().kwok)):
         assert re.search(rf"--{flag}-base URL [^-]*default: \(?{re.escape(base)}\)?\]", shown)
 
 
-def test_an_existing_file_gets_no_credentials(tmp_path: Path) -> None:
-    """It may be somebody's kubeconfig; nothing was started for it either."""
+def test_up_does_not_overwrite_a_file_with_the_kubeconfig(tmp_path: Path) -> None:
+    """It may be the user's own; nothing is started."""
     taken = tmp_path / "config"
     taken.write_text("mine")
 
@@ -140,8 +140,8 @@ def test_an_existing_file_gets_no_credentials(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_credentials_cannot_be_written_where_nothing_is_started(tmp_path: Path) -> None:
-    """A flag that would do nothing is refused."""
+def test_obtain_only_refuses_kubeconfig(tmp_path: Path) -> None:
+    """The flag would have no effect."""
     result = run("up", "--obtain-only", "--kubeconfig", str(tmp_path / "config"))
 
     assert result.exit_code == 2
@@ -150,8 +150,8 @@ def test_credentials_cannot_be_written_where_nothing_is_started(tmp_path: Path) 
 
 @pytest.mark.parametrize("command", ["up", "down"])
 @pytest.mark.parametrize("name", ["controlplane/main.go", "controlplane", "kubeconfig"])
-def test_files_of_others_are_left_alone(tmp_path: Path, command: str, name: str) -> None:
-    """A folder that is no plane's may have one of that name: it would be removed."""
+def test_foreign_files_in_the_folder_are_not_touched(tmp_path: Path, command: str, name: str) -> None:
+    """`up` and `down` would otherwise remove files of these names."""
     theirs = tmp_path / name
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_text("apiVersion: v1\nkind: Config\n")
@@ -167,8 +167,8 @@ def test_files_of_others_are_left_alone(tmp_path: Path, command: str, name: str)
     assert theirs.exists()
 
 
-def test_down_says_what_it_found(tmp_path: Path) -> None:
-    """Half a plane is one, too."""
+def test_down_reports_whether_there_was_a_plane(tmp_path: Path) -> None:
+    """An incomplete one counts."""
     (tmp_path / "controlplane").mkdir()
 
     first, second = run("down", "--state", str(tmp_path)), run("down", "--state", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What `vmsim run` tells of the controller it started, ends of an earlier run, and leaves of a plane it found."""
+"""How `vmsim run` finds its metrics, which earlier controllers it ends, and what it leaves of a plane that it found."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.unit.controlplane.support import lay_out
 STARTING = '{"event": "starting", "metrics": "http://127.0.0.1:39133/metrics", "version": "0.1.0"}\n'
 
 
-def test_the_first_line_of_the_log_tells_where_the_metrics_are(tmp_path: Path) -> None:
-    """Whatever follows."""
+def test_the_first_log_line_has_the_url_of_the_metrics(tmp_path: Path) -> None:
+    """Later lines do not matter."""
     log = tmp_path / "controller.log"
     log.write_text(STARTING + '{"event": "caches filled"}\n')
 
@@ -29,8 +29,8 @@ def test_the_first_line_of_the_log_tells_where_the_metrics_are(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("begins", ["", STARTING[:40], '{"event": "caches filled"}\n', "2026-01-15 [info] starting\n"])
-def test_a_log_that_does_not_begin_with_it_tells_nothing(tmp_path: Path, begins: str) -> None:
-    """Nothing written yet, half a line, another line, another format."""
+def test_a_log_with_another_first_line_has_no_url(tmp_path: Path, begins: str) -> None:
+    """An empty log, half a line, another line, another format."""
     log = tmp_path / "controller.log"
     log.write_text(begins)
 
@@ -38,7 +38,7 @@ def test_a_log_that_does_not_begin_with_it_tells_nothing(tmp_path: Path, begins:
 
 
 def demonstrate(directory: Path, *arguments: str) -> tuple[int, str]:
-    """Run the demonstration where no cluster is known; return its exit code and what it complained of."""
+    """Run the demonstration without a kubeconfig; return its exit code and standard error."""
     done = subprocess.run(
         [Path(sys.executable).with_name("vmsim"), "run", "--once", "--state", str(directory), *arguments],
         env={**os.environ, "KUBECONFIG": "", "VMSIM_KUBECONFIG": "", "HOME": str(directory)},
@@ -51,7 +51,7 @@ def demonstrate(directory: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_a_controller_that_a_killed_run_left_on_another_cluster_is_ended(tmp_path: Path) -> None:
-    """It would act beside that of this run."""
+    """It would act beside the controller of this run."""
     with subprocess.Popen(["sleep", "60"]) as run, subprocess.Popen(["sleep", "60"]) as controller:
         (tmp_path / "runs").mkdir()
         note = json.dumps([[process.pid, started_at(process.pid)] for process in (run, controller)])
@@ -67,8 +67,8 @@ def test_a_controller_that_a_killed_run_left_on_another_cluster_is_ended(tmp_pat
     assert (code, "error: no cluster to talk to" in complaints) == (1, True)
 
 
-def test_a_control_plane_that_does_not_come_up_keeps_its_objects(tmp_path: Path) -> None:
-    """It was not this run that made it."""
+def test_an_existing_control_plane_that_does_not_start_keeps_its_objects(tmp_path: Path) -> None:
+    """This run did not create it."""
     layout = Layout.of(tmp_path / "state")
     scripts = dict.fromkeys(kwokctl.COMPONENTS, "while :; do sleep 0.1; done")
     lay_out(layout, {**scripts, "etcd": "echo no space left on device"})

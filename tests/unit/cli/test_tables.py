@@ -1,4 +1,4 @@
-"""Tables at any width: whatever was asked for can be read, and no two rows look the same."""
+"""Tables at any width: all text is readable, and no two rows look the same."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LONG = "a-machine-with-a-name-as-long-as-people-give-them-in-real-clusters"
 
 
 def grid(*rows: tuple[str, str]) -> Grid:
-    """Return names and sentences."""
+    """Return a table of names and sentences."""
     found = Grid(Column("NAME"), Column("MESSAGE", folds=True))
     for row in rows:
         found.add(*row)
     return found
 
 
-def test_what_fits_is_rows_under_headers() -> None:
-    """The sentence takes what is left."""
+def test_a_table_that_fits_has_rows_under_headers() -> None:
+    """The sentences get the remaining width."""
     assert drawn(grid(("a", "one two three")), 40) == ["NAME  MESSAGE", "a     one two three"]
 
 
-def test_what_does_not_fit_is_one_block_a_row() -> None:
-    """With a blank line between, and without what says nothing."""
+def test_a_table_that_does_not_fit_has_one_block_per_row() -> None:
+    """Separated by blank lines, without empty cells."""
     lines = drawn(grid(("a" * 30, "no room on any node"), ("b" * 30, "")), 40)
     assert lines == [
         f"NAME:     {'a' * 30}",
@@ -41,22 +41,22 @@ def test_what_does_not_fit_is_one_block_a_row() -> None:
 
 
 @pytest.mark.parametrize("width", [10, 12])
-def test_a_terminal_with_no_room_beside_the_headers_has_the_values_after_them(width: int) -> None:
-    """Line by line; the header is whole, too."""
+def test_values_follow_their_headers_on_a_very_narrow_terminal(width: int) -> None:
+    """Line by line; the headers are complete."""
     lines = drawn(grid(("vm-1", "no room")), width)
     assert lines[0] == "NAME: vm-1"
     assert " ".join(lines[1:]) == "MESSAGE: no room"
 
 
-def test_a_name_that_is_longer_than_a_line_is_folded_not_cut() -> None:
-    """All of it is there."""
+def test_a_name_that_is_longer_than_a_line_is_folded() -> None:
+    """It is not truncated."""
     lines = drawn(grid((LONG, "")), 40)
     assert "".join(lines).replace("NAME:", "").replace(" ", "") == LONG
 
 
 @pytest.mark.parametrize("width", [10, 11, 14, 20, 24, 40, 60, 80, 120, 200])
 def test_two_migrations_of_one_vm_look_different_at_any_width(width: int) -> None:
-    """Name, VM and message are whole."""
+    """Name, VM and message are complete."""
     names = [f"{LONG}-{end}" for end in ("abcde", "fghij")]
     found = table(
         [migration(LONG, name=name, message="No node has room for what it requests") for name in names],
@@ -77,8 +77,8 @@ def test_two_migrations_of_one_vm_look_different_at_any_width(width: int) -> Non
     ),
     width=st.integers(10, 220),
 )
-def test_no_letter_is_lost_at_any_width(rows: list[tuple[str, str]], width: int) -> None:
-    """And no line is longer than the terminal."""
+def test_no_character_is_lost_at_any_width(rows: list[tuple[str, str]], width: int) -> None:
+    """No line is longer than the terminal is wide."""
     lines = drawn(grid(*rows), width)
     assert all(len(line) <= width for line in lines)
     text = "".join(lines)
@@ -86,7 +86,7 @@ def test_no_letter_is_lost_at_any_width(rows: list[tuple[str, str]], width: int)
         assert text.count(letter) == sum(f"{name}{words}".count(letter) for name, words in rows)
 
 
-def test_a_row_of_another_length_is_a_mistake() -> None:
-    """Cells would stand under the wrong header."""
+def test_a_row_of_the_wrong_length_is_refused() -> None:
+    """Its cells would be under the wrong headers."""
     with pytest.raises(ValueError, match="1 cells for 2 columns"):
         Grid(Column("A"), Column("B")).add("a")

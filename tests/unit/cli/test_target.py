@@ -1,4 +1,4 @@
-"""Which cluster is meant: what a person names, then kubectl's rules, then a local control plane; a surprise is said."""
+"""The cluster of a command: by the user's choice, then kubectl's rules, then a local control plane; and its report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.kube.builders import kubeconfig
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the current folder, in a home where no cluster is known."""
+    """Return the current folder; neither the home nor the environment has a kubeconfig."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("VMSIM_KUBECONFIG", raising=False)
@@ -38,30 +38,30 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def plane(folder: Path, port: int) -> Path:
-    """Return the kubeconfig of a control plane that runs below the current folder, as commands name it."""
+    """Return the kubeconfig of a control plane that runs below the current folder, as commands print it."""
     kubeconfig(folder / ".vmsim" / "kubeconfig", f"https://127.0.0.1:{port}")
     return Path(".vmsim/kubeconfig")
 
 
 def found(connection: Connection) -> tuple[str | None, list[str]]:
-    """Return what is used, and what is said of it."""
-    said: list[str] = []
-    return find(connection, said.append), said
+    """Return the kubeconfig that is used, and the lines that are reported."""
+    reported: list[str] = []
+    return find(connection, reported.append), reported
 
 
-def test_a_plane_that_runs_is_used_where_there_is_no_other_cluster(plane: Path) -> None:
-    """Whoever ran `vmsim up` need not export anything; one line says so."""
+def test_a_running_plane_is_used_when_there_are_no_other_credentials(plane: Path) -> None:
+    """One line reports it; after `vmsim up`, nothing needs to be exported."""
     assert found(Connection()) == (str(plane), ["using the local control plane that runs in .vmsim"])
 
 
 @pytest.mark.usefixtures("folder")
-def test_without_any_cluster_nothing_is_said() -> None:
-    """That there is none is said by whoever needs one."""
+def test_nothing_is_reported_without_any_cluster() -> None:
+    """Reading the credentials raises the error."""
     assert found(Connection()) == (None, [])
 
 
-def test_what_a_person_names_is_used_without_a_word(plane: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flag, or the environment."""
+def test_a_named_kubeconfig_is_used_without_a_report(plane: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the flag or by the environment."""
     assert found(Connection(kubeconfig="/mine")) == ("/mine", [])
     monkeypatch.setenv("KUBECONFIG", "/from/environment")
     assert found(Connection()) == (None, [])
@@ -69,25 +69,25 @@ def test_what_a_person_names_is_used_without_a_word(plane: Path, monkeypatch: py
 
 
 def home_config(folder: Path) -> Path:
-    """Make ~/.kube/config."""
+    """Create ~/.kube/config."""
     home = folder.parent / "home" / ".kube"
     home.mkdir(parents=True)
     return kubeconfig(home / "config", "https://production.example:6443")
 
 
-def test_the_home_config_comes_before_a_plane_and_its_cluster_is_named(folder: Path, plane: Path) -> None:
-    """Nobody drains production's nodes by taking it for the plane that he has just started."""
+def test_the_home_config_precedes_a_plane_and_its_cluster_is_named(folder: Path, plane: Path) -> None:
+    """Otherwise a user may drain production's nodes instead of the local plane's."""
     config = home_config(folder)
 
-    used, said = found(Connection())
+    used, reported = found(Connection())
 
     assert used is None
     local = f"for the local control plane that runs in .vmsim: --kubeconfig {plane}"
-    assert said == [f"using cluster 'test' (https://production.example:6443) of {config}; {local}"]
+    assert reported == [f"using cluster 'test' (https://production.example:6443) of {config}; {local}"]
 
 
-def test_the_home_config_alone_is_no_surprise(folder: Path) -> None:
-    """A plane that was stopped is none that runs."""
+def test_the_home_config_is_used_without_a_report_when_no_plane_runs(folder: Path) -> None:
+    """A stopped plane does not count."""
     home_config(folder)
     with socket.create_server(("127.0.0.1", 0)) as server:
         kubeconfig(folder / ".vmsim" / "kubeconfig", f"https://127.0.0.1:{server.getsockname()[1]}")
@@ -113,10 +113,10 @@ def test_the_home_config_alone_is_no_surprise(folder: Path) -> None:
     ],
     ids=["another machine", "a program", "a provider"],
 )
-def test_a_file_that_leads_elsewhere_or_runs_something_is_no_plane(
+def test_a_kubeconfig_that_leaves_the_machine_or_runs_a_program_is_no_plane(
     folder: Path, port: int, cluster: dict[str, Any], user: dict[str, Any]
 ) -> None:
-    """Folders come from anywhere; who enters one and runs a command must not run what lies in it."""
+    """A folder may come from anywhere: a command that runs in it must not run its files."""
     path = kubeconfig(folder / ".vmsim" / "kubeconfig", f"https://127.0.0.1:{port}")
     document = yaml.safe_load(path.read_text())
     document["clusters"][0]["cluster"] |= {key: value.format(port=port) for key, value in cluster.items()}
@@ -127,24 +127,24 @@ def test_a_file_that_leads_elsewhere_or_runs_something_is_no_plane(
 
 
 @pytest.mark.parametrize("text", ["", "{", "clusters: 1"])
-def test_a_file_that_is_no_kubeconfig_is_no_plane(folder: Path, text: str) -> None:
-    """And nobody is told of it."""
+def test_an_invalid_kubeconfig_is_no_plane(folder: Path, text: str) -> None:
+    """It is not reported."""
     (folder / ".vmsim" / "kubeconfig").write_text(text)
 
     assert running_plane(folder / ".vmsim") is None
 
 
 @pytest.mark.usefixtures("own_logging", "plane")
-def test_a_command_says_which_cluster_it_uses(capsys: pytest.CaptureFixture[str]) -> None:
-    """On standard error, before anything else."""
+def test_a_command_reports_its_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, before any other output."""
     _, out, err = run(capsys, "migrations", "--request-timeout", "200ms")
 
     assert out == ""
     assert err.splitlines()[0] == "using the local control plane that runs in .vmsim"
 
 
-def test_the_controller_says_which_cluster_it_uses(plane: Path) -> None:
-    """Beside its log, before it begins."""
+def test_the_controller_reports_its_cluster(plane: Path) -> None:
+    """On standard error, before its first log line."""
     assert plane.exists()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "controller", "--metrics-bind-address", "127.0.0.1:0"],

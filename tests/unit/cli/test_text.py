@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, on our terminal."""
+"""Foreign text, durations and ages on a terminal."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from controller.operations.text import one_line
     ],
 )
 def test_control_characters_do_not_reach_the_terminal(text: str | None, line: str) -> None:
-    """A reason is free text: it must neither break a row nor paint the screen."""
+    """A reason is free text: it must neither break a row nor colour the screen."""
     assert one_line(text) == line
 
 
 @pytest.mark.parametrize("text", ["[bold]x[/bold]", "[/]", "[red]"])
 def test_markup_in_a_cell_is_text(text: str) -> None:
-    """What looks like rich's markup is what somebody wrote."""
+    """A cell is foreign text."""
     assert cell(text).plain == text
 
 
@@ -90,7 +90,7 @@ def test_durations_are_written_as_kubectl_writes_them(duration: timedelta, words
 
 
 def test_an_age_is_counted_from_a_timestamp() -> None:
-    """One that nobody wrote is unknown."""
+    """Without a timestamp it is unknown."""
     now = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
     assert age("2026-01-13T05:30:00Z", now) == "2d5h"
     assert age(None, now) == "<unknown>"

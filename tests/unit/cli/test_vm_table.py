@@ -1,4 +1,4 @@
-"""The table that `vmsim run` draws."""
+"""The table of VMs of `vmsim run`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 
 def vm(name: str, status: VMStatus) -> VirtualMachine:
-    """A VM that is ten seconds old."""
+    """Return a VM that is ten seconds old."""
     return VirtualMachine(
         metadata=ObjectMeta(name=name, namespace="default", creation_timestamp="2026-01-15T10:29:50Z"), status=status
     )
@@ -35,42 +35,42 @@ RUNS = vm(
 
 
 def drawn(*vms: VirtualMachine, width: int = 120, caption: str = "") -> list[list[str]]:
-    """The table's words, line by line."""
+    """Return the table's words, line by line."""
     console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(table(vms, caption=caption, now=NOW))
     return [line.split() for line in capture.get().splitlines() if line.strip()]
 
 
-def test_a_row_says_what_kubectl_would() -> None:
-    """The same columns, the same words."""
+def test_a_row_has_kubectls_columns() -> None:
+    """In the same order, with the same values."""
     assert drawn(RUNS) == [
         ["NAME", "PHASE", "NODE", "POD", "CPU", "MEMORY", "AGE"],
         ["runs", "Running", "kwok-node-1", "virt-launcher-runs-abcde", "0.05", "0.08", "10s"],
     ]
 
 
-def test_rows_are_sorted_and_stay_in_place() -> None:
-    """A table that is redrawn four times a second must not dance."""
+def test_rows_are_sorted_by_name() -> None:
+    """The table is redrawn four times a second, so rows must keep their places."""
     assert [row[0] for row in drawn(vm("b", VMStatus()), RUNS, vm("a", VMStatus()))[1:]] == ["a", "b", "runs"]
 
 
 @pytest.mark.parametrize("words", ["[fd00::a]:9090", "[/x]", "[red]x[/red]"])
 def test_nothing_in_the_table_is_markup(words: str) -> None:
-    """Neither what somebody wrote into a status nor a path in the caption."""
-    odd = vm("odd", VMStatus(node_name=words, pod_name=words, cpu_consumption=words, memory_consumption=words))
-    lines = drawn(odd, caption=words)
+    """Neither a foreign status nor a path in the caption."""
+    marked = vm("marked", VMStatus(node_name=words, pod_name=words, cpu_consumption=words, memory_consumption=words))
+    lines = drawn(marked, caption=words)
     assert lines[1].count(words) == 4
     assert lines[2] == [words]
 
 
-def test_a_narrow_terminal_keeps_one_line_a_vm() -> None:
-    """What does not fit is cut, not folded."""
+def test_a_narrow_terminal_has_one_line_per_vm() -> None:
+    """Cells are truncated, not folded."""
     assert len(drawn(RUNS, width=60)) == 2
 
 
-def test_a_narrow_terminal_cuts_the_pod_before_anything_else() -> None:
-    """Its name begins like its VM's; a phase that is cut tells nothing."""
+def test_a_narrow_terminal_truncates_the_pod_first() -> None:
+    """Its name begins like its VM's; a truncated phase would be useless."""
     assert drawn(RUNS, width=64)[1] == ["runs", "Running", "kwok-node-1", "virt-launcher-ru…", "0.05", "0.08", "10s"]
 
 
@@ -88,14 +88,14 @@ def test_a_narrow_terminal_cuts_the_pod_before_anything_else() -> None:
         (-5, "0s"),
     ],
 )
-def test_an_age_reads_as_kubectls(seconds: float, text: str) -> None:
-    """In apimachinery's steps; a clock that is ahead makes nobody unborn."""
+def test_an_age_is_printed_as_by_kubectl(seconds: float, text: str) -> None:
+    """In apimachinery's steps; 0s for a time in the future."""
     created = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert age(created, NOW) == text
 
 
-def test_whoever_does_not_run_is_named_with_the_reason() -> None:
-    """What `make run ONCE=1` prints when its deadline is over."""
+def test_a_vm_that_does_not_run_is_named_with_the_reason() -> None:
+    """`make run ONCE=1` prints these lines after its deadline."""
     unschedulable = Condition(type="Ready", status="False", reason="Unschedulable", message="0/3 nodes are available")
     waits = vm("waits", VMStatus(phase="Scheduling", conditions=(unschedulable,)))
     assert not_running([RUNS, waits, vm("new", VMStatus())]) == [
