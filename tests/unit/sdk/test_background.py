@@ -1,4 +1,4 @@
-"""The thread behind the synchronous calls."""
+"""The background thread of the synchronous calls."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def background() -> Iterator[Background]:
 
 
 async def used(background: Background, source: Source) -> Client:
-    """Use a client for nothing; return it."""
+    """Return the client that a call gets."""
     async with background.client(source) as client:
         return client
 
 
 async def where() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:
-    """Return where this runs."""
+    """Return the thread and the event loop that run this."""
     return threading.current_thread(), asyncio.get_running_loop()
 
 
 def test_every_call_runs_on_one_loop_in_one_thread(background: Background) -> None:
-    """Another one than the caller's."""
+    """Not in the caller's."""
     first = background.run(where)
     assert background.run(where) == first
     assert first[0] is not threading.current_thread()
 
 
-def test_callers_on_several_threads_share_it(background: Background) -> None:
-    """The first calls of all do not start two."""
+def test_callers_in_several_threads_share_the_loop(background: Background) -> None:
+    """Concurrent first calls start only one."""
     found: list[object] = []
     threads = [threading.Thread(target=lambda: found.append(background.run(where))) for _ in range(8)]
     for thread in threads:
@@ -56,8 +56,8 @@ def test_callers_on_several_threads_share_it(background: Background) -> None:
     assert found == [background.run(where)] * 8
 
 
-def test_an_error_is_raised_where_the_call_was_made(background: Background) -> None:
-    """As itself."""
+def test_an_error_is_raised_in_the_caller(background: Background) -> None:
+    """Unchanged."""
 
     async def fail() -> None:
         raise KeyError("so it is")
@@ -66,7 +66,7 @@ def test_an_error_is_raised_where_the_call_was_made(background: Background) -> N
         background.run(fail)
 
 
-def test_a_caller_with_a_running_loop_of_its_own_is_served(background: Background) -> None:
+def test_a_caller_may_have_a_running_loop(background: Background) -> None:
     """As in a notebook."""
 
     async def notebook() -> bool:
@@ -75,8 +75,8 @@ def test_a_caller_with_a_running_loop_of_its_own_is_served(background: Backgroun
     assert asyncio.run(notebook())
 
 
-def test_ctrl_c_cancels_what_is_under_way(background: Background) -> None:
-    """And the background goes on for the next call."""
+def test_ctrl_c_cancels_the_call_in_flight(background: Background) -> None:
+    """The background serves the next call."""
     cancelled = threading.Event()
 
     async def wait() -> None:
@@ -93,8 +93,8 @@ def test_ctrl_c_cancels_what_is_under_way(background: Background) -> None:
     assert background.run(where)
 
 
-def test_the_end_is_the_end_of_thread_and_loop(background: Background) -> None:
-    """And of what was left running on it."""
+def test_close_ends_the_thread_and_the_loop(background: Background) -> None:
+    """And the tasks that are left on it."""
     ended = threading.Event()
 
     async def leave() -> tuple[threading.Thread, asyncio.AbstractEventLoop]:
@@ -116,7 +116,7 @@ def test_the_end_is_the_end_of_thread_and_loop(background: Background) -> None:
 
 
 def test_a_cluster_has_one_client(background: Background, tmp_path: Path) -> None:
-    """Whoever asks, and how many at once."""
+    """For sequential and for concurrent calls."""
     source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
 
     async def both() -> bool:
@@ -126,16 +126,18 @@ def test_a_cluster_has_one_client(background: Background, tmp_path: Path) -> Non
     assert background.run(both)
 
 
-def test_a_kubeconfig_that_was_written_anew_leads_to_another_client(background: Background, tmp_path: Path) -> None:
-    """Its cluster may be another one."""
+def test_a_changed_kubeconfig_gets_a_new_client(background: Background, tmp_path: Path) -> None:
+    """It may name another cluster."""
     source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
     before = background.run(lambda: used(background, source))
     kubeconfig(tmp_path / "config", "http://127.0.0.1:12")
     assert background.run(lambda: used(background, source)) is not before
 
 
-def test_a_client_whose_kubeconfig_has_changed_is_closed(background: Background, tmp_path: Path) -> None:
-    """No sooner than the last who uses it is done; a process that lives long would else keep them all."""
+def test_the_client_of_a_changed_kubeconfig_is_closed_after_its_last_use(
+    background: Background, tmp_path: Path
+) -> None:
+    """A long-lived process would otherwise keep all of them."""
     source = Source(str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1")))
 
     async def replace() -> list[bool]:
@@ -153,8 +155,8 @@ def test_a_client_whose_kubeconfig_has_changed_is_closed(background: Background,
     assert len(background._clients) == 1
 
 
-def test_a_failed_connection_is_tried_again(background: Background, tmp_path: Path) -> None:
-    """The error is not kept: what was missing may be there now."""
+def test_a_failed_connection_is_retried_by_the_next_call(background: Background, tmp_path: Path) -> None:
+    """The error is not cached: a missing file may exist by then."""
     token = tmp_path / "token"
     source = Source(str(kubeconfig(tmp_path / "config", "https://127.0.0.1:1", {"tokenFile": str(token)})))
     with pytest.raises(CredentialsError):
@@ -164,5 +166,5 @@ def test_a_failed_connection_is_tried_again(background: Background, tmp_path: Pa
 
 
 def test_a_process_has_one_background() -> None:
-    """So its managers share their connections."""
+    """Its managers share the connections."""
     assert _background.background() is _background.background()

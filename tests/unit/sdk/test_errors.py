@@ -1,4 +1,4 @@
-"""Which errors the Python API exports: each kind that can leave one of its methods."""
+"""The errors that the Python API exports: each kind that its methods can raise."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ ROOMS = {module.__name__.rpartition(".")[0] for module in (_exporter, _pod_manag
     "controller.scenario",
 }
 ELSEWHERE = {DocumentError, NoScenarioError, KeptError, NotGoneError, UnansweredError}
-"""Of scenario files, of rehearsing and of unloading, which the Python API does not do."""
+"""Errors of scenario files, of dry runs and of unloading, which the Python API does not offer."""
 
 
 def kinds(root: type[SimulatorError]) -> Iterator[type[SimulatorError]]:
-    """Yield every kind of error there is of the rooms that the Python API is made of."""
+    """Yield every error class that derives from a class."""
     for kind in root.__subclasses__():
         yield kind
         yield from kinds(kind)
 
 
-def test_every_error_that_can_leave_a_method_is_exported_or_is_a_kind_of_one() -> None:
-    """By more than the root, which says nothing."""
+def test_every_error_of_a_method_is_exported_or_derives_from_an_exported_one() -> None:
+    """SimulatorError itself does not count."""
     exported = {getattr(errors, name) for name in errors.__all__} - {SimulatorError}
     ours = {kind for kind in kinds(SimulatorError) if kind.__module__.rpartition(".")[0] in ROOMS}
     assert ours >= exported

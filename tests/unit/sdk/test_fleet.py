@@ -1,4 +1,4 @@
-"""VMs and nodes as callers write them, and the scenario that becomes of them."""
+"""VMs and nodes as callers write them, and the scenario that is built from them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from controller.sdk import node
 from controller.sdk._exporter import _fleet_of, _Watchdog
 from controller.sdk._fleet import VM, Node, request
 
-NOBODY = ("VM vm-1", NO_CONTROLLER)
+UNNOTICED = ("VM vm-1", NO_CONTROLLER)
 
 
-def test_a_vm_is_what_the_description_writes() -> None:
-    """Its fields, by these names and in this order."""
+def test_a_vm_has_the_fields_of_the_description() -> None:
+    """By these names and in this order."""
     vm = VM(id="my-vm", cpu_consumption=0.1, memory_consumption=0.15, pod_name="virt-launcher-my-vm-x7k9m")
     assert [field.name for field in fields(vm)][:4] == ["id", "cpu_consumption", "memory_consumption", "pod_name"]
     assert vm.node_name is None
@@ -39,8 +39,8 @@ def test_a_vm_requests_what_it_consumes() -> None:
     ],
     ids=["id", "cpu", "memory"],
 )
-def test_a_vm_that_cannot_be_is_refused_by_field(wrong: dict[str, Any], field: str) -> None:
-    """When it is written down, not when it is created."""
+def test_an_invalid_field_of_a_vm_is_refused_by_name(wrong: dict[str, Any], field: str) -> None:
+    """When the object is created, before any request."""
     with pytest.raises(InvalidValueError, match=f"^{field} is "):
         VM(**{"id": "vm-1", "cpu_consumption": 0.1, "memory_consumption": 0.1, **wrong})
 
@@ -48,14 +48,14 @@ def test_a_vm_that_cannot_be_is_refused_by_field(wrong: dict[str, Any], field: s
 @pytest.mark.parametrize(
     "wrong", [{"name": "a/b"}, {"cpu": "0"}, {"memory": "lots"}, {"pods": 0}, {"pods": 1.5}], ids=str
 )
-def test_a_node_that_cannot_be_is_refused_by_field(wrong: dict[str, Any]) -> None:
-    """As a VM is."""
+def test_an_invalid_field_of_a_node_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    """As of a VM."""
     with pytest.raises(InvalidValueError, match=f"^{next(iter(wrong))} is "):
         Node(**{"name": "n1", **wrong})
 
 
-def test_a_scenario_has_the_vms_of_all_nodes_and_no_node_unless_asked() -> None:
-    """Where the VMs are listed is not where they run."""
+def test_a_scenario_has_the_vms_of_all_nodes_and_the_nodes_on_request() -> None:
+    """VMs need not run on the node under which they are listed."""
     nodes = [Node("n1", vms=[VM("a", 0.1, 0.1)], cpu=16, labels={"rack": "x"}), Node("n2", vms=[VM("b", 0.2, 0.2)])]
     assert _fleet_of(nodes, create_nodes=False).nodes == ()
     fleet = _fleet_of(nodes, create_nodes=True)
@@ -71,22 +71,22 @@ def test_a_scenario_has_the_vms_of_all_nodes_and_no_node_unless_asked() -> None:
     ],
     ids=["vm", "node"],
 )
-def test_a_name_that_is_there_twice_is_refused(nodes: list[Node], words: str) -> None:
+def test_a_duplicate_name_is_refused(nodes: list[Node], words: str) -> None:
     """Before anything is created."""
     with pytest.raises(InvalidValueError, match=words):
         _fleet_of(nodes, create_nodes=False)
 
 
-def test_the_public_module_offers_these_very_classes() -> None:
-    """Under whatever name it is imported."""
+def test_the_public_module_exports_the_same_classes() -> None:
+    """Under whichever name it is imported."""
     assert (node.VM, node.Node) == (VM, Node)
 
 
-# --- a load for which nobody does anything -------------------------------------------------------------------
+# --- a load that no controller acts on -----------------------------------------------------------------------
 
 
 class Clock:
-    """A clock in the test's hands."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -96,42 +96,42 @@ class Clock:
 
 
 def progress(*waiting: tuple[str, str]) -> Progress:
-    """Return how far a load of three VMs has come."""
+    """Return the progress of a load of three VMs."""
     return Progress(Stage.STARTING, 3 - len(waiting), 3, waiting)
 
 
-def test_a_load_that_nobody_takes_up_is_ended() -> None:
-    """Once that has lasted."""
+def test_a_load_that_no_controller_acts_on_is_ended() -> None:
+    """After three seconds without a change."""
     clock = Clock()
     watchdog = _Watchdog("default", clock)
-    watchdog(progress(NOBODY, NOBODY))
+    watchdog(progress(UNNOTICED, UNNOTICED))
     clock.now = 2.9
-    watchdog(progress(NOBODY, NOBODY))
+    watchdog(progress(UNNOTICED, UNNOTICED))
     clock.now = 3.0
     with pytest.raises(
         NoControllerError, match=r"VMs waiting for their pods: 2, and no controller .* namespace default"
     ):
-        watchdog(progress(NOBODY, NOBODY))
+        watchdog(progress(UNNOTICED, UNNOTICED))
 
 
 @pytest.mark.parametrize(
     "other",
-    [progress(NOBODY), progress(NOBODY, ("VM vm-2", "Scheduling")), progress()],
+    [progress(UNNOTICED), progress(UNNOTICED, ("VM vm-2", "Scheduling")), progress()],
     ids=["fewer", "moving", "none"],
 )
-def test_a_load_that_goes_on_is_not_ended(other: Progress) -> None:
-    """A busy controller has not come to every VM yet."""
+def test_a_load_with_progress_is_not_ended(other: Progress) -> None:
+    """A busy controller may reach a VM late."""
     clock = Clock()
     watchdog = _Watchdog("default", clock)
     for second in range(20):
         clock.now = float(second)
-        watchdog(other if second % 3 == 0 else progress(NOBODY, NOBODY))
+        watchdog(other if second % 3 == 0 else progress(UNNOTICED, UNNOTICED))
 
 
-def test_a_load_of_which_one_vm_moves_is_not_ended() -> None:
-    """Somebody takes care of it."""
+def test_a_load_with_one_vm_in_progress_is_not_ended() -> None:
+    """A controller acts on it."""
     clock = Clock()
     watchdog = _Watchdog("default", clock)
     for second in range(20):
         clock.now = float(second)
-        watchdog(progress(NOBODY, ("VM vm-2", "Scheduling")))
+        watchdog(progress(UNNOTICED, ("VM vm-2", "Scheduling")))

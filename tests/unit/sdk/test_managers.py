@@ -1,4 +1,4 @@
-"""What managers refuse before they ask, and what they make of a cluster that is none."""
+"""Arguments that managers refuse before any request, and the errors of a cluster that cannot be used."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ KINDS = [VMManager, PodManager, ExporterState]
 
 
 class _Bare(BaseHTTPRequestHandler):
-    """An API server that knows no resource of ours."""
+    """An API server without our resources."""
 
     def do_GET(self) -> None:
-        """Answer as the API server does for a path that is not there."""
+        """Answer as the API server does for an unknown path."""
         body = b"404 page not found\n"
         self.send_response(404)
         self.send_header("Content-Length", str(len(body)))
@@ -33,7 +33,7 @@ class _Bare(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +49,16 @@ def without_crds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def nobody(tmp_path: Path) -> str:
-    """Return a kubeconfig that leads nowhere."""
+def unreachable(tmp_path: Path) -> str:
+    """Return a kubeconfig of a server that does not answer."""
     return str(kubeconfig(tmp_path / "config", "http://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_no_credentials_are_an_error_when_the_manager_is_made(
+def test_a_manager_cannot_be_created_without_credentials(
     kind: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With what to do."""
+    """The error says what to do."""
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NoClusterError, match="Start a local one with `vmsim up`"):
@@ -66,30 +66,30 @@ def test_no_credentials_are_an_error_when_the_manager_is_made(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_namespace_that_cannot_be_is_refused_when_the_manager_is_made(kind: Any, nobody: str) -> None:
-    """It would be part of a URL."""
+def test_an_invalid_namespace_is_refused_when_the_manager_is_created(kind: Any, unreachable: str) -> None:
+    """It would become part of a URL."""
     with pytest.raises(InvalidValueError, match=r"namespace is '\.\./x'"):
-        kind(namespace="../x", kubeconfig=nobody)
+        kind(namespace="../x", kubeconfig=unreachable)
 
 
 @pytest.mark.parametrize("kind", [VMManager, PodManager, ExporterState])
-def test_a_context_that_is_not_there_is_an_error_that_names_it(kind: Any, nobody: str) -> None:
-    """And those that are."""
+def test_a_missing_context_is_named(kind: Any, unreachable: str) -> None:
+    """With the contexts that exist."""
     with pytest.raises(NoClusterError, match="context 'x', which is not there; there are test"):
-        kind(kubeconfig=nobody, context="x")._connection.run(lambda client: client.ready())
+        kind(kubeconfig=unreachable, context="x")._connection.run(lambda client: client.ready())
 
 
-def test_a_kubeconfig_that_is_not_there_is_an_error_that_names_it() -> None:
-    """And its cause is chained."""
+def test_a_missing_kubeconfig_is_named() -> None:
+    """The cause is chained."""
     with pytest.raises(NoClusterError, match="cannot use /nowhere/config: it does not exist") as missing:
         VMManager(kubeconfig="/nowhere/config").list_vms()
     assert isinstance(missing.value.__cause__, KubeError)
 
 
-def test_a_server_that_does_not_answer_is_an_error_that_names_it(nobody: str) -> None:
+def test_a_server_that_does_not_answer_is_named(unreachable: str) -> None:
     """At once: a refused connection needs no deadline."""
     with pytest.raises(NoClusterError, match=r"the API server does not answer: .*127\.0\.0\.1"):
-        VMManager(kubeconfig=nobody).get_vm_status("vm-1")
+        VMManager(kubeconfig=unreachable).get_vm_status("vm-1")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_it(nobody: str) ->
     ],
     ids=["get", "list", "delete", "wait", "cleanup", "delete_pod", "migrate", "update", "load"],
 )
-def test_a_cluster_without_our_resources_is_told_apart(call: Any, without_crds: str) -> None:
-    """With what to run."""
+def test_a_cluster_without_our_resources_is_an_error_of_its_own(call: Any, without_crds: str) -> None:
+    """With the command that installs them."""
     with pytest.raises(CRDMissingError, match="install them with vmsim install"):
         call(without_crds)
 
@@ -127,28 +127,28 @@ def test_a_cluster_without_our_resources_is_told_apart(call: Any, without_crds: 
         lambda vms: vms.wait_for_phase("a", timeout=float("inf")),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_sent(call: Any, nobody: str) -> None:
-    """Or the error would be that nobody answers."""
+def test_an_invalid_argument_is_refused_before_any_request(call: Any, unreachable: str) -> None:
+    """A request would raise NoClusterError here."""
     with pytest.raises(InvalidValueError):
-        call(VMManager(kubeconfig=nobody))
+        call(VMManager(kubeconfig=unreachable))
 
 
-def test_a_vm_that_was_spoilt_since_is_refused_too(nobody: str) -> None:
-    """Its fields can be assigned."""
+def test_an_invalid_value_that_was_assigned_to_a_vm_is_refused(unreachable: str) -> None:
+    """Every call checks the fields again."""
     vm = VM("vm-1", 0.1, 0.1)
     vm.id = "../nodes"
-    for call in (PodManager(kubeconfig=nobody).create_pod, PodManager(kubeconfig=nobody).delete_pod):
+    for call in (PodManager(kubeconfig=unreachable).create_pod, PodManager(kubeconfig=unreachable).delete_pod):
         with pytest.raises(InvalidValueError, match=r"id is '\.\./nodes'"):
             call(vm)
 
 
-def test_every_error_has_one_root() -> None:
-    """So that one except clause is enough."""
+def test_every_error_is_a_simulator_error() -> None:
+    """One except clause is enough."""
     from controller.sdk import errors  # noqa: PLC0415 - looked through, not used
 
     assert all(issubclass(getattr(errors, name), SimulatorError) for name in errors.__all__)
 
 
-def test_a_manager_says_where_it_works(nobody: str) -> None:
-    """In a REPL."""
-    assert repr(VMManager("lab", nobody)) == f"VMManager('lab' of '{nobody}')"
+def test_the_repr_of_a_manager_names_its_namespace_and_kubeconfig(unreachable: str) -> None:
+    """For a REPL."""
+    assert repr(VMManager("lab", unreachable)) == f"VMManager('lab' of '{unreachable}')"

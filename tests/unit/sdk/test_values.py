@@ -1,4 +1,4 @@
-"""What callers may hand in, and what the resources get."""
+"""The arguments that callers may pass, and the values that the resources get."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from controller.sdk import _values
     ],
     ids=repr,
 )
-def test_a_number_becomes_the_decimal_that_was_meant(number: Any, text: str) -> None:
-    """A string is one already."""
+def test_a_number_becomes_the_decimal_that_the_caller_wrote(number: Any, text: str) -> None:
+    """A string is not changed."""
     assert _values.cpu(number) == text
 
 
@@ -61,14 +61,14 @@ def test_a_number_becomes_the_decimal_that_was_meant(number: Any, text: str) -> 
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_what_is_no_share_is_refused_by_name(value: Any) -> None:
-    """With what is wanted."""
+def test_an_invalid_share_is_refused_by_name(value: Any) -> None:
+    """The error says what is valid."""
     with pytest.raises(InvalidValueError, match=r"^cpu_consumption is .*want a .* from 0 to 1000"):
         _values.cpu(value, "cpu_consumption")
 
 
-def test_memory_ends_at_the_whole_node() -> None:
-    """CPU does not."""
+def test_memory_is_at_most_the_whole_node() -> None:
+    """CPU may be more."""
     assert _values.cpu(1.5) == "1.5"
     with pytest.raises(InvalidValueError, match=r"memory is 1\.5: want a number from 0 to 1, such as 0\.15"):
         _values.memory(1.5)
@@ -76,7 +76,7 @@ def test_memory_ends_at_the_whole_node() -> None:
 
 @given(st.floats(min_value=0, max_value=1000))
 def test_every_float_within_bounds_is_a_ratio(number: float) -> None:
-    """And one that differs by less than the places that are kept."""
+    """It differs by less than the places that are kept."""
     text = _values.cpu(number)
     assert len(text) <= MAX_LENGTH
     assert abs(parse_ratio(text, field="cpu", maximum=CPU_MAX) - Decimal(number)) <= Decimal("1e-9")
@@ -84,7 +84,7 @@ def test_every_float_within_bounds_is_a_ratio(number: float) -> None:
 
 @given(st.decimals(min_value=0, max_value=1, allow_nan=False))
 def test_every_decimal_within_bounds_is_a_ratio(number: Decimal) -> None:
-    """However many places it has."""
+    """With any number of places."""
     assert abs(parse_ratio(_values.memory(number), field="memory", maximum=MEMORY_MAX) - number) <= Decimal("1e-9")
 
 
@@ -95,21 +95,21 @@ def test_a_dns_label_names_a_vm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a" * 44, "VM-1", "-a", "a-", "a.b", "a_b", "a\n", "ä", None, 1])
-def test_what_is_no_dns_label_does_not(name: Any) -> None:
+def test_a_name_that_is_no_dns_label_is_refused(name: Any) -> None:
     """The API server would refuse it, later and in more words."""
     with pytest.raises(InvalidValueError, match=r"^id is .*: want 1 to 43 characters of a-z, 0-9 and -"):
         _values.vm_name(name, "id")
 
 
-def test_a_namespace_is_a_label_too() -> None:
-    """A longer one; what it is not must not end up in a URL."""
+def test_a_namespace_is_a_dns_label() -> None:
+    """Of up to 63 characters; any other text must not become part of a URL."""
     assert _values.namespace("a" * 63) == "a" * 63
     with pytest.raises(InvalidValueError, match=r"^namespace is 'a/b'"):
         _values.namespace("a/b")
 
 
 @pytest.mark.parametrize("name", ["", "a..b", "-a", "a.", "A", "a/b", "a" * 254])
-def test_what_cannot_name_a_node_is_refused(name: str) -> None:
+def test_an_invalid_node_name_is_refused(name: str) -> None:
     """Dots are allowed between labels."""
     assert _values.node_name("kwok-node-1.example") == "kwok-node-1.example"
     with pytest.raises(InvalidValueError, match=r"^target_node is "):
@@ -117,21 +117,21 @@ def test_what_cannot_name_a_node_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("phase", ["running", "", "Ready", None])
-def test_what_is_no_phase_is_refused(phase: Any) -> None:
-    """With the phases that there are."""
+def test_an_unknown_phase_is_refused(phase: Any) -> None:
+    """The error lists the phases."""
     with pytest.raises(InvalidValueError, match="want one of Pending, Scheduling, Scheduled, Running, Failed, Stopped"):
         _values.phase(phase)
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), None, "5", True])
-def test_a_time_has_an_end(seconds: Any) -> None:
-    """Nothing waits for ever."""
+def test_a_timeout_that_is_infinite_or_invalid_is_refused(seconds: Any) -> None:
+    """A call always ends."""
     with pytest.raises(InvalidValueError, match=r"^timeout is .*: want a number of seconds from 0 up"):
         _values.seconds(seconds)
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "many", "", 0, -2, None])
-def test_what_holds_nothing_is_no_capacity(amount: Any) -> None:
+def test_a_capacity_that_is_not_above_zero_is_refused(amount: Any) -> None:
     """Of a node."""
     assert _values.quantity(16, "cpu") == "16"
     with pytest.raises(InvalidValueError, match=r"^cpu is .*: want a quantity above 0, such as 32, 500m or 256Gi"):
