@@ -149,8 +149,8 @@ async def test_a_migration_is_carried_out_by_the_class_of_its_vm(cluster: Cluste
     assert cluster.migration()["phase"] == "Succeeded"
 
 
-async def test_a_migration_of_a_vm_of_no_class_fails(cluster: Cluster) -> None:
-    """Once, by either controller."""
+async def test_a_migration_of_a_missing_vm_fails_under_two_classes(cluster: Cluster) -> None:
+    """By either controller."""
     cluster.migrate(vm="missing")
     await settle(Process(cluster), Process(cluster, of_class=BLUE))
 

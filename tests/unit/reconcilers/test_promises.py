@@ -134,7 +134,7 @@ async def test_a_stale_worker_cannot_undo_anothers_status(cluster: Cluster) -> N
     assert cluster.status() == moved
 
 
-async def test_a_create_that_the_process_before_left_behind_never_meets_a_successor(cluster: Cluster) -> None:
+async def test_a_create_of_the_previous_process_never_meets_a_successor(cluster: Cluster) -> None:
     """After a restart the incarnation of a young VM stays until such a create has settled."""
     cluster.faults.append(Fault("create", "pods", asyncio.CancelledError(), late=CREATE_DEADLINE))
     with suppress(asyncio.CancelledError):
@@ -247,7 +247,7 @@ async def test_a_live_read_shows_the_predecessor_deleted_before_its_successor_is
     assert cluster.violations == []
 
 
-async def test_a_wiped_status_restarts_no_count(cluster: Cluster) -> None:
+async def test_a_wiped_status_does_not_restart_the_incarnation(cluster: Cluster) -> None:
     """The pod's annotation has the incarnation."""
     process = await running(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
@@ -259,7 +259,7 @@ async def test_a_wiped_status_restarts_no_count(cluster: Cluster) -> None:
     assert cluster.violations == []
 
 
-async def test_a_vm_recreated_in_one_breath_waits_for_its_predecessors_pod(cluster: Cluster) -> None:
+async def test_a_recreated_vm_waits_for_the_pod_of_its_namesake(cluster: Cluster) -> None:
     """The old UID's pod is deleted before the new VM gets its own."""
     process = await running(cluster)
     old_uid = cluster.vm()["metadata"]["uid"]
@@ -506,7 +506,7 @@ async def test_a_phase_edited_while_its_pod_runs_is_corrected_without_a_transiti
 # --- 5. foreign objects ----------------------------------------------------------------------------------------
 
 
-async def test_a_strangers_pod_on_our_name_is_left_alone_and_the_vm_says_so(cluster: Cluster) -> None:
+async def test_a_foreign_pod_with_our_name_is_not_touched_and_the_vm_reports_it(cluster: Cluster) -> None:
     """The condition is on that VM; other VMs are not affected."""
     uid = cluster.vm()["metadata"]["uid"]
     name = names.pod_name("vm-1", uid, 0)
@@ -526,7 +526,7 @@ async def test_a_strangers_pod_on_our_name_is_left_alone_and_the_vm_says_so(clus
     assert ("delete pods" in cluster.writes) is False
 
 
-async def test_a_pod_whose_owner_was_edited_away_is_released_not_deleted(cluster: Cluster) -> None:
+async def test_a_pod_without_its_owner_reference_is_released_not_deleted(cluster: Cluster) -> None:
     """Without the ownerRef it is a foreign pod: the VM gets another, the old one stays."""
     process = await running(cluster)
     released = cluster.status()["podName"]
