@@ -1,4 +1,7 @@
-"""Runs a long command whose stderr is its progress. Guarantees: it ends, with its children, when the caller does."""
+"""Runs a long command whose stderr is its progress.
+
+Guarantees: when the caller is interrupted, the command ends with all its children.
+"""
 
 import contextlib
 import os
