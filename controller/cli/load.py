@@ -194,7 +194,7 @@ def _refusals(name: str) -> Iterator[None]:
 
 def _warnings(findings: Findings, *, quietly: bool = False) -> Iterator[str]:
     """Yield what may keep VMs from running; `quietly` omits that every VM fits."""
-    if not quietly or findings.packing.homeless or not findings.packing.spaces:
+    if not quietly or findings.packing.unplaced or not findings.packing.spaces:
         yield from preview.fitting(findings.packing)
     yield from findings.warnings
 

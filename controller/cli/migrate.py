@@ -62,7 +62,7 @@ async def migrate(client: Api, namespace: str, request: Request, console: Consol
         return
     try:
         with _progress(console) as report:
-            last = await migrations.follow(client, created, tell=report, timeout=request.timeout)
+            last = await migrations.follow(client, created, report=report, timeout=request.timeout)
     except asyncio.CancelledError:
         cancel = migrations.how_to_cancel(namespace, created.metadata.name)
         sys.stderr.write(f"\nThe migration goes on. To cancel it:\n\n    {cancel}\n")

@@ -17,7 +17,7 @@ from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
 from controller.kube.quantity import parse_quantity
 from controller.scenario.errors import SHOWN, listed
 from controller.scenario.fleet import DesiredVM
-from controller.scenario.packing import CPU_UNIT, Homeless, Packing, Size
+from controller.scenario.packing import CPU_UNIT, Packing, Size, Unplaced
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
 
@@ -72,7 +72,7 @@ def fitting(packing: Packing) -> Iterator[str]:
     barred = listed(f"{count} {why}" for why, count in packing.barred.items())
     if not packing.spaces:
         yield f"No node takes these VMs: {barred or 'there is none here'}."
-    elif not packing.homeless:
+    elif not packing.unplaced:
         yield "Every VM finds room."
         return
     else:
@@ -84,20 +84,20 @@ def fitting(packing: Packing) -> Iterator[str]:
 
 
 def _unplaced(packing: Packing) -> Iterator[str]:
-    unplaced = sum(len(group.names) for group in packing.homeless)
+    unplaced = sum(len(group.names) for group in packing.unplaced)
     if packing.short:
         yield "The VMs request more than these nodes have: without others, some will not run."
     how = "" if packing.certain else ", placed one by one, the largest first; another order may do better"
     yield f"No room for {unplaced} of {packing.vms} VMs{how}:"
-    for group in packing.homeless[:SHOWN]:
+    for group in packing.unplaced[:SHOWN]:
         many = f"{len(group.names)} of {group.of}, " if group.of > 1 else ""
         size = f"{many}{'up to ' if len(group.names) > 1 else ''}{_size(group.largest)}"
         yield f"  {group.group}: {size}; {_nearest(group)}"
-    if len(packing.homeless) > SHOWN:
-        yield f"  and {len(packing.homeless) - SHOWN} more groups"
+    if len(packing.unplaced) > SHOWN:
+        yield f"  and {len(packing.unplaced) - SHOWN} more groups"
 
 
-def _nearest(group: Homeless) -> str:
+def _nearest(group: Unplaced) -> str:
     where = "no node has as much, the nearest is" if group.beyond else "most is left on"
     name, size = group.nearest.name, group.nearest.size
     return f"{where} {name}: {_size(size)}{'' if size.pods else ', but no pod'}"

@@ -1,1 +1,1 @@
-"""What people do with VMs, as coroutines on a client: the one implementation under the commands and the Python API."""
+"""The operations on VMs, as coroutines on a client: one implementation for the commands and the Python API."""

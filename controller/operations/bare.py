@@ -102,7 +102,7 @@ async def delete(
         await _until(
             pods,
             signal,
-            lambda: _gone(pods, found),
+            lambda: _deleted(pods, found),
             doing=f"{found.metadata.name} is still being deleted",
             seconds=timeout,
         )
@@ -156,7 +156,7 @@ async def migrate(
         began = clock()
         await _delete(client, source)
         doing = f"{source.metadata.name} is still being deleted"
-        await _until(pods, signal, lambda: _gone(pods, source), doing=doing, seconds=timeout)
+        await _until(pods, signal, lambda: _deleted(pods, source), doing=doing, seconds=timeout)
         avoid = None if to == node else node
         made = await _create(client, request, run_id, launcher.Placement(node=to, avoid=avoid))
 
@@ -212,7 +212,7 @@ def _one(pods: Iterable[Pod], namespace: str, name: str) -> Pod:
     return found[0]
 
 
-def _gone(pods: Store[Pod], pod: Pod) -> bool | None:
+def _deleted(pods: Store[Pod], pod: Pod) -> bool | None:
     shown = pods.get(pod.metadata.key)
     return None if shown is not None and shown.metadata.uid == pod.metadata.uid else True
 

@@ -51,7 +51,7 @@ BUDGETS: Final = Resource("policy", "v1", "poddisruptionbudgets", Budget)
 
 
 def unanswerable(budgets: Iterable[Budget], pods: Iterable[Pod]) -> list[str]:
-    """Return a line for each budget that covers one of these pods and never allows its eviction, with what to do."""
+    """Return a line, with the fix, for each budget that covers one of these pods and never allows its eviction."""
     covered = list(pods)
     return [
         f"PodDisruptionBudget {budget.metadata.key} has {demand}, which needs an owner with a scale subresource. "
@@ -73,7 +73,7 @@ def _demand(spec: BudgetSpec) -> str | None:
 
 
 def selects(selector: Selector | None, labels: Mapping[str, str]) -> bool:
-    """Whether a selector takes an object with these labels; one that is absent takes none."""
+    """Whether a selector matches an object with these labels; an absent selector matches none."""
     return (
         selector is not None
         and all(labels.get(key) == value for key, value in selector.match_labels.items())

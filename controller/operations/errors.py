@@ -1,6 +1,6 @@
 """The errors of operations, one type for each way to fail.
 
-Guarantees: a message is one line that says what went wrong and, if known, what to do next; every error that this
+Guarantees: a message is one line with the failure and, if known, the next step; every error that this
 package defines is a `SimulatorError`. Failures of the API server and of the connection to it are `KubeError`s, which
 `translated` turns into these types.
 """
@@ -93,7 +93,7 @@ def may_be_done(error: errors.KubeError) -> bool:
 
 
 def translated(error: errors.KubeError, *, doubt: str = "") -> SimulatorError:
-    """Return the error for the user: one line, with what to do if known, and with `doubt` appended if there is one."""
+    """Return the error for the user: one line, with the next step if known, and with `doubt` appended if given."""
     after = f"; {doubt}" if doubt else ""
     match error:
         case errors.TransportError():

@@ -56,7 +56,9 @@ async def _served(client: Api, name: str, spec: Mapping[str, Any]) -> None:
     deadline = asyncio.get_running_loop().time() + _DEADLINE
     while (wrong := await _obstacle(client, name, spec)) is not None:
         if asyncio.get_running_loop().time() > deadline:
-            raise TimedOutError(f"{name} is not served after {_DEADLINE:.0f} s: {wrong or 'the server says nothing'}")
+            raise TimedOutError(
+                f"{name} is not served after {_DEADLINE:.0f} s: {wrong or 'the API server gives no reason'}"
+            )
         await asyncio.sleep(_POLL)
 
 

@@ -67,13 +67,13 @@ def how_to_cancel(namespace: str, name: str) -> str:
 
 
 def progress(migration: VirtualMachineMigration, waited: float) -> str:
-    """Return one line: the phase of a migration and what it waits for; the caller has waited `waited` seconds."""
+    """Return one line: the phase of a migration and the reason why it waits; the caller has waited `waited` seconds."""
     status = migration.status
     message = one_line(status.message)
     if unnoticed(migration, waited):
         message = "no controller has taken it up; does `vmsim controller` run, and watch this namespace?"
     where = {
-        "Terminating": f"{status.source_pod or 'the source'} leaves {status.source_node or 'its node'}",
+        "Terminating": f"{status.source_pod or 'the source'} terminates on {status.source_node or 'its node'}",
         "Scheduling": f"{status.target_pod or 'the target'} waits for a node",
         "Starting": f"{status.target_pod or 'the target'} starts on {status.target_node or 'its node'}",
     }.get(status.phase, "")
@@ -100,7 +100,7 @@ def failure(migration: VirtualMachineMigration) -> str:
 
 
 def doubt(namespace: str) -> str:
-    """Return what to do when the outcome of the create of a migration is unknown."""
+    """Return the advice for a migration whose create has an unknown outcome."""
     return (
         f"whether the migration was created is not known: look at kubectl get vmm -n {namespace} before you ask again"
     )
@@ -133,23 +133,23 @@ async def follow(
     created: VirtualMachineMigration,
     *,
     timeout: float | None,  # noqa: ASYNC109 - the way out differs from a cancellation's
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> VirtualMachineMigration:
     """Follow a migration until it has succeeded; return its last state.
 
-    `tell` gets the progress as one line whenever it changes. A `timeout` of None waits until the controller ends the
+    `report` gets the progress as one line whenever it changes. A `timeout` of None waits until the controller ends the
     migration.
 
     Raises MigrationFailedError when the migration failed or was deleted; TimedOutError when it has not ended within
-    `timeout` seconds; and, without `tell`, NoControllerError when no controller has written about it within 10 s. With
-    `tell` the user reads that in the progress and decides. After the last two errors the migration goes on.
+    `timeout` seconds; and, without `report`, NoControllerError when no controller has acted on it within 10 s. With
+    `report` the progress says so and the user decides. The last two errors do not end the migration.
     """
     clock = asyncio.get_running_loop().time
     began = clock()
     ends = began + timeout if timeout is not None else float("inf")
     namespace, name = created.metadata.namespace, created.metadata.name
     signal = ChangeSignal()
-    said = ""
+    last = ""
     async with watching(client, MIGRATIONS, signal.touch, namespace=namespace) as store:
         while True:
             migration = store.get(created.metadata.key)
@@ -159,11 +159,11 @@ async def follow(
                 return _succeeded(migration)
             waited = clock() - began
             words = progress(migration, waited)
-            if tell is not None and words != said:
-                said = words
-                tell(words)
+            if report is not None and words != last:
+                last = words
+                report(words)
             goes_on = f"it goes on. To cancel it: {how_to_cancel(namespace, name)}"
-            if tell is None and unnoticed(migration, waited):
+            if report is None and unnoticed(migration, waited):
                 raise NoControllerError(f"the migration is {words} Once one runs, {goes_on}")
             if clock() >= ends:
                 raise TimedOutError(f"after {timeout:g} s the migration is {words}; {goes_on}")

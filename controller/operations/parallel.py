@@ -48,12 +48,12 @@ async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_a
             raise result
 
 
-async def reporting(work: Coroutine[Any, Any, R], tell: Callable[[], None]) -> R:
-    """Do the work and call `tell` every second until it is done; return its result."""
+async def reporting(work: Coroutine[Any, Any, R], report: Callable[[], None]) -> R:
+    """Do the work and call `report` every second until it is done; return its result."""
     task = asyncio.create_task(work)
     try:
         while not (await asyncio.wait([task], timeout=TICK))[0]:
-            tell()
+            report()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -81,7 +81,7 @@ class Requests:
         }
 
     async def retrying(self, what: str, request: Callable[[], Awaitable[R]]) -> R:
-        """Send a request and retry it until it succeeds or fails with an error that retrying will not mend.
+        """Send a request and retry it until it succeeds or fails with an error that a retry does not fix.
 
         `what` names the request in `waiting` meanwhile, and stays there if the caller's deadline ends the retries.
         """

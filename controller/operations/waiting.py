@@ -1,7 +1,7 @@
 """Waiting for a VM to reach a phase, or for its pod to be deleted.
 
-Guarantees: waits watch and never poll; every wait has a timeout; a controller that is busy is told apart from one that
-does not run: as long as it writes the status of any VM of the namespace, it is busy.
+Guarantees: waits watch and never poll; every wait has a timeout; a busy controller is distinct from one that does not
+run: as long as it writes the status of any VM of the namespace, it is busy.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class Attention:
 
 
 class Silence:
-    """Measures the time since the number of silent objects last changed, against `patience` in seconds."""
+    """Measures the time since the number of silent objects last changed, against a limit in seconds."""
 
-    def __init__(self, now: float, patience: float) -> None:
+    def __init__(self, now: float, limit: float) -> None:
         self._since = now
-        self._patience = patience
+        self._limit = limit
         self._silent = -1
 
     def lasts(self, silent: int, now: float) -> bool:
-        """Take the number of objects that are silent at `now`; return whether it has not changed for `patience`."""
+        """Take the number of objects that are silent at `now`; return whether it has not changed for the limit."""
         if silent != self._silent:
             self._silent, self._since = silent, now
-        return now - self._since >= self._patience
+        return now - self._since >= self._limit
 
 
 def untouched(vm: VirtualMachine) -> bool:
@@ -75,8 +75,8 @@ def untouched(vm: VirtualMachine) -> bool:
 def no_controller(what: str, namespace: str) -> NoControllerError:
     """Return the error for a VM that no controller acts on; `what` describes it."""
     return NoControllerError(
-        f"{what}, and no controller has said a word for {UNNOTICED:g} s: "
-        f"start `vmsim controller`, and see that it watches namespace {namespace}"
+        f"{what}, and no controller has written a status for {UNNOTICED:g} s: "
+        f"start `vmsim controller`, and check that it watches namespace {namespace}"
     )
 
 

@@ -87,7 +87,7 @@ async def ask(
 
     `requests` shows the requests that are being retried.
 
-    Raises FleetRefusedError with every refusal, and the KubeErrors that retrying will not mend.
+    Raises FleetRefusedError with every refusal, and the KubeErrors that a retry does not fix.
     """
     return await _Asking(client, fleet, missing, nodes, namespace=namespace, requests=requests, asked=asked).run()
 
@@ -124,7 +124,7 @@ class _Asking:
         rules = await self._requests.retrying("webhooks and policies", lambda: admission.read(self._client))
         if rules.unread:
             self._warnings.append(
-                f"{' and '.join(rules.unread)} may not be read: every object was asked for, as if one looked at each"
+                f"{' and '.join(rules.unread)} may not be read: every object was dry-run, in case one matches it"
             )
         questions = list(self._questions(rules))
         self._total = len(questions)
@@ -171,7 +171,7 @@ class _Asking:
             pass  # another client created it meanwhile; the load compares it
         except StatusError as error:
             if _NO_DRY_RUN in error.message:
-                self._warn(f"{one_line(error.message)}: what it would refuse shows when it is made")
+                self._warn(f"{one_line(error.message)}: its refusals show only when the object is created")
             else:
                 problem = _problem(question.what, question.origin, error.message)
                 self._refused.setdefault(group, _Refusal(problem, error.code, error.reason))
@@ -202,7 +202,7 @@ class _Asking:
         try:
             return await self._requests.retrying(what, lambda: everything(self._client, resource, namespace=namespace))
         except (ForbiddenError, NotFoundError):
-            self._warn(f"{what} may not be read: what they take is not counted")
+            self._warn(f"{what} may not be read: the check leaves them out")
             return None
 
     def _there(self) -> frozenset[str]:

@@ -86,10 +86,10 @@ def _foreign(name: str, metadata: ObjectMeta, fleet: str) -> str | None:
     """Return why an object is foreign to the fleet, or is being deleted; None if it is the fleet's."""
     owner = metadata.labels.get(names.SCENARIO_LABEL)
     if owner == fleet:
-        gone = metadata.deletion_timestamp is not None
-        return f"{name} is being deleted: try again when it is gone" if gone else None
-    whose = f"it belongs to {owner}" if owner is not None else f"{fleet} did not make it"
-    return f"{name} is there already and {whose}: rename one of them, or delete it"
+        terminating = metadata.deletion_timestamp is not None
+        return f"{name} is being deleted: try again once it is deleted" if terminating else None
+    origin = f"belongs to {owner}" if owner is not None else f"{fleet} did not create it"
+    return f"{name} exists already, and {origin}: rename one of them, or delete it"
 
 
 def _differs(name: str, what: str, has: object, wanted: str, fleet: str) -> str:

@@ -51,7 +51,7 @@ class Notes:
         """Count a value that is read. Raises DocumentError above the maximum."""
         self._steps += 1
         if self._steps > _MOST_STEPS:
-            message = f"its aliases make more than {_MOST_STEPS} values of it: write less"
+            message = f"its aliases expand to more than {_MOST_STEPS} values: use fewer aliases"
             raise DocumentError([Problem(self.file, 1, "", message)])
 
     def settle(self) -> None:
@@ -102,7 +102,7 @@ class Spot:
         """Return a string. Text that YAML reads as a number, a boolean or a date must be quoted."""
         written = self.scalar(wanted)
         if self.node.tag != _STRING:
-            raise self.unusable(f'want {wanted}: YAML takes {written} for {self.kind}, write "{written}"')
+            raise self.unusable(f'want {wanted}: YAML reads {written} as {self.kind}, write "{written}"')
         return written
 
     def items(self, wanted: str, *, at_most: int) -> list[Spot]:
@@ -120,13 +120,13 @@ class Spot:
         seen: dict[str, int] = {}
         for key_node, value_node in self.node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._inner(key_node, self.path).note("a field's name must be a word")
+                self._inner(key_node, self.path).note("a field's name must be plain text")
                 continue
             name = str(key_node.value)
             path = f"{self.path}.{name}" if self.path else name
             key = self._inner(key_node, path)
             if name in seen:
-                key.note(f"is there already, in line {seen[name]}")
+                key.note(f"is a duplicate of line {seen[name]}")
                 continue
             seen[name] = key.line
             yield key, name, self._inner(value_node, path)
@@ -145,7 +145,7 @@ class Spot:
 
     @property
     def kind(self) -> str:
-        """Say what it is, for a person."""
+        """Return the kind of the value, for messages."""
         match self.node:
             case yaml.MappingNode():
                 return "a mapping"
@@ -162,7 +162,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The known fields of a mapping that are there. A null counts as not there, as in Kubernetes."""
+    """The known fields that a mapping has. A null counts as absent, as in Kubernetes."""
 
     spot: Spot
     found: dict[str, Spot]
@@ -197,12 +197,12 @@ def attempt(read: Callable[[Spot], T], spot: Spot) -> T | None:
 def decode(data: bytes, file: str) -> str:
     """Return the text of a file in UTF-8, with or without a byte-order mark. Raises DocumentError."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:_BEGIN]:
-        raise DocumentError([Problem(file, 1, "", "is UTF-16, it seems: save it as UTF-8")])
+        raise DocumentError([Problem(file, 1, "", "looks like UTF-16: save it as UTF-8")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DocumentError([Problem(file, line, "", "is no UTF-8: save it as UTF-8")]) from error
+        raise DocumentError([Problem(file, line, "", "is not UTF-8: save it as UTF-8")]) from error
 
 
 def compose(text: str, notes: Notes) -> Spot:
@@ -211,10 +211,10 @@ def compose(text: str, notes: Notes) -> Spot:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        notes.add(mark.line + 1 if mark is not None else 1, "", f"no YAML: {error.problem or error.context}")
+        notes.add(mark.line + 1 if mark is not None else 1, "", f"not valid YAML: {error.problem or error.context}")
     except yaml.reader.ReaderError as error:
         # Its position counts characters of the text, from 0.
-        notes.add(text.count("\n", 0, error.position) + 1, "", f"no YAML: {error.reason}")
+        notes.add(text.count("\n", 0, error.position) + 1, "", f"not valid YAML: {error.reason}")
     except RecursionError:
         notes.add(1, "", "is nested too deeply")
     else:

@@ -61,7 +61,7 @@ class FleetRefusedError(RefusedError):
     def __init__(self, problems: Iterable[Problem], *, code: int, reason: str) -> None:
         self.problems = tuple(sorted(problems))
         words = listed((_text(problem) for problem in self.problems), separator="; ")
-        super().__init__(f"nothing was made: {words}", code=code, reason=reason)
+        super().__init__(f"nothing was created: {words}", code=code, reason=reason)
 
 
 class NoNamespaceError(SimulatorError):
@@ -91,15 +91,15 @@ class NotGoneError(SimulatorError):
     def __init__(self, deadline: float, why: Mapping[str, str]) -> None:
         self.why = dict(why)
         self.left = tuple(self.why)
-        super().__init__(f"not all is gone after {deadline:g} s, run it again; left: {reasons(self.why)}")
+        super().__init__(f"not everything is deleted after {deadline:g} s, run it again: {reasons(self.why)}")
 
 
 class KeptError(SimulatorError):
-    """The API server refused deletes, so their nodes are left, too; `kept` maps each object to the reason."""
+    """The API server refused deletes, so no node was deleted after them; `kept` maps each object to the reason."""
 
     def __init__(self, kept: Mapping[str, str]) -> None:
         self.kept = dict(kept)
-        super().__init__(f"not everything may be deleted, run it again when it may: {reasons(self.kept)}")
+        super().__init__(f"the API server refused deletes, run it again once it allows them: {reasons(self.kept)}")
 
 
 def _text(problem: Problem) -> str:

@@ -1,7 +1,7 @@
 """Desired nodes and VMs as values, and their manifests.
 
-Guarantees: a node is a fake one (KWOK manages it, and its taint keeps other pods off), a VM is valid for the CRD if its
-fields are; both carry the label by which the fleet's objects, and no others, are found and removed.
+Guarantees: each node is a fake one (KWOK manages it, and its taint repels other pods); a VM is valid for the CRD if its
+fields are; both carry the label that selects the fleet's objects, and no others, for removal.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.
 _PACE: Final = 0.1
 """Seconds between two checks of all objects: a check costs time in the number of VMs, and changes come singly."""
 _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-"""Taints that keep pods off a new node until it is Ready."""
+"""Taints of a new node until it is Ready."""
 _UNEXPLAINED: Final = ("GuestNotRunning", "PodTerminating")
 """Reasons of the Ready condition that explain no more than the phase does."""
 _MANY: Final = 100
@@ -105,7 +105,7 @@ async def load(
     run. A VM that is stopped is not waited for.
 
     Raises OccupiedError if existing objects conflict, FleetRefusedError if the API server refuses objects,
-    NoNamespaceError, NotRunningError after the deadline, and the KubeErrors that retrying will not mend.
+    NoNamespaceError, NotRunningError after the deadline, and the KubeErrors that a retry does not fix.
     """
     loading = _Load(client, fleet, namespace, report)
     try:
@@ -201,13 +201,13 @@ class _Load:
             self._publish()
 
     def _publish(self) -> None:
-        """Report what the API server has done, if that is worth a word."""
+        """Report the progress of the requests, if they are many, retried or creates."""
         retried = self.retried
         if retried or self._total > _MANY or self._stage == Stage.CREATING:
             self._report(Progress(self._stage, self._done, self._total, retried))
 
     async def _compare(self) -> tuple[Comparison, list[Node]]:
-        """Look at what is there. The VMs first: a cluster without our resources must not be left with nodes."""
+        """Read the existing objects, VMs first: in a cluster without our resources no node may be created."""
         vms = await everything(self._client, VIRTUAL_MACHINES, namespace=self._namespace)
         try:
             await self._client.get(_NAMESPACES, self._namespace)

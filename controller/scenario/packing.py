@@ -1,9 +1,9 @@
 """First-fit-decreasing packing of VMs on nodes: whether the free capacity of the nodes suffices for them.
 
 Guarantees: pure; only nodes that match the launcher pods' node selector and tolerations count, and a VM's demand equals
-the requests of its pod. If all VMs fit, there is a placement; the scheduler may choose another. The number of VMs that
-do not fit is exact (`certain`) if no node could hold any of these, or if the VMs that some node could hold are of one
-size; else it is what this heuristic found. 10,000 VMs on 1,000 nodes take about half a second.
+the requests of its pod. If all VMs fit, a placement exists; the scheduler may choose another. The number of VMs that do
+not fit is exact (`certain`) if none of these fits any node by itself, or if the VMs that do are of one size; else it
+is the result of this heuristic. 10,000 VMs on 1,000 nodes take about half a second.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube.kinds import Node, Pod
 from controller.scenario.fleet import Fleet, node_manifest
 
-_Room: TypeAlias = tuple[int, int, int, int, int]
+_Free: TypeAlias = tuple[int, int, int, int, int]
 """CPU, memory, pods; the smaller of the shares of CPU and memory; the sum of these shares."""
 _FAR: Final = 1 << 80
-_NO_ROOM: Final[_Room] = (-_FAR, -_FAR, -_FAR, -_FAR, -_FAR)
+_NOTHING_FREE: Final[_Free] = (-_FAR, -_FAR, -_FAR, -_FAR, -_FAR)
 _PARTS: Final = 1 << 20
 _DEFAULT: Final = LauncherPolicy()
 _NOTHING: Final[Mapping[str, Amount]] = MappingProxyType({})
@@ -48,9 +48,9 @@ class Size:
         """Return an amount in whole units, rounded down."""
         return cls(int(amount.cpu * CPU_UNIT), int(amount.memory), amount.pods)
 
-    def excess(self, room: Size) -> float:
+    def excess(self, free: Size) -> float:
         """Return the largest ratio of need to free capacity over all resources: above 1 it does not fit."""
-        pairs = ((self.cpu, room.cpu), (self.memory, room.memory), (self.pods, room.pods))
+        pairs = ((self.cpu, free.cpu), (self.memory, free.memory), (self.pods, free.pods))
         return max((need / has if has > 0 else float("inf")) if need else 0.0 for need, has in pairs)
 
 
@@ -72,11 +72,11 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Homeless:
+class Unplaced:
     """The VMs of a group that do not fit, the size of the group (`of`), and the largest of these VMs.
 
-    `beyond`: no node could hold the largest even before any VM was placed. `nearest` is the node that comes closest to
-    holding it: with its initial capacity if `beyond`, else with what was left.
+    `beyond`: the largest fits no node even before any VM is placed. `nearest` is the node that lacks the least for it:
+    of its initial capacity if `beyond`, else of the remaining one.
     """
 
     group: str
@@ -94,7 +94,7 @@ class Packing:
     vms: int
     spaces: int
     barred: Mapping[str, int]
-    homeless: tuple[Homeless, ...]
+    unplaced: tuple[Unplaced, ...]
     short: bool
     """Whether the sum of the demands exceeds the sum of the free capacity."""
     certain: bool
@@ -108,23 +108,23 @@ def pack(demands: Sequence[Demand], spaces: Sequence[Space], barred: Mapping[str
     alike: dict[Size, list[Demand]] = {}
     for demand in demands:
         alike.setdefault(demand.size, []).append(demand)
-    shelves = _Shelves([space.size for space in spaces])
+    tree = _MaxTree([space.size for space in spaces])
     left: list[Demand] = []
     for size in sorted(alike, key=lambda size: (size.excess(sums), size.cpu, size.memory), reverse=True):
         same = alike[size]
-        left += same[shelves.fill(size, len(same)) :]
-    empty = _Shelves([space.size for space in spaces]) if left else shelves
+        left += same[tree.fill(size, len(same)) :]
+    empty = _MaxTree([space.size for space in spaces]) if left else tree
     lost = {demand.size for demand in left}
-    beyond = {size for size in lost if not empty.holds(size)}
-    remaining = [Space(space.name, size) for space, size in zip(spaces, shelves.left(), strict=True)]
+    beyond = {size for size in lost if not empty.fits(size)}
+    remaining = [Space(space.name, size) for space, size in zip(spaces, tree.left(), strict=True)]
     counts = Counter(demand.group for demand in demands)
     return Packing(
         vms=len(demands),
         spaces=len(spaces),
         barred=barred,
-        homeless=tuple(_homeless(left, counts, beyond, spaces, remaining)) if spaces else (),
+        unplaced=tuple(_unplaced(left, counts, beyond, spaces, remaining)) if spaces else (),
         short=wanted.excess(sums) > 1,
-        # The order of VMs of one size does not matter, and VMs that no node could hold take no capacity from them.
+        # The order of VMs of one size does not matter, and VMs that fit no node take no capacity from them.
         certain=lost == beyond or len(alike.keys() - beyond) == 1,
     )
 
@@ -157,8 +157,8 @@ def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
     """Return the requests of the pods on each node, including pods that are nominated to it."""
     used: dict[str, Amount] = {}
     for pod in pods:
-        if (held := capacity.holding(pod)) is not None:
-            node, amount = held
+        if (holding := capacity.holding(pod)) is not None:
+            node, amount = holding
             used[node] = used.get(node, capacity.NOTHING) + amount
     return used
 
@@ -203,13 +203,13 @@ def _obstacle(node: Node, policy: LauncherPolicy) -> str | None:
     return f"tainted {taint.key}{f'={taint.value}' if taint.value else ''}:{taint.effect}"
 
 
-def _homeless(
+def _unplaced(
     left: Sequence[Demand],
     counts: Mapping[str, int],
     out_of_reach: Collection[Size],
     empty: Sequence[Space],
     remaining: Sequence[Space],
-) -> Iterator[Homeless]:
+) -> Iterator[Unplaced]:
     groups: dict[str, list[Demand]] = {}
     for demand in left:
         groups.setdefault(demand.group, []).append(demand)
@@ -218,7 +218,7 @@ def _homeless(
         beyond = largest in out_of_reach
         among = empty if beyond else remaining
         nearest = min(among, key=lambda space: largest.excess(space.size))
-        yield Homeless(group, tuple(demand.name for demand in lost), counts[group], largest, beyond, nearest)
+        yield Unplaced(group, tuple(demand.name for demand in lost), counts[group], largest, beyond, nearest)
 
 
 def _sum(sizes: Iterable[Size]) -> Size:
@@ -228,8 +228,8 @@ def _sum(sizes: Iterable[Size]) -> Size:
     return Size(cpu, memory, pods)
 
 
-class _Shelves:
-    """The free capacity of nodes as a tree of maxima: finds the first node that fits without scanning all.
+class _MaxTree:
+    """The free capacity of nodes as a tree of maxima: finds the first node with the capacity for a VM without a scan.
 
     Besides each resource the tree has the smaller share of CPU and memory, and their sum: if one node has the CPU and
     its neighbour the memory, the maxima of single resources exclude neither.
@@ -239,9 +239,9 @@ class _Shelves:
         self._count = len(sizes)
         self._most = (max([1, *(size.cpu for size in sizes)]), max([1, *(size.memory for size in sizes)]))
         self._leaves = 1 << max(0, len(sizes) - 1).bit_length()
-        blank = [_NO_ROOM] * self._leaves
-        rooms = [self._room(size.cpu, size.memory, size.pods) for size in sizes]
-        self._tree = [*blank, *rooms, *blank[len(rooms) :]]
+        blank = [_NOTHING_FREE] * self._leaves
+        leaves = [self._free(size.cpu, size.memory, size.pods) for size in sizes]
+        self._tree = [*blank, *leaves, *blank[len(leaves) :]]
         for at in range(self._leaves - 1, 0, -1):
             self._raise(at)
 
@@ -253,35 +253,35 @@ class _Shelves:
             fitting = [count - placed, pods]
             fitting += [has // need for need, has in ((size.cpu, cpu), (size.memory, memory)) if need]
             taken = min(fitting)
-            self._tree[at] = self._room(cpu - taken * size.cpu, memory - taken * size.memory, pods - taken)
+            self._tree[at] = self._free(cpu - taken * size.cpu, memory - taken * size.memory, pods - taken)
             placed += taken
             while at > 1:
                 at //= 2
                 self._raise(at)
         return placed
 
-    def holds(self, size: Size) -> bool:
+    def fits(self, size: Size) -> bool:
         """Whether any node has capacity for a size."""
         return self._first(size) is not None
 
     def left(self) -> list[Size]:
         """Return the free capacity of each node."""
-        return [Size(*room[:3]) for room in self._tree[self._leaves : self._leaves + self._count]]
+        return [Size(*free[:3]) for free in self._tree[self._leaves : self._leaves + self._count]]
 
     def _first(self, size: Size) -> int | None:
         # A demand of 0 fits even where a resource is overcommitted.
-        wanted = self._room(size.cpu or -_FAR, size.memory or -_FAR, 1)
+        wanted = self._free(size.cpu or -_FAR, size.memory or -_FAR, 1)
         waiting = [1]
         while waiting:
             at = waiting.pop()
-            room = self._tree[at]
-            if all(map(ge, room, wanted)):
+            free = self._tree[at]
+            if all(map(ge, free, wanted)):
                 if at >= self._leaves:
                     return at
                 waiting += (2 * at + 1, 2 * at)
         return None
 
-    def _room(self, cpu: int, memory: int, pods: int) -> _Room:
+    def _free(self, cpu: int, memory: int, pods: int) -> _Free:
         shares = (cpu * _PARTS // self._most[0], memory * _PARTS // self._most[1])
         return cpu, memory, pods, min(shares), sum(shares)
 

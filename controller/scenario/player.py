@@ -3,7 +3,7 @@
 Guarantees: at most `rate` patches a second, at most one a second for a VM, and no burst after an outage; a patch has
 the value of the moment at which it is sent, so no stale value queues; a value that is already set is not written; VMs
 are served round-robin; a play that ends leaves every VM at its last value. A VM that is deleted, or replaced by another
-of its name, is dropped and never touched. An API server that is unreachable or overloaded is waited for.
+of its name, is dropped and never touched. The play waits for an API server that is unreachable or overloaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RATE: Final = 20.0
 _AT_A_TIME: Final = 8
 """Patches in flight: enough for the default rate when each takes a third of a second."""
 _SOON: Final = 1e-5
-"""Seconds below which no sleep is made: clocks are no finer."""
+"""Seconds below which the player does not sleep: clocks are no finer."""
 _LOOK: Final = 0.25
 """Seconds between two scans when there is nothing to write."""
 _BREATH: Final = 100
@@ -52,7 +52,7 @@ class Played:
 
 
 @dataclass(slots=True)
-class _Voice:
+class _Track:
     """One VM that is played: its UID, and its annotations by our own writes."""
 
     part: Part
@@ -84,7 +84,7 @@ async def play(
     `vms` are the current VMs by name: annotations that have their value already are not written. `speed` is simulated
     seconds in a real one, `rate` the patches a second. `report` is called with the progress.
 
-    Raises the KubeErrors that retrying will not mend, such as ForbiddenError.
+    Raises the KubeErrors that a retry does not fix, such as ForbiddenError.
     """
     return await _Player(client, parts, vms, namespace=namespace, speed=speed, report=report, rng=rng, rate=rate).run()
 
@@ -110,8 +110,8 @@ class _Player:
         self._report = report
         self._rng = rng
         self._interval = 1 / rate
-        self._voices = [_voice(part, vms[part.vm]) for part in parts if part.vm in vms]
-        ends = [voice.part.end for voice in self._voices]
+        self._tracks = [_track(part, vms[part.vm]) for part in parts if part.vm in vms]
+        ends = [track.part.end for track in self._tracks]
         finite = [end for end in ends if end is not None]
         self._end = max(finite, default=0.0) if len(finite) == len(ends) else float("inf")
         self._clock = asyncio.get_running_loop().time
@@ -121,7 +121,7 @@ class _Player:
         self._backoff = Backoff(self._clock, rng)
         self._choosing = asyncio.Lock()
         self._at = 0
-        """Index of the voice to serve next."""
+        """Index of the track to serve next."""
         self._writes = 0
         self._lost: dict[str, str] = {}
         self._trouble: str | None = None
@@ -137,7 +137,7 @@ class _Player:
         while (chosen := await self._next()) is not None:
             await self._write(*chosen)
 
-    async def _next(self) -> tuple[_Voice, dict[str, str]] | None:
+    async def _next(self) -> tuple[_Track, dict[str, str]] | None:
         """Wait for the next slot and return a patch to send; None when the play is over."""
         async with self._choosing:
             while True:
@@ -155,57 +155,57 @@ class _Player:
                     return None
                 await asyncio.sleep(_LOOK)
 
-    async def _look(self) -> tuple[_Voice, dict[str, str]] | None:
+    async def _look(self) -> tuple[_Track, dict[str, str]] | None:
         """Return the next VM, round-robin, whose annotations differ from its profile now."""
-        for count in range(len(self._voices)):
+        for count in range(len(self._tracks)):
             if count % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)
-            index = (self._at + count) % len(self._voices)
-            voice = self._voices[index]
-            if voice.busy or voice.rest_until > self._clock() or voice.part.vm in self._lost:
+            index = (self._at + count) % len(self._tracks)
+            track = self._tracks[index]
+            if track.busy or track.rest_until > self._clock() or track.part.vm in self._lost:
                 continue
-            wanted = voice.wanted(self._seconds())
+            wanted = track.wanted(self._seconds())
             if wanted:
                 self._at = index + 1
-                return voice, wanted
+                return track, wanted
         return None
 
-    async def _write(self, voice: _Voice, wanted: dict[str, str]) -> None:
-        body = {"metadata": {"uid": voice.uid, "annotations": wanted}}
+    async def _write(self, track: _Track, wanted: dict[str, str]) -> None:
+        body = {"metadata": {"uid": track.uid, "annotations": wanted}}
         sent = self._clock()
         try:
-            await self._client.merge_patch(VIRTUAL_MACHINES, voice.part.vm, body, namespace=self._namespace)
+            await self._client.merge_patch(VIRTUAL_MACHINES, track.part.vm, body, namespace=self._namespace)
         except NotFoundError:
-            self._lost[voice.part.vm] = "it was deleted"
+            self._lost[track.part.vm] = "it was deleted"
         except ConflictError:
-            await self._ask(voice)
+            await self._ask(track)
         except InvalidError as error:
-            await self._ask(voice)  # the UID of another VM by that name cannot be changed
-            self._lost.setdefault(voice.part.vm, f"it was refused: {error.message}")
+            await self._ask(track)  # the UID of another VM by that name cannot be changed
+            self._lost.setdefault(track.part.vm, f"it was refused: {error.message}")
         except KubeError as error:
             if not passing(error):
                 raise
             self._back_off(error, sent)
         else:
-            voice.shown |= wanted
+            track.shown |= wanted
             self._writes += 1
             self._recover()
         finally:
-            voice.rest_until = sent + _EACH
-            voice.busy = False
+            track.rest_until = sent + _EACH
+            track.busy = False
 
-    async def _ask(self, voice: _Voice) -> None:
+    async def _ask(self, track: _Track) -> None:
         """Read the VM after a refused patch: it may be deleted, replaced by a namesake, or only in conflict."""
         try:
-            vm = await self._client.get(VIRTUAL_MACHINES, voice.part.vm, namespace=self._namespace)
+            vm = await self._client.get(VIRTUAL_MACHINES, track.part.vm, namespace=self._namespace)
         except NotFoundError:
-            self._lost[voice.part.vm] = "it was deleted"
+            self._lost[track.part.vm] = "it was deleted"
         except KubeError as error:
             if not passing(error):
                 raise
         else:
-            if vm.metadata.uid != voice.uid:
-                self._lost[voice.part.vm] = "it was deleted and made anew"
+            if vm.metadata.uid != track.uid:
+                self._lost[track.part.vm] = "it was deleted and recreated"
 
     def _back_off(self, error: KubeError, sent: float) -> None:
         """Back off, once for an outage: patches that were in flight when it began extend it no further."""
@@ -224,10 +224,10 @@ class _Player:
         return (self._clock() - self._began) * self._speed
 
     def _over(self) -> bool:
-        """Whether there will be nothing to write later, given that there is nothing to write now."""
+        """Whether nothing is left to write later, if nothing is to be written now."""
         now = self._clock()
-        left = [voice for voice in self._voices if voice.part.vm not in self._lost]
-        if any(voice.busy or voice.rest_until > now for voice in left):
+        left = [track for track in self._tracks if track.part.vm not in self._lost]
+        if any(track.busy or track.rest_until > now for track in left):
             return False
         return not left or self._seconds() >= self._end
 
@@ -235,14 +235,14 @@ class _Player:
         return Played(
             seconds=min(self._seconds(), self._end),
             writes=self._writes,
-            playing=len(self._voices) - len(self._lost),
+            playing=len(self._tracks) - len(self._lost),
             lost=dict(self._lost),
             trouble=self._trouble,
         )
 
 
-def _voice(part: Part, vm: VirtualMachine) -> _Voice:
+def _track(part: Part, vm: VirtualMachine) -> _Track:
     annotations = vm.metadata.annotations
-    return _Voice(
+    return _Track(
         part, vm.metadata.uid, {key: annotations.get(key) for key in (names.CPU_CONSUMPTION, names.MEMORY_CONSUMPTION)}
     )

@@ -171,11 +171,11 @@ class Walk:
 
     def at(self, seconds: float, seed: int) -> Decimal:
         """Return the position of the walk."""
-        gone = self.start + self.step * Decimal(chance.walk(seed, int(seconds / self.every)))
+        position = self.start + self.step * Decimal(chance.walk(seed, int(seconds / self.every)))
         span = self.high - self.low
         if not span:
             return self.low
-        folded = abs((gone - self.low) % (2 * span))  # Decimal's remainder has the sign of the dividend
+        folded = abs((position - self.low) % (2 * span))  # Decimal's remainder has the sign of the dividend
         return clamp(self.low + min(folded, 2 * span - folded), self.low, self.high)
 
     def describe(self) -> str:
@@ -185,7 +185,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One annotation of one VM over time: the profile's share of what the VM requests."""
+    """One annotation of one VM over time: the profile's share of the VM's request."""
 
     profile: Profile
     request: Decimal

@@ -49,11 +49,11 @@ def shortages(quotas: Iterable[Mapping[str, Any]], sizes: Iterable[Size]) -> Ite
             if limit is not None and taken is not None and taken + more > limit:
                 figures = f"{_plain(resource, more)} more than {used.get(resource, '0')} of {hard[resource]}"
                 what = f"{len(asked)} VMs" if resource == _VMS else f"the pods of {len(asked)} VMs"
-                yield Shortage(f"quota {name} has no room for {what}: {resource}, {figures}", resource == _VMS)
+                yield Shortage(f"quota {name} is too small for {what}: {resource}, {figures}", resource == _VMS)
         if unset := [resource for resource in _LIMITS if resource in hard and _counts_launchers(quota)]:
             yield Shortage(
-                f"quota {name} wants {' and '.join(unset)}, which VMs' pods do not set: without a LimitRange that "
-                "sets them none is made",
+                f"quota {name} requires {' and '.join(unset)}, which VMs' pods do not set: without a LimitRange that "
+                "sets them no pod is created",
                 refused=False,
             )
 

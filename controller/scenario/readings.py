@@ -29,7 +29,7 @@ _NO_VALUE: Final = frozenset(
     ("nan", "na", "n/a", "#n/a", "null", "none", "nat", "inf", "-inf", "infinity", "-infinity")
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# What counts from 1970 in one unit is this large from 1973 on, and in the unit before it not before the year 5000.
+# A time since 1970 in one unit is at least this large from 1973 on; in the next coarser unit, not before the year 5000.
 _SINCE_1970: Final = ((Decimal(10) ** 17, "ns"), (Decimal(10) ** 14, "us"), (Decimal(10) ** 11, "ms"))
 
 

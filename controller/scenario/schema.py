@@ -45,7 +45,7 @@ VM_FIELDS: Final = ("name", "count", "seed", "cpu", "memory", "consumption")
 def parse(text: str, file: str, directory: Path) -> Scenario:
     """Read a scenario; `file` is its name in messages, `directory` where its traces are.
 
-    Raises DocumentError with everything that is wrong.
+    Raises DocumentError with all of its problems.
     """
     notes = Notes(file)
     root = compose(text, notes)

@@ -20,7 +20,7 @@ SHOWN: Final = 20
 """Bad rows after which reading stops: the others are probably bad in the same way."""
 _SEPARATORS: Final = {";": "';'", "\t": "tabs", "|": "'|'", " ": "spaces"}
 _STATED: Final = re.compile(r'"?sep=([,;\t|])"?[ ,;\t|]*(?:\r\n|\r|\n)', re.ASCII | re.IGNORECASE)
-"""The start of a line by which Excel sets the separator of the columns; other programs do not know it."""
+"""The line by which Excel, but no other program, sets the separator of the columns."""
 _QUOTED_ROWS: Final = "each row is one quoted cell: save it without quotes around whole rows"
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 _LONGEST_HEADER: Final = 80
@@ -30,16 +30,16 @@ _BEGIN: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows that could be read: the line of each, and the cells of each wanted column that is there."""
+    """The rows that could be read: the line of each, and the cells of each wanted column that the file has."""
 
     lines: Sequence[int]
     columns: Mapping[str, Sequence[str]]
 
 
 def read(text: str, notes: Notes, *, needed: str, others: Sequence[str]) -> Table | None:
-    """Read the column that is needed, and those of the others that are there: at least one of them.
+    """Read the `needed` column, and those of the `others` that the file has: at least one.
 
-    Notes what is wrong with single rows; returns None, with a note, if the file as a whole cannot be used.
+    Notes the problems of single rows; returns None, with a note, if the file as a whole cannot be used.
     """
     stated = _STATED.match(text)
     above = 1 if stated is not None else 0
@@ -75,7 +75,7 @@ def decimal_comma(cell: str) -> bool:
 
 
 def _rows(text: str, notes: Notes, separator: str, above: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that hold anything, without blank cells at their ends, and the line that each ends on.
+    """Yield the rows that are not empty, without trailing blank cells, and the line that each ends on.
 
     `above` lines of the file come before the text.
     """
@@ -88,7 +88,7 @@ def _rows(text: str, notes: Notes, separator: str, above: int) -> Iterator[tuple
             if cells:
                 yield above + reader.line_num, cells
     except csv.Error as error:
-        notes.add(above + max(1, reader.line_num), "", f"no CSV: {error}")
+        notes.add(above + max(1, reader.line_num), "", f"not valid CSV: {error}")
 
 
 def _collect(
@@ -119,7 +119,7 @@ def _collect(
 
 
 def _other_separator(first: str, rest: Sequence[str], needed: str, others: Sequence[str]) -> str | None:
-    """Say how the columns of a file are separated whose first line names them, but not with commas between."""
+    """Return a message that names the separator, if the first line names the columns with one other than a comma."""
     for separator, words in _SEPARATORS.items():
         names = [name.strip().strip('"') for name in first.split(separator)]
         if separator == " " and "," in first:

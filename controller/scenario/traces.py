@@ -1,7 +1,7 @@
 """CSV traces: recorded consumption over time.
 
 Guarantees: an unusable row is a problem with its file, line and column; a mistake that all rows share (the unit,
-percent, decimal commas) is one problem that says what to write; a file is read once however many groups play it; its
+percent, decimal commas) is one problem that names the fix; a file is read once, however many groups play it; its
 size is bounded. Times may start at any value. Values with more than four decimal places are rounded.
 """
 
@@ -23,21 +23,21 @@ from controller.scenario.values import LONGEST_TIME, parse_time
 LARGEST: Final = 8 * 1024 * 1024
 """The maximum size of a trace, in bytes."""
 HIGHEST: Final = Decimal(1000)
-"""The largest share of a request that a trace may hold."""
+"""The largest share of a request that a trace may have."""
 COLUMNS: Final = ("cpu", "memory")
 _TIME: Final = "time"
 _LIKELY: Final = {"cpu": Decimal(10), "memory": Decimal(1)}
 """Shares above these are taken for percent, unless the scenario says otherwise."""
 _HUNDRED: Final = Decimal(100)
 _SHORTEST: Final = Decimal("1e-9")
-"""Seconds between two rows: less is none in the numbers that a play counts with."""
+"""Seconds between two rows: a float of a play does not resolve less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How to read the numbers of a trace; None where the scenario does not say, and their size decides.
+    """How to read the numbers of a trace; None where the scenario does not set it: their size decides.
 
-    `unit` is what a time counts that is a bare number: `s`, `ms` or `us`; `percent` whether shares are in percent.
+    `unit` is the unit of times that are bare numbers: `s`, `ms` or `us`; `percent` whether shares are in percent.
     """
 
     unit: str | None = None
@@ -122,7 +122,7 @@ def times_of(table: Table, unit: str | None, notes: Notes) -> tuple[float, ...] 
     return tuple(float(moment - found[0]) for moment in found) if len(notes.problems) == before and found else None
 
 
-def shares_of(table: Table, column: str, percent: bool | None, notes: Notes) -> tuple[Decimal, ...] | None:  # noqa: FBT001 - what the file says
+def shares_of(table: Table, column: str, percent: bool | None, notes: Notes) -> tuple[Decimal, ...] | None:  # noqa: FBT001 - a field of the file
     """Return a column's shares; None if there are problems, which are noted."""
     before = len(notes.problems)
     cells = table.columns[column]
@@ -167,7 +167,7 @@ def _not_later(cell: str, *, same: bool) -> str:
 def _no_share(cell: str, highest: Decimal) -> str:
     if readings.no_value(cell):
         return f"is {cell or 'empty'}: each row needs a value, so take the row out, or fill it in"
-    what = "a share of what the VM requests, a number" if highest == HIGHEST else "percent of what the VM requests"
+    what = "a share of the VM's request, a number" if highest == HIGHEST else "percent of the VM's request"
     without = "; without the %, and with percent: true beside file:" if cell.endswith("%") else ""
     return f"want {what} from 0 to {highest}; not {cell!r}{without}"
 
@@ -198,4 +198,4 @@ def _percent_hint(column: str, cells: Sequence[str]) -> str:
     if largest > HIGHEST:
         return hint
     more = "more than ten times" if column == "cpu" else "more than"
-    return f"{hint}, or percent: false if the VM uses {more} what it requests"
+    return f"{hint}, or percent: false if the VM uses {more} its request"

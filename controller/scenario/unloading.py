@@ -48,7 +48,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What an unload removed: VMs as `namespace/name`, and nodes."""
+    """The result of an unload: the VMs (as `namespace/name`) and nodes that it deleted."""
 
     vms: tuple[str, ...]
     nodes: tuple[str, ...]
@@ -61,7 +61,7 @@ async def unload(client: Api, fleet: str, *, report: Callable[[Removal], None], 
     once these nodes are deleted.
 
     Raises NotGoneError after the deadline, KeptError if the API server refused some deletes and all else is deleted,
-    and the KubeErrors that retrying will not mend.
+    and the KubeErrors that a retry does not fix.
     """
     unloading = _Unload(client, fleet, report)
     try:
@@ -83,7 +83,7 @@ class _Unload:
         # The refusals of deletes, by UID.
         self._kept: dict[str, StatusError] = {}
         # The objects that are left, by name, with the reason.
-        self.left: dict[str, str] = {"what the API server has not told": "it does not answer"}
+        self.left: dict[str, str] = {"objects not listed yet": "the API server does not answer"}
 
     async def run(self) -> Removed:
         """Delete the VMs, then the nodes."""
@@ -114,7 +114,7 @@ class _Unload:
 
             def there() -> dict[str, str]:
                 owned = {owner.uid: pod for pod in pods if (owner := ownership.owner(pod)) is not None}
-                why = {uid: termination(pod) or f"pod {pod.metadata.name} is there" for uid, pod in owned.items()}
+                why = {uid: termination(pod) or f"pod {pod.metadata.name} exists" for uid, pod in owned.items()}
                 return why | _left(shown)
 
             await self._remove(VIRTUAL_MACHINES, vms, ours, there, signal, later=nodes)
@@ -146,7 +146,7 @@ class _Unload:
         try:
             while True:
                 if deleting.done():
-                    deleting.result()  # raises what ended it
+                    deleting.result()  # raises the error that ended it
                 found = there()
                 self.left = {name: found[uid] for uid, name in ours.items() if uid in found and uid not in self._kept}
                 self.left |= {

@@ -186,7 +186,7 @@ def test_what_would_be_refused_is_told_before_anything_is_made(cluster: Kubectl,
         cluster("delete", "-f", "-", stdin=NOT_THAT_NAME)
     assert done.returncode == 1
     assert "quickstart.yaml:14: vms[0]: VM web-3: " in done.stderr
-    assert "denied request: not that name\nerror: nothing was made" in done.stderr
+    assert "denied request: not that name\nerror: nothing was created" in done.stderr
     assert there(cluster, "nodes") + there(cluster, "vm") == []
 
 
@@ -199,7 +199,7 @@ def test_what_only_the_sum_exceeds_is_told_before_anything_is_made(cluster: Kube
     finally:
         cluster("delete", "quota", "few")
     assert done.returncode == 1
-    assert "vms: quota few has no room for 6 VMs: count/virtualmachines" in done.stderr
+    assert "vms: quota few is too small for 6 VMs: count/virtualmachines" in done.stderr
     assert there(cluster, "nodes") + there(cluster, "vm") == []
 
 
@@ -259,9 +259,7 @@ def test_a_strangers_vm_is_in_the_way(cluster: Kubectl, vmsim: Vmsim) -> None:
     before = cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}")
     done = vmsim("load", "quickstart")
     assert done.returncode == 1
-    assert done.stderr.startswith(
-        "error: nothing was changed: VM default/web-1 is there already and quickstart did not"
-    )
+    assert done.stderr.startswith("error: nothing was changed: VM default/web-1 exists already, and quickstart did not")
     assert (there(cluster, "nodes"), there(cluster, "vm")) == ([], ["web-1"])
     assert cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}") == before
 

@@ -362,7 +362,7 @@ def test_a_migration_of_ours_says_how_far_it_is() -> None:
     """In the words of `vmsim migrate --wait`."""
     mine = migration("a", phase="Terminating", source_pod="virt-1", source_node="n1")
     (wait,) = waiting_for(vm("a", "n1"), pods=[pod("a", "n1")], ours={"default/a": mine}).values()
-    assert wait == Wait(Cause.MOVING, "Terminating", "Terminating: virt-1 leaves n1")
+    assert wait == Wait(Cause.MOVING, "Terminating", "Terminating: virt-1 terminates on n1")
 
 
 def test_a_migration_that_no_controller_writes_about_asks_for_the_controller() -> None:

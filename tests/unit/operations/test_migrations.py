@@ -68,7 +68,7 @@ def test_the_way_to_cancel_can_be_pasted() -> None:
         ({"phase": "Pending", "message": "No node\nhas room"}, "Pending: No node has room"),
         (
             {"phase": "Terminating", "source_pod": "virt-1", "source_node": "n1"},
-            "Terminating: virt-1 leaves n1",
+            "Terminating: virt-1 terminates on n1",
         ),
         ({"phase": "Scheduling"}, "Scheduling: the target waits for a node"),
         ({"phase": "Scheduling", "target_pod": "virt-2"}, "Scheduling: virt-2 waits for a node"),
@@ -210,7 +210,7 @@ async def test_tell_gets_each_change_once_and_no_error_ends_the_wait(cluster: St
     later(15, cluster.migration, "vm-1-abcde", phase="Starting", message="Slowly")
     later(25, cluster.migration, "vm-1-abcde", phase="Succeeded")
     heard: list[str] = []
-    await follow(cluster, created, timeout=None, tell=heard.append)
+    await follow(cluster, created, timeout=None, report=heard.append)
     assert [words.partition(";")[0] for words in heard] == [
         "Pending",
         "Pending: no controller has taken it up",

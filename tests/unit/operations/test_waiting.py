@@ -67,7 +67,9 @@ async def test_a_vm_that_is_deleted_is_no_longer_waited_for(cluster: Staged) -> 
 async def test_a_vm_that_no_controller_writes_about_is_an_error(cluster: Staged) -> None:
     """After ten seconds, with what to do."""
     cluster.vm()
-    with pytest.raises(NoControllerError, match=r"no controller has said a word for 10 s: start `vmsim controller`"):
+    with pytest.raises(
+        NoControllerError, match=r"no controller has written a status for 10 s: start `vmsim controller`"
+    ):
         await for_phase(cluster, "default", "vm-1", "Running", timeout=60)
     assert now() == UNNOTICED
 

@@ -1,4 +1,4 @@
-"""The API server as the tests of this folder look at it: each request by its verb and the object's name."""
+"""The API server of these tests: each request is named by its verb and the object's name."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class Api(ApiServer):
     """One API server, whose requests are called `POST web-1` or `LIST nodes` here."""
 
     tried: list[str] = field(default_factory=list)
-    """The requests that changed something, or tried to."""
+    """The writes that were sent."""
     asked: list[str] = field(default_factory=list)
-    """The names of what somebody asked whether it could be made."""
+    """The names of the objects that were dry-run."""
     errors: dict[str, list[Exception]] = field(default_factory=dict)
-    """What the next requests fail with; a write whose error says that its outcome is unknown took effect."""
+    """The errors of the next requests; a write takes effect if its error has an unknown outcome."""
     before: Callable[[str], object] = field(default=lambda _: None)
     """Called with every request before it takes effect."""
     after: Callable[[str], object] = field(default=lambda _: None)
     """Called with every write that took effect."""
     unfit: dict[str, str] = field(default_factory=dict)
-    """VMs that no node takes, and why the scheduler says so."""
+    """VMs that fit no node, with the scheduler's message."""
     latency: float = 0.0
-    busy: int = 0
-    busiest: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
 
     def run_all(self, _: str = "") -> None:
-        """Do what the controller and KWOK do."""
+        """Do the work of the controller and KWOK."""
         for plural, key in list(self.objects):
             document, name = self.objects[plural, key], key.partition("/")[2]
             if plural == VIRTUAL_MACHINES.plural and document.get("status", {}).get("phase") != "Running":
@@ -60,7 +60,7 @@ class Api(ApiServer):
                 self.put(plural, key, spec={"taints": ready})
 
     async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
-        """Create; a question keeps nobody busy."""
+        """Create; a dry run does not count as in flight."""
         if options.get("dry_run"):
             return await super().create(resource, body, **options)
         async with self._working():
@@ -78,12 +78,12 @@ class Api(ApiServer):
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
-        self.busy += 1
-        self.busiest = max(self.busiest, self.busy)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             yield
         finally:
-            self.busy -= 1
+            self.in_flight -= 1
 
     async def _arrive(self, method: str, plural: str, name: str) -> None:
         if method == "watch":

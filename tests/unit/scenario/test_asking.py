@@ -1,4 +1,4 @@
-"""What is asked before anything is made: one of each kind, quotas, and who looks at single objects."""
+"""The checks before a load: dry runs of each variant, webhooks and policies, quotas, and node capacity."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ WEB = sorted((vm for vm in FLEET.vms if vm.name.startswith("web")), key=lambda v
 VM_RULE = {"apiGroups": [names.GROUP], "resources": [names.VM_PLURAL], "operations": ["CREATE"]}
 
 
-async def found(api: Api, fleet: Fleet = FLEET, **options: Any) -> Findings:
-    """Ask, and make nothing."""
+async def checked(api: Api, fleet: Fleet = FLEET, **options: Any) -> Findings:
+    """Run the checks of a load; nothing is written."""
     options = {"deadline": 60.0, "report": lambda _: None, **options}
     _, findings = await rehearse(api, fleet, namespace="default", **options)
     assert api.tried == []
@@ -57,35 +57,35 @@ async def found(api: Api, fleet: Fleet = FLEET, **options: Any) -> Findings:
 
 
 def refusing(name: str, error: Exception) -> Api:
-    """An API server that would refuse an object."""
+    """Return an API server that refuses an object."""
     api = Api()
     api.errors[f"ASK {name}"] = [error]
     return api
 
 
 def invalid(words: str) -> errors.InvalidError:
-    """What the API server says to an object that it does not take."""
+    """Return the API server's refusal of an invalid object."""
     return errors.InvalidError(422, "Invalid", words)
 
 
-# --- what is asked -----------------------------------------------------------------------------------------------
+# --- dry runs ----------------------------------------------------------------------------------------------------
 
 
-async def test_one_of_each_group_and_the_least_and_the_largest_are_asked_for() -> None:
-    """Not each of them."""
+async def test_a_check_dry_runs_each_node_variant_and_the_smallest_and_largest_vm_of_a_group() -> None:
+    """No other object is sent."""
     api = Api()
-    await found(api)
+    await checked(api)
     assert sorted(api.asked) == sorted(["small-1", "big", WEB[0].name, WEB[-1].name, "db"])
 
 
-def test_of_numbers_the_least_and_the_largest_are_taken() -> None:
-    """CPU, memory and consumption, each; those with an annotation and those without are different."""
+def test_least_and_largest_picks_the_extremes_of_each_number() -> None:
+    """CPU, memory and consumption; VMs with an annotation and VMs without one are separate groups."""
     vms = [DesiredVM(f"v-{n}", f"0.{n}", f"0.{9 - n}", f"0.{(n * 3) % 7}" if n < 8 else None) for n in range(1, 9)]
     assert [vm.name for vm in least_and_largest(vms)] == ["v-1", "v-7", "v-2", "v-8"]
 
 
-async def test_a_load_asks_before_it_makes_anything() -> None:
-    """And only for what is missing; the second time, nothing."""
+async def test_a_load_dry_runs_only_missing_objects() -> None:
+    """A second load sends no dry run."""
     api = Api()
     api.after = api.run_all
     fleet = Fleet("demo", (DesiredNode("n-1"),), (DesiredVM("vm-1", "0.1", "0.1"),))
@@ -95,11 +95,11 @@ async def test_a_load_asks_before_it_makes_anything() -> None:
     assert api.asked == ["n-1", "vm-1"]
 
 
-# --- what is refused ---------------------------------------------------------------------------------------------
+# --- refusals ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_refusal_names_its_place_and_the_servers_words_and_nothing_is_made() -> None:
-    """Every group that is refused."""
+async def test_a_refusal_quotes_its_place_and_the_server_and_nothing_is_created() -> None:
+    """One problem for each refused group."""
     api = refusing("db", errors.ForbiddenError(403, "Forbidden", 'virtualmachines "db" is forbidden:\nno'))
     api.errors["ASK big"] = [invalid('Node "big" is invalid: spec.taints[1]: Duplicate value')]
     with pytest.raises(FleetRefusedError) as error:
@@ -111,51 +111,51 @@ async def test_a_refusal_names_its_place_and_the_servers_words_and_nothing_is_ma
     ]
 
 
-async def test_a_group_is_refused_once() -> None:
-    """However many of it would be."""
+async def test_a_group_has_one_refusal_however_many_objects_are_refused() -> None:
+    """Of 101 refused VMs in two groups, two are reported."""
     api = Api()
     for vm in FLEET.vms:
         api.errors[f"ASK {vm.name}"] = [invalid(f"{vm.name} is bad")]
     with pytest.raises(FleetRefusedError) as error:
-        await found(api)
+        await checked(api)
     assert len(error.value.problems) == 2
 
 
-async def test_a_fleet_without_a_file_is_refused_by_name() -> None:
-    """As the Python API makes one."""
+async def test_a_refusal_names_the_object_of_a_fleet_without_a_file() -> None:
+    """The Python API builds such fleets."""
     fleet = Fleet("demo", (), (DesiredVM("vm-1", "0.1", "0.1"),))
-    with pytest.raises(FleetRefusedError, match=r"^nothing was made: VM vm-1: it is bad$"):
-        await found(refusing("vm-1", invalid("it is bad")), fleet)
+    with pytest.raises(FleetRefusedError, match=r"^nothing was created: VM vm-1: it is bad$"):
+        await checked(refusing("vm-1", invalid("it is bad")), fleet)
 
 
-async def test_a_refusal_is_the_python_apis_own_with_the_servers_code_and_reason() -> None:
-    """Of the first problem; a quota refuses as the API server does it."""
+async def test_a_refusal_has_the_code_and_reason_of_its_first_problem() -> None:
+    """An exceeded quota has those of the API server's own refusal."""
     fleet = Fleet("demo", (), (DesiredVM("vm-1", "0.1", "0.1"),))
     with pytest.raises(RefusedError) as refused:
-        await found(refusing("vm-1", invalid("it is bad")), fleet)
+        await checked(refusing("vm-1", invalid("it is bad")), fleet)
     assert (refused.value.code, refused.value.reason) == (422, "Invalid")
     api = Api()
     api.put("resourcequotas", "default/q", **quota({VMS_OF_A_NAMESPACE: "0"}))
     with pytest.raises(RefusedError) as refused:
-        await found(api, fleet)
+        await checked(api, fleet)
     assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
 
 
-async def test_what_was_made_meanwhile_is_no_refusal() -> None:
-    """The load looks at it."""
-    findings = await found(refusing("db", errors.AlreadyExistsError(409, "AlreadyExists", "db already exists")))
+async def test_an_object_that_was_created_meanwhile_is_no_refusal() -> None:
+    """The load compares it."""
+    findings = await checked(refusing("db", errors.AlreadyExistsError(409, "AlreadyExists", "db already exists")))
     assert findings.warnings == ()
 
 
-async def test_a_webhook_that_cannot_be_asked_refuses_nothing() -> None:
-    """It has side effects, and what it says shows when the objects are made."""
+async def test_a_webhook_without_dry_run_support_is_a_warning() -> None:
+    """It has side effects; its refusals show when the objects are created."""
     words = 'admission webhook "w.example.com" does not support dry run'
-    findings = await found(refusing("db", errors.InvalidError(400, "BadRequest", words)))
-    assert findings.warnings == (f"{words}: what it would refuse shows when it is made",)
+    findings = await checked(refusing("db", errors.InvalidError(400, "BadRequest", words)))
+    assert findings.warnings == (f"{words}: its refusals show only when the object is created",)
 
 
-async def test_an_api_server_that_cannot_say_is_asked_again_and_named() -> None:
-    """A webhook that is down, say, until the deadline."""
+async def test_a_failing_dry_run_is_retried_and_reported_until_the_deadline() -> None:
+    """The webhook behind it is down."""
     api = Api()
     down = errors.ServerError(500, "InternalError", "failed calling webhook")
 
@@ -167,45 +167,45 @@ async def test_an_api_server_that_cannot_say_is_asked_again_and_named() -> None:
     reports: list[Progress] = []
     words = "the API server has not answered everything after 30 s: VM db: failed calling webhook"
     with pytest.raises(UnansweredError, match=words):
-        await found(api, deadline=30, report=reports.append)
+        await checked(api, deadline=30, report=reports.append)
     assert {step.stage for step in reports} == {Stage.ASKING}
     with pytest.raises(NotRunningError, match="not everything runs after 30 s: VM db: failed calling webhook"):
         await load(api, FLEET, namespace="default", report=lambda _: None, deadline=30)
 
 
-async def test_the_last_words_on_one_question_outlast_the_answers_to_others() -> None:
-    """Of a hundred, one is put off and the rest are answered meanwhile."""
+async def test_the_last_error_of_one_dry_run_survives_the_answers_to_others() -> None:
+    """One of a hundred is throttled; the others succeed meanwhile."""
     api = Api()
     webhook()(api)
     api.latency = 0.5
     api.errors[f"ASK {FLEET.vms[0].name}"] = [errors.TooManyRequestsError(429, "", "slow down", retry_after=60)]
     with pytest.raises(UnansweredError, match=f"VM {FLEET.vms[0].name}: slow down"):
-        await found(api, deadline=30)
+        await checked(api, deadline=30)
 
 
-async def test_a_rehearsal_without_time_says_that_nothing_was_answered() -> None:
-    """It runs nothing, and there are no words yet."""
+async def test_a_check_with_a_deadline_of_0_reports_no_answer() -> None:
+    """No request has an error to quote."""
     with pytest.raises(UnansweredError, match=r"^the API server has not answered everything after 0 s$"):
-        await found(Api(), deadline=0)
+        await checked(Api(), deadline=0)
 
 
-async def test_who_looks_at_objects_is_asked_again_and_named() -> None:
-    """As the objects are."""
+async def test_a_throttled_list_of_webhooks_is_retried_and_reported() -> None:
+    """It is named "webhooks and policies"."""
     api = Api()
     api.errors["LIST validatingwebhookconfigurations"] = [
         errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=60)
     ]
     reports: list[Progress] = []
     with pytest.raises(UnansweredError, match="webhooks and policies: slow down"):
-        await found(api, deadline=30, report=reports.append)
+        await checked(api, deadline=30, report=reports.append)
     assert dict(reports[0].waiting).keys() == {"webhooks and policies"}
 
 
-# --- who looks at single objects -------------------------------------------------------------------------------
+# --- webhooks and policies -------------------------------------------------------------------------------------
 
 
 def webhook(**rule: object) -> Callable[[Api], None]:
-    """A webhook with one rule."""
+    """Return a function that stores a webhook with one rule."""
     hooks = [{"rules": [VM_RULE | rule]}]
 
     def put(api: Api) -> None:
@@ -215,7 +215,7 @@ def webhook(**rule: object) -> Callable[[Api], None]:
 
 
 def policy(*, bound: bool, plural: str = "mutatingadmissionpolicies", **rule: object) -> Callable[[Api], None]:
-    """A policy with one rule, and its binding."""
+    """Return a function that stores a policy with one rule, and its binding."""
 
     def put(api: Api) -> None:
         api.put(plural, "/p", spec={"matchConstraints": {"resourceRules": [VM_RULE | rule]}})
@@ -240,17 +240,20 @@ def policy(*, bound: bool, plural: str = "mutatingadmissionpolicies", **rule: ob
         (policy(bound=False), False),
     ],
 )
-async def test_every_object_is_asked_for_where_somebody_may_look_at_it(put: Callable[[Api], None], every: bool) -> None:  # noqa: FBT001 - a table's column
-    """By the kind that a webhook or a bound policy names."""
+async def test_every_object_is_dry_run_if_a_webhook_or_bound_policy_may_match(
+    put: Callable[[Api], None],
+    every: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    """Selected by the group, resource, operation and scope of its rule."""
     api = Api()
     put(api)
-    await found(api)
+    await checked(api)
     assert ({vm.name for vm in FLEET.vms} <= set(api.asked)) == every
 
 
 @pytest.mark.parametrize("unknown", [1, 2])
-async def test_policies_of_an_older_version_count(unknown: int) -> None:
-    """Where the API server does not have that kind in newer ones."""
+async def test_policies_of_an_older_api_version_are_read(unknown: int) -> None:
+    """The API server does not serve the kind in newer versions."""
     api = Api()
     policy(bound=True)(api)
     tries = {"LIST mutatingadmissionpolicies": unknown, "LIST mutatingadmissionpolicybindings": unknown}
@@ -261,19 +264,19 @@ async def test_policies_of_an_older_version_count(unknown: int) -> None:
             raise errors.NotFoundError(404, "NotFound", "the server could not find the requested resource")
 
     api.before = not_found
-    await found(api)
+    await checked(api)
     assert {vm.name for vm in FLEET.vms} <= set(api.asked)
 
 
-def test_rules_about_one_kind_say_nothing_of_another() -> None:
-    """Nor of another group's kind of the same name."""
+def test_rules_match_only_their_group_and_resource() -> None:
+    """Not the resource of the same name in another group."""
     rules = Rules(frozenset({("", "nodes", "*"), ("kubevirt.io", names.VM_PLURAL, "*")}))
     assert rules.watch("", "nodes", namespaced=False)
     assert not rules.watch(names.GROUP, names.VM_PLURAL, namespaced=True)
 
 
-async def test_where_webhooks_may_not_be_read_every_object_is_asked_for() -> None:
-    """And that is said."""
+async def test_every_object_is_dry_run_if_webhooks_may_not_be_read() -> None:
+    """A warning says so."""
     api = Api()
 
     def forbidden(request: str) -> None:
@@ -281,18 +284,18 @@ async def test_where_webhooks_may_not_be_read_every_object_is_asked_for() -> Non
             raise errors.ForbiddenError(403, "Forbidden", "no")
 
     api.before = forbidden
-    findings = await found(api)
+    findings = await checked(api)
     assert len(api.asked) == len(FLEET.nodes) + len(FLEET.vms)
     assert findings.warnings == (
-        "validatingwebhookconfigurations may not be read: every object was asked for, as if one looked at each",
+        "validatingwebhookconfigurations may not be read: every object was dry-run, in case one matches it",
     )
 
 
-# --- quotas and room -------------------------------------------------------------------------------------------
+# --- quotas and capacity ---------------------------------------------------------------------------------------
 
 
 def quota(hard: dict[str, str], used: dict[str, str] | None = None, **spec: object) -> dict[str, Any]:
-    """A quota as the API server shows it."""
+    """Return a quota as the API server shows it."""
     return {
         "metadata": {"name": "q", "namespace": "default"},
         "spec": spec,
@@ -308,19 +311,19 @@ VMS_OF_A_NAMESPACE = f"count/{names.VM_PLURAL}.{names.GROUP}"
     [
         (
             quota({VMS_OF_A_NAMESPACE: "4"}, {VMS_OF_A_NAMESPACE: "2"}),
-            f"has no room for 3 VMs: {VMS_OF_A_NAMESPACE}, 3",
+            f"is too small for 3 VMs: {VMS_OF_A_NAMESPACE}, 3",
         ),
-        (quota({"pods": "2"}), "has no room for the pods of 3 VMs: pods, 3 more than 0 of 2"),
-        (quota({"count/pods": "2"}), "has no room for the pods of 3 VMs: count/pods"),
+        (quota({"pods": "2"}), "is too small for the pods of 3 VMs: pods, 3 more than 0 of 2"),
+        (quota({"count/pods": "2"}), "is too small for the pods of 3 VMs: count/pods"),
         (quota({"requests.cpu": "5"}, {"requests.cpu": "500m"}), "requests.cpu, 4.8 more than 500m of 5"),
-        (quota({"cpu": "4"}), "has no room for the pods of 3 VMs: cpu, 4.8 more"),
+        (quota({"cpu": "4"}), "is too small for the pods of 3 VMs: cpu, 4.8 more"),
         (quota({"requests.memory": "5Gi"}), "requests.memory, 6.0Gi more than 0 of 5Gi"),
-        (quota({"limits.cpu": "100"}), "wants limits.cpu, which VMs' pods do not set"),
+        (quota({"limits.cpu": "100"}), "requires limits.cpu, which VMs' pods do not set"),
         (quota({"pods": "2"}, scopes=["NotTerminating"]), "pods"),
     ],
 )
-def test_what_the_sum_exceeds_is_told(given: dict[str, Any], words: str) -> None:
-    """Of VMs and of their pods."""
+def test_a_shortage_names_the_quota_that_the_sum_exceeds(given: dict[str, Any], words: str) -> None:
+    """Only a quota of VMs refuses them."""
     [shortage] = shortages([given], [Size(1600, 2 * 1024**3)] * 3)
     assert words in shortage.words
     assert shortage.refused == (VMS_OF_A_NAMESPACE in words)
@@ -337,37 +340,37 @@ def test_what_the_sum_exceeds_is_told(given: dict[str, Any], words: str) -> None
         {"metadata": {"name": "new"}},
     ],
 )
-def test_what_has_room_or_does_not_count_vms_is_passed_over(given: dict[str, Any]) -> None:
-    """To the last pod."""
+def test_a_quota_that_suffices_or_does_not_count_vms_is_no_shortage(given: dict[str, Any]) -> None:
+    """The last pod fits."""
     assert list(shortages([given], [Size(1600, 2 * 1024**3)] * 3)) == []
 
 
 async def test_a_quota_of_vms_refuses_and_one_of_pods_warns() -> None:
-    """The VMs themselves may be made; they do not run."""
+    """VMs over a quota of pods are created, but do not run."""
     api = Api()
     api.put("resourcequotas", "default/q", **quota({"pods": "10"}))
-    assert "quota q has no room for the pods of 101 VMs" in (await found(api)).warnings[0]
+    assert "quota q is too small for the pods of 101 VMs" in (await checked(api)).warnings[0]
     api.put("resourcequotas", "default/q", **quota({VMS_OF_A_NAMESPACE: "10"}))
-    with pytest.raises(FleetRefusedError, match="quota q has no room for 101 VMs"):
-        await found(api)
+    with pytest.raises(FleetRefusedError, match="quota q is too small for 101 VMs"):
+        await checked(api)
 
 
-async def test_vms_are_placed_beside_what_runs() -> None:
-    """On nodes of the scenario and of the cluster, less what their pods hold."""
+async def test_packing_counts_the_free_capacity_of_all_nodes() -> None:
+    """Nodes of the scenario and of the cluster, less the requests of their pods."""
     api = Api()
     fleet = Fleet("demo", (DesiredNode("n-1", cpu="8"),), (DesiredVM("vm-1", "0.5", "0.1"),))
-    assert (await found(api, fleet)).packing.homeless
+    assert (await checked(api, fleet)).packing.unplaced
     status = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
     api.put(NODES.plural, "/other", metadata={"labels": {"type": "kwok"}}, status=status)
-    assert not (await found(api, fleet)).packing.homeless
+    assert not (await checked(api, fleet)).packing.unplaced
     requests = {"cpu": "20", "memory": "1Gi"}
     spec = {"nodeName": "other", "containers": [{"name": "c", "resources": {"requests": requests}}]}
-    api.put("pods", "elsewhere/stranger", spec=spec, status={"phase": "Running"})
-    assert (await found(api, fleet)).packing.homeless
+    api.put("pods", "elsewhere/foreign", spec=spec, status={"phase": "Running"})
+    assert (await checked(api, fleet)).packing.unplaced
 
 
-async def test_what_may_not_be_read_is_named_and_not_counted() -> None:
-    """Quotas, and other namespaces' pods."""
+async def test_quotas_and_pods_that_may_not_be_read_are_warnings() -> None:
+    """The check leaves them out."""
     api = Api()
 
     def forbidden(request: str) -> None:
@@ -375,19 +378,19 @@ async def test_what_may_not_be_read_is_named_and_not_counted() -> None:
             raise errors.ForbiddenError(403, "Forbidden", "no")
 
     api.before = forbidden
-    assert (await found(api)).warnings == (
-        "resourcequotas may not be read: what they take is not counted",
-        "pods of all namespaces may not be read: what they take is not counted",
+    assert (await checked(api)).warnings == (
+        "resourcequotas may not be read: the check leaves them out",
+        "pods of all namespaces may not be read: the check leaves them out",
     )
 
 
-async def test_a_load_warns_of_what_will_not_run_before_it_waits_for_it() -> None:
-    """It makes it all the same: somebody may make room."""
+async def test_a_load_warns_of_vms_that_do_not_fit_and_creates_them() -> None:
+    """Capacity may be added later."""
     api = Api()
-    told: list[Findings] = []
+    warned: list[Findings] = []
     fleet = Fleet("demo", (DesiredNode("n-1", cpu="8"),), (DesiredVM("vm-1", "0.5", "0.1"),))
     run = partial(load, api, fleet, namespace="default", report=lambda _: None, deadline=5)
     with pytest.raises(NotRunningError):
-        await run(warn=told.append)
-    assert [group.names for group in told[0].packing.homeless] == [("vm-1",)]
+        await run(warn=warned.append)
+    assert [group.names for group in warned[0].packing.unplaced] == [("vm-1",)]
     assert VIRTUAL_MACHINES.plural in {plural for plural, _ in api.objects}

@@ -1,4 +1,4 @@
-"""`vmsim load` and `unload`: flags, the dry run, and what a person is told."""
+"""`vmsim load` and `vmsim unload`: flags, dry runs, and output."""
 
 from __future__ import annotations
 
@@ -42,15 +42,17 @@ pytestmark = pytest.mark.usefixtures("own_logging")
 def test_a_bad_argument_is_exit_code_2(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
 ) -> None:
-    """It is refused before any cluster is asked."""
+    """No request is sent."""
     code, _, err = run(capsys, *arguments)
     assert code == 2
     assert complaint in " ".join(err.split())
 
 
 @pytest.mark.parametrize("command", ["load", "unload"])
-def test_every_problem_of_a_file_is_a_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str) -> None:
-    """Then one line says that nothing was done; no cluster is asked."""
+def test_a_command_prints_every_problem_of_a_file_on_a_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    """The last line counts them; no request is sent."""
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "speed: fast\nseed: -1\n")
     code, out, err = run(capsys, command, str(path), "--kubeconfig", "/nowhere/config")
@@ -62,14 +64,14 @@ def test_every_problem_of_a_file_is_a_line(capsys: pytest.CaptureFixture[str], t
 
 
 @pytest.mark.parametrize("command", ["load", "unload"])
-def test_a_kubeconfig_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """And exit code 1, no traceback."""
+def test_a_missing_kubeconfig_is_one_line(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """Exit code 1, no traceback."""
     code, out, err = run(capsys, command, "quickstart", "--kubeconfig", "/nowhere/config")
     assert (code, out, err) == (1, "", "error: cannot use /nowhere/config: it does not exist\n")
 
 
 def test_a_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
-    """It tells what would be made, and how much of the nodes that is."""
+    """It prints the objects, and their share of the nodes."""
     code, out, err = run(capsys, "load", "quickstart", "--dry-run", "--kubeconfig", "/nowhere/config")
     assert (code, err) == (0, "")
     lines = [line.rstrip() for line in out.splitlines()]
@@ -79,8 +81,8 @@ def test_a_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Plays at 1x." in lines
 
 
-def test_a_dry_run_is_written_as_kubectl_has_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """With a value after =, or without one; what follows it is no value."""
+def test_dry_run_takes_the_values_of_kubectl(capsys: pytest.CaptureFixture[str]) -> None:
+    """After `=`, or no value; the next argument is not its value."""
     alone = run(capsys, "load", "--dry-run", "quickstart", "--kubeconfig", "/nowhere/config")
     assert alone[0] == 0
     assert run(capsys, "load", "quickstart", "--dry-run=client", "--kubeconfig", "/nowhere/config") == alone
@@ -88,21 +90,21 @@ def test_a_dry_run_is_written_as_kubectl_has_it(capsys: pytest.CaptureFixture[st
     assert (code, "'none' is not one of 'client', 'server'" in " ".join(err.split())) == (2, True)
 
 
-def test_a_dry_run_on_the_server_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """After what can be said without."""
+def test_a_dry_run_on_the_server_needs_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    """The output that needs no cluster comes first."""
     code, out, err = run(capsys, "load", "quickstart", "--dry-run=server", "--kubeconfig", "/nowhere/config")
     assert (code, out.splitlines()[0].split()[:3]) == (1, ["KIND", "NAME", "COUNT"])
     assert err.startswith("error: ")
 
 
-def test_a_shell_completes_the_file_after_a_dry_run() -> None:
-    """Which may stand without a value."""
+def test_completion_offers_values_and_files_after_dry_run() -> None:
+    """The flag may have no value."""
     assert complete_dry_run("s") == ["server"]
     assert complete_dry_run("qu") == ["quickstart"]
 
 
-def test_a_dry_run_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """More requested than there is."""
+def test_a_dry_run_reports_requests_beyond_the_capacity(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """38.4 CPUs of 32."""
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "nodes: [{name: n}]\nvms: [{name: v, count: 3, cpu: 0.4, memory: 0.1}]\n")
     _, out, _ = run(capsys, "load", str(path), "--dry-run")
@@ -111,8 +113,8 @@ def test_a_dry_run_says_what_does_not_fit(capsys: pytest.CaptureFixture[str], tm
     assert "Plays" not in out
 
 
-def test_a_dry_run_without_nodes_divides_by_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The nodes may be there already."""
+def test_a_dry_run_without_nodes_prints_no_percentages(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The nodes may exist already."""
     path = tmp_path / "s.yaml"
     path.write_text(HEAD + "vms: [{name: v, cpu: 0.5, memory: 0.5}]\n")
     code, out, _ = run(capsys, "load", str(path), "--dry-run")
@@ -120,8 +122,8 @@ def test_a_dry_run_without_nodes_divides_by_nothing(capsys: pytest.CaptureFixtur
     assert "requested:    16 of 0 CPUs, 128 of 0 GiB, 1 of 0 pods" in out
 
 
-def test_speed_of_the_command_line_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
-    """Before the file's."""
+def test_the_speed_flag_overrides_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it, the file's speed holds."""
     assert "Plays at 7x." in run(capsys, "load", "diurnal", "--dry-run", "--speed", "7")[1]
     assert "Plays at 144x." in run(capsys, "load", "diurnal", "--dry-run")[1]
 
@@ -135,8 +137,8 @@ def test_speed_of_the_command_line_comes_first(capsys: pytest.CaptureFixture[str
         ((0, 0), (0, 0), "nothing to create"),
     ],
 )
-def test_a_load_is_summed_up_in_one_line(created: tuple[int, int], found: tuple[int, int], words: str) -> None:
-    """What was made, and what had been there."""
+def test_the_summary_of_a_load_is_one_line(created: tuple[int, int], found: tuple[int, int], words: str) -> None:
+    """It counts created and existing objects."""
 
     def named(count: int) -> tuple[str, ...]:
         return tuple(str(number) for number in range(count))
@@ -146,8 +148,8 @@ def test_a_load_is_summed_up_in_one_line(created: tuple[int, int], found: tuple[
     assert summary("demo", "default", outcome) == f"demo runs in namespace default: {words}"
 
 
-def test_a_play_is_told_in_one_line() -> None:
-    """With what went wrong, if anything."""
+def test_the_state_of_a_play_is_one_line() -> None:
+    """With dropped VMs and the current error, if any."""
     assert state(Played(3725.9, 1, 6, {}, None)) == "1h2m5s, 1 write, 6 VMs playing"
     lost = {"a": "it was deleted", "b": "it was deleted"}
     assert state(Played(1.0, 20, 1, lost, "PATCH /x:\nrefused")) == (
@@ -155,8 +157,8 @@ def test_a_play_is_told_in_one_line() -> None:
     )
 
 
-def test_what_waits_for_the_same_is_told_together() -> None:
-    """Three names, and how many more; ten reasons, and how many more."""
+def test_reasons_group_objects_by_reason() -> None:
+    """Three names of a reason and ten reasons are listed; the rest are counted."""
     waiting = {f"VM {number}": "no node" for number in range(5)} | {"node n": "not ready"}
     assert reasons(waiting) == "VM 0, VM 1, VM 2, and 2 more: no node; node n: not ready"
     many = {f"VM {number}": f"reason {number}" for number in range(12)}
@@ -167,14 +169,14 @@ def test_what_waits_for_the_same_is_told_together() -> None:
     ("given", "name"), [("diurnal", "diurnal"), ("something-else", "something-else"), ("FILE", "demo")]
 )
 def test_a_scenario_is_unloaded_by_file_or_name(tmp_path: Path, given: str, name: str) -> None:
-    """Also by a name of which there is no file any more."""
+    """A name needs no file."""
     path = tmp_path / "whatever.yaml"
     path.write_text(HEAD)
     assert name_of(str(path) if given == "FILE" else given) == name
 
 
-def test_a_file_that_is_not_there_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
-    """Or a slip of the pen would find nothing to unload, and call that a success."""
+def test_a_missing_file_is_an_error_of_unload(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt path must not count as an unload of nothing."""
     code, _, err = run(capsys, "unload", "scenarios/demo.yaml", "--kubeconfig", "/nowhere/config")
     assert code == 1
     assert err.startswith("error: there is no file scenarios/demo.yaml")
@@ -192,10 +194,10 @@ def test_a_file_that_is_not_there_is_no_name(capsys: pytest.CaptureFixture[str])
         ("nowhere/", []),
     ],
 )
-def test_a_shell_is_told_what_may_be_loaded(
+def test_completion_offers_shipped_scenarios_and_yaml_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str, offered: list[str]
 ) -> None:
-    """Shipped scenarios, and files that may be one."""
+    """Directories, too."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     for name in ("other.yml", "notes.txt", ".hidden.yaml", "mine/a.yaml", "mine/b.yaml", "mine/b.csv"):
@@ -206,6 +208,6 @@ def test_a_shell_is_told_what_may_be_loaded(
 @pytest.mark.parametrize(
     ("names", "text"), [(["web-1", "web-2", "web-3"], "web-1 to 3"), (["db"], "db"), (["db-1"], "db-1")]
 )
-def test_numbered_names_are_told_in_short(names: list[str], text: str) -> None:
-    """The first, and the last number."""
+def test_numbered_names_are_shown_as_a_range(names: list[str], text: str) -> None:
+    """The first name and the last number."""
     assert span(names) == text

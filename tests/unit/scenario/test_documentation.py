@@ -1,4 +1,4 @@
-"""What docs/scenarios.md shows is what works."""
+"""docs/scenarios.md: its examples load, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIELD = re.compile(r"`([a-zA-Z]+)`")
 
 
 @pytest.mark.parametrize("text", SCENARIOS, ids=lambda text: re.findall(r"^name: (.*)$", text, re.MULTILINE)[0])
-def test_every_example_can_be_loaded(text: str, tmp_path: Path) -> None:
+def test_every_example_parses(text: str, tmp_path: Path) -> None:
     """With the trace beside it."""
     (tmp_path / "trace.csv").write_text(TRACE)
     scenario = parse(text, "docs/scenarios.md", tmp_path)
@@ -25,8 +25,8 @@ def test_every_example_can_be_loaded(text: str, tmp_path: Path) -> None:
     assert scenario.changes
 
 
-def test_there_are_examples() -> None:
-    """So that the test above has something to do."""
+def test_the_document_has_two_examples() -> None:
+    """Without examples the test above has no cases."""
     assert len(SCENARIOS) == 2
 
 
@@ -38,14 +38,14 @@ def test_there_are_examples() -> None:
         ("field of a group of VMs", schema.VM_FIELDS),
     ],
 )
-def test_every_field_is_documented_and_none_besides(head: str, fields: tuple[str, ...]) -> None:
-    """In the table of its kind."""
+def test_the_tables_list_exactly_the_fields_of_the_schema(head: str, fields: tuple[str, ...]) -> None:
+    """One table for each kind of mapping."""
     table = TEXT.split(f"| {head} | meaning | default |\n")[1].split("\n\n")[0]
     named = [name for row in table.splitlines()[1:] for name in FIELD.findall(row.split("|")[1])]
     assert sorted(named) == sorted(fields)
 
 
-def test_every_shipped_scenario_is_documented() -> None:
-    """In the first table."""
+def test_the_first_table_lists_exactly_the_shipped_scenarios() -> None:
+    """By name."""
     table = TEXT.split("| shipped | what happens |\n")[1].split("\n\n")[0]
     assert sorted(re.findall(r"^\| `([-a-z]+)`", table, re.MULTILINE)) == files.shipped()

@@ -1,4 +1,4 @@
-"""What is wrong with a scenario file is told with file, line and field, all of it at once."""
+"""Problems of scenario files: each with file, line and field, all at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NODE = HEAD + "nodes:\n  - name: n\n    "
 
 
 def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
-    """Read a scenario that must be refused; return what is wrong with it."""
+    """Read a scenario that must be refused; return its problems."""
     with pytest.raises(DocumentError) as error:
         parse(text, "s.yaml", directory)
     return [str(problem) for problem in error.value.problems]
@@ -35,11 +35,11 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
         # the document
         ("", "s.yaml:1: is empty"),
         ("- 1", "s.yaml:1: want a scenario, not a list"),
-        (HEAD + "nodes: [", "s.yaml:4: no YAML: expected the node content, but found '<stream end>'"),
-        (HEAD + "\t- x", "s.yaml:4: no YAML: found character '\\t' that cannot start any token"),
-        (HEAD + "# \x00", "s.yaml:4: no YAML: special characters are not allowed"),
-        (HEAD + "---\nname: demo", "s.yaml:4: no YAML: but found another document"),
-        (HEAD + "nodes: *x", "s.yaml:4: no YAML: found undefined alias 'x'"),
+        (HEAD + "nodes: [", "s.yaml:4: not valid YAML: expected the node content, but found '<stream end>'"),
+        (HEAD + "\t- x", "s.yaml:4: not valid YAML: found character '\\t' that cannot start any token"),
+        (HEAD + "# \x00", "s.yaml:4: not valid YAML: special characters are not allowed"),
+        (HEAD + "---\nname: demo", "s.yaml:4: not valid YAML: but found another document"),
+        (HEAD + "nodes: *x", "s.yaml:4: not valid YAML: found undefined alias 'x'"),
         (HEAD + "nodes: " + "[" * 500, "s.yaml:1: is nested too deeply"),
         # its head
         (HEAD.replace("v1alpha1", "v2"), "s.yaml:1: apiVersion: want simulation.node-classifier.io/v1alpha1, not "),
@@ -52,11 +52,11 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
             HEAD.replace("demo", "7"),
             "s.yaml:3: name: want a name of at most 63 lower-case letters, digits and '-': YAML",
         ),
-        (HEAD + "name: again", "s.yaml:4: name: is there already, in line 3"),
+        (HEAD + "name: again", "s.yaml:4: name: is a duplicate of line 3"),
         (HEAD + "speeed: 2", "s.yaml:4: speeed: unknown field: did you mean speed?"),
         (HEAD + "zzz: 2", "s.yaml:4: zzz: unknown field: known are apiVersion, kind, name, "),
         (HEAD + "<<: {speed: 2}", "s.yaml:4: <<: unknown field"),
-        (HEAD + "? [a]\n: 1", "s.yaml:4: a field's name must be a word"),
+        (HEAD + "? [a]\n: 1", "s.yaml:4: a field's name must be plain text"),
         (
             HEAD + "speed: 0",
             "s.yaml:4: speed: want a number from 0.01 to 100000 with at most 4 decimal places, not '0'",
@@ -213,7 +213,7 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
     ],
 )
 def test_a_problem_names_file_line_and_field(text: str, problem: str) -> None:
-    """And says what is wanted."""
+    """The message names the accepted values."""
     found = problems(text)
     assert any(one.startswith(problem) for one in found), found
 
@@ -233,8 +233,8 @@ def test_a_problem_names_file_line_and_field(text: str, problem: str) -> None:
         ("'.5'", "0.50"),
     ],
 )
-def test_a_number_may_be_written_as_programs_write_it(written: str, plain: str) -> None:
-    """Whether YAML takes it for a number or for a string."""
+def test_a_number_is_read_in_any_notation_that_programs_write(written: str, plain: str) -> None:
+    """Whether YAML reads it as a number or as a string."""
     [vm] = parse(VM.replace("0.1", written) + f"consumption: {{cpu: {written}}}", "s.yaml", Path()).fleet.vms
     assert vm.cpu == plain
     text = HEAD + f"vms: [{{name: v, cpu: {{choice: [{{value: {written}, weight: 2e2}}]}}, memory: {written}}}]"
@@ -243,12 +243,12 @@ def test_a_number_may_be_written_as_programs_write_it(written: str, plain: str) 
 
 
 @pytest.mark.parametrize("written", ["3", "+3", "3.0", "3e0", "0.3e1", "'3'"])
-def test_a_whole_number_may_be_written_so_too(written: str) -> None:
-    """If it is whole."""
+def test_a_whole_number_is_read_in_any_notation(written: str) -> None:
+    """If its value is whole."""
     assert len(parse(VM + f"count: {written}", "s.yaml", Path()).fleet.vms) == 3
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     """In the order of the file."""
     text = HEAD + (
         "speed: fast\n"
@@ -271,16 +271,16 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
-def test_aliases_cannot_make_a_small_file_large() -> None:
+def test_aliases_that_expand_beyond_the_limit_are_refused() -> None:
     """A thousand groups of a hundred choices are half a million values."""
     choices = ", ".join("{value: 0.1, weight: 1}" for _ in range(100))
     text = HEAD + f"vms:\n  - &g {{name: web, cpu: {{choice: [{choices}]}}, memory: 0.1}}\n" + "  - *g\n" * 900
     assert len(text) < LONGEST
-    assert problems(text) == ["s.yaml:1: its aliases make more than 100000 values of it: write less"]
+    assert problems(text) == ["s.yaml:1: its aliases expand to more than 100000 values: use fewer aliases"]
 
 
-def test_aliases_cannot_make_many_nodes_of_one_group() -> None:
-    """Those of the same names count, too, and the third group is not looked at."""
+def test_nodes_of_aliased_groups_count() -> None:
+    """Also if their names are duplicates; the third group is not read."""
     found = problems(HEAD + "nodes:\n  - &g {name: n, count: 4000}\n" + "  - *g\n" * 900)
     assert found == [
         "s.yaml:5: nodes: want at most 5000 nodes in all",
@@ -289,12 +289,12 @@ def test_aliases_cannot_make_many_nodes_of_one_group() -> None:
 
 
 def test_an_alias_that_contains_itself_is_refused() -> None:
-    """It is read as deep as the schema goes, and no deeper."""
+    """It is read as deep as the schema goes."""
     assert problems(HEAD + "vms: &v [*v]") == ["s.yaml:4: vms[0]: want a group of VMs, not a list"]
 
 
-def test_anchors_save_writing() -> None:
-    """One behaviour for two groups."""
+def test_an_anchor_may_be_used_by_two_groups() -> None:
+    """Both have its consumption."""
     text = HEAD + (
         "vms:\n"
         "  - {name: a, cpu: 0.1, memory: 0.1, consumption: &calm {cpu: 0.2}}\n"
@@ -310,54 +310,54 @@ def test_anchors_save_writing() -> None:
         ("time,cpu\n5,1\n5,1\n", ["t.csv:3: time: want a time later than that of the row before; not '5'"]),
         ("time,cpu\nsoon,1\n", ["t.csv:2: time: want seconds, or a time such as 5m"]),
         ("time,cpu\n0,1,2\n", ["t.csv:2: has 3 columns, the first line 2"]),
-        ("time,cpu\n0,100001\n", ["t.csv:2: cpu: want a share of what the VM requests, a number from 0 to 1000; not"]),
+        ("time,cpu\n0,100001\n", ["t.csv:2: cpu: want a share of the VM's request, a number from 0 to 1000; not"]),
         ("time,cpu\n", ["t.csv:1: has no rows below the first line"]),
         ("", ["t.csv:1: want a first line that names the columns time, and cpu or memory; not ''"]),
         ("cpu,memory\n0,1\n", ["t.csv:1: want a first line that names the columns time"]),
         ("time,cpu,cpu\n0,1,1\n", ["t.csv:1: a column is there twice"]),
-        ('time,cpu\n0,"1\n', ["t.csv:2: no CSV: unexpected end of data"]),
+        ('time,cpu\n0,"1\n', ["t.csv:2: not valid CSV: unexpected end of data"]),
         ("time,memory\n0,1\n", ["s.yaml:8: vms[0].consumption.cpu.trace.file: has no column cpu"]),
     ],
 )
 def test_a_problem_of_a_trace_names_its_file_line_and_column(tmp_path: Path, content: str, problem: list[str]) -> None:
-    """Beside the scenario's own."""
+    """Beside the problems of the scenario."""
     (tmp_path / "t.csv").write_text(content)
     found = problems(VM + "consumption: {cpu: {trace: {file: t.csv}}}", tmp_path)
     assert len(found) == len(problem), found
     assert all(one.startswith(start) for one, start in zip(found, problem, strict=True)), found
 
 
-def test_a_bad_trace_is_told_once_however_many_play_it(tmp_path: Path) -> None:
+def test_a_trace_is_reported_once_however_many_profiles_play_it(tmp_path: Path) -> None:
     """It is read once."""
     (tmp_path / "t.csv").write_text("time,cpu,memory\n0,x,1\n")
     uses = "{cpu: {trace: {file: t.csv}}, memory: {trace: {file: t.csv}}}"
     assert len(problems(VM + f"consumption: {uses}", tmp_path)) == 1
 
 
-def test_a_trace_full_of_errors_is_given_up(tmp_path: Path) -> None:
-    """Twenty are enough."""
+def test_a_trace_is_read_up_to_20_problems(tmp_path: Path) -> None:
+    """Of a thousand."""
     (tmp_path / "t.csv").write_text("time,cpu\n" + "".join(f"{row},x\n" for row in range(1000)))
     assert len(problems(VM + "consumption: {cpu: {trace: {file: t.csv}}}", tmp_path)) == 20
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    """A scenario is written by hand."""
+    """The limit is far above a file written by hand."""
     path = tmp_path / "s.yaml"
     path.write_text("#" * (LONGEST + 1))
     with pytest.raises(DocumentError, match=rf"s\.yaml:1: is larger than {LONGEST} bytes"):
         files.read(str(path))
 
 
-def test_what_is_no_utf8_is_told_with_its_line(tmp_path: Path) -> None:
-    """As any other problem."""
+def test_a_byte_that_is_not_utf8_is_reported_with_its_line(tmp_path: Path) -> None:
+    """Like any other problem."""
     path = tmp_path / "s.yaml"
     path.write_bytes(b"kind: x\nname: \xff\n")
-    with pytest.raises(DocumentError, match=r"s\.yaml:2: is no UTF-8"):
+    with pytest.raises(DocumentError, match=r"s\.yaml:2: is not UTF-8"):
         files.read(str(path))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./quickstart", "quickstart.yaml"])
-def test_no_file_and_no_shipped_scenario_is_told_with_those_there_are(
+def test_an_unknown_scenario_is_reported_with_the_shipped_ones(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a bare name means a shipped one."""
@@ -366,15 +366,15 @@ def test_no_file_and_no_shipped_scenario_is_told_with_those_there_are(
         files.read(name)
 
 
-def test_a_directory_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the name of a shipped scenario."""
+def test_a_directory_does_not_shadow_a_shipped_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the same name."""
     (tmp_path / "quickstart").mkdir()
     monkeypatch.chdir(tmp_path)
     assert files.read("quickstart").name == "quickstart"
 
 
-def test_a_file_comes_before_a_shipped_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same name."""
+def test_a_file_shadows_a_shipped_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the same name."""
     (tmp_path / "quickstart").write_text(HEAD)
     monkeypatch.chdir(tmp_path)
     assert files.read("quickstart").name == "demo"

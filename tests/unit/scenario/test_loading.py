@@ -1,4 +1,4 @@
-"""What a load creates, what keeps it from creating anything, and what it waits for."""
+"""Loading: the objects that a load creates, the conflicts that prevent it, and the conditions that it waits for."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ async def loaded(
     api: Api, fleet: Fleet = FLEET, *, deadline: float = 60.0, reports: list[Progress] | None = None
 ) -> Outcome:
     """Load a fleet into the namespace default."""
-    told = reports if reports is not None else []
-    return await load(api, fleet, namespace="default", report=told.append, deadline=deadline)
+    seen = reports if reports is not None else []
+    return await load(api, fleet, namespace="default", report=seen.append, deadline=deadline)
 
 
 def working() -> Api:
-    """An API server with a controller and KWOK, which take a while."""
+    """Return an API server whose controller and KWOK act one second after a write."""
     api = Api()
     api.after = lambda _: asyncio.get_running_loop().call_later(1.0, api.run_all)
     return api
 
 
-async def test_what_is_missing_is_created_and_waited_for() -> None:
-    """All of it here."""
+async def test_a_load_creates_missing_objects_and_waits_until_they_run() -> None:
+    """Nothing exists before."""
     api = working()
     outcome = await loaded(api)
     assert sorted(api.names(NODES)) == ["n-1", "n-2"]
@@ -54,15 +54,15 @@ async def test_what_is_missing_is_created_and_waited_for() -> None:
     assert [vm.status.phase for vm in outcome.vms] == ["Running", "Running"]
 
 
-async def test_all_nodes_are_there_before_the_first_vm() -> None:
-    """So that the scheduler can choose among all of them."""
+async def test_a_load_creates_all_nodes_before_the_first_vm() -> None:
+    """The scheduler then chooses among all nodes."""
     api = working()
     await loaded(api)
     assert sorted(api.tried[:2]) == ["POST n-1", "POST n-2"]
 
 
 async def test_a_second_load_writes_nothing() -> None:
-    """And says that all was there."""
+    """Its outcome lists all objects as found."""
     api = working()
     await loaded(api)
     api.tried.clear()
@@ -72,8 +72,8 @@ async def test_a_second_load_writes_nothing() -> None:
     assert (outcome.found_nodes, outcome.found_vms) == (("n-1", "n-2"), ("vm-1", "vm-2"))
 
 
-async def test_only_what_is_missing_is_created() -> None:
-    """A VM that somebody deleted comes back."""
+async def test_a_load_creates_only_missing_objects() -> None:
+    """A deleted VM is created again."""
     api = working()
     await loaded(api)
     api.remove(VIRTUAL_MACHINES, "default/vm-2")
@@ -83,8 +83,8 @@ async def test_only_what_is_missing_is_created() -> None:
     assert outcome.created_vms == ("vm-2",)
 
 
-async def test_what_a_vm_uses_now_is_left_alone() -> None:
-    """Consumption moves while a scenario plays; that is no difference."""
+async def test_a_load_ignores_the_current_consumption() -> None:
+    """It changes while a scenario plays."""
     api = working()
     await loaded(api)
     api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.99"}})
@@ -96,13 +96,13 @@ async def test_what_a_vm_uses_now_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("plural", "namespace", "name", "parts", "complaint"),
     [
-        ("virtualmachines", "default", "vm-1", {}, "VM default/vm-1 is there already and demo did not make it"),
+        ("virtualmachines", "default", "vm-1", {}, "VM default/vm-1 exists already, and demo did not create it"),
         (
             "virtualmachines",
             "default",
             "vm-1",
             {"metadata": {"labels": {names.SCENARIO_LABEL: "other"}}},
-            "VM default/vm-1 is there already and it belongs to other",
+            "VM default/vm-1 exists already, and belongs to other",
         ),
         (
             "virtualmachines",
@@ -118,7 +118,7 @@ async def test_what_a_vm_uses_now_is_left_alone() -> None:
             {"metadata": {**OURS, "deletionTimestamp": "2026-01-15T10:29:50Z"}},
             "VM default/vm-1 is being deleted",
         ),
-        ("nodes", "", "n-1", {}, "node n-1 is there already and demo did not make it"),
+        ("nodes", "", "n-1", {}, "node n-1 exists already, and demo did not create it"),
         (
             "nodes",
             "",
@@ -128,10 +128,10 @@ async def test_what_a_vm_uses_now_is_left_alone() -> None:
         ),
     ],
 )
-async def test_what_is_in_the_way_is_an_error_before_anything_is_changed(
+async def test_a_conflict_is_an_error_before_any_write(
     plural: str, namespace: str, name: str, parts: dict[str, Any], complaint: str
 ) -> None:
-    """Even if most of the fleet could be created."""
+    """Also if most of the fleet could be created."""
     api = Api()
     api.put(plural, f"{namespace}/{name}", **parts)
     with pytest.raises(OccupiedError) as error:
@@ -141,7 +141,7 @@ async def test_what_is_in_the_way_is_an_error_before_anything_is_changed(
     assert conflict.startswith(complaint)
 
 
-async def test_every_conflict_is_told() -> None:
+async def test_a_load_reports_every_conflict() -> None:
     """Not only the first."""
     api = Api()
     api.put(NODES.plural, "/n-2")
@@ -149,23 +149,23 @@ async def test_every_conflict_is_told() -> None:
         api.put(VIRTUAL_MACHINES.plural, f"default/{name}")
     with pytest.raises(OccupiedError) as error:
         await loaded(api)
-    assert [conflict.split(" is ")[0] for conflict in error.value.conflicts] == [
+    assert [conflict.split(" exists ")[0] for conflict in error.value.conflicts] == [
         "node n-2",
         "VM default/vm-1",
         "VM default/vm-2",
     ]
 
 
-async def test_a_vm_of_another_namespace_is_in_nobodys_way() -> None:
-    """Names are the namespace's."""
+async def test_a_vm_of_another_namespace_is_no_conflict() -> None:
+    """VM names are unique within a namespace."""
     api = working()
     api.put("namespaces", "/other")
     api.put(VIRTUAL_MACHINES.plural, "other/vm-1")
     assert (await loaded(api)).created_vms == ("vm-1", "vm-2")
 
 
-async def test_equal_quantities_and_ratios_are_no_difference() -> None:
-    """However they are written."""
+async def test_equal_quantities_and_ratios_are_no_conflict() -> None:
+    """In any notation."""
     api = working()
     await loaded(api)
     again = Fleet(
@@ -174,8 +174,8 @@ async def test_equal_quantities_and_ratios_are_no_difference() -> None:
     assert (await loaded(api, again)).found_vms == ("vm-1",)
 
 
-async def test_a_cordon_and_a_new_label_are_no_difference() -> None:
-    """People do that with a loaded scenario."""
+async def test_a_cordon_and_an_added_label_are_no_conflict() -> None:
+    """Users change these of a loaded scenario."""
     api = working()
     await loaded(api)
     node = api.objects[NODES.plural, "/n-1"]
@@ -184,8 +184,8 @@ async def test_a_cordon_and_a_new_label_are_no_difference() -> None:
     assert (await loaded(api)).created_nodes == ()
 
 
-async def test_a_stopped_vm_is_not_waited_for() -> None:
-    """Somebody wanted it so."""
+async def test_a_load_does_not_wait_for_a_stopped_vm() -> None:
+    """A user stopped it."""
     api = working()
     await loaded(api)
     vm = api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"]
@@ -195,8 +195,8 @@ async def test_a_stopped_vm_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["n-1", "vm-1"])
-async def test_a_create_whose_reply_was_lost_is_not_an_error(name: str) -> None:
-    """The second try finds the name taken, by what was wanted."""
+async def test_a_create_with_a_lost_reply_succeeds_on_retry(name: str) -> None:
+    """The retry finds the object that the first request created."""
     api = working()
     api.errors[f"POST {name}"] = [errors.TransportError("reset")]
     outcome = await loaded(api)
@@ -204,16 +204,16 @@ async def test_a_create_whose_reply_was_lost_is_not_an_error(name: str) -> None:
     assert api.tried.count(f"POST {name}") == 2
 
 
-async def test_a_stranger_who_was_faster_is_an_error() -> None:
-    """It came after the comparison; its VM is left as it is."""
+async def test_a_foreign_vm_created_during_a_load_is_a_conflict() -> None:
+    """It is created after the comparison and stays unchanged."""
     api = working()
     api.before = lambda request: [api.put(VIRTUAL_MACHINES.plural, "default/vm-1")] if request == "POST vm-1" else []
-    with pytest.raises(OccupiedError, match="VM default/vm-1 is there already and demo did not make it"):
+    with pytest.raises(OccupiedError, match="VM default/vm-1 exists already, and demo did not create it"):
         await loaded(api)
 
 
-async def test_an_overloaded_server_is_waited_for() -> None:
-    """For as long as it asks."""
+async def test_a_load_respects_retry_after() -> None:
+    """The create is retried after 20 s."""
     api = working()
     began = asyncio.get_running_loop().time()
     api.errors["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=20)]
@@ -222,7 +222,7 @@ async def test_an_overloaded_server_is_waited_for() -> None:
 
 
 def failing(api: Api, *requests: str) -> None:
-    """Let requests fail of a webhook that is down."""
+    """Fail requests as the API server does when a webhook is down."""
 
     def fail(request: str) -> None:
         if request in requests:
@@ -231,41 +231,41 @@ def failing(api: Api, *requests: str) -> None:
     api.before = fail
 
 
-async def test_why_an_object_is_not_created_is_told_every_second_and_at_the_end() -> None:
-    """In the server's words; what was created is not among it."""
+async def test_a_failing_create_is_reported_every_second_and_at_the_deadline() -> None:
+    """In the server's words; created objects are not listed."""
     api = working()
     failing(api, "POST vm-1")
     clock = asyncio.get_running_loop().time
-    told: list[tuple[float, str | None]] = []
+    seen: list[tuple[float, str | None]] = []
     began = clock()
     with pytest.raises(NotRunningError) as error:
         await load(
             api,
             FLEET,
             namespace="default",
-            report=lambda progress: told.append((clock() - began, dict(progress.waiting).get("VM vm-1"))),
+            report=lambda progress: seen.append((clock() - began, dict(progress.waiting).get("VM vm-1"))),
             deadline=30,
         )
     why = "not created: failed calling webhook (500 InternalError)"
-    moments = [moment for moment, words in told if words == why]
+    moments = [moment for moment, words in seen if words == why]
     assert moments[0] < 1
     assert max(later - earlier for earlier, later in pairwise([*moments, 30.0])) <= 1.01
     assert error.value.waiting == {"VM vm-1": why}
 
 
-async def test_a_node_that_is_not_created_is_told_and_the_vms_wait_for_it() -> None:
-    """Nothing but nodes is asked for until then."""
+async def test_no_vm_is_created_while_a_node_is_not() -> None:
+    """The error names the node alone."""
     api = working()
     failing(api, "POST n-2")
     with pytest.raises(NotRunningError, match=r"after 30 s: node n-2: not created: failed calling webhook"):
         await loaded(api, deadline=30)
 
 
-async def test_a_create_that_nobody_answers_is_told_within_ten_seconds() -> None:
-    """There are no words to quote."""
+async def test_an_unanswered_create_is_reported_within_ten_seconds() -> None:
+    """There is no message to quote."""
     api = working()
     clock = asyncio.get_running_loop().time
-    told: list[float] = []
+    reported: list[float] = []
 
     def slow(request: str) -> None:
         api.latency = 60.0 if request == "POST n-1" else 0.0
@@ -274,28 +274,28 @@ async def test_a_create_that_nobody_answers_is_told_within_ten_seconds() -> None
     began = clock()
 
     def report(progress: Progress) -> None:
-        told.extend(clock() - began for what, why in progress.waiting if (what, why) == silent)
+        reported.extend(clock() - began for what, why in progress.waiting if (what, why) == silent)
 
     silent = ("node n-1", "not created: no answer yet")
     with pytest.raises(NotRunningError) as error:
         await load(api, FLEET, namespace="default", report=report, deadline=30)
-    assert told[0] < 10
+    assert reported[0] < 10
     assert dict([silent]).items() <= error.value.waiting.items()
 
 
-async def test_an_error_that_is_over_is_not_told_any_more() -> None:
-    """What waits for a node is told in the scheduler's words then."""
+async def test_an_error_is_not_reported_after_its_retry_succeeds() -> None:
+    """The create was throttled once."""
     api = working()
     api.errors["POST vm-1"] = [errors.TooManyRequestsError(429, "TooManyRequests", "slow down", retry_after=2)]
     reports: list[Progress] = []
     await loaded(api, reports=reports)
-    told = [dict(step.waiting).get("VM vm-1") for step in reports if step.stage == Stage.CREATING]
-    assert "not created: slow down (429 TooManyRequests)" in told
-    assert told[-1] is None
+    reported = [dict(step.waiting).get("VM vm-1") for step in reports if step.stage == Stage.CREATING]
+    assert "not created: slow down (429 TooManyRequests)" in reported
+    assert reported[-1] is None
 
 
-async def test_where_there_is_no_terminal_the_first_trouble_is_a_line_at_once() -> None:
-    """More of it now and then."""
+async def test_without_a_terminal_the_first_error_is_printed_at_once() -> None:
+    """Further errors are printed at intervals."""
     api = working()
     failing(api, "POST vm-1", "POST vm-2")
     out = StringIO()
@@ -307,16 +307,16 @@ async def test_where_there_is_no_terminal_the_first_trouble_is_a_line_at_once() 
     ]
 
 
-async def test_a_bounded_number_of_creates_is_under_way() -> None:
-    """Sixteen of a hundred."""
+async def test_at_most_16_creates_are_in_flight() -> None:
+    """Of a hundred."""
     api = working()
     api.latency = 0.5
     await loaded(api, Fleet("demo", (), tuple(DesiredVM(f"vm-{number}", "0.1", "0.1") for number in range(100))))
-    assert api.busiest == 16
+    assert api.most_in_flight == 16
 
 
-async def test_without_our_resources_no_node_is_left_behind() -> None:
-    """They are asked for first."""
+async def test_a_load_without_the_crds_creates_no_node() -> None:
+    """VMs are listed first."""
     api = Api()
 
     def unknown(request: str) -> None:
@@ -329,16 +329,16 @@ async def test_without_our_resources_no_node_is_left_behind() -> None:
     assert api.tried == []
 
 
-async def test_a_namespace_that_is_not_there_is_an_error_before_anything_is_changed() -> None:
-    """With the command that makes it."""
+async def test_a_missing_namespace_is_an_error_before_any_write() -> None:
+    """The message has the command that creates it."""
     api = Api()
     with pytest.raises(NoNamespaceError, match="kubectl create namespace nowhere"):
         await load(api, FLEET, namespace="nowhere", report=lambda _: None, deadline=60)
     assert api.tried == []
 
 
-async def test_without_a_controller_it_says_so_and_ends_at_the_deadline() -> None:
-    """After ten seconds of nothing; nodes are not its matter."""
+async def test_a_load_without_a_controller_names_it_after_10_s() -> None:
+    """Nodes become ready without a controller."""
     api = Api()
     reports: list[Progress] = []
     asyncio.get_running_loop().call_later(5, _only_nodes, api)
@@ -355,8 +355,8 @@ def _only_nodes(api: Api) -> None:
         api.put(NODES.plural, f"/{name}", spec=api.objects[NODES.plural, f"/{name}"]["spec"] | {"taints": []})
 
 
-async def test_a_controller_that_is_slow_is_not_doubted() -> None:
-    """It takes up a VM every five seconds; others wait for a minute."""
+async def test_a_slow_controller_is_not_reported_as_missing() -> None:
+    """It acts on a VM every five seconds; the last VM waits for a minute."""
     api = Api()
     reports: list[Progress] = []
     fleet = Fleet("demo", (), tuple(DesiredVM(f"vm-{number}", "0.1", "0.1") for number in range(1, 13)))
@@ -367,24 +367,24 @@ async def test_a_controller_that_is_slow_is_not_doubted() -> None:
     assert {why for step in reports for _, why in step.waiting} == {"Pending"}
 
 
-async def test_without_kwok_it_says_so() -> None:
-    """A node that nobody makes ready."""
+async def test_a_load_without_kwok_names_it() -> None:
+    """The node does not become ready."""
     api = Api()
     with pytest.raises(NotRunningError) as error:
         await loaded(api, Fleet("demo", (DesiredNode("n-1"),), ()), deadline=30)
     assert error.value.waiting == {"node n-1": NO_KWOK}
 
 
-async def test_the_schedulers_reason_is_told() -> None:
-    """For each VM that waits for a node."""
+async def test_a_load_quotes_the_scheduler_at_the_deadline() -> None:
+    """For each VM that is unschedulable."""
     api = working()
     api.unfit["vm-2"] = "0/2 nodes are available"
     with pytest.raises(NotRunningError, match="VM vm-2: Scheduling: 0/2 nodes are available"):
         await loaded(api, deadline=30)
 
 
-async def test_progress_ends_with_everything() -> None:
-    """Created, then running."""
+async def test_progress_ends_with_all_objects_running() -> None:
+    """It starts with the creates."""
     api = working()
     reports: list[Progress] = []
     await loaded(api, reports=reports)
@@ -393,5 +393,5 @@ async def test_progress_ends_with_everything() -> None:
 
 
 async def test_an_empty_fleet_is_loaded_at_once() -> None:
-    """There is nothing to wait for."""
+    """It has no object to wait for."""
     assert (await loaded(Api(), Fleet("demo", (), ()))).vms == ()

@@ -1,4 +1,4 @@
-"""How the player writes: how often, what, to whom, and what it does when it cannot."""
+"""The player: the rate of its patches, their values, and its behaviour on errors."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WAVE = Sine(Decimal("0.5"), Decimal("0.4"), 60.0)
 
 
 def part(name: str, profile: Profile) -> Part:
-    """A VM that plays a profile as its CPU."""
+    """Return a VM that plays a profile as its CPU."""
     return Part(name, Curve(profile, REQUEST, seed=1), None)
 
 
 async def vms(api: Api, count: int) -> dict[str, VirtualMachine]:
-    """Make VMs vm-1, vm-2 …; return them."""
+    """Create VMs vm-1, vm-2 …; return them."""
     for number in range(1, count + 1):
         api.put(VIRTUAL_MACHINES.plural, f"default/vm-{number}")
     page = await api.list_page(VIRTUAL_MACHINES, limit=0)
@@ -48,7 +48,7 @@ async def played(
     rate: float = 20.0,
     report: Callable[[Played], None] = lambda _: None,
 ) -> Played | None:
-    """Play to the end, or for so many seconds: None then."""
+    """Play to the end; return None if that takes longer than `within` seconds."""
     page = await api.list_page(VIRTUAL_MACHINES, limit=0)
     found = {vm.metadata.name: vm for vm in page.items}
     try:
@@ -59,7 +59,7 @@ async def played(
 
 
 def cpu(api: Api, name: str) -> str | None:
-    """What a VM's annotation says."""
+    """Return a VM's CPU annotation."""
     annotations = api.objects[VIRTUAL_MACHINES.plural, f"default/{name}"]["metadata"].get("annotations", {})
     found: str | None = annotations.get(names.CPU_CONSUMPTION)
     return found
@@ -74,7 +74,7 @@ def clocked(api: Api) -> list[float]:
 
 
 async def test_a_play_that_ends_leaves_every_vm_at_its_last_value() -> None:
-    """Far more changes than the rate allows; the last one counts."""
+    """Though the rate allows far fewer patches than the profile has steps."""
     api = Api()
     found = await vms(api, 50)
     steps = Samples(tuple(float(at) for at in range(10)), tuple(Decimal(at) / 10 for at in range(10)))
@@ -85,8 +85,8 @@ async def test_a_play_that_ends_leaves_every_vm_at_its_last_value() -> None:
 
 
 @pytest.mark.parametrize("rate", [1.0, 20.0, 100.0])
-async def test_no_second_sees_more_patches_than_the_rate(rate: float) -> None:
-    """Whatever is to be written; and no fewer than the rate when there is enough."""
+async def test_a_play_sends_patches_at_the_rate(rate: float) -> None:
+    """Never closer than the interval, and no fewer if enough values change."""
     api = Api()
     await vms(api, 300)
     times = clocked(api)
@@ -95,8 +95,8 @@ async def test_no_second_sees_more_patches_than_the_rate(rate: float) -> None:
     assert len(times) == pytest.approx(20 * rate, rel=0.05)
 
 
-async def test_a_quiet_time_saves_up_no_burst() -> None:
-    """All of them change at once, after ten minutes in which nothing was written."""
+async def test_a_pause_in_the_profile_causes_no_burst() -> None:
+    """All values change at once after ten minutes without a patch."""
     api = Api()
     found = await vms(api, 60)
     times = clocked(api)
@@ -107,7 +107,7 @@ async def test_a_quiet_time_saves_up_no_burst() -> None:
 
 
 async def test_slow_replies_do_not_slow_the_rate() -> None:
-    """Several patches are under way at once."""
+    """Several patches are in flight."""
     api = Api()
     api.latency = 0.3
     await vms(api, 100)
@@ -116,17 +116,17 @@ async def test_slow_replies_do_not_slow_the_rate() -> None:
     assert len(times) == pytest.approx(400, rel=0.05)
 
 
-async def test_a_bounded_number_of_patches_is_under_way() -> None:
-    """A server that hangs collects no more than eight."""
+async def test_at_most_8_patches_are_in_flight() -> None:
+    """The server does not answer."""
     api = Api()
     api.latency = 100.0
     await vms(api, 100)
     await played(api, [part(f"vm-{number}", WAVE) for number in range(1, 101)], within=50, rate=100)
-    assert api.busiest == 8
+    assert api.most_in_flight == 8
 
 
-async def test_every_vm_has_its_turn() -> None:
-    """With a tenth of the rate that all of them need, none is written twice more often than another."""
+async def test_vms_are_served_round_robin() -> None:
+    """At a tenth of the needed rate, their numbers of patches differ by at most one."""
     api = Api()
     await vms(api, 40)
     await played(api, [part(f"vm-{number}", WAVE) for number in range(1, 41)], within=50, rate=4)
@@ -135,8 +135,8 @@ async def test_every_vm_has_its_turn() -> None:
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
-async def test_one_vm_is_written_once_a_second_at_most() -> None:
-    """Its value changes all the time, and the rate would allow twenty."""
+async def test_a_vm_is_patched_at_most_once_a_second() -> None:
+    """Its value changes continuously, and the rate allows twenty."""
     api = Api()
     await vms(api, 1)
     times = clocked(api)
@@ -144,8 +144,8 @@ async def test_one_vm_is_written_once_a_second_at_most() -> None:
     assert len(times) == pytest.approx(10, abs=1)
 
 
-async def test_the_value_written_is_that_of_its_moment() -> None:
-    """A VM that waited for its turn is not played what it missed."""
+async def test_a_patch_has_the_value_of_the_moment_it_is_sent() -> None:
+    """Values missed while a VM waits are not sent later."""
     api = Api()
     await vms(api, 10)
     clock = asyncio.get_running_loop().time
@@ -157,8 +157,8 @@ async def test_the_value_written_is_that_of_its_moment() -> None:
     assert all(value == Curve(WAVE, REQUEST, seed=1).at(3 * at) for at, value in seen)
 
 
-async def test_a_value_that_is_there_is_not_written() -> None:
-    """The play of a constant that is shown already costs nothing, and ends at once."""
+async def test_a_value_that_is_already_set_is_not_written() -> None:
+    """A constant that is set ends the play at once."""
     api = Api()
     await vms(api, 2)
     api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": {names.CPU_CONSUMPTION: "0.30"}})
@@ -168,8 +168,8 @@ async def test_a_value_that_is_there_is_not_written() -> None:
     assert last.writes == 1
 
 
-async def test_speed_makes_time_pass_faster() -> None:
-    """An hour in a minute."""
+async def test_speed_scales_the_simulated_time() -> None:
+    """An hour takes a minute."""
     api = Api()
     await vms(api, 1)
     began = asyncio.get_running_loop().time()
@@ -180,8 +180,8 @@ async def test_speed_makes_time_pass_faster() -> None:
     assert last.seconds == 3600
 
 
-async def test_a_deleted_vm_is_played_no_further() -> None:
-    """The others go on."""
+async def test_a_deleted_vm_is_dropped() -> None:
+    """The others continue."""
     api = Api()
     await vms(api, 2)
     asyncio.get_running_loop().call_later(10, api.remove, VIRTUAL_MACHINES, "default/vm-1")
@@ -194,8 +194,8 @@ async def test_a_deleted_vm_is_played_no_further() -> None:
     assert counts["PATCH vm-2"] >= 29
 
 
-async def test_a_play_without_vms_left_ends() -> None:
-    """Even if it would go on for ever."""
+async def test_a_play_ends_when_its_last_vm_is_deleted() -> None:
+    """Its profile never ends."""
     api = Api()
     await vms(api, 1)
     asyncio.get_running_loop().call_later(10, api.remove, VIRTUAL_MACHINES, "default/vm-1")
@@ -204,24 +204,24 @@ async def test_a_play_without_vms_left_ends() -> None:
     assert last.playing == 0
 
 
-async def test_another_vm_of_the_same_name_is_not_touched() -> None:
-    """It was deleted, and made anew by somebody."""
+async def test_a_recreated_vm_of_the_same_name_is_not_patched() -> None:
+    """Its UID differs."""
     api = Api()
     await vms(api, 1)
 
-    def anew() -> None:
+    def recreate() -> None:
         api.remove(VIRTUAL_MACHINES, "default/vm-1")
         api.put(VIRTUAL_MACHINES.plural, "default/vm-1")
 
-    asyncio.get_running_loop().call_later(10, anew)
+    asyncio.get_running_loop().call_later(10, recreate)
     last = await played(api, [part("vm-1", WAVE)])
     assert cpu(api, "vm-1") is None
     assert last is not None
-    assert last.lost == {"vm-1": "it was deleted and made anew"}
+    assert last.lost == {"vm-1": "it was deleted and recreated"}
 
 
-async def test_a_conflict_with_another_writer_is_tried_again() -> None:
-    """The VM is still the same one."""
+async def test_a_patch_is_retried_after_a_conflict() -> None:
+    """The VM has the same UID."""
     api = Api()
     await vms(api, 1)
     api.errors["PATCH vm-1"] = [errors.ConflictError(409, "Conflict", "changed meanwhile")]
@@ -231,8 +231,8 @@ async def test_a_conflict_with_another_writer_is_tried_again() -> None:
     assert not last.lost
 
 
-async def test_a_refused_value_ends_the_play_of_that_vm() -> None:
-    """It will never be accepted."""
+async def test_a_vm_whose_patch_is_invalid_is_dropped() -> None:
+    """The server's message is the reason."""
     api = Api()
     await vms(api, 2)
     api.errors["PATCH vm-1"] = [errors.InvalidError(422, "Invalid", "not this one")]
@@ -247,8 +247,8 @@ async def test_a_refused_value_ends_the_play_of_that_vm() -> None:
     [errors.TransportError("refused"), errors.ServerError(503, "ServiceUnavailable", "starting")],
     ids=["refused", "503"],
 )
-async def test_an_outage_is_waited_for_and_caught_up_without_a_burst(error: errors.KubeError) -> None:
-    """Tries are far apart while it lasts; afterwards everything is written, at the rate."""
+async def test_a_play_backs_off_in_an_outage_and_resumes_at_the_rate(error: errors.KubeError) -> None:
+    """Few requests are sent during the outage, and all values after it."""
     api = Api()
     found = await vms(api, 60)
     times = clocked(api)
@@ -273,8 +273,8 @@ async def test_an_outage_is_waited_for_and_caught_up_without_a_burst(error: erro
     assert last.trouble is None
 
 
-async def test_patches_that_fail_together_are_one_trouble() -> None:
-    """Eight were under way; they are tried again as soon as if it had been one."""
+async def test_patches_that_fail_together_back_off_once() -> None:
+    """Eight were in flight."""
     api = Api()
     api.latency = 0.5
     found = await vms(api, 8)
@@ -286,8 +286,8 @@ async def test_patches_that_fail_together_are_one_trouble() -> None:
     assert asyncio.get_running_loop().time() - began < 5
 
 
-async def test_retry_after_is_honoured() -> None:
-    """Nothing is sent for as long as the server asked."""
+async def test_a_play_respects_retry_after() -> None:
+    """For all VMs."""
     api = Api()
     await vms(api, 5)
     times = clocked(api)
@@ -298,7 +298,7 @@ async def test_retry_after_is_honoured() -> None:
 
 
 async def test_a_forbidden_patch_ends_the_play() -> None:
-    """Waiting would not help, and a person has to know."""
+    """A retry does not fix it."""
     api = Api()
     await vms(api, 1)
     api.errors["PATCH vm-1"] = [errors.ForbiddenError(403, "Forbidden", "may not patch")]
@@ -306,12 +306,12 @@ async def test_a_forbidden_patch_ends_the_play() -> None:
         await played(api, [part("vm-1", WAVE)])
 
 
-async def test_what_a_vm_does_not_play_is_left_alone() -> None:
-    """Only the two consumption annotations are written, and only the one that has a profile."""
+async def test_a_play_changes_only_annotations_that_have_a_profile() -> None:
+    """Another annotation, and the memory consumption without a profile, stay."""
     api = Api()
     await vms(api, 1)
-    kept = {"mine": "1", names.MEMORY_CONSUMPTION: "0.2"}
-    api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": kept})
+    others = {"mine": "1", names.MEMORY_CONSUMPTION: "0.2"}
+    api.put(VIRTUAL_MACHINES.plural, "default/vm-1", metadata={"annotations": others})
     await played(api, [part("vm-1", Constant(Decimal("0.6")))])
     annotations = api.objects[VIRTUAL_MACHINES.plural, "default/vm-1"]["metadata"]["annotations"]
-    assert annotations == {**kept, names.CPU_CONSUMPTION: "0.30"}
+    assert annotations == {**others, names.CPU_CONSUMPTION: "0.30"}

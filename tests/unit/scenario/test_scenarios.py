@@ -1,4 +1,4 @@
-"""What a scenario file becomes: names, sizes, first consumption; and that VMs have nothing to do with each other."""
+"""Parsed scenarios: names, sizes and initial consumption; and that a VM's values do not depend on other VMs."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def read(text: str, directory: Path = Path("/nowhere")) -> Scenario:
 
 
 def group(count: int, name: str = "web", *, seed: int = 0) -> Scenario:
-    """A group of VMs of which everything is random."""
+    """Return a group of VMs whose sizes and consumption are random."""
     return read(f"seed: {seed}\nvms:\n" + RANDOM.format(name=name, count=count))
 
 
-def test_a_group_is_numbered_and_a_single_one_is_not() -> None:
-    """Also a group of one."""
+def test_names_are_numbered_if_a_group_has_a_count() -> None:
+    """Also if the count is 1."""
     fleet = read(
         "nodes: [{name: a, count: 2}, {name: b, count: 1}, {name: c}]\n"
         "vms: [{name: web, count: 2, cpu: 1, memory: 1}, {name: db, cpu: 1, memory: 1}]"
@@ -54,8 +54,8 @@ def test_a_group_is_numbered_and_a_single_one_is_not() -> None:
     assert [vm.name for vm in fleet.vms] == ["web-1", "web-2", "db"]
 
 
-def test_every_field_of_a_node_is_taken() -> None:
-    """Numbers may be written as such."""
+def test_a_node_has_every_field_of_its_group() -> None:
+    """Quantities may be YAML numbers."""
     [node] = read(
         "nodes: [{name: n, cpu: 64, memory: 1Ti, pods: 250, labels: {zone: a, tier: ''}, "
         "taints: [{key: gpu, value: big, effect: NoSchedule}, {key: x, effect: NoExecute}]}]"
@@ -64,8 +64,8 @@ def test_every_field_of_a_node_is_taken() -> None:
     assert node == DesiredNode("n", "64", "1Ti", 250, {"zone": "a", "tier": ""}, taints)
 
 
-def test_a_taint_that_every_fake_node_has_may_be_written(tmp_path: Path) -> None:
-    """It is in KWOK's documentation; the API server takes each key and effect once."""
+def test_the_taint_of_fake_nodes_may_be_written(tmp_path: Path) -> None:
+    """KWOK's documentation has it; the API server accepts each pair of key and effect once."""
     copied = "{key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule}"
     others = "{key: kwok.x-k8s.io/node, value: fake, effect: NoExecute}, {key: a, effect: NoSchedule}"
     [node] = read(f"nodes: [{{name: n, taints: [{copied}, {others}, {copied}]}}]", tmp_path).fleet.nodes
@@ -77,8 +77,8 @@ def test_a_taint_that_every_fake_node_has_may_be_written(tmp_path: Path) -> None
     ]
 
 
-def test_a_node_is_the_reference_node_unless_told_otherwise() -> None:
-    """And fake: labelled, annotated and tainted so that nothing else lands on it."""
+def test_a_node_has_the_reference_capacity_by_default() -> None:
+    """It has the label, annotation and taint of a fake node."""
     [node] = read("nodes: [{name: n}]").fleet.nodes
     manifest = node_manifest(node, "demo")
     assert manifest["status"]["allocatable"] == {"cpu": "32", "memory": "256Gi", "pods": "110"}
@@ -87,8 +87,8 @@ def test_a_node_is_the_reference_node_unless_told_otherwise() -> None:
     assert manifest["spec"]["taints"] == [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]
 
 
-def test_consumption_is_a_share_of_what_the_vm_requests() -> None:
-    """And the annotation a share of the reference node, from the first moment on."""
+def test_consumption_is_a_share_of_the_request() -> None:
+    """The annotation is a share of the reference node."""
     [vm] = read("vms: [{name: v, cpu: 0.4, memory: 0.5, consumption: {cpu: 2.5, memory: 0.1}}]").fleet.vms
     assert vm == DesiredVM("v", "0.40", "0.50", "1.00", "0.05")
     assert vm_manifest(vm, "demo", "default")["metadata"]["annotations"] == {
@@ -97,57 +97,57 @@ def test_consumption_is_a_share_of_what_the_vm_requests() -> None:
     }
 
 
-def test_without_consumption_there_is_no_annotation() -> None:
-    """The VM uses what it requests, and nothing is played."""
+def test_a_vm_without_consumption_has_no_annotation() -> None:
+    """Nothing is played for it."""
     scenario = read("vms: [{name: v, cpu: 0.4, memory: 0.5}]")
     assert scenario.parts == ()
     assert "annotations" not in vm_manifest(scenario.fleet.vms[0], "demo", "default")["metadata"]
 
 
-def test_one_more_vm_changes_no_other() -> None:
-    """Neither its size nor what it uses, at any time."""
+def test_a_larger_count_changes_no_other_vm() -> None:
+    """Neither sizes nor consumption at any time."""
     few, many = group(3), group(4)
     assert many.fleet.vms[:3] == few.fleet.vms
     assert [part.at(12345.0) for part in many.parts[:3]] == [part.at(12345.0) for part in few.parts]
 
 
-def test_another_group_changes_no_vm() -> None:
-    """Wherever it stands."""
+def test_another_group_changes_no_vm_of_a_group() -> None:
+    """It stands before the group."""
     alone = group(3)
     second = read("vms:\n" + RANDOM.format(name="other", count=5) + RANDOM.format(name="web", count=3))
     assert second.fleet.vms[5:] == alone.fleet.vms
 
 
 def test_vms_of_a_group_differ() -> None:
-    """In size and in what they use."""
+    """In size and in consumption."""
     scenario = group(20)
     assert len({vm.cpu for vm in scenario.fleet.vms}) > 10
     assert len({vm.memory for vm in scenario.fleet.vms}) > 10
     assert len({part.at(3600.0) for part in scenario.parts}) > 10
 
 
-def test_a_seed_says_it_all() -> None:
-    """The same one the same values, another one others."""
+def test_the_seed_determines_all_values() -> None:
+    """Another seed gives other values."""
     assert group(5, seed=1) == group(5, seed=1)
     assert group(5, seed=1).fleet.vms != group(5, seed=2).fleet.vms
 
 
-def test_a_groups_seed_comes_before_the_scenarios() -> None:
-    """So that one group can be drawn anew alone."""
+def test_a_groups_seed_overrides_the_scenarios() -> None:
+    """So that one group can be drawn anew."""
     own = read("seed: 1\nvms: [{name: v, seed: 2, cpu: {uniform: {min: 0, max: 1}}, memory: 1}]")
     same = read("seed: 2\nvms: [{name: v, cpu: {uniform: {min: 0, max: 1}}, memory: 1}]")
     assert own.fleet == same.fleet
 
 
-def test_seeded_values_are_the_same_for_ever() -> None:
-    """On every machine, in every version: somebody's results depend on them."""
+def test_seeded_values_never_change() -> None:
+    """On no machine and in no release: users' results depend on them."""
     scenario = group(2)
     assert [(vm.cpu, vm.memory) for vm in scenario.fleet.vms] == [("0.3011", "0.2832"), ("0.1135", "0.1524")]
     assert [part.at(7200.0) for part in scenario.parts] == [("0.1806", "0.1329"), ("0.0374", "0.1217")]
 
 
 def test_a_trace_is_played_from_its_first_row(tmp_path: Path) -> None:
-    """Relative to the scenario's own directory; its times may count from anywhere, its values be long."""
+    """Its path is relative to the scenario; times may start anywhere; values are rounded."""
     (tmp_path / "t.csv").write_text("time, cpu, memory, host\n1700000, 0.123456, 0.5, x\n1700060,0.5,0.6,x\n\n")
     trace = "{trace: {file: t.csv, end: repeat}}"
     [part] = read(
@@ -163,8 +163,8 @@ def test_a_trace_is_played_from_its_first_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", files.shipped())
-def test_shipped_scenarios_can_be_read(name: str) -> None:
-    """Each is called what its file is called, and has room for its own VMs."""
+def test_a_shipped_scenario_parses_and_has_its_files_name(name: str) -> None:
+    """It has nodes, and consumption that changes."""
     scenario = files.read(name)
     assert scenario.name == name
     assert scenario.fleet.nodes
@@ -173,21 +173,21 @@ def test_shipped_scenarios_can_be_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", files.shipped())
 def test_shipped_scenarios_can_be_loaded_side_by_side(name: str) -> None:
-    """Neither their nodes nor those of the local control plane are called the same."""
+    """Their node names differ from each other's and from the local control plane's."""
     others = [files.read(other).fleet for other in files.shipped() if other != name]
     taken = {node.name for fleet in others for node in fleet.nodes} | {f"kwok-node-{number}" for number in range(99)}
     assert not taken & {node.name for node in files.read(name).fleet.nodes}
 
 
-def test_the_hot_nodes_vms_fit_on_no_other_node() -> None:
-    """Nor on one of the reference size, so the scheduler has no choice."""
+def test_the_vms_of_hot_node_fit_only_its_large_node() -> None:
+    """They exceed the reference size."""
     scenario = files.read("hot-node")
     assert {vm.cpu for vm in scenario.vm_groups[0].vms} == {"1.20"}
     assert sorted(Decimal(node.cpu) for node in scenario.fleet.nodes) == [32, 32, 32, 128]
 
 
-def test_the_diurnal_groups_are_opposite() -> None:
-    """At midnight batch jobs are busy, at noon the shops."""
+def test_the_diurnal_groups_have_opposite_peaks() -> None:
+    """The batch jobs peak at midnight, the shops at noon."""
     shop, batch, _ = files.read("diurnal").vm_groups
 
     def busy(group: VMGroup, hour: int) -> float:
@@ -205,7 +205,7 @@ def test_the_diurnal_groups_are_opposite() -> None:
     amplitude=st.integers(0, 4000),
     hours=st.floats(0, 24 * 366, allow_nan=False),
 )
-def test_whatever_is_written_is_what_the_controller_accepts(seed: int, mean: int, amplitude: int, hours: float) -> None:
+def test_the_controller_accepts_every_value_of_a_scenario(seed: int, mean: int, amplitude: int, hours: float) -> None:
     """Plain decimals within bounds, at any time, for any seed."""
     middle, swing = Decimal(max(mean, amplitude)) / 10000, Decimal(min(mean, amplitude)) / 10000
     scenario = read(

@@ -1,4 +1,4 @@
-"""Traces as people have them: what is read, and what is named as the cause where something cannot be."""
+"""Traces: the notations that are read, and the reported cause of each file that cannot be used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ vms: [{name: v, cpu: 0.1, memory: 0.1, consumption: {COLUMN: {trace: {file: t.cs
 
 
 def traced(directory: Path, content: str | bytes, words: str = "", column: str = "cpu") -> Samples:
-    """Play a trace; `words` stand beside its file."""
+    """Play a trace; `words` are the fields beside its file."""
     (directory / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     text = SCENARIO.replace("COLUMN", column).replace("WORDS", words and f", {words}")
     [group] = parse(text, "s.yaml", directory).vm_groups
@@ -35,14 +35,14 @@ def traced(directory: Path, content: str | bytes, words: str = "", column: str =
 
 
 def refused(directory: Path, content: str | bytes, words: str = "", column: str = "cpu") -> list[str]:
-    """Play a trace that cannot be; return what is wrong with it."""
+    """Play a trace that must be refused; return its problems."""
     with pytest.raises(DocumentError) as error:
         traced(directory, content, words, column)
     return [str(problem) for problem in error.value.problems]
 
 
 def column(name: str, *cells: str) -> str:
-    """A trace of one column, a row every five minutes."""
+    """Return a trace of one column, a row every five minutes."""
     return f"time,{name}\n" + "".join(f"{300 * row},{cell}\n" for row, cell in enumerate(cells))
 
 
@@ -67,14 +67,14 @@ def column(name: str, *cells: str) -> str:
         (("2026-02-28", "2026-02-28 00:05:00", "2026-02-28T00:07:30.5"), ""),
     ],
 )
-def test_times_count_from_anywhere(tmp_path: Path, rows: tuple[str, str, str], words: str) -> None:
-    """In seconds, milliseconds or microseconds, as dates, as durations; the first row is the beginning."""
+def test_times_are_relative_to_the_first_row(tmp_path: Path, rows: tuple[str, str, str], words: str) -> None:
+    """In seconds, milliseconds or microseconds, as dates or as durations."""
     content = "time,cpu\n" + "".join(f"{row},0.5\n" for row in rows)
     assert traced(tmp_path, content, words).times == (0.0, 300.0, 450.5)
 
 
 def test_a_trace_of_366_days_is_played_and_a_longer_one_is_not(tmp_path: Path) -> None:
-    """The bound is on its length, wherever it begins; the first row that is beyond is told."""
+    """The limit is on its length, wherever it begins; the first row beyond is reported."""
     year = 366 * 86400
     assert traced(tmp_path, f"time,cpu\n{10**9},0.1\n{10**9 + year},0.1\n").times == (0.0, year)
     assert refused(tmp_path, f"time,cpu\n-{10**9},0.1\n0,0.1\n5,0.1\n") == [
@@ -96,21 +96,21 @@ def test_a_trace_of_366_days_is_played_and_a_longer_one_is_not(tmp_path: Path) -
         (1_700_000_000_000_000_000, "looks like nanoseconds since 1970: divide by 1000, and write unit: us beside"),
     ],
 )
-def test_times_that_look_like_another_unit_are_told_once(tmp_path: Path, first: int, hint: str) -> None:
-    """However many rows there are; with what to write."""
+def test_times_that_look_like_another_unit_are_one_problem(tmp_path: Path, first: int, hint: str) -> None:
+    """However many rows there are; the message names the fix."""
     content = "time,cpu\n" + "".join(f"{first + row},0.1\n" for row in range(50))
     [problem] = refused(tmp_path, content)
     assert problem.startswith(f"t.csv:2: time: {first} {hint}")
 
 
-def test_a_unit_that_is_stated_is_believed(tmp_path: Path) -> None:
-    """Though the numbers look like another one."""
+def test_a_stated_unit_is_not_questioned(tmp_path: Path) -> None:
+    """Though the numbers look like another unit."""
     content = "time,cpu\n1700000000000,0.1\n1700000300000,0.2\n"
     assert traced(tmp_path, content, "unit: s").times == (0.0, 300000.0)
 
 
-def test_a_length_that_another_unit_would_mend_names_it(tmp_path: Path) -> None:
-    """The first finer one in which it is short enough."""
+def test_a_trace_that_is_too_long_names_the_unit_in_which_it_is_not(tmp_path: Path) -> None:
+    """The coarsest of the finer units."""
     [problem] = refused(tmp_path, "time,cpu\n600000000,0.1\n2506199000000,0.2\n")
     assert problem.endswith("want at most 366. If these are microseconds, write unit: us beside file:")
     [problem] = refused(tmp_path, "time,cpu\n0,0.1\n2506199000000,0.2\n", "unit: ms")
@@ -120,20 +120,20 @@ def test_a_length_that_another_unit_would_mend_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "cell", ["soon", "1/2/2026 10:00", "2026-13-01", "2026-03-01T25:00:00Z", "0 days 00:05:00", "1e99999", "٣", "nan"]
 )
-def test_what_is_no_time_is_told_with_what_is_wanted(tmp_path: Path, cell: str) -> None:
-    """Each row."""
+def test_a_cell_that_is_no_time_is_reported_with_the_accepted_forms(tmp_path: Path, cell: str) -> None:
+    """For each row."""
     [problem] = refused(tmp_path, f"time,cpu\n0,0.1\n{cell},0.1\n")
     assert problem == f"t.csv:3: time: want seconds, or a time such as 5m or 2026-03-01T12:00:00Z; not {cell!r}"
 
 
-def test_a_row_without_a_time_says_so(tmp_path: Path) -> None:
-    """Unless it is a row of nothing."""
+def test_an_empty_time_is_reported(tmp_path: Path) -> None:
+    """Unless the whole row is empty."""
     [problem] = refused(tmp_path, "time,cpu\n0,0.1\n,0.1\n")
     assert problem.startswith("t.csv:3: time: is empty: ")
 
 
-def test_rows_ascend(tmp_path: Path) -> None:
-    """Also after one that does not; a number whose digits a spreadsheet cut off is explained."""
+def test_times_must_ascend(tmp_path: Path) -> None:
+    """Rows after a wrong one are checked, too; digits that a spreadsheet cut off are explained."""
     problems = refused(tmp_path, "time,cpu\n5,0\n3,0\n4,0\n6,0\n")
     assert [problem.split(": want")[0] for problem in problems] == ["t.csv:3: time", "t.csv:4: time"]
     [problem] = refused(tmp_path, "time,cpu\n1.7E+12,0\n1.7E+12,0\n", "unit: ms")
@@ -153,8 +153,10 @@ def test_rows_ascend(tmp_path: Path) -> None:
         (("2026-03-01T12:00:00Z", "2026-03-01T12:00:00.0000000001Z"), ""),
     ],
 )
-def test_rows_that_are_no_time_apart_are_refused(tmp_path: Path, rows: tuple[str, str], words: str, end: str) -> None:
-    """A trace of no length could not begin anew."""
+def test_times_closer_than_a_nanosecond_are_refused(
+    tmp_path: Path, rows: tuple[str, str], words: str, end: str
+) -> None:
+    """A trace of length 0 could not repeat."""
     content = "time,cpu\n" + "".join(f"{row},0.5\n" for row in rows)
     [problem] = refused(tmp_path, content, ", ".join(filter(None, (words, end))))
     assert problem == (
@@ -162,8 +164,8 @@ def test_rows_that_are_no_time_apart_are_refused(tmp_path: Path, rows: tuple[str
     )
 
 
-def test_the_shortest_trace_begins_anew(tmp_path: Path) -> None:
-    """A nanosecond, however late it is."""
+def test_a_trace_of_one_nanosecond_repeats(tmp_path: Path) -> None:
+    """However late it is."""
     samples = traced(tmp_path, "time,cpu\n0,0.1\n1e-9,0.2\n", "end: repeat")
     assert samples.period == 2e-9
     assert samples.at(1e12, 0) in samples.values
@@ -191,30 +193,30 @@ def test_any_float_that_a_program_writes_is_read(value: float, style: str) -> No
 @pytest.mark.parametrize(
     ("cell", "share"), [(".5", "0.5"), ("1.", "1"), ("+2.5", "2.5"), ("1E-3", "0.001"), ("00.25", "0.25"), ("-0", "0")]
 )
-def test_short_ways_to_write_a_number_are_read(tmp_path: Path, cell: str, share: str) -> None:
-    """As spreadsheets and other languages have them."""
+def test_short_notations_of_a_number_are_read(tmp_path: Path, cell: str, share: str) -> None:
+    """Those of spreadsheets and other languages."""
     [value] = traced(tmp_path, column("cpu", cell)).values
     assert str(value.normalize()) == share
 
 
 @pytest.mark.parametrize("cell", ["x", "-1", "100001", "1e9", "1e99999", "0x1", "1_0", "--1", "1e", ".", "1 2", "٣"])
-def test_what_is_no_share_is_told_with_its_line(tmp_path: Path, cell: str) -> None:
-    """And with what is wanted."""
+def test_a_cell_that_is_no_share_is_reported_with_its_line(tmp_path: Path, cell: str) -> None:
+    """With the accepted values."""
     [problem] = refused(tmp_path, column("cpu", "0.1", cell))
-    assert problem == (f"t.csv:3: cpu: want a share of what the VM requests, a number from 0 to 1000; not {cell!r}")
+    assert problem == (f"t.csv:3: cpu: want a share of the VM's request, a number from 0 to 1000; not {cell!r}")
 
 
 @pytest.mark.parametrize("cell", ["", "NaN", "nan", "NA", "N/A", "null", "None", "inf", "-inf"])
-def test_a_cell_without_a_value_says_so(tmp_path: Path, cell: str) -> None:
-    """And what to do."""
+def test_a_missing_share_is_reported(tmp_path: Path, cell: str) -> None:
+    """With the fix."""
     [problem] = refused(tmp_path, column("cpu", "0.1", cell))
     assert problem == (
         f"t.csv:3: cpu: is {cell or 'empty'}: each row needs a value, so take the row out, or fill it in"
     )
 
 
-def test_a_column_that_nobody_plays_may_hold_anything(tmp_path: Path) -> None:
-    """Like any other column."""
+def test_a_column_that_is_not_played_may_have_any_content(tmp_path: Path) -> None:
+    """Like a column of another name."""
     assert traced(tmp_path, "time,cpu,memory\n0,0.1,\n5,0.2,NaN\n").values == (Decimal("0.1"), Decimal("0.2"))
 
 
@@ -225,8 +227,10 @@ def test_a_column_that_nobody_plays_may_hold_anything(tmp_path: Path) -> None:
         ("memory", ("0.5", "1.5", "80"), "t.csv:3: memory: shares up to 80 look like percent: "),
     ],
 )
-def test_percent_is_asked_about_once(tmp_path: Path, name: str, cells: tuple[str, ...], hint: str) -> None:
-    """With both answers."""
+def test_shares_that_look_like_percent_are_one_problem(
+    tmp_path: Path, name: str, cells: tuple[str, ...], hint: str
+) -> None:
+    """The message names both fixes."""
     [problem] = refused(tmp_path, column(name, *cells), column=name)
     assert problem.startswith(hint)
     assert "percent: true" in problem
@@ -242,10 +246,10 @@ def test_percent_is_asked_about_once(tmp_path: Path, name: str, cells: tuple[str
         ("memory", ("50", "1e5"), "100000"),
     ],
 )
-def test_percent_of_more_than_any_share_is_told_once_too(
+def test_percent_beyond_the_largest_share_is_one_problem(
     tmp_path: Path, name: str, cells: tuple[str, ...], largest: str
 ) -> None:
-    """With the largest of all; that they are shares is no answer then."""
+    """It names the largest value; percent: false is no fix then."""
     [problem] = refused(tmp_path, column(name, *cells), column=name)
     assert problem.endswith(
         f": shares up to {largest} look like percent: beside file:, write percent: true to divide by 100"
@@ -254,7 +258,9 @@ def test_percent_of_more_than_any_share_is_told_once_too(
 
 
 @pytest.mark.parametrize(("words", "highest"), [("percent: false", "1000"), ("percent: true", "100000")])
-def test_a_share_beyond_what_was_said_is_told_by_its_line(tmp_path: Path, words: str, highest: str) -> None:
+def test_a_share_beyond_the_limit_is_reported_by_line_if_percent_is_set(
+    tmp_path: Path, words: str, highest: str
+) -> None:
     """Nothing is guessed then."""
     assert traced(tmp_path, column("cpu", highest), words).high == 1000
     [problem] = refused(tmp_path, column("cpu", "1", f"{highest}.1"), words)
@@ -268,16 +274,16 @@ def test_percent_is_divided_by_a_hundred(tmp_path: Path) -> None:
     assert traced(tmp_path, content, "percent: true").values == (Decimal("0.0287"), Decimal("0.9322"), Decimal(16))
 
 
-def test_shares_that_are_meant_so_are_played(tmp_path: Path) -> None:
-    """Ten are played without a word, more when somebody says that they are no percent."""
+def test_large_shares_are_played_if_percent_is_false(tmp_path: Path) -> None:
+    """Shares up to ten need no field."""
     assert traced(tmp_path, column("cpu", "10")).high == 10
     assert traced(tmp_path, column("cpu", "93.2"), "percent: false").high == Decimal("93.2")
     assert traced(tmp_path, column("memory", "1"), column="memory").high == 1
     assert traced(tmp_path, column("memory", "2.5"), "percent: false", "memory").high == Decimal("2.5")
 
 
-def test_percent_signs_are_told(tmp_path: Path) -> None:
-    """Spreadsheets write what they show."""
+def test_percent_signs_are_reported(tmp_path: Path) -> None:
+    """Spreadsheets write values as they show them."""
     [problem] = refused(tmp_path, column("cpu", "93%"))
     assert problem.endswith("not '93%'; without the %, and with percent: true beside file:")
 
@@ -295,13 +301,13 @@ def test_one_file_may_be_read_in_two_ways(tmp_path: Path) -> None:
     ("words", "problem"),
     [
         ("unit: min", "vms[0].consumption.cpu.trace.unit: want s, ms or us, not 'min'"),
-        ("unit: 1", "vms[0].consumption.cpu.trace.unit: want s, ms or us: YAML takes 1 for a number"),
+        ("unit: 1", "vms[0].consumption.cpu.trace.unit: want s, ms or us: YAML reads 1 as a number"),
         ("percent: 100", "vms[0].consumption.cpu.trace.percent: want true or false, not '100'"),
         ("units: ms", "vms[0].consumption.cpu.trace.units: unknown field: did you mean unit?"),
     ],
 )
-def test_what_stands_beside_the_file_is_checked(tmp_path: Path, words: str, problem: str) -> None:
-    """As every field is."""
+def test_the_fields_beside_the_file_are_checked(tmp_path: Path, words: str, problem: str) -> None:
+    """Like every other field."""
     found = refused(tmp_path, column("cpu", "0.1"), words)
     assert [one for one in found if one.startswith(f"s.yaml:4: {problem}")], found
 
@@ -330,8 +336,8 @@ def test_what_stands_beside_the_file_is_checked(tmp_path: Path, words: str, prob
         b"sep=;\ntime,cpu\n0,0.1\n300,0.2\n",
     ],
 )
-def test_what_spreadsheets_leave_in_a_file_is_passed_over(tmp_path: Path, content: bytes) -> None:
-    """Marks, line endings, blank rows and columns, the pandas index, rows that end early."""
+def test_artefacts_of_spreadsheets_are_ignored(tmp_path: Path, content: bytes) -> None:
+    """Byte-order marks, line endings, blank rows and columns, the pandas index, short rows."""
     samples = traced(tmp_path, content)
     assert (samples.times, samples.values) == ((0.0, 300.0), (Decimal("0.1"), Decimal("0.2")))
 
@@ -362,25 +368,27 @@ def test_what_spreadsheets_leave_in_a_file_is_passed_over(tmp_path: Path, conten
         ("sep=;\ntime;cpu\n0;0,1\n300;0,2\n", "t.csv:3: cpu: '0,1' has a decimal comma: write the column with point"),
         ("sep=;\ntime;cpu\n0;1;2\n", "t.csv:3: has 3 columns, the first line 2"),
         ("sep=;\n0;1\n", "t.csv:2: want a first line that names the columns time, and cpu or memory; not '0,1'"),
-        ('sep=;\ntime;cpu\n0;"1\n', "t.csv:3: no CSV: unexpected end of data"),
-        ("time,cpu\n0,1\n".encode("utf-16"), "t.csv:1: is UTF-16, it seems: save it as UTF-8"),
-        ("time,cpu\n0,1\n".encode("utf-16-le"), "t.csv:1: is UTF-16, it seems: save it as UTF-8"),
-        ("time,cpu\n0,1\n".encode("utf-16-be"), "t.csv:1: is UTF-16, it seems: save it as UTF-8"),
-        ("time,cpu,a\n0,1,ä\n".encode("latin-1"), "t.csv:2: is no UTF-8: save it as UTF-8"),
+        ('sep=;\ntime;cpu\n0;"1\n', "t.csv:3: not valid CSV: unexpected end of data"),
+        ("time,cpu\n0,1\n".encode("utf-16"), "t.csv:1: looks like UTF-16: save it as UTF-8"),
+        ("time,cpu\n0,1\n".encode("utf-16-le"), "t.csv:1: looks like UTF-16: save it as UTF-8"),
+        ("time,cpu\n0,1\n".encode("utf-16-be"), "t.csv:1: looks like UTF-16: save it as UTF-8"),
+        ("time,cpu,a\n0,1,ä\n".encode("latin-1"), "t.csv:2: is not UTF-8: save it as UTF-8"),
         ("0,2.86\n300,93.2\n", "t.csv:1: want a first line that names the columns time, and cpu or memory; not '0,2.8"),
         ("time,cpu,time\n0,1,0\n", "t.csv:1: a column is there twice: time,cpu,time"),
         (b"time,cpu\n", "t.csv:1: has no rows below the first line"),
         (b",,\n\n", "t.csv:1: want a first line that names the columns time, and cpu or memory; not ''"),
     ],
 )
-def test_what_makes_it_another_kind_of_file_is_named(tmp_path: Path, content: str | bytes, problem: str) -> None:
+def test_a_file_of_another_format_is_reported_with_the_cause(
+    tmp_path: Path, content: str | bytes, problem: str
+) -> None:
     """Once, however many rows there are."""
     [found] = refused(tmp_path, content)
     assert found.startswith(problem)
 
 
-def test_problems_of_times_and_shares_are_told_together(tmp_path: Path) -> None:
-    """Those of a file at once."""
+def test_problems_of_times_and_shares_are_reported_together(tmp_path: Path) -> None:
+    """All of a file at once."""
     problems = refused(tmp_path, "time,cpu\n0,0.1,9\nsoon,0.1\n5,x\n6,50\n")
     assert [problem.split(": want")[0].split(": shares")[0] for problem in problems] == [
         "t.csv:2: has 3 columns, the first line 2",
@@ -395,8 +403,8 @@ def test_problems_of_times_and_shares_are_told_together(tmp_path: Path) -> None:
 @example(rest=b"1e9999,1e9999\n", unit=None, percent=None)
 @example(rest=b"0,0\n1e9999,1e-9999\n", unit="ms", percent=True)
 @example(rest=b"-1e9999,1\n1e-9999,1\n", unit=None, percent=None)
-def test_no_bytes_break_the_reader(*, rest: bytes, unit: str | None, percent: bool | None) -> None:
-    """They are a trace, or a problem."""
+def test_any_bytes_are_a_trace_or_a_problem(*, rest: bytes, unit: str | None, percent: bool | None) -> None:
+    """The reader raises nothing else."""
     notes = Notes("t.csv")
     try:
         text = decode(b"time,cpu\n" + rest, "t.csv")
