@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as a test tells it, and kubeconfigs that lead to it."""
+"""An HTTP server with a handler that a test sets, and kubeconfigs that lead to it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Seen:
 
 @dataclass
 class ApiServer:
-    """Answers every request with `handler`, and writes the requests down."""
+    """Answers every request with `handler`, and records the requests."""
 
     handler: Handler
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
-    busy: int = 0
-    """Requests that are being answered now."""
+    in_flight: int = 0
+    """The number of requests without an answer yet."""
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when none is."""
+    """Set when no request is in flight."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Write a request down, and answer it."""
+        """Record a request, and answer it."""
         body = await request.read()
         self.seen.append(
             Seen(
@@ -53,13 +53,13 @@ class ApiServer:
                 json.loads(body) if body else None,
             )
         )
-        self.busy += 1
+        self.in_flight += 1
         self.quiet.clear()
         try:
             return await self.handler(request)
         finally:
-            self.busy -= 1
-            if self.busy == 0:
+            self.in_flight -= 1
+            if self.in_flight == 0:
                 self.quiet.set()
 
 
@@ -80,7 +80,7 @@ async def listening(tls: ssl.SSLContext | None) -> AsyncIterator[ApiServer]:
 
 
 def server_tls(pair: Files) -> ssl.SSLContext:
-    """Return what a server with this certificate needs."""
+    """Return the TLS context of a server with this certificate."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(pair.certificate, pair.key)
     return tls
@@ -132,7 +132,7 @@ async def hang(_: web.Request) -> web.StreamResponse:
 
 
 async def hang_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without a word."""
+    """Close the connection without a reply."""
     assert request.transport is not None
     request.transport.abort()
     await asyncio.Event().wait()
@@ -161,7 +161,7 @@ def line(kind: str, name: str, version: int | str = 1) -> bytes:
 
 
 def kubeconfig(path: Path, url: str, user: Mapping[str, Any] | None = None) -> Path:
-    """Write a kubeconfig for a server and a user; return its path. JSON is YAML. Any certificate is believed."""
+    """Write a kubeconfig for a server and a user; return its path. JSON is YAML. Certificates are not verified."""
     tls = {"insecure-skip-tls-verify": True} if url.startswith("https:") else {}
     config = {
         "apiVersion": "v1",

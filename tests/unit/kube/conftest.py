@@ -1,4 +1,4 @@
-"""Fixtures of this folder: a server that listens, and a client that is connected to it."""
+"""Fixtures: a server that listens, and a client that is connected to it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture
 async def secure(pair: Files) -> AsyncIterator[ApiServer]:
-    """Start a server with TLS, to which credentials are shown."""
+    """Start a server with TLS, to which credentials are sent."""
     async with listening(server_tls(pair)) as server:
         yield server
 

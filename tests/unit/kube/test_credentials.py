@@ -1,4 +1,4 @@
-"""Credentials are found where kubectl finds them, and errors say what is wrong with them."""
+"""Credentials are found where kubectl finds them, and each error names the cause."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ async def certified(pair: Files, clients: Iterable[Files]) -> AsyncIterator[ApiS
         yield server
 
 
-# --- where from ------------------------------------------------------------------------------------------
+# --- sources ---------------------------------------------------------------------------------------------
 
 
-def test_no_source_at_all_is_explained() -> None:
-    """The message names every source that was tried, and what to do."""
+def test_the_error_without_any_kubeconfig_names_every_source() -> None:
+    """And the command that starts a local plane."""
     with pytest.raises(errors.CredentialsError) as caught:
         credentials.find(None)
 
@@ -162,7 +162,7 @@ async def test_a_token_takes_precedence_over_a_plugin(home: Path, api: ApiServer
 
 @pytest.mark.parametrize(("there", "token"), [(True, "from-file"), (False, "t")])
 async def test_a_token_file_precedes_a_token(home: Path, api: ApiServer, there: bool, token: str) -> None:  # noqa: FBT001
-    """As in client-go, which reads it again and again."""
+    """If it exists, as in client-go."""
     if there:
         (home / "token").write_text("from-file")
     user = {"token": "t", "tokenFile": "token"}
@@ -209,7 +209,7 @@ def test_the_namespace_of_a_broken_kubeconfig_is_a_credentials_error(home: Path)
         credentials.namespace(Source(str(home / "broken")))
 
 
-# --- what can be wrong -----------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------
 
 
 def without(*path: str | int) -> str:
@@ -426,9 +426,9 @@ async def test_a_reload_refuses_a_cluster_entry_that_names_another_server(
     async with await Client.connect(Source(str(path))) as client:
         two_clusters(path, "https://u:secret@127.0.0.1:2", api.url, "here", "second")
         assert await refused_then_accepted(api, client) == "Bearer first"
-        said = capsys.readouterr().out
-        assert f"cluster 'here' was {api.url} at the start and is https://127.0.0.1:2 now" in said
-        assert "secret" not in said
+        logged = capsys.readouterr().out
+        assert f"cluster 'here' was {api.url} at the start and is https://127.0.0.1:2 now" in logged
+        assert "secret" not in logged
 
         client._authentication._renewed_at = float("-inf")
         two_clusters(path, api.url, "https://127.0.0.1:1", "other", "third")
@@ -518,7 +518,7 @@ async def test_closing_a_client_kills_its_plugin(home: Path, api: ApiServer) -> 
 
 
 def slow_plugin(home: Path, url: str) -> Path:
-    """Write a kubeconfig whose plugin waits for the file `go`, which is there, and says that it runs by another."""
+    """Write a kubeconfig whose plugin creates the file `runs` and then waits for the file `go`, which exists."""
     (home / "go").touch()
     status = '{"apiVersion": "v1", "kind": "ExecCredential", "status": {"token": "%s"}}'
     text = f"cd {home}; touch runs; while ! test -e go; do sleep 0.02; done; printf '{status}' \"$(cat token)\""
@@ -551,7 +551,7 @@ async def test_a_token_file_may_end_in_a_newline(home: Path, api: ApiServer) -> 
 
 
 def connected(configuration: Configuration) -> Client:
-    """Return a client with what the library knows already."""
+    """Return a client of a library configuration."""
     transport = Transport(configuration)
     return Client(transport, Authentication(Credentials(configuration, Source(None)), transport))
 

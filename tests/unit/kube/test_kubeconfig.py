@@ -1,6 +1,6 @@
-"""What a kubeconfig says, what several say together, and what is chosen of it.
+"""Kubeconfigs: parsing, merging of several files, and selection of a context.
 
-kubectl itself is asked in tests/integration/test_kubeconfig.py.
+tests/integration/test_kubeconfig.py compares the results with kubectl's.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def cluster(**fields: Any) -> Config:
         (Choice(context="empty", cluster="ca"), ("https://a:1", "", "default")),
     ],
 )
-def test_each_flag_replaces_what_the_context_says(choice: Choice, expected: tuple[str, str, str]) -> None:
-    """It replaces one field, and no other."""
+def test_each_flag_overrides_one_field_of_the_context(choice: Choice, expected: tuple[str, str, str]) -> None:
+    """It changes no other field."""
     chosen = choose(config(), choice)
     assert (chosen.cluster.server, chosen.user.token, chosen.namespace) == expected
 
@@ -83,8 +83,8 @@ def test_a_reload_selects_the_same_names_again(choice: Choice) -> None:
 
 def test_a_reload_without_a_user_stays_anonymous() -> None:
     """Even if the context names a user by then, or another context is current."""
-    for nobody in (Choice(context="empty", cluster="ca"), Choice(cluster="ca")):
-        names = choose(config(**({} if nobody.context else {"current-context": ""})), nobody).names
+    for anonymous in (Choice(context="empty", cluster="ca"), Choice(cluster="ca")):
+        names = choose(config(**({} if anonymous.context else {"current-context": ""})), anonymous).names
         contexts = [{"name": name, "context": {"cluster": "ca", "user": "ua"}} for name in ("a", "empty")]
         assert choose(config(contexts=contexts), names).user == kubeconfig.User()
 
@@ -176,8 +176,8 @@ def test_a_kubeconfig_that_selects_no_context_is_refused(changes: dict[str, Any]
     ],
     ids=range(20),
 )
-def test_what_client_go_refuses_is_refused(given: Config) -> None:
-    """And values that no header can carry."""
+def test_a_kubeconfig_that_client_go_refuses_is_refused(given: Config) -> None:
+    """So are values that no header can carry."""
     with pytest.raises(InvalidKubeconfigError, match=r"'ua'|'ca'"):
         choose(given, Choice())
 

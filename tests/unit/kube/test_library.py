@@ -1,4 +1,4 @@
-"""kubernetes-asyncio is there without its models, and with them for whoever else wants it."""
+"""kubernetes-asyncio is loaded without its generated models; other programs get all of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def run(script: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_models_stay_unread() -> None:
-    """Nothing generated is imported, and nothing of the library is left among the modules."""
+def test_load_leaves_no_module_of_the_library() -> None:
+    """It imports no generated code."""
     script = """
         import sys
         from controller.kube import library
@@ -26,8 +26,8 @@ def test_the_models_stay_unread() -> None:
     assert run(script) == "[]"
 
 
-def test_credentials_and_requests_need_nothing_more() -> None:
-    """A token, a certificate's file and a connection come from the library's own code."""
+def test_credentials_and_requests_need_no_models() -> None:
+    """Tokens, certificate files and connections are the library's own code."""
     script = """
         import asyncio, json, pathlib, sys, tempfile
         from controller.kube import errors
@@ -55,8 +55,8 @@ def test_credentials_and_requests_need_nothing_more() -> None:
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_whoever_imports_it_elsewhere_gets_all_of_it(order: str) -> None:
-    """A program that uses our Python API may use the library's."""
+def test_another_import_of_the_library_gets_all_of_it(order: str) -> None:
+    """A program may use our Python API and the library."""
     script = f"""
         from controller.kube import library
         if {order == "after"}:

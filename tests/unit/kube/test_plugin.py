@@ -1,4 +1,4 @@
-"""Exec credential plugins run as from client-go, with a deadline, and a notice of what is waited for."""
+"""Exec credential plugins run as under client-go, with a deadline and a notice while the client waits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def script(text: str, **fields: Any) -> Exec:
 
 
 def credential(status: Mapping[str, str] = MappingProxyType({"token": "t"})) -> str:
-    """Return what a plugin prints."""
+    """Return the output of a plugin."""
     return json.dumps({"apiVersion": V1, "kind": "ExecCredential", "status": {**status}})
 
 
@@ -42,15 +42,15 @@ async def run(given: Exec, cluster: Cluster = HERE, **arguments: Any) -> Printed
     return await plugin.run(given, cluster, **{"terminal": False, "deadline": 10.0} | arguments)
 
 
-async def told(given: Exec, folder: Path, cluster: Cluster = HERE, **arguments: Any) -> Any:
-    """Return the ExecCredential that a plugin gets."""
-    text = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" >{folder}/told; printf '%s' '{credential()}'"
+async def received(given: Exec, folder: Path, cluster: Cluster = HERE, **arguments: Any) -> Any:
+    """Return the ExecCredential that a plugin receives."""
+    text = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" >{folder}/received; printf '%s' '{credential()}'"
     fields = {name: getattr(given, name) for name in ("provide_cluster_info", "interactive_mode", "env")}
     await run(script(text, **fields), cluster, **arguments)
-    return json.loads(await asyncio.to_thread((folder / "told").read_text))
+    return json.loads(await asyncio.to_thread((folder / "received").read_text))
 
 
-# --- what it prints --------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_token_and_a_certificate_are_taken() -> None:
@@ -91,12 +91,12 @@ async def test_output_that_is_no_credential_is_refused(text: str, words: str) ->
     assert "secret" not in str(caught.value)
 
 
-# --- what it is told -------------------------------------------------------------------------------------------------
+# --- input -----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_plugin_gets_no_cluster_by_default(tmp_path: Path) -> None:
     """It does get whether it may prompt the user."""
-    assert await told(Exec(), tmp_path) == {
+    assert await received(Exec(), tmp_path) == {
         "apiVersion": V1,
         "kind": "ExecCredential",
         "spec": {"interactive": False},
@@ -119,7 +119,7 @@ async def test_a_plugin_with_provide_cluster_info_gets_the_cluster(tmp_path: Pat
         ),
     )
     asking = Exec(provide_cluster_info=True)
-    assert (await told(asking, tmp_path, cluster))["spec"]["cluster"] == {
+    assert (await received(asking, tmp_path, cluster))["spec"]["cluster"] == {
         "server": "https://a:1",
         "tls-server-name": "b",
         "certificate-authority-data": base64.b64encode(b"of the cluster").decode(),
@@ -128,9 +128,9 @@ async def test_a_plugin_with_provide_cluster_info_gets_the_cluster(tmp_path: Pat
         "config": config,
     }
     folded = Cluster(server="https://a:1", certificate_authority_data="YQ\n==\n")
-    assert (await told(asking, tmp_path, folded))["spec"]["cluster"]["certificate-authority-data"] == "YQ=="
+    assert (await received(asking, tmp_path, folded))["spec"]["cluster"]["certificate-authority-data"] == "YQ=="
     open_ = Cluster(server="https://a:1", insecure_skip_tls_verify=True)
-    assert (await told(asking, tmp_path, open_))["spec"]["cluster"] == {
+    assert (await received(asking, tmp_path, open_))["spec"]["cluster"] == {
         "server": "https://a:1",
         "insecure-skip-tls-verify": True,
     }
@@ -171,7 +171,7 @@ async def test_a_plugin_is_interactive_only_if_its_mode_and_the_terminal_allow_i
     interactive: bool,  # noqa: FBT001
 ) -> None:
     """By `interactiveMode`."""
-    found = await told(Exec(interactive_mode=mode), tmp_path, terminal=terminal)
+    found = await received(Exec(interactive_mode=mode), tmp_path, terminal=terminal)
     assert found["spec"]["interactive"] is interactive
 
 
@@ -181,7 +181,7 @@ async def test_a_plugin_of_mode_always_needs_a_terminal() -> None:
         await run(script("exit 0", interactive_mode="Always"))
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_plugins_standard_error_is_copied_at_once_and_quoted_in_the_error(
@@ -218,8 +218,8 @@ async def test_a_command_that_cannot_be_run_is_named(command: str) -> None:
     assert repr(command) in str(caught.value)
 
 
-async def gone(path: Path) -> None:
-    """Wait until the process whose id is in a file has ended."""
+async def process_ended(path: Path) -> None:
+    """Wait until the process whose ID is in a file has ended."""
     number = int(await asyncio.to_thread(path.read_text))
     for _ in range(500):
         try:
@@ -240,7 +240,7 @@ async def test_a_plugin_that_hangs_is_killed_with_its_children(
     with pytest.raises(PluginError, match=r"'sh' has not ended within 4 s: asking far\.example"):
         await run(script(text), deadline=4.0, notice=0.1)
     assert "waiting for the kubeconfig's credential plugin 'sh', for at most 4 s\n" in capsys.readouterr().err
-    await gone(tmp_path / "child")
+    await process_ended(tmp_path / "child")
 
 
 async def test_the_child_that_keeps_a_plugins_output_open_is_killed(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ async def test_the_child_that_keeps_a_plugins_output_open_is_killed(tmp_path: Pa
     text = f"sleep 3600 & echo $! >{tmp_path}/child; exit 0"
     with pytest.raises(PluginError, match="has not ended"):
         await run(script(text), deadline=4.0)
-    await gone(tmp_path / "child")
+    await process_ended(tmp_path / "child")
 
 
 async def test_a_plugin_is_killed_when_its_caller_is_cancelled(tmp_path: Path) -> None:
@@ -259,18 +259,18 @@ async def test_a_plugin_is_killed_when_its_caller_is_cancelled(tmp_path: Path) -
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await gone(tmp_path / "own")
+    await process_ended(tmp_path / "own")
 
 
 async def test_a_plugin_is_killed_when_its_caller_is_cancelled_during_the_start() -> None:
     """At any moment; asyncio alone would wait for the plugin's children."""
-    for turns in range(24):
+    for steps in range(24):
         running = asyncio.create_task(run(script("sleep 3600; true")))
-        for _ in range(turns):
+        for _ in range(steps):
             await asyncio.sleep(0.0005)
         running.cancel()
         done, _ = await asyncio.wait({running}, timeout=10)
-        assert done, turns
+        assert done, steps
         assert running.cancelled()
 
 
@@ -295,7 +295,7 @@ def test_plugins_run_and_end_alike_on_the_controllers_event_loop(tmp_path: Path)
         assert await run(printing(credential())) == Printed("t")
         with pytest.raises(PluginError, match="has not ended within"):
             await run(script(f"sleep 3600 & echo $! >{tmp_path}/child; wait"), deadline=4.0)
-        await gone(tmp_path / "child")
+        await process_ended(tmp_path / "child")
 
     uvloop.run(both())
 

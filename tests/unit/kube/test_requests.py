@@ -1,4 +1,4 @@
-"""Requests carry what they must, and every reply is judged before it is believed."""
+"""Requests: their method, path, query and headers; and how each reply or failure becomes a value or an error."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.unit.kube.builders import ApiServer, hang, hang_up, kubeconfig, pod_b
 HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
-# --- what is sent ----------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------
 
 
-async def test_get_reads_one_object(api: ApiServer, client: Client) -> None:
-    """The typed part of it comes back; fields that nobody reads are dropped."""
+async def test_get_returns_the_typed_object(api: ApiServer, client: Client) -> None:
+    """Fields without a type are dropped."""
     api.handler = reply(pod_body("a", 7))
 
     pod = await client.get(PODS, "a", namespace="default")
@@ -41,11 +41,11 @@ async def test_get_reads_one_object(api: ApiServer, client: Client) -> None:
     assert (seen.method, seen.path, seen.query) == ("GET", "/api/v1/namespaces/default/pods/a", {})
 
 
-async def test_every_request_is_reported_with_what_became_of_it(api: ApiServer, config: Path) -> None:
-    """Its code, or that there was no answer; a watch counts as one request."""
-    heard: list[tuple[str, str, str]] = []
+async def test_every_request_is_reported_with_its_result(api: ApiServer, config: Path) -> None:
+    """The status code, or `<error>` without an answer; a watch counts as one request."""
+    reported: list[tuple[str, str, str]] = []
     host = api.url.removeprefix("http://")
-    async with await Client.connect(Source(str(config)), answered=lambda *request: heard.append(request)) as client:
+    async with await Client.connect(Source(str(config)), answered=lambda *request: reported.append(request)) as client:
         api.handler = reply(pod_body("a", 7))
         await client.get(PODS, "a", namespace="default")
         api.handler = reply(status_body(409, "AlreadyExists"), status=409)
@@ -58,11 +58,11 @@ async def test_every_request_is_reported_with_what_became_of_it(api: ApiServer, 
         async for _ in client.watch(PODS, resource_version="1", life=1):
             pass
 
-    assert heard == [("GET", host, "200"), ("POST", host, "409"), ("GET", host, "<error>"), ("GET", host, "200")]
+    assert reported == [("GET", host, "200"), ("POST", host, "409"), ("GET", host, "<error>"), ("GET", host, "200")]
 
 
-async def test_every_request_says_who_and_what(secure: ApiServer, tmp_path: Path) -> None:
-    """Token, user agent and the wish for JSON are on each."""
+async def test_every_request_has_the_token_the_user_agent_and_accepts_json(secure: ApiServer, tmp_path: Path) -> None:
+    """Over TLS."""
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "config", secure.url)))) as client:
         await client.ready()
 
@@ -74,7 +74,7 @@ async def test_every_request_says_who_and_what(secure: ApiServer, tmp_path: Path
 
 
 async def test_custom_and_cluster_wide_resources_have_their_paths(api: ApiServer, client: Client) -> None:
-    """A group goes under /apis; a cluster's object has no namespace."""
+    """A group is under /apis; a cluster-scoped object has no namespace."""
     api.handler = reply({"metadata": {"name": "a"}})
 
     await client.get(VIRTUAL_MACHINES, "a", namespace="default")
@@ -86,13 +86,13 @@ async def test_custom_and_cluster_wide_resources_have_their_paths(api: ApiServer
     ]
 
 
-async def test_list_page_asks_for_a_page_of_the_newest_state(api: ApiServer, client: Client) -> None:
-    """Limit, token and selector are sent; no resource version, so that it is a quorum read."""
+async def test_list_page_sends_limit_selector_and_token_but_no_version(api: ApiServer, client: Client) -> None:
+    """Without a resource version it is a quorum read."""
     api.handler = reply(
         {"metadata": {"resourceVersion": "9", "continue": "more"}, "items": [pod_body("a"), pod_body("b")]}
     )
 
-    token = "x+/=&"  # noqa: S105 - where the next page is
+    token = "x+/=&"  # noqa: S105 - a continue token
 
     page = await client.list_page(
         PODS, namespace="default", label_selector="a in (b,c),d!=e&f", limit=500, continue_token=token
@@ -108,7 +108,7 @@ async def test_list_page_asks_for_a_page_of_the_newest_state(api: ApiServer, cli
     assert seen.query == {"limit": "500", "labelSelector": "a in (b,c),d!=e&f", "continue": token}
 
 
-async def test_list_page_leaves_out_what_is_empty(api: ApiServer, client: Client) -> None:
+async def test_list_page_omits_empty_parameters(api: ApiServer, client: Client) -> None:
     """No selector, no token, all namespaces."""
     api.handler = reply({"metadata": {"resourceVersion": "9"}, "items": []})
 
@@ -120,8 +120,8 @@ async def test_list_page_leaves_out_what_is_empty(api: ApiServer, client: Client
     assert seen.query == {"limit": "0"}
 
 
-async def test_create_names_its_manager_and_the_server_s_deadline(api: ApiServer, client: Client) -> None:
-    """So the server gives up no later than we do."""
+async def test_create_sends_its_field_manager_and_the_servers_deadline(api: ApiServer, client: Client) -> None:
+    """So the server gives up no later than the client."""
     api.handler = reply(pod_body("a", 3), status=201)
     body = {"metadata": {"name": "a"}}
 
@@ -135,16 +135,16 @@ async def test_create_names_its_manager_and_the_server_s_deadline(api: ApiServer
     assert seen.body == body
 
 
-async def test_a_dry_run_is_said_to_the_server(api: ApiServer, client: Client) -> None:
-    """So that nothing is left behind."""
+async def test_a_dry_run_sends_dry_run_all(api: ApiServer, client: Client) -> None:
+    """The server stores nothing."""
     api.handler = reply(pod_body("a"), status=201)
     await client.create(PODS, {"metadata": {"name": "a"}}, namespace="default", server_deadline=7, dry_run=True)
     [seen] = api.seen
     assert seen.query == {"timeout": "7s", "fieldManager": "vmsim-controller", "dryRun": "All"}
 
 
-async def test_each_tool_writes_under_a_name_of_its_own(api: ApiServer, tmp_path: Path) -> None:
-    """Creates and patches alike."""
+async def test_a_client_writes_under_its_own_field_manager(api: ApiServer, tmp_path: Path) -> None:
+    """Creates and patches."""
     api.handler = reply(pod_body("a"))
     source = Source(str(kubeconfig(tmp_path / "another", api.url)))
     async with await Client.connect(source, manager="vmsim-load") as tool:
@@ -153,8 +153,8 @@ async def test_each_tool_writes_under_a_name_of_its_own(api: ApiServer, tmp_path
     assert [seen.query["fieldManager"] for seen in api.seen] == ["vmsim-load", "vmsim-load"]
 
 
-async def test_merge_patch_names_its_type_and_carries_its_guards(api: ApiServer, client: Client) -> None:
-    """UID and resource version go as they were given, nulls included; the subresource is part of the path."""
+async def test_merge_patch_sends_its_content_type_and_the_body_unchanged(api: ApiServer, client: Client) -> None:
+    """UID, resource version and nulls are in the body; the subresource is part of the path."""
     api.handler = reply(pod_body("a", 4))
     body = {"metadata": {"uid": "u", "resourceVersion": "3"}, "status": {"phase": "Running", "nodeName": None}}
 
@@ -169,8 +169,8 @@ async def test_merge_patch_names_its_type_and_carries_its_guards(api: ApiServer,
     assert seen.body == body
 
 
-async def test_apply_names_its_type_and_takes_over_what_others_have_applied(api: ApiServer, client: Client) -> None:
-    """The API server merges, and notes us as the manager of every field that is sent."""
+async def test_apply_sends_its_content_type_and_force(api: ApiServer, client: Client) -> None:
+    """The client becomes the manager of every field that it sends."""
     api.handler = reply(pod_body("a", 4))
     body = {"metadata": {"name": "a"}, "spec": {"unschedulable": True}}
 
@@ -195,10 +195,10 @@ async def test_apply_names_its_type_and_takes_over_what_others_have_applied(api:
     ],
     ids=["by UID", "by UID and version, at once"],
 )
-async def test_delete_carries_its_preconditions(
+async def test_delete_sends_its_preconditions(
     api: ApiServer, client: Client, arguments: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Only the object that was meant is deleted; a grace of 0 is sent, none is left out."""
+    """A grace of 0 is sent; a grace of None is not."""
     api.handler = reply(pod_body("a", 12))
 
     version = await client.delete(PODS, "a", namespace="default", **arguments)
@@ -209,14 +209,14 @@ async def test_delete_carries_its_preconditions(
     assert seen.body == {"apiVersion": "v1", "kind": "DeleteOptions"} | expected
 
 
-async def test_delete_of_a_final_object_is_answered_by_a_status(api: ApiServer, client: Client) -> None:
-    """It names no version; that is no failure."""
+async def test_delete_of_a_removed_object_returns_no_version(api: ApiServer, client: Client) -> None:
+    """The reply is a Status, which has none."""
     api.handler = reply({"kind": "Status", "metadata": {}, "status": "Success", "details": {"name": "a", "uid": "u"}})
 
     assert await client.delete(PODS, "a", namespace="default", uid="u") == ""
 
 
-# --- what comes back -------------------------------------------------------------------------------------
+# --- replies ---------------------------------------------------------------------------------------------
 
 STATUSES: list[tuple[int, str, type[errors.StatusError], bool]] = [
     (302, "", errors.StatusError, False),
@@ -238,10 +238,10 @@ STATUSES: list[tuple[int, str, type[errors.StatusError], bool]] = [
 
 
 @pytest.mark.parametrize(("code", "reason", "kind", "unknown"), STATUSES, ids=[f"{s[0]} {s[1]}" for s in STATUSES])
-async def test_every_status_has_its_error(
+async def test_every_status_code_raises_its_error(
     api: ApiServer, client: Client, code: int, reason: str, kind: type[errors.StatusError], *, unknown: bool
 ) -> None:
-    """Exactly that class, with code, reason and message; it says whether a write may have happened."""
+    """With code, reason and message, and whether the write may have been committed."""
     api.handler = reply(status_body(code, reason, "so it is"), status=code)
 
     with pytest.raises(errors.KubeError) as caught:
@@ -255,7 +255,7 @@ async def test_every_status_has_its_error(
 
 
 async def test_a_redirect_is_not_followed(api: ApiServer, client: Client) -> None:
-    """The token goes nowhere else."""
+    """The token is sent to no other address."""
     api.handler = reply(b"", status=302, headers={"Location": f"{api.url}/elsewhere"})
 
     with pytest.raises(errors.StatusError):
@@ -276,10 +276,10 @@ async def test_a_redirect_is_not_followed(api: ApiServer, client: Client) -> Non
     ],
     ids=["HTML", "empty", "binary", "null", "array", "wrong types"],
 )
-async def test_an_error_whose_body_is_no_status_is_known_by_its_code(
+async def test_an_error_without_a_status_body_quotes_the_body(
     api: ApiServer, client: Client, body: bytes, message: str
 ) -> None:
-    """A proxy's page is quoted; it never crashes the client."""
+    """Its type depends on the code alone."""
     api.handler = reply(body, status=502)
 
     with pytest.raises(errors.ServerError) as caught:
@@ -291,10 +291,10 @@ async def test_an_error_whose_body_is_no_status_is_known_by_its_code(
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7.0), ("0", 0.0), ("soon", None), ("-1", None), ("1.5", None), ("²", None)]
 )
-async def test_retry_after_is_read_where_it_is_a_number(
+async def test_retry_after_is_read_if_it_is_a_whole_number_of_seconds(
     api: ApiServer, client: Client, header: str, seconds: float | None
 ) -> None:
-    """Anything else is as if it were not there."""
+    """Any other value is ignored."""
     api.handler = reply(status_body(429, "TooManyRequests"), status=429, headers={"Retry-After": header})
 
     with pytest.raises(errors.TooManyRequestsError) as caught:
@@ -308,8 +308,8 @@ async def test_retry_after_is_read_where_it_is_a_number(
     [HTML, b"", b"null", b"[]", b"7", b'{"metadata": 7}', b'{"kind": "Pod"}', b"\xff", b'{"metadata": {"name": "a"}'],
     ids=["HTML", "empty", "null", "array", "number", "wrong type", "no metadata", "binary", "cut off"],
 )
-async def test_a_success_with_another_body_is_a_malformed_reply(api: ApiServer, client: Client, body: bytes) -> None:
-    """A 200 is not believed for its status; whether a write happened is then unknown."""
+async def test_a_200_with_an_unexpected_body_is_a_malformed_reply(api: ApiServer, client: Client, body: bytes) -> None:
+    """The outcome of a write is then unknown."""
     api.handler = reply(body)
 
     for request in (
@@ -324,11 +324,11 @@ async def test_a_success_with_another_body_is_a_malformed_reply(api: ApiServer, 
         assert caught.value.outcome_unknown
 
 
-# --- when nothing comes back -----------------------------------------------------------------------------
+# --- without a reply -------------------------------------------------------------------------------------
 
 
-async def test_a_connection_that_is_cut_is_a_transport_error(api: ApiServer, client: Client) -> None:
-    """The write may have happened."""
+async def test_a_connection_cut_before_the_reply_is_a_transport_error(api: ApiServer, client: Client) -> None:
+    """The outcome of a write is then unknown."""
     api.handler = hang_up
 
     with pytest.raises(errors.TransportError) as caught:
@@ -338,8 +338,8 @@ async def test_a_connection_that_is_cut_is_a_transport_error(api: ApiServer, cli
     assert "POST /api/v1/namespaces/default/pods" in str(caught.value)
 
 
-async def test_a_body_that_is_cut_is_a_transport_error(api: ApiServer, client: Client) -> None:
-    """Half a reply is none."""
+async def test_a_reply_cut_in_its_body_is_a_transport_error(api: ApiServer, client: Client) -> None:
+    """The request counts as sent."""
 
     async def cut(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
@@ -357,9 +357,9 @@ async def test_a_body_that_is_cut_is_a_transport_error(api: ApiServer, client: C
 
 
 async def test_a_refused_connection_is_a_transport_error(tmp_path: Path) -> None:
-    """The message says whom we tried to reach, and nothing was sent."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    """The message names the address; the request does not count as sent."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
     source = Source(str(kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")))
 
     async with await Client.connect(source) as client:
@@ -370,7 +370,7 @@ async def test_a_refused_connection_is_a_transport_error(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("late", [hang, stream(b'{"metadata":', 3600.0)], ids=["no reply", "half a reply"])
 async def test_a_request_ends_at_its_deadline(api: ApiServer, client: Client, late: Any) -> None:
-    """A server that hangs, before its reply or in it, is waited for no longer."""
+    """Whether the server stops before its reply or within it."""
     api.handler = late
     loop = asyncio.get_running_loop()
     before = loop.time()
@@ -382,8 +382,8 @@ async def test_a_request_ends_at_its_deadline(api: ApiServer, client: Client, la
     await asyncio.wait_for(api.quiet.wait(), 5)
 
 
-async def test_a_client_is_of_use_after_a_failure(api: ApiServer, client: Client) -> None:
-    """Nothing of a broken request stays in the way of the next."""
+async def test_a_client_works_after_a_failed_request(api: ApiServer, client: Client) -> None:
+    """Nothing of the failed request affects the next."""
     for failure in (hang_up, reply(HTML, status=502), reply(HTML)):
         api.handler = failure
         with pytest.raises(errors.KubeError):
@@ -393,12 +393,12 @@ async def test_a_client_is_of_use_after_a_failure(api: ApiServer, client: Client
     assert (await client.get(PODS, "a", namespace="default")).metadata.name == "a"
 
 
-# --- what is never shown ---------------------------------------------------------------------------------------------
+# --- passwords -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", ["407 Proxy Authentication Required", "403 Forbidden", "502 Bad Gateway"])
-async def test_a_proxys_password_is_not_in_what_is_said_of_its_refusal(tmp_path: Path, line: str) -> None:
-    """Nor in its traceback; status, words and the proxy are."""
+async def test_the_error_of_a_proxys_refusal_omits_its_password(tmp_path: Path, line: str) -> None:
+    """So does the traceback; both name the status and the proxy."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -420,15 +420,15 @@ async def test_a_proxys_password_is_not_in_what_is_said_of_its_refusal(tmp_path:
                 assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_servers_password_is_not_in_what_is_counted_or_said(tmp_path: Path) -> None:
-    """Whatever becomes of the request."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    heard: list[tuple[str, str, str]] = []
+async def test_the_servers_password_is_in_no_error_and_no_metric(tmp_path: Path) -> None:
+    """Whatever the result of the request."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    reported: list[tuple[str, str, str]] = []
     for url in (f"http://u:secret@127.0.0.1:{port}", "http://u:secret@:1"):
         source = Source(str(kubeconfig(tmp_path / "config", url, {"as": "jane"})))
-        async with await Client.connect(source, answered=lambda *request: heard.append(request)) as client:
+        async with await Client.connect(source, answered=lambda *request: reported.append(request)) as client:
             with pytest.raises(errors.TransportError) as caught:
                 await client.ready()
         assert "secret" not in "".join(traceback.format_exception(caught.value))
-    assert heard == [("GET", f"127.0.0.1:{port}", "<error>"), ("GET", ":1", "<error>")]
+    assert reported == [("GET", f"127.0.0.1:{port}", "<error>"), ("GET", ":1", "<error>")]

@@ -30,10 +30,10 @@ def test_a_valid_object_has_no_unreadable_fields() -> None:
     assert decoded(body()).unreadable == ()
 
 
-@pytest.mark.parametrize("odd", [7, None, "x", [], True, 1.5])
-def test_a_field_of_another_type_has_its_default(odd: object) -> None:
+@pytest.mark.parametrize("malformed", [7, None, "x", [], True, 1.5])
+def test_a_field_of_another_type_has_its_default(malformed: object) -> None:
     """The other fields have their values."""
-    pod = decoded(body(spec=odd, status={"phase": "Running"}))
+    pod = decoded(body(spec=malformed, status={"phase": "Running"}))
 
     assert (pod.metadata.name, pod.spec, pod.status.phase) == ("a", Pod(pod.metadata).spec, "Running")
     assert [found.partition(":")[0] for found in pod.unreadable] == ["spec"]
@@ -58,11 +58,11 @@ def test_a_malformed_entry_of_a_map_is_left_out() -> None:
     assert item.unreadable == ("spec.addedNodeSelector.x: Expected `str`, got `int`",)
 
 
-@pytest.mark.parametrize("odd", ["no", 0, None, [], {}])
-def test_a_vm_whose_running_is_no_boolean_has_a_problem_in_its_spec(odd: object) -> None:
+@pytest.mark.parametrize("malformed", ["no", 0, None, [], {}])
+def test_a_vm_whose_running_is_no_boolean_has_a_problem_in_its_spec(malformed: object) -> None:
     """The default in its place is not what the user asked for."""
     resources = {"cpu": "0.1", "memory": "0.1"}
-    vm = decoded(body(spec={"running": odd, "resources": resources}), VirtualMachine)
+    vm = decoded(body(spec={"running": malformed, "resources": resources}), VirtualMachine)
 
     assert vm.spec.resources.cpu == "0.1"
     assert vm.spec_problem is not None

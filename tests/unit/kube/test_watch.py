@@ -89,7 +89,7 @@ async def test_a_line_may_be_split_over_chunks(api: ApiServer, client: Client, a
 
 
 async def test_a_line_may_come_byte_by_byte(api: ApiServer, client: Client) -> None:
-    """A slow server is no broken one."""
+    """A slow server is no error."""
     text = line("ADDED", "a")
     api.handler = stream(text[:-30], *[bytes([byte]) for byte in text[-30:]])
     reader = Reader()
@@ -99,7 +99,7 @@ async def test_a_line_may_come_byte_by_byte(api: ApiServer, client: Client) -> N
 
 
 async def test_blank_lines_are_ignored(api: ApiServer, client: Client) -> None:
-    """They are neither events nor the end."""
+    """They are no events, and do not end the watch."""
     api.handler = stream(b"\n", line("ADDED", "a") + b"\n\n", b"\n\n", line("ADDED", "b"))
     reader = Reader()
     await reader.read(watch(client))
@@ -212,7 +212,7 @@ async def test_a_watch_with_traffic_may_outlive_the_idle_limit(api: ApiServer, c
     ids=["text", "HTML", "null", "number", "no object", "no type", "binary"],
 )
 async def test_a_line_that_is_no_event_is_a_malformed_reply(api: ApiServer, client: Client, garbage: bytes) -> None:
-    """What came in earlier chunks was delivered."""
+    """The events of earlier chunks are delivered."""
     api.handler = stream(line("ADDED", "a"), garbage, line("ADDED", "b"))
     reader = Reader()
 
@@ -235,7 +235,7 @@ async def test_a_line_that_is_no_event_is_a_malformed_reply(api: ApiServer, clie
 async def test_a_refused_watch_raises_its_status(
     api: ApiServer, client: Client, code: int, kind: type[errors.StatusError]
 ) -> None:
-    """As any request does; an HTML body does not come out as an event."""
+    """An HTML body is no event."""
     api.handler = reply(status_body(code, "So"), status=code, headers={"Retry-After": "3"})
     with pytest.raises(kind) as caught:
         await Reader().read(watch(client))
@@ -265,11 +265,11 @@ async def test_a_refused_connection_is_a_transport_error(tmp_path: Path) -> None
 
 
 async def test_closing_the_generator_closes_the_connection(api: ApiServer, client: Client) -> None:
-    """The server notices it, and other requests go on."""
+    """The server sees it; other requests still work."""
     api.handler = stream(line("ADDED", "a"), 3600.0)
     events = watch(client)
     await anext(events)
-    assert api.busy == 1
+    assert api.in_flight == 1
 
     await events.aclose()
 
