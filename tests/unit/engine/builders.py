@@ -1,4 +1,4 @@
-"""What the tests of this room are made of: queues on a known limiter, pods, and a reflector at work."""
+"""Builders of this room's tests: queues with a known limiter, pods, and a running reflector."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def new_queue(metrics: QueueMetrics | None = None, *, jitter: float = 0.0) -> Wo
     return WorkQueue(DefaultLimiter(ItemExponential(seeded(), jitter=jitter), Bucket(clock)), metrics=metrics)
 
 
-class Shift:
-    """Workers at work, as a part of a process."""
+class RunningWorkers:
+    """Workers that run as a part of a process."""
 
     def __init__(self, workers: Workers) -> None:
         self._stopping = asyncio.Event()
@@ -41,7 +41,7 @@ class Shift:
         self.task = asyncio.create_task(Lifecycle([part], {}).run(self._stopping, grace=10))
 
     async def stop(self) -> None:
-        """Stop the process: keys in hand have 10 s. Raises what the process has died of."""
+        """Stop the process; reconciles in progress have 10 s. Raises the error that ended the process."""
         self._stopping.set()
         await self.task
 
@@ -52,7 +52,7 @@ class Shift:
 
 
 async def settle() -> None:
-    """Let every task that can run do so; takes no time."""
+    """Run every task that can run; takes no time."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -75,39 +75,39 @@ def pod(name: str, version: int | str, *, node: str | None = None, namespace: st
 
 
 class ReportedMetrics(Metrics):
-    """Writes down what a reflector reports: the methods' names, and causes as they are."""
+    """Records the reports of a reflector: the names of the methods, and the causes."""
 
     def __init__(self) -> None:
         self.reports: list[str] = []
 
     def listed(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.reports.append("listed")
 
     def watching(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.reports.append("watching")
 
     def watched_shortly(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.reports.append("watched_shortly")
 
     def heard(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.reports.append("heard")
 
     def must_list_again(self, cause: Relist) -> None:
-        """Write the cause down."""
+        """Record the cause."""
         self.reports.append(cause)
 
     def left_out(self, objects: int) -> None:
-        """Write it down, if there are any."""
+        """Record the number, unless it is 0."""
         if objects:
             self.reports.append(f"left out {objects}")
 
 
 class Scene:
-    """A reflector between a scripted API server and a store whose changes are written down."""
+    """A reflector between a scripted API server and a store whose changes are recorded."""
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class Scene:
     ) -> None:
         self.api = ScriptedApi(list(lists), list(watches), rest)
         self.store: Store[Pod] = Store()
-        self.heard: list[str] = []
-        self.store.listen(self._hear, name="scene")
+        self.changes: list[str] = []
+        self.store.listen(self._record, name="scene")
         self.metrics = ReportedMetrics()
         self.reflector = Reflector(
             self.api,
@@ -135,15 +135,15 @@ class Scene:
             metrics=self.metrics,
         )
 
-    def _hear(self, old: Pod | None, new: Pod | None) -> None:
-        """Write a change down as `+name`, `-name` or `~name`."""
+    def _record(self, old: Pod | None, new: Pod | None) -> None:
+        """Record a change as `+name`, `-name` or `~name`."""
         changed = new or old
         assert changed is not None
-        self.heard.append(f"{'+' if old is None else '-' if new is None else '~'}{changed.metadata.name}")
+        self.changes.append(f"{'+' if old is None else '-' if new is None else '~'}{changed.metadata.name}")
 
     @property
     def names(self) -> list[str]:
-        """The pods that the store holds."""
+        """The names of the pods in the store."""
         return sorted(item.metadata.name for item in self.store)
 
     @property
@@ -153,7 +153,7 @@ class Scene:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        """Run the reflector, and see that only cancellation ends it."""
+        """Run the reflector; assert that only cancellation ends it."""
         task = asyncio.create_task(self.reflector.run())
         try:
             yield task

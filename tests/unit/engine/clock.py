@@ -17,12 +17,12 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def settle(self) -> None:
-        """Run what is due, and what that makes due, for more rounds than any chain of our callbacks is long."""
+        """Run what is due, for more rounds than any chain of our callbacks is long."""
         for _ in range(5):
             self.call_soon(self.stop)
             self.run_forever()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and run what it makes due."""
+        """Advance the time, and run what is due then."""
         self.now += seconds
         self.settle()

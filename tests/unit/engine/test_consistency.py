@@ -1,4 +1,4 @@
-"""Nobody decides on a cache that does not show their own last write."""
+"""No decision is based on a cache that does not show the decider's own last write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A controller begins before it queues anything, and hears of nothing before it starts."""
+"""A controller takes over before it queues a key, and its channels are ignored before it starts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from controller.engine.workers import Result
 
 
 class Reconciler:
-    """Writes down that it has begun."""
+    """Records that it has begun."""
 
     def __init__(self, diary: list[str]) -> None:
         self._diary = diary
 
     def begin(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self._diary.append("begins")
 
     async def reconcile(self, key: str) -> Result:
@@ -22,8 +22,8 @@ class Reconciler:
         return Result()
 
 
-def test_a_controller_begins_then_asks_its_sources_in_order() -> None:
-    """What is queued at once meets a reconciler that has taken over."""
+def test_a_controller_begins_and_then_starts_its_sources_in_order() -> None:
+    """Keys that a source queues at once reach a reconciler that has taken over."""
     diary: list[str] = []
 
     def source(name: str) -> None:
@@ -41,8 +41,8 @@ def test_a_controller_begins_then_asks_its_sources_in_order() -> None:
     assert diary == ["begins", "a: start", "b: start"]
 
 
-def test_a_channel_hands_keys_to_the_controller_that_has_it_as_a_source() -> None:
-    """Not before it starts: then it looks at everything anyhow."""
+def test_a_channel_queues_keys_once_its_controller_has_started() -> None:
+    """Earlier keys are dropped: the start queues all keys."""
     queued: list[tuple[str, str]] = []
     channel = Channel()
     controller = Controller("migrations", (channel,), Reconciler([]))

@@ -1,4 +1,4 @@
-"""Of several candidates one leads, whatever the API server, the clocks and the network do."""
+"""At most one of several candidates leads, whatever the API server, the clocks and the network do."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ T = TypeVar("T")
 pytestmark = pytest.mark.looptime
 
 PAUSE = 2 * 2.2
-"""The longest pause between two looks of a candidate, in seconds."""
+"""The longest pause between two reads of a candidate, in seconds."""
 
 
 @dataclass
 class LeaseServer(ApiServer):
-    """The API server with one lease, and what is wrong with the ways to it."""
+    """The API server with one lease, and faults by candidate."""
 
     down: set[str] = field(default_factory=set)
     """Identities whose requests are refused."""
@@ -39,11 +39,11 @@ class LeaseServer(ApiServer):
     """Identities whose writes are carried out, but not answered."""
 
     def __post_init__(self) -> None:
-        """Make the namespace."""
+        """Create the namespace."""
         self.put("namespaces", "/ns")
 
     def client(self, identity: str) -> LeaseClient:
-        """Return one candidate's way to the server."""
+        """Return the client of one candidate."""
         return LeaseClient(self, identity)
 
     @property
@@ -53,18 +53,18 @@ class LeaseServer(ApiServer):
 
     @property
     def spec(self) -> LeaseSpec:
-        """What the lease says."""
+        """The spec of the lease."""
         return self.lease.spec
 
 
 class LeaseClient:
-    """One candidate's way to the server."""
+    """The client of one candidate."""
 
     def __init__(self, server: LeaseServer, identity: str) -> None:
         self._server = server
         self._identity = identity
 
-    async def _way(self) -> None:
+    async def _pass(self) -> None:
         if self._identity in self._server.hangs:
             await asyncio.Event().wait()
         if self._identity in self._server.down:
@@ -79,17 +79,17 @@ class LeaseClient:
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read."""
         assert (resource, name, namespace) == (LEASES, "lease", "ns")
-        await self._way()
+        await self._pass()
         return await self._server.get(resource, name, namespace=namespace)
 
     async def create(self, resource: Resource[T], body: Mapping[str, Any], **options: Any) -> T:
         """Create."""
-        await self._way()
+        await self._pass()
         return await self._reply(self._server.create(resource, body, **options))
 
     async def merge_patch(self, resource: Resource[T], name: str, body: Mapping[str, Any], **options: Any) -> T:
         """Patch."""
-        await self._way()
+        await self._pass()
         return await self._reply(self._server.merge_patch(resource, name, body, **options))
 
 
@@ -300,7 +300,7 @@ async def test_a_renewal_whose_reply_is_lost_keeps_the_lease() -> None:
 
 
 async def test_a_deleted_lease_is_created_again() -> None:
-    """By its leader, which goes on leading."""
+    """By its leader, which keeps leading."""
     server = LeaseServer()
     subject = elector(server, "a")
     async with leading(subject) as task:

@@ -1,4 +1,4 @@
-"""The recorder: series, limits, and never in the way."""
+"""The recorder of Events: series, limits, and recording that never waits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ STARTED = Event("Normal", "Started", "Start", "The virtual machine runs on node-
 
 
 def vm(name: str = "vm-1") -> ObjectMeta:
-    """A VM's identity."""
+    """Return the identity of a VM."""
     return ObjectMeta(name=name, namespace="default", uid=f"uid-{name}")
 
 
 @dataclass
 class Server(ApiServer):
-    """The API server, and when it was written to."""
+    """The API server; records the times of writes."""
 
     at: list[float] = field(default_factory=list)
 
@@ -49,13 +49,13 @@ class Server(ApiServer):
 
     @property
     def counts(self) -> list[int]:
-        """How often each event was seen."""
+        """The count of each event."""
         return [event.get("series", {}).get("count", 1) for event in self.of(EVENTS)]
 
 
 @asynccontextmanager
 async def recording(server: Server, *, max_series: int = MAX_SERIES) -> AsyncIterator[Recorder]:
-    """A recorder at work; its wall clock follows the loop's."""
+    """Run a recorder; its wall clock follows the loop's."""
     clock = asyncio.get_running_loop().time
     recorder = Recorder(
         server,
@@ -95,7 +95,7 @@ async def test_an_event_has_every_required_field() -> None:
 
 
 async def test_repetitions_become_one_series() -> None:
-    """One object, however often; its count and last time are kept up to date."""
+    """One object, whose count and last time are kept current."""
     server = Server()
     async with recording(server) as recorder:
         for _ in range(5):
@@ -107,7 +107,7 @@ async def test_repetitions_become_one_series() -> None:
 
 
 async def test_repetitions_before_the_first_write_cost_one_write() -> None:
-    """A burst is one create that says how often."""
+    """A burst is one create with its count."""
     server = Server()
     async with recording(server) as recorder:
         for _ in range(100):
@@ -200,7 +200,7 @@ async def test_a_series_that_the_server_expired_starts_again() -> None:
     assert server.counts == [1]
 
 
-async def test_a_long_note_is_cut_to_what_the_api_takes() -> None:
+async def test_a_long_note_is_cut_to_the_apis_limit() -> None:
     """1 KiB, in whole characters."""
     server = Server()
     async with recording(server) as recorder:
@@ -211,8 +211,8 @@ async def test_a_long_note_is_cut_to_what_the_api_takes() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 235, 236, 237, 253])
-async def test_an_event_has_a_name_of_its_own_however_long_its_object_s_is(length: int) -> None:
-    """Within what the API takes for a name: client-go's, or else a UUID, so that no two become one."""
+async def test_an_event_has_a_unique_name_however_long_its_objects_name_is(length: int) -> None:
+    """Within the API's limit: client-go's name, or else a UUID."""
     server = Server()
     async with recording(server) as recorder:
         for number in range(3):

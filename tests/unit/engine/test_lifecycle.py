@@ -1,4 +1,4 @@
-"""Parts start in their order and stop in the reverse one; the first that ends before it is stopped is the cause."""
+"""Parts start in order and stop in reverse order; the first part that ends before it is stopped is the cause."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ pytestmark = pytest.mark.looptime
 GRACE = 10.0
 
 
-async def lives() -> None:
-    """Live as long as the process."""
+async def waits() -> None:
+    """Run until it is cancelled."""
     await asyncio.Event().wait()
 
 
 async def ends() -> None:
-    """End after a while, with nothing to say."""
+    """Return after a second."""
     await asyncio.sleep(1)
 
 
 async def fails() -> None:
-    """Fail after a while."""
+    """Raise a defect after a second."""
     await asyncio.sleep(1)
     raise ZeroDivisionError("of all things")
 
 
 async def loses() -> None:
-    """Lose the lease after a while."""
+    """Lose the lease after a second."""
     await asyncio.sleep(1)
     raise LeaseLostError("lease vmsim was taken by another")
 
 
 async def is_cancelled() -> None:
-    """Be cancelled, but not by the one who stops the parts."""
+    """Raise CancelledError after a second, although nothing cancels it."""
     await asyncio.sleep(1)
     raise asyncio.CancelledError
 
 
 class Diary:
-    """Parts that write down when they begin and end."""
+    """Parts that record when they begin and end."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def part(self, name: str, when: When, *, drain: Run | None = None) -> Part:
-        """Return a part that lives until it is cancelled."""
+        """Return a part that runs until it is cancelled."""
 
         async def run() -> None:
             self.lines.append(f"{name} starts")
             try:
-                await lives()
+                await waits()
             finally:
                 self.lines.append(f"{name} stops")
 
@@ -68,7 +68,7 @@ class Diary:
 async def running(
     parts: list[Part], gates: Mapping[When, Run] | None = None
 ) -> AsyncIterator[tuple[Lifecycle, asyncio.Event, asyncio.Task[None]]]:
-    """Run parts; see that nothing is left of them."""
+    """Run parts; assert that no task is left."""
     before = asyncio.all_tasks()
     lifecycle, stop = Lifecycle(parts, gates or {}), asyncio.Event()
     task = asyncio.create_task(lifecycle.run(stop, grace=GRACE))
@@ -82,7 +82,7 @@ async def running(
 
 
 async def test_stages_open_in_order_and_close_in_reverse() -> None:
-    """Whatever the order of the list, which counts within a stage."""
+    """The order of the list counts only within a stage."""
     diary = Diary()
     parts = [
         diary.part("workers", When.LEADING),
@@ -127,7 +127,7 @@ async def test_a_stop_before_a_gate_opens_ends_the_wait_for_it() -> None:
     """Only started parts are stopped."""
     diary = Diary()
     parts = [diary.part("reflector", When.ALWAYS), diary.part("page", When.SYNCED)]
-    async with running(parts, {When.SYNCED: lives}) as (_, stop, task):
+    async with running(parts, {When.SYNCED: waits}) as (_, stop, task):
         await asyncio.sleep(1)
         stop.set()
         await task
@@ -177,7 +177,7 @@ async def test_a_drain_ends_after_the_grace() -> None:
     """Unfinished work is abandoned without an error: a process may die at any time."""
     diary = Diary()
     with capture_logs() as logs:
-        async with running([diary.part("vms", When.LEADING, drain=lives)]) as (_, stop, task):
+        async with running([diary.part("vms", When.LEADING, drain=waits)]) as (_, stop, task):
             await asyncio.sleep(1)
             stop.set()
             began = asyncio.get_running_loop().time()
@@ -187,7 +187,7 @@ async def test_a_drain_ends_after_the_grace() -> None:
 
 
 async def test_a_part_that_ends_during_its_drain_is_no_failure() -> None:
-    """As workers do that take no new keys."""
+    """Workers that take no new keys end so."""
     over = asyncio.Event()
 
     async def run() -> None:
@@ -204,8 +204,8 @@ async def test_a_part_that_ends_during_its_drain_is_no_failure() -> None:
     assert [line["event"] for line in logs] == ["stopping"]
 
 
-async def test_nothing_drains_after_a_failure() -> None:
-    """The process may not lead any more, so its work could not be written."""
+async def test_no_part_drains_after_a_failure() -> None:
+    """The process may not lead any more, so the results could not be written."""
     diary = Diary()
 
     async def drain() -> None:
@@ -218,7 +218,7 @@ async def test_nothing_drains_after_a_failure() -> None:
     assert diary.lines == ["vms starts", "vms stops"]
 
 
-async def test_a_drain_that_fails_stops_no_less() -> None:
+async def test_a_drain_that_fails_does_not_prevent_the_stop() -> None:
     """It is logged with its traceback."""
     diary = Diary()
     with capture_logs() as logs:
@@ -252,10 +252,10 @@ async def test_a_part_that_ends_raises_with_its_cause(
     logged: bool,  # noqa: FBT001 - a parameter
     when: When,
 ) -> None:
-    """In whatever stage; for a lost lease the message is that of the error."""
+    """In every stage; a lost lease is reported with its own message."""
     diary = Diary()
     parts = [diary.part("monitor", When.ALWAYS), Part("reflector", end, when)]
-    gates = {} if when is When.LEADING else {When.LEADING: lives}
+    gates = {} if when is When.LEADING else {When.LEADING: waits}
     with capture_logs() as logs:
         async with running(parts, gates) as (lifecycle, _, task):
             with pytest.raises(ControllerDiedError) as caught:
@@ -282,14 +282,14 @@ async def test_a_gate_that_fails_raises_with_its_cause() -> None:
 
 
 async def test_a_gate_that_is_cancelled_raises() -> None:
-    """By whoever."""
+    """Although the lifecycle did not cancel it."""
     async with running([], {When.SYNCED: is_cancelled}) as (_, _, task):
         with pytest.raises(ControllerDiedError, match="it was cancelled"):
             await task
 
 
 async def test_the_first_of_several_failures_is_raised_and_all_are_logged() -> None:
-    """They end in the same moment."""
+    """They occur at the same time."""
 
     def failing(number: int) -> Callable[[], object]:
         async def run() -> None:
@@ -306,10 +306,10 @@ async def test_the_first_of_several_failures_is_raised_and_all_are_logged() -> N
     assert [line["task"] for line in logs] == ["part 0", "part 1", "part 2"]
 
 
-async def test_a_failure_while_the_others_finish_is_logged_only() -> None:
-    """The process was asked to stop, and does so in good order."""
+async def test_a_failure_during_a_requested_stop_is_only_logged() -> None:
+    """The stop came first, so the process ends without an error."""
     diary = Diary()
-    parts = [Part("election", lambda: loses_at(5), When.SYNCED), diary.part("vms", When.LEADING, drain=lives)]
+    parts = [Part("election", lambda: loses_at(5), When.SYNCED), diary.part("vms", When.LEADING, drain=waits)]
     with capture_logs() as logs:
         async with running(parts) as (_, stop, task):
             await asyncio.sleep(1)
@@ -318,12 +318,12 @@ async def test_a_failure_while_the_others_finish_is_logged_only() -> None:
     assert [line["event"] for line in logs] == ["stopping", "a task that must live has ended"]
 
 
-async def test_a_failure_while_a_gate_is_given_up_is_logged_only() -> None:
-    """The wish to stop came first, although the gate takes its time."""
+async def test_a_failure_while_a_gate_is_cancelled_is_only_logged() -> None:
+    """The stop came first, though the gate takes time to end."""
 
     async def slow() -> None:
         try:
-            await lives()
+            await waits()
         finally:
             await asyncio.sleep(3)
 
@@ -378,7 +378,7 @@ async def test_a_part_that_fails_when_it_is_stopped_is_logged() -> None:
 
     async def run() -> None:
         try:
-            await lives()
+            await waits()
         finally:
             raise ZeroDivisionError
 
@@ -398,7 +398,7 @@ async def test_a_part_that_fails_when_it_is_stopped_is_logged() -> None:
 async def test_cancelling_the_lifecycle_cancels_its_parts() -> None:
     """At once, without a drain."""
     diary = Diary()
-    async with running([diary.part("vms", When.LEADING, drain=lives)]) as (_, _, task):
+    async with running([diary.part("vms", When.LEADING, drain=waits)]) as (_, _, task):
         await asyncio.sleep(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

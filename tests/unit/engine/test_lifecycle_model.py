@@ -1,4 +1,4 @@
-"""Lifecycles of parts that end, fail or hang at any stage and at any moment, against what must hold of each."""
+"""Model of the lifecycle: parts and gates end, fail or hang in any stage at any time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)  # it is seconds of work, and the machine 
 
 GRACE: Final = 10.0
 BOUND: Final = CANCEL_TIMEOUT + len(When) * (GRACE + CANCEL_TIMEOUT) + 1
-"""Seconds within which everything is over, a gate that hangs included."""
+"""Seconds within which every lifecycle ends, also with a gate that hangs."""
 SLOW: Final = 3.0
 
 WAYS_TO_END = ("returns", "fails", "is cancelled")
@@ -30,7 +30,7 @@ AT_DRAIN = (None, "ends", "is slow", "fails", "hangs", "ends the part")
 
 @dataclass(eq=False)
 class Subject:
-    """One part or gate: how it behaves, and what became of it."""
+    """One part or gate: how it behaves, and the events of its run."""
 
     name: str
     when: When
@@ -40,16 +40,16 @@ class Subject:
     command: asyncio.Future[None]
     release: asyncio.Event
     own_end: str = ""
-    """How the test ended it before anybody stopped it."""
+    """How the test ended it before it was stopped."""
     seen: list[str] = field(default_factory=list)
 
-    def note(self, what: str) -> None:
-        """Write down what happens to it."""
-        self.seen.append(what)
-        self.diary.append((what, self))
+    def note(self, event: str) -> None:
+        """Record an event."""
+        self.seen.append(event)
+        self.diary.append((event, self))
 
     async def run(self) -> None:
-        """Live until told to end, or stopped."""
+        """Run until the test ends it, or it is stopped."""
         self.note("start")
         try:
             await self.command
@@ -74,7 +74,7 @@ class Subject:
                         await self.release.wait()
 
     async def drain(self) -> None:
-        """Finish what is in hand, or not."""
+        """Finish the work in progress, or not."""
         self.note("drain")
         match self.at_drain:
             case "is slow":
@@ -88,7 +88,7 @@ class Subject:
                 self.command.set_result(None)
 
     def end(self, how: str) -> None:
-        """End by itself."""
+        """End before it is stopped."""
         self.own_end = how
         match how:
             case "returns":
@@ -99,13 +99,13 @@ class Subject:
                 self.command.cancel()
 
     def why(self, how: str) -> str:
-        """Return what is said of such an end."""
+        """Return the message for such an end."""
         cause = {"returns": "it returned", "fails": f"ZeroDivisionError: {self.name}"}.get(how, "it was cancelled")
         return f"task {self.name} has ended: {cause}"
 
 
 class Machine(RuleBasedStateMachine):
-    """Starts a lifecycle, does to it what may happen to a process, and sees that it keeps its word."""
+    """Starts a lifecycle, plays the events of a process on it, and checks its guarantees."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class Machine(RuleBasedStateMachine):
         runway=st.integers(0, 5),
     )
     def begin(self, parts: list[tuple[When, str, str | None]], gates: dict[When, str], runway: int) -> None:
-        """Run a lifecycle, to which nothing bad happens for some steps."""
+        """Run a lifecycle that is undisturbed for `runway` steps."""
         self.runway = runway
         self.stop = self.loop.run_until_complete(self._event())
         self.release = self.loop.run_until_complete(self._event())
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         return asyncio.Event()
 
     def _settle(self, seconds: float = 0.0) -> None:
-        """Let time pass, and all happen that happens then."""
+        """Advance the time, and run all that is due."""
         self.runway -= 1
         with capture_logs() as logs:
             self.loop.advance(seconds)
@@ -181,12 +181,12 @@ class Machine(RuleBasedStateMachine):
     def _living(self) -> list[Subject]:
         return [part for part in self.parts if part.seen[-1:] == ["start"] and not part.own_end]
 
-    # --- what may happen ---------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.ended_by is None and self._next_gate() is not None)
     @rule(data=st.data())
     def a_gate_opens(self, data: st.DataObject) -> None:
-        """So the stages up to the next one open, at once with the failure of a part perhaps."""
+        """The stages up to the next gate open; a part may fail at the same time."""
         gate = self._next_gate()
         assert gate is not None
         gate.end("returns")
@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._may_end() and self._living())
     @rule(data=st.data(), how=st.sampled_from(WAYS_TO_END), stopped=st.booleans())
     def parts_end(self, data: st.DataObject, how: str, stopped: bool) -> None:  # noqa: FBT001 - drawn
-        """One or more in the same moment, in which the stop may come as well."""
+        """One or more at the same time, perhaps together with the stop."""
         dying = data.draw(st.lists(st.sampled_from(self._living()), min_size=1, max_size=3, unique=True))
         for part in dying:
             self._fail(part, how)
@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._may_end())
     @rule()
     def the_process_is_asked_to_stop(self) -> None:
-        """In good order."""
+        """As by SIGTERM."""
         self.ended_by = "stop"
         self.stop.set()
         self._settle()
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._may_end())
     @rule()
     def the_lifecycle_is_cancelled(self) -> None:
-        """By whoever runs it."""
+        """By its caller."""
         self.ended_by = "cancel"
         self.task.cancel()
         self._settle()
@@ -247,16 +247,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, SLOW, CANCEL_TIMEOUT, GRACE]))
     def time_passes(self, seconds: float) -> None:
-        """Much or little."""
+        """From half a second to the grace."""
         self._settle(seconds)
 
-    # --- what must hold ----------------------------------------------------------------------------------
+    # --- guarantees --------------------------------------------------------------------------------------
 
     @invariant()
-    def what_is_to_live_was_started(self) -> None:
-        """Every part of the stages that are open, once, a stage after the other, in the list's order; nothing else."""
+    def exactly_the_parts_of_open_stages_were_started(self) -> None:
+        """Each once, stage by stage, in the order of the list."""
         wanted = [part for part in sorted(self.parts, key=lambda part: part.when) if self._is_open(part.when)]
-        assert [part for what, part in self.diary if what == "start" and part in self.parts] == wanted
+        assert [part for event, part in self.diary if event == "start" and part in self.parts] == wanted
 
     def _is_open(self, when: When) -> bool:
         is_open = self.stage is not None and when <= self.stage
@@ -266,26 +266,26 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_ends_without_cause(self) -> None:
-        """As long as nothing failed and nobody wants it, everything lives."""
+        """Without a failure or a stop every part keeps running."""
         if self.ended_by is None and self.parts:
             assert not self.task.done()
             assert self.lifecycle.ended() == ()
 
     @invariant()
-    def stages_are_stopped_the_other_way_round(self) -> None:
-        """No part hears of its end while one of a later stage has yet to, or has time left to end in."""
+    def stages_stop_in_reverse_order(self) -> None:
+        """A part is not stopped while one of a later stage runs, unless that one ignores its stop."""
         left = {part for part in self.parts if "start" in part.seen}
-        for what, part in self.diary:
-            if part not in left or what not in ("drain", "stop", "end"):
+        for event, part in self.diary:
+            if part not in left or event not in ("drain", "stop", "end"):
                 continue
-            if what == "end":
+            if event == "end":
                 left.discard(part)
-            elif what == "stop" or part.at_drain is not None:
+            elif event == "stop" or part.at_drain is not None:
                 later = {other for other in left if other.when > part.when}
                 assert all(other.at_stop == "hangs" and "stop" in other.seen for other in later)
 
     def teardown(self) -> None:
-        """See that it comes to an end, which one, and what is left."""
+        """Check that the lifecycle ends, with which error, and that no task is left."""
         try:
             if hasattr(self, "task"):
                 self._come_to_an_end()
@@ -325,16 +325,16 @@ class Machine(RuleBasedStateMachine):
         stopped = [subject for subject in started if not subject.own_end]
         left_behind = [line["task"] for line in self.logs if line["event"] == "a task does not end; it is left behind"]
         assert sorted(left_behind) == sorted(subject.name for subject in stopped if subject.at_stop == "hangs")
-        self._judge_what_is_logged(started)
+        self._judge_logs(started)
 
-    def _judge_what_is_logged(self, started: list[Subject]) -> None:
-        """See that nothing fails in silence; one that fails while its own stage finishes is told as stopped."""
-        told = {line["task"] for line in self.logs if line["event"] == "a task that must live has ended"}
+    def _judge_logs(self, started: list[Subject]) -> None:
+        """Every failure is logged; one during the stop of its own stage may be logged as such."""
+        logged = {line["task"] for line in self.logs if line["event"] == "a task that must live has ended"}
         failed = {line["task"] for line in self.logs if line["event"] == "a task failed when it was stopped"}
         by_itself = {subject.name for subject in started if subject.own_end == "fails"}
         when_stopped = {subject.name for subject in started if not subject.own_end and subject.at_stop == "fails"}
         drains = {f"drain of {part.name}" for part in started if "drain" in part.seen and part.at_drain == "fails"}
-        assert by_itself <= told | failed
+        assert by_itself <= logged | failed
         assert when_stopped | drains <= failed <= when_stopped | drains | by_itself
 
 

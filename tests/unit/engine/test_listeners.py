@@ -36,12 +36,12 @@ class PerNode:
         kind = "change" if old and new else "addition" if new else "deletion"
         item = new or old
         assert item is not None
-        odd = item.metadata.name == "odd" and kind in self.fails
-        if odd and not self.spoils:
+        failing = item.metadata.name == "failing" and kind in self.fails
+        if failing and not self.spoils:
             raise DefectError
         if old is not None:
             self.sums[old.spec.node_name or ""] -= 1
-        if odd:
+        if failing:
             raise DefectError
         if new is not None:
             self.sums[new.spec.node_name or ""] += 1
@@ -73,15 +73,15 @@ def test_a_repaired_listener_has_the_state_of_a_fresh_one(fails: str, *, spoils:
     """Whichever event it raised on, and however far it had processed it."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails=fails, spoils=spoils)
-    store.replace([pod("a", 1, node="n1"), pod("odd", 2, node="n1")], "2")
-    store.apply(Change.of(pod("odd", 3, node="n2")))
+    store.replace([pod("a", 1, node="n1"), pod("failing", 2, node="n1")], "2")
+    store.apply(Change.of(pod("failing", 3, node="n2")))
     listener.now += REBUILD_EVERY
     store.bookmark("4")
 
     assert listener.subscription.failures > 0
     assert listener.known == fresh(store, fails)
 
-    store.apply(Change.of(pod("odd", 5, node="n3"), deleted=True))
+    store.apply(Change.of(pod("failing", 5, node="n3"), deleted=True))
     listener.now += REBUILD_EVERY
     store.bookmark("6")
     assert listener.known == {"n1": 1}
@@ -93,9 +93,9 @@ def test_the_other_listeners_get_a_change_on_which_one_raises() -> None:
     PerNode(store, fails="addition")
     heard: list[str] = []
     store.listen(lambda _, new: heard.append(new.metadata.name if new else ""), name="other")
-    store.replace([pod("odd", 1), pod("b", 2)], "2")
+    store.replace([pod("failing", 1), pod("b", 2)], "2")
 
-    assert heard == ["odd", "b"]
+    assert heard == ["failing", "b"]
 
 
 def test_a_listener_without_sums_gets_a_deletion_and_an_addition_after_a_failure() -> None:
@@ -119,14 +119,14 @@ def test_an_object_that_a_listener_failed_to_add_is_an_addition_at_its_next_chan
     """The listener has no such object, so it gets no deletion of it either."""
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="addition")
-    store.apply(Change.of(pod("odd", 1, node="n1")))
+    store.apply(Change.of(pod("failing", 1, node="n1")))
     listener.fails = ""
-    store.apply(Change.of(pod("odd", 2, node="n1")))
+    store.apply(Change.of(pod("failing", 2, node="n1")))
     assert listener.known == {"n1": 1}
 
     listener.fails = "addition change"
-    store.apply(Change.of(pod("odd", 3, node="n2")))
-    store.apply(Change.of(pod("odd", 4, node="n2"), deleted=True))
+    store.apply(Change.of(pod("failing", 3, node="n2")))
+    store.apply(Change.of(pod("failing", 4, node="n2"), deleted=True))
     assert listener.known == {}
 
 
@@ -136,7 +136,7 @@ def test_sums_are_rebuilt_at_most_once_a_minute() -> None:
     listener = PerNode(store, fails="change addition")
     store.apply(Change.of(pod("a", 1, node="n1")))
     for version in range(2, 10):
-        store.apply(Change.of(pod("odd", version, node="n1")))
+        store.apply(Change.of(pod("failing", version, node="n1")))
     assert listener.rebuilt == 1
 
     listener.now += REBUILD_EVERY
@@ -151,8 +151,8 @@ def test_a_rebuild_covers_every_store_of_the_listener() -> None:
     second: Store[Pod] = Store()
     listener = PerNode(first, second, fails="change", spoils=True)
     first.apply(Change.of(pod("a", 1, node="n1")))
-    second.apply(Change.of(pod("odd", 2, node="n1", namespace="other")))
-    second.apply(Change.of(pod("odd", 3, node="n2", namespace="other")))
+    second.apply(Change.of(pod("failing", 2, node="n1", namespace="other")))
+    second.apply(Change.of(pod("failing", 3, node="n2", namespace="other")))
 
     assert listener.known == {"n1": 1, "n2": 1}
 
@@ -162,11 +162,11 @@ def test_a_failure_is_logged_with_its_traceback_once_and_counted_each_time() -> 
     store: Store[Pod] = Store()
     listener = PerNode(store, fails="change addition")
     with capture_logs() as logs:
-        store.apply(Change.of(pod("odd", 1)))
-        store.apply(Change.of(pod("odd", 2)))
+        store.apply(Change.of(pod("failing", 1)))
+        store.apply(Change.of(pod("failing", 2)))
 
     [line] = [line for line in logs if line.get("exc_info")]
-    assert (line["listener"], line["object"]) == ("PerNode", "default/odd")
+    assert (line["listener"], line["object"]) == ("PerNode", "default/failing")
     assert listener.subscription.failures == 2
 
 
@@ -174,14 +174,14 @@ def test_an_object_on_which_the_index_function_raises_is_stored() -> None:
     """It is missing from the index alone."""
 
     def index(item: Pod) -> str:
-        if item.metadata.name == "odd":
+        if item.metadata.name == "failing":
             raise DefectError
         return "all"
 
     store: Store[Pod] = Store(index)
-    store.replace([pod("odd", 1), pod("b", 2)], "2")
+    store.replace([pod("failing", 1), pod("b", 2)], "2")
 
-    assert [item.metadata.name for item in store] == ["odd", "b"]
+    assert [item.metadata.name for item in store] == ["failing", "b"]
     assert [item.metadata.name for item in store.by_index("all")] == ["b"]
-    store.apply(Change.of(pod("odd", 3), deleted=True))
+    store.apply(Change.of(pod("failing", 3), deleted=True))
     assert len(store) == 1

@@ -92,19 +92,19 @@ async def test_a_list_that_fails_half_way_starts_over() -> None:
     async with scene.running():
         await asyncio.sleep(5)
 
-        assert (scene.names, scene.heard) == (["b"], ["+b"])
+        assert (scene.names, scene.changes) == (["b"], ["+b"])
         assert [r.continue_token for r in scene.api.list_requests] == ["", "t1", ""]
 
 
 async def test_an_expired_continue_token_falls_back_to_one_unpaged_list() -> None:
     """At once; the objects of the earlier pages are dropped."""
-    scene = Scene([page(7, pod("gone", 1), more="t1"), expired(), page(9, pod("a", 8), pod("b", 2))])
+    scene = Scene([page(7, pod("deleted", 1), more="t1"), expired(), page(9, pod("a", 8), pod("b", 2))])
     async with scene.running():
         await asyncio.sleep(1)
 
         assert [(r.limit, r.continue_token) for r in scene.api.list_requests] == [(500, ""), (500, "t1"), (0, "")]
         assert gaps([r.at for r in scene.api.list_requests]) == [0, 0]
-        assert (scene.names, scene.heard) == (["a", "b"], ["+a", "+b"])
+        assert (scene.names, scene.changes) == (["a", "b"], ["+a", "+b"])
         assert scene.watched_from == ["9"]
 
 
@@ -145,7 +145,7 @@ async def test_events_reach_the_store() -> None:
         await asyncio.sleep(1)
 
         assert scene.names == ["a", "c"]
-        assert scene.heard == ["+a", "+b", "~a", "+c", "-b"]
+        assert scene.changes == ["+a", "+b", "~a", "+c", "-b"]
         assert scene.store.resource_version == "8"
 
 
@@ -175,7 +175,7 @@ async def test_a_repeated_event_changes_nothing() -> None:
         await asyncio.sleep(1)
 
         assert scene.store.get("default/a") == pod("a", 9)
-        assert scene.heard == ["+a"]
+        assert scene.changes == ["+a"]
 
 
 async def test_a_watch_that_ends_normally_is_resumed_without_a_list() -> None:
@@ -229,26 +229,26 @@ async def test_every_watch_has_a_timeout_of_five_to_ten_minutes() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone",
+    "expiry",
     [expired(), error_event(410, "Expired"), error_event(410, "Gone"), error_event(410)],
     ids=["status", "Expired event", "Gone event", "event without a reason"],
 )
-async def test_an_expired_version_leads_to_a_new_list_whose_deletions_reach_the_listeners(gone: WatchStep) -> None:
+async def test_an_expired_version_leads_to_a_new_list_whose_deletions_reach_the_listeners(expiry: WatchStep) -> None:
     """Listeners get every difference between the store and the new list; the watch resumes from that list."""
     scene = Scene(
         [
-            page(5, pod("gone", 1), pod("same", 2), pod("changed", 3)),
+            page(5, pod("deleted", 1), pod("same", 2), pod("changed", 3)),
             page(50, pod("same", 2), pod("changed", 40), pod("new", 41)),
         ],
-        [[100.0, gone]],
+        [[100.0, expiry]],
     )
     async with scene.running():
         await asyncio.sleep(50)
-        scene.heard.clear()
+        scene.changes.clear()
         await asyncio.sleep(100)
 
         assert scene.names == ["changed", "new", "same"]
-        assert scene.heard == ["-gone", "~changed", "+new"]
+        assert scene.changes == ["-deleted", "~changed", "+new"]
         assert scene.watched_from == ["5", "50"]
         assert scene.reflector.synced.is_set()
 
@@ -508,23 +508,23 @@ async def test_a_watch_is_closed_before_the_reflector_goes_on() -> None:
     assert scene.api.open_watches == 0
 
 
-# --- odd objects -----------------------------------------------------------------------------------------
+# --- malformed objects -------------------------------------------------------------------------------------
 
 
 def raw_event(kind: str, body: object) -> codec.WatchEnvelope:
-    """Return a watch event of anything."""
+    """Return a watch event with any object."""
     return codec.WatchEnvelope(type=kind, object=msgspec.Raw(codec.encode(body)))
 
 
-def odd(of: str, **metadata: object) -> dict[str, object]:
+def malformed_pod(of: str, **metadata: object) -> dict[str, object]:
     """Return a pod whose metadata does not decode."""
     return {"metadata": {"name": of, "namespace": "default", "uid": f"uid-{of}", "labels": 7, **metadata}}
 
 
 async def test_an_object_whose_metadata_does_not_decode_is_left_out_and_counted() -> None:
-    """What was known of it stays, and the others arrive."""
+    """Its last valid state stays in the store, and the other objects arrive."""
     listed = Page([pod("a", 1), pod("b", 2)], "5", "", left_out=2)
-    scene = Scene([listed], [[raw_event("MODIFIED", odd("a")), event("ADDED", pod("c", 7)), HANG]])
+    scene = Scene([listed], [[raw_event("MODIFIED", malformed_pod("a")), event("ADDED", pod("c", 7)), HANG]])
     async with scene.running():
         await asyncio.sleep(1)
 
@@ -533,18 +533,18 @@ async def test_an_object_whose_metadata_does_not_decode_is_left_out_and_counted(
 
 
 @pytest.mark.parametrize("metadata", [{}, {"name": 7}, {"uid": 7}, {"resourceVersion": 7}])
-async def test_an_object_that_is_deleted_leaves_although_it_does_not_decode(metadata: dict[str, object]) -> None:
-    """By its key and its UID, as far as these can be read: no ghost is left until the next list."""
-    scene = Scene([page(5, pod("a", 1), pod("b", 2))], [[raw_event("DELETED", odd("a", **metadata)), HANG]])
+async def test_a_malformed_deletion_removes_the_object(metadata: dict[str, object]) -> None:
+    """By its key and its UID, as far as these can be read."""
+    scene = Scene([page(5, pod("a", 1), pod("b", 2))], [[raw_event("DELETED", malformed_pod("a", **metadata)), HANG]])
     async with scene.running():
         await asyncio.sleep(1)
 
         assert scene.names == ["b"]
-        assert scene.heard[-1] == "-a"
+        assert scene.changes[-1] == "-a"
 
 
-async def test_nothing_is_remembered_of_odd_objects_that_are_gone() -> None:
-    """However many come and go."""
+async def test_no_state_of_deleted_malformed_objects_is_retained() -> None:
+    """However many are created and deleted."""
     metadata = {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "6"}
     scene = Scene([page(5)], [[raw_event(kind, {"metadata": metadata, "spec": 7}) for kind in ("ADDED", "DELETED")]])
     with capture_logs() as logs:
@@ -555,17 +555,17 @@ async def test_nothing_is_remembered_of_odd_objects_that_are_gone() -> None:
     assert scene.reflector._malformed == {}
 
 
-async def test_a_deletion_of_a_namesake_takes_nothing_away() -> None:
-    """Its UID is another's."""
-    scene = Scene([page(5, pod("a", 1))], [[raw_event("DELETED", odd("a", uid="another's")), HANG]])
+async def test_a_deletion_with_another_uid_removes_nothing() -> None:
+    """It is the deletion of a namesake."""
+    scene = Scene([page(5, pod("a", 1))], [[raw_event("DELETED", malformed_pod("a", uid="another's")), HANG]])
     async with scene.running():
         await asyncio.sleep(1)
 
         assert scene.names == ["a"]
 
 
-async def test_what_does_not_decode_of_an_object_is_logged_once_and_the_rest_is_served() -> None:
-    """However often it changes, until something else does not decode."""
+async def test_malformed_fields_are_logged_once_and_the_others_are_stored() -> None:
+    """Once until other fields are malformed, however often the object changes."""
 
     def changed(version: int, **parts: object) -> codec.WatchEnvelope:
         metadata = {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": str(version)}
@@ -583,5 +583,5 @@ async def test_what_does_not_decode_of_an_object_is_logged_once_and_the_rest_is_
 
     [a] = scene.store
     assert (a.metadata.resource_version, a.status.phase) == ("8", "Pending")
-    told = [line["unreadable"] for line in logs if line["event"] == "an object has malformed fields"]
-    assert [len(found) for found in told] == [1, 2]
+    logged = [line["unreadable"] for line in logs if line["event"] == "an object has malformed fields"]
+    assert [len(found) for found in logged] == [1, 2]

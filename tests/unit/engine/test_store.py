@@ -1,4 +1,4 @@
-"""The store shows the newest known state, and tells of every change."""
+"""The store shows the newest known state, and reports every change to its listeners."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_index_shows_the_newest_value_in_the_same_bucket() -> None:
 
 
 def test_the_index_follows_a_deletion_whose_event_differs() -> None:
-    """The bucket is that of the known object, whatever the deletion's last state says."""
+    """The bucket is that of the stored object, not of the state in the deletion's event."""
     store = by_node()
     store.apply(Change.of(pod("a", 1, node="n1")))
     store.apply(Change.of(pod("a", 2, node="n2"), deleted=True))
@@ -131,7 +131,7 @@ def test_deleting_an_unknown_object_calls_no_listener() -> None:
 def test_replace_makes_the_store_equal_to_the_list_and_passes_the_differences_on() -> None:
     """Listeners get deletions, changes and additions; for an equal object they are not called."""
     store = by_node()
-    store.replace([pod("gone", 1, node="n1"), pod("same", 2, node="n1"), pod("changed", 3, node="n1")], "5")
+    store.replace([pod("deleted", 1, node="n1"), pod("same", 2, node="n1"), pod("changed", 3, node="n1")], "5")
     heard = log_of(store)
 
     store.replace([pod("same", 2, node="n1"), pod("changed", 8, node="n2"), pod("new", 9, node="n2")], "10")
@@ -140,7 +140,7 @@ def test_replace_makes_the_store_equal_to_the_list_and_passes_the_differences_on
     assert (names(store.by_index("n1")), names(store.by_index("n2"))) == (["same"], ["changed", "new"])
     assert store.resource_version == "10"
     assert heard == [
-        (pod("gone", 1, node="n1"), None),
+        (pod("deleted", 1, node="n1"), None),
         (pod("changed", 3, node="n1"), pod("changed", 8, node="n2")),
         (None, pod("new", 9, node="n2")),
     ]
@@ -219,14 +219,14 @@ def test_has_reached_compares_with_the_newest_of_list_event_and_bookmark() -> No
     assert store.has_reached("10")
 
 
-@pytest.mark.parametrize("odd", ["", "abc", "-5", "1.5", "¹²", " 7"])
-def test_a_version_that_is_no_number_is_reached(odd: str) -> None:
+@pytest.mark.parametrize("version", ["", "abc", "-5", "1.5", "¹²", " 7"])
+def test_a_version_that_is_no_number_is_reached(version: str) -> None:
     """A version that cannot be compared never blocks."""
     store: Store[Pod] = Store()
     store.replace([], "5")
 
-    assert revision(odd) == -1
-    assert store.has_reached(odd)
+    assert revision(version) == -1
+    assert store.has_reached(version)
 
 
 def test_a_store_whose_own_version_is_no_number_has_reached_every_version() -> None:

@@ -1,4 +1,4 @@
-"""The stream tells what the API server has and every change of it; what befalls it, it tells too."""
+"""The stream of a watch: lists, changes, and how each watch ended."""
 
 from __future__ import annotations
 
@@ -30,51 +30,51 @@ BROKEN = errors.ServerError(500, "InternalError", "too large resource version")
 
 @asynccontextmanager
 async def followed(api: ScriptedApi, *, optional: bool = False) -> AsyncIterator[list[watch.Item[Pod]]]:
-    """Follow the pods for as long as the context lasts; yields what is told."""
-    told: list[watch.Item[Pod]] = []
+    """Follow the pods while the context lasts; yield the items of the stream."""
+    items: list[watch.Item[Pod]] = []
 
     async def read() -> None:
         async with aclosing(watch.follow(api, PODS, rng=seeded(), optional=optional)) as stream:
-            async for news in stream:
-                told.append(news)  # noqa: PERF401 - who looks meanwhile is to see it
+            async for item in stream:
+                items.append(item)  # noqa: PERF401 - the test reads them meanwhile
         raise AssertionError("the stream ended by itself")
 
     task = asyncio.create_task(read())
     try:
-        yield told
+        yield items
         assert not task.done()
     finally:
         task.cancel()
         await asyncio.wait([task])
 
 
-async def told_of(*watches: list[WatchStep], lists: list[ListStep] | None = None, **wanted: Any) -> list[Any]:
-    """Return all that is told in an hour."""
-    async with followed(ScriptedApi(lists or [page(5)], list(watches)), **wanted) as told:
+async def items_of(*watches: list[WatchStep], lists: list[ListStep] | None = None, **wanted: Any) -> list[Any]:
+    """Return the items of one hour."""
+    async with followed(ScriptedApi(lists or [page(5)], list(watches)), **wanted) as items:
         await asyncio.sleep(3600)
-    return told
+    return items
 
 
-# --- what is told ----------------------------------------------------------------------------------------
+# --- items -----------------------------------------------------------------------------------------------
 
 
 async def test_a_list_comes_first_then_the_changes() -> None:
     """Changes of one chunk are yielded as one batch, in the server's order."""
     a, b = pod("a", 3), pod("b", 6)
-    told = await told_of(
+    items = await items_of(
         [(event("ADDED", b), event("DELETED", pod("a", 7)), bookmark(9)), event("MODIFIED", pod("b", 10)), HANG],
         lists=[page(5, a)],
     )
 
     first: list[watch.Event[Pod]] = [Change.of(b), Change.of(pod("a", 7), deleted=True), Current("9")]
-    assert told == [Listed([a], "5", 0), Opened(), Batch(first), Batch([Change.of(pod("b", 10))])]
+    assert items == [Listed([a], "5", 0), Opened(), Batch(first), Batch([Change.of(pod("b", 10))])]
 
 
 async def test_the_end_of_a_watch_says_whether_the_next_one_backs_off() -> None:
     """It does after a short watch without events; not after one with an event, or a longer one."""
-    told = await told_of([], [event("ADDED", pod("a", 6))], [100.0], [HANG])
+    items = await items_of([], [event("ADDED", pod("a", 6))], [100.0], [HANG])
 
-    ends = [news for news in told if isinstance(news, Ended)]
+    ends = [item for item in items if isinstance(item, Ended)]
     assert [(end.short, end.delay > 0) for end in ends] == [(True, True), (False, False), (False, False)]
 
 
@@ -89,27 +89,27 @@ async def test_the_end_of_a_watch_says_whether_the_next_one_backs_off() -> None:
     ],
     ids=["lost", "refused", "refused thrice", "410", "410 event"],
 )
-async def test_a_failure_says_what_comes_next(
+async def test_a_failure_names_the_next_step(
     failures: list[WatchStep],
     resumes: bool,  # noqa: FBT001 - a parameter of a test
     relist: Relist | None,
 ) -> None:
-    """A watch, so that no change is missed, or a list, and why."""
-    told = await told_of(*[[failure] for failure in failures], lists=[page(5), page(50)])
+    """A watch, so that no change is missed, or a list with its cause."""
+    items = await items_of(*[[failure] for failure in failures], lists=[page(5), page(50)])
 
-    failed = [news for news in told if isinstance(news, Failed)]
+    failed = [item for item in items if isinstance(item, Failed)]
     assert len(failed) == len(failures)
     assert (failed[-1].resumes, failed[-1].relist) == (resumes, relist)
-    assert isinstance(told[told.index(failed[-1]) + 1], Opened if resumes else Listed)
+    assert isinstance(items[items.index(failed[-1]) + 1], Opened if resumes else Listed)
 
 
 async def test_the_changes_of_a_chunk_before_a_failure_are_yielded_first() -> None:
     """And not repeated afterwards."""
     api = ScriptedApi([page(5)], [[(event("ADDED", pod("a", 6)), error_event(500), event("ADDED", pod("b", 7)))]])
-    async with followed(api) as told:
+    async with followed(api) as items:
         await asyncio.sleep(10)
 
-    assert [type(news) for news in told] == [Listed, Opened, Batch, Failed, Opened]
+    assert [type(item) for item in items] == [Listed, Opened, Batch, Failed, Opened]
     assert [request.resource_version for request in api.watch_requests] == ["5", "6"]
 
 
@@ -125,15 +125,15 @@ async def test_a_version_that_is_no_number_is_not_resumed_from() -> None:
 @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
 async def test_an_object_that_does_not_decode_is_yielded_with_its_readable_identity(kind: str) -> None:
     """In its place among the others. The watch does not resume from its version, which is unknown."""
-    raw = msgspec.Raw(codec.encode({"metadata": {"name": "odd", "namespace": "x", "uid": "u", "labels": 7}}))
-    odd = codec.WatchEnvelope(type=kind, object=raw)
-    told = await told_of([(event("ADDED", pod("a", 6)), odd, event("ADDED", pod("b", 7))), HANG])
+    raw = msgspec.Raw(codec.encode({"metadata": {"name": "malformed", "namespace": "x", "uid": "u", "labels": 7}}))
+    malformed = codec.WatchEnvelope(type=kind, object=raw)
+    items = await items_of([(event("ADDED", pod("a", 6)), malformed, event("ADDED", pod("b", 7))), HANG])
 
-    [batch] = [news for news in told if isinstance(news, Batch)]
+    [batch] = [item for item in items if isinstance(item, Batch)]
     first, undecodable, last = batch.changes
     assert (first, last) == (Change.of(pod("a", 6)), Change.of(pod("b", 7)))
     assert isinstance(undecodable, Undecodable)
-    assert (undecodable.identity, undecodable.deleted) == (("x", "odd", "u"), kind == "DELETED")
+    assert (undecodable.identity, undecodable.deleted) == (("x", "malformed", "u"), kind == "DELETED")
 
 
 # --- what may not be read --------------------------------------------------------------------------------
@@ -142,19 +142,19 @@ async def test_an_object_that_does_not_decode_is_yielded_with_its_readable_ident
 async def test_an_optional_resource_may_be_forbidden_after_an_outage() -> None:
     """The failure before says nothing about permissions."""
     api = ScriptedApi([LOST, FORBIDDEN, FORBIDDEN, page(5)])
-    async with followed(api, optional=True) as told:
+    async with followed(api, optional=True) as items:
         await asyncio.sleep(300)
 
-    assert [type(news) for news in told] == [Failed, Forbidden, Forbidden, Listed, Opened]
+    assert [type(item) for item in items] == [Failed, Forbidden, Forbidden, Listed, Opened]
     assert gaps([request.at for request in api.list_requests])[1:] == pytest.approx([60, 60])
 
 
 async def test_an_optional_resource_that_was_listed_is_required_from_then_on() -> None:
     """A list that is forbidden later is an ordinary failure: it backs off, and is retried."""
-    told = await told_of([EXPIRED], [HANG], lists=[page(5), FORBIDDEN, page(50)], optional=True)
+    items = await items_of([EXPIRED], [HANG], lists=[page(5), FORBIDDEN, page(50)], optional=True)
 
-    assert [type(news) for news in told] == [Listed, Failed, Failed, Listed, Opened]
-    assert 0 < told[2].delay < watch.FORBIDDEN_PAUSE
+    assert [type(item) for item in items] == [Listed, Failed, Failed, Listed, Opened]
+    assert 0 < items[2].delay < watch.FORBIDDEN_PAUSE
 
 
 # --- the way out -----------------------------------------------------------------------------------------
@@ -195,6 +195,6 @@ def test_a_change_carries_its_objects_key_and_revision() -> None:
     ],
     ids=["none", "none that controls it", "one of two"],
 )
-def test_a_change_tells_which_object_controls_its_own(owners: tuple[OwnerReference, ...], key: str | None) -> None:
-    """By its key; one that merely owns it is none."""
+def test_a_change_names_the_controller_of_its_object(owners: tuple[OwnerReference, ...], key: str | None) -> None:
+    """By its key; a mere owner is no controller."""
     assert controlled_by(*owners).owner == key

@@ -1,4 +1,4 @@
-"""The stream against the model of the API server, to which happens whatever may happen to a server or the way to it."""
+"""The stream against a model of the API server, with every fault of the server and of the connection."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.timeout(60)  # it is seconds of work, and the machine m
 
 T = TypeVar("T")
 ACTIONS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["write", "spoil", "delete"])), max_size=3)
-"""What happens to objects, by name: `spoil` writes what does not decode."""
+"""Writes of objects, by name: `spoil` writes an object that does not decode."""
 LATENCY: Final = 0.1
-"""Seconds until a page of a list is answered, or a watch is accepted: the world changes meanwhile."""
+"""Seconds until a page of a list is answered, or a watch is accepted: objects change meanwhile."""
 MOST_STEPS: Final = 100
 LATER: Final = 1000
-"""The first revision: a backup's are far below, and what is written after it is restored does not come so far."""
+"""The first revision: those of a backup, and of the writes after its restore, are far below."""
 ENDS: dict[str, errors.KubeError | None] = {
     "ends in good order": None,
     "connection lost": errors.TransportError("reset"),
@@ -56,26 +56,26 @@ REFUSALS: list[errors.KubeError] = [
 
 
 class Server(ApiServer):
-    """Tells all that happens between two steps in one chunk; is slow, gives one object a page, may go back in time."""
+    """Sends all changes between two steps in one chunk, is slow, and has pages of one object."""
 
     def __init__(self) -> None:
         super().__init__(revision=LATER, page_size=1, turn=lambda _: asyncio.sleep(LATENCY))
         self.watches.held = []
 
     def send(self, event: codec.WatchEnvelope) -> None:
-        """Let the watch that is open bring this, too."""
+        """Add an event to the open watch."""
         for watch_ in self.watches.open:
             self.watches._send(watch_, event)
 
     def flush(self) -> None:
-        """Tell what has happened."""
-        held, self.watches.held = self.watches.held or [], []
+        """Send the pending events."""
+        pending, self.watches.held = self.watches.held or [], []
         for watch_ in self.watches.open:
-            if events := [event for of, event in held if of is watch_]:
+            if events := [event for of, event in pending if of is watch_]:
                 watch_.events.put_nowait(events)
 
     def restore(self) -> None:
-        """Go back to a backup of long ago, when nothing was there; what is on its way is lost."""
+        """Restore an old backup without objects; pending events are lost."""
         self.objects.clear()
         self.log.clear()
         self.watches.held = []
@@ -86,7 +86,7 @@ class Server(ApiServer):
     async def watch(
         self, resource: Resource[T], *, resource_version: str, **wanted: Any
     ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
-        """Watch, unless the version is one of the future; end as the disturbances say."""
+        """Watch, unless the version is in the future; end as the disturbances say."""
         async with aclosing(super().watch(resource, resource_version=resource_version, **wanted)) as chunks:
             async for chunk in chunks:
                 if int(resource_version) > self.revision:
@@ -105,7 +105,7 @@ def _end(how: str) -> None:
 
 
 class Machine(RuleBasedStateMachine):
-    """Changes the server, disturbs the watch, and folds what the stream tells."""
+    """Changes the server, disturbs the watch, and folds the items of the stream."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,12 +115,12 @@ class Machine(RuleBasedStateMachine):
         self.there: dict[str, int] = {}
         """The fold: each object's revision, by UID."""
         self.shown = 0
-        """The revision up to which all was told."""
+        """The revision up to which all changes arrived."""
         self.reader = self.loop.create_task(self._read())
         self.loop.settle()
 
     def teardown(self) -> None:
-        """See that all arrives in the end; then end the stream."""
+        """Check that the stream catches up; then end it."""
         try:
             self.comes_to_rest()
         finally:
@@ -133,14 +133,14 @@ class Machine(RuleBasedStateMachine):
 
     async def _read(self) -> None:
         async with aclosing(watch.follow(self.server, PODS, rng=seeded())) as stream:
-            async for news in stream:
-                match news:
+            async for item in stream:
+                match item:
                     case watch.Listed():
-                        self._replace(news)
+                        self._replace(item)
                     case watch.Batch():
-                        assert news.changes
-                        for told in news.changes:
-                            self._take(told)
+                        assert item.changes
+                        for event in item.changes:
+                            self._take(event)
 
     def _replace(self, listed: watch.Listed[Pod]) -> None:
         self.there = {item.metadata.uid: revision(item.metadata.resource_version) for item in listed.items}
@@ -148,40 +148,40 @@ class Machine(RuleBasedStateMachine):
         self.shown = revision(listed.resource_version)
         assert all(version <= self.shown for version in self.there.values())
 
-    def _take(self, told: watch.Event[Pod]) -> None:
-        match told:
+    def _take(self, event: watch.Event[Pod]) -> None:
+        match event:
             case watch.Current():
-                untold = [
+                missing = [
                     document for _, document, _ in self.server.log if self.shown < at(document) and legible(document)
                 ]
-                assert not any(at(document) <= revision(told.resource_version) for document in untold)
+                assert not any(at(document) <= revision(event.resource_version) for document in missing)
             case watch.Undecodable():
-                if told.deleted:
-                    self.there.pop(told.identity.uid, None)
+                if event.deleted:
+                    self.there.pop(event.identity.uid, None)
             case Change():
-                assert told.revision > self.shown, "a change is told again, or out of order"
-                self.shown = told.revision
+                assert event.revision > self.shown, "a change arrives again, or out of order"
+                self.shown = event.revision
                 [(document, deleted)] = [
-                    (document, deleted) for _, document, deleted in self.server.log if at(document) == told.revision
+                    (document, deleted) for _, document, deleted in self.server.log if at(document) == event.revision
                 ]
-                assert (deleted, document["metadata"]["name"]) == (told.deleted, told.item.metadata.name)
-                if told.deleted:
-                    self.there.pop(told.item.metadata.uid, None)
+                assert (deleted, document["metadata"]["name"]) == (event.deleted, event.item.metadata.name)
+                if event.deleted:
+                    self.there.pop(event.item.metadata.uid, None)
                 else:
-                    self.there[told.item.metadata.uid] = told.revision
+                    self.there[event.item.metadata.uid] = event.revision
 
-    def _let(self, seconds: float) -> None:
-        """Let time pass in steps: what one makes due is done in the next."""
+    def _advance(self, seconds: float) -> None:
+        """Advance the time in steps, so that the effects of one step are sent in the next."""
         steps = min(round(seconds / LATENCY), MOST_STEPS)
         for _ in range(steps):
             self.server.flush()
             self.loop.advance(seconds / steps)
 
-    # --- what may happen ---------------------------------------------------------------------------------
+    # --- events ------------------------------------------------------------------------------------------
 
     @rule(actions=ACTIONS)
     def change(self, actions: list[tuple[str, str]]) -> None:
-        """Create, change and delete objects; one that is created under a name of old is another."""
+        """Create, change and delete objects; an object that is created again has another UID."""
         for name, action in actions:
             key = f"x/{name}"
             if action != "delete":
@@ -191,57 +191,57 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def bookmark(self) -> None:
-        """Let the watch say that it is current."""
+        """Send a bookmark of the current version."""
         self.server.send(envelope("BOOKMARK", {"metadata": {"resourceVersion": str(self.server.revision)}}))
 
     @precondition(lambda self: self.server.watches.open)
     @rule(before=ACTIONS, how=st.sampled_from(sorted(DISTURBANCES)), after=ACTIONS)
     def disturb(self, before: list[tuple[str, str]], how: str, after: list[tuple[str, str]]) -> None:
-        """Let the watch that is open end, or bring what ends it, in one chunk with changes before and after it."""
+        """End the open watch, or send an event that ends it, in one chunk with changes before and after it."""
         self.change(before)
         self.server.send(DISTURBANCES[how])
         self.change(after)
 
     @rule(actions=ACTIONS)
-    def forget(self, actions: list[tuple[str, str]]) -> None:
-        """Forget all versions but the newest: open watches go on, older versions and tokens expire."""
+    def expire_versions(self, actions: list[tuple[str, str]]) -> None:
+        """Compact: only the newest version remains; open watches continue, older versions and tokens expire."""
         self.change(actions)
         self.server.compact()
 
     @precondition(lambda self: self.server.revision >= LATER)
     @rule()
     def restore(self) -> None:
-        """Restore a backup: no version that was told is the server's any more."""
+        """Restore a backup: the server has none of the versions that the stream has seen."""
         self.server.restore()
 
     @rule(refusals=st.lists(st.sampled_from(REFUSALS), min_size=1, max_size=4))
     def refuse(self, refusals: list[errors.KubeError]) -> None:
-        """Refuse the next requests of both kinds."""
+        """Refuse the next lists and watches."""
         self.server.faults = [
             Fault(method, PODS.plural, error, commit=False) for error in refusals for method in ("list", "watch")
         ]
 
     @rule(seconds=st.sampled_from([LATENCY, LATENCY, 3.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
-        """Let the stream go on."""
-        self._let(seconds)
+        """Let the stream run."""
+        self._advance(seconds)
 
     @rule()
     def comes_to_rest(self) -> None:
-        """Nothing disturbs any more: the fold is what the server has, and nothing that it has deleted."""
+        """Without disturbances the fold equals the objects of the server."""
         self.server.faults.clear()
-        self._let(400)
-        self.the_stream_lives()
+        self._advance(400)
+        self.the_stream_has_not_ended()
         has = {document["metadata"]["uid"]: document for document in self.server.of(PODS)}
         assert self.there.keys() <= has.keys()
         wanted = {uid: at(document) for uid, document in has.items() if legible(document)}
         assert {uid: version for uid, version in self.there.items() if uid in wanted} == wanted
 
-    # --- what must hold ----------------------------------------------------------------------------------
+    # --- guarantees --------------------------------------------------------------------------------------
 
     @invariant()
-    def the_stream_lives(self) -> None:
-        """Neither the server nor the way to it ends it; a mismatch found while reading fails here."""
+    def the_stream_has_not_ended(self) -> None:
+        """No fault ends it; a mismatch found while reading fails here."""
         if self.reader.done():
             self.reader.result()
             raise AssertionError("the stream ended by itself")

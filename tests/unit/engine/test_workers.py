@@ -14,7 +14,7 @@ from controller.engine.lifecycle import ControllerDiedError
 from controller.engine.workers import CONFLICT_DELAY, Outcome, Result, WorkerEndedError, Workers
 from controller.engine.workqueue import QueueShutDownError, WorkQueue
 from controller.kube import errors
-from tests.unit.engine.builders import Shift, new_queue, settle
+from tests.unit.engine.builders import RunningWorkers, new_queue, settle
 
 pytestmark = pytest.mark.looptime
 
@@ -49,7 +49,7 @@ class Shop:
         self.begun: list[tuple[str, float]] = []
         self.ended: list[str] = []
         self.workers = Workers(self.queue, self.reconcile, noun="vm", count=count, metrics=self.board)
-        self.shift = Shift(self.workers)
+        self.running = RunningWorkers(self.workers)
 
     async def reconcile(self, key: str) -> Result:
         """Play the key's next step."""
@@ -71,12 +71,12 @@ class Shop:
 
     async def close(self) -> None:
         """End the workers."""
-        await self.shift.abandon()
+        await self.running.abandon()
 
 
 def conflict() -> errors.ConflictError:
     """Return the error of a guarded write after another client's."""
-    return errors.ConflictError(409, "Conflict", "somebody wrote first")
+    return errors.ConflictError(409, "Conflict", "another client wrote first")
 
 
 FAILURES: list[Callable[[], Exception]] = [
@@ -153,11 +153,11 @@ async def test_log_lines_of_a_reconcile_carry_its_key_attempt_and_cause(capsys: 
 
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=2, metrics=Board())
-    shift = Shift(workers)
+    running = RunningWorkers(workers)
     queue.add("a", "spec changed")
     queue.add("b", "pod changed")
     await asyncio.sleep(2.5)
-    await shift.abandon()
+    await running.abandon()
     log.info("after")
 
     first, second, third, after = capsys.readouterr().out.splitlines()
@@ -168,14 +168,14 @@ async def test_log_lines_of_a_reconcile_carry_its_key_attempt_and_cause(capsys: 
 
 
 async def test_an_unexpected_exception_ends_no_worker() -> None:
-    """The only worker goes on with the next key."""
+    """The only worker takes the next key."""
     shop = Shop(a=[ZeroDivisionError("a defect")])
     shop.queue.add("a")
     shop.queue.add("b")
     await asyncio.sleep(1)
 
     assert shop.ended == ["b", "a"]
-    assert not shop.shift.task.done()
+    assert not shop.running.task.done()
     await shop.close()
 
 
@@ -249,21 +249,21 @@ async def test_metrics_report_outcomes_durations_and_busy_workers() -> None:
 
 async def test_keys_are_reconciled_concurrently_but_never_one_key_twice() -> None:
     """Four workers reconcile four keys at once; a key that is added meanwhile waits for its own reconcile."""
-    held: set[str] = set()
+    in_progress: set[str] = set()
     most = 0
 
     async def reconcile(key: str) -> Result:
         nonlocal most
-        assert key not in held
-        held.add(key)
-        most = max(most, len(held))
+        assert key not in in_progress
+        in_progress.add(key)
+        most = max(most, len(in_progress))
         await asyncio.sleep(1)
-        held.remove(key)
+        in_progress.remove(key)
         return Result()
 
     board = Board()
     workers = Workers(queue := new_queue(), reconcile, noun="vm", count=4, metrics=board)
-    shift = Shift(workers)
+    running = RunningWorkers(workers)
     for _ in range(40):
         for key in "abcdef":
             queue.add(key)
@@ -272,7 +272,7 @@ async def test_keys_are_reconciled_concurrently_but_never_one_key_twice() -> Non
 
     assert most == 4
     assert {outcome for outcome, _ in board.outcomes} == {Outcome.SUCCESS}
-    await shift.abandon()
+    await running.abandon()
 
 
 async def test_drain_finishes_reconciles_in_progress_and_takes_no_new_keys() -> None:
@@ -282,7 +282,7 @@ async def test_drain_finishes_reconciles_in_progress_and_takes_no_new_keys() -> 
         shop.queue.add(key)
     await asyncio.sleep(1)
 
-    await shop.shift.stop()
+    await shop.running.stop()
 
     assert sorted(shop.ended) == ["a", "b"]
     assert [key for key, _ in shop.begun] == ["a", "b"]
@@ -298,7 +298,7 @@ async def test_stop_cancels_reconciles_in_progress_at_the_deadline() -> None:
     await asyncio.sleep(0.5)
     begun = asyncio.get_running_loop().time()
 
-    await shop.shift.stop()
+    await shop.running.stop()
 
     assert asyncio.get_running_loop().time() - begun == pytest.approx(10, abs=0.01)
     assert shop.ended == ["b"]
@@ -312,7 +312,7 @@ async def test_stop_wakes_workers_that_wait_for_a_key() -> None:
     await settle()
     begun = asyncio.get_running_loop().time()
 
-    await shop.shift.stop()
+    await shop.running.stop()
 
     assert asyncio.get_running_loop().time() - begun < 1
     assert all(task.done() and not task.cancelled() for task in shop.workers._tasks)
@@ -338,11 +338,11 @@ async def test_a_key_that_fails_during_the_drain_is_not_retried() -> None:
 
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=2, metrics=Board())
-    shift = Shift(workers)
+    running = RunningWorkers(workers)
     queue.add("a")
     await asyncio.sleep(1)
 
-    await shift.stop()
+    await running.stop()
     await asyncio.sleep(3600)
 
     assert begun == ["a"]
@@ -364,14 +364,14 @@ async def test_a_cancellation_within_a_reconcile_requeues_the_key_and_ends_no_wo
 
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=1, metrics=Board())
-    shift = Shift(workers)
+    running = RunningWorkers(workers)
     queue.add("a")
     queue.add("b")
     await asyncio.sleep(5)
 
     assert begun == ["a", "b", "a"]
-    assert not shift.task.done()
-    await shift.abandon()
+    assert not running.task.done()
+    await running.abandon()
 
 
 @pytest.mark.parametrize("part", ["started", "finished", "log"])
@@ -401,15 +401,15 @@ async def test_a_failure_of_logging_or_metrics_requeues_the_key_and_ends_no_work
         setattr(board, part, fail)
     queue = new_queue()
     workers = Workers(queue, reconcile, noun="vm", count=1, metrics=board)
-    shift = Shift(workers)
+    running = RunningWorkers(workers)
     queue.add("a")
     await asyncio.sleep(5)
     structlog.reset_defaults()
 
     assert begun[-1] == "a"
-    assert not shift.task.done()
+    assert not running.task.done()
     assert (broken, queue.failures("a"), list(queue.processing())) == ([], 0, [])
-    await shift.abandon()
+    await running.abandon()
 
 
 # --- workers that end ------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ async def test_run_raises_when_a_worker_is_cancelled() -> None:
     worker_tasks()["worker-1"].cancel()
 
     with pytest.raises(ControllerDiedError, match="task workers has ended: WorkerEndedError: worker-1 was cancelled"):
-        await shop.shift.task
+        await shop.running.task
     assert worker_tasks() == {}
 
 
@@ -453,7 +453,7 @@ async def test_run_raises_when_a_worker_fails() -> None:
     with pytest.raises(
         ControllerDiedError, match=r"task workers has ended: WorkerEndedError: worker-\d has ended"
     ) as died:
-        await shop.shift.task
+        await shop.running.task
     assert isinstance(died.value.__cause__, WorkerEndedError)
     assert isinstance(died.value.__cause__.__cause__, ZeroDivisionError)
 
@@ -469,12 +469,12 @@ async def test_a_worker_that_ignores_cancellation_is_logged_and_abandoned(capsys
         return Result()
 
     queue = new_queue()
-    shift = Shift(Workers(queue, reconcile, noun="vm", count=2, metrics=Board()))
+    running = RunningWorkers(Workers(queue, reconcile, noun="vm", count=2, metrics=Board()))
     queue.add("a")
     await settle()
     worker_tasks()["worker-1"].cancel()
     with pytest.raises(ControllerDiedError, match="worker-1 was cancelled"):
-        await shift.task
+        await running.task
     assert "task=worker-0" in next(line for line in capsys.readouterr().out.splitlines() if "left behind" in line)
     over.set()
     await settle()

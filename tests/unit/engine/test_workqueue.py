@@ -110,7 +110,7 @@ async def test_no_key_is_ever_with_two_workers() -> None:
     """Eight workers, four keys and 600 adds at random times: each key has one worker, and the last add is processed."""
     queue = new_queue()
     rng = seeded(7)
-    held: set[str] = set()
+    in_progress: set[str] = set()
     added: dict[str, float] = {}
     begun: dict[str, float] = {}
 
@@ -120,11 +120,11 @@ async def test_no_key_is_ever_with_two_workers() -> None:
                 key = await queue.get()
             except QueueShutDownError:
                 return
-            assert key not in held
-            held.add(key)
+            assert key not in in_progress
+            in_progress.add(key)
             begun[key] = now()
             await asyncio.sleep(rng.random())
-            held.remove(key)
+            in_progress.remove(key)
             queue.done(key)
 
     async with asyncio.TaskGroup() as group:
