@@ -13,12 +13,12 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
-from tests.model.place import PATIENCE, Case, Place, change_of, version
+from tests.model.place import DEADLINE, Case, Place, change_of, version
 from tests.model.server import ApiServer
 
 
-async def what_is_not_there_is_not_found(at: Place) -> None:
-    """By every verb."""
+async def every_verb_raises_not_found_for_a_missing_object(at: Place) -> None:
+    """Whatever the guards of a write are."""
     await at.vm("other")
     with pytest.raises(errors.NotFoundError):
         await at.get(VIRTUAL_MACHINES)
@@ -30,8 +30,8 @@ async def what_is_not_there_is_not_found(at: Place) -> None:
         await at.delete(VIRTUAL_MACHINES, ObjectMeta(name="a", uid="none"))
 
 
-async def what_is_no_name_is_not_asked_for(at: Place) -> None:
-    """An invalid name would address another object, or a list."""
+async def an_invalid_name_is_refused_by_the_client(at: Place) -> None:
+    """It would address another object, or a list."""
     for name in ("", ".", "..", "a/b", "a%2Fb"):
         with pytest.raises(errors.InvalidNameError):
             await at.get(PODS, name)
@@ -43,7 +43,7 @@ async def what_is_no_name_is_not_asked_for(at: Place) -> None:
             await at.api.list_page(PODS, namespace=name, limit=0)
 
 
-async def a_list_shows_one_namespace_in_the_order_of_names(at: Place) -> None:
+async def a_list_has_one_namespaces_objects_in_the_order_of_names(at: Place) -> None:
     """Its version is at least that of each object, and lower than that of every later change."""
     made = [await at.vm(name) for name in ("b", "c", "a")]
     page = await at.page(VIRTUAL_MACHINES)
@@ -57,8 +57,8 @@ async def a_list_shows_one_namespace_in_the_order_of_names(at: Place) -> None:
     }
 
 
-async def labels_select(at: Place) -> None:
-    """By every operator that the product uses or accepts."""
+async def selectors_match_labels(at: Place) -> None:
+    """With every operator that the product uses or accepts."""
     await at.vm("a", labels={"tier": "web", "zone": "1"})
     await at.vm("b", labels={"tier": "db"})
     await at.vm("c", labels={"tier": ""})
@@ -79,17 +79,17 @@ async def labels_select(at: Place) -> None:
         assert "".join(await at.selected(selector)) == wanted, selector
 
 
-async def what_is_no_selector_is_refused(at: Place) -> None:
+async def an_invalid_selector_is_refused(at: Place) -> None:
     """By a list and by a watch."""
     for selector in ("a b", "=web", "tier,,zone"):
         with pytest.raises(errors.InvalidError):
             await at.selected(selector)
         with pytest.raises(errors.InvalidError):
-            await at.told(VIRTUAL_MACHINES, "1", ("ADDED",), selector)
+            await at.changes(VIRTUAL_MACHINES, "1", ("ADDED",), selector)
 
 
-async def the_pages_of_a_list_show_one_state(at: Place) -> None:
-    """That of the first page, though objects change meanwhile; each page may be read again."""
+async def all_pages_of_a_list_show_the_state_of_the_first(at: Place) -> None:
+    """Though objects change meanwhile; each page may be read again."""
     made = {name: await at.vm(name) for name in "abcde"}
     first = await at.page(VIRTUAL_MACHINES, limit=2)
     await at.vm("aa")
@@ -105,7 +105,7 @@ async def the_pages_of_a_list_show_one_state(at: Place) -> None:
     assert again.items == second.items
 
 
-async def a_page_that_holds_all_is_the_last(at: Place) -> None:
+async def a_page_without_a_rest_has_no_token(at: Place) -> None:
     """Even if it is full."""
     await at.vm("a")
     await at.vm("b")
@@ -113,7 +113,7 @@ async def a_page_that_holds_all_is_the_last(at: Place) -> None:
     assert (len(page.items), page.continue_token) == (2, "")
 
 
-async def a_watch_tells_every_change_since_a_version(at: Place) -> None:
+async def a_watch_yields_every_change_since_its_version(at: Place) -> None:
     """In order, each with its version; a watch from a later version yields the rest."""
     begun = await at.page(VIRTUAL_MACHINES)
     made = await at.vm()
@@ -122,18 +122,18 @@ async def a_watch_tells_every_change_since_a_version(at: Place) -> None:
     status = await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Stopped"}}, subresource="status")
     await at.delete(VIRTUAL_MACHINES, made.metadata)
     types = ("ADDED", "ADDED", "MODIFIED", "MODIFIED", "DELETED")
-    told = await at.told(VIRTUAL_MACHINES, begun.resource_version, types)
-    assert [change[:2] for change in told] == list(zip(types, ("a", "other", "a", "a", "a"), strict=True))
-    versions = [change[2] for change in told]
+    changes = await at.changes(VIRTUAL_MACHINES, begun.resource_version, types)
+    assert [change[:2] for change in changes] == list(zip(types, ("a", "other", "a", "a", "a"), strict=True))
+    versions = [change[2] for change in changes]
     assert [versions[0], *versions[2:4]] == [version(item) for item in (made, spec, status)]
     assert versions == sorted(set(versions))
-    assert await at.told(VIRTUAL_MACHINES, str(versions[2]), types[3:]) == told[3:]
+    assert await at.changes(VIRTUAL_MACHINES, str(versions[2]), types[3:]) == changes[3:]
 
 
-async def a_watch_goes_on_with_what_happens(at: Place) -> None:
-    """It yields an empty chunk once it is open, then later changes."""
+async def a_watch_yields_an_empty_chunk_and_then_later_changes(at: Place) -> None:
+    """The empty chunk says that it is open."""
     page = await at.page(VIRTUAL_MACHINES)
-    async with asyncio.timeout(PATIENCE), aclosing(at.watch(VIRTUAL_MACHINES, page.resource_version)) as events:
+    async with asyncio.timeout(DEADLINE), aclosing(at.watch(VIRTUAL_MACHINES, page.resource_version)) as events:
         assert await anext(events) == []
         made = await at.vm()
         (added,) = await anext(events)
@@ -143,7 +143,7 @@ async def a_watch_goes_on_with_what_happens(at: Place) -> None:
         assert change_of(more)[:2] == ("ADDED", "b")
 
 
-async def a_watch_is_of_its_selection(at: Place) -> None:
+async def a_watch_yields_only_changes_of_its_selection(at: Place) -> None:
     """An object that leaves the selection is deleted, one that enters it is added; others cause no event."""
     begun = await at.page(VIRTUAL_MACHINES)
     outside = await at.vm("outside")
@@ -154,29 +154,29 @@ async def a_watch_is_of_its_selection(at: Place) -> None:
     await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"in": ""}}})
     last = await at.vm("last", labels={"in": ""})
     types = ("ADDED", "MODIFIED", "DELETED", "ADDED", "ADDED")
-    told = await at.told(VIRTUAL_MACHINES, begun.resource_version, types, "in")
-    assert [change[:2] for change in told] == list(zip(types, ("a", "a", "a", "a", "last"), strict=True))
-    assert (told[2][2], told[4][2]) == (version(left), version(last))
+    changes = await at.changes(VIRTUAL_MACHINES, begun.resource_version, types, "in")
+    assert [change[:2] for change in changes] == list(zip(types, ("a", "a", "a", "a", "last"), strict=True))
+    assert (changes[2][2], changes[4][2]) == (version(left), version(last))
 
 
-async def a_watch_ends_when_its_life_is_over(at: Place) -> None:
-    """Normally; changes of objects outside its selection cause no event."""
+async def a_watch_ends_normally_after_its_timeout(at: Place) -> None:
+    """Changes of objects outside its selection cause no event."""
     page = await at.page(VIRTUAL_MACHINES)
     await at.vm()
     clock = asyncio.get_running_loop().time
     began = clock()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(DEADLINE):
         watch = at.watch(VIRTUAL_MACHINES, page.resource_version, "none=such", life=2.0)
         assert [batch async for batch in watch] == [[]]
-    assert 1.5 < clock() - began < PATIENCE
+    assert 1.5 < clock() - began < DEADLINE
 
 
-async def a_version_that_is_forgotten_cannot_be_watched_from(at: Place) -> None:
-    """The watch opens, and its first event is an ERROR with 410."""
+async def a_watch_from_an_expired_version_gets_410(at: Place) -> None:
+    """The watch opens, and its first event is an ERROR with that code."""
     await at.vm()
     if isinstance(at.api, ApiServer):
         at.api.compact()
-    async with asyncio.timeout(PATIENCE), aclosing(at.watch(VIRTUAL_MACHINES, "1")) as events:
+    async with asyncio.timeout(DEADLINE), aclosing(at.watch(VIRTUAL_MACHINES, "1")) as events:
         batches = [batch async for batch in events]
     ((error,),) = [batch for batch in batches if batch]
     assert error.type == "ERROR"
@@ -185,16 +185,16 @@ async def a_version_that_is_forgotten_cannot_be_watched_from(at: Place) -> None:
 
 
 CASES: Final[tuple[Case, ...]] = (
-    what_is_not_there_is_not_found,
-    what_is_no_name_is_not_asked_for,
-    a_list_shows_one_namespace_in_the_order_of_names,
-    labels_select,
-    what_is_no_selector_is_refused,
-    the_pages_of_a_list_show_one_state,
-    a_page_that_holds_all_is_the_last,
-    a_watch_tells_every_change_since_a_version,
-    a_watch_goes_on_with_what_happens,
-    a_watch_is_of_its_selection,
-    a_watch_ends_when_its_life_is_over,
-    a_version_that_is_forgotten_cannot_be_watched_from,
+    every_verb_raises_not_found_for_a_missing_object,
+    an_invalid_name_is_refused_by_the_client,
+    a_list_has_one_namespaces_objects_in_the_order_of_names,
+    selectors_match_labels,
+    an_invalid_selector_is_refused,
+    all_pages_of_a_list_show_the_state_of_the_first,
+    a_page_without_a_rest_has_no_token,
+    a_watch_yields_every_change_since_its_version,
+    a_watch_yields_an_empty_chunk_and_then_later_changes,
+    a_watch_yields_only_changes_of_its_selection,
+    a_watch_ends_normally_after_its_timeout,
+    a_watch_from_an_expired_version_gets_410,
 )

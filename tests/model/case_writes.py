@@ -18,8 +18,8 @@ from tests.model.place import ANOTHER, FAILED, HOLD, Case, Place, version, vm
 NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
-async def a_create_is_answered_with_the_object(at: Place) -> None:
-    """The server sets its identity, and a status of Pending in place of the body's."""
+async def a_create_returns_the_object_with_its_identity(at: Place) -> None:
+    """Its status is Pending in place of the body's."""
     made = await at.create(VIRTUAL_MACHINES, {**vm(), "status": {"phase": "Running"}})
     metadata = made.metadata
     assert (metadata.name, metadata.namespace, metadata.generation) == ("a", at.namespace, 1)
@@ -31,16 +31,16 @@ async def a_create_is_answered_with_the_object(at: Place) -> None:
     assert await at.get(VIRTUAL_MACHINES) == made
 
 
-async def a_name_is_taken_once(at: Place) -> None:
-    """Each resource has names of its own."""
+async def a_name_is_unique_within_a_resource(at: Place) -> None:
+    """Another resource may have it, too."""
     await at.vm()
     with pytest.raises(errors.AlreadyExistsError):
         await at.vm()
     await at.pod()
 
 
-async def a_namesake_is_another_object(at: Place) -> None:
-    """It has another UID."""
+async def an_object_created_again_has_another_uid(at: Place) -> None:
+    """And a later version."""
     first = await at.vm()
     await at.delete(VIRTUAL_MACHINES, first.metadata)
     second = await at.vm()
@@ -48,28 +48,28 @@ async def a_namesake_is_another_object(at: Place) -> None:
     assert version(second) > version(first)
 
 
-async def a_generated_name_has_five_characters_more(at: Place) -> None:
-    """And differs each time."""
+async def a_generated_name_ends_in_five_random_characters(at: Place) -> None:
+    """It differs each time."""
     found = [(await at.vm("", generateName="moves-")).metadata.name for _ in range(3)]
     assert all(re.fullmatch(r"moves-[a-z0-9]{5}", name) for name in found), found
     assert len(set(found)) == 3
 
 
-async def a_namespace_that_is_not_there_takes_nothing(at: Place) -> None:
-    """The error is that the namespace is not found."""
+async def a_create_in_a_missing_namespace_is_not_found(at: Place) -> None:
+    """The error names the namespace."""
     with pytest.raises(errors.NotFoundError, match="nowhere"):
         await at.api.create(VIRTUAL_MACHINES, vm(), namespace="nowhere", server_deadline=10.0)
 
 
-async def an_object_is_of_the_namespace_that_it_is_sent_to(at: Place) -> None:
-    """Its metadata need not name it."""
+async def an_object_has_the_namespace_of_its_request(at: Place) -> None:
+    """Its metadata need not name it, but may name no other."""
     await at.vm("a", namespace="")
     await at.vm("b", namespace=at.namespace)
     with pytest.raises(errors.InvalidError, match="namespace"):
         await at.vm("c", namespace="kube-system")
 
 
-async def what_is_applied_no_more_is_taken_away(at: Place) -> None:
+async def apply_removes_fields_that_it_no_longer_has(at: Place) -> None:
     """Fields of other managers stay; applying the same again changes nothing."""
     name = f"applied-{at.namespace}"
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"a": "1", "b": "2"}}}
@@ -86,28 +86,32 @@ async def what_is_applied_no_more_is_taken_away(at: Place) -> None:
         await at.api.delete(NAMESPACES, name, uid=made.metadata.uid)
 
 
-async def a_review_is_answered_and_not_kept(at: Place) -> None:
+async def a_review_is_answered_and_not_stored(at: Place) -> None:
     """So it needs no name, and may be created again."""
-    token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "nobody's"}}
-    attributes = {"user": "nobody", "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
+    token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "unknown"}}
+    attributes = {"user": "unknown", "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
     access = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": attributes}
     for _ in range(2):
         assert not (await at.api.create(TOKEN_REVIEWS, token, server_deadline=10.0)).status.authenticated
         assert not (await at.api.create(SUBJECT_ACCESS_REVIEWS, access, server_deadline=10.0)).status.allowed
 
 
-async def a_dry_run_leaves_nothing_behind(at: Place) -> None:
+async def a_dry_run_stores_nothing(at: Place) -> None:
     """It returns the object that a create would return."""
-    asked = await at.create(VIRTUAL_MACHINES, vm(), dry_run=True)
-    assert (asked.metadata.name, asked.metadata.namespace, asked.status.phase) == ("a", at.namespace, "Pending")
+    returned = await at.create(VIRTUAL_MACHINES, vm(), dry_run=True)
+    assert (returned.metadata.name, returned.metadata.namespace, returned.status.phase) == (
+        "a",
+        at.namespace,
+        "Pending",
+    )
     assert not await at.exists(VIRTUAL_MACHINES)
     await at.vm()
     with pytest.raises(errors.AlreadyExistsError):
         await at.create(VIRTUAL_MACHINES, vm(), dry_run=True)
 
 
-async def a_new_node_is_not_ready(at: Place) -> None:
-    """It has the not-ready taint until another client removes it."""
+async def a_new_node_has_the_not_ready_taint(at: Place) -> None:
+    """Until another client removes it."""
     made = await at.node()
     try:
         assert "node.kubernetes.io/not-ready" in [taint.key for taint in made.spec.taints]
@@ -129,7 +133,7 @@ async def every_change_has_a_later_version(at: Place) -> None:
     assert version(await at.get(VIRTUAL_MACHINES)) == found[3]
 
 
-async def what_changes_nothing_writes_nothing(at: Place) -> None:
+async def a_patch_that_changes_nothing_writes_nothing(at: Place) -> None:
     """The version stays. A real server may record a new field manager once, so each write is made twice here."""
     await at.vm(labels={"a": "b"})
     spec = {"metadata": {"labels": {"a": "b", "none": None}}, "spec": {"running": True}}
@@ -141,7 +145,7 @@ async def what_changes_nothing_writes_nothing(at: Place) -> None:
     assert await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Failed"}}) == newest
 
 
-async def a_merge_patch_sets_and_takes_away(at: Place) -> None:
+async def a_merge_patch_sets_and_removes_fields(at: Place) -> None:
     """Field by field; a list is replaced as a whole, and null removes a field."""
     await at.vm(labels={"a": "1", "b": "2"})
     changed = await at.patch(
@@ -155,15 +159,15 @@ async def a_merge_patch_sets_and_takes_away(at: Place) -> None:
     assert changed.metadata.annotations == {"d": "4"}
     assert (changed.spec.resources.cpu, changed.spec.resources.memory) == ("0.2", "0.1")
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": "2026-01-15T10:00:00Z"} for kind in ("A", "B")]
-    told = [{**condition, "reason": "R", "message": ""} for condition in conditions]
-    await at.patch(VIRTUAL_MACHINES, {"status": {"nodeName": "n", "conditions": told}}, subresource="status")
-    body = {"status": {"nodeName": None, "conditions": told[1:]}}
+    complete = [{**condition, "reason": "R", "message": ""} for condition in conditions]
+    await at.patch(VIRTUAL_MACHINES, {"status": {"nodeName": "n", "conditions": complete}}, subresource="status")
+    body = {"status": {"nodeName": None, "conditions": complete[1:]}}
     stripped = await at.patch(VIRTUAL_MACHINES, body, subresource="status")
     assert stripped.status.node_name is None
     assert [condition.type for condition in stripped.status.conditions] == ["B"]
 
 
-async def status_and_the_rest_are_written_apart(at: Place) -> None:
+async def the_status_subresource_is_written_separately(at: Place) -> None:
     """Each write ignores the part of the other."""
     await at.vm()
     both = {"metadata": {"labels": {"a": "b"}}, "spec": {"running": True}, "status": {"phase": "Failed"}}
@@ -174,20 +178,20 @@ async def status_and_the_rest_are_written_apart(at: Place) -> None:
     assert (status.metadata.labels, status.spec.running, status.status.phase) == ({"a": "b"}, True, "Failed")
 
 
-async def a_new_spec_is_a_new_generation(at: Place) -> None:
-    """No other write increments it, except the start of a deletion."""
+async def only_a_new_spec_or_a_deletion_increments_the_generation(at: Place) -> None:
+    """Writes of labels or status do not."""
     await at.vm(finalizers=[HOLD])
     labels = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
     status = await at.patch(VIRTUAL_MACHINES, {"status": {"phase": "Failed"}}, subresource="status")
     spec = await at.patch(VIRTUAL_MACHINES, {"spec": {"running": True}})
     await at.delete(VIRTUAL_MACHINES, spec.metadata)
-    going = await at.get(VIRTUAL_MACHINES)
-    assert [item.metadata.generation for item in (labels, status, spec, going)] == [1, 1, 2, 3]
+    terminating = await at.get(VIRTUAL_MACHINES)
+    assert [item.metadata.generation for item in (labels, status, spec, terminating)] == [1, 1, 2, 3]
     await at.release(VIRTUAL_MACHINES)
 
 
-async def a_guarded_patch_is_for_one_state(at: Place) -> None:
-    """With an older version it is a conflict, and changes nothing."""
+async def a_patch_with_an_older_version_is_a_conflict(at: Place) -> None:
+    """It changes nothing."""
     made = await at.vm()
     newer = await at.patch(VIRTUAL_MACHINES, {"metadata": {"labels": {"a": "b"}}})
     guard = {"uid": made.metadata.uid, "resourceVersion": made.metadata.resource_version}
@@ -202,8 +206,8 @@ async def a_guarded_patch_is_for_one_state(at: Place) -> None:
     assert changed.spec.running
 
 
-async def a_guarded_patch_is_for_one_object(at: Place) -> None:
-    """With another UID and no version it would change the UID, which is invalid."""
+async def a_patch_with_another_uid_is_invalid(at: Place) -> None:
+    """Without a version; it would change the UID."""
     made = await at.vm()
     launched = await at.pod()
     resources: tuple[Resource[Any], ...] = (VIRTUAL_MACHINES, PODS)
@@ -216,8 +220,8 @@ async def a_guarded_patch_is_for_one_object(at: Place) -> None:
     assert labelled.metadata.labels == {"a": "b"}
 
 
-async def a_lease_is_taken_by_one_of_two(at: Place) -> None:
-    """Both candidates read the same version of it."""
+async def one_of_two_candidates_takes_a_lease(at: Place) -> None:
+    """Both have read the same version of it."""
     body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {}}
     seen = (await at.create(LEASES, body)).metadata.resource_version
 
@@ -231,8 +235,8 @@ async def a_lease_is_taken_by_one_of_two(at: Place) -> None:
     assert (await at.get(LEASES)).spec.holder_identity == "one"
 
 
-async def an_event_counts_its_series(at: Place) -> None:
-    """Its fields are at the top, and no status is apart from them."""
+async def the_series_of_an_event_can_be_patched(at: Place) -> None:
+    """Its fields are at the top, and there is no status subresource."""
     stamp = "2026-01-15T10:00:00.000000Z"
     regarding = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "namespace": at.namespace, "name": "a"}
     body = {
@@ -259,8 +263,8 @@ async def an_event_counts_its_series(at: Place) -> None:
         await at.patch(EVENTS, series, "other")
 
 
-async def migrations_are_like_vms(at: Place) -> None:
-    """They have a status subresource, and defaults for missing fields of the spec."""
+async def migrations_have_defaults_and_a_status_subresource(at: Place) -> None:
+    """As VMs have."""
     body = {"apiVersion": names.API_VERSION, "kind": names.MIGRATION_KIND, "metadata": {"name": "a"}}
     made = await at.create(MIGRATIONS, {**body, "spec": {"vmName": "vm"}})
     assert (made.spec.unschedulable_timeout_seconds, made.spec.cancel, made.status.phase) == (300, False, "Pending")
@@ -271,24 +275,24 @@ async def migrations_are_like_vms(at: Place) -> None:
 
 
 CASES: Final[tuple[Case, ...]] = (
-    a_create_is_answered_with_the_object,
-    a_name_is_taken_once,
-    a_namesake_is_another_object,
-    a_generated_name_has_five_characters_more,
-    a_namespace_that_is_not_there_takes_nothing,
-    an_object_is_of_the_namespace_that_it_is_sent_to,
-    what_is_applied_no_more_is_taken_away,
-    a_review_is_answered_and_not_kept,
-    a_dry_run_leaves_nothing_behind,
-    a_new_node_is_not_ready,
+    a_create_returns_the_object_with_its_identity,
+    a_name_is_unique_within_a_resource,
+    an_object_created_again_has_another_uid,
+    a_generated_name_ends_in_five_random_characters,
+    a_create_in_a_missing_namespace_is_not_found,
+    an_object_has_the_namespace_of_its_request,
+    apply_removes_fields_that_it_no_longer_has,
+    a_review_is_answered_and_not_stored,
+    a_dry_run_stores_nothing,
+    a_new_node_has_the_not_ready_taint,
     every_change_has_a_later_version,
-    what_changes_nothing_writes_nothing,
-    a_merge_patch_sets_and_takes_away,
-    status_and_the_rest_are_written_apart,
-    a_new_spec_is_a_new_generation,
-    a_guarded_patch_is_for_one_state,
-    a_guarded_patch_is_for_one_object,
-    a_lease_is_taken_by_one_of_two,
-    an_event_counts_its_series,
-    migrations_are_like_vms,
+    a_patch_that_changes_nothing_writes_nothing,
+    a_merge_patch_sets_and_removes_fields,
+    the_status_subresource_is_written_separately,
+    only_a_new_spec_or_a_deletion_increments_the_generation,
+    a_patch_with_an_older_version_is_a_conflict,
+    a_patch_with_another_uid_is_invalid,
+    one_of_two_candidates_takes_a_lease,
+    the_series_of_an_event_can_be_patched,
+    migrations_have_defaults_and_a_status_subresource,
 )

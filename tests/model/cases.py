@@ -1,7 +1,7 @@
-"""What the product relies on of an API server: cases that hold at the model and at a real one alike.
+"""The behaviour of an API server that the product relies on: cases that hold for the model and for a real one.
 
-Each is a function of a `Place`, which is its own: no controller of ours is at work there. A case leaves its objects
-behind; those without a namespace it takes away.
+Each is a function of a `Place` of its own, where no controller of ours runs. A case leaves its namespaced objects
+behind, and deletes the others.
 """
 
 from __future__ import annotations

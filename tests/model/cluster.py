@@ -1,4 +1,4 @@
-"""A cluster of VMs: the API server, with a user, the scheduler and the kubelets, which act when a test says so.
+"""A cluster of VMs: the API server with users, the scheduler and the kubelets, which act when the test calls them.
 
 Guarantees: it records each time at which a VM has more than one live pod, and each write of a controller to a pod
 that no VM controls.
@@ -25,15 +25,15 @@ class Cluster(ApiServer):
     """One API server with its users, scheduler and kubelets. Every namespaced object is in `default`."""
 
     violations: list[str] = field(default_factory=list)
-    """Each moment at which one pod more of a VM lived than one."""
+    """Each time at which a VM had more than one live pod."""
     touched: list[str] = field(default_factory=list)
     """Writes of a controller to a pod that no VM controls."""
     unfit: set[str] = field(default_factory=set)
-    """Nodes that the scheduler refuses for reasons of its own."""
+    """Nodes that the scheduler does not choose."""
     _living: dict[str, set[str]] = field(default_factory=dict)
     """The keys of each VM's live pods, by the VM's UID."""
 
-    # --- what a user does ------------------------------------------------------------------------------------
+    # --- users ----------------------------------------------------------------------------------------------
 
     def apply_vm(
         self, name: str = "vm-1", *, running: bool = True, cpu: str = "0.10", memory: str = "0.15"
@@ -59,19 +59,19 @@ class Cluster(ApiServer):
         self.add(NODES.plural, {"metadata": metadata, "spec": {}, "status": status})
 
     def crowd(self, node: str) -> Document:
-        """Bind a pod of no VM that takes nearly all of a node."""
-        stranger = {
+        """Bind a foreign pod that takes nearly all of a node."""
+        foreign = {
             "metadata": {"name": "stranger", "namespace": "other"},
             "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "31", "memory": "1Gi"}}}]},
             "status": {"phase": "Running"},
         }
-        return self.add(PODS.plural, stranger)
+        return self.add(PODS.plural, foreign)
 
     def report(self, name: str, ready: str) -> None:
         """Set the status of a node's condition Ready: True, False or Unknown."""
         node = self.objects[NODES.plural, f"/{name}"]
-        told = [{"type": "Ready", "status": ready, "reason": "" if ready == "True" else "NodeStatusUnknown"}]
-        self.store(NODES.plural, {**node, "status": {**node["status"], "conditions": told}})
+        conditions = [{"type": "Ready", "status": ready, "reason": "" if ready == "True" else "NodeStatusUnknown"}]
+        self.store(NODES.plural, {**node, "status": {**node["status"], "conditions": conditions}})
 
     def taint(self, name: str, key: str) -> None:
         """Taint a node."""
@@ -87,12 +87,12 @@ class Cluster(ApiServer):
     def evict(self, name: str, reason: str = "EvictionByEvictionAPI") -> None:
         """Evict a pod, as the API server does: first the condition, then the deletion."""
         pod = self.objects[PODS.plural, f"default/{name}"]
-        told = {"type": "DisruptionTarget", "status": "True", "reason": reason}
-        conditions = [*pod["status"].get("conditions", []), told]
+        disrupted = {"type": "DisruptionTarget", "status": "True", "reason": reason}
+        conditions = [*pod["status"].get("conditions", []), disrupted]
         pod = self.store(PODS.plural, {**pod, "status": {**pod["status"], "conditions": conditions}})
         self.terminate(PODS.plural, pod, rules.grace_of(PODS.plural, pod, None))
 
-    # --- what the scheduler and the kubelets do --------------------------------------------------------------
+    # --- scheduler and kubelets -----------------------------------------------------------------------------
 
     def _target(self, pod: Document) -> str | None:
         """Choose the newest node on which the pod fits."""
@@ -103,17 +103,17 @@ class Cluster(ApiServer):
             if plural != NODES.plural:
                 continue
             name = node["metadata"]["name"]
-            takes = all((name in field["values"]) == (field["operator"] == "In") for field in fields)
-            if takes and not node["spec"].get("unschedulable") and name not in self.unfit:
+            matches = all((name in field["values"]) == (field["operator"] == "In") for field in fields)
+            if matches and not node["spec"].get("unschedulable") and name not in self.unfit:
                 return str(name)
         return None
 
     def bind_pods(self) -> None:
-        """Bind every pending pod to a node on which it fits, and do no more."""
+        """Bind every pending pod to a node on which it fits; do not run it."""
         for pod in self.pods():
             if pod["status"]["phase"] == "Pending" and (node := self._target(pod)) is not None:
-                told = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}]
-                bound = {**pod["status"], "conditions": told}
+                conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}]
+                bound = {**pod["status"], "conditions": conditions}
                 self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": bound})
 
     def run_pods(self) -> None:
@@ -123,8 +123,8 @@ class Cluster(ApiServer):
                 stamp = timestamp(self.now)
                 node = self._target(pod)
                 if node is None:
-                    told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
-                    waiting = {**pod["status"], "conditions": [told]}
+                    unfit = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+                    waiting = {**pod["status"], "conditions": [unfit]}
                     if waiting != pod["status"]:
                         self.store(PODS.plural, {**pod, "status": waiting})
                     continue
@@ -138,11 +138,11 @@ class Cluster(ApiServer):
         """Have the kubelets finish terminating pods; a node that no longer exists has no kubelet."""
         for pod in self.pods():
             node = pod["spec"].get("nodeName")
-            going = "deletionTimestamp" in pod["metadata"] and not pod["metadata"].get("finalizers")
-            if going and (node is None or (NODES.plural, f"/{node}") in self.objects):
+            terminating = "deletionTimestamp" in pod["metadata"] and not pod["metadata"].get("finalizers")
+            if terminating and (node is None or (NODES.plural, f"/{node}") in self.objects):
                 self.discard(PODS.plural, pod)
 
-    # --- what a test looks at --------------------------------------------------------------------------------
+    # --- reads by a test ------------------------------------------------------------------------------------
 
     def vm(self, name: str = "vm-1") -> Document:
         """Return one VM."""
@@ -171,7 +171,7 @@ class Cluster(ApiServer):
             and any(vm_uid in (None, owner["uid"]) for owner in pod["metadata"].get("ownerReferences", ()))
         ]
 
-    # --- what the server notes -------------------------------------------------------------------------------
+    # --- records ---------------------------------------------------------------------------------------------
 
     def _changed(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
         super()._changed(plural, before, document, deleted=deleted)

@@ -1,4 +1,4 @@
-"""Faults of an API server, or of the connection to it, as a test scripts them.
+"""Scripted faults of an API server, or of the connection to it.
 
 Guarantees: a write whose reply is lost takes effect, does not, or does so later, as its `Fault` says. A late write
 takes effect when the test advances the clock (`pass_time`), judged by the state at that time.
@@ -24,9 +24,9 @@ READS: Final = ("get", "list", "watch")
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to the next matching request: `commit` says whether it takes effect, `late` how many seconds later.
+    """The fault of the next matching request: whether it takes effect (`commit`), and how many seconds later (`late`).
 
-    Without a name it is that of any object.
+    Without a name it matches any object.
     """
 
     method: str
@@ -42,25 +42,25 @@ class Faulty(Objects):
     """The objects of an API server, and the faults pending for its requests."""
 
     requests: list[str] = field(default_factory=list)
-    """Each request that arrived, as its method and resource; `dry-run` is the method of a create that is a question."""
+    """Each request that arrived, as its method and resource; the method of a dry run is `dry-run`."""
     faults: list[Fault] = field(default_factory=list)
-    """Each for one request."""
+    """The pending faults, each for one request."""
     failures: dict[str, BaseException] = field(default_factory=dict)
-    """By `method plural` or `method plural/name`: raised instead of an answer, until a test takes it away."""
+    """By `method plural` or `method plural/name`: raised in place of a reply, until a test removes it."""
     intercept: Callable[[str, str], Fault | None] | None = None
-    """Asked at every write, with its method and resource; may answer with a fault."""
+    """Called at every write with its method and resource; may return a fault."""
     turn: Callable[[str], Awaitable[None]] = field(default=lambda _: asyncio.sleep(0))
-    """Awaited by every request, told as its method and resource, before the server looks at it."""
+    """Awaited by every request, with its method and resource, before the server handles it."""
     late: list[tuple[datetime, Callable[[], object]]] = field(default_factory=list)
-    """Writes that nobody hears of any more, and when they take effect."""
+    """The writes without a reply, and when they take effect."""
 
     def pass_time(self, seconds: float) -> None:
-        """Advance the clock; late writes take effect meanwhile."""
+        """Advance the clock; late writes take effect when they are due."""
         self.now += timedelta(seconds=seconds)
         due = [write for at, write in self.late if at <= self.now]
         self.late = [(at, write) for at, write in self.late if at > self.now]
         for write in due:
-            # Nobody is there any more who would be told that it was refused.
+            # A refusal has no client any more that would get it.
             with suppress(errors.StatusError):
                 write()
 
@@ -89,10 +89,10 @@ class Faulty(Objects):
         raise fault.error
 
     def _fault(self, method: str, plural: str, name: str) -> Fault | None:
-        what = f"{method} {plural}"
-        self.requests.append(what)
+        request = f"{method} {plural}"
+        self.requests.append(request)
         if self.failures:
-            for place in (what, f"{what}/{name}"):
+            for place in (request, f"{request}/{name}"):
                 if place in self.failures:
                     raise self.failures[place]
         if self.intercept is not None and method not in READS and (fault := self.intercept(method, plural)) is not None:

@@ -1,4 +1,4 @@
-"""Where a case of `tests.model.cases` is at home: a namespace, and the client's way there; and what it makes there."""
+"""The namespace of a case of `tests.model.cases` and its client, with builders of the objects that cases create."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Change: TypeAlias = tuple[str, str, int]
 """A line of a watch: its type, the object's name, the version."""
 HOLD: Final = "example.com/hold"
 ANOTHER: Final = "00000000-0000-4000-8000-000000000000"
-"""No object's UID."""
+"""A UID that no object has."""
 FAILED: Final = {"status": {"phase": "Failed"}}
-GONE: Final = "node-without-kubelet"
-"""The node of pods that nobody runs: no node has the name."""
-LIFE: Final = 300.0
-PATIENCE: Final = 10.0
-"""Seconds within which a watch tells of what has happened."""
+NO_KUBELET: Final = "node-without-kubelet"
+"""The node of pods that no kubelet runs: no node has the name."""
+WATCH_TIMEOUT: Final = 300.0
+DEADLINE: Final = 10.0
+"""Seconds within which a watch yields a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a case is at home, and the way there."""
+    """The namespace of a case, and the client that reaches it."""
 
     api: Client | ApiServer
     namespace: str
 
-    # --- making, with what only matters to a real server filled in --------------------------------------------
+    # --- creates: the bodies satisfy a real server, too -------------------------------------------------------
 
     async def create(self, resource: Resource[T], body: Document, *, dry_run: bool = False) -> T:
         """Create an object in the namespace."""
@@ -52,7 +52,7 @@ class Place:
         return await self.create(VIRTUAL_MACHINES, vm(name, **metadata))
 
     async def pod(self, name: str = "a", *, node: str | None = None, **metadata: Any) -> Pod:
-        """Create a pod, which no scheduler binds and no kubelet runs; on a node, which is gone, if one is named."""
+        """Create a pod that no scheduler binds and no kubelet runs; on a node if one is named, which does not exist."""
         return await self.create(PODS, pod(name, node=node, **metadata))
 
     async def node(self) -> Node:
@@ -61,14 +61,14 @@ class Place:
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
         return await self.api.create(NODES, body, server_deadline=10.0)
 
-    # --- asking -----------------------------------------------------------------------------------------------
+    # --- reads ------------------------------------------------------------------------------------------------
 
     async def get(self, resource: Resource[T], name: str = "a") -> T:
         """Read an object of the namespace."""
         return await self.api.get(resource, name, namespace=self.namespace)
 
     async def exists(self, resource: Resource[Any], name: str = "a") -> bool:
-        """Whether an object of the namespace is there."""
+        """Whether an object of the namespace exists."""
         try:
             await self.get(resource, name)
         except errors.NotFoundError:
@@ -87,7 +87,7 @@ class Place:
         """Return the names of the VMs that have these labels."""
         return [item.metadata.name for item in (await self.page(VIRTUAL_MACHINES, selector)).items]
 
-    # --- changing ---------------------------------------------------------------------------------------------
+    # --- writes -----------------------------------------------------------------------------------------------
 
     async def patch(
         self, resource: Resource[T], body: Document, name: str = "a", *, subresource: str | None = None
@@ -96,29 +96,29 @@ class Place:
         return await self.api.merge_patch(resource, name, body, namespace=self.namespace, subresource=subresource)
 
     async def release(self, resource: Resource[Any], name: str = "a") -> None:
-        """Take every finalizer of an object away."""
+        """Remove every finalizer of an object."""
         await self.patch(resource, {"metadata": {"finalizers": None}}, name)
 
     async def delete(self, resource: Resource[Any], metadata: ObjectMeta, **options: Any) -> str:
-        """Delete exactly this object."""
+        """Delete the object with this UID."""
         return await self.api.delete(
             resource, metadata.name, namespace=self.namespace, **{"uid": metadata.uid, **options}
         )
 
     def watch(
-        self, resource: Resource[Any], since: str, selector: str | None = None, *, life: float = LIFE
+        self, resource: Resource[Any], since: str, selector: str | None = None, *, life: float = WATCH_TIMEOUT
     ) -> AsyncGenerator[list[codec.WatchEnvelope], None]:
         """Watch the namespace's objects."""
         return self.api.watch(
             resource, resource_version=since, life=life, namespace=self.namespace, label_selector=selector
         )
 
-    async def told(
+    async def changes(
         self, resource: Resource[Any], since: str, wanted: tuple[str, ...], selector: str | None = None
     ) -> list[Change]:
-        """Return the first changes of these types that a watch tells of, as many as there are types."""
+        """Return the first changes of these types that a watch yields, as many as there are types."""
         found: list[Change] = []
-        async with asyncio.timeout(PATIENCE), aclosing(self.watch(resource, since, selector)) as events:
+        async with asyncio.timeout(DEADLINE), aclosing(self.watch(resource, since, selector)) as events:
             async for batch in events:
                 found += [change_of(event) for event in batch if event.type in wanted]
                 if len(found) >= len(wanted):
@@ -127,13 +127,13 @@ class Place:
 
 
 def change_of(event: codec.WatchEnvelope) -> Change:
-    """Return what a line of a watch says."""
+    """Return the change of a line of a watch."""
     metadata = codec.decode(event.object, ObjectOnly).metadata
     return event.type, metadata.name, int(metadata.resource_version)
 
 
 def vm(name: str = "a", **metadata: Any) -> Document:
-    """Return what is created as a VM."""
+    """Return the body of a VM to create."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.VM_KIND,
@@ -143,7 +143,7 @@ def vm(name: str = "a", **metadata: Any) -> Document:
 
 
 def pod(name: str = "a", *, node: str | None = None, **metadata: Any) -> Document:
-    """Return what is created as a pod."""
+    """Return the body of a pod to create."""
     where: Document = {"nodeName": node} if node else {"schedulingGates": [{"name": HOLD}]}
     return {
         "apiVersion": "v1",
@@ -154,7 +154,7 @@ def pod(name: str = "a", *, node: str | None = None, **metadata: Any) -> Documen
 
 
 def version(item: Any) -> int:
-    """Return the version of an object or a page. They are opaque to a client; the cases know that they grow."""
+    """Return the version of an object or a page. Versions are opaque to clients; the cases rely on their order."""
     return int(item.resource_version if isinstance(item, Page) else item.metadata.resource_version)
 
 

@@ -1,7 +1,7 @@
-"""What an API server does with objects, as pure functions: merging, counting generations, selecting, deleting.
+"""The rules of an API server as pure functions: merges, generations, selectors, deletions.
 
-Guarantees: each is what the real one does, as far as the product can tell (`tests.model.cases`); no document that is
-passed in changes.
+Guarantees: each equals the real server's as far as the product depends on it (`tests.model.cases`); a document that is
+passed in does not change.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Document: TypeAlias = dict[str, Any]
 
 OURS: Final = frozenset((VIRTUAL_MACHINES.plural, MIGRATIONS.plural))
 BORN_PENDING: Final = OURS | {PODS.plural}
-"""Whose status, whatever a create says of it, begins as Pending; that of others is kept."""
+"""Resources whose status starts as Pending, whatever the body of the create; others keep the body's."""
 WITH_STATUS: Final = BORN_PENDING | {NODES.plural}
-"""Whose status only a write of the subresource changes."""
+"""Resources whose status only a write of the subresource changes."""
 ANSWERED_WITH_THE_OBJECT: Final = frozenset((PODS.plural,))
-"""Whose deletion at once is answered with what is gone, and so with a version; of the others it says but Success."""
+"""Resources whose immediate deletion returns the object, and so its version; that of others returns only Success."""
 _SERVER_OWNED: Final = ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp")
 _NEW_NODE: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 _FINISHED: Final = ("Succeeded", "Failed")
 _GRACE: Final = 30
-"""Seconds that a pod gets to terminate if its spec says nothing."""
+"""The default grace period of a pod, in seconds."""
 
 
 def key_of(document: Document) -> str:
@@ -36,11 +36,11 @@ def key_of(document: Document) -> str:
 
 
 def created(plural: str, body: Mapping[str, Any], namespace: str | None, name: str) -> Document:
-    """Return what a create makes of a body; the UID and the times are still to come. Raises InvalidError."""
+    """Return the object that a create makes of a body; UID and times are still missing. Raises InvalidError."""
     if body["metadata"].get("namespace") not in (None, "", namespace):
         raise errors.InvalidError(400, "BadRequest", "the namespace of the object is not that of the request")
-    kept = {field: value for field, value in body["metadata"].items() if field not in ("uid", "generateName")}
-    document = {**body, "metadata": {**kept, "name": name, "namespace": namespace or ""}}
+    given = {field: value for field, value in body["metadata"].items() if field not in ("uid", "generateName")}
+    document = {**body, "metadata": {**given, "name": name, "namespace": namespace or ""}}
     if plural in BORN_PENDING:
         document["status"] = {"phase": "Pending"}
     elif plural == NODES.plural:
@@ -50,9 +50,9 @@ def created(plural: str, body: Mapping[str, Any], namespace: str | None, name: s
 
 
 def check_guards(document: Document, uid: str | None, version: str | None, *, changing: bool = False) -> None:
-    """Raise ConflictError if an object is not, or no longer, the one that is meant.
+    """Raise ConflictError if an object has not this UID and version.
 
-    A patch that means another would change its UID: `changing` it raises InvalidError.
+    A patch with another UID would change it: with `changing` it raises InvalidError.
     """
     metadata = document["metadata"]
     if version not in (None, metadata["resourceVersion"]):
@@ -64,7 +64,7 @@ def check_guards(document: Document, uid: str | None, version: str | None, *, ch
 
 
 def patched(plural: str, document: Document, body: Mapping[str, Any], subresource: str | None) -> Document:
-    """Return what a merge patch makes of an object; equal to the object if it changes nothing."""
+    """Return the object after a merge patch; equal to the object if the patch changes nothing."""
     if subresource is not None:
         return merged(document, {part: value for part, value in body.items() if part == subresource})
     parts = {part: value for part, value in body.items() if part != "status" or plural not in WITH_STATUS}
@@ -89,7 +89,7 @@ def merged(document: Document, patch: Mapping[str, Any]) -> Document:
 
 
 def applying(before: Mapping[str, Any], body: Mapping[str, Any]) -> Document:
-    """Return the merge patch that applies a body: what was applied before, and is no more, is null."""
+    """Return the merge patch that applies a body: fields that were applied before and are missing now are null."""
     patch: Document = dict.fromkeys(before.keys() - body.keys())
     for name, value in body.items():
         was = before.get(name)
@@ -98,16 +98,16 @@ def applying(before: Mapping[str, Any], body: Mapping[str, Any]) -> Document:
 
 
 def generation(before: Document | None, after: Document) -> int:
-    """Count a new spec, and the beginning of a deletion."""
+    """Return the generation, which counts new specs and the start of a deletion."""
     if before is None:
         return 1
     metadata = before["metadata"]
-    dying = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
-    return int(metadata["generation"]) + bool(before.get("spec") != after.get("spec")) + dying
+    deleted = "deletionTimestamp" in after["metadata"] and "deletionTimestamp" not in metadata
+    return int(metadata["generation"]) + bool(before.get("spec") != after.get("spec")) + deleted
 
 
 def grace_of(plural: str, document: Document, wanted: int | None) -> int:
-    """Return how many seconds an object gets to terminate: none, unless it is a pod that a kubelet has to end."""
+    """Return the grace period of an object in seconds: 0, unless it is a pod that a kubelet has to end."""
     spec = document.get("spec")
     if plural != PODS.plural or not spec or not spec.get("nodeName"):
         return 0
@@ -117,22 +117,22 @@ def grace_of(plural: str, document: Document, wanted: int | None) -> int:
 
 
 def deletion(plural: str, document: Document, wanted: int | None) -> int | None:
-    """Return the grace period that a deletion gives an object from now on; None if it goes at once.
+    """Return the grace period that a deletion gives an object from now on; None if it is deleted at once.
 
-    The same as before, of one that terminates, means that nothing changes.
+    If a terminating object keeps its grace period, nothing changes.
     """
     metadata = document["metadata"]
-    held = bool(metadata.get("finalizers"))
+    blocked = bool(metadata.get("finalizers"))
     if "deletionTimestamp" in metadata:
         before = int(metadata.get("deletionGracePeriodSeconds") or 0)
         grace = min(before, before if wanted is None else wanted)
     else:
         grace = grace_of(plural, document, wanted)
-    return grace if held or grace else None
+    return grace if blocked or grace else None
 
 
 def is_released(document: Document) -> bool:
-    """Whether nothing holds an object any more whose deletion was asked for."""
+    """Whether an object whose deletion has started has no finalizers and no grace period left."""
     metadata = document["metadata"]
     return (
         "deletionTimestamp" in metadata
@@ -145,12 +145,12 @@ def is_released(document: Document) -> bool:
 
 
 def token_status(_: Document) -> Document:
-    """Say whose a token is: nobody's."""
+    """Return the status of a TokenReview: the token is invalid."""
     return {"user": {}, "error": "[invalid bearer token]"}
 
 
 def access_status(_: Document) -> Document:
-    """Say whether a user may do something: nobody may."""
+    """Return the status of a SubjectAccessReview: not allowed."""
     return {"allowed": False}
 
 
@@ -160,7 +160,7 @@ Matches: TypeAlias = Callable[[Document], bool]
 
 
 def selects(namespace: str | None, label_selector: str | None) -> Matches:
-    """Return whether a list or a watch shows an object. Raises InvalidError for what is no selector."""
+    """Return whether a list or a watch shows an object. Raises InvalidError for an invalid selector."""
     terms = [_term(text) for text in _split(label_selector or "")]
     if namespace is None and not terms:
         return lambda _: True

@@ -1,7 +1,7 @@
-"""Lists and watches by script: for what no server says by its rules, or not when a test wants it.
+"""Scripted lists and watches: replies that the rules of a server do not produce, or not at the time that a test needs.
 
-Errors in the middle of a stream, objects that do not decode, silence. What an API server does by itself is in
-`tests.model.server`; both speak in the same envelopes.
+Errors in the middle of a stream, objects that do not decode, silence. The replies by the rules are in
+`tests.model.server`; both use the same envelopes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def bookmark(version: int | str) -> codec.WatchEnvelope:
 
 
 def error_event(code: int, reason: str = "") -> codec.WatchEnvelope:
-    """Return a watch event that tells of a failure."""
+    """Return an ERROR event of a watch."""
     return envelope("ERROR", {"kind": "Status", "code": code, "reason": reason, "message": "as the script says"})
 
 
@@ -42,12 +42,12 @@ def page(version: int | str, *items: Pod, more: str = "") -> Page[Pod]:
 
 
 HANG: Final = float("inf")
-"""A pause in a script that never ends."""
+"""A pause without an end."""
 
 ListStep: TypeAlias = Page[Pod] | KubeError | float
 """A reply to one list request, an error, or seconds before the next step."""
 WatchStep: TypeAlias = codec.WatchEnvelope | tuple[codec.WatchEnvelope, ...] | KubeError | float
-"""An event, several in one chunk, an error, or seconds of silence. A watch without more steps ends in good order."""
+"""An event, several in one chunk, an error, or seconds of silence. A watch without more steps ends normally."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ScriptedApi:
     lists: list[ListStep] = field(default_factory=list)
     watches: list[Sequence[WatchStep]] = field(default_factory=list)
     rest: Sequence[WatchStep] = (HANG,)
-    """What every watch beyond `watches` does."""
+    """The script of every watch beyond `watches`."""
     list_requests: list[ListRequest] = field(default_factory=list)
     watch_requests: list[WatchRequest] = field(default_factory=list)
     open_watches: int = 0

@@ -1,10 +1,10 @@
-"""An API server in memory: what `controller.kube.client.Client` asks of a real one, answered by the same rules.
+"""An API server in memory: it answers the requests of `controller.kube.client.Client` by the rules of a real one.
 
-Guarantees: the cases of `tests.model.cases` hold here and at a real API server alike. A test may put any object there
-by hand, in any state (`tests.model.store`); requests obey the rules.
+Guarantees: the cases of `tests.model.cases` hold here and for a real API server. A test may store any object in any
+state (`tests.model.store`); requests obey the rules.
 
-What a test needs besides: `log`, every change, for caches that it feeds by hand; `watches`, for what is told late or
-when the test says so; `compact`, after which old versions are too old; and what can go wrong (`tests.model.faults`).
+Tests also use `log`, every change, for caches that they fill themselves; `watches`, to delay events; `compact`, to
+expire old versions; and scripted faults (`tests.model.faults`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.model.watches import Events, Watch, expired, missed
 
 T = TypeVar("T")
 _TRIES: Final = 8
-"""How often the server thinks of another name for a `generateName`."""
+"""Attempts of the server to find a free name for a `generateName`."""
 
 
 @dataclass(repr=False)
@@ -40,24 +40,24 @@ class ApiServer(Faulty):
     writes: list[str] = field(default_factory=list)
     """Each request that changed something, as its method and resource."""
     dry_runs: list[Document] = field(default_factory=list)
-    """What would have been created."""
+    """The objects of dry runs."""
     page_size: int = 1000
-    """Objects on a page at most, whatever the client wants."""
+    """The maximum number of objects on a page, whatever the client's limit."""
     expire: bool = False
-    """Whether the next page of a list is too old to be read."""
+    """Whether the token of the next page has expired."""
     reviews: dict[str, Callable[[Document], Document]] = field(
         default_factory=lambda: {
             TOKEN_REVIEWS.plural: rules.token_status,
             SUBJECT_ACCESS_REVIEWS.plural: rules.access_status,
         }
     )
-    """What is answered to a review's spec as its status; nothing of it is kept."""
+    """The status of a review by its spec; reviews are not stored."""
     _applied: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    """What was applied last."""
+    """The last applied body of each object."""
     _oldest: int = 0
-    """The version from which on changes are remembered."""
+    """The oldest version that has not expired."""
     _pages: dict[str, tuple[str, list[Document]]] = field(default_factory=dict)
-    """By continue token: the version of the list, and what is left of it."""
+    """By continue token: the version of the list, and its remaining items."""
     _suffixes: Iterator[str] = field(default_factory=lambda: map("".join, itertools.permutations(ascii_lowercase, 5)))
 
     def compact(self) -> None:
@@ -69,7 +69,7 @@ class ApiServer(Faulty):
 
     async def get(self, resource: Resource[T], name: str, *, namespace: str | None = None) -> T:
         """Read the newest state of one object."""
-        resource.path(namespace, name)  # refuses what is no name
+        resource.path(namespace, name)  # refuses an invalid name
         await self._arrive("get", resource.plural, name)
         find = partial(self._find, resource.plural, f"{namespace or ''}/{name}")
         return decode(self._carry_out("get", resource.plural, name, find), resource.type)
@@ -111,8 +111,8 @@ class ApiServer(Faulty):
         await self._arrive("watch", resource.plural, "")
         watch = Watch(resource.plural, rules.selects(namespace, label_selector))
         begin = partial(self._follow, watch, int(resource_version), life)
-        async with aclosing(self._carry_out("watch", resource.plural, "", begin)) as told:
-            async for events in told:
+        async with aclosing(self._carry_out("watch", resource.plural, "", begin)) as stream:
+            async for events in stream:
                 yield events
 
     async def create(
@@ -145,7 +145,7 @@ class ApiServer(Faulty):
         subresource: str | None = None,
     ) -> T:
         """Patch, if the guards hold; a patch that changes nothing writes nothing."""
-        resource.path(namespace, name, subresource)  # refuses what is no name
+        resource.path(namespace, name, subresource)  # refuses an invalid name
         await self._arrive("patch", resource.plural, name)
         write = partial(self._patch, resource.plural, f"{namespace or ''}/{name}", body, subresource)
         return decode(self._carry_out("patch", resource.plural, name, write), resource.type)
@@ -161,7 +161,7 @@ class ApiServer(Faulty):
         grace_seconds: int | None = None,
     ) -> str:
         """Delete, if the guards hold; return the version of the deletion, if the reply names one."""
-        resource.path(namespace, name)  # refuses what is no name
+        resource.path(namespace, name)  # refuses an invalid name
         await self._arrive("delete", resource.plural, name)
         key = f"{namespace or ''}/{name}"
         write = partial(self._delete, resource.plural, key, uid, resource_version, grace_seconds)
@@ -169,12 +169,12 @@ class ApiServer(Faulty):
 
     async def apply(self, resource: Resource[T], name: str, body: Mapping[str, Any]) -> T:
         """Apply a cluster-scoped object (server-side): fields applied before and missing now are removed."""
-        resource.path(name=name)  # refuses what is no name
+        resource.path(name=name)  # refuses an invalid name
         await self._arrive("apply", resource.plural, name)
         write = partial(self._apply, resource.plural, name, body)
         return decode(self._carry_out("apply", resource.plural, name, write), resource.type)
 
-    # --- inside ----------------------------------------------------------------------------------------------
+    # --- implementation --------------------------------------------------------------------------------------
 
     def _read(
         self, plural: str, namespace: str | None, label_selector: str | None, token: str
@@ -207,10 +207,10 @@ class ApiServer(Faulty):
 
     async def _review(self, resource: Resource[T], body: Mapping[str, Any]) -> T:
         await self._arrive("create", resource.plural, "")
-        asked: Document = msgspec.json.decode(codec.encode(body))
-        answer = partial(self.reviews[resource.plural], asked["spec"])
+        review: Document = msgspec.json.decode(codec.encode(body))
+        answer = partial(self.reviews[resource.plural], review["spec"])
         status = self._carry_out("create", resource.plural, "", answer)
-        return codec.decode(codec.encode({"metadata": {}, **asked, "status": status}), resource.type)
+        return codec.decode(codec.encode({"metadata": {}, **review, "status": status}), resource.type)
 
     def _create(
         self, plural: str, body: Mapping[str, Any], namespace: str | None, name: str, *, dry_run: bool
@@ -252,8 +252,8 @@ class ApiServer(Faulty):
         grace = rules.deletion(plural, document, grace_seconds)
         if grace is None:
             self._written("delete", plural, document)
-            gone = self.discard(plural, document)
-            return str(gone["metadata"]["resourceVersion"]) if plural in rules.ANSWERED_WITH_THE_OBJECT else ""
+            deleted = self.discard(plural, document)
+            return str(deleted["metadata"]["resourceVersion"]) if plural in rules.ANSWERED_WITH_THE_OBJECT else ""
         metadata = document["metadata"]
         if grace != metadata.get("deletionGracePeriodSeconds"):
             self._written("delete", plural, document)

@@ -1,6 +1,6 @@
-"""A cluster as a test sets it: VMs, their pods and migrations are what it says, when it says so, and nobody else acts.
+"""A cluster whose VMs, pods and migrations only the test changes.
 
-For what waits and watches: the test plays the controller, the scheduler and other users, on the loop's clock.
+For tests of waits and watches: the test acts as the controller, the scheduler and other users, on the loop's clock.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def later(seconds: float, what: Callable[..., Any], *arguments: Any, **names: Any) -> None:
-    """Let something happen while the test waits."""
-    asyncio.get_running_loop().call_later(seconds, lambda: what(*arguments, **names))
+def later(seconds: float, act: Callable[..., Any], *arguments: Any, **names: Any) -> None:
+    """Call a function after some seconds, while the test waits."""
+    asyncio.get_running_loop().call_later(seconds, lambda: act(*arguments, **names))
 
 
 @dataclass(repr=False)
@@ -32,16 +32,17 @@ class Staged(ApiServer):
     """One API server whose objects a test sets by name; all are in `default`."""
 
     def vm(self, name: str = "vm-1", *, running: bool = True, **status: Any) -> None:
-        """Put a VM there, or change its status; `conditions` are (type, status, reason, message)."""
+        """Create a VM, or change its status; `conditions` are (type, status, reason, message)."""
         if "conditions" in status:
             status["conditions"] = [
-                dict(zip(("type", "status", "reason", "message"), told, strict=False)) for told in status["conditions"]
+                dict(zip(("type", "status", "reason", "message"), given, strict=False))
+                for given in status["conditions"]
             ]
         spec = {"resources": {"cpu": "0.1", "memory": "0.1"}, "running": running}
         self.put(VIRTUAL_MACHINES.plural, f"default/{name}", spec=spec, status={"phase": "Pending", **status})
 
     def pod(self, name: str, vm: str = "vm-1", *, owned: bool = True, node: str | None = None, **parts: Any) -> None:
-        """Put a launcher pod there, or change it; `waits` is the scheduler's reason to give it no node."""
+        """Create a launcher pod, or change it; `waits` is the scheduler's reason to give it no node."""
         metadata: Document = {"labels": {names.VM_LABEL: vm}, "annotations": {names.INCARNATION: "0"}}
         metadata["finalizers"] = parts.get("finalizers", [])
         if owned:
@@ -49,8 +50,13 @@ class Staged(ApiServer):
             metadata["ownerReferences"] = [
                 {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": vm, "uid": owner, "controller": True}
             ]
-        told = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": parts.get("waits")}
-        status = {"phase": parts.get("phase", "Pending"), "conditions": [told] if "waits" in parts else []}
+        unscheduled = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": parts.get("waits"),
+        }
+        status = {"phase": parts.get("phase", "Pending"), "conditions": [unscheduled] if "waits" in parts else []}
         spec = {"nodeName": node} if node else {}
         self.put(PODS.plural, f"default/{name}", metadata=metadata, spec=spec, status=status)
 

@@ -1,7 +1,7 @@
 """The objects of an API server with their versions, and the notification of changes.
 
 Guarantees: every change has the next version, is in `log`, and is passed to the watches. An object that a test puts
-here may be in any state, also in one that no request leads to.
+here may be in any state, also one that no request can reach.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Objects:
     watches: Watches = field(default_factory=Watches)
     uids: int = 0
 
-    # --- what a test does by hand ----------------------------------------------------------------------------
+    # --- direct changes by a test -----------------------------------------------------------------------------
 
     def add(self, plural: str, document: Document) -> Document:
         """Create an object in any state."""
@@ -68,11 +68,11 @@ class Objects:
 
     def terminate(self, plural: str, document: Document, grace: int) -> Document:
         """Start an object's deletion, or shorten its grace period."""
-        going = {
+        deletion = {
             "deletionTimestamp": timestamp(self.now + timedelta(seconds=grace)),
             "deletionGracePeriodSeconds": grace,
         }
-        return self.store(plural, {**document, "metadata": {**document["metadata"], **going}})
+        return self.store(plural, {**document, "metadata": {**document["metadata"], **deletion}})
 
     def put(self, plural: str, key: str, *, metadata: Mapping[str, Any] | None = None, **parts: Any) -> Document:
         """Create an object, or change parts of it."""
@@ -95,7 +95,7 @@ class Objects:
         """Delete an object at once, as a user with force or a garbage collector can."""
         self.discard(resource.plural, self.objects[resource.plural, key])
 
-    # --- what a test looks at --------------------------------------------------------------------------------
+    # --- direct reads by a test -------------------------------------------------------------------------------
 
     def of(self, resource: Resource[Any]) -> list[Document]:
         """Return every object of a resource, the oldest first."""
@@ -116,4 +116,4 @@ def decode(document: Document, kind: type[T]) -> T:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError:
-        return codec.decode_object(codec.encode(document), kind)  # an odd one
+        return codec.decode_object(codec.encode(document), kind)  # a malformed one

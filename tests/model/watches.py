@@ -18,7 +18,7 @@ from controller.kube import codec
 from tests.model.rules import Document, Matches, key_of
 
 Log: TypeAlias = list[tuple[str, Document, bool]]
-"""Every change: the resource's plural, the object since or at last, whether it is gone."""
+"""Every change: the resource's plural, the new or last state of the object, whether it was deleted."""
 BOOKMARK_EVERY: Final = 60.0
 LAST_BOOKMARK: Final = 2.0
 """Seconds from the last bookmark of a watch to its end."""
@@ -38,7 +38,7 @@ class Watch:
     shows: Matches
     events: asyncio.Queue[list[codec.WatchEnvelope]] = field(default_factory=asyncio.Queue)
     waits: bool = False
-    """Whether its reader has taken everything and asks for more."""
+    """Whether its reader has taken every event and waits for more."""
 
     def kind_of(self, before: Document | None, document: Document, *, deleted: bool) -> str | None:
         """Return the type of a change for this watch; None if the watch does not show it."""
@@ -54,9 +54,9 @@ class Watches:
 
     open: list[Watch] = field(default_factory=list)
     lag: dict[str, float] = field(default_factory=dict)
-    """By resource: seconds until its watches tell of a change."""
+    """By resource: seconds until its watches yield a change."""
     held: list[tuple[Watch, codec.WatchEnvelope]] | None = None
-    """What is told only when the test delivers it; None if everything is told at once."""
+    """Events that are sent only when the test delivers them; None if events are sent at once."""
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
@@ -79,10 +79,10 @@ class Watches:
             self._send(watch, envelope("ERROR", _TOO_OLD))
 
     async def deliver(self, readers: int) -> None:
-        """Send the events held back; wait until so many watches are open and their readers have read all."""
-        held, self.held = self.held or [], []
+        """Send the pending events; wait until so many watches are open and their readers have read all."""
+        pending, self.held = self.held or [], []
         batches: dict[Watch, list[codec.WatchEnvelope]] = {}
-        for watch, event in held:
+        for watch, event in pending:
             batches.setdefault(watch, []).append(event)
         for watch, events in batches.items():
             watch.waits = False
