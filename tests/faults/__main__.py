@@ -1,9 +1,9 @@
 """Tries every fault at every place of every scenario on a control plane of its own: `make faults`.
 
-Prints the table of docs/reliability.md; that, every verdict as JSON, the complaints, and log and writes of each bad run
-(`bad`) go into the report's directory.
+Prints the table of docs/reliability.md. The report's directory gets the table, every verdict as JSON, the complaints,
+and the log and writes of each bad run (`bad`).
 
-Exit codes: 0 if every run was good, 1 if not, 2 for a wrong command line, 3 if they could not be carried out.
+Exit codes: 0 if every run was good, 1 if not, 2 for a wrong command line, 3 if the runs could not be carried out.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ async def _try(wanted: argparse.Namespace, kubeconfig: Path) -> tuple[int, list[
         found = (cell for reference in references for cell in cells(reference))
         chosen = [
             cell
-            # What comes first in every scenario tells most, so it is tried first.
+            # The first places of the scenarios show most, so they are tried first.
             for cell in sorted(found, key=lambda cell: cell.nth)
             if (wanted.fault or "") in cell.fault and wanted.at in (None, cell.at) and wanted.nth in (None, cell.nth)
         ]
         _say(f"{len(chosen)} runs")
         ended = 0
 
-        def told(verdict: Verdict) -> None:
+        def report_verdict(verdict: Verdict) -> None:
             nonlocal ended
             ended += 1
             for complaint in verdict.complaints:
@@ -87,7 +87,7 @@ async def _try(wanted: argparse.Namespace, kubeconfig: Path) -> tuple[int, list[
             if ended % 100 == 0:
                 _say(f"{ended} of {len(chosen)}")
 
-        return len(chosen), await matrix.verdicts(chosen, told, seconds=wanted.minutes * 60)
+        return len(chosen), await matrix.verdicts(chosen, report_verdict, seconds=wanted.minutes * 60)
 
 
 def _say(message: str) -> None:

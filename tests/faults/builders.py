@@ -1,4 +1,4 @@
-"""Objects as a witness sees them, for tests of those who judge."""
+"""Builders of objects and events as the witness sees them, for tests of the oracles."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.faults.witness import Object, Seen
 
 
 def seen(item: Object, **changes: Any) -> Seen:
-    """One event."""
+    """Return one event."""
     return Seen(at=0.0, item=item, **changes)
 
 
 def vm(*phases: str, uid: str = "vm-uid", name: str = "vm", **status: Any) -> VirtualMachine:
-    """A VM that has passed these phases and is in the last."""
+    """Return a VM that has passed these phases and is in the last one."""
     history = [{"type": f"Phase{phase}", "status": "True"} for phase in phases]
     ready = {"type": "Ready", "status": "True" if phases[-1:] == ("Running",) else "False"}
     return msgspec.convert(
@@ -31,7 +31,7 @@ def vm(*phases: str, uid: str = "vm-uid", name: str = "vm", **status: Any) -> Vi
 
 
 def pod(uid: str, *, owner: str | None = "vm-uid", phase: str = "Running", **metadata: Any) -> Pod:
-    """A launcher pod of the VM with this UID, or of nobody."""
+    """Return a launcher pod of the VM with this UID; without an owner if it is None."""
     reference = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": "vm", "uid": owner, "controller": True}
     return msgspec.convert(
         {
@@ -49,7 +49,7 @@ def pod(uid: str, *, owner: str | None = "vm-uid", phase: str = "Running", **met
 
 
 def migration(phase: str, *, reason: str = "", name: str = "move") -> VirtualMachineMigration:
-    """A migration in a phase, with the reason of its condition."""
+    """Return a migration in a phase, with this reason of its condition."""
     conditions = [{"type": "Completed", "status": "False", "reason": reason}]
     return msgspec.convert(
         {

@@ -1,7 +1,7 @@
-"""What users do to a fleet all day long: each VM is started, stopped, moved, edited, harmed, and made anew.
+"""Acts of users on a fleet: VMs are started, stopped, moved, edited, evicted, deleted and created again.
 
-Guarantees: a VM is acted on by one task at a time, and what the user wants of it last is known (`wanted`), whatever the
-API server answered; that the server is away for a while ends nothing.
+Guarantees: one task at a time acts on a VM, and whether it should run is known (`wanted`), whatever the API server
+answered; an outage of the server ends nothing.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Churn:
         self.wanted: dict[str, bool] = {f"soak-{number}": True for number in range(1, count + 1)}
         """Whether each VM should run."""
         self.done: Counter[str] = Counter()
-        """What was done, and how often."""
+        """The number of acts of each kind."""
 
     async def seed(self) -> None:
-        """Create the fleet, with as many finished migrations of each VM as are kept: what is kept grows no more."""
+        """Create the fleet, and for each VM as many finished migrations as are retained, a constant number."""
         for name in self.wanted:
             await self._surely(self._create, name)
             for _ in range(KEPT):
@@ -55,7 +55,7 @@ class Churn:
         )
 
     async def repair(self) -> None:
-        """Create the VMs of those who were interrupted between deleting and creating."""
+        """Create the VMs whose replacement was interrupted between delete and create."""
         for name in self.wanted:
             await self._surely(self._create, name)
             await self._surely(self._write_running, name)
@@ -72,16 +72,16 @@ class Churn:
         weights = [weight for weight, _ in acts.values()]
         while True:
             await asyncio.sleep(pause * (0.5 + self._rng.random()))
-            [what] = self._rng.choices(list(acts), weights)
+            [kind] = self._rng.choices(list(acts), weights)
             try:
-                await acts[what][1](self._rng.choice(mine))
+                await acts[kind][1](self._rng.choice(mine))
             except errors.KubeError:
-                self.done[f"{what}: refused, or the server was away"] += 1
+                self.done[f"{kind}: refused, or the server was away"] += 1
             else:
-                self.done[what] += 1
+                self.done[kind] += 1
 
     async def _surely(self, act: Act, name: str) -> None:
-        """Do what must not be half done, however often the server is away."""
+        """Retry an act until the server has answered it: it must not be half done."""
         while True:
             try:
                 return await act(name)
@@ -129,12 +129,12 @@ class Churn:
         await self._surely(self._create, name)
 
     async def _migrate(self, name: str) -> None:
-        await self._ask_to_move(name, cancel=False)
+        await self._request_migration(name, cancel=False)
 
     async def _migrate_and_cancel(self, name: str) -> None:
-        await self._ask_to_move(name, cancel=True)
+        await self._request_migration(name, cancel=True)
 
-    async def _ask_to_move(self, name: str, *, cancel: bool) -> None:
+    async def _request_migration(self, name: str, *, cancel: bool) -> None:
         self._moves += 1
         body = {
             "apiVersion": names.API_VERSION,

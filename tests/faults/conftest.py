@@ -1,4 +1,4 @@
-"""A control plane with our CRDs and no nodes: every stage has its own."""
+"""The control plane of these tests: with our CRDs and without nodes, since every stage has its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.plane import install
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One for all runs of a file."""
+    """Start one for all runs of a file."""
     with ControlPlane(tmp_path_factory.mktemp("plane") / "state", nodes=0) as plane:
         install(plane)
         yield plane

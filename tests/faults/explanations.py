@@ -1,6 +1,6 @@
 """The differences from an undisturbed run that are no defect, each with its reason.
 
-Guarantees: an explanation covers exactly what it is about: without that, the run has to be as good as any other.
+Guarantees: an explanation covers only its own difference; without that, the run has to be as good as any other.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from controller.domain.objects import VirtualMachineMigration
 from tests.faults.oracles import Evidence, judge
 from tests.faults.requests import CRASHES
 
-_UNSEEN: Final = "the pod was gone before its eviction was seen, so there is no record of it"
-_REFUSED: Final = "who is forbidden to write a record writes none"
-_LATE: Final = "the create that came late made the pod that its life lacked, so there was no need for another life"
+_UNSEEN: Final = "the pod was deleted before its eviction was seen, so there is no record of it"
+_REFUSED: Final = "the controller was forbidden to write the record"
+_LATE: Final = "the late create made the pod that its incarnation lacked, so no further incarnation was needed"
 _BLIND: Final = (
     *CRASHES,
     "410 as a status",
@@ -22,8 +22,8 @@ _BLIND: Final = (
     "continue token expires in a list",
     "old list after a reconnect",
 )
-_SAVED: Final = re.compile(r"life \d+|migration vm: .*")
-"""With the life that is saved a lost target comes back, and the migration succeeds with it."""
+_SAVED: Final = re.compile(r"incarnation \d+|migration vm: .*")
+"""If the late create saves an incarnation, a lost target exists again, and the migration succeeds."""
 
 
 def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> str | None:
@@ -42,9 +42,9 @@ def _good_without_records(run: Evidence, undisturbed: Evidence) -> bool:
 
 
 def _without_records(evidence: Evidence) -> Evidence:
-    kept = [
+    others = [
         (number, seen)
         for number, seen in enumerate(evidence.history)
         if not (isinstance(seen.item, VirtualMachineMigration) and seen.item.spec.record_of is not None)
     ]
-    return Evidence(tuple(seen for _, seen in kept), sum(number < evidence.settled for number, _ in kept))
+    return Evidence(tuple(seen for _, seen in others), sum(number < evidence.settled for number, _ in others))

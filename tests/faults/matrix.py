@@ -1,8 +1,8 @@
-"""Every fault at every place of every scenario: which runs there are, and how they are carried out side by side.
+"""The matrix of all faults at all places of all scenarios, and the execution of its runs side by side.
 
-Guarantees: the places are those of an undisturbed run of the same scenario (its writes, and the events it is told);
-which cells there are depends on nothing else, so the same command tries the same faults. A run in which the fault never
-struck is counted by itself: it shows nothing.
+Guarantees: the places are those of an undisturbed run of the same scenario (its writes, and the events it receives);
+the cells depend on nothing else, so the same command tries the same faults. A run in which the fault never struck
+shows nothing and is counted separately.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.faults.wire import DRY_RUN, STATE, Upstream
 from tests.faults.zygote import Zygote
 
 IDLE_LIMIT: Final = 120.0
-"""Seconds after which the controller's client takes a silent watch for dead."""
+"""Seconds after which the controller's client ends a silent watch."""
 WRITE: Final = "write"
 _EVERY: Final = 1000
 _OF_WRITES: Final[Mapping[str, Act]] = {**CRASHES, **REQUEST_FAULTS}
@@ -59,7 +59,7 @@ class Cell:
         return BOUND + IDLE_LIMIT if self.fault == SILENCE else BOUND
 
     def __str__(self) -> str:
-        """Name it for a person."""
+        """Return its name for messages."""
         return f"{self.scenario} / {self.fault} / {self.at} {self.nth}"
 
 
@@ -68,9 +68,9 @@ _NO_NAME: Final = re.compile(r"\W+")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a cell: good if there are no complaints and the fault struck.
+    """The result of a cell: good if there are no complaints and the fault struck.
 
-    `explained` says why it may differ from the undisturbed run as it does.
+    `explained` is the reason why it may differ from the undisturbed run.
     """
 
     cell: Cell
@@ -94,7 +94,7 @@ def cells(reference: Ran) -> Iterator[Cell]:
 
 @asynccontextmanager
 async def laboratory(kubeconfig: Path, directory: Path) -> AsyncIterator[Lab]:
-    """Prepare what runs need on a control plane with our CRDs; nothing is left running."""
+    """Yield what runs share, on a control plane with our CRDs; no process is left."""
     async with (
         await Client.connect(credentials.find(str(kubeconfig))) as client,
         Upstream.connect(kubeconfig) as upstream,
@@ -104,7 +104,7 @@ async def laboratory(kubeconfig: Path, directory: Path) -> AsyncIterator[Lab]:
 
 
 class Matrix:
-    """Carries out runs, so many at once, each on a stage of its own. Use `build`."""
+    """Carries out runs, as many at once as there are stages. Use `build`."""
 
     def __init__(self, lab: Lab, stages: Sequence[Stage]) -> None:
         self._lab = lab
@@ -137,9 +137,9 @@ class Matrix:
         return ran
 
     async def verdicts(
-        self, wanted: Iterable[Cell], told: Callable[[Verdict], None], *, seconds: float = math.inf
+        self, wanted: Iterable[Cell], report: Callable[[Verdict], None], *, seconds: float = math.inf
     ) -> list[Verdict]:
-        """Try cells whose scenarios have their references, in their order; `told` hears of each as it ends.
+        """Try cells whose scenarios have their references, in their order; `report` gets each verdict.
 
         After so many seconds no further run begins.
         """
@@ -153,19 +153,19 @@ class Matrix:
                 ran = await self._lab.run(SCENARIOS[cell.scenario], cell.make(), stage, bound=cell.bound)
                 verdict = self._judge(cell, ran)
                 if verdict.complaints:
-                    self._keep(cell, ran, stage)
-            told(verdict)
+                    self._save(cell, ran, stage)
+            report(verdict)
             return verdict
 
         async with asyncio.TaskGroup() as runs:
             tasks = [runs.create_task(one(cell)) for cell in wanted]
         return [verdict for task in tasks if (verdict := task.result()) is not None]
 
-    def _keep(self, cell: Cell, ran: Ran, stage: Stage) -> None:
-        """Keep the log and the writes of a bad run, which the stage's next run would overwrite."""
-        kept = self._lab.directory.parent / "bad" / _NO_NAME.sub("-", str(cell))
-        shutil.copytree(self._lab.directory / stage.name, kept, dirs_exist_ok=True)
-        (kept / "writes.txt").write_text("".join(f"{write}\n" for write in ran.writes))
+    def _save(self, cell: Cell, ran: Ran, stage: Stage) -> None:
+        """Save the log and the writes of a bad run, which the stage's next run would overwrite."""
+        saved = self._lab.directory.parent / "bad" / _NO_NAME.sub("-", str(cell))
+        shutil.copytree(self._lab.directory / stage.name, saved, dirs_exist_ok=True)
+        (saved / "writes.txt").write_text("".join(f"{write}\n" for write in ran.writes))
 
     def _judge(self, cell: Cell, ran: Ran) -> Verdict:
         undisturbed = self._references[cell.scenario].evidence
@@ -178,7 +178,7 @@ class Matrix:
 
     @asynccontextmanager
     async def _stage(self) -> AsyncIterator[Stage]:
-        """Have a stage for oneself, as soon as one is free."""
+        """Yield a stage as soon as one is free."""
         stage = await self._free.get()
         try:
             yield stage

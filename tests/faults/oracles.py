@@ -1,7 +1,7 @@
-"""Judges one run from what the witness saw, against the same scenario undisturbed.
+"""Judges one run by the history of the witness, against an undisturbed run of the same scenario.
 
-Guarantees: nothing here is the controller's word about itself, and nothing is compared that chance decides (nodes,
-names, UIDs, times). A difference is a complaint in words; a run is good when there is none.
+Guarantees: no judgement relies on the controller's logs or metrics, and nothing random is compared (nodes, names, UIDs,
+times). Each difference is a complaint; a run without complaints is good.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from controller.domain import ownership
 from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Pod
-from tests.faults.stage import stranger
+from tests.faults.stage import is_foreign
 from tests.faults.witness import ClusterState, Object, Seen
 
 _STANDING: Final = ("Ready", "RestartRequired", "InvalidConsumption", "InvalidSpec")
 _NOTHING: Final = re.compile("(?!)")
-_HELD: Final = "Pending"
-"""The phase of a VM whose next pod waits until a create, whose outcome nobody knows, has settled."""
+_WAITING: Final = "Pending"
+"""The phase of a VM whose next pod waits for a create of unknown outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one run: every event, the cluster at the end, and where in the history it had settled."""
+    """The history of one run: every event, and the number of events before it settled."""
 
     history: tuple[Seen, ...]
     settled: int
 
 
 def judge(run: Evidence, undisturbed: Evidence, *, without: re.Pattern[str] = _NOTHING) -> list[str]:
-    """Return every complaint about a run; what the end states say in these words is not compared."""
+    """Return every complaint about a run; text of the end states that matches `without` is not compared."""
     return [
         *two_live_pods(run.history),
-        *touched_strangers(run.history),
+        *touched_foreign_objects(run.history),
         *broken_histories(run.history),
         *after_settling(run),
         *_differences(end_state(run, without), end_state(undisturbed, without), "ends with"),
@@ -48,7 +48,7 @@ def judge(run: Evidence, undisturbed: Evidence, *, without: re.Pattern[str] = _N
 
 
 def two_live_pods(history: Iterable[Seen]) -> Iterator[str]:
-    """Complain of each moment in which a VM has more than one live pod; one that terminates lives."""
+    """Complain of each time at which a VM has more than one live pod; a terminating pod is live."""
     live: dict[str, Pod] = {}
     for seen in history:
         pod = seen.item
@@ -64,41 +64,41 @@ def two_live_pods(history: Iterable[Seen]) -> Iterator[str]:
             yield f"VM {owner.name} has {len(same)} live pods at version {pod.metadata.resource_version}: {same}"
 
 
-def touched_strangers(history: Iterable[Seen]) -> Iterator[str]:
-    """Complain of each change of an object that is not ours."""
+def touched_foreign_objects(history: Iterable[Seen]) -> Iterator[str]:
+    """Complain of each change of a foreign object."""
     for seen in history:
-        if stranger(seen.item.metadata) and not seen.first:
-            yield f"a stranger's {type(seen.item).__name__} {seen.item.metadata.name} was touched"
+        if is_foreign(seen.item.metadata) and not seen.first:
+            yield f"the foreign {type(seen.item).__name__} {seen.item.metadata.name} was touched"
 
 
 def broken_histories(history: Iterable[Seen]) -> Iterator[str]:
-    """Complain of a VM whose recorded transitions are not a continuation of those it had before."""
-    told: dict[str, tuple[str, ...]] = {}
+    """Complain of a VM whose transitions do not continue those that it had before."""
+    known: dict[str, tuple[str, ...]] = {}
     for seen in history:
         if not isinstance(seen.item, VirtualMachine):
             continue
-        before, now = told.get(seen.item.metadata.uid, ()), transitions(seen.item)
+        before, now = known.get(seen.item.metadata.uid, ()), transitions(seen.item)
         if now[: len(before)] != before:
-            yield f"VM {seen.item.metadata.name} told {list(before)} and then {list(now)}"
+            yield f"VM {seen.item.metadata.name} published {list(before)} and then {list(now)}"
         for earlier, later in pairwise(now):
             if earlier == later:
                 yield f"VM {seen.item.metadata.name} passes {later} twice in a row"
-        told[seen.item.metadata.uid] = now
+        known[seen.item.metadata.uid] = now
 
 
 def after_settling(run: Evidence) -> Iterator[str]:
-    """Complain of every change that came when all was done."""
+    """Complain of every change after the run had settled."""
     for seen in run.history[run.settled :]:
-        yield f"{_name(seen.item)} is {'deleted' if seen.deleted else 'written'} after all had settled"
+        yield f"{_name(seen.item)} is {'deleted' if seen.deleted else 'written'} after the run had settled"
 
 
 def transitions(vm: VirtualMachine) -> tuple[str, ...]:
-    """Return the phases that a VM's history tells, oldest first."""
+    """Return the phases in a VM's history, oldest first."""
     return tuple(found.type.removeprefix("Phase") for found in vm.status.conditions if found.type not in _STANDING)
 
 
 def end_state(run: Evidence, without: re.Pattern[str] = _NOTHING) -> Counter[str]:
-    """Describe everything there is in the end, a line an object, without what chance decides and these words."""
+    """Return a line for each object at the end, without random values and without text that matches `without`."""
     cluster = ClusterState()
     for seen in run.history:
         cluster.apply(seen)
@@ -111,7 +111,7 @@ def end_state(run: Evidence, without: re.Pattern[str] = _NOTHING) -> Counter[str
 
 
 def traffic(history: Iterable[Seen]) -> Counter[str]:
-    """Count what was created and deleted of each kind."""
+    """Return the number of created and of deleted objects of each kind."""
     counts: Counter[str] = Counter()
     known: set[str] = set()
     for seen in history:
@@ -130,7 +130,7 @@ def _vm_line(vm: VirtualMachine, cluster: ClusterState) -> str:
     pod = next((pod for pod in cluster.pods_of(vm) if pod.metadata.uid == status.pod_uid), None)
     agrees = status.node_name == (pod.spec.node_name if pod is not None else None)
     return (
-        f"VM {vm.metadata.name}: {status.phase}, life {status.incarnation}, {', '.join(standing)}, "
+        f"VM {vm.metadata.name}: {status.phase}, incarnation {status.incarnation}, {', '.join(standing)}, "
         f"pod {'known' if pod is not None else status.pod_uid}, node {'right' if agrees else 'wrong'}, "
         f"claim {status.migration}, failure {status.start_failure}, uses {status.cpu_consumption} "
         f"{status.memory_consumption}"
@@ -139,9 +139,9 @@ def _vm_line(vm: VirtualMachine, cluster: ClusterState) -> str:
 
 def _pod_line(pod: Pod) -> str:
     owner = ownership.owner(pod)
-    whose = owner.name if owner is not None else "nobody"
+    controller = owner.name if owner is not None else "no VM"
     state = "Terminating" if pod.terminating else pod.status.phase
-    return f"pod of {whose}: {state}, life {ownership.incarnation(pod)}"
+    return f"pod of {controller}: {state}, incarnation {ownership.incarnation(pod)}"
 
 
 def _migration_line(migration: VirtualMachineMigration) -> str:
@@ -149,31 +149,31 @@ def _migration_line(migration: VirtualMachineMigration) -> str:
     name = "record" if migration.spec.record_of is not None else migration.metadata.name
     passed = [step.phase for step in status.phase_transition_timestamps]
     if status.phase == MigrationPhase.FAILED:
-        # How far it had come by then is a race between what two watches tell.
+        # The phases that it passed before are a race between the events of two watches.
         passed = [phase for phase in passed if phase in (MigrationPhase.PENDING, MigrationPhase.FAILED)]
     order = [phase for phase in MigrationPhase if phase in passed]
     return f"migration {name}: {status.phase} {status.failure_reason or ''} by {passed}, in order: {order == passed}"
 
 
 def _lost_phases(run: Evidence, undisturbed: Evidence) -> Iterator[str]:
-    """Complain of a VM that has told other phases than undisturbed, waiting for a create to settle apart."""
-    ours, theirs = _told(run.history), _told(undisturbed.history)
+    """Complain of a VM that published other phases than undisturbed; waits for a create do not count."""
+    ours, theirs = _published(run.history), _published(undisturbed.history)
     if ours != theirs:
-        yield f"the phases told are {ours}, undisturbed {theirs}"
+        yield f"the phases published are {ours}, undisturbed {theirs}"
 
 
-def _told(history: Iterable[Seen]) -> list[tuple[str, tuple[str, ...]]]:
+def _published(history: Iterable[Seen]) -> list[tuple[str, tuple[str, ...]]]:
     last: dict[str, VirtualMachine] = {}
     for seen in history:
         if isinstance(seen.item, VirtualMachine):
             last[seen.item.metadata.uid] = seen.item
-    return sorted((vm.metadata.name, _without_holds(transitions(vm))) for vm in last.values())
+    return sorted((vm.metadata.name, _without_waits(transitions(vm))) for vm in last.values())
 
 
-def _without_holds(phases: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out a Pending that only says that the next pod has to wait, and what then stands twice."""
-    kept = [phase for number, phase in enumerate(phases) if phase != _HELD or number == 0]
-    return tuple(phase for phase, _ in groupby(kept))
+def _without_waits(phases: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out each Pending that only means that the next pod waits, and phases that then repeat."""
+    others = [phase for number, phase in enumerate(phases) if phase != _WAITING or number == 0]
+    return tuple(phase for phase, _ in groupby(others))
 
 
 def _differences(ours: Counter[str], theirs: Counter[str], verb: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""A proxy between one controller and the real API server, which lets everything pass except for one fault.
+"""A proxy between one controller and the real API server that passes everything on, except for one fault.
 
-Guarantees: without a fault it changes nothing but the credentials; every request is counted (`calls`) with the server's
-own answer, whatever the controller was told; watches pass line by line, so that a fault can be set between any two
-events of a watch that has long been open. It listens on loopback, and only the one controller is told where.
+Guarantees: without a fault it changes only the credentials; every request is recorded (`calls`) with the server's own
+reply, whatever the controller received; watches pass line by line, so that a fault can be set between any two events of
+an open watch. It listens on loopback, and only the one controller knows its port.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _HOST: Final = "127.0.0.1"
 
 
 class Fault:
-    """Lets everything pass; a fault overrides what it disturbs. One instance is good for one run."""
+    """Passes everything on; a fault overrides what it disturbs. One instance serves one run."""
 
     struck = False
-    """Whether it has disturbed anything: a run in which it has not shows nothing."""
+    """Whether it has disturbed anything: otherwise the run shows nothing."""
 
     async def on_request(self, exchange: Exchange) -> web.StreamResponse:
         """Answer a request that is no watch, or a watch before it is opened."""
@@ -50,11 +50,11 @@ class Stream:
         self._response = response
 
     async def send(self, data: bytes) -> None:
-        """Send some bytes, as a rule one whole line."""
+        """Send some bytes, usually one whole line."""
         await self._response.write(data)
 
     def end(self) -> None:
-        """End it in good order."""
+        """End it normally."""
         self.open = False
 
     def cut(self) -> None:
@@ -64,7 +64,7 @@ class Stream:
 
 
 class Exchange:
-    """One request: what a fault can do with it."""
+    """One request, with the operations of a fault on it."""
 
     def __init__(self, proxy: Proxy, call: Call, request: web.Request, body: bytes) -> None:
         self.call = call
@@ -73,13 +73,13 @@ class Exchange:
         self._body = body
 
     async def pass_on(self, url: URL | None = None) -> web.StreamResponse:
-        """Let it pass, reply included."""
+        """Pass it on, and its reply back."""
         if self.call.watch:
             return await self._proxy.relay(self.call, self._request)
         return self.reply(await self.forward(url))
 
     async def forward(self, url: URL | None = None) -> Answer:
-        """Let the server carry it out, and keep the reply."""
+        """Have the server carry it out; return the reply."""
         answer = await self._proxy.upstream.ask(
             self.call.method, url or self._request.rel_url, self._request.headers, self._body
         )
@@ -87,13 +87,13 @@ class Exchange:
         return answer
 
     def forward_later(self, seconds: float) -> None:
-        """Let the server have it after a while, whatever becomes of who sent it."""
+        """Pass it on after some seconds, even if its sender has given up."""
 
         async def forward() -> None:
             await asyncio.sleep(seconds)
             await self.forward()
 
-        self._proxy.keep(forward())
+        self._proxy.start(forward())
 
     def reply(self, answer: Answer) -> web.Response:
         """Return this reply."""
@@ -108,18 +108,18 @@ class Exchange:
         return web.Response()
 
     def crash(self) -> web.Response:
-        """Kill the controller in this very moment."""
+        """Kill the controller now."""
         self._proxy.crash()
         return self.abort()
 
     async def hang(self) -> NoReturn:
-        """Never answer; who asked gives up some time, which ends this."""
+        """Never answer; ends when the client gives up."""
         await asyncio.get_running_loop().create_future()
-        raise AssertionError("nobody completes this future")
+        raise AssertionError("this future never completes")
 
     @property
     def url(self) -> URL:
-        """Where it goes."""
+        """Its URL."""
         return self._request.rel_url
 
 
@@ -132,9 +132,9 @@ class Proxy:
         self.fault = Fault()
         self.calls: list[Call] = []
         self.listed: dict[str, URL] = {}
-        """Where the controller's last list of each resource went."""
+        """The URL of the controller's last list of each resource."""
         self.events: Counter[str] = Counter()
-        """How many events of each resource the server has told, bookmarks apart."""
+        """How many events of each resource the server has sent, without bookmarks."""
         self.url = ""
         self._watches: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,11 +185,11 @@ class Proxy:
         return self._watches.get(resource, 0) > 0
 
     async def delivered(self) -> None:
-        """Return when no write is on its way that its sender has given up."""
+        """Wait until the writes that outlast their requests have arrived."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do some work that outlives the request it came from."""
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work that may outlast its request."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -203,7 +203,7 @@ class Proxy:
         try:
             return await self.fault.on_request(Exchange(self, call, request, body))
         except (aiohttp.ClientError, OSError):
-            # The server is not there, or the controller is not there any more.
+            # The server or the controller has closed its connection.
             _abort(request)
             return web.Response()
 
@@ -230,7 +230,7 @@ class Proxy:
 
 
 def bookmark(line: bytes) -> bool:
-    """Whether a line of a watch tells of no object."""
+    """Whether a line of a watch is a bookmark."""
     return line.startswith(b'{"type":"BOOKMARK"')
 
 

@@ -1,7 +1,7 @@
 """The table of faults and scenarios, as docs/reliability.md shows it, and every verdict as JSON.
 
-A number is how many runs of a fault there were in a scenario, each at another place; `18/19` says that one of them was
-not good. Runs whose fault found nothing to strike are left out of both.
+A number counts the runs of a fault in a scenario, each at another place; `18/19` means that one of them was not good.
+Runs whose fault found nothing to strike are left out of both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 
 def summary(verdicts: Sequence[Verdict], *, wanted: int, seconds: float) -> str:
-    """Return how many runs there were of those wanted, and how they ended, in a sentence."""
+    """Return one sentence: how many of the wanted runs there were, and how they ended."""
     struck = [verdict for verdict in verdicts if verdict.struck]
     good = sum(not verdict.complaints for verdict in struck)
     explained = sum(bool(verdict.explained) for verdict in struck)
@@ -71,7 +71,7 @@ def _of(verdicts: Iterable[Verdict], *, fault: str | None = None, scenario: str 
 def _count(verdicts: Sequence[Verdict]) -> str:
     good = sum(not verdict.complaints for verdict in verdicts)
     if not verdicts:
-        return "–"  # noqa: RUF001 - what a table shows for nothing
+        return "–"  # noqa: RUF001 - the sign for no runs
     return str(good) if good == len(verdicts) else f"**{good}/{len(verdicts)}**"
 
 

@@ -1,7 +1,7 @@
-"""What can go wrong with a write: each fault strikes the k-th write after it was set, once.
+"""Faults of writes: each strikes the k-th write after it was set, once.
 
-The k-th write is counted over pods, VMs and migrations together, so that "every k" is every place between two steps of
-the controller at which it, the network or the server can fail.
+Writes of pods, VMs and migrations are counted together, so "every k" is every place between two steps of the controller
+at which it, the network or the server can fail.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.faults.wire import Answer
 Act: TypeAlias = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 _DELAY: Final = 3.0
-"""Seconds for which a slow request or reply is held: longer than any reconcile, shorter than the client's deadline."""
+"""Seconds by which a request or reply is delayed: longer than any reconcile, shorter than the client's deadline."""
 _LATE: Final = 8.0
-"""Seconds after which a request arrives that its sender has long given up: within a create's own deadline of 10 s."""
+"""Seconds after which a request arrives whose sender has given up: within a create's own deadline of 10 s."""
 _RETRY_AFTER: Final = "2"
 
 
 class AtWrite(Fault):
-    """Does something in place of the n-th write (from 1); dry runs are counted where the fault may strike one."""
+    """Acts in place of the n-th write (from 1); dry runs count if the fault may strike one."""
 
     def __init__(self, nth: int, act: Act, *, dry_runs: bool = True) -> None:
         self._nth = nth
@@ -61,19 +61,19 @@ async def delay(exchange: Exchange) -> web.StreamResponse:
 
 
 async def delay_reply(exchange: Exchange) -> web.StreamResponse:
-    """The watch tells of the write three seconds before its reply does."""
+    """The watch shows the write three seconds before its reply arrives."""
     answer = await exchange.forward()
     await asyncio.sleep(_DELAY)
     return exchange.reply(answer)
 
 
 async def hang(exchange: Exchange) -> web.StreamResponse:
-    """Nobody ever answers."""
+    """No reply ever comes."""
     await exchange.hang()
 
 
 async def commit_late(exchange: Exchange) -> web.StreamResponse:
-    """The connection breaks, but the request arrives all the same, eight seconds later."""
+    """The connection breaks, but the request arrives eight seconds later."""
     exchange.forward_later(_LATE)
     return exchange.abort()
 
@@ -84,7 +84,7 @@ async def crash_before(exchange: Exchange) -> web.StreamResponse:
 
 
 async def crash_after(exchange: Exchange) -> web.StreamResponse:
-    """The process is killed when the server has carried the write out, before it hears of that."""
+    """The process is killed after the server has carried the write out, before the reply arrives."""
     await exchange.forward()
     return exchange.crash()
 
@@ -96,7 +96,7 @@ async def crash_late(exchange: Exchange) -> web.StreamResponse:
 
 
 def answer(code: int, reason: str, *, retry_after: str | None = None) -> Act:
-    """Make a fault that refuses the write in the server's own manner."""
+    """Return a fault that refuses the write with a Status, as the server does."""
     body = (
         f'{{"kind":"Status","apiVersion":"v1","status":"Failure","code":{code},"reason":"{reason}",'
         f'"message":"injected: {reason}"}}'
@@ -109,13 +109,13 @@ def answer(code: int, reason: str, *, retry_after: str | None = None) -> Act:
 
 
 async def html(exchange: Exchange) -> web.StreamResponse:
-    """A load balancer in between answers with its own page."""
+    """A load balancer answers with its own page."""
     page = b"<html><body><h1>503 Service Unavailable</h1></body></html>"
     return exchange.reply(Answer(503, page, content_type="text/html"))
 
 
 FORBIDDEN: Final = "403"
-"""The fault that spares dry runs: who forbids the dry run of a migration's target ends the migration, rightly."""
+"""The fault that spares dry runs: a forbidden dry run of a migration's target rightly ends the migration."""
 
 REQUEST_FAULTS: Final[Mapping[str, Act]] = {
     "dropped before the server": drop,

@@ -1,7 +1,7 @@
-"""One run: a scenario on a stage, a controller behind a proxy, at most one fault, and what came of it.
+"""One run: a scenario on a stage, a controller behind a proxy, at most one fault, and the result.
 
-Guarantees: every wait ends; no process outlives the run; a run that could not be carried out says so and is never taken
-for a good one.
+Guarantees: every wait ends; no process outlives the run; a run that could not be carried out has a problem, and never
+counts as good.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from tests.faults.witness import ClusterState, Seen, Witness, WitnessError
 from tests.faults.zygote import Zygote
 
 BOUND: Final = 60.0
-"""Seconds within which a scenario has to settle, whatever the fault. It is what must come together at the worst: a
-request's deadline (15 s), the hold after a create of unknown outcome (20 s), a failed pod's backoff (10 to 16 s)."""
+"""Seconds within which a scenario has to settle, whatever the fault. The worst case is the sum of a request's
+deadline (15 s), the wait for a create of unknown outcome (20 s) and a failed pod's backoff (10 to 16 s)."""
 _PREPARED: Final = 0.3
 _QUIET: Final = 1.5
 """Seconds without a change after which a run that has reached its end counts as settled."""
 _WATCHED: Final = 3.0
 """Seconds for which a settled run is watched: nothing may be written."""
 _FUTILE: Final = 3
-"""Writes of one object that the server may have to refuse meanwhile: a silent watch does not tell that all is done."""
+"""Writes of one object that the server may refuse meanwhile: a silent watch does not show that all is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came of a run. Without `evidence` it did not settle, or was not carried out; `problem` says why.
+    """The result of a run. Without `evidence` it did not settle or was not carried out; `problem` is the reason.
 
-    `writes` are those that the controller sent after the fault was set, in order, and `events` how many it was told of
-    each resource.
+    `writes` are those that the controller sent after the fault was set, in order; `events` counts, by resource, those
+    that it was sent.
     """
 
     scenario: str
@@ -56,7 +56,7 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """What runs have in common."""
+    """The means that all runs share."""
 
     zygote: Zygote
     upstream: Upstream
@@ -64,7 +64,7 @@ class Lab:
     directory: Path
 
     async def run(self, scenario: Scenario, fault: Fault, stage: Stage, *, bound: float = BOUND) -> Ran:
-        """Play a scenario with a fault. What goes wrong with the run itself is its problem, and never raised."""
+        """Play a scenario with a fault. An error of the run itself is its `problem`, and never raised."""
         began = asyncio.get_running_loop().time()
         directory = self.directory / stage.name
         directory.mkdir(parents=True, exist_ok=True)
@@ -105,12 +105,12 @@ class _Play:
         self._before = tuple(scene.witness.history)
 
     async def run(self) -> Ran:
-        """Set the fault, act, wait for the end, and see whether it lasts."""
+        """Set the fault, act, wait for the end, and check that it lasts."""
         witness = self._scene.witness
         self._proxy.fault = self._fault
         try:
             await self._scenario.act(self._scene)
-            await self._proxy.delivered()  # what comes late is a part of the run
+            await self._proxy.delivered()  # late writes are a part of the run
             left = self._ends - self._loop.time()
             at = await witness.settled(self._scenario.ended, quiet=_QUIET, seconds=left)
         except (StuckError, WitnessError) as error:
@@ -120,14 +120,14 @@ class _Play:
         settled, quiet = len(witness.history), len(self._proxy.writes)
         await asyncio.sleep(_WATCHED)
         late = self._proxy.writes[quiet:]
-        problem = "".join(f"{call} was carried out after all had settled; " for call in late if call.committed)
+        problem = "".join(f"{call} was carried out after the run had settled; " for call in late if call.committed)
         for name, futile in Counter(call.name for call in late).items():
             if futile > _FUTILE:
-                problem += f"{futile} writes of {name} were sent in vain after all had settled; "
+                problem += f"{futile} writes of {name} were sent in vain after the run had settled; "
         return self._ran(problem, at=at, evidence=self._evidence(settled))
 
     def _evidence(self, settled: int) -> Evidence:
-        """Tell what was there when the fault was set as there from the start, and what came of it."""
+        """Return the objects that existed when the fault was set as the start, and the events since then."""
         last = {seen.item.metadata.uid: seen for seen in self._before}
         standing = tuple(replace(seen, first=True) for seen in last.values() if not seen.deleted)
         since = len(self._before)
@@ -147,8 +147,8 @@ class _Play:
 
 
 def _state(seen: ClusterState) -> str:
-    """Say what there is, in a few words."""
-    vms = [f"{vm.metadata.name} {vm.status.phase} in life {vm.status.incarnation}" for vm in seen.vms.values()]
+    """Return the existing objects in a few words."""
+    vms = [f"{vm.metadata.name} {vm.status.phase} in incarnation {vm.status.incarnation}" for vm in seen.vms.values()]
     pods = [
         f"{pod.metadata.name} {'terminating' if pod.terminating else pod.status.phase}" for pod in seen.pods.values()
     ]

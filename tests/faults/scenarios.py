@@ -1,7 +1,7 @@
-"""What is done to a VM while something goes wrong, and how it must end.
+"""The scenarios: acts of a user during which a fault strikes, and their required end.
 
-Guarantees: a scenario has one possible end. Where a fault could change the order of things (a migration that ends
-before the VM is deleted), a held pod keeps it: the next step is taken only when the one before has been seen.
+Guarantees: a scenario has one possible end. Where a fault could change the order of events (a migration that ends
+before the VM is deleted), a finalizer on the pod enforces it: each step waits until the one before has been seen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SECOND: Final = "vm-2"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`prepare` comes before the fault is set, `act` after; `ended` is what has to come true."""
+    """`prepare` runs before the fault is set, `act` after; `ended` is the state that must be reached."""
 
     name: str
     prepare: Play
@@ -35,14 +35,14 @@ def _migrated(seen: ClusterState, vm: str = VM) -> bool:
     return migration is not None and migration.finished and runs(seen, vm)
 
 
-def _gone(seen: ClusterState) -> bool:
+def _deleted(seen: ClusterState) -> bool:
     return seen.vm(VM) is None and not any(
         (owner := ownership.owner(pod)) is not None and owner.name == VM for pod in seen.pods.values()
     )
 
 
 def _later(seen: ClusterState, than: int) -> bool:
-    """Whether the VM runs in a later life."""
+    """Whether the VM runs in a later incarnation."""
     vm = seen.vm(VM)
     return runs(seen) and vm is not None and (vm.status.incarnation or 0) > than
 
@@ -87,7 +87,9 @@ async def _recreate(scene: Scene) -> None:
     first = scene.vm().metadata.uid
     await scene.stage.delete_vm()
     await scene.stage.create_vm()
-    await scene.until(lambda seen: (vm := seen.vm(VM)) is not None and vm.metadata.uid != first, "the VM is another")
+    await scene.until(
+        lambda seen: (vm := seen.vm(VM)) is not None and vm.metadata.uid != first, "the VM has another UID"
+    )
 
 
 async def _delete_pod(scene: Scene) -> None:
@@ -122,14 +124,16 @@ async def _migrate(scene: Scene) -> None:
     await scene.stage.migrate()
 
 
-async def _have_running_held(scene: Scene) -> None:
+async def _have_running_with_finalizer(scene: Scene) -> None:
     await _open_and_have_running(scene)
     await scene.stage.hold(scene.pod())
-    await scene.until(lambda seen: any(pod.metadata.finalizers for pod in seen.pods.values()), "the pod is held")
+    await scene.until(
+        lambda seen: any(pod.metadata.finalizers for pod in seen.pods.values()), "the pod has a finalizer"
+    )
 
 
 def _terminates(seen: ClusterState) -> bool:
-    """Whether the migration has begun, and says so, and the held source terminates."""
+    """Whether the migration is in phase Terminating, and so is the source with its finalizer."""
     vm, migration = seen.vm(VM), seen.migration(VM)
     return (
         vm is not None
@@ -148,15 +152,15 @@ async def _migrate_and_delete(scene: Scene) -> None:
     await scene.stage.release(source)
 
 
-def _gone_with_its_migration(seen: ClusterState) -> bool:
-    return seen.migration(VM) is None and _gone(seen)
+def _deleted_with_its_migration(seen: ClusterState) -> bool:
+    return seen.migration(VM) is None and _deleted(seen)
 
 
 async def _migrate_and_lose_target(scene: Scene) -> None:
     source = scene.pod()
     await scene.stage.migrate()
     await scene.until(_terminates, "the source terminates")
-    await scene.stage.close(scene.stage.node_b)  # the target has nowhere to go, so it waits to be lost
+    await scene.stage.close(scene.stage.node_b)  # the target fits no node, so it waits until it is deleted
     await scene.stage.release(source)
     await scene.until(_target_waits, "the target waits for a node")
     await scene.stage.delete_pod(scene.pod())
@@ -164,7 +168,7 @@ async def _migrate_and_lose_target(scene: Scene) -> None:
 
 
 def _target_waits(seen: ClusterState) -> bool:
-    """Whether the VM's second life has its pod, its status says so, and the migration knows its target."""
+    """Whether the VM's second incarnation has its pod, and the VM's status and the migration's name it."""
     vm, migration = seen.vm(VM), seen.migration(VM)
     if vm is None or migration is None:
         return False
@@ -200,7 +204,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("create", _nothing, _create, runs),
         Scenario("stop", _have_running, _stop, _stopped),
         Scenario("start", _have_stopped, _start, runs),
-        Scenario("delete", _have_running, _delete, _gone),
+        Scenario("delete", _have_running, _delete, _deleted),
         Scenario("recreate", _have_running, _recreate, runs),
         Scenario("pod deleted", _have_running, _delete_pod, lambda seen: _later(seen, 0)),
         Scenario("pod deleted twice", _have_running, _delete_pod_twice, lambda seen: _later(seen, 0)),
@@ -208,13 +212,13 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("pod failed", _have_running, _fail, lambda seen: _later(seen, 0)),
         Scenario("node lost", _open_and_have_running, _lose_node, lambda seen: _later(seen, 0) and _recorded(seen)),
         Scenario("migrate", _open_and_have_running, _migrate, _migrated),
-        Scenario("migrate, VM deleted", _have_running_held, _migrate_and_delete, _gone_with_its_migration),
-        Scenario("migrate, target lost", _have_running_held, _migrate_and_lose_target, _migrated),
+        Scenario("migrate, VM deleted", _have_running_with_finalizer, _migrate_and_delete, _deleted_with_its_migration),
+        Scenario("migrate, target lost", _have_running_with_finalizer, _migrate_and_lose_target, _migrated),
         Scenario("drain", _have_two_running, _drain, _drained),
     )
 }
 
 
 def _recorded(seen: ClusterState) -> bool:
-    """Whether the eviction's record, if there is one, has come to its end."""
+    """Whether the eviction's record, if there is one, has finished."""
     return all(found.finished for found in seen.migrations.values())

@@ -1,10 +1,10 @@
-"""A fleet in constant change, a fault every few seconds, the API server and etcd killed: `make soak`.
+"""A soak: a fleet in constant change, a fault every few seconds, the API server and etcd killed (`make soak`).
 
-Guarantees: what is judged is what a watch of its own sees, what the kernel tells of the process (resident memory, file
-descriptors), and its event loop (tasks); the controller is never restarted, so that nothing it leaks is forgotten; the
-run ends within its time and five minutes more.
+Guarantees: the judgement relies on a watch of its own, on the kernel's figures of the process (resident memory, file
+descriptors), and on its event loop (tasks); the controller is never restarted, so that every leak stays visible; the
+run ends at most five minutes after its time.
 
-Exit codes: 0 if all was well, 1 if not, 2 for a wrong command line, 3 if it could not be carried out.
+Exit codes: 0 if the soak was good, 1 if not, 2 for a wrong command line, 3 if it could not be carried out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.faults.matrix import laboratory
 from tests.faults.oracles import broken_histories, two_live_pods
 from tests.faults.proxy import Proxy
 from tests.faults.run import Lab
-from tests.faults.soaked import Sample, Soaked, Wish, unfinished
+from tests.faults.soaked import Sample, Soaked, SoakPlan, unfinished
 from tests.faults.stage import runs
 from tests.faults.weather import Weather
 from tests.faults.witness import Witness
@@ -56,7 +56,7 @@ _FAILED, _NOT_CARRIED_OUT = 1, 3
 
 
 class Outages(Protocol):
-    """A control plane whose parts can be killed; `controller.controlplane` has one."""
+    """A control plane whose components can be killed; `controller.controlplane` has one."""
 
     def stop_component(self, name: str) -> None:
         """Kill it."""
@@ -66,18 +66,18 @@ class Outages(Protocol):
 
 
 class NeverRanError(Exception):
-    """The fleet did not come up, so nothing can be soaked."""
+    """The fleet did not run in time, so there is nothing to soak."""
 
 
-async def carry_out(plane: ControlPlane, directory: Path, wish: Wish) -> Soaked:
-    """Soak on a control plane with our CRDs that is ours to break. Raises NeverRanError."""
+async def carry_out(plane: ControlPlane, directory: Path, plan: SoakPlan) -> Soaked:
+    """Soak on a control plane with our CRDs that no one else uses. Raises NeverRanError."""
     async with laboratory(plane.kubeconfig, directory) as lab:
         await lab.client.create(_NAMESPACES, {"metadata": {"name": _NAMESPACE}}, server_deadline=_DEADLINE)
         async with (
             _controller(lab) as (process, proxy, log),
             Witness(lab.client, _NAMESPACE, gaps=True) as witness,
         ):
-            return await _Soak(lab, plane, wish, process, proxy, log, witness).run()
+            return await _Soak(lab, plane, plan, process, proxy, log, witness).run()
 
 
 class _Soak:
@@ -87,7 +87,7 @@ class _Soak:
         self,
         lab: Lab,
         outages: Outages,
-        wish: Wish,
+        plan: SoakPlan,
         process: Process,
         proxy: Proxy,
         log: Path,
@@ -95,12 +95,12 @@ class _Soak:
     ) -> None:
         rng = Random(1)  # noqa: S311 - no secret, and the same soak every time
         self._outages = outages
-        self._wish = wish
+        self._plan = plan
         self._process = process
         self._proxy = proxy
         self._log = log
         self._witness = witness
-        self._churn = Churn(lab.client, _NAMESPACE, wish.vms, rng)
+        self._churn = Churn(lab.client, _NAMESPACE, plan.vms, rng)
         self._weather = Weather(rng)
         self._meter = Meter(process, log)
         self._killed: Counter[str] = Counter()
@@ -109,7 +109,7 @@ class _Soak:
         self._began = self._clock()
 
     async def run(self) -> Soaked:
-        """Bring the fleet up, let it suffer, and see whether it recovers."""
+        """Start the fleet, disturb it, and check that it recovers."""
         await self._churn.seed()
         fleet = tuple(self._churn.wanted)
         if not await self._witness.until(
@@ -122,7 +122,7 @@ class _Soak:
             raise NeverRanError(f"not all of {len(fleet)} VMs ran within {_SETTLE:.0f} s")
         self._began = self._clock()
         self._proxy.fault = self._weather
-        await self._suffer()
+        await self._disturb()
         self._weather.clear()
         for component in reversed(_COMPONENTS):
             await asyncio.to_thread(self._outages.start_component, component)
@@ -133,7 +133,7 @@ class _Soak:
         )
         await self._sample()
         return Soaked(
-            self._wish,
+            self._plan,
             tuple(self._samples),
             self._churn.done,
             self._weather.struck_by,
@@ -143,18 +143,18 @@ class _Soak:
             tuple(self._complaints()),
         )
 
-    async def _suffer(self) -> None:
-        """Do everything at once for as long as is wished. Raises what any of it raises."""
+    async def _disturb(self) -> None:
+        """Run acts, faults, outages and samples concurrently for the planned time. Raises the error of any of them."""
         work = [
             asyncio.create_task(part)
             for part in (
-                self._churn.run(per_second=self._wish.acts, tasks=_TASKS),
+                self._churn.run(per_second=self._plan.acts, tasks=_TASKS),
                 self._measure(),
                 self._change(),
                 self._fail(),
             )
         ]
-        ended, _ = await asyncio.wait(work, timeout=self._wish.seconds, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(work, timeout=self._plan.seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
@@ -164,7 +164,7 @@ class _Soak:
     async def _measure(self) -> None:
         while True:
             await self._sample()
-            await asyncio.sleep(self._wish.sample_every)
+            await asyncio.sleep(self._plan.sample_every)
 
     async def _sample(self) -> None:
         self._samples.append(await self._meter.sample(self._clock() - self._began))
@@ -172,12 +172,12 @@ class _Soak:
     async def _change(self) -> None:
         while True:
             self._weather.change()
-            await asyncio.sleep(self._wish.fault_every)
+            await asyncio.sleep(self._plan.fault_every)
 
     async def _fail(self) -> None:
         while True:
             for component in _COMPONENTS:
-                await asyncio.sleep(self._wish.outage_every)
+                await asyncio.sleep(self._plan.outage_every)
                 await asyncio.to_thread(self._outages.stop_component, component)
                 await asyncio.sleep(_OUTAGE)
                 await asyncio.to_thread(self._outages.start_component, component)
@@ -194,7 +194,7 @@ class _Soak:
 
 
 class Meter:
-    """Reads what the process takes; its log names the address of its metrics and holds its answers."""
+    """Reads the resources of the process; its log has the address of its metrics and the counts of its tasks."""
 
     def __init__(self, process: Process, log: Path) -> None:
         self._process = process
@@ -224,7 +224,7 @@ class Meter:
 
 @asynccontextmanager
 async def _controller(lab: Lab) -> AsyncIterator[tuple[Process, Proxy, Path]]:
-    """Have one controller behind a proxy while the context lasts."""
+    """Run one controller behind a proxy while the context lasts."""
     lab.directory.mkdir(parents=True, exist_ok=True)
     log = lab.directory / "controller.log"
     log.write_bytes(b"")
@@ -253,14 +253,14 @@ def main() -> None:
     parser.add_argument("--vms", type=int, default=300, metavar="N", help="how many VMs (default: 300)")
     wanted = parser.parse_args()
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.ERROR)
-    wish = Wish(seconds=wanted.minutes * 60, vms=wanted.vms)
+    plan = SoakPlan(seconds=wanted.minutes * 60, vms=wanted.vms)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="vmsim-soak-") as directory,
             ControlPlane(Path(directory) / "plane", nodes=NODES) as plane,
         ):
             install(plane)
-            soaked = asyncio.run(carry_out(plane, Path(directory) / "run", wish))
+            soaked = asyncio.run(carry_out(plane, Path(directory) / "run", plan))
     except ControlPlaneError as error:
         sys.exit(_complain(f"{error}\nhint: {error.hint}"))
     except NeverRanError as error:

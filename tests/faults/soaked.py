@@ -1,4 +1,4 @@
-"""What a soak was to be, what it measured, and what it came to."""
+"""The plan of a soak, its samples, and its result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.faults.stage import runs
 from tests.faults.witness import ClusterState
 
 _WARM: Final = 0.25
-"""Share of the run that memory takes to come to its level, and that its slope leaves out."""
+"""Share of the run that memory takes to reach its level; the slope leaves it out."""
 _MIB: Final = 2.0**20
 _HOUR: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a soak is to be. Times in seconds; `acts` are those of users, a second."""
+class SoakPlan:
+    """The parameters of a soak. Times are in seconds; `acts` are the acts of users a second."""
 
     seconds: float
     vms: int
@@ -34,7 +34,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the controller's process took (bytes, file descriptors, asyncio tasks) at a time of the soak (seconds)."""
+    """The resources of the controller's process (bytes, file descriptors, asyncio tasks) at a time in seconds."""
 
     at: float
     memory: float
@@ -44,9 +44,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """What came of it; `settled` is how many seconds after the last act everything was as wished, if ever."""
+    """The result; `settled` is the seconds from the last act until every VM was as wanted, or None."""
 
-    wish: Wish
+    plan: SoakPlan
     samples: tuple[Sample, ...]
     acts: Counter[str]
     faults: Counter[str]
@@ -57,8 +57,8 @@ class Soaked:
 
     @property
     def slope(self) -> float:
-        """Growth of resident memory in MiB an hour, by least squares, once it has come to its level."""
-        late = [sample for sample in self.samples if sample.at > self.wish.seconds * _WARM]
+        """Growth of resident memory in MiB an hour, by least squares, after the warm-up."""
+        late = [sample for sample in self.samples if sample.at > self.plan.seconds * _WARM]
         middle = fmean(sample.at for sample in late) if late else 0.0
         spread = sum((sample.at - middle) ** 2 for sample in late)
         if not spread:
@@ -66,16 +66,16 @@ class Soaked:
         level = fmean(sample.memory for sample in late)
         return sum((sample.at - middle) * (sample.memory - level) for sample in late) / spread / _MIB * _HOUR
 
-    def growth(self, what: Callable[[Sample], float]) -> float:
-        """Return by how much the median of the last quarter is above that of the second."""
+    def growth(self, value: Callable[[Sample], float]) -> float:
+        """Return the median of the last quarter minus that of the second."""
         quarter = max(1, len(self.samples) // 4)
         early, last = self.samples[quarter : 2 * quarter], self.samples[-quarter:]
-        return median(map(what, last)) - median(map(what, early)) if early else 0.0
+        return median(map(value, last)) - median(map(value, early)) if early else 0.0
 
     def lines(self) -> Iterator[str]:
-        """Tell it, a fact a line."""
+        """Yield the report, a fact a line."""
         first, last = self.samples[0], self.samples[-1]
-        yield f"{self.wish.seconds / 60:.0f} minutes, {self.wish.vms} VMs, {self.events} events seen"
+        yield f"{self.plan.seconds / 60:.0f} minutes, {self.plan.vms} VMs, {self.events} events seen"
         yield f"acts: {_counts(self.acts)}"
         yield f"faults that struck: {_counts(self.faults)}"
         yield f"killed and started again: {_counts(self.outages)}"
@@ -88,13 +88,13 @@ class Soaked:
         yield f"settled {self.settled:.0f} s after the last act" if self.settled is not None else "never settled"
         yield from (f"complaint: {complaint}" for complaint in self.complaints)
 
-    def _range(self, what: Callable[[Sample], int]) -> str:
-        values: Sequence[int] = [what(sample) for sample in self.samples]
+    def _range(self, value: Callable[[Sample], int]) -> str:
+        values: Sequence[int] = [value(sample) for sample in self.samples]
         return f"{values[0]} → {values[-1]} (between {min(values)} and {max(values)})"
 
 
 def unfinished(seen: ClusterState, wanted: Mapping[str, bool]) -> Iterator[str]:
-    """Complain of everything that is not as its user wants it, or that nobody wants."""
+    """Complain of every VM that is not as wanted, of pods without a VM, and of unfinished migrations."""
     pods = Counter(uid for pod in seen.pods.values() if (uid := ownership.vm_uid(pod)) is not None)
     for name, running in wanted.items():
         vm = seen.vm(name)
@@ -113,9 +113,9 @@ def unfinished(seen: ClusterState, wanted: Mapping[str, bool]) -> Iterator[str]:
 
 
 def _backs_off(migration: VirtualMachineMigration) -> bool:
-    """Whether it waits, for up to an hour, because those before it failed: it has not begun."""
+    """Whether it backs off, for up to an hour, after failed ones: it has not begun."""
     return any(condition.reason == Reason.BACKOFF for condition in migration.status.conditions)
 
 
 def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{what} {count}" for what, count in sorted(counts.items()) if count) or "none"
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count) or "none"

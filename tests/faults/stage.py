@@ -1,7 +1,7 @@
-"""Where a run takes place: a namespace and two fake nodes of its own, strangers among its pods, and what a user can do.
+"""The stage of a run: a namespace and two fake nodes of its own, foreign objects, and the acts of a user.
 
-Guarantees: runs on different stages share nothing but the control plane; `reset` leaves a stage as `build` made it.
-Only node `a` takes pods until a scenario opens `b`, so that it is known where a VM begins.
+Guarantees: runs on different stages share only the control plane; `reset` leaves a stage as `build` made it. Only node
+`a` accepts pods until a scenario opens `b`, so the first node of a VM is known.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from controller.kube.resources import EVENTS, NODES, PODS, Resource
 from tests.faults.witness import ClusterState, Witness
 
 _LABEL: Final = "faults.test/stage"
-_HELD: Final = "faults.test/held"
+_HOLD: Final = "faults.test/hold"
 _DEADLINE: Final = 10.0
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 _POLL: Final = 0.1
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 _ACCOUNTS: Final = Resource("", "v1", "serviceaccounts", ObjectOnly)
 VM: Final = "vm"
-"""The VM that every scenario is about."""
-_FOREIGN: Final = "foreign"
+"""The VM of every scenario."""
+_FOREIGN_VM: Final = "foreign"
 _KINDS: Final[tuple[Resource[Any], ...]] = (MIGRATIONS, VIRTUAL_MACHINES, PODS)
-_STRANGE_PODS: Final = ("virt-launcher-vm-00000", "virt-launcher-foreign-00000", "virt-launcher-foreign-00001")
-_STRANGERS: Final = 1 + len(_STRANGE_PODS)
+_FOREIGN_PODS: Final = ("virt-launcher-vm-00000", "virt-launcher-foreign-00000", "virt-launcher-foreign-00001")
+_FOREIGN_OBJECTS: Final = 1 + len(_FOREIGN_PODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +48,31 @@ class Stage:
 
     @property
     def node_a(self) -> str:
-        """The node that takes pods from the start."""
+        """The node that accepts pods from the start."""
         return f"{self.name}-a"
 
     @property
     def node_b(self) -> str:
-        """The node that takes pods when it is opened."""
+        """The node that accepts pods once it is opened."""
         return f"{self.name}-b"
 
     @property
     def node_selector(self) -> str:
-        """The flag that keeps a controller's pods on these nodes."""
+        """The value of the flag that restricts a controller's pods to these nodes."""
         return f"{_LABEL}={self.name}"
 
     # --- building ----------------------------------------------------------------------------------------
 
     async def build(self) -> None:
-        """Make the namespace, the nodes and the strangers."""
+        """Create the namespace, the nodes and the foreign objects."""
         await self.client.create(_NAMESPACES, {"metadata": {"name": self.name}}, server_deadline=_DEADLINE)
         await self._nodes()
         # Until the namespace has its service account, the API server refuses every pod in it.
         await self._eventually(self._has_account)
-        await self._strangers()
+        await self._create_foreign()
 
     async def reset(self) -> None:
-        """Take away what a run has left, strangers apart."""
+        """Delete what a run has left, but the foreign objects."""
         for resource in _KINDS:
             for item in await self._left(resource):
                 await self._remove(resource, item.metadata)
@@ -82,7 +82,7 @@ class Stage:
                 for item in (await self.client.list_page(resource, namespace=self.name, limit=0)).items:
                     await self._remove(resource, item.metadata)
             await self._eventually(self._deserted)
-            await self._strangers()
+            await self._create_foreign()
         for event in (await self.client.list_page(EVENTS, namespace=self.name, limit=0)).items:
             await self._remove(EVENTS, event.metadata)
         await self._nodes()
@@ -98,7 +98,7 @@ class Stage:
         await self.close(self.node_b)
 
     async def _free(self, name: str) -> bool:
-        """Whether pods can land on a node."""
+        """Whether a node accepts pods."""
         node = await self.client.get(NODES, name)
         return bool(node.status.allocatable) and {taint.key for taint in node.spec.taints} == {FAKE_TAINT.key}
 
@@ -109,11 +109,11 @@ class Stage:
             return False
         return True
 
-    async def _strangers(self) -> None:
-        """Put there what looks like ours and is not: a labelled pod of nobody, and another class's VM with its pod."""
+    async def _create_foreign(self) -> None:
+        """Create foreign objects that look like ours: a labelled pod without owner, another class's VM with pods."""
         foreign = await self.client.create(
             VIRTUAL_MACHINES,
-            _vm(_FOREIGN, labels={names.CONTROLLER_CLASS: "other"}),
+            _vm(_FOREIGN_VM, labels={names.CONTROLLER_CLASS: "other"}),
             namespace=self.name,
             server_deadline=_DEADLINE,
         )
@@ -125,15 +125,15 @@ class Stage:
         }
         metadatas: tuple[dict[str, Any], ...] = (
             {"labels": {names.VM_LABEL: VM}},
-            # Without its class's label the pod is seen by the controller under test, whose VM it is not.
-            {"labels": {names.VM_LABEL: _FOREIGN}, "ownerReferences": [{**reference, "controller": True}]},
-            {"labels": {names.VM_LABEL: _FOREIGN}, "ownerReferences": [{**reference, "controller": False}]},
+            # Without its class's label the controller under test sees the pod, although its VM is foreign.
+            {"labels": {names.VM_LABEL: _FOREIGN_VM}, "ownerReferences": [{**reference, "controller": True}]},
+            {"labels": {names.VM_LABEL: _FOREIGN_VM}, "ownerReferences": [{**reference, "controller": False}]},
         )
-        for name, metadata in zip(_STRANGE_PODS, metadatas, strict=True):
+        for name, metadata in zip(_FOREIGN_PODS, metadatas, strict=True):
             pod = {
                 "metadata": {"name": name, **metadata},
                 "spec": {
-                    # Nobody touches a gated pod, so that a change can only be the controller's.
+                    # No other client touches a gated pod, so every change is the controller's.
                     "schedulingGates": [{"name": "faults.test/never"}],
                     "containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10.1"}],
                 },
@@ -141,8 +141,8 @@ class Stage:
             await self.client.create(PODS, pod, namespace=self.name, server_deadline=_DEADLINE)
 
     async def _harmed(self) -> bool:
-        """Whether a run has done something to the strangers: the next one must not suffer from it."""
-        return len(await self._present()) != _STRANGERS
+        """Whether a run has deleted a foreign object or left another: the next run must not start so."""
+        return len(await self._present()) != _FOREIGN_OBJECTS
 
     async def _deserted(self) -> bool:
         return not await self._present()
@@ -156,7 +156,7 @@ class Stage:
 
     async def _left(self, resource: Resource[Any]) -> list[Any]:
         page = await self.client.list_page(resource, namespace=self.name, limit=0)
-        return [item for item in page.items if not stranger(item.metadata)]
+        return [item for item in page.items if not is_foreign(item.metadata)]
 
     async def _empty(self) -> bool:
         return not [item for resource in _KINDS for item in await self._left(resource)]
@@ -170,11 +170,11 @@ class Stage:
             await self.client.delete(resource, metadata.name, namespace=self.name, uid=metadata.uid, grace_seconds=0)
 
     async def _eventually(self, holds: Any) -> None:
-        async with asyncio.timeout(_PATIENCE):
-            while not await holds():  # noqa: ASYNC110 - what the server tells is asked for
+        async with asyncio.timeout(_TIMEOUT):
+            while not await holds():  # noqa: ASYNC110 - the server's state is polled
                 await asyncio.sleep(_POLL)
 
-    # --- what a user does --------------------------------------------------------------------------------
+    # --- acts of a user ----------------------------------------------------------------------------------
 
     async def create_vm(self, name: str = VM, *, running: bool = True) -> None:
         """Create a VM."""
@@ -192,7 +192,7 @@ class Stage:
         await self.client.delete(VIRTUAL_MACHINES, name, namespace=self.name, uid=vm.metadata.uid)
 
     async def migrate(self, vm: str = VM, **metadata: Any) -> None:
-        """Ask for a migration, which has the VM's name."""
+        """Create a migration of the VM's name."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.MIGRATION_KIND,
@@ -212,15 +212,15 @@ class Stage:
         await self._patch(pod, {"status": {"phase": "Failed"}}, subresource="status")
 
     async def delete_pod(self, pod: Pod) -> None:
-        """Delete a pod by hand, with no grace."""
+        """Delete a pod with a grace period of 0."""
         await self.client.delete(PODS, pod.metadata.name, namespace=self.name, uid=pod.metadata.uid, grace_seconds=0)
 
     async def hold(self, pod: Pod) -> None:
-        """Have a pod stay when it is deleted, Terminating, until it is released."""
-        await self._patch(pod, {"metadata": {"finalizers": [_HELD]}})
+        """Add a finalizer to a pod, so that it terminates until it is released."""
+        await self._patch(pod, {"metadata": {"finalizers": [_HOLD]}})
 
     async def release(self, pod: Pod) -> None:
-        """Let a held pod go."""
+        """Remove the finalizer of a pod."""
         await self._patch(pod, {"metadata": {"finalizers": None}})
 
     async def close(self, node: str) -> None:
@@ -228,7 +228,7 @@ class Stage:
         await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": True}})
 
     async def open(self, node: str) -> None:
-        """Take a node's cordon away, and wait until its taint, which is another's work, has followed."""
+        """Uncordon a node, and wait until its controller has removed the taint."""
         await self.client.merge_patch(NODES, node, {"spec": {"unschedulable": None}})
         await self._eventually(lambda: self._free(node))
 
@@ -242,23 +242,23 @@ class Stage:
 
 
 class StuckError(Exception):
-    """A scenario waits in vain for what it has to see before it can go on."""
+    """A step of a scenario did not see the effect of the one before in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a scenario has at hand while it is played: the stage, and what the witness sees there."""
+    """The means of a scenario: the stage, and the witness of its objects."""
 
     stage: Stage
     witness: Witness
-    patience: float = _PATIENCE
+    timeout: float = _TIMEOUT
     """Seconds that a step may wait for the one before."""
 
     def vm(self, name: str = VM) -> VirtualMachine:
-        """Return the VM as it was seen last."""
+        """Return the last seen state of the VM."""
         vm = self.witness.cluster.vm(name)
         if vm is None:
-            raise StuckError(f"VM {name} is not there")
+            raise StuckError(f"VM {name} does not exist")
         return vm
 
     def pod(self, name: str = VM) -> Pod:
@@ -269,22 +269,22 @@ class Scene:
         return pods[0]
 
     async def until(self, wanted: Any, what: str) -> None:
-        """Wait for something before the next step."""
-        if not await self.witness.until(wanted, seconds=self.patience):
-            raise StuckError(f"not within {self.patience:.0f} s: {what}")
+        """Wait for a state before the next step; `what` names it in the error."""
+        if not await self.witness.until(wanted, seconds=self.timeout):
+            raise StuckError(f"not within {self.timeout:.0f} s: {what}")
 
     async def running(self, *vms: str) -> None:
-        """Wait until VMs run and nothing more is to be told of them."""
+        """Wait until VMs run and their statuses say so."""
         await self.until(lambda seen: all(runs(seen, name) for name in vms or (VM,)), "the VM runs")
 
 
-def stranger(metadata: ObjectMeta) -> bool:
-    """Whether an object is one that no controller under test may touch."""
-    return metadata.name == _FOREIGN or metadata.name in _STRANGE_PODS
+def is_foreign(metadata: ObjectMeta) -> bool:
+    """Whether an object is foreign: the controller under test must not touch it."""
+    return metadata.name == _FOREIGN_VM or metadata.name in _FOREIGN_PODS
 
 
 def runs(seen: ClusterState, name: str = VM) -> bool:
-    """Whether a VM runs in its only pod, says so, and is free of migrations."""
+    """Whether a VM runs in its only pod, its status says so, and no migration claims it."""
     vm = seen.vm(name)
     if vm is None or vm.status.phase != "Running" or vm.status.migration is not None:
         return False

@@ -1,7 +1,7 @@
-"""What can go wrong with a watch: each fault strikes at the n-th event of one resource after it was set.
+"""Faults of watches: each strikes at the n-th event of one resource after it was set.
 
-An event is what tells of an object; bookmarks are not counted. What the real server would tell in the end, it is told:
-a fault that keeps news back for good would be no fault of a watch but another cluster.
+Bookmarks do not count as events. The controller receives in the end what the real server sends: a fault that withholds
+changes for ever would be another cluster, not a fault of a watch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.faults.proxy import Exchange, Fault, Stream, bookmark
 from tests.faults.wire import Answer
 
 _LAG: Final = 5.0
-"""Seconds by which one kind's news are behind the others'."""
+"""Seconds by which the events of one resource are late."""
 _EXPIRED: Final = (
     b'{"kind":"Status","apiVersion":"v1","status":"Failure","code":410,"reason":"Expired",'
     b'"message":"injected: too old resource version"}'
@@ -28,7 +28,7 @@ class AtEvent(Fault):
     """Strikes at the n-th event (from 1) of one resource."""
 
     lasting: ClassVar[bool] = False
-    """Whether it goes on after it struck, so that striking at the first event tries all of them."""
+    """Whether it continues after it struck, so that one run from the first event tries all of them."""
 
     def __init__(self, resource: str, nth: int) -> None:
         self.resource = resource
@@ -46,7 +46,7 @@ class AtEvent(Fault):
         await self.pass_on(stream, line)
 
     async def strike(self, stream: Stream, line: bytes) -> None:
-        """Do something in place of the event."""
+        """Act in place of the event."""
         raise NotImplementedError
 
     async def pass_on(self, stream: Stream, line: bytes) -> None:
@@ -55,7 +55,7 @@ class AtEvent(Fault):
 
 
 class Closed(AtEvent):
-    """The server ends the watch in good order, before the event."""
+    """The server ends the watch normally, before the event."""
 
     async def strike(self, stream: Stream, line: bytes) -> None:
         """End it."""
@@ -69,15 +69,15 @@ class CutInLine(AtEvent):
     async def strike(self, stream: Stream, line: bytes) -> None:
         """Send half of it."""
         await stream.send(line[: len(line) // 2])
-        await asyncio.sleep(0.05)  # so that the half arrives before the end does
+        await asyncio.sleep(0.05)  # the half arrives before the end does
         stream.cut()
 
 
 class ExpiredEvent(AtEvent):
-    """The version is too old, as an event of the watch says."""
+    """The watch sends an ERROR event: its version has expired."""
 
     async def strike(self, stream: Stream, line: bytes) -> None:
-        """Say so and end it."""
+        """Send the event and end the watch."""
         del line
         await stream.send(_EXPIRED_EVENT)
         stream.end()
@@ -103,10 +103,10 @@ class ExpiredStatus(AtEvent):
 
 
 class Garbage(AtEvent):
-    """Something that is no event stands in its place."""
+    """A line that is no event comes before it."""
 
     async def strike(self, stream: Stream, line: bytes) -> None:
-        """Send nonsense, then the event."""
+        """Send the line, then the event."""
         await stream.send(b"<html>502 Bad Gateway</html>\n")
         await stream.send(line)
 
@@ -117,36 +117,36 @@ class Silence(AtEvent):
     lasting = True
 
     async def strike(self, stream: Stream, line: bytes) -> None:
-        """Wait until the client has had enough of it."""
+        """Wait until the client ends the watch."""
         del stream, line
         await asyncio.get_running_loop().create_future()
 
 
 class Lag(AtEvent):
-    """One kind's news come five seconds late while the others' flow: a stale cache."""
+    """The events of one resource come five seconds late, those of the others in time: a stale cache."""
 
     async def strike(self, stream: Stream, line: bytes) -> None:
-        """Hold this event, and all behind it."""
+        """Delay this event, and all after it."""
         await asyncio.sleep(_LAG)
         await stream.send(line)
 
 
 class Duplicates(AtEvent):
-    """From this event on each is told twice."""
+    """From this event on, each is sent twice."""
 
     lasting = True
 
     async def strike(self, stream: Stream, line: bytes) -> None:
-        """Tell it twice."""
+        """Send it twice."""
         await stream.send(line + line)
 
     async def pass_on(self, stream: Stream, line: bytes) -> None:
-        """Tell what follows twice, too."""
+        """Send the following lines twice, too."""
         await stream.send(line + line if self.struck else line)
 
 
 class NoBookmarks(AtEvent):
-    """The watch ends, and no bookmark is ever told again."""
+    """The watch ends, and no bookmark is sent any more."""
 
     lasting = True
 
@@ -156,13 +156,13 @@ class NoBookmarks(AtEvent):
         stream.end()
 
     async def pass_on(self, stream: Stream, line: bytes) -> None:
-        """Keep bookmarks back."""
+        """Drop bookmarks."""
         if not bookmark(line):
             await stream.send(line)
 
 
 class ExpiredPage(ExpiredEvent):
-    """410; and in the middle of the new list, told one object a page, the continue token is too old."""
+    """410; then the new list has pages of one object, and its continue token expires."""
 
     async def on_request(self, exchange: Exchange) -> web.StreamResponse:
         """Make pages small, and refuse the second."""
@@ -177,9 +177,9 @@ class ExpiredPage(ExpiredEvent):
 
 
 class TimeTravel(ExpiredEvent):
-    """410; and the new list, and for five seconds its watch, come from a server that is behind.
+    """410; then the new list, and for five seconds its watch, come from a server that is behind.
 
-    What it shows is how things stood when the fault was set, before anything was asked of the controller.
+    The list has the state from when the fault was set, before the user acted.
     """
 
     def __init__(self, resource: str, nth: int) -> None:
@@ -188,11 +188,11 @@ class TimeTravel(ExpiredEvent):
         self._behind = False
 
     def remember(self, old: Answer) -> None:
-        """Take the list that is to be told again."""
+        """Take the list to send again."""
         self._old = old
 
     async def on_request(self, exchange: Exchange) -> web.StreamResponse:
-        """Tell an old list, once, and hold back the watch that follows."""
+        """Send the old list, once, and delay the watch that follows."""
         call = exchange.call
         if self.struck and call.resource == self.resource:
             if call.listing and self._old is not None and not self._behind:

@@ -1,7 +1,7 @@
-"""The controller under test behind its proxy, started again whenever it is killed.
+"""The controller under test behind its proxy, restarted whenever it is killed.
 
-Guarantees: it starts with warm caches, which the proxy says and not the controller; it comes back a moment after each
-kill, as its Deployment would have it; no process of it outlives the context.
+Guarantees: it starts with warm caches, by its open watches at the proxy and not by its own word; it is restarted 0.2 s
+after each kill, as by a Deployment; none of its processes outlives the context.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Subject:
     async def run(
         cls, zygote: Zygote, upstream: Upstream, stage: Stage, directory: Path
     ) -> AsyncIterator[tuple[Self, Proxy]]:
-        """Have one while the context lasts; its files lie in a directory that exists."""
+        """Run one while the context lasts; its files are in an existing directory."""
         log = directory / "controller.log"
         log.write_bytes(b"")
         subject = cls(zygote, log)
@@ -49,25 +49,25 @@ class Subject:
                 *("--metrics-bind-address", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug"),
             )
             await subject._start()
-            keeper = asyncio.create_task(subject._keep())
+            restarts = asyncio.create_task(subject._restart())
             try:
                 async with asyncio.timeout(_START):
                     while not all(proxy.watched(resource) for resource in _WATCHED):  # noqa: ASYNC110 - soon
                         await asyncio.sleep(_POLL)
                 yield subject, proxy
             finally:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
+                restarts.cancel()
+                await asyncio.gather(restarts, return_exceptions=True)
                 await subject._end()
 
     def kill(self) -> None:
-        """Kill it as the kernel would."""
+        """Kill it with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._killed.set()
 
     def problem(self) -> str:
-        """Say what is wrong with the process itself; nothing if all is well."""
+        """Return what is wrong with the process itself; empty if it is well."""
         if self._process is not None and not self._process.alive and not self._killed.is_set():
             return f"the controller has ended by itself; its log: {self._log}"
         if b"failed on a defect" in self._log.read_bytes():
@@ -77,7 +77,7 @@ class Subject:
     async def _start(self) -> None:
         self._process = await self._zygote.spawn(*self._arguments, log=self._log)
 
-    async def _keep(self) -> None:
+    async def _restart(self) -> None:
         while True:
             await self._killed.wait()
             await asyncio.sleep(_RESTART)

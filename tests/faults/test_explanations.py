@@ -1,4 +1,4 @@
-"""An explanation excuses what it is about and nothing else."""
+"""An explanation excuses its own difference and nothing else."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ LATE = "killed, commits 8 s later"
 
 
 def evidence(*history: Seen) -> Evidence:
-    """A run that had settled with its last event."""
+    """Return a run that settled with its last event."""
     return Evidence(history, len(history))
 
 
 def record() -> VirtualMachineMigration:
-    """The record of an eviction."""
+    """Return the record of an eviction."""
     return msgspec.structs.replace(migration("Succeeded"), spec=MigrationSpec(vm_name="vm", record_of="p1"))
 
 
 RUNS = (seen(pod("p1")), seen(vm("Pending", "Running", podUID="p1", incarnation=1)))
-TOLD = evidence(*RUNS, seen(record()))
+RECORDED = evidence(*RUNS, seen(record()))
 
 
-def test_an_eviction_that_nobody_saw_has_no_record() -> None:
-    """Whether the process was dead, or its watch had a gap."""
-    assert explain("pod evicted", KILLED, evidence(*RUNS), TOLD) is not None
-    assert explain("pod evicted", "410 as an event", evidence(*RUNS), TOLD) is not None
-    assert explain("pod evicted", "500", evidence(*RUNS), TOLD) is None
-    assert explain("node lost", KILLED, evidence(*RUNS), TOLD) is None
+def test_a_missing_record_is_explained_if_the_eviction_was_not_seen() -> None:
+    """The process was dead, or its watch had a gap."""
+    assert explain("pod evicted", KILLED, evidence(*RUNS), RECORDED) is not None
+    assert explain("pod evicted", "410 as an event", evidence(*RUNS), RECORDED) is not None
+    assert explain("pod evicted", "500", evidence(*RUNS), RECORDED) is None
+    assert explain("node lost", KILLED, evidence(*RUNS), RECORDED) is None
 
 
-def test_a_missing_record_excuses_nothing_else() -> None:
-    """The VM has to run all the same."""
+def test_a_missing_record_excuses_no_other_difference() -> None:
+    """The VM has to run."""
     stuck = evidence(RUNS[0], seen(vm("Pending", podUID="p1", incarnation=1)))
-    assert explain("pod evicted", KILLED, stuck, TOLD) is None
+    assert explain("pod evicted", KILLED, stuck, RECORDED) is None
 
 
-def test_who_may_not_record_writes_no_record() -> None:
-    """And may write everything else."""
-    assert explain("node lost", "403", evidence(*RUNS), TOLD) is not None
-    assert explain("migrate", "403", evidence(*RUNS), TOLD) is None
+def test_a_missing_record_is_explained_if_its_write_was_forbidden() -> None:
+    """Only in the scenarios that have a record."""
+    assert explain("node lost", "403", evidence(*RUNS), RECORDED) is not None
+    assert explain("migrate", "403", evidence(*RUNS), RECORDED) is None
 
 
-def test_a_late_create_saves_a_life() -> None:
-    """Only there, and it saves no pod."""
+def test_a_late_create_may_save_an_incarnation() -> None:
+    """Only in its scenarios, and it excuses no further pod."""
     more = evidence(RUNS[0], seen(vm("Pending", "Running", podUID="p1", incarnation=2)))
     assert explain("pod deleted twice", LATE, evidence(*RUNS), more) is not None
     assert explain("pod deleted", LATE, evidence(*RUNS), more) is None

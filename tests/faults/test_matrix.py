@@ -1,7 +1,7 @@
-"""The most telling part of the matrix of faults on the real API server; `make faults` tries all of it.
+"""A part of the matrix of faults on the real API server; `make faults` tries all of it.
 
-Every run plays its scenario on a stage of its own beside the others, so that all of them take about as long as one
-that waits for a create to settle.
+The runs are concurrent, each on a stage of its own, so that all of them take about as long as one that waits for a
+create of unknown outcome.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PODS: Final = "pods"
 VMS: Final = "virtualmachines"
 MIGRATIONS: Final = "virtualmachinemigrations"
 
-# One cell, at least, for each fault and for each scenario; those that once failed, and those in which a second pod
-# would come about if a guard were missing.
+# At least one cell for each fault and for each scenario; those that once failed, and those in which a missing guard
+# would lead to a second pod.
 CELLS: Final = (
     Cell("create", "killed before commit", WRITE, 1),
     Cell("create", "killed, commits 8 s later", WRITE, 1),
@@ -78,13 +78,13 @@ async def _try(plane: ControlPlane, directory: Path) -> dict[Cell, Verdict]:
 
 @pytest.fixture(scope="module")
 def verdicts(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Cell, Verdict]]:
-    """What came of every cell, all tried at once."""
+    """The verdict of every cell; all are tried at once."""
     with asyncio.Runner() as runner:
         yield runner.run(_try(plane, tmp_path_factory.mktemp("runs")))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_a_fault_changes_nothing_in_the_end(verdicts: dict[Cell, Verdict], cell: Cell) -> None:
-    """The fault strikes; the run ends as the undisturbed one, with one live pod at most at every version, and rests."""
+def test_a_run_with_a_fault_ends_as_the_undisturbed_one(verdicts: dict[Cell, Verdict], cell: Cell) -> None:
+    """The fault strikes; at every version there is at most one live pod, and nothing is written after the end."""
     verdict = verdicts[cell]
     assert (verdict.struck, verdict.complaints) == (True, ())

@@ -1,4 +1,4 @@
-"""The proxy changes nothing but what its fault is, and each fault does what its name says."""
+"""The proxy changes nothing without a fault, and each fault does what its name says."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ POD = b'{"metadata":{"name":"p","uid":"u","resourceVersion":"4"}}'
 
 
 def event(number: int) -> bytes:
-    """One line of a watch."""
+    """Return one line of a watch."""
     return b'{"type":"MODIFIED","object":{"metadata":{"name":"p","uid":"u","resourceVersion":"%d"}}}\n' % number
 
 
@@ -46,13 +46,13 @@ BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}\n
 
 @dataclass(slots=True)
 class Server:
-    """An API server of one pod, which tells three events and a bookmark and ends the watch."""
+    """An API server with one pod, whose watches send three events and a bookmark and end."""
 
-    asked: list[tuple[str, URL, bytes]] = field(default_factory=list)
+    requests: list[tuple[str, URL, bytes]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer anything."""
-        self.asked.append((request.method, request.rel_url, await request.read()))
+        """Answer any request."""
+        self.requests.append((request.method, request.rel_url, await request.read()))
         if "watch" not in request.query:
             body = LIST if request.method == "GET" and request.path.endswith("/pods") else POD
             return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
@@ -64,13 +64,13 @@ class Server:
 
     @property
     def writes(self) -> int:
-        """How many writes arrived."""
-        return sum(method != "GET" for method, _, _ in self.asked)
+        """The number of writes that arrived."""
+        return sum(method != "GET" for method, _, _ in self.requests)
 
 
 @dataclass(slots=True)
 class Wired:
-    """A client, the proxy it goes through, and the server behind."""
+    """A client, the proxy that it uses, and the server behind."""
 
     client: Client
     proxy: Proxy
@@ -82,16 +82,16 @@ class Wired:
         await self.client.merge_patch(PODS, "p", {"metadata": {"labels": {}}}, namespace="ns")
 
     async def watch(self) -> list[str]:
-        """Watch to the end; return the types of what came."""
-        told: list[str] = []
+        """Watch to the end; return the types of the events."""
+        types: list[str] = []
         async for batch in self.client.watch(PODS, resource_version="5", life=60, namespace="ns"):
-            told += [found.type for found in batch]
-        return told
+            types += [found.type for found in batch]
+        return types
 
 
 @pytest.fixture
 async def wired(tmp_path: Path) -> AsyncIterator[Wired]:
-    """All of it, on loopback."""
+    """Start all three on loopback."""
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
@@ -113,12 +113,12 @@ async def wired(tmp_path: Path) -> AsyncIterator[Wired]:
 # --- without a fault -------------------------------------------------------------------------------------------
 
 
-async def test_requests_pass_as_they_are(wired: Wired) -> None:
-    """Path, query and body arrive; the reply comes back; who asked what is counted."""
+async def test_requests_pass_unchanged_and_are_recorded(wired: Wired) -> None:
+    """Path, query and body arrive, and so does the reply."""
     page = await wired.client.list_page(PODS, namespace="ns", label_selector="a=b,!c", limit=7)
     await wired.patch()
     assert [pod.metadata.name for pod in page.items] == ["p"]
-    [(_, listed, _), (method, patched, body)] = wired.server.asked
+    [(_, listed, _), (method, patched, body)] = wired.server.requests
     assert (listed.path, dict(listed.query)) == (
         "/api/v1/namespaces/ns/pods",
         {"limit": "7", "labelSelector": "a=b,!c"},
@@ -126,18 +126,18 @@ async def test_requests_pass_as_they_are(wired: Wired) -> None:
     assert (method, patched.path, body) == ("PATCH", "/api/v1/namespaces/ns/pods/p", b'{"metadata":{"labels":{}}}')
     assert [str(call) for call in wired.proxy.calls] == ["GET pods", "PATCH pods/p"]
     assert [str(call) for call in wired.proxy.writes] == ["PATCH pods/p"]
-    remembered = wired.proxy.listed["pods"]
-    assert (remembered.path, remembered.query) == (listed.path, listed.query)  # however it is quoted
+    recorded = wired.proxy.listed["pods"]
+    assert (recorded.path, recorded.query) == (listed.path, listed.query)  # in any quoting
 
 
-async def test_replies_keep_the_parameters_of_their_type(wired: Wired) -> None:
-    """By which kubectl knows what it has been told."""
+async def test_replies_retain_the_parameters_of_their_content_type(wired: Wired) -> None:
+    """kubectl depends on them."""
     async with aiohttp.ClientSession() as session, session.get(f"{wired.proxy.url}/apis") as reply:
         assert reply.headers["Content-Type"] == CONTENT_TYPE
 
 
 async def test_watches_pass_line_by_line(wired: Wired) -> None:
-    """Bookmarks too, which are no events."""
+    """Bookmarks too, but they are not counted as events."""
     assert await wired.watch() == ["MODIFIED", "MODIFIED", "BOOKMARK", "MODIFIED"]
     assert wired.proxy.events == {"pods": 3}
 
@@ -159,7 +159,7 @@ async def test_watches_pass_line_by_line(wired: Wired) -> None:
         ("504", ServerError, 0),
     ],
 )
-async def test_a_fault_strikes_the_write_it_was_set_for(
+async def test_a_fault_strikes_its_write_and_no_other(
     wired: Wired, fault: str, error: type[KubeError], arrived: int
 ) -> None:
     """The second: the first and the third pass."""
@@ -174,7 +174,7 @@ async def test_a_fault_strikes_the_write_it_was_set_for(
 
 
 async def test_a_fault_that_spares_dry_runs_strikes_the_write_after_them(wired: Wired) -> None:
-    """Any other strikes the dry run."""
+    """Any other fault strikes the dry run."""
 
     async def create(*, dry_run: bool) -> None:
         body = {"metadata": {"name": "p"}}
@@ -189,8 +189,8 @@ async def test_a_fault_that_spares_dry_runs_strikes_the_write_after_them(wired: 
         await create(dry_run=True)
 
 
-async def test_the_wish_of_a_busy_server_to_wait_is_passed_on(wired: Wired) -> None:
-    """Retry-After is part of what a 429 says."""
+async def test_a_429_has_its_retry_after(wired: Wired) -> None:
+    """The client reads it."""
     wired.proxy.fault = requests.AtWrite(1, requests.REQUEST_FAULTS["429, Retry-After 2"])
     with pytest.raises(TooManyRequestsError) as refused:
         await wired.patch()
@@ -220,8 +220,8 @@ async def test_a_late_write_arrives_although_its_sender_has_given_up(
             await asyncio.sleep(0.02)
 
 
-async def test_reads_and_events_are_no_writes(wired: Wired) -> None:
-    """Events are told behind the work."""
+async def test_reads_and_events_do_not_count_as_writes(wired: Wired) -> None:
+    """Events are written behind the work."""
     wired.proxy.fault = fault = requests.AtWrite(1, requests.drop)
     await wired.client.get(PODS, "p", namespace="ns")
     async with aiohttp.ClientSession() as session:
@@ -233,20 +233,20 @@ async def test_reads_and_events_are_no_writes(wired: Wired) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "types"),
     [
         (streams.Closed, ["MODIFIED"]),
         (streams.Duplicates, ["MODIFIED", "MODIFIED", "MODIFIED", "BOOKMARK", "BOOKMARK", "MODIFIED", "MODIFIED"]),
         (streams.NoBookmarks, ["MODIFIED"]),
     ],
 )
-async def test_a_watch_that_ends_or_repeats(wired: Wired, fault: type[streams.AtEvent], told: list[str]) -> None:
+async def test_a_watch_ends_or_repeats_events(wired: Wired, fault: type[streams.AtEvent], types: list[str]) -> None:
     """From its second event on."""
     wired.proxy.fault = fault("pods", 2)
-    assert await wired.watch() == told
+    assert await wired.watch() == types
 
 
-async def test_bookmarks_are_withheld_from_later_watches(wired: Wired) -> None:
+async def test_later_watches_have_no_bookmarks_either(wired: Wired) -> None:
     """For good."""
     wired.proxy.fault = streams.NoBookmarks("pods", 1)
     await wired.watch()
@@ -256,15 +256,17 @@ async def test_bookmarks_are_withheld_from_later_watches(wired: Wired) -> None:
 @pytest.mark.parametrize(
     ("fault", "error"), [(streams.CutInLine, TransportError), (streams.Garbage, MalformedReplyError)]
 )
-async def test_a_watch_that_breaks(wired: Wired, fault: type[streams.AtEvent], error: type[KubeError]) -> None:
-    """In the middle of an event, or with what is none."""
+async def test_a_watch_breaks_within_an_event_or_with_garbage(
+    wired: Wired, fault: type[streams.AtEvent], error: type[KubeError]
+) -> None:
+    """Each is an error of the client."""
     wired.proxy.fault = fault("pods", 2)
     with pytest.raises(error):
         await wired.watch()
 
 
-async def test_expiry_as_a_status_refuses_the_next_watch_and_no_more(wired: Wired) -> None:
-    """The one that was open ends."""
+async def test_expiry_as_a_status_refuses_only_the_next_watch(wired: Wired) -> None:
+    """The open one ends."""
     wired.proxy.fault = streams.ExpiredStatus("pods", 2)
     assert await wired.watch() == ["MODIFIED"]
     with pytest.raises(ExpiredError):
@@ -272,33 +274,33 @@ async def test_expiry_as_a_status_refuses_the_next_watch_and_no_more(wired: Wire
     assert len(await wired.watch()) == 4
 
 
-async def test_expiry_as_an_event(wired: Wired) -> None:
-    """In place of the event."""
+async def test_expiry_as_an_event_comes_in_place_of_the_event(wired: Wired) -> None:
+    """The watch ends with it."""
     wired.proxy.fault = streams.ExpiredEvent("pods", 2)
     assert await wired.watch() == ["MODIFIED", "ERROR"]
 
 
-async def test_a_fault_of_one_resource_leaves_the_others_alone(wired: Wired) -> None:
-    """The watch of pods knows nothing of the VMs' fault."""
+async def test_a_fault_of_one_resource_does_not_strike_another(wired: Wired) -> None:
+    """A watch of pods is not struck by a fault of VMs."""
     wired.proxy.fault = fault = streams.Closed("virtualmachines", 1)
     assert len(await wired.watch()) == 4
     assert not fault.struck
 
 
-async def test_a_page_expires_and_the_whole_list_does_not(wired: Wired) -> None:
-    """The first page is small, the next is refused; a list without a limit passes."""
+async def test_a_continue_token_expires_but_an_unpaged_list_passes(wired: Wired) -> None:
+    """The first page is small, the next is refused."""
     wired.proxy.fault = streams.ExpiredPage("pods", 1)
     await wired.watch()
     await wired.client.list_page(PODS, namespace="ns", limit=500)
-    assert wired.server.asked[-1][1].query["limit"] == "1"
+    assert wired.server.requests[-1][1].query["limit"] == "1"
     with pytest.raises(ExpiredError):
         await wired.client.list_page(PODS, namespace="ns", limit=500, continue_token="token")  # noqa: S106 - of a list
     await wired.client.list_page(PODS, namespace="ns", limit=0)
-    assert wired.server.asked[-1][1].query["limit"] == "0"
+    assert wired.server.requests[-1][1].query["limit"] == "0"
 
 
-async def test_an_old_list_is_told_once(wired: Wired) -> None:
-    """The next one is as new as the server."""
+async def test_an_old_list_is_sent_once(wired: Wired) -> None:
+    """The next list is current."""
     fault = streams.TimeTravel("pods", 1)
     fault.remember(Answer(200, b'{"metadata":{"resourceVersion":"1"},"items":[]}'))
     wired.proxy.fault = fault
@@ -309,11 +311,11 @@ async def test_an_old_list_is_told_once(wired: Wired) -> None:
 
 
 @pytest.mark.parametrize("fault", [streams.Silence("pods", 1), requests.AtWrite(1, requests.hang)])
-async def test_silence_lasts_until_the_client_has_had_enough(wired: Wired, fault: Fault) -> None:
-    """The connection stays open and nothing comes."""
+async def test_silence_lasts_until_the_client_gives_up(wired: Wired, fault: Fault) -> None:
+    """The connection stays open without data."""
     wired.proxy.fault = fault
-    asked: Coroutine[Any, Any, object] = wired.watch() if isinstance(fault, streams.Silence) else wired.patch()
-    work = asyncio.create_task(asked)
+    request: Coroutine[Any, Any, object] = wired.watch() if isinstance(fault, streams.Silence) else wired.patch()
+    work = asyncio.create_task(request)
     done, _ = await asyncio.wait([work], timeout=0.3)
     assert (done, fault.struck) == (set(), True)
     work.cancel()

@@ -1,4 +1,4 @@
-"""What the table says."""
+"""The table, the summary and the complaints of the matrix."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from tests.faults.report import complaints, summary, table
 
 
 def verdict(
-    scenario: str, fault: str, *said: str, nth: int = 1, struck: bool = True, why: str | None = None
+    scenario: str, fault: str, *complaint: str, nth: int = 1, struck: bool = True, why: str | None = None
 ) -> Verdict:
-    """What came of a cell after ten seconds."""
-    return Verdict(Cell(scenario, fault, "write", nth), struck, 10.0 * nth, said, why)
+    """Return the verdict of a cell after ten seconds."""
+    return Verdict(Cell(scenario, fault, "write", nth), struck, 10.0 * nth, complaint, why)
 
 
 VERDICTS = (
@@ -22,19 +22,19 @@ VERDICTS = (
 )
 
 
-def test_the_table_counts_good_runs_and_shows_those_that_were_not() -> None:
+def test_the_table_counts_good_runs_and_marks_bad_ones() -> None:
     """A fault that struck nothing is left out."""
     assert table(VERDICTS).splitlines() == [
         "| fault | stop | start | all | longest, s |",
         "| --- | --: | --: | --: | --: |",
         "| hangs | 2 | 1 | 3 | 20 |",
-        "| 409 | **0/1** | – | **0/1** | 10 |",  # noqa: RUF001 - what a table shows for nothing
+        "| 409 | **0/1** | – | **0/1** | 10 |",  # noqa: RUF001 - the sign for no runs
         "| all | **2/3** | 1 | **3/4** | 20 |",
     ]
 
 
-def test_the_summary_says_how_many_of_each_there_were() -> None:
-    """Good, explained, and those that found nothing to strike."""
+def test_the_summary_counts_the_runs_by_result() -> None:
+    """Good, explained, and without effect."""
     assert summary(VERDICTS, wanted=5, seconds=120) == (
         "3 of 4 runs good, 1 of them with an explained difference; "
         "in 1 more the fault found nothing to strike; 2 minutes"

@@ -1,4 +1,4 @@
-"""A minute of what `make soak` does for half an hour."""
+"""A soak of one minute; `make soak` takes half an hour."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import pytest
 
 from controller.controlplane.plane import ControlPlane
 from tests.faults.soak import NODES, carry_out
-from tests.faults.soaked import Wish
+from tests.faults.soaked import SoakPlan
 from tests.plane import install
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 
 MIB = 2**20
 MOST_DESCRIPTORS = 64
-"""A connection for each of 32 workers at the most, the watches, and what any process has open."""
+"""At most a connection for each of 32 workers, the watches, and the descriptors of every process."""
 
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    """One with nodes, to be broken."""
+    """Start one with nodes, whose components the test kills."""
     with ControlPlane(tmp_path / "plane", nodes=NODES) as plane:
         install(plane)
         yield plane
 
 
 def test_a_minute_of_churn_faults_and_outages_loses_nothing(plane: ControlPlane, tmp_path: Path) -> None:
-    """Every VM is as its user wants it, had one live pod at most, and the process has not grown."""
-    wish = Wish(seconds=60, vms=40, acts=4, fault_every=2, outage_every=18, sample_every=3)
+    """Every VM is as wanted and had at most one live pod, and the process has not grown."""
+    plan = SoakPlan(seconds=60, vms=40, acts=4, fault_every=2, outage_every=18, sample_every=3)
     with asyncio.Runner() as runner:
-        soaked = runner.run(carry_out(plane, tmp_path / "run", wish))
-    told = "\n".join(soaked.lines())
-    assert soaked.complaints == (), told
-    assert soaked.settled is not None, told
-    assert sum(soaked.outages.values()) >= 2, told
-    assert soaked.faults.total() >= 10, told
-    # A minute tells leaks that are gross: the slope is for half an hour to tell.
-    assert soaked.growth(lambda sample: sample.memory) < 16 * MIB, told
-    assert soaked.samples[-1].descriptors < MOST_DESCRIPTORS, told
-    assert soaked.samples[-1].tasks <= soaked.samples[0].tasks, told
+        soaked = runner.run(carry_out(plane, tmp_path / "run", plan))
+    report = "\n".join(soaked.lines())
+    assert soaked.complaints == (), report
+    assert soaked.settled is not None, report
+    assert sum(soaked.outages.values()) >= 2, report
+    assert soaked.faults.total() >= 10, report
+    # A minute shows only large leaks; the slope needs half an hour.
+    assert soaked.growth(lambda sample: sample.memory) < 16 * MIB, report
+    assert soaked.samples[-1].descriptors < MOST_DESCRIPTORS, report
+    assert soaked.samples[-1].tasks <= soaked.samples[0].tasks, report

@@ -1,49 +1,49 @@
-"""A soak's judgement: what leaks shows, and so does what is lost."""
+"""The judgement of a soak: leaks, and VMs that are not as wanted."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from tests.faults.builders import migration, pod, seen, vm
-from tests.faults.soaked import Sample, Soaked, Wish, unfinished
+from tests.faults.soaked import Sample, Soaked, SoakPlan, unfinished
 from tests.faults.witness import ClusterState, Object
 
 MIB = 2**20
 
 
 def soaked(*samples: Sample) -> Soaked:
-    """A soak of 100 seconds."""
-    return Soaked(Wish(100.0, 1), samples, Counter(), Counter(), Counter(), 0, 1.0, ())
+    """Return the result of a soak of 100 seconds."""
+    return Soaked(SoakPlan(100.0, 1), samples, Counter(), Counter(), Counter(), 0, 1.0, ())
 
 
 def cluster(*items: Object) -> ClusterState:
-    """What exists."""
+    """Return the state with these objects."""
     made = ClusterState()
     for item in items:
         made.apply(seen(item))
     return made
 
 
-def test_the_slope_is_told_by_the_hour_and_leaves_the_warm_up_out() -> None:
-    """A MiB every ten seconds; the jump in the first quarter is none of it."""
+def test_the_slope_is_per_hour_and_excludes_the_warm_up() -> None:
+    """A MiB every ten seconds; the jump in the first quarter does not count."""
     samples = [Sample(0.0, 1 * MIB, 9, 9), *(Sample(at, (50 + at / 10) * MIB, 9, 9) for at in (30.0, 60.0, 90.0))]
     assert round(soaked(*samples).slope) == 360
 
 
 def test_level_memory_has_no_slope() -> None:
-    """Nor have too few samples."""
+    """Too few samples have none, either."""
     assert soaked(*(Sample(at, MIB, 9, 9) for at in (30.0, 60.0, 90.0))).slope == 0.0
     assert soaked(Sample(90.0, MIB, 9, 9)).slope == 0.0
 
 
-def test_growth_compares_medians_so_that_one_peak_is_none() -> None:
+def test_growth_compares_medians_and_ignores_a_peak() -> None:
     """The last quarter against the second."""
     descriptors = (5, 5, 5, 5, 5, 40, 5, 5, 5, 8, 8, 8)
     samples = [Sample(float(at), MIB, count, 9) for at, count in enumerate(descriptors)]
     assert soaked(*samples).growth(lambda sample: sample.descriptors) == 3
 
 
-def test_what_is_not_as_wished_is_unfinished() -> None:
+def test_objects_that_are_not_as_wanted_are_unfinished() -> None:
     """Lost, not running, not stopped, orphaned, still moving."""
     there = cluster(vm("Pending", name="waits"), vm("Pending", "Running", uid="u2", name="runs"))
     assert list(unfinished(there, {"lost": True, "waits": True, "runs": False})) == [
@@ -57,8 +57,8 @@ def test_what_is_not_as_wished_is_unfinished() -> None:
     ]
 
 
-def test_what_is_as_wished_is_finished() -> None:
-    """A migration that has to wait for an hour has not begun."""
+def test_objects_that_are_as_wanted_are_finished() -> None:
+    """A migration that backs off for an hour has not begun."""
     there = cluster(
         vm("Pending", "Running", podUID="p1"),
         pod("p1"),

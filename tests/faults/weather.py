@@ -1,4 +1,4 @@
-"""Faults for a soak: one after the other, drawn at random, each in force until it has struck and the next is due."""
+"""The faults of a soak, drawn at random: each is set until it has struck and the next is due."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.faults.streams import WATCH_FAULTS, TimeTravel
 from tests.faults.wire import STATE
 
 _REQUESTS: Final = tuple(REQUEST_FAULTS)
-# A server that is behind, and has nothing older to show than what it shows anyway, is none.
+# TimeTravel needs an old list, which a soak does not have.
 _WATCHES: Final = tuple(name for name, kind in WATCH_FAULTS.items() if kind is not TimeTravel)
 
 
 class Weather(Fault):
-    """Passes everything through the fault of the hour. `clear` until the first `change`."""
+    """Passes everything through the current fault; there is none until the first `change`."""
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -28,7 +28,7 @@ class Weather(Fault):
         self.struck_by: Counter[str] = Counter()
 
     def change(self) -> None:
-        """Have another fault, at the next write or the next event of one resource."""
+        """Set another fault, at the next write or the next event of one resource."""
         self.clear()
         name = self._rng.choice((*_REQUESTS, *_WATCHES))
         self._name = name
@@ -39,7 +39,7 @@ class Weather(Fault):
         )
 
     def clear(self) -> None:
-        """Have no fault from now on."""
+        """Remove the fault."""
         self.struck_by[self._name] += self._now.struck
         self._now = Fault()
 

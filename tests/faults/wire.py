@@ -1,7 +1,7 @@
 """One request as it passes the proxy, and the real API server behind it.
 
-Guarantees: what goes on to the server is what came in, credentials apart, which are the administrator's; a request's
-place in the API (resource, name, subresource) is read from its path alone.
+Guarantees: the server gets the request unchanged, but with the administrator's credentials; a request's place in the
+API (resource, name, subresource) is read from its path alone.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from yarl import URL
 from controller.kube import credentials
 
 STATE: Final = ("pods", "virtualmachines", "virtualmachinemigrations")
-"""The resources that the controller's state is made of. Events are told behind the work and are no part of it."""
+"""The resources of the controller's state. Events are written behind the work and do not belong to it."""
 
 _DEADLINE: Final = aiohttp.ClientTimeout(total=60.0)
 _ENDLESS: Final = aiohttp.ClientTimeout(total=None)
-_KEPT: Final = ("Accept", "Content-Type", "User-Agent")
+_PASSED: Final = ("Accept", "Content-Type", "User-Agent")
 
 
 DRY_RUN: Final = " (dry run)"
-"""What the name of a write ends with that the server only tries."""
+"""The end of the name of a dry run."""
 
 
 @dataclass(slots=True)
 class Call:
-    """What was asked, and what became of it: `status` is the server's own answer, None if it was never asked."""
+    """One request; `status` is the code of the server's own reply, None if the request never reached it."""
 
     method: str
     resource: str
@@ -71,7 +71,7 @@ class Call:
         return self.status is not None and self.status < 300
 
     def __str__(self) -> str:
-        """Name it for a person."""
+        """Return its name for messages."""
         target = "/".join(part for part in (self.resource, self.name, self.subresource) if part)
         return f"{'WATCH' if self.watch else self.method} {target}{DRY_RUN if self.dry_run else ''}"
 
@@ -107,7 +107,7 @@ class Upstream:
     async def ask(self, method: str, url: URL, headers: CIMultiDictProxy[str] | None, body: bytes) -> Answer:
         """Send a request; return the whole reply."""
         async with self._session.request(
-            method, self._at(url), data=body or None, headers=_kept(headers), timeout=_DEADLINE
+            method, self._at(url), data=body or None, headers=_passed(headers), timeout=_DEADLINE
         ) as response:
             headers = response.headers
             return Answer(response.status, await response.read(), headers["Content-Type"], headers.get("Retry-After"))
@@ -115,12 +115,12 @@ class Upstream:
     @asynccontextmanager
     async def open(self, url: URL, headers: CIMultiDictProxy[str]) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open a watch."""
-        async with self._session.get(self._at(url), headers=_kept(headers), timeout=_ENDLESS) as response:
+        async with self._session.get(self._at(url), headers=_passed(headers), timeout=_ENDLESS) as response:
             yield response
 
     def _at(self, url: URL) -> URL:
         return self._base.with_path(url.path).with_query(url.query)
 
 
-def _kept(headers: CIMultiDictProxy[str] | None) -> dict[str, str]:
-    return {name: headers[name] for name in _KEPT if name in headers} if headers is not None else {}
+def _passed(headers: CIMultiDictProxy[str] | None) -> dict[str, str]:
+    return {name: headers[name] for name in _PASSED if name in headers} if headers is not None else {}

@@ -1,12 +1,12 @@
-"""Sees what happens in one namespace with watches of its own, past the proxy and without asking the controller.
+"""Watches one namespace independently of the proxy and of the controller.
 
 Guarantees: every event that the API server sends is in `history`, in the order of its resource's versions, with its
-time of arrival (seconds on the loop's clock); a watch that breaks goes on from the version that it saw last, and where
-that is impossible the witness fails instead of having a hole in its testimony. Only one that is told to bear `gaps`
-lists again: a restarted API server has forgotten what was before.
+time of arrival (seconds on the loop's clock); a broken watch resumes from the last version, and if that is impossible
+the witness fails rather than miss an event. Only a witness with `gaps` lists again: a restarted API server has no older
+versions.
 
-It reads watches itself, without `controller.engine.watch`: what the controller takes from that stream is under test
-here, and a defect of it must not make the testimony agree.
+It interprets watches itself, without `controller.engine.watch`: that stream is under test here, and a defect in it must
+not distort the history.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from controller.kube.resources import PODS, Resource
 T = TypeVar("T", VirtualMachine, Pod, VirtualMachineMigration)
 Object: TypeAlias = VirtualMachine | Pod | VirtualMachineMigration
 
-_LIFE: Final = 3600.0
+_WATCH_TIMEOUT: Final = 3600.0
 _RETRY: Final = 0.5
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One event: what an object was at a time. `first` marks what was there when the witness came."""
+    """One event: the state of an object at a time. `first` marks objects that existed when the witness started."""
 
     at: float
     item: Object
@@ -46,14 +46,14 @@ class Seen:
 
 @dataclass(slots=True)
 class ClusterState:
-    """What exists, by UID."""
+    """The existing objects, by UID."""
 
     vms: dict[str, VirtualMachine] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
     migrations: dict[str, VirtualMachineMigration] = field(default_factory=dict)
 
     def apply(self, seen: Seen) -> None:
-        """Take one event."""
+        """Apply one event."""
         match seen.item:
             case VirtualMachine():
                 _put(self.vms, seen.item, deleted=seen.deleted)
@@ -88,7 +88,7 @@ def _put(into: dict[str, T], item: T, *, deleted: bool) -> None:
 
 
 class WitnessError(Exception):
-    """The witness has missed something, so nothing can be said."""
+    """The witness has missed an event, so the run cannot be judged."""
 
 
 class Witness:
@@ -100,7 +100,7 @@ class Witness:
         self._gaps = gaps
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
-        self._news = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self._problem: str | None = None
         self.history: list[Seen] = []
         self.cluster = ClusterState()
@@ -120,19 +120,19 @@ class Witness:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def until(self, wanted: Callable[[ClusterState], bool], *, seconds: float) -> bool:
-        """Wait until the cluster is the wanted one; False if it is not in time. Raises WitnessError."""
+        """Wait until `wanted` is true of the cluster; False if it is not in time. Raises WitnessError."""
         try:
-            async with asyncio.timeout(seconds), self._news:
+            async with asyncio.timeout(seconds), self._changed:
                 while not wanted(self.cluster):
                     self._check()
-                    await self._news.wait()
+                    await self._changed.wait()
         except TimeoutError:
             return False
         self._check()
         return True
 
     async def settled(self, wanted: Callable[[ClusterState], bool], *, quiet: float, seconds: float) -> float | None:
-        """Wait until the cluster is the wanted one and nothing has changed for `quiet` seconds.
+        """Wait until `wanted` is true of the cluster and nothing has changed for `quiet` seconds.
 
         Return the time of the last change before that, or None if it does not come in time. Raises WitnessError.
         """
@@ -150,7 +150,7 @@ class Witness:
 
     @property
     def changed_at(self) -> float:
-        """When the last event came."""
+        """The time of the last event."""
         return self.history[-1].at if self.history else self._loop.time()
 
     def _check(self) -> None:
@@ -161,29 +161,31 @@ class Witness:
         failing_since: float | None = None
         while True:
             try:
-                batches = self._client.watch(resource, resource_version=version, life=_LIFE, namespace=self._namespace)
+                batches = self._client.watch(
+                    resource, resource_version=version, life=_WATCH_TIMEOUT, namespace=self._namespace
+                )
                 async with aclosing(batches):
                     async for batch in batches:
                         failing_since = None
                         for event in batch:
                             version = self._apply(event, resource)
-                        async with self._news:
-                            self._news.notify_all()
+                        async with self._changed:
+                            self._changed.notify_all()
             except errors.ExpiredError as error:
                 if not self._gaps:
-                    return await self._fail(f"what happened to {resource.plural} was missed: {error}")
+                    return await self._fail(f"events of {resource.plural} were missed: {error}")
                 version = await self._catch_up(resource)
             except errors.MalformedReplyError as error:
-                return await self._fail(f"what happened to {resource.plural} was missed: {error}")
+                return await self._fail(f"events of {resource.plural} were missed: {error}")
             except errors.KubeError as error:
-                # The server may be away for a while: whatever it says when it comes back, it still has our version.
+                # After an outage the server still has our version, whatever it replied before.
                 failing_since = failing_since or self._loop.time()
-                if self._loop.time() - failing_since > _PATIENCE:
+                if self._loop.time() - failing_since > _TIMEOUT:
                     return await self._fail(f"watching {resource.plural} fails: {error}")
                 await asyncio.sleep(_RETRY)
 
     async def _catch_up(self, resource: Resource[Any]) -> str:
-        """List again, and tell what became of everything meanwhile."""
+        """List again, and record the differences as events."""
         page = None
         while page is None:
             try:
@@ -200,8 +202,8 @@ class Witness:
 
     async def _fail(self, why: str) -> None:
         self._problem = why
-        async with self._news:
-            self._news.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
 
     def _apply(self, event: codec.WatchEnvelope, resource: Resource[Any]) -> str:
         if event.type == "ERROR":

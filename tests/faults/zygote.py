@@ -1,10 +1,10 @@
-"""Starts controllers by forking a process that has already imported everything, and kills them as the kernel would.
+"""Starts controllers by forking a process that has imported everything, and kills them with SIGKILL.
 
-Importing the controller costs more than a second; a fork costs some milliseconds, so that hundreds of real processes
-can be started, and killed in the middle of whatever they do. Guarantees: a controller's process is its own (SIGKILL
-takes it and nothing else); when the parent goes, in whatever way, every controller goes with it.
+Importing the controller takes more than a second, a fork some milliseconds, so hundreds of real processes can be
+started and killed at any point. Guarantees: each controller is a process of its own (SIGKILL ends it and nothing else);
+when the parent ends, however it does, every controller ends with it.
 
-Run as `python -m tests.faults.zygote`: reads one JSON object a line (`arguments`, `log`), answers with a process id.
+Run as `python -m tests.faults.zygote`: reads one JSON object a line (`arguments`, `log`), answers with a process ID.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 TASKS: Final = "asyncio tasks"
-"""The line in the log that answers `count_tasks` is an object with this key."""
+"""The key of the object that `count_tasks` writes into the log."""
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _START_DEADLINE: Final = 60.0
 _END_DEADLINE: Final = 10.0
@@ -47,11 +47,11 @@ class Process:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def count_tasks(self) -> None:
-        """Have it write a line into its log: how many asyncio tasks it has."""
+        """Have it log the number of its asyncio tasks."""
         signal.pidfd_send_signal(self._pidfd, signal.SIGUSR1)
 
     async def close(self) -> None:
-        """Kill it, and return when it is gone."""
+        """Kill it, and wait until it has ended."""
         self.kill()
         async with asyncio.timeout(_END_DEADLINE):
             while self.alive:  # noqa: ASYNC110 - a moment; uvloop and asyncio differ in what they can wait for
@@ -64,12 +64,12 @@ class Zygote:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
     async def start(cls) -> AsyncIterator[Self]:
-        """Have it while the context lasts; every controller that it made ends with it."""
+        """Run it while the context lasts; every controller that it started ends with it."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -92,7 +92,7 @@ class Zygote:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise AssertionError("it was started with pipes")
-        async with self._turn, asyncio.timeout(_START_DEADLINE):
+        async with self._lock, asyncio.timeout(_START_DEADLINE):
             stdin.write(json.dumps({"arguments": arguments, "log": str(log)}).encode() + b"\n")
             await stdin.drain()
             answer = await stdout.readline()
@@ -100,7 +100,7 @@ class Zygote:
 
 
 def _main() -> None:
-    # Whatever a controller imports, lazily or not, is imported here once.
+    # Everything that a controller imports, lazily or not, is imported here once.
     import uvloop  # noqa: PLC0415
 
     from controller import process  # noqa: PLC0415
@@ -109,7 +109,7 @@ def _main() -> None:
 
     library.load()
     del uvloop, process
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: they must leave no zombies
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # this process waits for no child, and must leave no zombies
     gc.freeze()
     for line in sys.stdin:
         wanted = json.loads(line)
@@ -127,7 +127,7 @@ def _become(wanted: dict[str, Any], main: Any) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (sink, 1), (sink, 2)):
         os.dup2(source, target)
-    signal.signal(signal.SIGUSR1, _tell_tasks)
+    signal.signal(signal.SIGUSR1, _log_tasks)
     sys.argv = ["vmsim", *wanted["arguments"]]
     code = 1
     try:
@@ -142,7 +142,7 @@ def _become(wanted: dict[str, Any], main: Any) -> None:
         os._exit(code)
 
 
-def _tell_tasks(number: int, frame: FrameType | None) -> None:
+def _log_tasks(number: int, frame: FrameType | None) -> None:
     del number, frame
     os.write(1, json.dumps({TASKS: len(asyncio.all_tasks())}).encode() + b"\n")
 
