@@ -1,7 +1,7 @@
-"""The controller's own account: what the tests' controllers may do is what the manifests let them, and no more.
+"""The controller's own account: the tests' controllers have the rights of the manifests, and no others.
 
-Guarantees: `acting` gives a controller exactly the rights of manifests/base, its token from the TokenRequest API;
-`forbidden` tells of each request that went beyond them.
+Guarantees: `acting` gives a controller exactly the rights of manifests/base, with a token of the TokenRequest API;
+`forbidden` returns each request beyond them.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from controller.controlplane.plane import default_sources
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 ACCOUNT = "vmsim-controller"
 HOME = "default"
-"""Namespace of the tests' accounts and leases, since it is the one that the administrator's kubeconfig means."""
+"""Namespace of the tests' accounts and leases: that of the administrator's kubeconfig."""
 SHIPPED_HOME = "vmsim-system"
-"""Namespace of the account and the lease as the manifests have it."""
+"""Namespace of the account and the lease in the manifests."""
 
 _RIGHTS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-_TOLD = re.compile(r'[^"]*User \\*"system:serviceaccount:[^"]*" cannot .*')
+_REFUSED = re.compile(r'[^"]*User \\*"system:serviceaccount:[^"]*" cannot .*')
 
 
 def user(namespace: str = HOME) -> str:
-    """Return the name under which the API server knows the account."""
+    """Return the name of the account at the API server."""
     return f"system:serviceaccount:{namespace}:{ACCOUNT}"
 
 
 def audit_policy(directory: Path, *users: str) -> Path:
-    """Write a policy by which the API server notes what accounts ask for (the tests' one, unless others are named)."""
+    """Write an audit policy for the requests of these accounts, by default the tests' one."""
     policy = {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -50,9 +50,9 @@ def audit_policy(directory: Path, *users: str) -> Path:
 
 
 def acting(administrator: Path, directory: Path) -> Path:
-    """Return a kubeconfig of the controller's account in the administrator's cluster; make the account if need be.
+    """Return a kubeconfig of the controller's account in the administrator's cluster; create the account if needed.
 
-    A cluster that asks nobody for credentials cannot tell accounts apart: its kubeconfig is returned as it is.
+    For a cluster without credentials the administrator's kubeconfig is returned: it has no accounts.
     """
     config = administrator.read_text()
     if not any(entry["user"] for entry in yaml.safe_load(config).get("users") or ()):
@@ -62,7 +62,7 @@ def acting(administrator: Path, directory: Path) -> Path:
 
 @lru_cache(maxsize=8)
 def _installed(administrator: Path, config: str) -> str:
-    """Install the rights of manifests/base, once for each cluster; return a token that lives an hour."""
+    """Install the rights of manifests/base, once for each cluster; return a token that is valid for an hour."""
     assert config
     kubectl = find_kubectl(default_sources().search_path, default_sources().beside)
     documents = yaml.safe_load_all(_run(kubectl, "kustomize", str(MANIFESTS / "base")))
@@ -77,7 +77,7 @@ def _installed(administrator: Path, config: str) -> str:
 
 
 def write_kubeconfig(administrator: Path, path: Path, token: str, namespace: str = HOME) -> Path:
-    """Write a kubeconfig for the administrator's cluster with somebody else's token."""
+    """Write a kubeconfig for the administrator's cluster with another token."""
     config = yaml.safe_load(administrator.read_text())
     context = next(entry for entry in config["contexts"] if entry["name"] == config["current-context"])["context"]
     config["users"] = [{"name": ACCOUNT, "user": {"token": token}}]
@@ -92,7 +92,7 @@ def write_kubeconfig(administrator: Path, path: Path, token: str, namespace: str
 
 
 def acting_as_shipped(administrator: Path, directory: Path) -> Path:
-    """Return a kubeconfig of the account that manifests/base, applied before, has made in its own namespace."""
+    """Return a kubeconfig of the account of manifests/base, which is installed, in its own namespace."""
     kubectl = find_kubectl(default_sources().search_path, default_sources().beside)
     flag = f"--kubeconfig={administrator}"
     token = _run(kubectl, flag, "create", "token", ACCOUNT, f"--namespace={SHIPPED_HOME}").strip()
@@ -100,15 +100,15 @@ def acting_as_shipped(administrator: Path, directory: Path) -> Path:
 
 
 def forbidden(administrator: Path, log: Path) -> list[str]:
-    """Return what the account has no right to and asked for: by the API server's audit log, or else a controller's log.
+    """Return the account's requests beyond its rights: by the API server's audit log, or else by a controller's log.
 
-    What was allowed another time is no lack of a right: an API server that has just started does not know them all.
+    A right that was granted at another time is not missing: an API server that has just started does not know all.
     """
     audit = Layout.of(administrator.parent).audit_log
     if not audit.exists():
-        return _TOLD.findall(log.read_text())
+        return _REFUSED.findall(log.read_text())
     allowed, denied = set(), {}
-    for entry in asked(audit, user()):
+    for entry in requests_of(audit, user()):
         about = entry.get("objectRef", {})
         right = (entry["verb"], about.get("resource", entry["requestURI"]), about.get("subresource"))
         if is_denied(entry):
@@ -119,17 +119,17 @@ def forbidden(administrator: Path, log: Path) -> list[str]:
 
 
 def is_denied(entry: dict[str, Any]) -> bool:
-    """Whether an entry of the audit log is about a request that its user had no right to make."""
+    """Whether an entry of the audit log is a request that its user had no right to make."""
     return bool(entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid")
 
 
 def described(entry: dict[str, Any]) -> str:
-    """Name a request of the audit log in short."""
+    """Return the verb and URI of a request of the audit log."""
     return f"{entry['verb']} {entry['requestURI']}"
 
 
-def asked(log: Path, username: str) -> list[dict[str, Any]]:
-    """Return the audit log's entries about a user."""
+def requests_of(log: Path, username: str) -> list[dict[str, Any]]:
+    """Return the audit log's entries of a user."""
     lines = (line for line in log.read_text().splitlines() if f'"{username}"' in line)
     entries: Iterable[dict[str, Any]] = map(json.loads, lines)
     return [entry for entry in entries if entry["user"]["username"] == username]

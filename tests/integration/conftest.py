@@ -1,4 +1,4 @@
-"""One real control plane for the whole session, the real controller as a process, the real kubectl."""
+"""One real control plane for the whole session, the real controller as a process, and the real kubectl."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything below this folder; a control plane on a busy machine needs its time."""
+    """Mark every test of this folder, with a timeout that suffices on a busy machine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.integration)
@@ -41,14 +41,14 @@ def kubectl(plane: ControlPlane) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    """A controller for one module: the next may want none, or others."""
+    """Run a controller for one module: the next module may need none, or others."""
     with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
         yield process
 
 
 @pytest.fixture
 def clean(kubectl: Kubectl) -> Iterator[None]:
-    """Find no VM and no pod in the default namespace, and leave none: other modules may have theirs there."""
+    """Delete the VMs and pods of the default namespace before and after: other modules may have theirs there."""
     sweep(kubectl)
     yield
     sweep(kubectl)

@@ -1,7 +1,7 @@
-"""Every event of a cluster's pods, and each moment at which a VM has two live ones.
+"""Every event of a cluster's pods, and each time at which a VM has two live pods.
 
-Guarantees: none is missed while it is followed. The API server closes a watch whose reader is slow, and says nothing;
-the next one goes on where it ended. What cannot go on, or raises, fails the test.
+Guarantees: no event is missed. The API server may close the watch of a slow reader; the next watch resumes from its
+last version. A watch that cannot resume, or an exception, fails the test.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, Self
 
-from tests.integration.tools import PATIENCE, Kubectl
+from tests.integration.tools import TIMEOUT, Kubectl
 
 _PODS: Final = "/api/v1/pods"
 
 
 @dataclass(slots=True)
 class LivePods:
-    """Notes each moment of two live pods of a VM.
+    """Records each time at which a VM has two live pods.
 
-    A pod lives until it has Succeeded, Failed or is DELETED; one that terminates still lives. VMs are told apart by
-    name, so a VM re-created under its name counts as the same one. A watch ends by itself after `life` seconds.
+    A pod is live until it has Succeeded, Failed or is DELETED; a terminating pod is live. VMs are identified by name,
+    so a VM that is created again counts as the same one. A watch ends after `life` seconds.
     """
 
     life: int = 3600
@@ -47,11 +47,11 @@ class LivePods:
                 yield self
             finally:
                 stream.close()
-        reading.result(PATIENCE)
+        reading.result(TIMEOUT)
 
     @property
     def watches(self) -> int:
-        """How many there have been."""
+        """The number of watches so far."""
         return self._stream.opened if self._stream else 0
 
     def _read(self, stream: _Stream) -> None:
@@ -59,7 +59,7 @@ class LivePods:
             self.take(event["type"], event["object"])
 
     def take(self, kind: str, pod: Any) -> None:
-        """Take one event."""
+        """Apply one event."""
         self.events += 1
         metadata = pod["metadata"]
         owner = next((o for o in metadata.get("ownerReferences", ()) if o.get("controller")), None)
@@ -94,7 +94,7 @@ class _Stream:
                 assert process.stderr is not None
                 for line in process.stdout:
                     if not line.endswith("\n"):
-                        break  # cut off: the next watch brings it whole
+                        break  # cut off: the next watch sends it again
                     event = json.loads(line)
                     assert event["type"] != "ERROR", f"the watch of pods cannot go on: {event['object']}"
                     self._version = event["object"]["metadata"]["resourceVersion"]
@@ -104,7 +104,7 @@ class _Stream:
             assert self._closed or process.returncode == 0, f"the watch of pods has ended: {complaint}"
 
     def close(self) -> None:
-        """End the watch, and begin no other."""
+        """End the watch, and open no other."""
         with self._lock:
             self._closed = True
             if self._process is not None:

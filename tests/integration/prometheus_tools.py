@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import TIMEOUT
 
 SHIPPED = Path(__file__).resolve().parents[2] / "manifests" / "prometheus"
 _QUICK = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
@@ -35,7 +35,7 @@ class Prometheus:
     @classmethod
     @contextmanager
     def start(cls, program: str, directory: Path, targets: Sequence[str]) -> Iterator[Self]:
-        """Run it on a free port of loopback while the context lasts, with the shipped targets replaced by these."""
+        """Run it on a free port of loopback while the context lasts, with these in place of the shipped targets."""
         shutil.copytree(SHIPPED, directory / "configuration")
         configuration = directory / "configuration" / "prometheus.yml"
         _aim(configuration, targets)
@@ -56,10 +56,10 @@ class Prometheus:
                 yield running
             finally:
                 process.terminate()
-                process.wait(PATIENCE)
+                process.wait(TIMEOUT)
 
     def aim(self, targets: Sequence[str], **labels: str) -> None:
-        """Scrape these targets instead; they get the labels, as service discovery would give them."""
+        """Replace the targets; they get the labels, as from service discovery."""
         _aim(self.configuration, targets, **labels)
         status, body = self._request("POST", "/-/reload")
         assert status == 200, body
@@ -81,7 +81,7 @@ class Prometheus:
         _wait(satisfied, lambda: f"{expression} is {found}")
         return found
 
-    def rules_evaluated_anew(self) -> list[Any]:
+    def rules_evaluated_again(self) -> list[Any]:
         """Wait until every rule has been evaluated again; return the rules, each with its health."""
         before = {group["file"] + group["name"]: group["lastEvaluation"] for group in self.api("rules")["groups"]}
         found: list[Any] = []
@@ -94,7 +94,7 @@ class Prometheus:
         return [rule for group in found for rule in group["rules"]]
 
     def api(self, endpoint: str, **parameters: str) -> Any:
-        """Ask Prometheus' HTTP API; return the data."""
+        """Send a request to Prometheus' HTTP API; return the data."""
         status, body = self._request("GET", f"/api/v1/{endpoint}?{urlencode(parameters)}")
         answer = json.loads(body)
         assert (status, answer["status"], answer.get("warnings")) == (200, "success", None), answer
@@ -127,7 +127,7 @@ def _aim(configuration: Path, targets: Sequence[str], **labels: str) -> None:
 
 
 def _wait(condition: Callable[[], bool], complaint: Callable[[], str]) -> None:
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < ends, f"not within {PATIENCE} s: {complaint()}"
+        assert time.monotonic() < ends, f"not within {TIMEOUT} s: {complaint()}"
         time.sleep(0.1)

@@ -1,8 +1,8 @@
-"""Three controllers act at once, with leader election off on purpose: what a leader saves us from, and what remains.
+"""Three controllers that act at once, with leader election switched off: the guarantees that remain without a leader.
 
-One live pod a VM is promised under one leader only. Without one the guarded status still names the one pod that counts:
-a second one is gone within `BOUND`, and all settles as with one. The pod watch is the judge, never a controller's word;
-`--log-cli-level=INFO` shows what it counted.
+One live pod a VM is guaranteed only under one leader. Without one, the guarded status still names the one pod that
+counts: a second pod is deleted within `BOUND`, and everything settles as with a leader. A watch of the pods decides,
+not a controller's log; `--log-cli-level=INFO` shows its counts.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 VMS: Final = tuple(f"vm-{number}" for number in range(30))
 BOUND: Final = 5.0
-"""Seconds within which a second pod is gone; most of it is what a loaded machine may add to one reconcile."""
-PATIENCE: Final = 60.0
+"""Seconds within which a second pod is deleted; a loaded machine may need most of them for one reconcile."""
+TIMEOUT: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class TimedPods(LivePods):
     since: dict[str, float] = field(default_factory=dict)
 
     def take(self, kind: str, pod: Any) -> None:
-        """Take one event."""
+        """Apply one event."""
         LivePods.take(self, kind, pod)
         owners = [vm for vm, _ in self._owners.values()]
         doubled = {vm for vm in owners if owners.count(vm) > 1}
@@ -50,7 +50,7 @@ class TimedPods(LivePods):
 
 @pytest.fixture
 def controllers(plane: ControlPlane, tmp_path: Path) -> Iterator[list[Controller]]:
-    """Three controllers, each of which believes to be alone."""
+    """Run three controllers without leader election."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(Controller.start(plane.kubeconfig, tmp_path / f"{number}.log")) for number in range(3)
@@ -69,7 +69,7 @@ def of_kind(found: dict[str, Any], kind: str) -> list[Any]:
 
 
 def settled(found: dict[str, Any]) -> bool:
-    """Whether every VM is what its spec says, with one pod or none, and every migration has ended."""
+    """Whether every VM equals its spec, with one pod or none, and every migration has ended."""
     pods = {pod["metadata"]["name"]: pod for pod in of_kind(found, "Pod")}
     wanted = {
         vm["status"].get("podName")
@@ -92,7 +92,7 @@ def settled(found: dict[str, Any]) -> bool:
 
 def wait_until(kubectl: Kubectl, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Wait until the snapshot satisfies `until`; return it."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT
     while not until(found := snapshot(kubectl)):
         assert time.monotonic() < ends, json.dumps([[key, item["status"]] for key, item in found.items()])
         time.sleep(0.2)
@@ -107,7 +107,7 @@ def set_running(kubectl: Kubectl, names: tuple[str, ...], *, running: bool) -> N
 
 
 def migrate(kubectl: Kubectl, names: tuple[str, ...], label: str) -> None:
-    """Ask for migrations, all at once."""
+    """Create migrations, all at once."""
     items = [
         {
             "apiVersion": "simulation.node-classifier.io/v1alpha1",
@@ -122,15 +122,15 @@ def migrate(kubectl: Kubectl, names: tuple[str, ...], label: str) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("clean")
-def test_three_at_once_leave_every_vm_with_the_pod_that_its_status_names(
+def test_three_active_controllers_leave_each_vm_the_pod_in_its_status(
     kubectl: Kubectl, controllers: list[Controller]
 ) -> None:
-    """VMs are created, stopped, started, moved, and lose their pods, while nobody leads."""
+    """VMs are created, stopped, started and moved, and lose their pods, without a leader."""
     with TimedPods().following(kubectl) as watch:
         set_running(kubectl, VMS, running=True)
         wait_until(kubectl, settled)
-        for turn in range(2):
-            migrate(kubectl, VMS[:6], f"move-{turn}")
+        for round_ in range(2):
+            migrate(kubectl, VMS[:6], f"move-{round_}")
             set_running(kubectl, VMS[6:16], running=False)
             victims = [vm["status"].get("podName") for vm in kubectl.json("get", "vm", *VMS[16:])["items"]]
             for _ in range(2):
@@ -139,12 +139,12 @@ def test_three_at_once_leave_every_vm_with_the_pod_that_its_status_names(
             wait_until(kubectl, settled)
         set_running(kubectl, VMS[:3], running=False)
         before = wait_until(kubectl, settled)
-        time.sleep(3)  # the time in which nothing must be written is what is asked about
+        time.sleep(3)  # nothing may be written in this time
         after = snapshot(kubectl)
     _log.info("%d second pods, the longest for %.2f s", len(watch.spans), max(watch.spans, default=0.0))
     assert watch.since == {}
     assert max(watch.spans, default=0.0) < BOUND
-    assert [key for key, item in after.items() if item != before.get(key)] == [], "settled, and yet written to"
+    assert [key for key, item in after.items() if item != before.get(key)] == [], "written after it had settled"
     for controller in controllers:
         assert controller.process.poll() is None
         assert "Traceback" not in controller.log.read_text()

@@ -17,7 +17,7 @@ from controller.domain import names
 from controller.sdk.errors import RefusedError
 from controller.sdk.vm_manager import VMManager
 from tests.integration import accounts
-from tests.integration.tools import PATIENCE, Controller, Kubectl, KubectlError, eventually, vm_manifest
+from tests.integration.tools import TIMEOUT, Controller, Kubectl, KubectlError, eventually, vm_manifest
 from tests.plane import install as install_resources
 
 POLICIES = Path(__file__).resolve().parents[2] / "manifests" / "admission"
@@ -40,7 +40,7 @@ CLUSTER_PARTS = (
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:kube-controller-manager",
 )
-"""Who may delete a running, protected VM."""
+"""Users who may delete a running, protected VM."""
 
 STOP, START = '{"spec":{"running":false}}', '{"spec":{"running":true}}'
 MERGE = ("--type=merge", "-p")
@@ -48,7 +48,7 @@ MERGE = ("--type=merge", "-p")
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane of this module's own: policies hold in all of it. Its controllers have accounts, as elsewhere."""
+    """Run a control plane of this module's own: policies are cluster-wide. Its controllers have accounts."""
     arguments = {"kube-controller-manager": {"use-service-account-credentials": "true"}}
     directory = tmp_path_factory.mktemp("admission-plane")
     policy = accounts.audit_policy(directory)
@@ -59,20 +59,20 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def bare(plane: ControlPlane) -> Kubectl:
-    """kubectl, before any policy is there."""
+    """Return kubectl before any policy is installed."""
     return Kubectl(plane.kubectl, plane.kubeconfig)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    """One controller for the module."""
+    """Run one controller for the module."""
     with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def violator(bare: Kubectl) -> str:
-    """Keep a VM from before the policies, which breaks them in its spec and in an annotation."""
+    """Create a VM before the policies that violates them in its spec and in an annotation."""
     bare.apply_vm("violator", cpu="5", annotations={names.CPU_CONSUMPTION: "7", "note": "old"})
     bare.wait_phase("violator", "Scheduling")
     return "violator"
@@ -97,7 +97,7 @@ def kubectl(bare: Kubectl, violator: str) -> Kubectl:
 
 @pytest.fixture
 def own(kubectl: Kubectl, tmp_path: Path) -> Iterator[Kubectl]:
-    """A namespace of a test's own; it ends as namespaces do, with whatever protected VM is in it."""
+    """Create a namespace of the test's own; its deletion ends protected VMs, too."""
     with kubectl.own_namespace(tmp_path) as own:
         yield own
 
@@ -111,7 +111,7 @@ def install(kubectl: Kubectl, *parts: str) -> None:
 
 
 def in_force(kubectl: Kubectl, part: str) -> bool:
-    """Whether a policy answers by now: the API server hears of it a moment after it was written."""
+    """Whether a policy answers: the API server enforces it a moment after its write."""
     probe = vm_manifest("probe", {"resources": {"cpu": "2", "memory": "0.1"}})
     match part:
         case "strict-ratios":
@@ -142,12 +142,12 @@ def out_of_force(kubectl: Kubectl, part: str) -> bool:
 
 
 def dry(verb: str, *arguments: str) -> tuple[str, ...]:
-    """Return a command that is admitted, or not, and changes nothing."""
+    """Return the command as a dry run on the server."""
     return (verb, *(arguments or ("-f", "-")), "--dry-run=server")
 
 
 def create(kubectl: Kubectl, *, cpu: str = "0.10", memory: str = "0.15", **annotations: str) -> Any:
-    """Have a VM admitted, but not stored; return its metadata."""
+    """Create a VM by a dry run; return its metadata."""
     manifest = vm_manifest("door", {"resources": {"cpu": cpu, "memory": memory}}, annotations=annotations)
     return json.loads(kubectl(*dry("create"), "-o", "json", stdin=json.dumps(manifest)))["metadata"]
 
@@ -159,7 +159,7 @@ def vmsim(kubectl: Kubectl, *arguments: str) -> subprocess.CompletedProcess[str]
         env=kubectl.environment,
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=2 * TIMEOUT,
         check=False,
     )
 
@@ -184,7 +184,7 @@ INSIDE = ["0", "0.0", "00.5", "0.99999999999999", "1", "1.00", "01"]
 
 @pytest.mark.parametrize("value", OUTSIDE)
 def test_cpu_beyond_the_reference_node_is_refused(kubectl: Kubectl, value: str) -> None:
-    """However small the excess: nothing is rounded."""
+    """Nothing is rounded, however small the excess."""
     with pytest.raises(KubectlError, match=f'{CPU} is "{value}"'):
         create(kubectl, cpu=value)
 
@@ -203,15 +203,15 @@ def test_ratios_up_to_the_reference_node_are_accepted(kubectl: Kubectl, value: s
         *((names.MEMORY_CONSUMPTION, value) for value in ("1.0000000000001", "abc")),
     ],
 )
-def test_consumption_outside_is_refused(kubectl: Kubectl, key: str, value: str) -> None:
-    """The CRD lets any text be an annotation; 17 digits after the point are too many for the controller."""
+def test_consumption_beyond_the_reference_node_is_refused(kubectl: Kubectl, key: str, value: str) -> None:
+    """The CRD accepts any annotation; 17 digits after the point are too many for the controller."""
     with pytest.raises(KubectlError) as refusal:
         create(kubectl, **{key: value})
     assert f'metadata.annotations[{key}] is "{value}": want a plain decimal' in str(refusal.value)
 
 
 def test_a_refusal_names_every_field_its_value_and_the_bound(kubectl: Kubectl) -> None:
-    """All at once, and how to exempt the VM."""
+    """All at once, with the annotation that exempts the VM."""
     with pytest.raises(KubectlError) as refusal:
         create(kubectl, cpu="1.5", **{names.CPU_CONSUMPTION: "0.5", names.MEMORY_CONSUMPTION: "2\n3"})
     assert str(refusal.value).endswith(
@@ -221,8 +221,8 @@ def test_a_refusal_names_every_field_its_value_and_the_bound(kubectl: Kubectl) -
     )
 
 
-def test_a_value_too_long_to_be_shown_is_refused_all_the_same(kubectl: Kubectl) -> None:
-    """The message then names the fields alone."""
+def test_the_refusal_of_a_very_long_value_names_only_the_field(kubectl: Kubectl) -> None:
+    """The value would not fit into the message."""
     with pytest.raises(KubectlError) as refusal:
         create(kubectl, **{names.CPU_CONSUMPTION: "9" * 6000})
     assert str(refusal.value).endswith(
@@ -232,14 +232,14 @@ def test_a_value_too_long_to_be_shown_is_refused_all_the_same(kubectl: Kubectl) 
 
 
 def test_an_exempt_vm_may_overcommit(kubectl: Kubectl) -> None:
-    """The spec and both annotations of it."""
+    """In its spec and in both annotations."""
     used = {names.CPU_CONSUMPTION: "1000", names.MEMORY_CONSUMPTION: "1.5"}
     assert create(kubectl, cpu="1000", **used, **{OVERCOMMIT: "true"})["annotations"] == {**used, OVERCOMMIT: "true"}
 
 
 @pytest.mark.parametrize("value", ["false", "True", "yes", ""])
 def test_only_true_exempts(kubectl: Kubectl, value: str) -> None:
-    """A rule is not given up by a misspelling."""
+    """A misspelt value exempts nothing."""
     with pytest.raises(KubectlError, match="vmsim-strict-ratios"):
         create(kubectl, cpu="2", **{OVERCOMMIT: value})
 
@@ -259,8 +259,10 @@ def test_only_true_exempts(kubectl: Kubectl, value: str) -> None:
     ],
     ids=json.dumps,
 )
-def test_what_violated_before_can_be_edited_elsewhere(kubectl: Kubectl, violator: str, change: dict[str, Any]) -> None:
-    """To install a policy locks nobody out."""
+def test_an_older_violator_can_be_edited_in_other_fields(
+    kubectl: Kubectl, violator: str, change: dict[str, Any]
+) -> None:
+    """Installing a policy blocks no unrelated edit."""
     assert kubectl(*dry("patch", "vm", violator), *MERGE, json.dumps(change))
 
 
@@ -274,22 +276,24 @@ def test_what_violated_before_can_be_edited_elsewhere(kubectl: Kubectl, violator
     ],
     ids=json.dumps,
 )
-def test_what_an_edit_changes_is_judged(kubectl: Kubectl, violator: str, change: dict[str, Any], field: str) -> None:
-    """And it alone: what was wrong before is not mentioned."""
+def test_an_edit_is_judged_by_the_fields_that_it_changes(
+    kubectl: Kubectl, violator: str, change: dict[str, Any], field: str
+) -> None:
+    """The message does not name older violations."""
     refusal = kubectl.refused(*dry("patch", "vm", violator), *MERGE, json.dumps(change))
     assert f"denied request: {field}: want" in refusal
 
 
-def test_an_old_violator_is_stopped_and_started_by_the_controller(kubectl: Kubectl, violator: str) -> None:
-    """Its status goes on being written."""
+def test_the_controller_stops_and_starts_an_older_violator(kubectl: Kubectl, violator: str) -> None:
+    """Its status is still written."""
     kubectl("patch", "vm", violator, *MERGE, STOP)
     kubectl.wait_phase(violator, "Stopped")
     kubectl("patch", "vm", violator, *MERGE, START)
     assert kubectl.wait_phase(violator, "Scheduling")["status"]["cpuConsumption"] == "7"
 
 
-def test_an_exemption_that_is_taken_away_takes_the_excess_along(own: Kubectl) -> None:
-    """Or else it would outlive the exemption."""
+def test_removing_an_exemption_requires_removing_the_excess(own: Kubectl) -> None:
+    """Otherwise the excess would outlast the exemption."""
     own.apply_vm("exempt", cpu="2", running=False, annotations={OVERCOMMIT: "true"})
     withdrawal = ("annotate", "vm", "exempt", f"{OVERCOMMIT}-")
     assert f'{CPU} is "2"' in own.refused(*withdrawal)
@@ -311,10 +315,10 @@ def test_an_exemption_that_is_taken_away_takes_the_excess_along(own: Kubectl) ->
         ({names.CPU_CONSUMPTION: "0.01", names.MEMORY_CONSUMPTION: "0.02"}, ("0.01", "0.02")),
     ],
 )
-def test_what_is_missing_is_taken_from_the_spec(
+def test_missing_annotations_default_to_the_spec(
     kubectl: Kubectl, given: dict[str, str], expected: tuple[str, str]
 ) -> None:
-    """What is there stays, and so do other annotations."""
+    """Existing annotations stay."""
     annotations = create(kubectl, note="kept", **given)["annotations"]
     assert annotations == dict(zip((names.CPU_CONSUMPTION, names.MEMORY_CONSUMPTION), expected, strict=True)) | {
         "note": "kept"
@@ -334,14 +338,14 @@ def test_what_is_missing_is_taken_from_the_spec(
 def test_a_spec_that_cannot_be_copied_is_refused_by_the_crd(
     kubectl: Kubectl, spec: dict[str, Any], message: str
 ) -> None:
-    """With the message it has without any policy."""
+    """With the same message as without a policy."""
     refusal = kubectl.refused(*dry("create"), "--validate=false", stdin=json.dumps(vm_manifest("door", spec)))
     assert message in refusal
     assert "AdmissionPolicy" not in refusal
 
 
-def test_defaults_hold_when_the_spec_is_edited(own: Kubectl) -> None:
-    """The one difference from a VM without annotations, whose consumption follows; to take them away undoes it."""
+def test_defaulted_annotations_stay_when_the_spec_is_edited(own: Kubectl) -> None:
+    """Without annotations the consumption follows the spec; removing the annotations restores that."""
     own.apply_vm("still", running=False)
     own("patch", "vm", "still", *MERGE, '{"spec":{"resources":{"cpu":"0.20"}}}')
     vm = own.wait_vm("still", lambda vm: vm["status"].get("cpuConsumption") is not None)
@@ -351,8 +355,8 @@ def test_defaults_hold_when_the_spec_is_edited(own: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("how", [(), ("--server-side",)], ids=["client-side", "server-side"])
-def test_to_apply_a_manifest_again_changes_nothing(own: Kubectl, how: tuple[str, ...]) -> None:
-    """Defaults belong to nobody's manifest, so an apply neither takes them away nor fights over them."""
+def test_applying_a_manifest_again_changes_nothing(own: Kubectl, how: tuple[str, ...]) -> None:
+    """An apply neither removes the defaults nor conflicts with them."""
     manifest = vm_manifest("again", {"resources": {"cpu": "0.10", "memory": "0.15"}, "running": False})
     manifest["metadata"].pop("namespace")
     own("apply", *how, "-f", "-", stdin=json.dumps(manifest))
@@ -366,34 +370,34 @@ def test_to_apply_a_manifest_again_changes_nothing(own: Kubectl, how: tuple[str,
 # --- the controller under every policy -------------------------------------------------------------------------
 
 
-def test_a_protected_vm_lives_a_whole_life(own: Kubectl) -> None:
-    """It runs, uses what it is told to, migrates, stops, starts, and goes when it is let go."""
+def test_a_protected_vm_can_be_edited_migrated_stopped_and_started(own: Kubectl) -> None:
+    """It is deleted once the protection is removed."""
     own("label", "namespace", own.namespace, PROTECT_LABEL)
-    own.apply_vm("life", annotations={PROTECTED: "true"})
-    before = own.wait_phase("life", "Running")["status"]
+    own.apply_vm("protected", annotations={PROTECTED: "true"})
+    before = own.wait_phase("protected", "Running")["status"]
     assert (before["cpuConsumption"], before["memoryConsumption"]) == ("0.10", "0.15")
 
-    own("annotate", "vm", "life", f"{names.CPU_CONSUMPTION}=0.42", "--overwrite")
-    own.wait_vm("life", lambda vm: vm["status"]["cpuConsumption"] == "0.42")
+    own("annotate", "vm", "protected", f"{names.CPU_CONSUMPTION}=0.42", "--overwrite")
+    own.wait_vm("protected", lambda vm: vm["status"]["cpuConsumption"] == "0.42")
 
-    moved = vmsim(own, "migrate", "life", "--wait")
+    moved = vmsim(own, "migrate", "protected", "--wait")
     assert moved.returncode == 0, moved.stderr
-    after = own.wait_phase("life", "Running")["status"]
+    after = own.wait_phase("protected", "Running")["status"]
     assert after["nodeName"] != before["nodeName"]
 
-    own("patch", "vm", "life", *MERGE, STOP)
-    own.wait_phase("life", "Stopped")
-    own("patch", "vm", "life", *MERGE, START)
-    own.wait_phase("life", "Running")
-    assert "is running and protected" in own.refused("delete", "vm", "life")
+    own("patch", "vm", "protected", *MERGE, STOP)
+    own.wait_phase("protected", "Stopped")
+    own("patch", "vm", "protected", *MERGE, START)
+    own.wait_phase("protected", "Running")
+    assert "is running and protected" in own.refused("delete", "vm", "protected")
 
-    own("patch", "vm", "life", *MERGE, STOP)
-    own("delete", "vm", "life", "--timeout=15s")
+    own("patch", "vm", "protected", *MERGE, STOP)
+    own("delete", "vm", "protected", "--timeout=15s")
     own.eventually("get", "pods", "-o", "name", until=lambda text: not text)
 
 
 def test_a_drain_moves_a_protected_vm(own: Kubectl) -> None:
-    """Pods are not VMs."""
+    """Only the VM is protected, not its pod."""
     own.apply_vm("drained", annotations={PROTECTED: "true"})
     node = own.wait_phase("drained", "Running")["status"]["nodeName"]
     drained = vmsim(own, "drain", node)
@@ -406,13 +410,13 @@ def test_a_drain_moves_a_protected_vm(own: Kubectl) -> None:
 
 
 def test_an_annotated_vm_that_runs_cannot_be_deleted(kubectl: Kubectl) -> None:
-    """The refusal is a command to copy, either way."""
+    """The refusal has a command to copy for each way out."""
     refusal = kubectl.refused("delete", "vm", "annotated")
     assert refusal.endswith(protected_text("vmsim-protect-annotated", "default", "annotated"))
 
 
 def test_a_vm_that_runs_in_a_labelled_namespace_cannot_be_deleted(kubectl: Kubectl) -> None:
-    """Whatever it is annotated with, save the opt-out."""
+    """Unless its annotation opts out."""
     refusal = kubectl.refused("delete", "vm", "labelled", "-n", "guarded")
     assert refusal.endswith(protected_text("vmsim-protect-running", "guarded", "labelled"))
 
@@ -431,8 +435,8 @@ def test_a_vm_that_runs_in_a_labelled_namespace_cannot_be_deleted(kubectl: Kubec
         ("guarded", None, True),
     ],
 )
-def test_only_false_gives_protection_up(kubectl: Kubectl, namespace: str, value: str | None, refused: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """A misspelling protects, and without the annotation it is up to the namespace."""
+def test_only_false_opts_out_of_protection(kubectl: Kubectl, namespace: str, value: str | None, refused: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A misspelt value protects; without the annotation the namespace decides."""
     kubectl.apply_vm("choice", namespace=namespace, annotations={} if value is None else {PROTECTED: value})
     try:
         assert bool(kubectl.complaint(*dry("delete", "vm", "choice", "-n", namespace))) == refused
@@ -442,7 +446,7 @@ def test_only_false_gives_protection_up(kubectl: Kubectl, namespace: str, value:
 
 
 def test_each_way_out_that_the_message_offers_works(own: Kubectl) -> None:
-    """A stop or an annotation, and the VM goes at once, its phase still Running."""
+    """After a stop or the annotation the VM is deleted at once, still in phase Running."""
     for name in ("stopped", "released"):
         own.apply_vm(name, annotations={PROTECTED: "true"})
         own.wait_phase(name, "Running")
@@ -452,8 +456,8 @@ def test_each_way_out_that_the_message_offers_works(own: Kubectl) -> None:
     assert own("get", "vm", "-o", "name") == ""
 
 
-def test_delete_all_deletes_what_is_not_protected(own: Kubectl) -> None:
-    """And says which remain."""
+def test_delete_all_deletes_the_unprotected_vms(own: Kubectl) -> None:
+    """It names the remaining ones."""
     own.apply_vm("kept", annotations={PROTECTED: "true"})
     own.apply_vm("kept-too", annotations={PROTECTED: "true"})
     own.apply_vm("stopped", annotations={PROTECTED: "true"}, running=False)
@@ -464,15 +468,15 @@ def test_delete_all_deletes_what_is_not_protected(own: Kubectl) -> None:
     assert own("get", "vm", "-o", "jsonpath={.items[*].metadata.name}").split() == ["kept", "kept-too"]
 
 
-def test_a_collection_is_not_deleted_past_a_protected_vm(own: Kubectl) -> None:
-    """One request for all of them is judged VM by VM."""
+def test_deletecollection_spares_a_protected_vm(own: Kubectl) -> None:
+    """One request for all VMs is judged VM by VM."""
     own.apply_vm("kept", annotations={PROTECTED: "true"})
     collection = f"/apis/{names.API_VERSION}/namespaces/{own.namespace}/{names.VM_PLURAL}"
     assert f"VM {own.namespace}/kept is running and protected" in own.refused("delete", "--raw", collection)
     assert own("get", "vm", "-o", "name").split() == [f"virtualmachine.{names.GROUP}/kept"]
 
 
-def test_the_python_api_says_the_same_and_deletes_the_others(own: Kubectl) -> None:
+def test_the_python_api_reports_a_protected_vm_and_deletes_the_others(own: Kubectl) -> None:
     """As the description empties a namespace."""
     own.apply_vm("kept", annotations={PROTECTED: "true"})
     own.apply_vm("unprotected")
@@ -482,8 +486,8 @@ def test_the_python_api_says_the_same_and_deletes_the_others(own: Kubectl) -> No
     own.eventually("get", "vm", "-o", "jsonpath={.items[*].metadata.name}", until=lambda text: text == "kept")
 
 
-def test_to_replace_by_force_is_to_delete(own: Kubectl) -> None:
-    """So it is refused as well, and the VM stays the one it was."""
+def test_a_forced_replace_of_a_protected_vm_is_refused(own: Kubectl) -> None:
+    """The VM has the same UID afterwards."""
     own.apply_vm("kept", annotations={PROTECTED: "true"})
     before = own.json("get", "vm", "kept")["metadata"]["uid"]
     manifest = json.dumps(vm_manifest("kept", {"resources": {"cpu": "0.1", "memory": "0.1"}}, namespace=own.namespace))
@@ -491,8 +495,8 @@ def test_to_replace_by_force_is_to_delete(own: Kubectl) -> None:
     assert own.json("get", "vm", "kept")["metadata"]["uid"] == before
 
 
-def test_unload_says_which_vm_is_protected(own: Kubectl) -> None:
-    """In the API server's words, with exit code 1; released, it is unloaded."""
+def test_unload_names_a_protected_vm(own: Kubectl) -> None:
+    """In the API server's words, with exit code 1; once released, the VM is unloaded."""
     fleet = own.namespace
     own.apply_vm("loaded", labels={names.SCENARIO_LABEL: fleet}, annotations={PROTECTED: "true"})
     refused = vmsim(own, "unload", fleet)
@@ -503,30 +507,30 @@ def test_unload_says_which_vm_is_protected(own: Kubectl) -> None:
     assert own("get", "vm", "-o", "name") == ""
 
 
-def test_a_vm_that_is_on_its_way_out_can_be_deleted_again(own: Kubectl) -> None:
-    """There is nothing left to protect."""
-    own.apply_vm("leaving", running=False, annotations={PROTECTED: "true"}, finalizers=["example.com/hold"])
-    own("delete", "vm", "leaving", "--wait=false")
-    own("patch", "vm", "leaving", *MERGE, START)
-    own("delete", "vm", "leaving", "--wait=false")
-    own("patch", "vm", "leaving", *MERGE, '{"metadata":{"finalizers":null}}')
+def test_a_terminating_vm_can_be_deleted_again(own: Kubectl) -> None:
+    """Its deletion has started already."""
+    own.apply_vm("terminating", running=False, annotations={PROTECTED: "true"}, finalizers=["example.com/hold"])
+    own("delete", "vm", "terminating", "--wait=false")
+    own("patch", "vm", "terminating", *MERGE, START)
+    own("delete", "vm", "terminating", "--wait=false")
+    own("patch", "vm", "terminating", *MERGE, '{"metadata":{"finalizers":null}}')
     assert own("get", "vm", "-o", "name") == ""
 
 
 @pytest.mark.parametrize("user", CLUSTER_PARTS)
-def test_the_clusters_own_cleaning_up_is_exempt(kubectl: Kubectl, user: str) -> None:
-    """Under the names that these have on a cluster."""
+def test_the_clusters_own_controllers_may_delete_protected_vms(kubectl: Kubectl, user: str) -> None:
+    """Under the names that they have on a cluster."""
     kubectl(*dry("delete", "vm", "annotated"), "--as", user, "--as-group", "system:masters")
 
 
 @pytest.mark.parametrize("user", ["somebody", "system:serviceaccount:default:generic-garbage-collector"])
-def test_nobody_else_is_exempt(kubectl: Kubectl, user: str) -> None:
+def test_no_other_user_may_delete_protected_vms(kubectl: Kubectl, user: str) -> None:
     """Not even with all rights."""
     delete = (*dry("delete", "vm", "annotated"), "--as", user, "--as-group", "system:masters")
     assert "is running and protected" in kubectl.refused(*delete)
 
 
-def test_a_namespace_goes_with_the_protected_vm_in_it(own: Kubectl) -> None:
+def test_deleting_a_namespace_deletes_its_protected_vm(own: Kubectl) -> None:
     """Running, with its pod."""
     own("label", "namespace", own.namespace, PROTECT_LABEL)
     own.apply_vm("inside", annotations={PROTECTED: "true"})
@@ -536,8 +540,8 @@ def test_a_namespace_goes_with_the_protected_vm_in_it(own: Kubectl) -> None:
     assert own("get", "namespace", own.namespace, "--ignore-not-found") == ""
 
 
-def test_in_a_namespace_that_goes_anybody_may_delete(plane: ControlPlane, own: Kubectl) -> None:
-    """A local cluster's namespace controller is its administrator, and no account of its own tells it apart."""
+def test_in_a_terminating_namespace_every_user_may_delete(plane: ControlPlane, own: Kubectl) -> None:
+    """A local cluster's namespace controller acts as administrator, not under an account of its own."""
     own.apply_vm("inside", annotations={PROTECTED: "true"})
     plane.stop_component("kube-controller-manager")  # which would delete the VM itself
     try:
@@ -550,8 +554,8 @@ def test_in_a_namespace_that_goes_anybody_may_delete(plane: ControlPlane, own: K
         plane.start_component("kube-controller-manager")
 
 
-def test_a_protected_vm_goes_with_its_owner(own: Kubectl) -> None:
-    """Whoever deleted the owner has decided; the garbage collector carries it out."""
+def test_a_protected_vm_is_deleted_with_its_owner(own: Kubectl) -> None:
+    """The user who deleted the owner has decided; the garbage collector carries it out."""
     own("create", "configmap", "owner")
     uid = own("get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}")
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
@@ -564,8 +568,8 @@ def test_a_protected_vm_goes_with_its_owner(own: Kubectl) -> None:
 # --- installing and removing -----------------------------------------------------------------------------------
 
 
-def test_policies_that_are_removed_judge_no_more(kubectl: Kubectl) -> None:
-    """Two commands each: one to have it, one to be rid of it."""
+def test_removed_policies_refuse_nothing(kubectl: Kubectl) -> None:
+    """One command installs a part, and one removes it."""
     for part in INSTALLED:
         kubectl("delete", "-k", str(POLICIES / part))
     try:
@@ -583,15 +587,15 @@ def test_protection_of_all_and_of_labelled_namespaces_replace_each_other(kubectl
         install(kubectl, LABELLED)
 
 
-def test_a_part_is_one_file_as_well(kubectl: Kubectl) -> None:
-    """For who has no kustomize: the file holds what the part does."""
+def test_each_part_is_also_a_single_file(kubectl: Kubectl) -> None:
+    """It has the same objects, for use without kustomize."""
     files = [argument for part in INSTALLED[:3] for argument in ("-f", str(POLICIES / part / f"{part}.yaml"))]
     answers = kubectl("apply", *files, "--dry-run=server").splitlines()
     assert [answer.split(maxsplit=1)[1] for answer in answers] == ["unchanged (server dry run)"] * 6
 
 
-def test_the_api_server_finds_no_fault_in_any_expression(kubectl: Kubectl) -> None:
-    """It checks the types of each against the CRD's schema."""
+def test_the_api_server_reports_no_type_error_in_any_expression(kubectl: Kubectl) -> None:
+    """It checks each against the CRD's schema."""
     policies = kubectl.json("get", "validatingadmissionpolicies", "-l", "app.kubernetes.io/part-of=vmsim")["items"]
     assert [policy["metadata"]["name"] for policy in policies] == [
         "vmsim-protect-annotated",

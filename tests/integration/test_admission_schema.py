@@ -1,4 +1,4 @@
-"""Bad input is refused at the door, by the CRD alone: the message names field and bound, and nothing is created."""
+"""The CRD alone refuses invalid VMs: the message names field and bound, and nothing is created."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ NO_DECIMALS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_comes_of_a_refusal(kubectl: Kubectl) -> Iterator[None]:
-    """See, once for all tests here, that no refused VM exists."""
+def _no_refused_vm_exists(kubectl: Kubectl) -> Iterator[None]:
+    """Check, once for all tests of this module, that no refused VM exists."""
     yield
     names = kubectl("get", "vm", "-o", "name").split()
     assert not [name for name in names if "/refused-" in name]
@@ -48,13 +48,13 @@ def _nothing_comes_of_a_refusal(kubectl: Kubectl) -> Iterator[None]:
 
 @pytest.fixture
 def name() -> str:
-    """Return a VM name of this test's own."""
+    """Return a VM name of the test's own."""
     return f"door-{uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="module")
 def stopped_vm(kubectl: Kubectl) -> Iterator[str]:
-    """Keep a VM that does not run, to try edits on that are all refused."""
+    """Create a stopped VM, for edits that are all refused."""
     name = f"door-{uuid4().hex[:8]}"
     kubectl.apply_vm(name, running=False)
     yield name
@@ -62,26 +62,26 @@ def stopped_vm(kubectl: Kubectl) -> Iterator[str]:
 
 
 def create(kubectl: Kubectl, name: str, spec: Any) -> Any:
-    """Have a VM admitted, but not stored; return what the API server answered."""
+    """Create a VM by a dry run; return the API server's reply."""
     manifest = json.dumps(vm_manifest(name, spec))
     return json.loads(kubectl("create", "--dry-run=server", "-f", "-", "-o", "json", stdin=manifest))
 
 
 def refusal(kubectl: Kubectl, spec: Any, name: str | None = None) -> str:
-    """Try to create a VM for real; return the refusal."""
+    """Try to create a VM; return the refusal."""
     name = name or f"refused-{uuid4().hex[:8]}"
     return kubectl.refused("create", "-f", "-", stdin=json.dumps(vm_manifest(name, spec)))
 
 
 @pytest.mark.parametrize("value", NO_DECIMALS)
 def test_cpu_that_is_no_plain_decimal_is_refused(kubectl: Kubectl, value: str) -> None:
-    """What float() might read, but a person would not write, is refused too."""
+    """Also notations that float() reads."""
     assert CPU_BOUND in refusal(kubectl, {"resources": {**GOOD, "cpu": value}})
 
 
 @pytest.mark.parametrize("value", ["abc", "-1", "1e-3", ".5", "", " 0.1"])
 def test_memory_that_is_no_plain_decimal_is_refused(kubectl: Kubectl, value: str) -> None:
-    """Memory is judged like CPU."""
+    """As for CPU."""
     assert MEMORY_BOUND in refusal(kubectl, {"resources": {**GOOD, "memory": value}})
 
 
@@ -111,7 +111,7 @@ def test_memory_within_its_bounds_is_accepted(kubectl: Kubectl, name: str, value
 
 @pytest.mark.parametrize("field", ["cpu", "memory"])
 def test_a_ratio_of_17_characters_is_refused(kubectl: Kubectl, field: str) -> None:
-    """The length is bounded before anybody calculates."""
+    """The length is bounded before the value is parsed."""
     message = refusal(kubectl, {"resources": {**GOOD, field: "0.123456789012345"}})
     assert f"spec.resources.{field}: Too long: may not be more than 16 bytes" in message
 
@@ -119,7 +119,7 @@ def test_a_ratio_of_17_characters_is_refused(kubectl: Kubectl, field: str) -> No
 @pytest.mark.parametrize("field", ["cpu", "memory"])
 @pytest.mark.parametrize("value", [0.5, 1, True, ["0.5"]], ids=str)
 def test_a_ratio_that_is_no_string_is_refused(kubectl: Kubectl, field: str, value: Any) -> None:
-    """A JSON number is no string, even if it looks like the right one."""
+    """A JSON number is no string."""
     message = refusal(kubectl, {"resources": {**GOOD, field: value}})
     assert f"spec.resources.{field} in body must be of type string" in message
 
@@ -143,7 +143,7 @@ def test_a_missing_field_is_named(kubectl: Kubectl, spec: Any, field: str) -> No
 
 
 def test_a_vm_without_spec_is_refused(kubectl: Kubectl) -> None:
-    """A VM of which nothing is wanted is no VM."""
+    """The spec is required."""
     manifest = vm_manifest("refused-without-spec", {})
     del manifest["spec"]
     assert "spec: Required value" in kubectl.refused("create", "-f", "-", stdin=json.dumps(manifest))
@@ -163,7 +163,7 @@ def test_running_must_be_a_boolean(kubectl: Kubectl, value: Any) -> None:
     ],
 )
 def test_an_unknown_field_is_refused(kubectl: Kubectl, spec: Any, field: str) -> None:
-    """kubectl validates strictly, so that a typing error is not dropped in silence."""
+    """kubectl validates strictly, so a misspelt field is not dropped silently."""
     assert f'unknown field "{field}"' in refusal(kubectl, spec)
 
 
@@ -182,7 +182,7 @@ def test_a_dotted_name_is_refused(kubectl: Kubectl, name: str) -> None:
     assert "no dots" in message
 
 
-def test_a_generated_name_is_held_to_the_same_bound(kubectl: Kubectl) -> None:
+def test_a_generated_name_has_the_same_bound(kubectl: Kubectl) -> None:
     """generateName adds five characters, which count."""
     manifest = vm_manifest("", {"resources": GOOD})
     manifest["metadata"] = {"generateName": "g" * (MAX_VM_NAME - 4)}
@@ -190,8 +190,8 @@ def test_a_generated_name_is_held_to_the_same_bound(kubectl: Kubectl) -> None:
     assert "metadata.name must be at most 43 characters long" in message
 
 
-def test_an_edit_is_held_to_the_same_bounds(kubectl: Kubectl, stopped_vm: str) -> None:
-    """What cannot be created cannot be patched in either, and the VM stays as it was."""
+def test_an_edit_has_the_same_bounds(kubectl: Kubectl, stopped_vm: str) -> None:
+    """The VM stays unchanged."""
     patch = json.dumps({"spec": {"resources": {"cpu": "1000.1"}}})
     assert CPU_BOUND in kubectl.refused("patch", "vm", stopped_vm, "--type=merge", "-p", patch)
     assert kubectl.json("get", "vm", stopped_vm)["spec"]["resources"]["cpu"] == "0.10"
@@ -210,18 +210,18 @@ def test_a_status_outside_the_schema_is_refused(kubectl: Kubectl, stopped_vm: st
 
 
 def test_a_new_vm_is_pending_without_any_write(kubectl: Kubectl, name: str) -> None:
-    """The answer to the create itself has the default phase, so `vm["status"]["phase"]` never fails."""
+    """The reply to the create has the default phase, so `vm["status"]["phase"]` never fails."""
     assert create(kubectl, name, {"resources": GOOD})["status"] == {"phase": "Pending", "conditions": []}
 
 
-def test_a_vm_runs_unless_it_says_otherwise(kubectl: Kubectl, name: str) -> None:
-    """The default is written into the object, where everybody can read it."""
+def test_running_defaults_to_true(kubectl: Kubectl, name: str) -> None:
+    """The default is written into the object."""
     assert create(kubectl, name, {"resources": GOOD})["spec"]["running"] is True
 
 
 @pytest.mark.usefixtures("controller")
-def test_a_name_of_43_characters_runs(kubectl: Kubectl, name: str) -> None:
-    """The longest name there is makes a pod name of 63 characters, the longest hostname there is."""
+def test_a_vm_with_a_name_of_43_characters_runs(kubectl: Kubectl, name: str) -> None:
+    """Its pod name has 63 characters, the limit of a hostname."""
     longest = name.ljust(MAX_VM_NAME, "x")
     kubectl.apply_vm(longest)
     try:

@@ -1,4 +1,4 @@
-"""`vmsim migrate`, `migrations` and `drain` as a person runs them, on a real control plane with the real controller."""
+"""`vmsim migrate`, `migrations` and `drain` on a real control plane with the real controller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from controller.controlplane.plane import ControlPlane
 from tests.integration import accounts
-from tests.integration.tools import PATIENCE, Controller, Kubectl
+from tests.integration.tools import TIMEOUT, Controller, Kubectl
 from tests.integration.vmsim import Vmsim
 from tests.plane import install
 
@@ -26,7 +26,7 @@ COMMANDS = (("migrate", "vm-1"), ("migrations",), ("drain", "kwok-node-1"))
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Make a control plane of this module's own, since drains cordon nodes; our resources come later."""
+    """Run a control plane of this module's own, since drains cordon nodes; our resources are installed later."""
     directory = tmp_path_factory.mktemp("cli-plane")
     with ControlPlane(directory / "state", nodes=len(NODES), audit_policy=accounts.audit_policy(directory)) as plane:
         yield plane
@@ -40,7 +40,7 @@ def vmsim(plane: ControlPlane) -> Vmsim:
 
 @pytest.fixture(scope="module")
 def without_resources(vmsim: Vmsim, plane: ControlPlane) -> dict[str, tuple[int, str, str]]:
-    """Keep what the commands said before our resources were installed, and the nodes that were cordoned then."""
+    """Return the results of the commands before our resources were installed, and the nodes cordoned then."""
     said = {command[0]: vmsim(*command) for command in COMMANDS}
     nodes = Kubectl(plane.kubectl, plane.kubeconfig)("get", "nodes", "-o", "jsonpath={.items[*].spec.unschedulable}")
     return {name: (done.returncode, done.stderr, nodes) for name, done in said.items()}
@@ -65,7 +65,7 @@ def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def cluster(kubectl: Kubectl, controller: Controller) -> Iterator[Kubectl]:
-    """Return kubectl with a controller that runs; leave no VM, no migration and no cordon behind."""
+    """Return kubectl with a running controller; leave no VM, no migration and no cordon behind."""
     assert controller.process.poll() is None
     yield kubectl
     kubectl("delete", "vm,vmm", "--all", "--wait=true")
@@ -74,14 +74,14 @@ def cluster(kubectl: Kubectl, controller: Controller) -> Iterator[Kubectl]:
 
 
 def start(cluster: Kubectl, *names: str, memory: str = "0.05") -> dict[str, str]:
-    """Make VMs run, spread over what is schedulable; return their nodes."""
+    """Start VMs on the schedulable nodes; return their nodes."""
     for name in names:
         cluster.apply_vm(name, cpu="0.05", memory=memory)
     return {name: cluster.wait_phase(name, "Running")["status"]["nodeName"] for name in names}
 
 
 def start_on(cluster: Kubectl, node: str, *names: str, memory: str = "0.05") -> None:
-    """Make VMs run on this node."""
+    """Start VMs on this node."""
     others = [other for other in NODES if other != node]
     cluster("cordon", *others)
     assert set(start(cluster, *names, memory=memory).values()) == {node}
@@ -89,7 +89,7 @@ def start_on(cluster: Kubectl, node: str, *names: str, memory: str = "0.05") -> 
 
 
 def names() -> tuple[str, str, str]:
-    """Return three VM names that no test used: what failed before would make the next migration wait."""
+    """Return three VM names that no test used: failed migrations of a name delay its next one."""
     run = uuid4().hex[:6]
     return f"a-{run}", f"b-{run}", f"c-{run}"
 
@@ -98,10 +98,10 @@ def names() -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize("command", [command[0] for command in COMMANDS])
-def test_a_cluster_without_our_resources_is_one_line(
+def test_a_command_without_our_resources_prints_one_line(
     without_resources: dict[str, tuple[int, str, str]], command: str
 ) -> None:
-    """It says what to run; a drain has cordoned nothing."""
+    """It names the command to run; a drain has cordoned nothing."""
     code, error, cordoned = without_resources[command]
     assert code == 1
     assert error == "error: the cluster does not know our resources: install them with vmsim install\n"
@@ -109,7 +109,7 @@ def test_a_cluster_without_our_resources_is_one_line(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_cluster_that_is_not_there_is_one_line(vmsim: Vmsim, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_command_without_a_cluster_prints_one_line(vmsim: Vmsim, tmp_path: Path, command: tuple[str, ...]) -> None:
     """With the address that was tried."""
     config = tmp_path / "config"
     config.write_text(
@@ -134,8 +134,8 @@ def test_a_cluster_that_is_not_there_is_one_line(vmsim: Vmsim, tmp_path: Path, c
 # --- migrate -------------------------------------------------------------------------------------------------
 
 
-def test_migrate_prints_the_name_of_what_it_created(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """And nothing else, so that a script can use it."""
+def test_migrate_prints_only_the_name_of_the_migration(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """A script can use the output."""
     vm, *_ = names()
     start(cluster, vm)
     done = vmsim("migrate", vm, "--reason", "tea time")
@@ -146,7 +146,7 @@ def test_migrate_prints_the_name_of_what_it_created(cluster: Kubectl, vmsim: Vms
 
 
 def test_migrate_waits_until_the_vm_runs_elsewhere(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """The last line says from where to where, and for how long it was away."""
+    """The last line has source, target and downtime."""
     vm, *_ = names()
     source = start(cluster, vm)[vm]
     done = vmsim("migrate", vm, "--wait")
@@ -159,7 +159,7 @@ def test_migrate_waits_until_the_vm_runs_elsewhere(cluster: Kubectl, vmsim: Vmsi
     assert last == f"{vm}: {source} → {status['nodeName']}, downtime {downtime} s"
 
 
-def test_migrate_moves_to_the_node_that_was_named(cluster: Kubectl, vmsim: Vmsim) -> None:
+def test_migrate_moves_to_the_given_node(cluster: Kubectl, vmsim: Vmsim) -> None:
     """With --to."""
     vm, *_ = names()
     source = start(cluster, vm)[vm]
@@ -168,7 +168,7 @@ def test_migrate_moves_to_the_node_that_was_named(cluster: Kubectl, vmsim: Vmsim
     assert cluster.json("get", "vm", vm)["status"]["nodeName"] == target
 
 
-def test_migrate_tells_why_it_failed(cluster: Kubectl, vmsim: Vmsim) -> None:
+def test_migrate_prints_why_it_failed(cluster: Kubectl, vmsim: Vmsim) -> None:
     """With exit code 1, the reason in one word, and the controller's message."""
     vm, *_ = names()
     start(cluster, vm)
@@ -180,11 +180,11 @@ def test_migrate_tells_why_it_failed(cluster: Kubectl, vmsim: Vmsim) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_migrating_a_vm_that_is_not_there_creates_nothing(kubectl: Kubectl, vmsim: Vmsim) -> None:
+def test_migrate_of_a_missing_vm_creates_nothing(kubectl: Kubectl, vmsim: Vmsim) -> None:
     """The error names VM and namespace."""
-    done = vmsim("migrate", "nobody", "-n", "default")
+    done = vmsim("migrate", "missing", "-n", "default")
     assert done.returncode == 1
-    assert done.stderr == "error: there is no VM nobody in namespace default: see kubectl get vm -A\n"
+    assert done.stderr == "error: there is no VM missing in namespace default: see kubectl get vm -A\n"
     assert kubectl("get", "vmm", "-o", "name") == ""
 
 
@@ -196,7 +196,7 @@ def test_migrating_a_vm_that_is_not_there_creates_nothing(kubectl: Kubectl, vmsi
     ],
     ids=["node", "reason"],
 )
-def test_what_the_api_server_refuses_is_told_in_its_words(
+def test_a_refusal_of_the_api_server_is_printed_in_its_words(
     cluster: Kubectl, vmsim: Vmsim, flags: tuple[str, ...], message: str
 ) -> None:
     """In one line."""
@@ -208,8 +208,8 @@ def test_what_the_api_server_refuses_is_told_in_its_words(
     assert done.stderr.count("\n") == 1
 
 
-def test_ctrl_c_while_waiting_tells_how_to_cancel_and_that_works(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """The migration goes on until the line that was printed is pasted."""
+def test_ctrl_c_in_a_wait_prints_a_command_that_cancels(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The migration continues until that command runs."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], other, memory=LARGE)
@@ -225,8 +225,8 @@ def test_ctrl_c_while_waiting_tells_how_to_cancel_and_that_works(cluster: Kubect
     assert cluster.json("get", "vm", vm)["status"]["nodeName"] == NODES[0]
 
 
-def test_a_wait_can_be_bounded(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """Then the error says how it stands, and that it goes on."""
+def test_a_wait_ends_at_its_timeout(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The error has the state of the migration, and says that it continues."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], other, memory=LARGE)
@@ -236,21 +236,21 @@ def test_a_wait_can_be_bounded(cluster: Kubectl, vmsim: Vmsim) -> None:
     assert "it goes on. To cancel it: kubectl patch vmm -n default" in done.stderr
 
 
-def test_a_migration_that_is_deleted_while_one_waits_is_an_error(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """Nobody waits for what is not there."""
+def test_a_wait_ends_when_the_migration_is_deleted(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """With exit code 1."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], other, memory=LARGE)
     with vmsim.running("migrate", vm, "--to", NODES[1], "--wait") as (process, output):
         name = output.wait_for(lambda lines: any("Pending: " in line for line in lines))[0]
         cluster("delete", "vmm", name)
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(TIMEOUT) == 1
         output.wait_for(lambda lines: lines[-1] == f"error: migration {name} was deleted")
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_kubeconfigs_own_namespace_is_meant(kubectl: Kubectl, vmsim: Vmsim, tmp_path: Path) -> None:
-    """As with kubectl; no controller watches this one, so that the wait is in vain."""
+def test_migrate_uses_the_kubeconfigs_namespace(kubectl: Kubectl, vmsim: Vmsim, tmp_path: Path) -> None:
+    """As kubectl does; no controller watches this one, so the wait fails."""
     with kubectl.own_namespace(tmp_path) as own:
         own.apply_vm("lonely")
         done = vmsim("migrate", "lonely", "--wait", "--timeout", "0.1", "--kubeconfig", str(own.kubeconfig))
@@ -260,7 +260,7 @@ def test_the_kubeconfigs_own_namespace_is_meant(kubectl: Kubectl, vmsim: Vmsim, 
 
 
 def test_progress_is_drawn_on_a_terminal(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """What it waits for, on a line that goes away again."""
+    """On a line that is erased at the end."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], other, memory=LARGE)
@@ -274,7 +274,7 @@ def test_progress_is_drawn_on_a_terminal(cluster: Kubectl, vmsim: Vmsim) -> None
 # --- migrations ----------------------------------------------------------------------------------------------
 
 
-def test_migrations_shows_what_moved_and_why_others_did_not(cluster: Kubectl, vmsim: Vmsim) -> None:
+def test_migrations_lists_moves_and_the_messages_of_failed_ones(cluster: Kubectl, vmsim: Vmsim) -> None:
     """kubectl's columns, and the message."""
     vm, other, _ = names()
     start(cluster, vm, other)
@@ -289,7 +289,7 @@ def test_migrations_shows_what_moved_and_why_others_did_not(cluster: Kubectl, vm
     assert "TargetNotFound: " in failed
 
 
-def test_migrations_of_every_namespace_say_which(cluster: Kubectl, vmsim: Vmsim) -> None:
+def test_migrations_of_all_namespaces_have_a_namespace_column(cluster: Kubectl, vmsim: Vmsim) -> None:
     """With -A."""
     vm, *_ = names()
     start(cluster, vm)
@@ -300,7 +300,7 @@ def test_migrations_of_every_namespace_say_which(cluster: Kubectl, vmsim: Vmsim)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_no_migrations_is_said_like_kubectl(vmsim: Vmsim) -> None:
+def test_an_empty_list_of_migrations_is_reported_as_kubectl_does(vmsim: Vmsim) -> None:
     """On standard error, with exit code 0."""
     done = vmsim("migrations", "--namespace", "kube-system")
     assert (done.returncode, done.stdout) == (0, "")
@@ -311,7 +311,7 @@ def test_no_migrations_is_said_like_kubectl(vmsim: Vmsim) -> None:
 
 
 def test_drain_moves_every_vm_off_a_cordoned_node(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """Each by a migration that says so, and goes first."""
+    """Each by a migration with the drain's label, reason and priority."""
     vms = names()
     start_on(cluster, NODES[0], *vms)
     done = vmsim("drain", NODES[0])
@@ -327,8 +327,8 @@ def test_drain_moves_every_vm_off_a_cordoned_node(cluster: Kubectl, vmsim: Vmsim
     assert {(spec["priority"], spec["reason"]) for spec in migrations} == {("system-critical", "Drain")}
 
 
-def test_drain_leaves_other_nodes_vms_alone(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """And has its own reason, if that is wanted."""
+def test_drain_moves_no_vm_of_another_node(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """Its reason can be set."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm)
     start_on(cluster, NODES[1], other)
@@ -340,7 +340,7 @@ def test_drain_leaves_other_nodes_vms_alone(cluster: Kubectl, vmsim: Vmsim) -> N
 
 
 def test_draining_an_empty_node_cordons_it(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """Twice is no error."""
+    """Also a second time."""
     for _ in range(2):
         done = vmsim("drain", NODES[2])
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"{NODES[2]} is drained; 0 VMs moved")
@@ -348,15 +348,15 @@ def test_draining_an_empty_node_cordons_it(cluster: Kubectl, vmsim: Vmsim) -> No
 
 
 @pytest.mark.usefixtures("cluster")
-def test_draining_a_node_that_is_not_there_is_one_line(vmsim: Vmsim) -> None:
+def test_draining_a_missing_node_prints_one_line(vmsim: Vmsim) -> None:
     """With exit code 1."""
     done = vmsim("drain", "nowhere")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: there is no node nowhere: see kubectl get nodes\n"
 
 
-def test_drain_lists_what_has_nowhere_to_go(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """The VMs stay where they are, and so does the cordon; how to take it back is said."""
+def test_drain_lists_vms_that_fit_no_other_node(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The VMs and the cordon stay; the command that uncordons is printed."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm, other)
     cluster("cordon", *NODES[1:])
@@ -369,8 +369,8 @@ def test_drain_lists_what_has_nowhere_to_go(cluster: Kubectl, vmsim: Vmsim) -> N
     assert {item["status"]["nodeName"] for item in cluster.json("get", "vm")["items"]} == {NODES[0]}
 
 
-def test_ctrl_c_in_a_drain_undoes_nothing_but_tells_how_and_that_works(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """The lines that were printed are pasted: the node is schedulable again, and no VM is going to move."""
+def test_ctrl_c_in_a_drain_prints_commands_that_undo_it(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """After them the node is schedulable, and no migration is left."""
     vm, second, third = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], second, memory=LARGE)
@@ -387,8 +387,8 @@ def test_ctrl_c_in_a_drain_undoes_nothing_but_tells_how_and_that_works(cluster: 
     assert cluster.json("get", "vm", vm)["status"]["nodeName"] == NODES[0]
 
 
-def test_a_drain_can_be_bounded(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """Then it names what is left."""
+def test_a_drain_ends_at_its_timeout(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """It names the VMs that are left."""
     vm, second, third = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], second, memory=LARGE)
@@ -398,8 +398,8 @@ def test_a_drain_can_be_bounded(cluster: Kubectl, vmsim: Vmsim) -> None:
     assert done.stderr.endswith(f"error: after 1 s 1 VM not done: default/{vm}\n")
 
 
-def test_a_refused_migration_keeps_no_other_vm_on_the_node(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """All others leave; the refusal is told at the end, in the server's words."""
+def test_a_refused_migration_does_not_stop_the_others_of_a_drain(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The refusal is printed at the end, in the server's words."""
     first, second, third = sorted(names())
     start_on(cluster, NODES[0], first, second, third)
     quota = "count/virtualmachinemigrations.simulation.node-classifier.io=1"
@@ -418,7 +418,7 @@ def test_a_refused_migration_keeps_no_other_vm_on_the_node(cluster: Kubectl, vms
 
 
 def test_a_drain_names_a_budget_that_allows_no_eviction(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """It goes on: a migration asks no budget."""
+    """The drain continues: migrations do not depend on budgets."""
     vm, *_ = names()
     start_on(cluster, NODES[0], vm)
     try:
@@ -431,8 +431,8 @@ def test_a_drain_names_a_budget_that_allows_no_eviction(cluster: Kubectl, vmsim:
 
 
 @pytest.mark.timeout(180)
-def test_a_drain_says_within_ten_seconds_what_holds_a_pod(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """By the pod's name, and the finalizer's."""
+def test_a_drain_names_a_blocked_pod_and_its_finalizer_within_ten_seconds(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The pod is terminating."""
     vm, *_ = names()
     start_on(cluster, NODES[0], vm)
     pod = cluster.json("get", "vm", vm)["status"]["podName"]
@@ -441,8 +441,8 @@ def test_a_drain_says_within_ten_seconds_what_holds_a_pod(cluster: Kubectl, vmsi
         cluster("delete", "vm", vm, "--wait=false")
         cluster("wait", "pod", pod, "--for=jsonpath={.metadata.deletionTimestamp}", "--timeout=30s")
         with vmsim.running("drain", NODES[0]) as (process, output):
-            held = f"pod {pod} has been terminating since"
-            lines = output.wait_for(lambda lines: any(held in line for line in lines), 30)
+            blocked = f"pod {pod} has been terminating since"
+            lines = output.wait_for(lambda lines: any(blocked in line for line in lines), 30)
             assert any("held by finalizer example.com/hold" in line for line in lines)
             cluster("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
             assert process.wait(30) == 0
@@ -451,8 +451,8 @@ def test_a_drain_says_within_ten_seconds_what_holds_a_pod(cluster: Kubectl, vmsi
             cluster("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
-def test_a_drain_waits_for_a_migration_that_somebody_else_began(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """It adds none for that VM; once there is room the node is empty."""
+def test_a_drain_waits_for_another_clients_migration(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """It creates none for that VM; once there is capacity the node is empty."""
     vm, second, third = names()
     start_on(cluster, NODES[0], vm, memory=LARGE)
     start_on(cluster, NODES[1], second, memory=LARGE)
@@ -470,7 +470,7 @@ def test_a_drain_waits_for_a_migration_that_somebody_else_began(cluster: Kubectl
 
 
 def test_a_drain_draws_a_bar_on_a_terminal(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """It is full in the end."""
+    """It is full at the end."""
     vm, other, _ = names()
     start_on(cluster, NODES[0], vm, other)
     code, drawn = vmsim.on_terminal("drain", NODES[0])
@@ -491,33 +491,33 @@ def test_kubectl_finds_the_plugin(cluster: Kubectl, vmsim: Vmsim) -> None:
         env=vmsim.environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{vm}: " in done.stdout.splitlines()[-1]
 
 
-def test_the_plugins_usage_shows_what_to_type(vmsim: Vmsim) -> None:
-    """Not the file's name."""
+def test_the_plugins_usage_shows_the_kubectl_command(vmsim: Vmsim) -> None:
+    """Not the name of the plugin's file."""
     assert vmsim("migrate", "--help", program="kubectl-vmsim").stdout.startswith("Usage: kubectl vmsim migrate ")
 
 
 def test_kubectl_completes_the_plugin(plane: ControlPlane, vmsim: Vmsim) -> None:
-    """As the user presses Tab after `kubectl vmsim mi`."""
+    """As for Tab after `kubectl vmsim mi`."""
     done = subprocess.run(
         [plane.kubectl, "__complete", "vmsim", "mi"],
         env=vmsim.environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.stdout.split() == ["migrate", "migrations", ":4"]
 
 
-def test_a_shell_completes_what_its_script_asks_for(vmsim: Vmsim) -> None:
-    """The script that `vmsim --show-completion` prints is run by a real bash."""
+def test_bash_completes_with_the_printed_script(vmsim: Vmsim) -> None:
+    """`vmsim --show-completion` prints it."""
     environment = {**vmsim.environment, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     script = """
         eval "$(vmsim --show-completion bash)"
@@ -526,6 +526,6 @@ def test_a_shell_completes_what_its_script_asks_for(vmsim: Vmsim) -> None:
         echo "${COMPREPLY[@]}"
     """
     done = subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=True
     )
     assert done.stdout == "drain\n"

@@ -1,7 +1,7 @@
-"""What the containers of docker-compose.yaml do one after the other, without the containers.
+"""The commands of docker-compose.yaml, one after the other, without containers.
 
-The cluster is a control plane with no node and none of our resources behind `kubectl proxy`, as KWOK's image has it.
-The commands are those of the file, with the proxy's address for the cluster's and the repository for what is mounted.
+The cluster is a control plane without nodes and without our resources behind `kubectl proxy`, as KWOK's image has it.
+In the commands the proxy's address replaces the cluster's, and the repository replaces the mounts.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CLUSTER = "http://cluster:8080"
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[ControlPlane]:
-    """A control plane as KWOK's image brings it: no node, no resource of ours."""
+    """Run a control plane as KWOK's image has it: no node, and none of our resources."""
     with ControlPlane(tmp_path / "state", nodes=0) as plane:
         yield plane
 
 
 @pytest.fixture
 def proxy(empty: ControlPlane) -> Iterator[str]:
-    """Where the cluster is to be reached without credentials."""
+    """Return the URL of the cluster without credentials."""
     command = [str(empty.kubectl), "--kubeconfig", str(empty.kubeconfig), "proxy", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -44,7 +44,7 @@ def proxy(empty: ControlPlane) -> Iterator[str]:
 
 
 @pytest.mark.timeout(90)
-def test_up_ends_with_vms_that_run(empty: ControlPlane, proxy: str, tmp_path: Path) -> None:
+def test_the_services_of_compose_end_with_running_vms(empty: ControlPlane, proxy: str, tmp_path: Path) -> None:
     """Set up, start the controller, wait for its health check, apply the examples."""
     run("setup", empty, proxy)
     kubeconfig = tmp_path / "kubeconfig"
@@ -63,7 +63,7 @@ def test_up_ends_with_vms_that_run(empty: ControlPlane, proxy: str, tmp_path: Pa
 
 
 def run(service: str, plane: ControlPlane, proxy: str) -> None:
-    """Run a one-shot service's command, twice: `docker compose up` does so each time."""
+    """Run a one-shot service's command twice, since `docker compose up` repeats it."""
     arguments = [
         argument.replace(CLUSTER, proxy).replace("=/manifests/", f"={REPOSITORY}/manifests/")
         for argument in SERVICES[service]["command"]

@@ -1,4 +1,4 @@
-"""The controller as a process: flags and variables, probes and metrics, signals, and how it fails."""
+"""The controller as a process: flags and variables, probes and metrics, signals, and failures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def kubectl(plane: ControlPlane) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def shared(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    """Keep one controller for the tests that only look at it; it watches a namespace that nobody uses."""
+    """Run one controller for the tests that only read from it; it watches an unused namespace."""
     log = tmp_path_factory.mktemp("shared") / "log"
     with Controller.start(plane.kubeconfig, log, "--namespaces", "unused", "--workers", "3") as process:
         yield process
@@ -62,13 +62,13 @@ def start(plane: ControlPlane, tmp_path: Path) -> Callable[..., AbstractContextM
 
 @pytest.fixture
 def name() -> str:
-    """Return a VM name of this test's own."""
+    """Return a VM name of the test's own."""
     return f"process-{uuid4().hex[:8]}"
 
 
 @contextmanager
 def namespaces(kubectl: Kubectl, directory: Path, count: int) -> Iterator[list[Kubectl]]:
-    """Make several namespaces."""
+    """Create several namespaces."""
     if not count:
         yield []
         return
@@ -78,7 +78,7 @@ def namespaces(kubectl: Kubectl, directory: Path, count: int) -> Iterator[list[K
 
 @cache
 def vmsim(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end, in an environment without any of our variables or a cluster."""
+    """Run the command line to its end, without any of our variables and without a cluster."""
     clean = {"PATH": str(Path(sys.executable).parent), "HOME": "/nonexistent", "COLUMNS": "100"}
     return subprocess.run(
         [Path(sys.executable).parent / "vmsim", *arguments],
@@ -116,8 +116,8 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in zip(starts[1::2], starts[2::2], strict=True)}
 
 
-def test_help_tells_default_and_variable_of_every_flag() -> None:
-    """Whoever reads `vmsim controller --help` needs no other reference."""
+def test_help_shows_default_and_variable_of_every_flag() -> None:
+    """No other reference is needed."""
     done = vmsim("controller", "--help")
     assert done.returncode == 0
     found = options(done.stdout)
@@ -134,7 +134,7 @@ def test_help_tells_default_and_variable_of_every_flag() -> None:
 
 
 def test_help_shows_that_the_default_address_is_loopback() -> None:
-    """Nobody else's machine can reach metrics and probes unless they are told to listen."""
+    """Metrics and probes are local unless a flag says otherwise."""
     assert "default: 127.0.0.1:" in options(vmsim("controller", "--help").stdout)["--metrics-bind-address"]
 
 
@@ -143,7 +143,7 @@ def test_help_shows_that_the_default_address_is_loopback() -> None:
 
 @pytest.mark.timeout(40)
 def test_every_flag_can_be_a_variable(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
-    """A controller without a single flag does what its variables say."""
+    """A controller without flags obeys its variables."""
     with kubectl.own_namespace(tmp_path) as own:
         variables = {
             "VMSIM_KUBECONFIG": str(plane.kubeconfig),
@@ -169,8 +169,8 @@ def test_every_flag_can_be_a_variable(plane: ControlPlane, kubectl: Kubectl, tmp
             assert process.wait_for("pod created")["level"] == "debug"
 
 
-def test_a_flag_beats_its_variable(plane: ControlPlane, tmp_path: Path) -> None:
-    """What is typed last counts."""
+def test_a_flag_overrides_its_variable(plane: ControlPlane, tmp_path: Path) -> None:
+    """The command line wins."""
     variables = {"VMSIM_WORKERS": "3", "VMSIM_METRICS_BIND_ADDRESS": "nonsense"}
     flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--workers", "5")
     with Controller.run(tmp_path / "log", *flags, environment=variables) as process:
@@ -178,7 +178,7 @@ def test_a_flag_beats_its_variable(plane: ControlPlane, tmp_path: Path) -> None:
 
 
 def test_the_kubeconfig_variable_is_kubectls(plane: ControlPlane, tmp_path: Path) -> None:
-    """Without a flag, KUBECONFIG says where the cluster is."""
+    """Without a flag, KUBECONFIG names the cluster."""
     variables = {"KUBECONFIG": str(plane.kubeconfig), "VMSIM_METRICS_BIND_ADDRESS": "127.0.0.1:0"}
     with Controller.run(tmp_path / "log", environment=variables) as process:
         assert process.wait_for("starting")["cluster"] == str(plane.kubeconfig)
@@ -189,7 +189,7 @@ def test_the_kubeconfig_variable_is_kubectls(plane: ControlPlane, tmp_path: Path
 def test_only_the_named_namespaces_are_handled(
     kubectl: Kubectl, start: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
 ) -> None:
-    """VMs elsewhere stay as they were written."""
+    """VMs of other namespaces stay as they were written."""
     with namespaces(kubectl, tmp_path, 3) as (first, second, other):
         other.apply_vm("vm")
         untouched = other.json("get", "vm", "vm")
@@ -202,8 +202,8 @@ def test_only_the_named_namespaces_are_handled(
         assert other("get", "pods", "-o", "name") == ""
 
 
-def test_the_console_format_is_for_people(plane: ControlPlane, tmp_path: Path) -> None:
-    """`--log-format console` writes no JSON, and a file gets no colours."""
+def test_the_console_format_is_no_json(plane: ControlPlane, tmp_path: Path) -> None:
+    """A file gets no colours."""
     log = tmp_path / "log"
     flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-format", "console")
     with Controller.run(log, *flags):
@@ -213,8 +213,8 @@ def test_the_console_format_is_for_people(plane: ControlPlane, tmp_path: Path) -
     assert "stopped" in log.read_text()
 
 
-def test_the_log_level_hides_what_is_less_important(plane: ControlPlane, tmp_path: Path) -> None:
-    """At level error, a controller that is well says nothing."""
+def test_the_log_level_hides_lower_levels(plane: ControlPlane, tmp_path: Path) -> None:
+    """At level error, a healthy controller logs nothing."""
     log = tmp_path / "log"
     flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0")
     with Controller.run(log, *flags, "--log-level", "error") as process:
@@ -223,7 +223,7 @@ def test_the_log_level_hides_what_is_less_important(plane: ControlPlane, tmp_pat
 
 
 def test_every_log_line_is_json(shared: Controller) -> None:
-    """Where no terminal is, each line is an object with time, level and event."""
+    """Without a terminal each line is an object with time, level and event."""
     lines = [json.loads(line) for line in shared.log.read_text().splitlines()]
     assert lines
     for line in lines:
@@ -236,13 +236,13 @@ def test_every_log_line_is_json(shared: Controller) -> None:
 
 
 def test_port_0_takes_a_free_port_and_logs_it(shared: Controller) -> None:
-    """The log names the address at which the metrics are to be found."""
+    """The log has the address of the metrics."""
     assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", shared.url)
     assert shared.get("/metrics")[0] == 200
 
 
 def test_the_metrics_have_the_names_that_dashboards_know(shared: Controller) -> None:
-    """Every series of the workqueue and of the reconciles is there from the start."""
+    """Every series of the workqueue and of the reconciles exists from the start."""
     text = shared.get("/metrics")[1]
     for series in (
         'workqueue_depth{name="virtualmachine"}',
@@ -273,14 +273,14 @@ def test_the_metrics_have_the_names_that_dashboards_know(shared: Controller) -> 
     assert 'controller_runtime_max_concurrent_reconciles{controller="virtualmachine"} 3.0' in text
 
 
-def test_what_was_asked_of_the_api_server_is_counted(shared: Controller, plane: ControlPlane) -> None:
-    """Each list and watch of the start at least."""
+def test_requests_to_the_api_server_are_counted(shared: Controller, plane: ControlPlane) -> None:
+    """At least each list and watch of the start."""
     [host] = {sample.labels["host"] for sample in shared.samples("rest_client_requests_total")}
     assert f"https://{host}" in plane.kubeconfig.read_text()
     eventually(lambda: shared.samples("rest_client_requests_total", method="GET", code="200")[0].value >= 8)
 
 
-def test_caches_are_kept_current_and_the_event_loop_runs(shared: Controller) -> None:
+def test_metrics_show_current_caches_and_a_running_event_loop(shared: Controller) -> None:
     """Bookmarks come about each minute."""
     stale = {sample.labels["name"]: sample.value for sample in shared.samples("vmsim_reflector_staleness_seconds")}
     assert stale.keys() == {
@@ -312,26 +312,26 @@ def test_series_of_single_vms_can_be_switched_off(
 
 @pytest.mark.parametrize("probe", ["/healthz", "/readyz"])
 def test_a_controller_that_works_is_healthy_and_ready(shared: Controller, probe: str) -> None:
-    """Both probes answer 200 with a word."""
+    """Both probes answer 200."""
     eventually(lambda: shared.get(probe) == (200, "ok"))
 
 
 def test_an_unknown_path_is_not_found(shared: Controller) -> None:
-    """There is nothing else to see."""
+    """No other path is served."""
     assert shared.get("/debug")[0] == 404
 
 
-def test_it_listens_on_loopback_alone(shared: Controller) -> None:
-    """One socket, which only this machine can reach."""
+def test_the_controller_listens_on_loopback_alone(shared: Controller) -> None:
+    """On one socket."""
     sockets = listening_sockets({"controller": shared.process.pid})
     assert [(socket.address, socket.is_loopback) for socket in sockets] == [("127.0.0.1", True)]
 
 
 @pytest.mark.timeout(90)
-def test_an_outage_of_the_api_server_is_survived(
+def test_the_controller_survives_an_outage_of_the_api_server(
     plane: ControlPlane, kubectl: Kubectl, start: Callable[..., AbstractContextManager[Controller]], name: str
 ) -> None:
-    """Healthy but not ready while the API server is away; ready and at work again after."""
+    """Healthy but not ready during the outage; ready and at work afterwards."""
     with start("--namespaces", "default") as process:
         plane.stop_component("kube-apiserver")
         try:
@@ -342,15 +342,15 @@ def test_an_outage_of_the_api_server_is_survived(
             assert process.get("/healthz") == (200, "ok")
         finally:
             plane.start_component("kube-apiserver")
-        eventually(lambda: process.get("/readyz") == (200, "ok"), patience=30)
+        eventually(lambda: process.get("/readyz") == (200, "ok"), timeout=30)
         kubectl.apply_vm(name)
-        kubectl.wait_phase(name, "Running", patience=40)
+        kubectl.wait_phase(name, "Running", timeout=40)
         kubectl("delete", "vm", name)
 
 
 @pytest.mark.timeout(60)
-def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: Path) -> None:
-    """Started before the resource is installed, it is unready, and begins when the resource is there."""
+def test_the_controller_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: Path) -> None:
+    """It is not ready before the resource is installed, and starts once it is."""
     kubectl("delete", "-f", str(REPOSITORY / "manifests" / "crds"))
     with Controller.run(
         tmp_path / "log", "--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0"
@@ -361,8 +361,8 @@ def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: P
             assert process.get("/healthz") == (200, "ok")
         finally:
             install(plane)
-        process.wait_for("caches filled", patience=30)
-        # A watch is asked for once its cache is filled; ready is who hears news, so that comes a moment later.
+        process.wait_for("caches filled", timeout=30)
+        # A watch is requested once its cache is filled; the probe is ready once the watches are open, a moment later.
         eventually(lambda: process.get("/readyz") == (200, "ok"))
 
 
@@ -370,10 +370,10 @@ def test_it_waits_for_its_crd(kubectl: Kubectl, plane: ControlPlane, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_it_in_good_order(
+def test_a_signal_stops_the_controller_cleanly(
     start: Callable[..., AbstractContextManager[Controller]], number: signal.Signals
 ) -> None:
-    """Exit code 0, and `stopped` is the last thing it says."""
+    """Exit code 0; `stopped` is the last log line."""
     with start() as process:
         assert process.stop(number) == 0
         assert [line["event"] for line in process.lines()][-2:] == ["stopping", "stopped"]
@@ -381,10 +381,10 @@ def test_a_signal_stops_it_in_good_order(
 
 
 @pytest.mark.timeout(60)
-def test_a_second_signal_ends_it_at_once(
+def test_a_second_signal_ends_the_controller_at_once(
     plane: ControlPlane, kubectl: Kubectl, start: Callable[..., AbstractContextManager[Controller]], tmp_path: Path
 ) -> None:
-    """While a request hangs, the first signal waits for it; the second does not."""
+    """The first one waits for a request that hangs."""
     with kubectl.own_namespace(tmp_path) as own, start("--namespaces", own.namespace) as process:
         own("create", "quota", "none", "--hard=pods=0")
         own.eventually("get", "quota", "none", "-o", "jsonpath={.status.hard.pods}", until=lambda text: text == "0")
@@ -393,17 +393,17 @@ def test_a_second_signal_ends_it_at_once(
         os.kill(server, signal.SIGSTOP)
         try:
             # The refused pod is tried again and again; now a try hangs.
-            eventually(lambda: process.metric("controller_runtime_active_workers") == 1, patience=20)
+            eventually(lambda: process.metric("controller_runtime_active_workers") == 1, timeout=20)
             process.process.send_signal(signal.SIGTERM)
             process.wait_for("stopping")
             assert process.process.poll() is None
-            assert process.stop(patience=2) == 130
+            assert process.stop(timeout=2) == 130
         finally:
             os.kill(server, signal.SIGCONT)
 
 
-def test_it_stops_although_the_cluster_is_away(tmp_path: Path) -> None:
-    """A controller that never reached its cluster still ends when asked to."""
+def test_the_controller_stops_without_a_cluster(tmp_path: Path) -> None:
+    """It never reached one."""
     away = tmp_path / "kubeconfig"
     away.write_text(json.dumps(unreachable_cluster()))
     flags = ("--kubeconfig", str(away), "--metrics-bind-address", "127.0.0.1:0")
@@ -411,7 +411,7 @@ def test_it_stops_although_the_cluster_is_away(tmp_path: Path) -> None:
         process.wait_for("listing again")
         assert process.get("/healthz") == (200, "ok")
         assert process.get("/readyz")[0] == 503
-        assert process.stop(patience=5) == 0
+        assert process.stop(timeout=5) == 0
 
 
 def unreachable_cluster() -> dict[str, Any]:
@@ -430,7 +430,7 @@ def unreachable_cluster() -> dict[str, Any]:
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line that a failed command printed."""
+    """Return the one line of standard error of a failed command."""
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -439,7 +439,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_port_in_use_is_one_line_that_names_the_flag(plane: ControlPlane, shared: Controller) -> None:
-    """A second instance says what to do."""
+    """A second instance prints the next step."""
     address = shared.url.removeprefix("http://")
     flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", address)
     message = complaint(vmsim("controller", *flags))
@@ -448,7 +448,7 @@ def test_a_port_in_use_is_one_line_that_names_the_flag(plane: ControlPlane, shar
 
 
 def test_no_cluster_is_one_line_that_says_what_to_do() -> None:
-    """Neither a flag nor a variable nor a file tells where the cluster is."""
+    """Neither a flag, a variable nor a file names a cluster."""
     message = complaint(vmsim("controller"))
     assert "no cluster to talk to" in message
     assert "vmsim up" in message
@@ -467,7 +467,7 @@ def test_no_cluster_is_one_line_that_says_what_to_do() -> None:
     ids=["missing", "nothing", "empty", "text", "broken", "no-context"],
 )
 def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, content: str | None) -> None:
-    """Whatever is wrong with the file, the message is for a person."""
+    """Whatever is wrong with the file."""
     file = tmp_path / "kubeconfig"
     if content is not None:
         file.write_text(content)
@@ -497,7 +497,7 @@ def test_an_unusable_kubeconfig_is_one_line_that_names_it(tmp_path: Path, conten
     ],
 )
 def test_a_bad_flag_is_refused(flag: str, value: str, named: str) -> None:
-    """Exit code 2, before anything else is looked at, and no traceback."""
+    """Exit code 2, before anything is read, and no traceback."""
     done = vmsim("controller", flag, value)
     assert done.returncode == 2
     assert named in done.stderr
@@ -505,7 +505,7 @@ def test_a_bad_flag_is_refused(flag: str, value: str, named: str) -> None:
 
 
 def test_a_bad_variable_is_refused_by_name() -> None:
-    """Whoever sets no flag looks for the variable."""
+    """The message names the variable, not the flag."""
     done = vmsim("controller", VMSIM_WORKERS="0")
     assert done.returncode == 2
     assert "VMSIM_WORKERS" in done.stderr

@@ -1,4 +1,4 @@
-"""The local control plane comes up, changes, survives crashes and goes away, all of it real."""
+"""The real local control plane: start, change, crash, repair and removal."""
 
 import json
 import os
@@ -58,13 +58,13 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "the condition never came to hold"
+        assert time.monotonic() < deadline, "the condition was never true"
         time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory whose name has a space, as a checkout's may."""
+    """Return a directory whose name has a space."""
     return tmp_path_factory.mktemp("a checkout")
 
 
@@ -77,7 +77,7 @@ def plane(directory: Path) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Run a second plane beside it, made with everything that can be chosen."""
+    """Run a second plane beside it, with every option set."""
     directory = tmp_path_factory.mktemp("another")
     policy = directory / "audit-policy.yaml"
     policy.write_text("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n")
@@ -85,27 +85,27 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield running
 
 
-def test_up_gives_the_wanted_nodes_ready(plane: ControlPlane) -> None:
-    """Who runs `up` can schedule at once."""
+def test_up_returns_with_ready_nodes(plane: ControlPlane) -> None:
+    """Pods can be scheduled at once."""
     assert nodes(plane) == ["kwok-node-1", "kwok-node-2"]
 
 
-def test_up_gives_every_component(plane: ControlPlane) -> None:
+def test_up_starts_every_component(plane: ControlPlane) -> None:
     """The five of a control plane with fake nodes."""
     assert sorted(pids(plane)) == COMPONENTS
     assert None not in pids(plane).values()
 
 
 def test_every_socket_is_on_loopback(plane: ControlPlane) -> None:
-    """Nobody on the network reaches an etcd without authentication."""
+    """etcd has no authentication."""
     sockets = plane.listening_sockets()
 
     assert sorted({socket.component for socket in sockets}) == COMPONENTS
     assert [socket for socket in sockets if not socket.is_loopback] == []
 
 
-def test_pod_runs_right_after_up(plane: ControlPlane) -> None:
-    """The scheduler, the default service account and the nodes are all there when `up` returns."""
+def test_a_pod_runs_right_after_up(plane: ControlPlane) -> None:
+    """The scheduler, the default service account and the nodes exist when `up` returns."""
     spec = {
         "containers": [{"name": "main", "image": "none"}],
         "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
@@ -116,9 +116,9 @@ def test_pod_runs_right_after_up(plane: ControlPlane) -> None:
     assert "condition met" in kubectl(plane, "wait", "pod/probe", "--for=condition=Ready", "--timeout=20s")
 
 
-def test_rbac_refuses_strangers(plane: ControlPlane) -> None:
-    """Missing permissions of the controller show in tests."""
-    assert kubectl(plane, "auth", "can-i", "list", "pods", "--as=stranger").strip() == "no"
+def test_rbac_refuses_an_unknown_user(plane: ControlPlane) -> None:
+    """So that missing permissions of the controller show in tests."""
+    assert kubectl(plane, "auth", "can-i", "list", "pods", "--as=unknown").strip() == "no"
 
 
 def test_up_again_changes_nothing(plane: ControlPlane) -> None:
@@ -130,8 +130,8 @@ def test_up_again_changes_nothing(plane: ControlPlane) -> None:
     assert pids(plane) == before
 
 
-def test_nodes_grow_and_shrink_on_a_running_plane(plane: ControlPlane, directory: Path) -> None:
-    """The number is what was asked for last; the highest go first."""
+def test_the_number_of_nodes_can_be_changed_on_a_running_plane(plane: ControlPlane, directory: Path) -> None:
+    """The last number counts; the highest nodes are deleted first."""
     before = pids(plane)
 
     ControlPlane(directory, nodes=4).up()
@@ -144,8 +144,8 @@ def test_nodes_grow_and_shrink_on_a_running_plane(plane: ControlPlane, directory
     assert pids(plane) == before
 
 
-def test_nodes_take_another_size_on_a_running_plane(plane: ControlPlane, directory: Path) -> None:
-    """The size is what was asked for last, too."""
+def test_the_size_of_nodes_can_be_changed_on_a_running_plane(plane: ControlPlane, directory: Path) -> None:
+    """The last size counts."""
     ControlPlane(directory, nodes=1, capacity=NodeCapacity(cpu="4", memory="8Gi", pods=20)).up()
 
     allocatable = json.loads(kubectl(plane, "get", "node", "kwok-node-1", "--output=json"))["status"]["allocatable"]
@@ -153,8 +153,8 @@ def test_nodes_take_another_size_on_a_running_plane(plane: ControlPlane, directo
 
 
 @pytest.mark.parametrize("name", ["mine", "kwok-node-7"])
-def test_up_lives_beside_a_node_that_somebody_else_made(plane: ControlPlane, name: str) -> None:
-    """KWOK gives one that states no capacity a million pods, written as 1M; its name may look like one of ours."""
+def test_up_accepts_a_foreign_node(plane: ControlPlane, name: str) -> None:
+    """KWOK gives a node without capacity a million pods, written as 1M; its name may look like ours."""
     before = nodes(plane)
     mine = {"name": name, "annotations": {"kwok.x-k8s.io/node": "fake"}, "labels": {"type": "kwok"}}
     kubectl(plane, "create", "--filename=-", manifest={"apiVersion": "v1", "kind": "Node", "metadata": mine})
@@ -168,7 +168,7 @@ def test_up_lives_beside_a_node_that_somebody_else_made(plane: ControlPlane, nam
 
 
 def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -> None:
-    """Two checkouts on one machine share no port, no process and no object."""
+    """They share no port, no process and no object."""
     ports = [{socket.port for socket in each.listening_sockets()} for each in (plane, other)]
     kubectl(plane, "create", "namespace", "only-here")
 
@@ -178,7 +178,7 @@ def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -
 
 
 def definitions(plane: ControlPlane) -> list[dict[str, Any]]:
-    """Return our resources' definitions as a plane has them, without what differs from one making to the next."""
+    """Return the definitions of our resources, without what differs between two installations."""
     names = [f"{plural}.simulation.node-classifier.io" for plural in ("virtualmachines", "virtualmachinemigrations")]
     found = []
     for name in names:
@@ -199,13 +199,13 @@ def versions(plane: ControlPlane) -> list[str]:
 
 
 def vmsim_install(plane: ControlPlane) -> str:
-    """Install our resources by the command; return what it prints."""
+    """Install our resources by the command; return its output."""
     command = [str(BIN / "vmsim"), "install", "--kubeconfig", str(plane.kubeconfig)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def test_install_gives_what_the_script_gives(plane: ControlPlane, other: ControlPlane) -> None:
-    """The same objects, down to who manages which field; and what one has installed the other leaves as it is."""
+def test_install_and_the_script_create_the_same_definitions(plane: ControlPlane, other: ControlPlane) -> None:
+    """With the same field managers; either leaves the other's objects unchanged."""
     install(plane)
     said = vmsim_install(other)
 
@@ -232,7 +232,7 @@ def test_component_arguments_are_in_force(other: ControlPlane) -> None:
 
 
 def test_other_settings_are_refused_while_the_plane_exists(plane: ControlPlane, directory: Path) -> None:
-    """Nothing is thrown away silently."""
+    """Nothing is discarded silently."""
     with pytest.raises(SettingsChangedError, match="kube-apiserver"):
         ControlPlane(directory, component_args=FAIRNESS).up()
 
@@ -240,7 +240,7 @@ def test_other_settings_are_refused_while_the_plane_exists(plane: ControlPlane, 
 
 
 def test_apiserver_can_be_stopped_and_started_alone(plane: ControlPlane) -> None:
-    """An outage of the API server, with everything else alive, and its objects afterwards."""
+    """The other components keep running, and the objects are kept."""
     kubectl(plane, "create", "namespace", "before-the-outage")
     before = pids(plane)
 
@@ -254,8 +254,8 @@ def test_apiserver_can_be_stopped_and_started_alone(plane: ControlPlane) -> None
     assert "before-the-outage" in kubectl(plane, "get", "namespaces")
 
 
-def test_up_repairs_what_has_died(plane: ControlPlane) -> None:
-    """Whatever has died, `up` brings it back with its objects; a reboot ends all of them."""
+def test_up_restarts_dead_components(plane: ControlPlane) -> None:
+    """With their objects, whichever have died; a reboot ends all of them."""
     kubectl(plane, "create", "namespace", "before-the-crash")
     for pid in plane.pids():
         os.kill(pid, signal.SIGKILL)
@@ -267,8 +267,8 @@ def test_up_repairs_what_has_died(plane: ControlPlane) -> None:
     assert nodes(plane) == ["kwok-node-1", "kwok-node-2"]
 
 
-def test_up_makes_anew_what_cannot_be_repaired(other: ControlPlane, capfd: pytest.CaptureFixture[str]) -> None:
-    """A damaged plane is replaced, and says so."""
+def test_up_replaces_a_damaged_plane(other: ControlPlane, capfd: pytest.CaptureFixture[str]) -> None:
+    """It says so."""
     kubectl(other, "create", "namespace", "before-the-damage")
     other.stop_component("etcd")
     for file in other.logs.parent.glob("pki/*"):
@@ -282,7 +282,7 @@ def test_up_makes_anew_what_cannot_be_repaired(other: ControlPlane, capfd: pytes
 
 
 def start_up(directory: Path) -> subprocess.Popen[bytes]:
-    """Run `up` as a process of its own, and return when it has started etcd."""
+    """Run `up` as a process of its own; return once it has started etcd."""
     process = subprocess.Popen(
         [BIN / "vmsim", "up", "--state", directory],
         stdout=subprocess.DEVNULL,
@@ -299,13 +299,13 @@ def command_lines(plane: ControlPlane) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie, which has ended although nobody has asked how."""
+    """Whether a process exists and is no zombie."""
     status = Path(f"/proc/{pid}/status")
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def test_interrupted_up_leaves_no_process(tmp_path: Path) -> None:
-    """Ctrl-C in the middle of a start is clean."""
+    """By Ctrl-C during a start."""
     process = start_up(tmp_path)
 
     process.send_signal(signal.SIGINT)
@@ -315,7 +315,7 @@ def test_interrupted_up_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_down_cleans_up_after_a_killed_up(tmp_path: Path) -> None:
-    """Half-started is a state like any other."""
+    """The plane is half started."""
     process = start_up(tmp_path)
     process.kill()
     process.wait(timeout=20)
@@ -328,7 +328,7 @@ def test_down_cleans_up_after_a_killed_up(tmp_path: Path) -> None:
 
 
 def test_up_starts_over_after_a_killed_up(tmp_path: Path) -> None:
-    """Whoever killed `up` just runs it again."""
+    """A second run is enough."""
     process = start_up(tmp_path)
     process.kill()
     process.wait(timeout=20)
@@ -338,7 +338,7 @@ def test_up_starts_over_after_a_killed_up(tmp_path: Path) -> None:
 
 
 def test_down_leaves_no_process_and_no_data(tmp_path: Path) -> None:
-    """Nothing of a plane stays, not even where a component had died before; again is fine."""
+    """Also if a component had died before; a second run is no error."""
     plane = ControlPlane(tmp_path, nodes=1)
     plane.up()
     plane.stop_component("kube-scheduler")

@@ -1,4 +1,4 @@
-"""`make run` as a newcomer runs it, and what it leaves behind."""
+"""`make run` as a new user runs it, and its cleanup."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start(directory: Path, *arguments: str, environment: Mapping[str, str] | Non
 
 
 def test_once_shows_the_vms_running_and_leaves_nothing(tmp_path: Path) -> None:
-    """Exit code 0, the table, the line for a second terminal; no process is left."""
+    """Exit code 0, the table, and the line for a second terminal; no process is left."""
     with start(tmp_path / "state", "--once") as process:
         output, complaints = process.communicate(timeout=100)
     assert process.returncode == 0, complaints
@@ -49,8 +49,8 @@ def test_once_shows_the_vms_running_and_leaves_nothing(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
-def test_once_says_who_does_not_run_when_its_time_is_over(tmp_path: Path) -> None:
-    """With one node too few and too small for all of them the exit code is 1, and the scheduler's reason is shown."""
+def test_once_names_the_vms_that_do_not_run_at_the_timeout(tmp_path: Path) -> None:
+    """With one small node: exit code 1, and the scheduler's reason."""
     with start(tmp_path / "state", "--once", "--nodes", "1", "--deadline", "6", environment=HUGE) as process:
         _, complaints = process.communicate(timeout=100)
     assert process.returncode == 1
@@ -65,7 +65,7 @@ HUGE = {"VMSIM_REFERENCE_CPU": "320"}
 
 
 def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
-    """However far it has come, a newcomer's Ctrl-C leaves no process."""
+    """At any point of the start; no process is left."""
     with start(tmp_path / "state") as process:
         ends = time.monotonic() + 60
         while not (tmp_path / "state" / "controller.log").exists() and time.monotonic() < ends:
@@ -77,7 +77,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
 
 
 def controller(directory: Path) -> int | None:
-    """Return the controller that a run noted, once it has started one."""
+    """Return the process ID of the controller that a run has started; None before."""
     for note in directory.glob("runs/*.json"):
         _, (pid, _) = json.loads(note.read_text())
         return int(pid)
@@ -85,8 +85,8 @@ def controller(directory: Path) -> int | None:
 
 
 @pytest.mark.timeout(240)
-def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
-    """It hangs up, and what is printed from then on goes nowhere."""
+def test_a_closed_terminal_stops_everything(tmp_path: Path) -> None:
+    """By SIGHUP; later output is lost."""
     ours, its = pty.openpty()
     command = [str(BIN / "vmsim"), "run", "--state", str(tmp_path / "state")]
     with subprocess.Popen(["setsid", "--ctty", *command], stdin=its, stdout=its, stderr=its) as process:
@@ -103,10 +103,10 @@ def test_a_terminal_that_is_closed_stops_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
-    """Its control plane, and its controller, which would act beside that of the next one."""
+def test_down_ends_the_processes_of_a_killed_run(tmp_path: Path) -> None:
+    """Its control plane, and its controller, which would act beside the next one."""
     with start(tmp_path / "state") as process:
-        eventually(lambda: controller(tmp_path / "state") is not None, patience=120)
+        eventually(lambda: controller(tmp_path / "state") is not None, timeout=120)
         process.kill()
         process.communicate(timeout=10)
     pid = controller(tmp_path / "state")
@@ -114,14 +114,14 @@ def test_down_ends_what_a_killed_run_left(tmp_path: Path) -> None:
     assert started_at(pid) is not None
 
     down = [str(BIN / "vmsim"), "down", "--state", str(tmp_path / "state")]
-    told = subprocess.run(down, check=True, capture_output=True, text=True, timeout=60)
-    assert f"ended process {pid}, the controller of a `vmsim run` that was killed" in told.stderr
+    ended = subprocess.run(down, check=True, capture_output=True, text=True, timeout=60)
+    assert f"ended process {pid}, the controller of a `vmsim run` that was killed" in ended.stderr
     assert started_at(pid) is None
     assert left_running(tmp_path) == []
 
 
-def test_a_control_plane_that_was_there_before_stays(tmp_path: Path) -> None:
-    """What it did not start it does not stop."""
+def test_a_run_does_not_stop_a_plane_that_it_did_not_start(tmp_path: Path) -> None:
+    """It was started before."""
     with ControlPlane(tmp_path / "state", nodes=3) as plane:
         with start(tmp_path / "state", "--once") as process:
             _, complaints = process.communicate(timeout=100)
@@ -130,8 +130,8 @@ def test_a_control_plane_that_was_there_before_stays(tmp_path: Path) -> None:
         assert all(status.pid is not None for status in plane.status())
 
 
-def test_the_current_cluster_is_used_when_asked_for(plane: ControlPlane, tmp_path: Path) -> None:
-    """CLUSTER=current: no control plane of its own, VMs on the cluster that kubectl would use."""
+def test_cluster_current_uses_the_cluster_of_kubectl(plane: ControlPlane, tmp_path: Path) -> None:
+    """No control plane of its own is started."""
     environment = {"KUBECONFIG": str(plane.kubeconfig)}
     with start(tmp_path / "state", "--once", "--cluster", "current", environment=environment) as process:
         output, complaints = process.communicate(timeout=100)

@@ -1,6 +1,6 @@
-"""The description's own Python: its import lines, with `controller/sdk` on PYTHONPATH, unchanged.
+"""The description's own Python, unchanged, with `controller/sdk` on PYTHONPATH.
 
-The controller of these tests is the description's, too: `python prometheus_exporter.py`.
+The controller of these tests is started as in the description, too: `python prometheus_exporter.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def snippet(heading: str) -> str:
 
 @pytest.fixture(scope="module")
 def environment(plane: ControlPlane) -> dict[str, str]:
-    """Return a shell's environment: the cluster, our Python and our kubectl first on PATH, the modules' folder."""
+    """Return the environment of a shell: the cluster, our Python and kubectl first on PATH, the modules' folder."""
     search = os.pathsep.join((str(Path(sys.executable).parent), str(plane.kubectl.parent), os.environ["PATH"]))
     wanted = {"KUBECONFIG": str(plane.kubeconfig), "PATH": search, "PYTHONPATH": str(SDK), "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **wanted}
@@ -66,7 +66,7 @@ def simulator(environment: dict[str, str], tmp_path_factory: pytest.TempPathFact
 
 
 def run(environment: dict[str, str], directory: Path, code: str) -> str:
-    """Run code as a file of its own; return what it printed."""
+    """Run code as a file of its own; return its output."""
     file = directory / "snippet.py"
     file.write_text(code)
     return _succeed(environment, sys.executable, str(file))
@@ -79,7 +79,7 @@ def _succeed(environment: dict[str, str], *command: str) -> str:
 
 
 def test_the_simulator_serves_its_metrics(simulator: Controller) -> None:
-    """Where Prometheus looks for them."""
+    """At the address that Prometheus scrapes."""
     code, text = simulator.get("/metrics")
     assert code == 200
     assert "workqueue_depth" in text
@@ -100,7 +100,7 @@ def test_automatic_vm_creation(kubectl: Kubectl, environment: dict[str, str], tm
 
 
 def test_status_tracking(kubectl: Kubectl, environment: dict[str, str], tmp_path: Path) -> None:
-    """After it the VM runs, and the caller's value knows where."""
+    """The VM runs, and the value that the caller has names its node."""
     before = 'from node import VM\nvm = VM(id="vm-1", cpu_consumption=0.10, memory_consumption=0.15)\n'
     after = "print(vm.node_name, vm.pod_name)\n"
     printed = run(environment, tmp_path, before + snippet("Status Tracking") + after)
@@ -110,7 +110,7 @@ def test_status_tracking(kubectl: Kubectl, environment: dict[str, str], tmp_path
 
 
 def test_python_api(kubectl: Kubectl, environment: dict[str, str], tmp_path: Path) -> None:
-    """It prints what kubectl would."""
+    """It prints the same as kubectl."""
     for name in ("vm-1", "vm-2"):
         kubectl.apply_vm(name)
         kubectl.wait_phase(name, "Running")
@@ -138,7 +138,7 @@ def test_vm_shows_wrong_status(kubectl: Kubectl, environment: dict[str, str]) ->
 
 
 def test_delete_all_vms_via_python(kubectl: Kubectl, environment: dict[str, str]) -> None:
-    """Without the line that has kubectl do it."""
+    """Without the description's line that runs kubectl."""
     for name in ("vm-1", "vm-2"):
         kubectl.apply_vm(name)
     _, _, python = snippet("Delete all VMs").partition("# Or via Python\n")
@@ -147,7 +147,7 @@ def test_delete_all_vms_via_python(kubectl: Kubectl, environment: dict[str, str]
 
 
 def test_custom_controllers(kubectl: Kubectl, environment: dict[str, str], tmp_path: Path) -> None:
-    """The official client sees a VM come, change and go, and a phase each time."""
+    """The official client sees each create, change and deletion of a VM, and each phase."""
     file = tmp_path / "watch.py"
     file.write_text(snippet("Custom Controllers"))
     kubectl.apply_vm("first", running=False)
@@ -170,6 +170,6 @@ def test_custom_controllers(kubectl: Kubectl, environment: dict[str, str], tmp_p
 
 
 def test_a_vm_is_the_same_class_under_both_names(environment: dict[str, str], tmp_path: Path) -> None:
-    """So that what one module makes the other takes."""
+    """So each module accepts the VMs of the other."""
     code = "import controller.sdk.node, node, pod_manager, vm_manager\nprint(node.VM is controller.sdk.node.VM)\n"
     assert run(environment, tmp_path, code) == "True\n"

@@ -1,4 +1,4 @@
-"""Every drill, small, as a person runs it: its verdict, its report, and what it leaves behind."""
+"""Every drill, small, run as a user runs it: its verdict, its report, and its cleanup."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Run:
         return cls(process.returncode, output, complaints, directory / "reports")
 
     def report(self, name: str) -> Report:
-        """Return its report, after a look at what a person sees."""
+        """Return its report, after checks of its output."""
         assert self.code == 0, self.output + self.complaints
         assert "PASSED" in self.output
         assert "Traceback" not in self.complaints
@@ -77,7 +77,7 @@ def drill(tmp_path: Path) -> Callable[..., Report]:
 
 
 def test_rolling_drain(drill: Callable[..., Report]) -> None:
-    """Every VM leaves its node at least once, and each move is a migration that succeeded."""
+    """Every VM moves at least once, each time by a migration that succeeds."""
     report = drill("rolling-drain", "--nodes", "3", "--vms", "5")
     (part,) = report.rounds
     assert part.migrations.asked == part.migrations.succeeded == part.moves == len(part.downtimes) >= 5
@@ -85,7 +85,7 @@ def test_rolling_drain(drill: Callable[..., Report]) -> None:
 
 
 def test_node_loss(drill: Callable[..., Report]) -> None:
-    """The VMs of the lost node, and no others, were down and came back elsewhere."""
+    """Only the VMs of the lost node were down, and they run on other nodes."""
     report = drill("node-loss", "--nodes", "3", "--vms", "6")
     (part,) = report.rounds
     assert part.moves == len(part.downtimes) == part.spread_before.most
@@ -103,7 +103,7 @@ def test_migration_storm(drill: Callable[..., Report]) -> None:
 
 
 def test_controller_restart_mid_migration(drill: Callable[..., Report]) -> None:
-    """Killed in the middle, it ends what it had begun."""
+    """Restarted after a kill, it completes the migration."""
     report = drill("controller-restart-mid-migration", "--nodes", "3", "--vms", "4")
     (part,) = report.rounds
     assert part.migrations.asked == 4
@@ -120,8 +120,8 @@ def test_full_cluster(drill: Callable[..., Report]) -> None:
     assert part.downtimes == []
 
 
-def test_a_drill_that_is_not_over_in_time_fails(tmp_path: Path) -> None:
-    """Exit code 1, the reason, and a report all the same."""
+def test_a_drill_that_exceeds_its_time_fails(tmp_path: Path) -> None:
+    """Exit code 1, the reason, and a report."""
     run = Run.of(tmp_path, "full-cluster", "--nodes", "2", "--vms", "4", "--deadline", "3")
     assert run.code in {1, 3}, run.output + run.complaints
     assert "deadline passed" in run.output or "the drill cannot begin" in run.complaints
@@ -130,7 +130,7 @@ def test_a_drill_that_is_not_over_in_time_fails(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
-    """Not even when it is pressed again, impatiently."""
+    """Also if it is pressed twice."""
     with start(tmp_path, "rolling-drain", "--nodes", "2", "--vms", "4") as process:
         ends = time.monotonic() + 60
         while not (tmp_path / "reports" / "controller.log").exists() and time.monotonic() < ends:
@@ -144,8 +144,8 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
-def test_the_current_cluster_gets_back_what_it_had(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
-    """A namespace of the drill's own, which goes; the node that was lost returns."""
+def test_a_drill_restores_the_current_cluster(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
+    """Its namespace is deleted; the lost node exists again."""
     before: Any = kubectl("get", "nodes", "-o", "name")
     arguments = ("node-loss", "--vms", "3", "--cluster", "current")
     run = Run.of(tmp_path, *arguments, own=False, KUBECONFIG=str(plane.kubeconfig))
@@ -163,9 +163,7 @@ def test_the_current_cluster_gets_back_what_it_had(plane: ControlPlane, kubectl:
         (("node-los",), "invalid choice: 'node-los'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_starts(
-    tmp_path: Path, arguments: tuple[str, ...], words: str
-) -> None:
+def test_impossible_sizes_are_refused_before_the_start(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     """Exit code 2, with the reason."""
     run = Run.of(tmp_path, *arguments)
     assert run.code == 2
@@ -174,7 +172,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 
 
 def test_help_explains_each_drill(tmp_path: Path) -> None:
-    """In a line each."""
+    """In one line each."""
     run = Run.of(tmp_path, "--help")
     assert run.code == 0
     for name in ("rolling-drain", "node-loss", "migration-storm", "controller-restart-mid-migration", "full-cluster"):

@@ -1,8 +1,8 @@
 """Random specs and annotations, valid and not, derived from the CRDs' own schemas, against the real API server.
 
-Whatever is asked for is reached, or refused with a message that names the field. Nothing ends the controller, and a VM
-that has nothing to do with it goes on. The same requests each time; `FUZZ_EXAMPLES=500` sends more, and other ones, and
-`--log-cli-level=INFO` counts them.
+Every request is reached, or refused with a message that names the field. None ends the controller or affects another
+VM. The requests are the same each time; `FUZZ_EXAMPLES=500` sends more and other ones, and `--log-cli-level=INFO`
+counts them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 CRDS: Final = Path(__file__).resolve().parents[2] / "manifests" / "crds"
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "25"))
-PATIENCE: Final = 45.0
+TIMEOUT: Final = 45.0
 MISSING: Final = "<missing>"
 """A mutation that takes the field away."""
 ANNOTATIONS: Final = (names.CPU_CONSUMPTION, names.MEMORY_CONSUMPTION)
@@ -90,8 +90,8 @@ def conforming(part: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one way 
             return st.just({})
 
 
-def odd(part: Any) -> st.SearchStrategy[Any]:
-    """Values that look right to nobody, or nearly so: of other types, too long, too large, missing."""
+def invalid(part: Any) -> st.SearchStrategy[Any]:
+    """Values that a field's schema refuses, or nearly: other types, too long, too large, missing."""
     longest = part.get("maxLength", 16)
     beyond = [part["minimum"] - 1, part["maximum"] + 1] if "maximum" in part else []
     found = [
@@ -117,7 +117,7 @@ def mutations(plural: str) -> st.SearchStrategy[Mutation]:
     fields = list(leaves(schema(plural), ("spec",)))
     parents = [at for at, part in fields if "properties" in part]
     known = st.sampled_from(fields).flatmap(
-        lambda found: st.tuples(st.just(found[0]), conforming(found[1]) | odd(found[1]))
+        lambda found: st.tuples(st.just(found[0]), conforming(found[1]) | invalid(found[1]))
     )
     unknown = st.tuples(st.sampled_from([(*at, "nonsense") for at in parents]), st.sampled_from(["", 1, {}]))
     ratio = conforming(schema(names.VM_PLURAL)["properties"]["resources"]["properties"]["cpu"])
@@ -130,7 +130,7 @@ def mutations(plural: str) -> st.SearchStrategy[Mutation]:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """How one VM or migration comes to be, and what is changed afterwards."""
+    """The create of one VM or migration, and its later edits."""
 
     plural: str
     name: str
@@ -139,7 +139,7 @@ class Story:
 
 
 def stories() -> st.SearchStrategy[Story]:
-    """Mostly VMs, of every name."""
+    """Mostly VMs, under any name."""
     plain = st.uuids().map(lambda number: f"fuzz-{number.hex[:8]}")
     name = st.one_of(plain, plain, plain, plain, st.sampled_from(["", "-a", "a.b", "A", "f" * 43, "f" * 44, "f" * 254]))
 
@@ -154,8 +154,8 @@ def stories() -> st.SearchStrategy[Story]:
 
 
 @dataclass(slots=True)
-class Door:
-    """The API server, by way of `kubectl proxy`; remembers what it refused and what it let in."""
+class Gateway:
+    """The API server by way of `kubectl proxy`; records the refused and the admitted requests."""
 
     port: int
     refused: list[str] = field(default_factory=list)
@@ -163,7 +163,7 @@ class Door:
 
     @classmethod
     @contextmanager
-    def open(cls, kubectl: Kubectl) -> Iterator[Door]:
+    def open(cls, kubectl: Kubectl) -> Iterator[Gateway]:
         """Serve while the context lasts."""
         with kubectl.running("proxy", "--port=0") as output:
             [line, *_] = output.wait_for(lambda lines: any("Starting to serve" in line for line in lines))
@@ -203,14 +203,14 @@ class Door:
 
 
 def base(plural: str) -> Any:
-    """Return a spec that is good as it is."""
+    """Return a valid spec."""
     if plural == names.VM_PLURAL:
         return {"resources": {"cpu": "0.01", "memory": "0.01"}}
     return {"vmName": "mover"}
 
 
 def changed(body: Any, mutations: list[Mutation], *, missing: Any = MISSING) -> Any:
-    """Return a document with fields set, and those that are to be missing taken away (in a patch: None)."""
+    """Return a document with fields set, and missing ones removed (in a patch: None)."""
     for (*parents, last), value in mutations:
         inner = body
         for parent in parents:
@@ -233,7 +233,7 @@ def written(value: Any) -> Any:
 
 
 def reached(vm: Any) -> bool:
-    """Whether a VM is what it was asked to be, or says why not."""
+    """Whether a VM has the state of its spec, or says why not."""
     status = vm["status"]
     ready = next((found for found in status.get("conditions", ()) if found["type"] == "Ready"), None)
     if ready is None:
@@ -249,7 +249,7 @@ def reached(vm: Any) -> bool:
 
 
 def shown(vm: Any) -> bool:
-    """Whether the status says what the VM uses: the annotation if it is a ratio, else the spec, and a warning."""
+    """Whether the status has the VM's use: the annotation if it is a ratio, else the spec, and a warning."""
     annotations = vm["metadata"].get("annotations", {})
     warned = any(found["type"] == "InvalidConsumption" for found in vm["status"]["conditions"])
     bad = False
@@ -265,17 +265,19 @@ def shown(vm: Any) -> bool:
 
 
 def explained(migration: Any) -> bool:
-    """Whether a migration has ended with a reason, or says what it waits for."""
+    """Whether a migration has ended with a reason, or says why it waits."""
     status = migration["status"]
     if status["phase"] == "Succeeded":
         return True
-    told = [found["reason"] for found in status.get("conditions", ()) if found["type"] == "Completed"]
-    return bool(told and told[0] and (status["phase"] != "Failed" or (status["failureReason"] and status["message"])))
+    reasons = [found["reason"] for found in status.get("conditions", ()) if found["type"] == "Completed"]
+    return bool(
+        reasons and reasons[0] and (status["phase"] != "Failed" or (status["failureReason"] and status["message"]))
+    )
 
 
 def wait_for_all(kubectl: Kubectl, kind: str, until: Callable[[Any], bool]) -> list[Any]:
     """Wait until every object of a kind satisfies `until`; return them."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT
     while True:
         items: list[Any] = kubectl.json("get", kind)["items"]
         late = [item for item in items if not until(item)]
@@ -287,15 +289,13 @@ def wait_for_all(kubectl: Kubectl, kind: str, until: Callable[[Any], bool]) -> l
 
 @pytest.mark.timeout(max(120, 2 * EXAMPLES))
 @pytest.mark.usefixtures("clean")
-def test_what_is_declared_is_reached_or_refused_by_the_name_of_its_field(
-    kubectl: Kubectl, controller: Controller
-) -> None:
-    """And nobody else notices."""
+def test_every_random_spec_is_reached_or_refused_by_its_field(kubectl: Kubectl, controller: Controller) -> None:
+    """Other VMs are not affected."""
     kubectl.apply_vm("bystander", cpu="0.01", memory="0.01")
     kubectl.apply_vm("mover", cpu="0.01", memory="0.01")
     kubectl.wait_phase("mover", "Running")
     before = kubectl.wait_phase("bystander", "Running")
-    with Door.open(kubectl) as door:
+    with Gateway.open(kubectl) as gateway:
 
         @settings(
             max_examples=EXAMPLES,
@@ -306,14 +306,14 @@ def test_what_is_declared_is_reached_or_refused_by_the_name_of_its_field(
             suppress_health_check=list(HealthCheck),
         )
         @given(st.lists(stories(), min_size=3, max_size=3))
-        def play(told: list[Story]) -> None:
-            for story in told:
-                door.play(story)
+        def play(drawn: list[Story]) -> None:
+            for story in drawn:
+                gateway.play(story)
 
         play()
-    _log.info("%d objects admitted, %d requests refused", len(door.admitted), len(door.refused))
-    assert len(door.refused) > EXAMPLES / 4, "the requests are too tame"
-    assert len(door.admitted) > EXAMPLES / 4, "the requests are too wild"
+    _log.info("%d objects admitted, %d requests refused", len(gateway.admitted), len(gateway.refused))
+    assert len(gateway.refused) > EXAMPLES / 4, "the requests are too tame"
+    assert len(gateway.admitted) > EXAMPLES / 4, "the requests are too wild"
     wait_for_all(kubectl, "vm", reached)
     wait_for_all(kubectl, "vmm", explained)
     after = kubectl.json("get", "vm", "bystander")

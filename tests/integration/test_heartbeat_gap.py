@@ -1,4 +1,4 @@
-"""Nodes fall silent for a while and come back; so do the VMs on them."""
+"""A gap in the nodes' heartbeats, and the recovery of the VMs on them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT = {
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    """Run a plane whose nodes are missed soon."""
+    """Run a plane with a short grace period of nodes."""
     audited = accounts.audit_policy(tmp_path)
     with ControlPlane(tmp_path / "state", nodes=2, component_args=SHORT, audit_policy=audited) as plane:
         install(plane)
@@ -32,7 +32,7 @@ def plane(tmp_path: Path) -> Iterator[ControlPlane]:
 
 @pytest.mark.timeout(240)
 def test_vms_are_ready_again_after_a_gap_in_their_nodes_heartbeats(plane: ControlPlane, tmp_path: Path) -> None:
-    """Who fakes the nodes stops and goes on. Meanwhile the nodes are not ready, and neither are their pods."""
+    """KWOK is paused and resumed. Meanwhile the nodes are not ready, and neither are their pods."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
     kwok = next(component.pid for component in plane.status() if component.name == "kwok-controller")
     assert kwok is not None

@@ -1,4 +1,4 @@
-"""What a fleet at rest costs, told by the API server's audit log and not by the controller."""
+"""The requests of a fleet at rest, by the API server's audit log and not by the controller's metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ rules:
 
 @pytest.fixture
 def audited(tmp_path: Path) -> Iterator[ControlPlane]:
-    """A control plane of its own that writes down every request."""
+    """Run a control plane of its own whose audit log has every request."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(AUDIT_EVERYTHING)
     with ControlPlane(tmp_path / "state", nodes=2, audit_policy=policy) as plane:
@@ -37,7 +37,7 @@ def audited(tmp_path: Path) -> Iterator[ControlPlane]:
 
 @pytest.mark.timeout(120)
 def test_an_idle_fleet_makes_no_request_at_all(audited: ControlPlane, tmp_path: Path) -> None:
-    """Running, waiting for room, stopped, failed: while nothing changes, only the watches that are open stay open."""
+    """VMs that run, are unschedulable, stopped or failed: only the open watches stay."""
     kubectl = Kubectl(audited.kubectl, audited.kubeconfig)
     with Controller.start(audited.kubeconfig, tmp_path / "log"):
         for name, changes in {"runs": {}, "waits": {"cpu": "1.5"}, "stopped": {"running": False}}.items():
@@ -60,7 +60,7 @@ def test_an_idle_fleet_makes_no_request_at_all(audited: ControlPlane, tmp_path: 
 
 @pytest.mark.timeout(120)
 def test_a_vm_costs_one_create_and_few_status_writes_until_it_runs(audited: ControlPlane, tmp_path: Path) -> None:
-    """One pod is created; Scheduling, Scheduled and Running are written one by one at most; nothing is read live."""
+    """One create of a pod, at most one write each for Scheduling, Scheduled and Running, and no live read."""
     kubectl = Kubectl(audited.kubectl, audited.kubeconfig)
     with Controller.start(audited.kubeconfig, tmp_path / "log", "--no-events"):
         kubectl.apply_vm("runs")
@@ -82,7 +82,7 @@ def _requests(log: Path) -> Iterator[dict[str, Any]]:
 
 
 def _writes_ours(entry: dict[str, Any]) -> bool:
-    """Whether somebody, whoever it is, writes to a VM or a pod."""
+    """Whether any client writes to a VM or a pod."""
     resource = entry.get("objectRef", {}).get("resource")
     return resource in ("pods", "virtualmachines") and entry["verb"] in ("create", "update", "patch", "delete")
 

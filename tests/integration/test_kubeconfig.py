@@ -1,4 +1,4 @@
-"""Several kubeconfigs are the one that kubectl makes of them: kubectl reads each case, too; no cluster is asked."""
+"""Merged kubeconfigs equal kubectl's: kubectl reads each case, too. No cluster is needed."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ BAD: dict[str, dict[str, str]] = {
     "a name that is there twice": {"bad": "users: [{name: a}, {name: a}]"},
     "no base64": {"bad": 'clusters: [{name: a, cluster: {certificate-authority-data: "%"}}]'},
     "base64 with a blank": {"bad": "users: [{name: a, user: {client-key-data: 'aGVs bG8='}}]"},
-    "an entry that nobody chose": {"bad": "contexts: [{name: z, context: []}]", "a": A},
+    "an entry that is not selected": {"bad": "contexts: [{name: z, context: []}]", "a": A},
 }
 
 
 def kubectl(folder: Path, paths: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the real one."""
+    """Run the real kubectl."""
     sources = default_sources()
     return subprocess.run(
         [find_kubectl(sources.search_path, sources.beside), "config", "view", "--raw", "-o", "json", *arguments],
@@ -118,25 +118,25 @@ def written(folder: Path, files: dict[str, str]) -> str:
     return os.pathsep.join(str(folder / name / "config") for name in files)
 
 
-def in_kubectls_words(config: Config) -> dict[str, Any]:
-    """Return what we read as kubectl prints it, less what says nothing."""
-    said = {
+def as_kubectl_prints(config: Config) -> dict[str, Any]:
+    """Return a kubeconfig as kubectl prints it, without empty fields."""
+    merged = {
         "clusters": {name: msgspec.to_builtins(entry) for name, entry in config.clusters.items()},
         "users": {name: msgspec.to_builtins(entry) for name, entry in config.users.items()},
         "contexts": {name: msgspec.to_builtins(entry) for name, entry in config.contexts.items()},
         "current-context": config.current_context,
     }
-    return {key: _plain(value) for key, value in said.items()}
+    return {key: _plain(value) for key, value in merged.items()}
 
 
-def of_kubectl(text: str) -> dict[str, Any]:
-    """Return what kubectl printed, by name, less what says nothing."""
-    said = json.loads(text)
+def parsed(text: str) -> dict[str, Any]:
+    """Return the output of kubectl by name, without empty fields."""
+    merged = json.loads(text)
     lists = {"clusters": "cluster", "users": "user", "contexts": "context"}
     found: dict[str, Any] = {
-        key: {entry["name"]: _plain(entry[field]) for entry in said[key] or ()} for key, field in lists.items()
+        key: {entry["name"]: _plain(entry[field]) for entry in merged[key] or ()} for key, field in lists.items()
     }
-    return found | {"current-context": said["current-context"]}
+    return found | {"current-context": merged["current-context"]}
 
 
 def _plain(value: Any) -> Any:
@@ -148,17 +148,17 @@ def _plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("files", GOOD.values(), ids=GOOD.keys())
-def test_several_files_say_to_us_what_they_say_to_kubectl(tmp_path: Path, files: dict[str, str]) -> None:
+def test_several_files_merge_as_in_kubectl(tmp_path: Path, files: dict[str, str]) -> None:
     """Every entry, and the current context."""
     paths = written(tmp_path, files)
     done = kubectl(tmp_path, paths)
     assert done.returncode == 0, done.stderr
-    assert in_kubectls_words(credentials.read(Source(paths, listed=True))) == of_kubectl(done.stdout)
+    assert as_kubectl_prints(credentials.read(Source(paths, listed=True))) == parsed(done.stdout)
 
 
 @pytest.mark.parametrize("files", BAD.values(), ids=BAD.keys())
-def test_what_kubectl_refuses_we_refuse(tmp_path: Path, files: dict[str, str]) -> None:
-    """By the name of the file, both."""
+def test_a_file_that_kubectl_refuses_is_refused(tmp_path: Path, files: dict[str, str]) -> None:
+    """Both name the file."""
     paths, bad = written(tmp_path, files), str(tmp_path / "bad" / "config")
     done = kubectl(tmp_path, paths)
     assert done.returncode != 0
@@ -168,15 +168,15 @@ def test_what_kubectl_refuses_we_refuse(tmp_path: Path, files: dict[str, str]) -
 
 
 @pytest.mark.parametrize("paths", [":{a}", "{a}:", "{none}:{a}:{none}", "{a}:{b}:{a}", "{b}::{a}"])
-def test_odd_lists_are_read_alike(tmp_path: Path, paths: str) -> None:
-    """Empty names, files that are missing, and a file that is there twice."""
+def test_unusual_lists_of_files_are_read_as_by_kubectl(tmp_path: Path, paths: str) -> None:
+    """Empty names, missing files, and a file twice."""
     written(tmp_path, {"a": A, "b": B})
     listed = paths.format(a=tmp_path / "a" / "config", b=tmp_path / "b" / "config", none=tmp_path / "none")
     done = kubectl(tmp_path, listed)
-    assert in_kubectls_words(credentials.read(Source(listed, listed=True))) == of_kubectl(done.stdout)
+    assert as_kubectl_prints(credentials.read(Source(listed, listed=True))) == parsed(done.stdout)
 
 
-def test_relative_paths_lead_kubectl_and_us_to_the_same_files(tmp_path: Path) -> None:
+def test_relative_paths_resolve_as_in_kubectl(tmp_path: Path) -> None:
     """Each from the folder of its own file, although both have the same name there."""
     files = {
         name: f"clusters: [{{name: {name}, cluster: {{server: s, certificate-authority: ca}}}}]\n"
@@ -186,7 +186,7 @@ def test_relative_paths_lead_kubectl_and_us_to_the_same_files(tmp_path: Path) ->
     paths = written(tmp_path, files)
     for name in files:
         (tmp_path / name / "ca").write_text(f"of {name}")
-    said = of_kubectl(kubectl(tmp_path, paths, "--flatten").stdout)
+    merged = parsed(kubectl(tmp_path, paths, "--flatten").stdout)
     config = credentials.read(Source(paths, listed=True))
     for name in files:
         read = [
@@ -194,9 +194,9 @@ def test_relative_paths_lead_kubectl_and_us_to_the_same_files(tmp_path: Path) ->
             config.users[name].client_certificate,
             config.users[name].client_key,
         ]
-        user = said["users"][name]
+        user = merged["users"][name]
         assert [base64.b64encode(Path(path).read_bytes()).decode() for path in read] == [
-            said["clusters"][name]["certificate-authority-data"],
+            merged["clusters"][name]["certificate-authority-data"],
             user["client-certificate-data"],
             user["client-key-data"],
         ]
@@ -206,6 +206,6 @@ def test_the_flag_is_one_file_that_must_exist(tmp_path: Path) -> None:
     """A list of two is no file."""
     paths = written(tmp_path, {"a": A, "b": B})
     done = kubectl(tmp_path, "", "--merge", "--kubeconfig", paths)
-    assert of_kubectl(done.stdout)["current-context"] == ""
+    assert parsed(done.stdout)["current-context"] == ""
     with pytest.raises(CredentialsError, match="does not exist"):
         credentials.read(Source(paths))

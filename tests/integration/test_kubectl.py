@@ -1,6 +1,6 @@
-"""Every kubectl command of the description, run as it is written there, gives what the description says.
+"""Every kubectl command of the description, run as it is written there, with the result of the description.
 
-Paths apart: the description's `k8s/virtualmachine-crd.yaml`, `k8s/example-vms.yaml` and `setup_vm_crd.sh` live in
+Only paths differ: the description's `k8s/virtualmachine-crd.yaml`, `k8s/example-vms.yaml` and `setup_vm_crd.sh` live in
 manifests/crds, manifests/examples and hack.
 """
 
@@ -43,7 +43,7 @@ spec:
 
 @pytest.fixture(scope="module")
 def fleet(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """Keep three running VMs, vm-1 to vm-3, and a stopped one, in a namespace that tests only read."""
+    """Run three VMs, vm-1 to vm-3, and create a stopped one, in a namespace that tests only read."""
     with kubectl.own_namespace(tmp_path_factory.mktemp("fleet")) as fleet:
         for number in (1, 2, 3):
             fleet.apply_vm(f"vm-{number}")
@@ -56,7 +56,7 @@ def fleet(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def own(kubectl: Kubectl, tmp_path: Path) -> Iterator[Kubectl]:
-    """Give a test that changes things a namespace of its own, which its commands need not name."""
+    """Create a namespace for a test that changes objects; it is the default of its commands."""
     with kubectl.own_namespace(tmp_path) as own:
         yield own
 
@@ -71,7 +71,7 @@ def rows(table: str) -> list[list[str]]:
 
 @pytest.mark.timeout(60)
 def test_the_manual_installation_establishes_the_crd(kubectl: Kubectl) -> None:
-    """The description's three commands, over an installation that is there already."""
+    """The description's three commands, over an existing installation."""
     output = kubectl.shell(f"""
 kubectl apply -f {CRD_FILE}
 
@@ -86,7 +86,7 @@ kubectl get crd virtualmachines.simulation.node-classifier.io
 
 @pytest.mark.timeout(60)
 def test_the_setup_script_can_run_again(kubectl: Kubectl) -> None:
-    """It ends well each time, and keeps the VMs that exist."""
+    """It succeeds each time, and existing VMs stay."""
     kubectl.apply_vm("kept", running=False)
     try:
         uid = kubectl.json("get", "vm", "kept")["metadata"]["uid"]
@@ -99,7 +99,7 @@ def test_the_setup_script_can_run_again(kubectl: Kubectl) -> None:
 
 
 def test_the_setup_script_says_what_to_do_without_kubectl(kubectl: Kubectl) -> None:
-    """The message names the variable that helps."""
+    """The message names the variable to set."""
     script = REPOSITORY / "hack" / "setup_vm_crd.sh"
     output = kubectl.shell(f"KUBECTL=/nonexistent/kubectl {script} 2>&1 || echo exit code $?")
     assert output.startswith("error: kubectl not found")
@@ -157,7 +157,7 @@ def test_a_vm_without_node_leaves_its_cells_empty(fleet: Kubectl) -> None:
 
 
 def test_the_wide_list_adds_readiness_and_reason(fleet: Kubectl) -> None:
-    """`-o wide` tells whether a VM is up, and why it is not."""
+    """`-o wide` shows whether a VM is ready, and why it is not."""
     heading, first, *others = rows(fleet("get", "vm", "-o", "wide"))
     assert heading == WIDE_COLUMNS
     assert first[6:8] == ["True", "GuestRunning"]
@@ -178,8 +178,8 @@ def test_the_watch_shows_a_vm_go_to_running(own: Kubectl) -> None:
     assert phases[-1] == "Running"
 
 
-def test_the_watch_can_tell_events(own: Kubectl) -> None:
-    """`--output-watch-events` says what happened to a VM."""
+def test_the_watch_can_show_event_types(own: Kubectl) -> None:
+    """With `--output-watch-events`."""
     own.apply_vm("before")
     with own.running("get", "vm", "-w", "--output-watch-events") as watch:
         watch.wait_for(lambda lines: len(lines) > 1)  # from here on nothing is missed
@@ -191,8 +191,8 @@ def test_the_watch_can_tell_events(own: Kubectl) -> None:
     assert any(line.startswith("ADDED      my-vm") for line in lines)
 
 
-def test_describe_tells_spec_status_and_history(fleet: Kubectl) -> None:
-    """The fields that the description's example shows, with the phases in the order in which they came."""
+def test_describe_shows_spec_status_and_history(fleet: Kubectl) -> None:
+    """The fields of the description's example, with the phases in order."""
     text = fleet("describe", "vm", "vm-1")
     for field, value in (
         ("Name", "vm-1"),
@@ -246,7 +246,7 @@ def test_all_vms_are_deleted_at_once(own: Kubectl) -> None:
 
 
 def test_get_all_contains_vms(fleet: Kubectl) -> None:
-    """VMs belong to what a person calls all."""
+    """VMs have the category `all`."""
     names = fleet("get", "all", "-o", "name").split()
     assert "virtualmachine.simulation.node-classifier.io/vm-1" in names
     assert any(name.startswith("pod/virt-launcher-vm-1-") for name in names)
@@ -318,7 +318,7 @@ def test_the_history_pipes_into_jq(fleet: Kubectl) -> None:
     ],
 )
 def test_the_server_selects_by_field(fleet: Kubectl, selector: str, expected: list[str]) -> None:
-    """A field selector is answered by the API server, which sends only the VMs that match."""
+    """The API server answers a field selector with the matching VMs alone."""
     query = f"/apis/simulation.node-classifier.io/v1alpha1/namespaces/{fleet.namespace}/virtualmachines"
     raw = json.loads(fleet("get", "--raw", f"{query}?fieldSelector={selector.replace('=', '%3D')}"))
     assert [vm["metadata"]["name"] for vm in raw["items"]] == expected
@@ -327,7 +327,7 @@ def test_the_server_selects_by_field(fleet: Kubectl, selector: str, expected: li
 
 
 def test_the_server_selects_by_node(fleet: Kubectl) -> None:
-    """Each node's VMs are those whose pods it holds."""
+    """The VMs of each node are those whose pods are on it."""
     node = pods_on(fleet)["vm-1"]
     listed = fleet("get", "vm", "--field-selector", f"status.nodeName={node}", "-o", "name").split()
     assert [name.rpartition("/")[2] for name in listed] == sorted(vm for vm, on in pods_on(fleet).items() if on == node)
@@ -335,7 +335,7 @@ def test_the_server_selects_by_node(fleet: Kubectl) -> None:
 
 @pytest.mark.parametrize("wanted", ["condition=Ready", "jsonpath={.status.phase}=Running"])
 def test_kubectl_waits_for_a_vm(own: Kubectl, wanted: str) -> None:
-    """Waiting from the first moment on ends when the VM is up."""
+    """A wait from the create on ends when the VM runs."""
     own.apply_vm("my-vm")
     own("wait", f"--for={wanted}", "vm/my-vm", "--timeout=15s")
     assert own.json("get", "vm", "my-vm")["status"]["phase"] == "Running"
@@ -344,8 +344,8 @@ def test_kubectl_waits_for_a_vm(own: Kubectl, wanted: str) -> None:
 # --- Explaining ------------------------------------------------------------------------------------------------
 
 
-def test_explain_tells_what_the_resources_mean(kubectl: Kubectl) -> None:
-    """Field, type, whether it is required, and what it means, in whole paragraphs."""
+def test_explain_describes_the_resources(kubectl: Kubectl) -> None:
+    """Field, type, whether it is required, and its meaning, in whole paragraphs."""
     text = kubectl("explain", "vm.spec.resources")
     for field, meaning in (
         ("cpu", "CPU as a share of the reference node, a plain decimal string from 0 to 1000."),
@@ -356,7 +356,7 @@ def test_explain_tells_what_the_resources_mean(kubectl: Kubectl) -> None:
 
 
 def test_explain_knows_the_whole_tree(kubectl: Kubectl) -> None:
-    """Every field a VM shows can be found."""
+    """Every field of a VM is found."""
     text = kubectl("explain", "virtualmachine", "--recursive")
     for field in (
         "spec",
@@ -398,7 +398,7 @@ def test_every_field_of_every_crd_has_a_description() -> None:
 
 @pytest.mark.timeout(60)
 def test_the_create_and_monitor_workflow_runs_as_written(own: Kubectl) -> None:
-    """The description's script; a person's Ctrl-C, once the VM runs, is all that is added to it."""
+    """The description's script, with a Ctrl-C once the VM runs."""
     output = own.shell(r"""
 kubectl() {
   if [[ ${*: -1} != -w ]]; then command kubectl "$@"; return; fi
@@ -462,7 +462,7 @@ def test_the_migration_watch_shows_the_move(own: Kubectl) -> None:
 
 
 def test_the_troubleshooting_commands_find_the_pod(fleet: Kubectl) -> None:
-    """A person whose VM is stuck in Pending asks for the CRD and for the pod."""
+    """Of the CRD and of the pod of a pending VM."""
     output = fleet.shell("""
 kubectl get crd virtualmachines.simulation.node-classifier.io
 POD=$(kubectl get vm vm-1 -o jsonpath='{.status.podName}')

@@ -1,4 +1,4 @@
-"""Several controllers on one cluster: one acts, and another takes over when it cannot."""
+"""Several controllers on one cluster: one leads, and another takes over."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAUSE = 2 * 2.2
 
 @pytest.fixture
 def start(plane: ControlPlane, tmp_path: Path) -> Callable[[str], AbstractContextManager[Controller]]:
-    """Return a function that starts a replica with a name for its log."""
+    """Return a function that starts a replica whose log has this name."""
 
     def start(name: str) -> AbstractContextManager[Controller]:
         return Controller.start(plane.kubeconfig, tmp_path / f"{name}.log", "--leader-elect")
@@ -38,14 +38,14 @@ def start(plane: ControlPlane, tmp_path: Path) -> Callable[[str], AbstractContex
 
 @pytest.fixture(autouse=True)
 def _no_lease(kubectl: Kubectl) -> Iterator[None]:
-    """Begin without a lease; a test that killed its holder would make the next one wait."""
+    """Delete the lease first: a killed holder's would delay the next test."""
     kubectl("delete", "lease", LEASE, "--ignore-not-found")
     yield
     kubectl("delete", "lease", LEASE, "--ignore-not-found")
 
 
 def leads(process: Controller) -> bool:
-    """Whether a process says that it leads."""
+    """Whether a process reports that it leads."""
     return process.metric(STATUS) == 1
 
 
@@ -54,7 +54,7 @@ def lease(kubectl: Kubectl) -> Any:
     return json.loads(kubectl("get", "lease", LEASE, "-o", "json"))["spec"]
 
 
-def test_one_of_three_acts_and_the_others_are_ready_to(
+def test_one_of_three_replicas_leads_and_the_others_are_ready(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
 ) -> None:
     """Standbys have warm caches, serve metrics and probes, and write nothing."""
@@ -80,10 +80,10 @@ def test_one_of_three_acts_and_the_others_are_ready_to(
         sweep(kubectl)
 
 
-def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
+def test_a_killed_leader_is_replaced_after_its_lease_expires(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
 ) -> None:
-    """Within 15 s and two pauses; the VM that was asked for meanwhile runs, and none got a second pod."""
+    """Within 15 s and two pauses; a VM created meanwhile runs, and none has a second pod."""
     with LivePods().following(kubectl) as watch, start("first") as first:
         eventually(lambda: leads(first))
         with start("second") as second:
@@ -94,7 +94,7 @@ def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
             first.process.wait()
             died = time.monotonic()
             kubectl.apply_vm("after")
-            eventually(lambda: leads(second), patience=30)
+            eventually(lambda: leads(second), timeout=30)
             taken = time.monotonic() - died
             kubectl.wait_phase("after", "Running")
 
@@ -105,10 +105,10 @@ def test_a_killed_leader_is_replaced_when_its_lease_has_run_out(
     assert watch.violations == []
 
 
-def test_a_leader_that_stops_hands_over_at_once(
+def test_a_leader_that_stops_releases_its_lease(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl
 ) -> None:
-    """Its lease is released last; the next one does not wait for it to run out. Its terminal's end is a stop, too."""
+    """As its last step, so the next one does not wait for the expiry. SIGHUP is a stop, too."""
     with start("first") as first:
         eventually(lambda: leads(first))
         with start("second") as second:
@@ -127,10 +127,10 @@ def test_a_leader_that_stops_hands_over_at_once(
     assert lease(kubectl).get("holderIdentity", "") == ""
 
 
-def test_a_leader_that_slept_too_long_ends_without_having_written(
+def test_a_leader_that_resumes_after_its_lease_expired_ends_without_a_write(
     start: Callable[[str], AbstractContextManager[Controller]], kubectl: Kubectl, plane: ControlPlane, tmp_path: Path
 ) -> None:
-    """It wakes up to another leader: exit code 1, and why."""
+    """Another one leads: exit code 1, with the reason."""
     flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
     with Controller.run(tmp_path / "first.log", *flags) as first:
         eventually(lambda: leads(first))
@@ -138,7 +138,7 @@ def test_a_leader_that_slept_too_long_ends_without_having_written(
             second.wait_for("standing by")
             os.kill(first.process.pid, signal.SIGSTOP)
             try:
-                eventually(lambda: leads(second), patience=30)
+                eventually(lambda: leads(second), timeout=30)
                 kubectl.apply_vm("vm-1")
                 kubectl.wait_phase("vm-1", "Running")
                 kubectl("patch", "vm", "vm-1", "--type=merge", "-p", '{"spec":{"running":false}}')

@@ -1,4 +1,4 @@
-"""What becomes of a VM: through stops, lost pods, edits, failures, restarts; never with two live pods."""
+"""The lifecycle of a VM: stops, lost pods, edits, failures, restarts; never with two live pods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from controller.controlplane.plane import ControlPlane
 from controller.domain import names
 from tests.integration.live_pods import LivePods
-from tests.integration.tools import PATIENCE, Controller, Kubectl, vm_manifest
+from tests.integration.tools import TIMEOUT, Controller, Kubectl, vm_manifest
 
 pytestmark = pytest.mark.usefixtures("controller")
 
@@ -37,7 +37,7 @@ def live_pods(kubectl: Kubectl) -> Iterator[LivePods]:
 
 @pytest.fixture(autouse=True)
 def _never_two_live_pods(live_pods: LivePods) -> Iterator[None]:
-    """Blame a VM's second live pod on the test during which it was seen."""
+    """Fail the test during which a VM had a second live pod."""
     yield
     violations, live_pods.violations = live_pods.violations, []
     assert violations == []
@@ -45,16 +45,16 @@ def _never_two_live_pods(live_pods: LivePods) -> Iterator[None]:
 
 @pytest.fixture
 def name(kubectl: Kubectl) -> Iterator[str]:
-    """Name a VM of this test's own, and delete it afterwards."""
-    name = f"life-{uuid4().hex[:8]}"
+    """Return the name of a VM of the test's own, and delete the VM afterwards."""
+    name = f"cycle-{uuid4().hex[:8]}"
     yield name
     kubectl("delete", "vm", name, "--ignore-not-found", "--wait=false")
 
 
 @contextmanager
 def endless_deletions(plane: ControlPlane, kubectl: Kubectl, name: str) -> Iterator[None]:
-    """Leave deleted pods terminating while the context lasts, long enough for the controller to act wrongly."""
-    # Paused, not restarted: a new KWOK waits 40 s until the leases that the old one held on its nodes have expired.
+    """Keep deleted pods terminating while the context lasts, long enough for the controller to act wrongly."""
+    # Paused, not restarted: a new KWOK waits 40 s until the old one's leases of its nodes have expired.
     kwok = next(component.pid for component in plane.status() if component.name == "kwok-controller")
     assert kwok is not None
     os.kill(kwok, signal.SIGSTOP)
@@ -71,7 +71,7 @@ def endless_deletions(plane: ControlPlane, kubectl: Kubectl, name: str) -> Itera
 
 @pytest.fixture
 def own(kubectl: Kubectl, tmp_path: Path) -> Iterator[Kubectl]:
-    """Give a test that counts a namespace of its own."""
+    """Create a namespace for a test that counts objects."""
     with kubectl.own_namespace(tmp_path) as own:
         yield own
 
@@ -109,18 +109,18 @@ def patch(kubectl: Kubectl, kind: str, name: str, body: Any, *flags: str) -> Non
 
 
 def pods_labelled(kubectl: Kubectl, name: str) -> list[str]:
-    """Return the names of a VM's pods, dead ones too."""
+    """Return the names of a VM's pods, ended ones included."""
     return kubectl("get", "pods", "-l", f"{names.VM_LABEL}={name}", "-o", "jsonpath={.items[*].metadata.name}").split()
 
 
-def gone(kubectl: Kubectl, kind: str, name: str, patience: float = PATIENCE) -> None:
-    """Wait until an object exists no more."""
+def deleted(kubectl: Kubectl, kind: str, name: str, timeout: float = TIMEOUT) -> None:
+    """Wait until an object no longer exists."""
     command = ("get", kind, name, "--ignore-not-found", "-o", "name")
-    kubectl.eventually(*command, until=lambda text: not text, patience=patience)
+    kubectl.eventually(*command, until=lambda text: not text, timeout=timeout)
 
 
 def replaced(before: Any) -> Callable[[Any], bool]:
-    """Return a test for a VM that runs under another pod than before."""
+    """Return a predicate: whether a VM runs in another pod than before."""
     old = pod_name(before)
     return lambda vm: vm["status"]["phase"] == "Running" and pod_name(vm) != old
 
@@ -128,19 +128,19 @@ def replaced(before: Any) -> Callable[[Any], bool]:
 # --- stop and start --------------------------------------------------------------------------------------------
 
 
-def test_a_vm_that_should_not_run_loses_its_pod(kubectl: Kubectl, name: str) -> None:
-    """Switching `running` off deletes the pod and ends in Stopped, which the history tells."""
+def test_a_stopped_vm_loses_its_pod(kubectl: Kubectl, name: str) -> None:
+    """It ends in phase Stopped, which its history has."""
     vm = running(kubectl, name)
     patch(kubectl, "vm", name, {"spec": {"running": False}})
     stopped = kubectl.wait_phase(name, "Stopped")
     assert history(stopped) == ["Pending", "Scheduling", "Scheduled", "Running", "Stopped"]
     assert condition(stopped, "Ready")["status"] == "False"
     assert "nodeName" not in stopped["status"]
-    gone(kubectl, "pod", pod_name(vm))
+    deleted(kubectl, "pod", pod_name(vm))
 
 
 def test_a_vm_created_stopped_gets_no_pod(kubectl: Kubectl, name: str) -> None:
-    """A VM that never should run never had a pod."""
+    """It never has one."""
     kubectl.apply_vm(name, running=False)
     vm = kubectl.wait_phase(name, "Stopped")
     assert history(vm) == ["Pending", "Stopped"]
@@ -148,7 +148,7 @@ def test_a_vm_created_stopped_gets_no_pod(kubectl: Kubectl, name: str) -> None:
 
 
 def test_a_stopped_vm_starts_again_under_a_new_pod_name(kubectl: Kubectl, name: str) -> None:
-    """Switching `running` on again is the next life: another incarnation, another pod."""
+    """In another incarnation."""
     first = running(kubectl, name)
     patch(kubectl, "vm", name, {"spec": {"running": False}})
     kubectl.wait_phase(name, "Stopped")
@@ -163,7 +163,7 @@ def test_a_stopped_vm_starts_again_under_a_new_pod_name(kubectl: Kubectl, name: 
 
 
 def test_a_pod_deleted_by_hand_is_replaced_under_the_next_incarnation(kubectl: Kubectl, name: str) -> None:
-    """The VM goes on in a pod of another name."""
+    """With another name."""
     before = running(kubectl, name)
     kubectl("delete", "pod", pod_name(before))
     after = kubectl.wait_vm(name, replaced(before))
@@ -173,15 +173,15 @@ def test_a_pod_deleted_by_hand_is_replaced_under_the_next_incarnation(kubectl: K
 
 
 def test_a_pod_deleted_by_force_is_replaced(kubectl: Kubectl, name: str) -> None:
-    """A pod that goes without terminating first is missed all the same."""
+    """Although it never terminates."""
     before = running(kubectl, name)
     kubectl("delete", "pod", pod_name(before), "--force", "--grace-period=0")
     after = kubectl.wait_vm(name, replaced(before))
     assert pods_labelled(kubectl, name) == [pod_name(after)]
 
 
-def test_labels_edited_away_are_given_back(kubectl: Kubectl, name: str) -> None:
-    """A pod that hides from the controller's watch is found by its name, and no second one is made."""
+def test_removed_labels_of_a_pod_are_restored(kubectl: Kubectl, name: str) -> None:
+    """The watch does not show the pod; it is found by its name, and no second one is created."""
     before = running(kubectl, name)
     kubectl("label", "pod", pod_name(before), f"{names.VM_LABEL}-", f"{names.KUBEVIRT_VM_NAME}-")
     kubectl.eventually(
@@ -194,8 +194,8 @@ def test_labels_edited_away_are_given_back(kubectl: Kubectl, name: str) -> None:
     assert pods_labelled(kubectl, name) == [pod_name(before)]
 
 
-def test_a_pod_that_loses_its_owner_reference_is_left_alone(kubectl: Kubectl, name: str) -> None:
-    """What no longer belongs to the VM is not ours: it stays as it is, and the VM gets another pod."""
+def test_a_pod_without_its_owner_reference_is_not_touched(kubectl: Kubectl, name: str) -> None:
+    """The VM gets another pod."""
     before = running(kubectl, name)
     remove = json.dumps([{"op": "remove", "path": "/metadata/ownerReferences"}])
     kubectl("patch", "pod", pod_name(before), "--type=json", "-p", remove)
@@ -210,7 +210,7 @@ def test_a_pod_that_loses_its_owner_reference_is_left_alone(kubectl: Kubectl, na
 
 
 def test_a_wiped_status_is_restored(kubectl: Kubectl, name: str) -> None:
-    """The pod tells what the status was: same pod, and an incarnation that does not start over."""
+    """From the pod: the same pod and the same incarnation."""
     first = running(kubectl, name)
     kubectl("delete", "pod", pod_name(first))
     before = kubectl.wait_vm(name, replaced(first))
@@ -225,7 +225,7 @@ def test_a_wiped_status_is_restored(kubectl: Kubectl, name: str) -> None:
 
 
 def test_an_edited_status_is_undone(kubectl: Kubectl, name: str) -> None:
-    """The status is derived: what somebody else writes there does not last."""
+    """The status is derived, so another client's write does not last."""
     before = running(kubectl, name)
     patch(kubectl, "vm", name, {"status": {"phase": "Failed", "nodeName": "nowhere"}}, "--subresource=status")
     after = kubectl.wait_phase(name, "Running")
@@ -235,7 +235,7 @@ def test_an_edited_status_is_undone(kubectl: Kubectl, name: str) -> None:
 
 @pytest.mark.timeout(60)
 def test_a_failed_pod_is_retried_after_a_backoff(kubectl: Kubectl, name: str) -> None:
-    """The VM is Failed and says when it tries again: 10 to 15 s later, in a new pod."""
+    """The VM is Failed with the time of the retry: 10 to 15 s later, in a new pod."""
     before = running(kubectl, name)
     patch(kubectl, "pod", pod_name(before), {"status": {"phase": "Failed"}}, "--subresource=status")
     failed = kubectl.wait_phase(name, "Failed")
@@ -246,7 +246,7 @@ def test_a_failed_pod_is_retried_after_a_backoff(kubectl: Kubectl, name: str) ->
     backoff = retry_at - datetime.fromisoformat(condition(failed, "PhaseFailed")["lastTransitionTime"])
     assert 10 <= backoff.total_seconds() <= 16  # both times are whole seconds
 
-    after = kubectl.wait_vm(name, replaced(before), patience=35)
+    after = kubectl.wait_vm(name, replaced(before), timeout=35)
     assert datetime.fromisoformat(pod_of(kubectl, after)["metadata"]["creationTimestamp"]) >= retry_at
     assert "startFailure" not in after["status"]
     assert history(after)[-5:] == ["Running", "Failed", "Scheduling", "Scheduled", "Running"]
@@ -254,26 +254,24 @@ def test_a_failed_pod_is_retried_after_a_backoff(kubectl: Kubectl, name: str) ->
 
 
 @pytest.mark.timeout(60)
-def test_a_pod_that_takes_long_to_go_holds_its_successor_back(plane: ControlPlane, kubectl: Kubectl, name: str) -> None:
-    """A terminating pod may still run: the next one is made only when it is gone."""
+def test_a_terminating_pod_delays_its_successor(plane: ControlPlane, kubectl: Kubectl, name: str) -> None:
+    """It may still run: the next one is created only when it no longer exists."""
     before = running(kubectl, name)
     with endless_deletions(plane, kubectl, name):
         kubectl("delete", "pod", pod_name(before), "--wait=false")
         kubectl.wait_vm(name, lambda vm: condition(vm, "Ready")["reason"] == "PodTerminating")
-    after = kubectl.wait_vm(name, replaced(before), patience=30)
+    after = kubectl.wait_vm(name, replaced(before), timeout=30)
     assert pods_labelled(kubectl, name) == [pod_name(after)]
 
 
 @pytest.mark.timeout(60)
-def test_a_namesakes_pod_that_takes_long_to_go_holds_a_vm_back(
-    plane: ControlPlane, kubectl: Kubectl, name: str
-) -> None:
-    """A VM re-created under the same name waits for its predecessor's pod."""
+def test_a_namesakes_terminating_pod_delays_the_new_vms_pod(plane: ControlPlane, kubectl: Kubectl, name: str) -> None:
+    """The VM was deleted and created again."""
     before = running(kubectl, name)
     with endless_deletions(plane, kubectl, name):
         kubectl("replace", "--force", "-f", "-", stdin=json.dumps(vm_manifest(name, before["spec"])))
         assert "podName" not in kubectl.json("get", "vm", name)["status"]
-    after = kubectl.wait_phase(name, "Running", patience=30)
+    after = kubectl.wait_phase(name, "Running", timeout=30)
     assert pods_labelled(kubectl, name) == [pod_name(after)]
 
 
@@ -294,16 +292,16 @@ def test_consumption_follows_its_annotations_without_a_new_pod(kubectl: Kubectl,
     assert annotations[names.KWOK_USAGE_MEMORY] == str(64 * 1024 * MEBIBYTE)
 
 
-def test_consumption_falls_back_to_the_spec_when_its_annotation_goes(kubectl: Kubectl, name: str) -> None:
-    """A VM that does not say what it uses uses what it asked for."""
+def test_consumption_falls_back_to_the_spec_without_its_annotation(kubectl: Kubectl, name: str) -> None:
+    """The VM then uses its request."""
     running(kubectl, name, annotations={names.CPU_CONSUMPTION: "0.5"})
     kubectl("annotate", "vm", name, f"{names.CPU_CONSUMPTION}-")
     vm = kubectl.wait_vm(name, lambda vm: vm["status"]["cpuConsumption"] == "0.10")
     assert pod_of(kubectl, vm)["metadata"]["annotations"][names.KWOK_USAGE_CPU] == "3200m"
 
 
-def test_a_bad_consumption_annotation_is_reported_and_not_believed(kubectl: Kubectl, name: str) -> None:
-    """The VM keeps running in its pod, with the spec's value and a condition that names the annotation."""
+def test_an_invalid_consumption_annotation_is_reported_and_ignored(kubectl: Kubectl, name: str) -> None:
+    """The VM keeps its pod, with the spec's value and a condition that names the annotation."""
     before = running(kubectl, name)
     kubectl("annotate", "vm", name, f"{names.CPU_CONSUMPTION}=lots")
     after = kubectl.wait_vm(name, lambda vm: condition(vm, "InvalidConsumption") is not None)
@@ -316,8 +314,8 @@ def test_a_bad_consumption_annotation_is_reported_and_not_believed(kubectl: Kube
     assert after["status"]["podUID"] == before["status"]["podUID"]
 
 
-def test_a_mended_consumption_annotation_clears_its_condition(kubectl: Kubectl, name: str) -> None:
-    """The warning is there only while it is true."""
+def test_a_corrected_consumption_annotation_clears_its_condition(kubectl: Kubectl, name: str) -> None:
+    """At once."""
     kubectl.apply_vm(name, annotations={names.CPU_CONSUMPTION: "lots"})
     kubectl.wait_vm(name, lambda vm: condition(vm, "InvalidConsumption") is not None)
     kubectl("annotate", "--overwrite", "vm", name, f"{names.CPU_CONSUMPTION}=0.2")
@@ -341,8 +339,8 @@ def test_an_edit_of_the_resources_waits_for_the_next_start(kubectl: Kubectl, nam
     assert requests(pod_of(kubectl, restarted))["cpu"] == "8"
 
 
-def test_an_edit_taken_back_needs_no_restart(kubectl: Kubectl, name: str) -> None:
-    """RestartRequired goes when spec and pod agree again, whichever way the number is written."""
+def test_a_reverted_edit_needs_no_restart(kubectl: Kubectl, name: str) -> None:
+    """RestartRequired disappears once spec and pod agree again, in any notation of the number."""
     running(kubectl, name, cpu="0.10")
     patch(kubectl, "vm", name, {"spec": {"resources": {"cpu": "0.25"}}})
     kubectl.wait_vm(name, lambda vm: condition(vm, "RestartRequired") is not None)
@@ -351,12 +349,12 @@ def test_an_edit_taken_back_needs_no_restart(kubectl: Kubectl, name: str) -> Non
 
 
 def requests(pod: Any) -> Any:
-    """Return what a pod asks the scheduler for."""
+    """Return the requests of a pod."""
     return pod["spec"]["containers"][0]["resources"]["requests"]
 
 
-def test_a_vm_larger_than_any_node_says_why_it_waits(kubectl: Kubectl, name: str) -> None:
-    """It stays Scheduling, with the scheduler's own words in its Ready condition."""
+def test_a_vm_larger_than_any_node_quotes_the_scheduler(kubectl: Kubectl, name: str) -> None:
+    """It stays Scheduling; its Ready condition has the message."""
     kubectl.apply_vm(name, cpu="1.5")
     vm = kubectl.wait_vm(name, lambda vm: (condition(vm, "Ready") or {}).get("reason") == "Unschedulable")
     assert vm["status"]["phase"] == "Scheduling"
@@ -370,14 +368,14 @@ def test_a_vm_larger_than_any_node_says_why_it_waits(kubectl: Kubectl, name: str
 
 @pytest.mark.parametrize("cascade", ["background", "foreground"])
 def test_deleting_a_vm_deletes_its_pod(kubectl: Kubectl, name: str, cascade: str) -> None:
-    """Both ways of cascading take the pod along."""
+    """With both kinds of cascading."""
     vm = running(kubectl, name)
     kubectl("delete", "vm", name, f"--cascade={cascade}", "--timeout=15s")
-    gone(kubectl, "pod", pod_name(vm))
+    deleted(kubectl, "pod", pod_name(vm))
 
 
-def test_a_vm_that_is_deleted_and_held_has_no_pod_and_says_who_holds_it(kubectl: Kubectl, name: str) -> None:
-    """Somebody's finalizer keeps the object, which runs nowhere; once it is taken away, the VM is gone."""
+def test_a_terminating_vm_has_no_pod_and_names_the_finalizer(kubectl: Kubectl, name: str) -> None:
+    """Another client's finalizer; once it is removed, the VM is deleted."""
     kubectl.apply_vm(name)
     kubectl.wait_phase(name, "Running")
     kubectl("patch", "vm", name, "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/hold"]}}')
@@ -393,15 +391,15 @@ def test_a_vm_that_is_deleted_and_held_has_no_pod_and_says_who_holds_it(kubectl:
     kubectl("wait", "--for=delete", f"vm/{name}", "--timeout=15s")
 
 
-def test_a_vm_made_anew_says_which_pod_it_waits_for(kubectl: Kubectl, name: str) -> None:
-    """Its namesake's pod is held by somebody's finalizer."""
+def test_a_recreated_vm_names_the_pod_that_it_waits_for(kubectl: Kubectl, name: str) -> None:
+    """Its namesake's pod has another client's finalizer."""
     kubectl.apply_vm(name)
     pod = kubectl.wait_phase(name, "Running")["status"]["podName"]
     kubectl("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":["example.com/hold"]}}')
     kubectl("delete", "vm", name)
     kubectl.apply_vm(name)
     try:
-        # Before the pod is seen to terminate, nobody can say what holds it.
+        # The finalizer is reported once the pod is seen to terminate.
         vm = kubectl.wait_vm(name, lambda vm: "example.com/hold" in json.dumps(vm["status"]["conditions"]))
         ready = vm["status"]["conditions"][0]
         assert (vm["status"]["phase"], ready["reason"]) == ("Pending", "NamesakePodExists")
@@ -412,8 +410,8 @@ def test_a_vm_made_anew_says_which_pod_it_waits_for(kubectl: Kubectl, name: str)
     kubectl.wait_phase(name, "Running")
 
 
-def test_right_after_a_stop_nobody_is_told_that_the_vm_is_ready(kubectl: Kubectl, name: str) -> None:
-    """`kubectl wait` heeds the observed generation: the old answer is not one about the new spec."""
+def test_kubectl_wait_is_not_satisfied_by_a_condition_from_before_a_stop(kubectl: Kubectl, name: str) -> None:
+    """It checks observedGeneration."""
     kubectl.apply_vm(name)
     kubectl.wait_phase(name, "Running")
     kubectl("patch", "vm", name, "--type=merge", "-p", '{"spec":{"running":false}}')
@@ -422,14 +420,14 @@ def test_right_after_a_stop_nobody_is_told_that_the_vm_is_ready(kubectl: Kubectl
     assert vm["status"]["observedGeneration"] == vm["metadata"]["generation"]
 
 
-def test_orphaning_leaves_the_pod(kubectl: Kubectl, name: str) -> None:
-    """A pod freed with --cascade=orphan is nobody's and stays."""
+def test_an_orphaned_pod_stays(kubectl: Kubectl, name: str) -> None:
+    """Of a delete with --cascade=orphan."""
     vm = running(kubectl, name)
     kubectl("delete", "vm", name, "--cascade=orphan", "--timeout=15s")
     try:
         pod = pod_of(kubectl, vm)
         assert "ownerReferences" not in pod["metadata"]
-        # Another VM's whole life gives the controller every occasion to touch the pod.
+        # The whole lifecycle of another VM gives the controller every occasion to touch the pod.
         running(kubectl, f"{name}-later")
         assert "deletionTimestamp" not in pod_of(kubectl, vm)["metadata"]
     finally:
@@ -437,21 +435,21 @@ def test_orphaning_leaves_the_pod(kubectl: Kubectl, name: str) -> None:
         kubectl("delete", "pod", pod_name(vm), "--wait=false")
 
 
-def test_a_vm_replaced_in_one_breath_ends_with_one_pod_of_its_own(kubectl: Kubectl, name: str) -> None:
-    """Delete and create under the same name: the new VM's pod replaces the old VM's."""
+def test_a_vm_that_is_deleted_and_recreated_has_one_pod_of_its_own(kubectl: Kubectl, name: str) -> None:
+    """It replaces the old VM's pod."""
     before = running(kubectl, name)
     manifest = json.dumps(vm_manifest(name, before["spec"]))
     kubectl("replace", "--force", "-f", "-", stdin=manifest)
     after = kubectl.wait_phase(name, "Running")
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
-    gone(kubectl, "pod", pod_name(before))
+    deleted(kubectl, "pod", pod_name(before))
     assert pods_labelled(kubectl, name) == [pod_name(after)]
     assert pod_of(kubectl, after)["metadata"]["ownerReferences"][0]["uid"] == after["metadata"]["uid"]
 
 
 @pytest.mark.timeout(60)
-def test_deleting_a_namespace_takes_its_vms_along(own: Kubectl) -> None:
-    """Nothing of ours keeps a namespace from going."""
+def test_deleting_a_namespace_deletes_its_vms(own: Kubectl) -> None:
+    """No object of ours blocks it."""
     for number in range(3):
         own.apply_vm(f"vm-{number}")
     own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 3)
@@ -465,21 +463,21 @@ def phases() -> tuple[str, ...]:
 
 
 @pytest.mark.timeout(90)
-def test_two_hundred_vms_come_and_go_at_once(own: Kubectl) -> None:
-    """Each gets exactly one pod, and all pods go with their VMs."""
+def test_two_hundred_vms_are_created_and_deleted_at_once(own: Kubectl) -> None:
+    """Each gets exactly one pod, and every pod is deleted with its VM."""
     spec = {"resources": {"cpu": "0.01", "memory": "0.01"}}
     items = [vm_manifest(f"vm-{number}", spec, namespace=own.namespace) for number in range(200)]
     own("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 200, patience=40)
+    own.eventually(*phases(), until=lambda text: text.split() == ["Running"] * 200, timeout=40)
     pods = own("get", "pods", "-o", "jsonpath={.items[*].metadata.name}").split()
     assert sorted(pods) == sorted(own("get", "vm", "-o", "jsonpath={.items[*].status.podName}").split())
     own("delete", "vm", "--all", "--wait=false")
-    own.eventually("get", "vm,pods", "-o", "name", until=lambda text: not text, patience=40)
+    own.eventually("get", "vm,pods", "-o", "name", until=lambda text: not text, timeout=40)
 
 
 @pytest.mark.timeout(60)
 def test_a_vm_whose_node_is_deleted_moves(plane: ControlPlane, own: Kubectl) -> None:
-    """Nobody is left on the node to finish its pod; the VM runs elsewhere all the same, with one pod at any time."""
+    """No kubelet ends its pod; the VM runs elsewhere, with one pod at any time."""
     lost = running(own, "moves")["status"]["nodeName"]
     own("delete", "node", lost)
     try:
@@ -503,8 +501,8 @@ def versions(kubectl: Kubectl) -> list[str]:
 
 
 @pytest.mark.timeout(60)
-def test_a_crashed_controller_comes_back_without_a_write(own: Kubectl, controller: Controller) -> None:
-    """Killed and started again, it looks at every VM and finds nothing to do."""
+def test_a_restarted_controller_writes_nothing(own: Kubectl, controller: Controller) -> None:
+    """After SIGKILL it reconciles every VM, and nothing has to change."""
     for number in range(3):
         own.apply_vm(f"vm-{number}", running=number > 0)
     own.eventually(*phases(), until=lambda text: sorted(text.split()) == ["Running", "Running", "Stopped"])
@@ -515,9 +513,9 @@ def test_a_crashed_controller_comes_back_without_a_write(own: Kubectl, controlle
 
 
 def settle(controller: Controller) -> None:
-    """Wait until a controller that has just started has reconciled every VM it found."""
+    """Wait until a restarted controller has reconciled every VM."""
     found = controller.wait_for("caches filled")["vms"]
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + TIMEOUT
     while controller.metric("controller_runtime_reconcile_total") < found or controller.metric("workqueue_depth"):
         assert time.monotonic() < ends
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What other tests rely on to notice two live pods of one VM."""
+"""The detector of two live pods of one VM, which other tests rely on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.integration.live_pods import LivePods
 from tests.integration.tools import Kubectl, eventually
 
 
-def test_two_live_pods_of_one_vm_would_be_seen() -> None:
-    """What must never happen is noticed, a terminating pod included."""
+def test_two_live_pods_of_one_vm_are_reported() -> None:
+    """A terminating pod is live."""
     owner = {"kind": "VirtualMachine", "name": "x", "controller": True}
     meta = {"namespace": "default", "ownerReferences": [owner]}
     watch = LivePods()
@@ -24,9 +24,9 @@ def test_two_live_pods_of_one_vm_would_be_seen() -> None:
 
 
 @pytest.mark.usefixtures("clean")
-def test_pods_are_seen_however_many_watches_that_takes(kubectl: Kubectl) -> None:
-    """One that was there before, and one that comes while the third watch, or a later one, is open."""
-    held = ("a", "b")
+def test_pods_are_seen_across_several_watches(kubectl: Kubectl) -> None:
+    """One existed before; one is created while the third or a later watch is open."""
+    blocked = ("a", "b")
 
     def create(name: str) -> None:
         owner = {"apiVersion": "v1", "kind": "VirtualMachine", "name": "x", "uid": "u", "controller": True}
@@ -42,16 +42,16 @@ def test_pods_are_seen_however_many_watches_that_takes(kubectl: Kubectl) -> None
             create("b")
             eventually(lambda: bool(watch.violations))
     finally:
-        kubectl("delete", "pods", *held, "--ignore-not-found", "--wait=false")
+        kubectl("delete", "pods", *blocked, "--ignore-not-found", "--wait=false")
         # Their owner was never there, so the garbage collector deletes them, too.
-        for pod in kubectl("get", "pods", *held, "--ignore-not-found", "-o", "name").split():
+        for pod in kubectl("get", "pods", *blocked, "--ignore-not-found", "-o", "name").split():
             kubectl("patch", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     assert watch.violations[0] == "VM default/x has 2 live pods at once: a, b"
 
 
 @pytest.mark.usefixtures("clean")
-def test_a_defect_in_what_is_told_of_pods_fails_the_test(kubectl: Kubectl) -> None:
-    """It is not lost on the thread that reads."""
+def test_an_error_of_the_reader_fails_the_test(kubectl: Kubectl) -> None:
+    """It is not lost on the reading thread."""
 
     class Broken(LivePods):
         def take(self, kind: str, pod: Any) -> None:

@@ -1,4 +1,4 @@
-"""Other people's tests get a cluster with VMs by the fixture that the document shows."""
+"""The documented fixture: a cluster with VMs for the tests of other projects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.integration.tools import left_running
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_the_fixture_of_the_document_gives_a_cluster_with_vms(tmp_path: Path) -> None:
-    """In a project that knows nothing of us but the package; nothing is left running."""
+def test_the_documented_fixture_yields_a_cluster_with_vms(tmp_path: Path) -> None:
+    """In a project that has only the package; no process is left."""
     text = (REPOSITORY / "docs" / "python-api.md").read_text()
     [block] = [one for one in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if "fixture" in one]
     (tmp_path / "test_mine.py").write_text(block)
@@ -41,8 +41,8 @@ def test_the_fixture_of_the_document_gives_a_cluster_with_vms(tmp_path: Path) ->
     assert left_running(tmp_path) == []
 
 
-def test_a_second_use_of_a_plane_leaves_it_to_the_first(tmp_path: Path) -> None:
-    """What is raised inside leaves as it is."""
+def test_a_second_use_of_a_plane_does_not_stop_it(tmp_path: Path) -> None:
+    """An exception raised inside passes through unchanged."""
     with local_plane(tmp_path / "state", nodes=1) as plane:
         vms = VMManager(kubeconfig=plane.kubeconfig)
         with pytest.raises(OSError, match="mine"), local_plane(tmp_path / "state", nodes=1):

@@ -1,4 +1,4 @@
-"""The manifests on a real control plane: accepted, restricted, spread, upgraded and removed while VMs are there."""
+"""The manifests on a real control plane with VMs: accepted, restricted, spread, upgraded and removed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ MACHINES = ("machine-1", "machine-2")
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane of this module's own: our resources come and go in it."""
+    """Run a control plane of this module's own: our resources are installed and removed in it."""
     with ControlPlane(tmp_path_factory.mktemp("manifests-plane") / "state", nodes=2) as plane:
         yield plane
 
 
 @pytest.fixture(scope="module")
 def kubectl(plane: ControlPlane) -> Kubectl:
-    """kubectl, once manifests/base and the namespaces of its namespaced overlay are there."""
+    """Return kubectl, after manifests/base and the namespaces of its namespaced overlay are installed."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
     install(kubectl)
     for name in TEAMS:
@@ -56,7 +56,7 @@ def kubectl(plane: ControlPlane) -> Kubectl:
 
 @pytest.fixture
 def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> Iterator[Controller]:
-    """A controller with the account that manifests/base has made; no VM is left after it."""
+    """Run a controller with the account of manifests/base; delete all VMs afterwards."""
     with acting(plane, tmp_path) as process:
         yield process
         kubectl("delete", "vmm,vm", "--all")
@@ -71,11 +71,11 @@ def install(kubectl: Kubectl) -> None:
 
 @contextmanager
 def acting(plane: ControlPlane, directory: Path) -> Iterator[Controller]:
-    """Run a controller as the Deployment would."""
+    """Run a controller with the flags of the Deployment."""
     kubeconfig = accounts.acting_as_shipped(plane.kubeconfig, directory)
     flags = ("--kubeconfig", str(kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
     with Controller.run(directory / "log", *flags) as process:
-        process.wait_for("leading", patience=30)
+        process.wait_for("leading", timeout=30)
         yield process
 
 
@@ -94,8 +94,8 @@ def patch(kubectl: Kubectl, vm: str, change: Any, *flags: str) -> Any:
 
 
 @pytest.mark.parametrize("folder", COMPLETE, ids=lambda folder: str(folder.relative_to(MANIFESTS)))
-def test_the_server_accepts_all_of_it(kubectl: Kubectl, folder: Path) -> None:
-    """With `--dry-run=server`, defaults, schemas and admission included; nothing is warned about."""
+def test_the_server_accepts_every_folder(kubectl: Kubectl, folder: Path) -> None:
+    """With `--dry-run=server`, defaults, schemas and admission included, without a warning."""
     assert "(server dry run)" in kubectl(*DRY, "-k", str(folder))
 
 
@@ -109,7 +109,7 @@ def test_the_server_accepts_all_components_at_once(kubectl: Kubectl, tmp_path: P
 
 @pytest.fixture
 def machines(kubectl: Kubectl) -> Iterator[None]:
-    """Two nodes besides the fake ones."""
+    """Create two nodes besides the fake ones."""
     for name in MACHINES:
         node = {
             "apiVersion": "v1",
@@ -129,14 +129,14 @@ def machines(kubectl: Kubectl) -> Iterator[None]:
 
 
 def nodes_of_replicas(kubectl: Kubectl) -> list[str]:
-    """Return where the controller's pods are that are not going, in order."""
+    """Return the nodes of the controller's pods that are not terminating, in order."""
     pods = kubectl.json("get", "pods", "-n", SHIPPED_HOME)["items"]
     return sorted(pod["spec"]["nodeName"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
 
 @pytest.mark.usefixtures("machines")
 def test_two_replicas_are_admitted_spread_rolled_and_drained(kubectl: Kubectl) -> None:
-    """In a namespace that is restricted, on two nodes that are not fake; a drain moves one and leaves the other."""
+    """In a restricted namespace, on two nodes that are not fake; a drain moves only one of them."""
     rolled = ("rollout", "status", "deployment/vmsim-controller", "-n", SHIPPED_HOME, "--timeout=30s")
     kubectl("apply", "-k", str(MANIFESTS / "overlays" / "ha"))
     kubectl(*rolled)
@@ -148,8 +148,8 @@ def test_two_replicas_are_admitted_spread_rolled_and_drained(kubectl: Kubectl) -
     assert nodes_of_replicas(kubectl) == [MACHINES[1]] * 2
 
 
-def test_its_namespace_is_restricted(kubectl: Kubectl) -> None:
-    """What asks for more than the controller's pods do is refused there."""
+def test_the_namespace_is_restricted(kubectl: Kubectl) -> None:
+    """Pods with more rights than the controller's are refused."""
     kubectl("apply", "-k", BASE)
     template = kubectl.json("get", "deployment", "vmsim-controller", "-n", SHIPPED_HOME)["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": SHIPPED_HOME}}
@@ -165,8 +165,8 @@ def test_its_namespace_is_restricted(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.usefixtures("controller")
-def test_applying_it_again_keeps_every_vm_and_pod(kubectl: Kubectl) -> None:
-    """All of it, its resources alone, and by the script that installs them."""
+def test_applying_the_manifests_again_changes_no_vm_and_no_pod(kubectl: Kubectl) -> None:
+    """All of them, the resources alone, and by the script."""
     kubectl.apply_vm("vm")
     kubectl.wait_phase("vm", "Running")
     before = uids(kubectl)
@@ -176,7 +176,7 @@ def test_applying_it_again_keeps_every_vm_and_pod(kubectl: Kubectl) -> None:
     subprocess.run([REPOSITORY / "hack" / "setup_vm_crd.sh"], env=environment, check=True, timeout=60)
     kubectl("apply", "-k", BASE)
     assert uids(kubectl) == before
-    # The controller goes on as well: a VM is still served.
+    # The controller keeps working: a VM is still served.
     kubectl.apply_vm("after")
     kubectl.wait_phase("after", "Running")
     assert uids(kubectl).items() > before.items()
@@ -184,7 +184,7 @@ def test_applying_it_again_keeps_every_vm_and_pod(kubectl: Kubectl) -> None:
 
 @pytest.fixture
 def future(kubectl: Kubectl) -> Iterator[None]:
-    """The resource as a later release might define it."""
+    """Install the resource as a later release might define it."""
     schema = "/spec/versions/0/schema/openAPIV3Schema/properties"
     added = [
         {"op": "add", "path": f"{schema}/{part}/properties/future", "value": {"type": "string", "maxLength": 20}}
@@ -196,8 +196,8 @@ def future(kubectl: Kubectl) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("controller", "future")
-def test_a_field_of_a_later_release_is_left_alone(kubectl: Kubectl) -> None:
-    """In spec and in status, through every status that this release writes."""
+def test_a_field_of_a_later_release_is_not_changed(kubectl: Kubectl) -> None:
+    """In spec and status, through every status write of this release."""
     kubectl.apply_vm("vm")
     kubectl.wait_phase("vm", "Running")
 
@@ -219,8 +219,8 @@ def test_a_field_of_a_later_release_is_left_alone(kubectl: Kubectl) -> None:
 # --- without a controller ----------------------------------------------------------------------------------------
 
 
-def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
-    """Running VMs run on, and deleted ones lose their pods; the rest waits, and is done when a controller is back."""
+def test_nothing_is_lost_while_no_controller_runs(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
+    """VMs keep running, deleted ones lose their pods; other changes wait for the next controller."""
     with acting(plane, tmp_path):
         for name in ("runs", "deleted", "loses-its-pod"):
             kubectl.apply_vm(name)
@@ -238,7 +238,7 @@ def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubec
     }
     kubectl("create", "-f", "-", stdin=json.dumps(migration))
     # The garbage collector looks for kinds that are new to it every 30 s.
-    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: text.count("virt-launcher-") == 1, patience=45)
+    kubectl.eventually("get", "pods", "-o", "name", until=lambda text: text.count("virt-launcher-") == 1, timeout=45)
     vms = {vm["metadata"]["name"]: vm["status"] for vm in kubectl.json("get", "vm")["items"]}
     assert {name: status["phase"] for name, status in vms.items()} == {
         "runs": "Running",
@@ -251,7 +251,7 @@ def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubec
         # What changed moments before a controller went waits 20 s for its successor: a create might be on its way.
         kubectl("wait", "vmm/move", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=40s")
         lost = vms["loses-its-pod"]["podName"]
-        kubectl.wait_vm("loses-its-pod", lambda vm: vm["status"].get("podName") not in (None, lost), patience=40)
+        kubectl.wait_vm("loses-its-pod", lambda vm: vm["status"].get("podName") not in (None, lost), timeout=40)
         kubectl("wait", "vm", "--all", "--for=condition=Ready", "--timeout=40s")
         assert uids(kubectl)["VirtualMachine/runs"] == before["VirtualMachine/runs"]
         kubectl("delete", "vmm,vm", "--all")
@@ -261,7 +261,7 @@ def test_while_no_controller_is_there_nothing_is_lost(plane: ControlPlane, kubec
 
 
 def test_the_controller_can_be_removed_and_the_vms_stay(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
-    """All but the resources goes; VMs and pods are the same before, between and after."""
+    """All but the resources is removed; VMs and pods stay the same, also after a new installation."""
     with acting(plane, tmp_path):
         kubectl.apply_vm("stays")
         kubectl.wait_phase("stays", "Running")
@@ -278,8 +278,8 @@ def test_the_controller_can_be_removed_and_the_vms_stay(plane: ControlPlane, kub
         kubectl("delete", "vm", "stays")
 
 
-def test_all_of_it_can_be_removed(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
-    """VMs first, while there is a controller; then everything; nothing of it is left, and it can be installed again."""
+def test_the_whole_installation_can_be_removed(plane: ControlPlane, kubectl: Kubectl, tmp_path: Path) -> None:
+    """First the VMs, with a controller; then everything. A new installation works."""
     with acting(plane, tmp_path):
         kubectl.apply_vm("goes")
         kubectl.wait_phase("goes", "Running")
@@ -292,13 +292,13 @@ def test_all_of_it_can_be_removed(plane: ControlPlane, kubectl: Kubectl, tmp_pat
 
 
 class Newborn(Fault):
-    """The first list of each CRD shows it as the server's own controllers had not yet seen it: with no conditions."""
+    """Shows each CRD in its first list as it was created: without conditions."""
 
     def __init__(self) -> None:
         self._created: dict[str, str] = {}
 
     async def on_request(self, exchange: Exchange) -> web.StreamResponse:
-        """Remember at which resource version a CRD was created, and list it at that one."""
+        """Record the resource version at which a CRD was created, and list it at that one."""
         call = exchange.call
         if call.resource != "customresourcedefinitions":
             return await exchange.pass_on()
@@ -317,7 +317,7 @@ class Newborn(Fault):
 async def test_the_setup_script_waits_for_a_crd_without_conditions(
     plane: ControlPlane, kubectl: Kubectl, tmp_path: Path
 ) -> None:
-    """The API server shows a new CRD before it has judged it; `kubectl wait` takes that for an error."""
+    """The API server shows a new CRD before its conditions; `kubectl wait` fails on that."""
     kubectl("delete", "-f", str(MANIFESTS / "crds"))
     async with Upstream.connect(plane.kubeconfig) as upstream, Proxy.serve(upstream, crash=lambda: None) as proxy:
         proxy.fault = Newborn()

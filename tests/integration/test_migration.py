@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(90)
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane of this module's own: nodes are cordoned, tainted and deleted in it, and its scheduler stops."""
+    """Run a control plane of this module's own: tests change its nodes and stop its scheduler."""
     directory = tmp_path_factory.mktemp("migration-plane")
     with ControlPlane(directory / "state", nodes=3, audit_policy=accounts.audit_policy(directory)) as plane:
         install(plane)
@@ -30,20 +30,20 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def kubectl(plane: ControlPlane) -> Kubectl:
-    """kubectl against this module's control plane."""
+    """Return kubectl for this module's control plane."""
     return Kubectl(plane.kubectl, plane.kubeconfig)
 
 
 @pytest.fixture(scope="module")
 def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    """One controller for the module."""
+    """Run one controller for the module."""
     with Controller.start(plane.kubeconfig, tmp_path_factory.mktemp("controller") / "log") as process:
         yield process
 
 
 @pytest.fixture(autouse=True)
-def _level_ground(kubectl: Kubectl, controller: Controller) -> Iterator[None]:
-    """Begin and end with open nodes and no VM, and never see two live pods of one VM in between."""
+def _initial_state(kubectl: Kubectl, controller: Controller) -> Iterator[None]:
+    """Start and end with uncordoned nodes and no VM, and check that no VM has two live pods."""
     assert controller.process.poll() is None
     with LivePods().following(kubectl) as watch:
         yield
@@ -54,7 +54,7 @@ def _level_ground(kubectl: Kubectl, controller: Controller) -> Iterator[None]:
 
 
 def migration(kubectl: Kubectl, vm: str, name: str = "move", **spec: Any) -> str:
-    """Ask for a migration; return its name."""
+    """Create a migration; return its name."""
     body = {
         "apiVersion": "simulation.node-classifier.io/v1alpha1",
         "kind": "VirtualMachineMigration",
@@ -65,12 +65,12 @@ def migration(kubectl: Kubectl, vm: str, name: str = "move", **spec: Any) -> str
     return name
 
 
-def finished(kubectl: Kubectl, name: str = "move", patience: float = 30.0) -> Any:
+def finished(kubectl: Kubectl, name: str = "move", timeout: float = 30.0) -> Any:
     """Wait until a migration has ended; return its status."""
     text = kubectl.eventually(
         *("get", "vmm", name, "-o", "json"),
         until=lambda text: json.loads(text)["status"]["phase"] in ("Succeeded", "Failed"),
-        patience=patience,
+        timeout=timeout,
     )
     return json.loads(text)["status"]
 
@@ -82,7 +82,7 @@ def running(kubectl: Kubectl, name: str, **changes: Any) -> Any:
 
 
 def fill(kubectl: Kubectl, name: str, node: str) -> None:
-    """Put a pod that is nobody's VM on a node; it leaves no room for half a node more."""
+    """Create a foreign pod on a node; less than half a node stays free."""
     container = {"name": "c", "image": "registry.k8s.io/pause:3.10.1", "resources": {"requests": {"cpu": "20"}}}
     spec = {"nodeName": node, "containers": [container]}
     kubectl(
@@ -92,14 +92,14 @@ def fill(kubectl: Kubectl, name: str, node: str) -> None:
 
 
 def unmoved(kubectl: Kubectl, name: str, before: Any) -> None:
-    """The VM has the pod it had."""
+    """Check that the VM has its old pod."""
     assert kubectl.json("get", "vm", name)["status"]["podUID"] == before["podUID"]
 
 
 # --- moving ----------------------------------------------------------------------------------------------------
 
 
-def test_a_migration_is_seen_as_the_description_shows_it(kubectl: Kubectl) -> None:
+def test_kubectl_shows_a_migration_as_the_description_does(kubectl: Kubectl) -> None:
     """`kubectl get vm -w`: Running, Scheduling, Running on another node."""
     before = running(kubectl, "my-vm")
     with kubectl.running("get", "vm", "my-vm", "-w") as watch:
@@ -120,8 +120,8 @@ def test_a_migration_is_seen_as_the_description_shows_it(kubectl: Kubectl) -> No
     assert f"VM my-vm moved from {before['nodeName']} to {after['nodeName']}" in events
 
 
-def test_a_migration_is_told_to_prometheus_as_kubevirt_tells_it(kubectl: Kubectl, controller: Controller) -> None:
-    """Ended, timed, with its downtime; its series goes with it."""
+def test_a_migration_has_the_metrics_of_kubevirt(kubectl: Kubectl, controller: Controller) -> None:
+    """Result, times and downtime; its series is deleted with it."""
     before = controller.metric("vmsim_migration_downtime_seconds_count")
     running(kubectl, "vm-1")
     migration(kubectl, "vm-1")
@@ -140,8 +140,8 @@ def test_a_migration_is_told_to_prometheus_as_kubevirt_tells_it(kubectl: Kubectl
     eventually(lambda: not controller.samples("kubevirt_vmi_migration_succeeded"))
 
 
-def test_a_named_target_is_where_it_goes(kubectl: Kubectl) -> None:
-    """Wherever the scheduler would send it."""
+def test_a_migration_goes_to_its_target_node(kubectl: Kubectl) -> None:
+    """Even if the scheduler would choose another."""
     before = running(kubectl, "named")
     others = [node for node in ("kwok-node-1", "kwok-node-2", "kwok-node-3") if node != before["nodeName"]]
     for number, node in enumerate(others):
@@ -149,7 +149,7 @@ def test_a_named_target_is_where_it_goes(kubectl: Kubectl) -> None:
         assert (status["phase"], status["targetNode"]) == ("Succeeded", node)
 
 
-def test_a_vm_that_is_there_already_is_left_alone(kubectl: Kubectl) -> None:
+def test_a_migration_to_the_vms_own_node_does_not_move_it(kubectl: Kubectl) -> None:
     """A rebalancer's late decision costs no downtime."""
     before = running(kubectl, "there")
     status = finished(kubectl, migration(kubectl, "there", targetNode=before["nodeName"]))
@@ -158,8 +158,8 @@ def test_a_vm_that_is_there_already_is_left_alone(kubectl: Kubectl) -> None:
     unmoved(kubectl, "there", before)
 
 
-def test_a_selector_narrows_the_choice(kubectl: Kubectl) -> None:
-    """Only the labelled node is taken."""
+def test_a_migration_obeys_its_node_selector(kubectl: Kubectl) -> None:
+    """Only the labelled node is chosen."""
     running(kubectl, "narrow")
     kubectl("label", "node", "kwok-node-3", "disk=fast", "--overwrite")
     kubectl("label", "node", "kwok-node-1", "disk=fast", "--overwrite")
@@ -179,56 +179,56 @@ def test_a_selector_narrows_the_choice(kubectl: Kubectl) -> None:
         ({"cancel": True}, "Cancelled"),
     ],
 )
-def test_what_cannot_be_fails_at_once_with_the_vm_untouched(
+def test_an_impossible_migration_fails_at_once_without_a_change_of_the_vm(
     kubectl: Kubectl, spec: dict[str, Any], reason: str
 ) -> None:
-    """The reason is in the status and in an event."""
+    """The reason is in the status and in an Event."""
     before = running(kubectl, "stays")
     migration(kubectl, "stays", **spec)
     assert finished(kubectl)["failureReason"] == reason
     unmoved(kubectl, "stays", before)
 
 
-def test_a_vm_that_is_not_there_or_not_running_does_not_move(kubectl: Kubectl) -> None:
-    """Each says which it is."""
+def test_a_migration_of_a_missing_or_stopped_vm_fails(kubectl: Kubectl) -> None:
+    """Each with its own reason."""
     kubectl.apply_vm("stopped", running=False)
     kubectl.wait_phase("stopped", "Stopped")
     migration(kubectl, "stopped", "one")
-    migration(kubectl, "nobody", "two")
+    migration(kubectl, "missing", "two")
     assert finished(kubectl, "one")["failureReason"] == "VMNotRunning"
     assert finished(kubectl, "two")["failureReason"] == "VMNotFound"
 
 
-def test_without_room_it_waits_untouched_and_goes_when_there_is_some(kubectl: Kubectl) -> None:
-    """A stranger fills the only target; when it goes, the VM moves."""
+def test_a_migration_without_capacity_waits_and_starts_once_there_is_some(kubectl: Kubectl) -> None:
+    """A foreign pod fills the only target; the VM moves after its deletion."""
     before = running(kubectl, "waits", cpu="0.50")
     source = before["nodeName"]
     target, closed = (node for node in ("kwok-node-1", "kwok-node-2", "kwok-node-3") if node != source)
     kubectl("cordon", closed)
-    fill(kubectl, "stranger", target)
+    fill(kubectl, "foreign", target)
     migration(kubectl, "waits")
     kubectl("wait", "vmm/move", "--for=jsonpath={.status.conditions[0].reason}=NoRoom", "--timeout=15s")
     assert "room for it now" in kubectl("get", "vmm", "move", "-o", "wide")
     unmoved(kubectl, "waits", before)
-    kubectl("delete", "pod", "stranger", "--wait=true")
+    kubectl("delete", "pod", "foreign", "--wait=true")
     assert finished(kubectl)["targetNode"] == target
 
 
 def test_a_migration_that_waits_can_be_cancelled_and_deleted(kubectl: Kubectl) -> None:
-    """Nothing was touched, and nothing happens afterwards."""
-    before = running(kubectl, "held", cpu="0.50")
+    """The VM is never touched."""
+    before = running(kubectl, "waiting", cpu="0.50")
     others = [node for node in ("kwok-node-1", "kwok-node-2", "kwok-node-3") if node != before["nodeName"]]
     for number, node in enumerate(others):
         fill(kubectl, f"filler-{number}", node)
-    migration(kubectl, "held", "cancelled")
-    migration(kubectl, "held", "deleted")
+    migration(kubectl, "waiting", "cancelled")
+    migration(kubectl, "waiting", "deleted")
     for name in ("cancelled", "deleted"):
         kubectl("wait", f"vmm/{name}", "--for=jsonpath={.status.conditions[0].reason}=NoRoom", "--timeout=15s")
     kubectl("patch", "vmm", "cancelled", "--type=merge", "-p", '{"spec":{"cancel":true}}')
     kubectl("delete", "vmm", "deleted")
     assert finished(kubectl, "cancelled")["failureReason"] == "Cancelled"
     kubectl("delete", "pod", "filler-0", "filler-1")
-    unmoved(kubectl, "held", before)
+    unmoved(kubectl, "waiting", before)
 
 
 # --- the API server is asked first ------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_a_migration_that_waits_can_be_cancelled_and_deleted(kubectl: Kubectl) -
 
 @contextmanager
 def created(kubectl: Kubectl, kind: str, spec: dict[str, Any]) -> Iterator[str]:
-    """Make an object of the core group while the context lasts; yield its name."""
+    """Create an object of the core group while the context lasts; yield its name."""
     body = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "rule"}, "spec": spec}
     kubectl("create", "-f", "-", stdin=json.dumps(body))
     try:
@@ -255,24 +255,24 @@ def answer(kubectl: Kubectl) -> str:
     return kubectl.complaint("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_what_a_limit_range_forbids_by_now_is_told_before_the_vm_is_down(kubectl: Kubectl, plane: ControlPlane) -> None:
-    """`vmsim migrate --wait` ends with the API server's words, and the VM runs on."""
+def test_a_limit_range_that_forbids_the_target_pod_costs_no_downtime(kubectl: Kubectl, plane: ControlPlane) -> None:
+    """`vmsim migrate --wait` quotes the API server, and the VM keeps running."""
     before = running(kubectl, "limited")
     with created(kubectl, "LimitRange", {"limits": [{"type": "Container", "min": {"cpu": "4"}}]}):
         eventually(lambda: "minimum cpu usage" in answer(kubectl))
         done = Vmsim.against(plane.kubeconfig)("migrate", "limited", "--wait")
-        [told] = [item["status"] for item in kubectl.json("get", "vmm")["items"]]
+        [status] = [item["status"] for item in kubectl.json("get", "vmm")["items"]]
     words = "minimum cpu usage per Container is 4, but request is 3200m"
     assert done.returncode == 1
     assert words in done.stderr
-    assert (told["phase"], told["failureReason"]) == ("Failed", "TargetRefused")
-    assert words in told["message"]
+    assert (status["phase"], status["failureReason"]) == ("Failed", "TargetRefused")
+    assert words in status["message"]
     unmoved(kubectl, "limited", before)
 
 
 @pytest.mark.timeout(240)
-def test_a_quota_that_is_exceeded_makes_it_wait_untouched_until_there_is_some_left(kubectl: Kubectl) -> None:
-    """The VM would not fit into it, even with its own pod gone; asked again is every 15 seconds."""
+def test_a_migration_waits_while_a_quota_is_exceeded(kubectl: Kubectl) -> None:
+    """The VM would not fit even without its own pod; the dry run is repeated every 15 seconds."""
     before = running(kubectl, "thrifty")
     with created(kubectl, "ResourceQuota", {"hard": {"requests.cpu": "2"}}) as quota:
         eventually(lambda: "exceeded quota" in answer(kubectl))
@@ -283,17 +283,17 @@ def test_a_quota_that_is_exceeded_makes_it_wait_untouched_until_there_is_some_le
         assert "exceeded quota: rule, requested: requests.cpu=3200m" in waiting["message"]
         unmoved(kubectl, "thrifty", before)
         kubectl("patch", "resourcequota", quota, "--type=merge", "-p", '{"spec":{"hard":{"requests.cpu":"4"}}}')
-        # 4 CPU hold one such pod and not two: the source's goes first.
-        assert finished(kubectl, patience=60)["phase"] == "Succeeded"
+        # 4 CPU suffice for one such pod and not for two: the source's is deleted first.
+        assert finished(kubectl, timeout=60)["phase"] == "Succeeded"
     assert kubectl.wait_phase("thrifty", "Running")["status"]["podUID"] != before["podUID"]
 
 
-def test_of_two_with_room_for_one_the_second_waits_where_it_is(kubectl: Kubectl) -> None:
-    """No VM is taken down for room that another was promised."""
+def test_of_two_migrations_with_capacity_for_one_the_second_waits(kubectl: Kubectl) -> None:
+    """Reserved capacity takes no other VM down."""
     kubectl("cordon", "kwok-node-2", "kwok-node-3")
     before = {name: running(kubectl, name, cpu="0.30") for name in ("one", "two")}
     kubectl("uncordon", "kwok-node-2")
-    fill(kubectl, "stranger", "kwok-node-2")
+    fill(kubectl, "foreign", "kwok-node-2")
     for name in before:
         migration(kubectl, name, f"move-{name}")
     kubectl.eventually(
@@ -313,7 +313,7 @@ def test_of_two_with_room_for_one_the_second_waits_where_it_is(kubectl: Kubectl)
 
 @pytest.fixture
 def halted(plane: ControlPlane, kubectl: Kubectl) -> Iterator[Any]:
-    """A VM whose migration has deleted its source and waits for a scheduler that does not answer."""
+    """A VM whose migration has deleted the source while the scheduler is stopped."""
     before = running(kubectl, "flying")
     plane.stop_component("kube-scheduler")
     try:
@@ -324,8 +324,8 @@ def halted(plane: ControlPlane, kubectl: Kubectl) -> Iterator[Any]:
         plane.start_component("kube-scheduler")
 
 
-def test_a_target_that_finds_no_node_in_time_is_rolled_back(plane: ControlPlane, kubectl: Kubectl, halted: Any) -> None:
-    """The migration fails, and the VM comes back wherever it fits: it is never left without a pod."""
+def test_an_unschedulable_target_is_rolled_back(plane: ControlPlane, kubectl: Kubectl, halted: Any) -> None:
+    """The migration fails, and the VM runs on any node: it is never left without a pod."""
     status = finished(kubectl)
     assert (status["phase"], status["failureReason"]) == ("Failed", "RolledBack")
     plane.start_component("kube-scheduler")
@@ -334,10 +334,10 @@ def test_a_target_that_finds_no_node_in_time_is_rolled_back(plane: ControlPlane,
     assert "migration" not in vm
 
 
-def test_it_survives_the_death_of_the_controller(
+def test_a_migration_survives_a_crash_of_the_controller(
     plane: ControlPlane, kubectl: Kubectl, controller: Controller, halted: Any
 ) -> None:
-    """Killed in mid-flight and started again, it brings the move to its end."""
+    """After a kill in mid-flight, the restarted controller completes it."""
     controller.crash_and_restart()
     plane.start_component("kube-scheduler")
     status = finished(kubectl)
@@ -346,18 +346,18 @@ def test_it_survives_the_death_of_the_controller(
     kubectl.wait_phase("flying", "Running")
 
 
-@pytest.mark.parametrize("gone", ["vm", "vmm"])
-def test_whoever_is_deleted_in_mid_flight_leaves_nothing_behind(
-    plane: ControlPlane, kubectl: Kubectl, halted: Any, gone: str
+@pytest.mark.parametrize("kind", ["vm", "vmm"])
+def test_deleting_the_vm_or_the_migration_in_mid_flight_leaves_nothing_behind(
+    plane: ControlPlane, kubectl: Kubectl, halted: Any, kind: str
 ) -> None:
-    """Without its VM the migration goes, too; without its migration the VM comes back."""
-    kubectl("delete", gone, "flying" if gone == "vm" else "move")
+    """Without its VM the migration is deleted; without its migration the VM runs again."""
+    kubectl("delete", kind, "flying" if kind == "vm" else "move")
     plane.start_component("kube-scheduler")
-    if gone == "vm":
+    if kind == "vm":
         kubectl.eventually("get", "pods,vmm", "-o", "name", until=lambda text: not text)
     else:
         vm = kubectl.wait_vm(
-            "flying", lambda vm: vm["status"]["phase"] == "Running" and "migration" not in vm["status"], patience=30
+            "flying", lambda vm: vm["status"]["phase"] == "Running" and "migration" not in vm["status"], timeout=30
         )
         assert vm["status"]["podUID"] != halted["podUID"]
 
@@ -370,35 +370,35 @@ def test_a_vm_stopped_in_mid_flight_stops(kubectl: Kubectl, halted: Any) -> None
     assert "migration" not in kubectl.wait_phase("flying", "Stopped")["status"]
 
 
-def test_no_more_than_two_leave_a_node_at_once(plane: ControlPlane, kubectl: Kubectl) -> None:
-    """KubeVirt's limit; who waits says why."""
+def test_at_most_two_vms_leave_a_node_at_once(plane: ControlPlane, kubectl: Kubectl) -> None:
+    """KubeVirt's limit; the message of a waiting migration says so."""
     kubectl("cordon", "kwok-node-2", "kwok-node-3")
     for number in range(4):
-        running(kubectl, f"crowd-{number}", cpu="0.05")
+        running(kubectl, f"busy-{number}", cpu="0.05")
     kubectl("uncordon", "kwok-node-2", "kwok-node-3")
     plane.stop_component("kube-scheduler")
     try:
         for number in range(4):
-            migration(kubectl, f"crowd-{number}", f"move-{number}")
+            migration(kubectl, f"busy-{number}", f"move-{number}")
         reasons = "jsonpath={.items[*].status.conditions[0].reason}"
         kubectl.eventually("get", "vmm", "-o", reasons, until=lambda text: text.split().count("WaitingForTurn") == 2)
         assert "2 VMs are leaving kwok-node-1 already" in kubectl("get", "vmm", "-o", "wide")
     finally:
         plane.start_component("kube-scheduler")
     for number in range(4):
-        assert finished(kubectl, f"move-{number}", patience=40)["phase"] == "Succeeded"
+        assert finished(kubectl, f"move-{number}", timeout=40)["phase"] == "Succeeded"
 
 
 # --- evictions -------------------------------------------------------------------------------------------------
 
 
 def records(kubectl: Kubectl) -> list[Any]:
-    """Every record of an eviction."""
+    """Return every record of an eviction."""
     return [item for item in kubectl.json("get", "vmm")["items"] if "recordOf" in item["spec"]]
 
 
-def test_a_drain_moves_every_vm_and_is_told_as_migrations(kubectl: Kubectl) -> None:
-    """`kubectl drain` as an operator types it."""
+def test_kubectl_drain_moves_every_vm_and_is_recorded_as_migrations(kubectl: Kubectl) -> None:
+    """As an operator types it."""
     kubectl("cordon", "kwok-node-2", "kwok-node-3")
     for number in range(4):
         assert running(kubectl, f"drained-{number}", cpu="0.05")["nodeName"] == "kwok-node-1"
@@ -420,23 +420,23 @@ def test_a_drain_moves_every_vm_and_is_told_as_migrations(kubectl: Kubectl) -> N
 
 
 def test_a_no_execute_taint_moves_its_vms(kubectl: Kubectl) -> None:
-    """The taint manager deletes the pods; the record says so."""
+    """The taint manager deletes the pods; the records have its reason."""
     node = running(kubectl, "tainted")["nodeName"]
     kubectl("taint", "node", node, "maintenance=now:NoExecute")
     try:
-        kubectl.wait_vm("tainted", lambda vm: vm["status"].get("nodeName") not in (None, node), patience=30)
+        kubectl.wait_vm("tainted", lambda vm: vm["status"].get("nodeName") not in (None, node), timeout=30)
         kubectl.eventually("get", "vmm", "-o", "name", until=lambda text: "evicted-tainted-" in text)
         assert records(kubectl)[0]["spec"]["reason"] == "NoExecuteTaint"
     finally:
         kubectl("taint", "node", node, "maintenance-")
 
 
-def test_a_deleted_node_is_told_as_lost(plane: ControlPlane, kubectl: Kubectl) -> None:
+def test_a_deleted_node_is_recorded_as_lost(plane: ControlPlane, kubectl: Kubectl) -> None:
     """Its VMs run elsewhere."""
     node = running(kubectl, "lost")["nodeName"]
     kubectl("delete", "node", node)
     try:
-        kubectl.wait_vm("lost", lambda vm: vm["status"].get("nodeName") not in (None, node), patience=30)
+        kubectl.wait_vm("lost", lambda vm: vm["status"].get("nodeName") not in (None, node), timeout=30)
         kubectl.eventually("get", "vmm", "-o", "name", until=lambda text: "evicted-lost-" in text)
         assert records(kubectl)[0]["spec"]["reason"] == "NodeLost"
     finally:

@@ -1,4 +1,4 @@
-"""What the VirtualMachineMigration resource promises by itself: no controller runs here, only a real API server."""
+"""The VirtualMachineMigration resource without a controller, on a real API server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OPTIONAL = sorted(CHANGED.keys() - {"vmName"})
 
 @pytest.fixture(scope="module")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """Bind kubectl to an API server of this module's own, on which nobody writes a status but the tests."""
+    """Return kubectl for an API server of this module's own, where only the tests write statuses."""
     with ControlPlane(tmp_path_factory.mktemp("schema") / "state", nodes=0) as plane:
         own = Kubectl(plane.kubectl, plane.kubeconfig)
         install(plane)
@@ -53,19 +53,19 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 @pytest.fixture(scope="module")
 def full(kubectl: Kubectl) -> str:
-    """Keep a migration in which every field is set, to try edits on that are all refused."""
+    """Create a migration with every field set, for edits that are all refused."""
     return str(create(kubectl, FULL)["metadata"]["name"])
 
 
 @pytest.fixture(scope="module")
 def bare(kubectl: Kubectl) -> str:
-    """Keep a migration that only names its VM, to try edits on that are all refused."""
+    """Create a migration that only names its VM, for edits that are all refused."""
     return str(create(kubectl, {"vmName": "vm-1"})["metadata"]["name"])
 
 
 @pytest.fixture(scope="module")
 def moved(kubectl: Kubectl) -> Iterator[Kubectl]:
-    """Keep three migrations in a namespace of their own: one waits, one succeeded, one failed."""
+    """Create three migrations in a namespace of their own: one waits, one succeeded, one failed."""
     namespace = "moved"
     kubectl("create", "namespace", namespace)
     for name, vm, status in (
@@ -92,7 +92,7 @@ def manifest(spec: Any, **metadata: Any) -> dict[str, Any]:
 
 
 def create(kubectl: Kubectl, spec: Any) -> Any:
-    """Create a migration; return what the API server answered."""
+    """Create a migration; return the API server's reply."""
     document = json.dumps(manifest(spec, name=f"schema-{uuid4().hex[:8]}"))
     return json.loads(kubectl("create", "-f", "-", "-o", "json", stdin=document))
 
@@ -108,7 +108,7 @@ def patch(kubectl: Kubectl, name: str, spec: Any) -> str:
 
 
 def lines(text: str) -> list[list[str]]:
-    """Return what kubectl printed, in words."""
+    """Return kubectl's output, split into words."""
     return [line.split() for line in text.splitlines()]
 
 
@@ -116,25 +116,25 @@ def lines(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", ["vmm", "vmms", "virtualmachinemigration", "virtualmachinemigrations"])
-def test_each_name_lists_it(moved: Kubectl, name: str) -> None:
-    """Short names save typing, long ones explain themselves."""
+def test_each_name_of_the_resource_lists_migrations(moved: Kubectl, name: str) -> None:
+    """Short names and long ones."""
     assert "/waits\n" in moved("get", name, "-n", "moved", "-o", "name")
 
 
-def test_kubectl_get_all_shows_it(moved: Kubectl) -> None:
-    """Whoever asks for everything sees what moves, too."""
+def test_kubectl_get_all_shows_migrations(moved: Kubectl) -> None:
+    """They have the category `all`."""
     assert "virtualmachinemigration.simulation.node-classifier.io/went" in moved("get", "all", "-n", "moved")
 
 
-def test_a_row_shows_where_from_where_to_why_and_for_how_long(moved: Kubectl) -> None:
-    """The columns in the order in which one reads a move."""
+def test_a_row_shows_source_target_reason_and_downtime(moved: Kubectl) -> None:
+    """The columns in this order."""
     header, row = lines(moved("get", "vmm", "went", "-n", "moved"))
     assert header == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE"]
     assert row[:-1] == ["went", "Succeeded", "vm-a", "n1", "n2", "drill", "1.234"]
 
 
-def test_a_wide_row_adds_what_went_wrong(moved: Kubectl) -> None:
-    """The failure in one word, then for a person."""
+def test_a_wide_row_adds_the_failure(moved: Kubectl) -> None:
+    """The reason in one word, then the message."""
     text = moved("get", "vmm", "broke", "-n", "moved", "-o", "wide")
     header, row = lines(text)
     assert header == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "FAILURE", "MESSAGE", "AGE"]
@@ -150,8 +150,8 @@ def test_a_wide_row_adds_what_went_wrong(moved: Kubectl) -> None:
         ("spec.vmName=vm-a,status.phase=Succeeded", {"went"}),
     ],
 )
-def test_a_field_selector_chooses(moved: Kubectl, selector: str, names: set[str]) -> None:
-    """The API server filters, so that nobody has to read them all."""
+def test_a_field_selector_selects_migrations(moved: Kubectl, selector: str, names: set[str]) -> None:
+    """On the API server."""
     found = moved("get", "vmm", "-n", "moved", "-o", "name", "--field-selector", selector).split()
     assert {name.partition("/")[2] for name in found} == names
 
@@ -160,7 +160,7 @@ def test_a_field_selector_chooses(moved: Kubectl, selector: str, names: set[str]
     "path", ["vmm", "vmm.spec", "vmm.status", "vmm.status.conditions", "vmm.status.phaseTransitionTimestamps"]
 )
 def test_kubectl_explain_has_a_description_of_every_field(kubectl: Kubectl, path: str) -> None:
-    """The resource is its own manual."""
+    """Of every level."""
     text = kubectl("explain", path)
     assert "FIELDS:" in text
     assert "<no description>" not in text
@@ -176,7 +176,7 @@ def test_kubectl_explain_has_a_description_of_every_field(kubectl: Kubectl, path
     ],
 )
 def test_kubectl_explain_knows_the_field(kubectl: Kubectl, path: str) -> None:
-    """Every field of the spec is asked for by its name."""
+    """Every field of the spec, by its name."""
     assert "DESCRIPTION:" in kubectl("explain", path)
 
 
@@ -184,12 +184,12 @@ def test_kubectl_explain_knows_the_field(kubectl: Kubectl, path: str) -> None:
 
 
 def test_a_new_migration_is_pending_without_any_write(kubectl: Kubectl) -> None:
-    """The answer to the create itself has the phase, so `status["phase"]` never fails."""
+    """The reply to the create has the phase, so `status["phase"]` never fails."""
     assert create(kubectl, {"vmName": "vm-1"})["status"] == {"phase": "Pending", "conditions": []}
 
 
 def test_defaults_are_written_into_the_spec(kubectl: Kubectl) -> None:
-    """What was not said can be read, and nothing else is made up."""
+    """And no other field."""
     assert create(kubectl, {"vmName": "vm-1"})["spec"] == {
         "vmName": "vm-1",
         "unschedulableTimeoutSeconds": 300,
@@ -198,8 +198,8 @@ def test_defaults_are_written_into_the_spec(kubectl: Kubectl) -> None:
     }
 
 
-def test_what_was_said_is_kept(kubectl: Kubectl, full: str) -> None:
-    """No default overrides a wish."""
+def test_given_fields_are_kept(kubectl: Kubectl, full: str) -> None:
+    """No default overrides them."""
     assert kubectl.json("get", "vmm", full)["spec"] == {**FULL, "cancel": False}
 
 
@@ -208,15 +208,15 @@ def test_what_was_said_is_kept(kubectl: Kubectl, full: str) -> None:
 
 @pytest.mark.parametrize("field", CHANGED)
 def test_a_field_cannot_be_changed_and_the_message_names_it(kubectl: Kubectl, full: str, field: str) -> None:
-    """A migration under way has no use for another wish."""
+    """The spec is immutable but for `cancel`."""
     message = patch(kubectl, full, {field: CHANGED[field]})
     assert f"spec.{field}" in message
     assert "immutable" in message
 
 
 @pytest.mark.parametrize("field", OPTIONAL)
-def test_a_field_cannot_be_taken_away(kubectl: Kubectl, full: str, field: str) -> None:
-    """Neither is nothing another wish."""
+def test_a_field_cannot_be_removed(kubectl: Kubectl, full: str, field: str) -> None:
+    """That would be a change, too."""
     message = patch(kubectl, full, {field: None})
     assert f"spec.{field}" in message
     assert "immutable" in message
@@ -224,14 +224,14 @@ def test_a_field_cannot_be_taken_away(kubectl: Kubectl, full: str, field: str) -
 
 @pytest.mark.parametrize("field", OPTIONAL)
 def test_a_field_cannot_be_added(kubectl: Kubectl, bare: str, field: str) -> None:
-    """What was left to the controller stays with it."""
+    """A field left to the controller stays so."""
     message = patch(kubectl, bare, {field: CHANGED[field]})
     assert f"spec.{field}" in message
     assert "immutable" in message
 
 
 def test_labels_of_a_migration_can_be_changed(kubectl: Kubectl, full: str) -> None:
-    """Only the spec is fixed."""
+    """Only the spec is immutable."""
     assert "labeled" in kubectl("label", "vmm", full, "who=me")
 
 
@@ -249,15 +249,15 @@ def test_a_status_can_be_written_to_the_largest_migration(kubectl: Kubectl) -> N
 
 
 def test_cancel_can_be_set(kubectl: Kubectl) -> None:
-    """It is the one thing that may change."""
+    """It is the only mutable field."""
     name = create(kubectl, FULL)["metadata"]["name"]
     kubectl("patch", "vmm", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
     assert kubectl.json("get", "vmm", name)["spec"] == {**FULL, "cancel": True}
 
 
 @pytest.mark.parametrize("value", [False, None], ids=["false", "null"])
-def test_cancel_cannot_be_taken_back(kubectl: Kubectl, value: bool | None) -> None:  # noqa: FBT001
-    """Somebody may have acted on it already; null means false, by the default."""
+def test_cancel_cannot_be_unset(kubectl: Kubectl, value: bool | None) -> None:  # noqa: FBT001
+    """The controller may have acted on it; null means false, by the default."""
     name = create(kubectl, {**FULL, "cancel": True})["metadata"]["name"]
     assert "spec.cancel cannot be taken back; create another migration" in patch(kubectl, name, {"cancel": value})
 
@@ -266,8 +266,8 @@ def test_cancel_cannot_be_taken_back(kubectl: Kubectl, value: bool | None) -> No
 
 
 @pytest.mark.parametrize("priority", ["urgent", "", "System-Critical"])
-def test_a_priority_that_there_is_not_is_refused(kubectl: Kubectl, priority: str) -> None:
-    """The message lists those there are."""
+def test_an_unknown_priority_is_refused(kubectl: Kubectl, priority: str) -> None:
+    """The message lists the known ones."""
     message = refusal(kubectl, {"vmName": "vm-1", "priority": priority})
     assert "spec.priority: Unsupported value" in message
     assert 'supported values: "system-critical", "user-triggered", "system-maintenance"' in message
@@ -287,7 +287,7 @@ def test_a_timeout_outside_its_bounds_is_refused(kubectl: Kubectl, field: str, v
 @pytest.mark.parametrize("field", ["unschedulableTimeoutSeconds", "completionTimeoutSeconds"])
 @pytest.mark.parametrize("value", ["300", True], ids=str)
 def test_a_timeout_that_is_no_integer_is_refused(kubectl: Kubectl, field: str, value: Any) -> None:
-    """Whole seconds are fine enough."""
+    """Fractions of a second are not supported."""
     message = refusal(kubectl, {"vmName": "vm-1", field: value})
     assert f"spec.{field} in body must be of type int" in message
 
@@ -306,8 +306,8 @@ def test_a_migration_of_no_vm_is_refused(kubectl: Kubectl, spec: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "VM-1", "a.b", "-a", "a-", "a b", "a/b", "a\n"])
-def test_what_cannot_be_the_name_of_a_vm_is_refused(kubectl: Kubectl, name: str) -> None:
-    """A typing error is found at once, not by a migration that fails."""
+def test_an_invalid_vm_name_is_refused(kubectl: Kubectl, name: str) -> None:
+    """At the create, not by a migration that fails."""
     message = refusal(kubectl, {"vmName": name})
     assert "spec.vmName must be a VM's name: a DNS label of 1 to 43 characters" in message
 
@@ -318,15 +318,15 @@ def test_a_vm_name_beyond_43_characters_is_refused(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("node", ["", "Node-1", "-n", "n_1", "a b", "a/b"])
-def test_what_cannot_be_the_name_of_a_node_is_refused(kubectl: Kubectl, node: str) -> None:
+def test_an_invalid_node_name_is_refused(kubectl: Kubectl, node: str) -> None:
     """Node names are DNS subdomains."""
     message = refusal(kubectl, {"vmName": "vm-1", "targetNode": node})
     assert "spec.targetNode must be a node's name: a DNS subdomain of 1 to 253 characters" in message
 
 
 @pytest.mark.parametrize("node", ["n", "ip-10-0-0-1.eu-central-1.compute.internal"])
-def test_a_node_may_have_dots_in_its_name(kubectl: Kubectl, node: str) -> None:
-    """Clouds name them so."""
+def test_a_node_name_may_have_dots(kubectl: Kubectl, node: str) -> None:
+    """Clouds use such names."""
     assert create(kubectl, {"vmName": "vm-1", "targetNode": node})["spec"]["targetNode"] == node
 
 
@@ -337,7 +337,7 @@ def test_a_node_name_beyond_253_characters_is_refused(kubectl: Kubectl) -> None:
 
 
 def test_a_reason_beyond_128_characters_is_refused(kubectl: Kubectl) -> None:
-    """It is a column, not a letter."""
+    """It is shown in a column."""
     message = refusal(kubectl, {"vmName": "vm-1", "reason": "x" * 129})
     assert "spec.reason: Too long: may not be more than 128 bytes" in message
 
@@ -346,20 +346,20 @@ def test_a_reason_beyond_128_characters_is_refused(kubectl: Kubectl) -> None:
     "selector", [{"zone": "a b"}, {"zone": "-a"}, {"a b": "a"}, {"": "a"}, {"a/b/c": "a"}], ids=json.dumps
 )
 def test_a_selector_that_no_label_can_match_is_refused(kubectl: Kubectl, selector: dict[str, str]) -> None:
-    """The API server would refuse a pod with it, and by then the source would be gone."""
+    """The API server would refuse the target pod, after the source was deleted."""
     message = refusal(kubectl, {"vmName": "vm-1", "addedNodeSelector": selector})
     assert "spec.addedNodeSelector must hold labels: " in message
 
 
 def test_a_selector_may_have_prefixes_and_empty_values(kubectl: Kubectl) -> None:
-    """Everything that a label may be."""
+    """As labels may."""
     selector = {"topology.kubernetes.io/zone": "eu-1a", "node-role.kubernetes.io/worker": "", "A_b.c": "D.e_f"}
     spec = create(kubectl, {"vmName": "vm-1", "addedNodeSelector": selector})["spec"]
     assert spec["addedNodeSelector"] == selector
 
 
 def test_a_selector_of_17_labels_is_refused(kubectl: Kubectl) -> None:
-    """The rules about it must stay cheap."""
+    """The cost of its rules is bounded."""
     selector = {f"k{n}": "v" for n in range(17)}
     message = refusal(kubectl, {"vmName": "vm-1", "addedNodeSelector": selector})
     assert "spec.addedNodeSelector: Too many: 17: must have at most 16 items" in message
@@ -367,12 +367,12 @@ def test_a_selector_of_17_labels_is_refused(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize("field", ["vmname", "target", "node"])
 def test_an_unknown_field_is_refused(kubectl: Kubectl, field: str) -> None:
-    """kubectl validates strictly, so that a typing error is not dropped in silence."""
+    """kubectl validates strictly, so a misspelt field is not dropped silently."""
     assert f'unknown field "spec.{field}"' in refusal(kubectl, {"vmName": "vm-1", field: "x"})
 
 
 def test_a_migration_without_spec_is_refused(kubectl: Kubectl) -> None:
-    """A migration of nothing is none."""
+    """The spec is required."""
     document = manifest({}, name="refused")
     del document["spec"]
     assert "spec: Required value" in kubectl.refused("create", "-f", "-", stdin=json.dumps(document))

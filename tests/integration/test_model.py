@@ -1,4 +1,4 @@
-"""The real API server keeps the rules by which unit tests know it: the same cases as the model's, in a real cluster."""
+"""The cases of the API server's model, on a real API server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run: TypeAlias = Callable[[Case, str], None]
 
 @pytest.fixture(scope="module")
 def namespaces(kubectl: Kubectl) -> Iterator[dict[str, str]]:
-    """One for each case, by the case's name, all made at once."""
+    """Create a namespace for each case, all at once; yield their names by the case's name."""
     found = {case.__name__: f"case-{number}" for number, case in enumerate(CASES)}
     kubectl("create", "-f", "-", stdin="\n---\n".join(map(_namespace, found.values())))
     # Until a namespace has its service account, the API server refuses every pod in it.
@@ -38,7 +38,7 @@ def _namespace(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(plane: ControlPlane) -> Iterator[Run]:
-    """One connection for all cases, which opening and closing would take longer than they."""
+    """Run a case; one connection serves all of them, since opening it takes longer than a case."""
     with asyncio.Runner() as runner:
         client = runner.run(Client.connect(credentials.find(str(plane.kubeconfig))))
         yield lambda case, namespace: runner.run(_run(case, Place(client, namespace)))
@@ -50,6 +50,6 @@ async def _run(case: Case, place: Place) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_the_api_server_keeps_the_rules(case: Case, run: Run, namespaces: dict[str, str]) -> None:
+def test_a_case_of_the_model_holds_for_the_api_server(case: Case, run: Run, namespaces: dict[str, str]) -> None:
     """Each in a namespace of its own."""
     run(case, namespaces[case.__name__])

@@ -1,4 +1,4 @@
-"""What a real Prometheus, configured as shipped, makes of a real controller's metrics."""
+"""A real Prometheus, configured as shipped, with a real controller's metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUERIES = {name for rule in rules() if (name := rule.get("record", "")).startswi
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Where the VMs are: `calm` uses 0.15 CPU and 0.20 memory, `hot` 1.5 and 0.15."""
+    """The nodes of the VMs: `calm` uses 0.15 CPU and 0.20 memory, `hot` 1.5 and 0.15."""
 
     calm: str
     hot: str
@@ -40,7 +40,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(kubectl: Kubectl, controller: Controller) -> Iterator[Fleet]:
-    """Two VMs on three nodes, so that at least one is idle; one VM uses more than a whole node."""
+    """Run two VMs on three nodes, so that at least one is idle; one VM uses more than a whole node."""
     assert controller.process.poll() is None
     kubectl.apply_vm("calm", cpu="0.15", memory="0.20")
     kubectl.apply_vm("hot", annotations={"simulation.node-classifier.io/cpu-consumption": "1.5"})
@@ -52,7 +52,7 @@ def fleet(kubectl: Kubectl, controller: Controller) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def prometheus(controller: Controller, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus as shipped, but for its target and its pace."""
+    """Run Prometheus as shipped, but for its target and its intervals."""
     if PROMETHEUS is None:
         pytest.skip("prometheus is not in PATH")
     target = urlsplit(controller.url).netloc
@@ -61,7 +61,7 @@ def prometheus(controller: Controller, tmp_path_factory: pytest.TempPathFactory)
 
 
 def by(label: str, samples: list[Sample]) -> dict[str, float]:
-    """Return the values by a label that is different in each sample."""
+    """Return the values by a label that differs in each sample."""
     found = {labels[label]: value for labels, value in samples}
     assert len(found) == len(samples), samples
     return found
@@ -73,17 +73,17 @@ def settled(prometheus: Prometheus, query: str, label: str, values: dict[str, fl
 
 
 def test_prometheus_scrapes_and_evaluates_without_an_error(prometheus: Prometheus, fleet: Fleet) -> None:
-    """The target is up, every rule evaluates. A counter's family with no suffix shows OpenMetrics."""
+    """The target is up, and every rule evaluates. A counter's family without suffix shows OpenMetrics."""
     prometheus.eventually("up", until=lambda samples: [value for _, value in samples] == [1])
     prometheus.eventually("node:node_vm_count:max", until=lambda samples: len(samples) == len(fleet.nodes))
     (target,) = prometheus.api("targets", state="active")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
     assert prometheus.api("metadata", metric="workqueue_adds")["workqueue_adds"][0]["type"] == "counter"
-    judged = {rule["name"]: (rule["health"], rule.get("lastError", "")) for rule in prometheus.rules_evaluated_anew()}
+    judged = {rule["name"]: (rule["health"], rule.get("lastError", "")) for rule in prometheus.rules_evaluated_again()}
     assert judged == {rule.get("record") or rule["alert"]: ("ok", "") for rule in rules()}
 
 
-def test_the_description_s_queries_tell_each_node_s_vms_and_use(prometheus: Prometheus, fleet: Fleet) -> None:
+def test_the_descriptions_queries_return_each_nodes_vms_and_use(prometheus: Prometheus, fleet: Fleet) -> None:
     """`node_vm_count{node="…"}` and `node_cpu_usage_ratio{node="…"}`: one sample each, idle nodes included."""
     for metric, values in (("node_vm_count", fleet.used(1, 1)), ("node_cpu_usage_ratio", fleet.used(0.15, 1.5))):
         settled(prometheus, metric, "node", values)
@@ -92,7 +92,7 @@ def test_the_description_s_queries_tell_each_node_s_vms_and_use(prometheus: Prom
 
 
 def test_a_descheduler_gets_one_sample_a_node_within_0_and_1(prometheus: Prometheus, fleet: Fleet) -> None:
-    """`instance` is the node's name; idle nodes are there with 0; an over-committed one is at 1, not beyond."""
+    """`instance` is the node's name; an idle node has 0, an overcommitted one 1."""
     policy = load(DESCHEDULER_POLICY)["profiles"][0]["pluginConfig"][0]
     query = policy["args"]["metricsUtilization"]["prometheus"]["query"]
     expected = {node: min(use, 1) for node, use in fleet.used(0.15, 1.5).items()}
@@ -120,7 +120,7 @@ def test_two_replicas_are_one_sample_a_node(prometheus: Prometheus, controller: 
         prometheus.eventually(
             "count by (node) (node_cpu_usage_ratio)", until=lambda found: [value for _, value in found] == [2] * 3
         )
-        assert {rule["health"] for rule in prometheus.rules_evaluated_anew()} == {"ok"}
+        assert {rule["health"] for rule in prometheus.rules_evaluated_again()} == {"ok"}
         for query in QUERIES:
             assert set(by("instance", prometheus.query(query))) == fleet.nodes
         assert by("phase", prometheus.query("phase:vmsim_vms:max"))["Running"] == 2
@@ -129,10 +129,8 @@ def test_two_replicas_are_one_sample_a_node(prometheus: Prometheus, controller: 
         prometheus.aim([f"127.0.0.1:{port}"])
 
 
-def test_a_deleted_node_disappears_for_the_descheduler_too(
-    prometheus: Prometheus, kubectl: Kubectl, fleet: Fleet
-) -> None:
-    """It comes with 0, and goes with the node, not minutes later."""
+def test_a_deleted_node_disappears_for_the_descheduler(prometheus: Prometheus, kubectl: Kubectl, fleet: Fleet) -> None:
+    """A new node has 0; a deleted one has no sample at once."""
     node = kubectl.json("get", "node", min(fleet.nodes))
     labels = {**node["metadata"]["labels"], "kubernetes.io/hostname": "passing"}
     metadata = {"name": "passing", "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}}
@@ -147,8 +145,8 @@ def test_a_deleted_node_disappears_for_the_descheduler_too(
         prometheus.eventually(query, until=lambda found: not found)
 
 
-def test_the_documentation_tells_of_every_metric_and_of_no_other(controller: Controller) -> None:
-    """By the first column of its tables. The process's own are named by two examples."""
+def test_the_documentation_lists_exactly_the_exposed_metrics(controller: Controller) -> None:
+    """By the first column of its tables; two examples stand for the process's own metrics."""
     text = (REPOSITORY / "docs" / "metrics.md").read_text().partition("## Prometheus")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
@@ -157,7 +155,7 @@ def test_the_documentation_tells_of_every_metric_and_of_no_other(controller: Con
     assert {name for name in families - documented if not name.startswith("process_")} == set()
 
 
-def test_every_metric_that_is_shipped_in_a_rule_panel_or_document_is_exposed(controller: Controller) -> None:
+def test_every_metric_in_a_rule_panel_or_document_is_exposed(controller: Controller) -> None:
     """By the controller, or recorded by a rule; `up` is Prometheus' own."""
     known = exposed(controller.get("/metrics")[1]) | {rule["record"] for rule in rules() if "record" in rule} | {"up"}
     asked = {(name, expression.where) for expression in expressions() for name in metric_names(expression.text)}
@@ -166,8 +164,8 @@ def test_every_metric_that_is_shipped_in_a_rule_panel_or_document_is_exposed(con
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not in PATH")
 @pytest.mark.usefixtures("fleet")
-def test_promtool_finds_fault_with_one_name_only(controller: Controller) -> None:
-    """That one is the description's: to Prometheus' taste `_count` belongs to histograms."""
+def test_promtool_reports_only_one_name(controller: Controller) -> None:
+    """The description's: Prometheus reserves `_count` for histograms."""
     done = subprocess.run(
         [PROMTOOL or "promtool", "check", "metrics"],
         input=controller.get("/metrics")[1],
@@ -181,7 +179,7 @@ def test_promtool_finds_fault_with_one_name_only(controller: Controller) -> None
 
 
 def exposed(text: str) -> set[str]:
-    """Return the name of every series that an exposition can have, also of families that have none now."""
+    """Return the name of every series that an exposition can have, also of families without samples."""
     found = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE):
         found |= {f"{name}{suffix}" for suffix in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}

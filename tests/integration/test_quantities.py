@@ -1,4 +1,4 @@
-"""Quantities as we read them, against what the API server makes of them."""
+"""Our parsed quantities against the API server's canonical forms."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ QUANTITIES = st.builds("{}{}{}".format, st.sampled_from(["", "+"]), NUMBERS, SUF
 
 
 def pod(quantities: list[str]) -> str:
-    """Write quantities into an object that takes as many as one likes, and rounds none of them: a pod's volumes."""
+    """Return an object with any number of quantities, none of which it rounds: a pod's volumes."""
     volumes = [{"name": f"q{number}", "emptyDir": {"sizeLimit": text}} for number, text in enumerate(quantities)]
     spec = {"containers": [{"name": "c", "image": "none"}], "volumes": volumes}
     return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "quantities"}, "spec": spec})
 
 
 def canonical(kubectl: Kubectl, quantities: list[str]) -> list[str]:
-    """Return the API server's canonical form of each; nothing is stored."""
+    """Return the API server's canonical form of each, by a dry run."""
     text = kubectl("create", "--dry-run=server", "--validate=ignore", "-o", "json", "-f", "-", stdin=pod(quantities))
     found = {volume["name"]: volume.get("emptyDir") for volume in json.loads(text)["spec"]["volumes"]}
     return [found[f"q{number}"]["sizeLimit"] for number in range(len(quantities))]
@@ -41,33 +41,33 @@ def canonical(kubectl: Kubectl, quantities: list[str]) -> list[str]:
     suppress_health_check=list(HealthCheck),
 )
 @given(st.lists(QUANTITIES, min_size=300, max_size=300))
-def test_every_quantity_is_worth_what_its_canonical_form_is_worth(kubectl: Kubectl, quantities: list[str]) -> None:
-    """Places, suffix and exponent, rounding included."""
+def test_every_quantity_equals_its_canonical_form(kubectl: Kubectl, quantities: list[str]) -> None:
+    """Digits, suffix and exponent, rounding included."""
     different = [
-        (written, kept)
-        for written, kept in zip(quantities, canonical(kubectl, quantities), strict=True)
-        if parse_quantity(written) != parse_quantity(kept)
+        (written, canonical_form)
+        for written, canonical_form in zip(quantities, canonical(kubectl, quantities), strict=True)
+        if parse_quantity(written) != parse_quantity(canonical_form)
     ]
     assert different == []
 
 
-def test_a_negative_quantity_is_worth_what_its_canonical_form_is_worth(kubectl: Kubectl) -> None:
-    """A LimitRange takes such; it rounds to thousandths, away from zero."""
+def test_a_negative_quantity_equals_its_canonical_form(kubectl: Kubectl) -> None:
+    """A LimitRange accepts it, and rounds to thousandths, away from zero."""
     written = {"a": "-1.5Ki", "b": "-.5", "c": "-12E", "d": "-1e3", "e": "-100u", "f": "-9Ei"}
     most = {f"example.com/{name}": text for name, text in written.items()}
     spec = {"limits": [{"type": "Container", "max": most}]}
     manifest = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "negative"}, "spec": spec}
     text = kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(manifest))
-    kept = {name: parse_quantity(quantity) for name, quantity in json.loads(text)["spec"]["limits"][0]["max"].items()}
+    stored = {name: parse_quantity(quantity) for name, quantity in json.loads(text)["spec"]["limits"][0]["max"].items()}
     rounded = {**written, "e": "-1m"}
-    assert kept == {f"example.com/{name}": parse_quantity(text) for name, text in rounded.items()}
+    assert stored == {f"example.com/{name}": parse_quantity(text) for name, text in rounded.items()}
 
 
 @pytest.mark.parametrize(
     "text", ["abc", "1 Gi", "1K", "1ki", "1..2", "1e", "1e+", "1e1.5", "1e3k", "--1", "NaN", "1_0"]
 )
-def test_what_we_refuse_the_server_refuses(kubectl: Kubectl, text: str) -> None:
-    """All but a text without a number, such as `k`, which it takes for 0."""
+def test_a_text_that_we_refuse_is_refused_by_the_server(kubectl: Kubectl, text: str) -> None:
+    """But a text without a number, such as `k`, which it reads as 0."""
     with pytest.raises(QuantityError):
         parse_quantity(text)
     refused = kubectl.refused("create", "--dry-run=server", "--validate=ignore", "-f", "-", stdin=pod([text]))

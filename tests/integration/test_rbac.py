@@ -1,6 +1,6 @@
-"""What the controller may do is what it does: the shipped rights against the API server's audit log.
+"""The shipped rights of the controller equal the rights that it uses, by the API server's audit log.
 
-The controller runs on a control plane of this module's own, with a token of the ServiceAccount that the manifests make.
+The controller runs on a control plane of this module's own, with a token of the manifests' ServiceAccount.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Start = Callable[..., AbstractContextManager[Controller]]
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane that writes down what the ServiceAccount asks for."""
+    """Run a control plane whose audit log has the ServiceAccount's requests."""
     directory = tmp_path_factory.mktemp("rbac-plane")
     policy = accounts.audit_policy(directory, USER)
     with ControlPlane(directory / "state", nodes=3, audit_policy=policy) as plane:
@@ -47,7 +47,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="module")
 def kubectl(plane: ControlPlane) -> Kubectl:
-    """The administrator's kubectl, once the namespaces of the namespaced overlay are there."""
+    """Return the administrator's kubectl, after the namespaces of the namespaced overlay are created."""
     kubectl = Kubectl(plane.kubectl, plane.kubeconfig)
     for name in TEAMS:
         kubectl("create", "namespace", name)
@@ -57,13 +57,13 @@ def kubectl(plane: ControlPlane) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def cluster_wide(kubectl: Kubectl) -> None:
-    """The account has the rights of the base."""
+    """Give the account the rights of the base."""
     install(kubectl, "base")
 
 
 @pytest.fixture
 def namespaced(kubectl: Kubectl, cluster_wide: None) -> Iterator[None]:
-    """The account has the rights of the namespaced overlay, and those of the base no more."""
+    """Give the account the rights of the namespaced overlay, and remove those of the base."""
     del cluster_wide
     install(kubectl, "overlays/namespaced")
     kubectl("delete", "clusterrolebinding,clusterrole", accounts.ACCOUNT)
@@ -76,7 +76,7 @@ def namespaced(kubectl: Kubectl, cluster_wide: None) -> Iterator[None]:
 
 @pytest.fixture
 def without_nodes(kubectl: Kubectl, namespaced: None) -> None:
-    """The ClusterRole that lets it read nodes was left away."""
+    """Remove the ClusterRole that lets it read nodes."""
     del namespaced
     kubectl("delete", "clusterrolebinding,clusterrole", f"{accounts.ACCOUNT}-nodes")
     wait_until_may(kubectl, "no", "list", "nodes")
@@ -84,7 +84,7 @@ def without_nodes(kubectl: Kubectl, namespaced: None) -> None:
 
 @pytest.fixture
 def start(plane: ControlPlane, tmp_path: Path) -> Start:
-    """Return a function that starts the controller with the account's token and the Deployment's way of election."""
+    """Return a function that starts the controller with the account's token and the Deployment's election."""
 
     def start(*arguments: str) -> AbstractContextManager[Controller]:
         own = accounts.acting_as_shipped(plane.kubeconfig, tmp_path)
@@ -101,7 +101,7 @@ def install(kubectl: Kubectl, path: str) -> None:
 
 
 def wait_until_may(kubectl: Kubectl, answer: str, *request: str) -> None:
-    """Wait until the API server has taken in a change of the account's rights."""
+    """Wait until the API server enforces a change of the account's rights."""
 
     def answered() -> bool:
         # The exit code of can-i is the answer, too.
@@ -111,7 +111,7 @@ def wait_until_may(kubectl: Kubectl, answer: str, *request: str) -> None:
 
 
 def granted(kubectl: Kubectl) -> set[Right]:
-    """Return what the bindings in the cluster give the account."""
+    """Return the rights that the bindings in the cluster give the account."""
     found = set()
     for binding in kubectl.json("get", "clusterrolebindings,rolebindings", "-A")["items"]:
         if any((s.get("namespace"), s["name"]) == (HOME, accounts.ACCOUNT) for s in binding.get("subjects", ())):
@@ -130,7 +130,7 @@ def rights(role: Any) -> set[Right]:
 
 
 def used(entries: list[Any]) -> set[Right]:
-    """Return the rights that requests made use of."""
+    """Return the rights that requests needed."""
     found = set()
     for entry in entries:
         about = entry.get("objectRef", {})
@@ -148,7 +148,7 @@ def refused(entries: list[Any]) -> list[str]:
 
 
 def migrate(kubectl: Kubectl, name: str, vm: str, namespace: str = "default", **spec: Any) -> None:
-    """Ask for a migration, and wait for its end."""
+    """Create a migration, and wait for its end."""
     body = {
         "apiVersion": f"{GROUP}/v1alpha1",
         "kind": "VirtualMachineMigration",
@@ -165,8 +165,8 @@ def patch(kubectl: Kubectl, vm: str, change: Any, *flags: str) -> None:
 
 
 def live(kubectl: Kubectl, vm: str) -> Any:
-    """Return the status of a VM that runs."""
-    return kubectl.wait_phase(vm, "Running", patience=30)["status"]
+    """Return the status of a running VM."""
+    return kubectl.wait_phase(vm, "Running", timeout=30)["status"]
 
 
 # --- in the whole cluster ----------------------------------------------------------------------------------------
@@ -175,19 +175,19 @@ def live(kubectl: Kubectl, vm: str) -> Any:
 def test_every_right_is_used_and_every_use_has_its_right(
     kubectl: Kubectl, plane: ControlPlane, start: Start, cluster_wide: None
 ) -> None:
-    """Through all that it does: none is missing, none is too many, none is a wildcard."""
+    """In everything that the controller does; no right is a wildcard."""
     del cluster_wide
     with start() as process:
         process.wait_for("leading")
         play_everything(kubectl)
         assert process.get("/readyz") == (200, "ok")
-    entries = accounts.asked(plane.audit_log, USER)
+    entries = accounts.requests_of(plane.audit_log, USER)
     assert refused(entries) == []
     assert used(entries) == granted(kubectl)
 
 
 def play_everything(kubectl: Kubectl) -> None:
-    """Make the controller do all that it can do, each step with the rights that it needs besides those before."""
+    """Make the controller do everything it can, each step with the rights that it needs in addition."""
     # Pods and status, then a patch of the pod.
     kubectl.apply_vm("vm")
     live(kubectl, "vm")
@@ -202,7 +202,7 @@ def play_everything(kubectl: Kubectl) -> None:
     # The source is deleted, and looked for by name before the target is made.
     migrate(kubectl, "moves", "vm")
     # A VM that the cache lacks is looked for; of many migrations, the oldest are deleted.
-    migrate(kubectl, "nobody", "nobody")
+    migrate(kubectl, "missing", "missing")
     for number in range(6):
         migrate(kubectl, f"cancelled-{number}", "vm", cancel=True)
     kubectl.eventually("get", "vmm", "-o", "name", until=lambda text: text.count("cancelled-") == 5)
@@ -212,14 +212,19 @@ def play_everything(kubectl: Kubectl) -> None:
     path = f"/api/v1/namespaces/default/pods/{pod}/eviction"
     kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     kubectl.eventually("get", "vmm", "-o", "jsonpath={.items[*].spec.reason}", until=lambda text: "Evicted" in text)
-    # A claim whose migration is not there is looked into.
+    # A claim whose migration does not exist is checked.
     status = live(kubectl, "vm")
-    claim = {"name": "gone", "uid": "gone", "sourceNode": "kwok-node-1", "sourceIncarnation": status["incarnation"]}
+    claim = {
+        "name": "missing",
+        "uid": "missing",
+        "sourceNode": "kwok-node-1",
+        "sourceIncarnation": status["incarnation"],
+    }
     patch(kubectl, "vm", {"status": {"migration": claim}}, "--subresource=status")
     kubectl.wait_vm("vm", lambda vm: "migration" not in vm["status"])
-    # A node that is gone is looked for.
+    # A node that does not exist is read.
     kubectl("delete", "node", live(kubectl, "vm")["nodeName"])
-    kubectl.wait_vm("vm", lambda vm: vm["status"].get("podName") not in (None, pod, status["podName"]), patience=30)
+    kubectl.wait_vm("vm", lambda vm: vm["status"].get("podName") not in (None, pod, status["podName"]), timeout=30)
     kubectl("delete", "vm", "vm")
     kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
 
@@ -227,21 +232,21 @@ def play_everything(kubectl: Kubectl) -> None:
 def test_the_rights_to_review_are_those_that_secure_metrics_need(
     kubectl: Kubectl, plane: ControlPlane, start: Start, cluster_wide: None
 ) -> None:
-    """The component gives the account both, and a scrape makes use of both."""
+    """The component grants both, and a scrape uses both."""
     del cluster_wide
     before = granted(kubectl)
     kubectl("apply", "-f", str(accounts.MANIFESTS / "components" / "secure-metrics" / "roles.yaml"))
     added = granted(kubectl) - before
-    asked = len(accounts.asked(plane.audit_log, USER))
+    asked = len(accounts.requests_of(plane.audit_log, USER))
     token = kubectl("create", "token", accounts.ACCOUNT, "-n", HOME).strip()
     with start("--metrics-auth") as process:
-        # Who it is is known; it may do much, but not scrape.
+        # The account is authenticated; it has many rights, but not that to scrape.
         request = Request(f"{process.url}/metrics", headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - ours
         with pytest.raises(HTTPError) as denied:
             urlopen(request, timeout=10)  # noqa: S310 - ours
         assert denied.value.code == HTTPStatus.FORBIDDEN
         denied.value.close()
-    entries = accounts.asked(plane.audit_log, USER)[asked:]
+    entries = accounts.requests_of(plane.audit_log, USER)[asked:]
     assert refused(entries) == []
     assert added == {right for right in used(entries) if right[1].endswith("reviews")}
 
@@ -250,7 +255,7 @@ def test_the_rights_to_review_are_those_that_secure_metrics_need(
 def test_kubernetes_own_roles_get_our_kinds(
     kubectl: Kubectl, cluster_wide: None, role: str, verbs: frozenset[str]
 ) -> None:
-    """Who may view, edit or administer a namespace may do so with its VMs and migrations; the status is nobody's."""
+    """The roles view, edit and admin include VMs and migrations of a namespace, but not their status."""
     del cluster_wide
     wanted = {(verb, kind) for verb in verbs for kind in OURS}
 
@@ -261,8 +266,8 @@ def test_kubernetes_own_roles_get_our_kinds(
     eventually(lambda: ours() == wanted)
 
 
-def test_a_request_beyond_the_rights_would_be_seen(tmp_path: Path) -> None:
-    """By the check that ends every controller of the tests; what was allowed another time is not among it."""
+def test_the_check_reports_requests_beyond_the_rights(tmp_path: Path) -> None:
+    """The check after every controller of the tests; a request that was allowed another time is not reported."""
     entries = [
         {
             "verb": verb,
@@ -275,7 +280,7 @@ def test_a_request_beyond_the_rights_would_be_seen(tmp_path: Path) -> None:
             ("list", "pods", "forbid", accounts.user()),
             ("list", "pods", "allow", accounts.user()),
             ("watch", "pods", "forbid", accounts.user()),
-            ("list", "nodes", "forbid", "somebody"),
+            ("list", "nodes", "forbid", "another"),
         )
     ]
     audit = Layout.of(tmp_path).audit_log
@@ -288,12 +293,12 @@ def test_a_request_beyond_the_rights_would_be_seen(tmp_path: Path) -> None:
 
 
 def play_in_teams(kubectl: Kubectl) -> None:
-    """Have a VM in each team's namespace that runs and moves; one elsewhere is nobody's."""
+    """Run and move a VM in each team's namespace; one elsewhere is not handled."""
     kubectl.apply_vm("other")
     for team in TEAMS:
         kubectl.apply_vm("vm", namespace=team)
     for team in TEAMS:
-        before = kubectl.wait_phase("vm", "Running", namespace=team, patience=30)["status"]
+        before = kubectl.wait_phase("vm", "Running", namespace=team, timeout=30)["status"]
         migrate(kubectl, "moves", "vm", team)
         after = kubectl.json("get", "vm", "vm", "-n", team)["status"]
         assert (after["phase"], kubectl.json("get", "vmm", "moves", "-n", team)["status"]["phase"]) == (
@@ -305,7 +310,7 @@ def play_in_teams(kubectl: Kubectl) -> None:
 
 @pytest.fixture
 def _tidy(kubectl: Kubectl) -> Iterator[None]:
-    """Leave no VM, no migration and no pod of theirs behind."""
+    """Leave no VM, no migration and no pod behind."""
     yield
     for namespace in ("default", *TEAMS):
         kubectl("delete", "vmm,vm", "--all", "-n", namespace)
@@ -314,13 +319,13 @@ def _tidy(kubectl: Kubectl) -> Iterator[None]:
 
 @pytest.mark.usefixtures("namespaced", "_tidy")
 def test_rights_in_its_namespaces_and_on_nodes_are_enough(kubectl: Kubectl, plane: ControlPlane, start: Start) -> None:
-    """It asks for nothing elsewhere, and tells of its nodes."""
-    before = len(accounts.asked(plane.audit_log, USER))
+    """It sends no request elsewhere, and serves the metrics of its nodes."""
+    before = len(accounts.requests_of(plane.audit_log, USER))
     with start(f"--namespaces={','.join(TEAMS)}") as process:
         process.wait_for("leading")
         play_in_teams(kubectl)
         eventually(lambda: process.metric("node_vm_count") == len(TEAMS))
-    entries = accounts.asked(plane.audit_log, USER)[before:]
+    entries = accounts.requests_of(plane.audit_log, USER)[before:]
     assert refused(entries) == []
     assert used(entries) <= granted(kubectl) | {("get", "/readyz")}
     abouts = [entry.get("objectRef", {}) for entry in entries]
@@ -329,15 +334,17 @@ def test_rights_in_its_namespaces_and_on_nodes_are_enough(kubectl: Kubectl, plan
 
 
 @pytest.mark.usefixtures("without_nodes", "_tidy")
-def test_without_nodes_it_does_without(kubectl: Kubectl, plane: ControlPlane, start: Start) -> None:
-    """VMs run and move, as the scheduler has it; there are no metrics of nodes; it is told, and was asked, once."""
-    before = len(accounts.asked(plane.audit_log, USER))
+def test_the_controller_works_without_the_right_to_read_nodes(
+    kubectl: Kubectl, plane: ControlPlane, start: Start
+) -> None:
+    """VMs run and move by the scheduler's choice; there are no metrics of nodes; the refusal is logged once."""
+    before = len(accounts.requests_of(plane.audit_log, USER))
     with start(f"--namespaces={','.join(TEAMS)}") as process:
         process.wait_for("leading")
         play_in_teams(kubectl)
         assert process.get("/readyz") == (200, "ok")
         assert process.samples("node_vm_count") == []
-        told = [line for line in process.lines() if line["event"] == "going on without it"]
-    assert [(line["level"], line["resource"]) for line in told] == [("warning", "nodes")]
-    assert 'cannot list resource "nodes"' in told[0]["error"]
-    assert refused(accounts.asked(plane.audit_log, USER)[before:]) == ["list /api/v1/nodes?limit=500"]
+        logged = [line for line in process.lines() if line["event"] == "going on without it"]
+    assert [(line["level"], line["resource"]) for line in logged] == [("warning", "nodes")]
+    assert 'cannot list resource "nodes"' in logged[0]["error"]
+    assert refused(accounts.requests_of(plane.audit_log, USER)[before:]) == ["list /api/v1/nodes?limit=500"]

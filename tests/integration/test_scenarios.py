@@ -1,4 +1,4 @@
-"""`vmsim load` and `unload` as a person runs them, on a real control plane with the real controller."""
+"""`vmsim load` and `unload`, run as a user runs them, on a real control plane with the real controller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller.controlplane.plane import ControlPlane
-from tests.integration.tools import PATIENCE, Controller, Kubectl, eventually, sweep
+from tests.integration.tools import TIMEOUT, Controller, Kubectl, eventually, sweep
 from tests.integration.vmsim import Vmsim
 from tests.plane import install
 
@@ -70,7 +70,7 @@ spec: {policyName: not-that-name, validationActions: [Deny]}
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """Make a control plane of this module's own, with no nodes; our resources come later."""
+    """Run a control plane of this module's own without nodes; our resources are installed later."""
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(WRITES_OF_OBJECTS)
     with ControlPlane(tmp_path_factory.mktemp("scenarios") / "state", nodes=0, audit_policy=policy) as plane:
@@ -85,7 +85,7 @@ def vmsim(plane: ControlPlane) -> Vmsim:
 
 @pytest.fixture(scope="module")
 def without_resources(vmsim: Vmsim, plane: ControlPlane) -> tuple[int, str, str]:
-    """Keep what a load said before our resources were installed, and the nodes that there were after it."""
+    """Return the result of a load before our resources were installed, and the nodes after it."""
     done = vmsim("load", "quickstart")
     return done.returncode, done.stderr, Kubectl(plane.kubectl, plane.kubeconfig)("get", "nodes", "-o", "name")
 
@@ -108,7 +108,7 @@ def controller(plane: ControlPlane, kubectl: Kubectl, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def cluster(kubectl: Kubectl, controller: Controller) -> Iterator[Kubectl]:
-    """Return kubectl with a controller that runs; leave no VM and no node behind."""
+    """Return kubectl with a running controller; leave no VM and no node behind."""
     assert controller.process.poll() is None
     yield kubectl
     sweep(kubectl)
@@ -117,36 +117,36 @@ def cluster(kubectl: Kubectl, controller: Controller) -> Iterator[Kubectl]:
 
 @pytest.fixture
 def quickstart(cluster: Kubectl, vmsim: Vmsim) -> subprocess.CompletedProcess[str]:
-    """Load quickstart, and leave; return how that ended."""
+    """Load quickstart without playing it; return the result."""
     assert cluster("get", "nodes", "-o", "name") == ""
     return vmsim("load", "quickstart", "--no-play")
 
 
-def there(kubectl: Kubectl, kind: str) -> list[str]:
-    """Name what there is of a kind."""
+def existing(kubectl: Kubectl, kind: str) -> list[str]:
+    """Return the names of the objects of a kind."""
     return kubectl("get", kind, "-o", "jsonpath={.items[*].metadata.name}").split()
 
 
-def test_without_our_resources_it_says_how_to_install_them(without_resources: tuple[int, str, str]) -> None:
-    """And leaves no node behind."""
+def test_a_load_without_our_resources_names_the_install_command(without_resources: tuple[int, str, str]) -> None:
+    """No node is created."""
     code, said, nodes = without_resources
     assert (code, nodes) == (1, "")
     assert "vmsim install" in said
 
 
-def test_loading_makes_everything_run(quickstart: subprocess.CompletedProcess[str], cluster: Kubectl) -> None:
-    """When it returns, all of it does."""
+def test_a_load_returns_once_everything_runs(quickstart: subprocess.CompletedProcess[str], cluster: Kubectl) -> None:
+    """All nodes and VMs of quickstart."""
     assert quickstart.returncode == 0, quickstart.stderr
     assert quickstart.stdout.endswith("quickstart runs in namespace default: 3 nodes and 6 VMs created\n")
-    assert there(cluster, "nodes") == NODES
+    assert existing(cluster, "nodes") == NODES
     phases = cluster("get", "vm", "-o", "jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}").split()
     assert phases == [f"{name}=Running" for name in VMS]
 
 
-def test_loading_again_writes_nothing(
+def test_a_second_load_writes_nothing(
     quickstart: subprocess.CompletedProcess[str], plane: ControlPlane, vmsim: Vmsim
 ) -> None:
-    """The API server's audit log says so."""
+    """By the API server's audit log."""
     assert quickstart.returncode == 0
     assert sum(_writes(plane.audit_log).values()) >= len(NODES + VMS), "the log sees the first load"
     began = datetime.now(UTC)
@@ -168,15 +168,15 @@ def _writes(log: Path, *, since: datetime | None = None) -> dict[str, int]:
     return counts
 
 
-def test_a_dry_run_on_the_server_asks_and_makes_nothing(cluster: Kubectl, vmsim: Vmsim) -> None:
+def test_a_dry_run_on_the_server_creates_nothing(cluster: Kubectl, vmsim: Vmsim) -> None:
     """Of a scenario that can be loaded."""
     done = vmsim("load", "quickstart", "--dry-run=server")
     assert done.returncode == 0, done.stderr
     assert "3 nodes and 6 VMs would be created, and the API server accepts them.\nEvery VM finds room.\n" in done.stdout
-    assert there(cluster, "nodes") + there(cluster, "vm") == []
+    assert existing(cluster, "nodes") + existing(cluster, "vm") == []
 
 
-def test_what_would_be_refused_is_told_before_anything_is_made(cluster: Kubectl, vmsim: Vmsim) -> None:
+def test_a_load_reports_refusals_before_it_creates_anything(cluster: Kubectl, vmsim: Vmsim) -> None:
     """One VM of four by a policy, and all of them together by a quota."""
     cluster("apply", "-f", "-", stdin=NOT_THAT_NAME)
     try:
@@ -187,11 +187,11 @@ def test_what_would_be_refused_is_told_before_anything_is_made(cluster: Kubectl,
     assert done.returncode == 1
     assert "quickstart.yaml:14: vms[0]: VM web-3: " in done.stderr
     assert "denied request: not that name\nerror: nothing was created" in done.stderr
-    assert there(cluster, "nodes") + there(cluster, "vm") == []
+    assert existing(cluster, "nodes") + existing(cluster, "vm") == []
 
 
-def test_what_only_the_sum_exceeds_is_told_before_anything_is_made(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """By a quota, whose status says what is used."""
+def test_a_load_reports_an_exceeded_quota_before_it_creates_anything(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The sum of the VMs exceeds its limit."""
     cluster("create", "quota", "few", "--hard=count/virtualmachines.simulation.node-classifier.io=5")
     try:
         cluster.eventually("get", "quota", "few", "-o", "jsonpath={.status.hard}", until=bool)
@@ -200,13 +200,13 @@ def test_what_only_the_sum_exceeds_is_told_before_anything_is_made(cluster: Kube
         cluster("delete", "quota", "few")
     assert done.returncode == 1
     assert "vms: quota few is too small for 6 VMs: count/virtualmachines" in done.stderr
-    assert there(cluster, "nodes") + there(cluster, "vm") == []
+    assert existing(cluster, "nodes") + existing(cluster, "vm") == []
 
 
 def test_a_conflict_of_server_side_apply_names_the_player(
     quickstart: subprocess.CompletedProcess[str], cluster: Kubectl, vmsim: Vmsim
 ) -> None:
-    """And not the controller, which did not write it."""
+    """Not the controller, which did not write the annotation."""
     assert quickstart.returncode == 0
     consumption = cluster.json("get", "vm", "web-1")["metadata"]["annotations"][CONSUMPTION]
     with vmsim.running("load", "quickstart", "--speed", "10") as (_, output):
@@ -219,10 +219,10 @@ def test_a_conflict_of_server_side_apply_names_the_player(
     assert "vmsim-controller" not in said
 
 
-def test_what_vms_use_moves_and_reaches_their_status(
+def test_consumption_changes_during_a_play_and_reaches_the_status(
     quickstart: subprocess.CompletedProcess[str], cluster: Kubectl, vmsim: Vmsim
 ) -> None:
-    """While it plays; Ctrl-C ends that, and leaves the VMs."""
+    """Ctrl-C ends the play, and the VMs stay."""
     assert quickstart.returncode == 0
     seen: set[str] = set()
 
@@ -234,50 +234,48 @@ def test_what_vms_use_moves_and_reaches_their_status(
         output.wait_for(lambda lines: any("playing quickstart at 10x" in line for line in lines))
         cluster.eventually("get", "vm", "web-1", "-o", "jsonpath={.status.cpuConsumption}", until=moved)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 130
+        assert process.wait(TIMEOUT) == 130
         output.join()
         said = output.wait_for(lambda _: True)
     assert "    vmsim unload quickstart" in said
-    assert there(cluster, "vm") == VMS
+    assert existing(cluster, "vm") == VMS
 
 
-def test_unloading_removes_what_loading_made_and_nothing_else(
+def test_an_unload_deletes_exactly_the_objects_of_the_load(
     quickstart: subprocess.CompletedProcess[str], cluster: Kubectl, vmsim: Vmsim
 ) -> None:
-    """When it returns, all of it is gone; a VM of somebody else's is not."""
+    """When it returns, all of them are deleted; a foreign VM is not."""
     assert quickstart.returncode == 0
     cluster.apply_vm("mine", running=False)
     done = vmsim("unload", "quickstart")
     assert (done.returncode, done.stdout) == (0, "quickstart is unloaded: 3 nodes and 6 VMs removed\n")
-    assert [there(cluster, kind) for kind in ("nodes", "vm", "pods")] == [[], ["mine"], []]
+    assert [existing(cluster, kind) for kind in ("nodes", "vm", "pods")] == [[], ["mine"], []]
     assert vmsim("unload", "quickstart").stdout == "quickstart is unloaded: nothing of it was there\n"
 
 
-def test_a_strangers_vm_is_in_the_way(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """Nothing is made, and it stays as it is."""
+def test_a_foreign_vm_of_the_same_name_prevents_a_load(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """Nothing is created, and the VM stays unchanged."""
     cluster.apply_vm("web-1", running=False)
     before = cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}")
     done = vmsim("load", "quickstart")
     assert done.returncode == 1
     assert done.stderr.startswith("error: nothing was changed: VM default/web-1 exists already, and quickstart did not")
-    assert (there(cluster, "nodes"), there(cluster, "vm")) == ([], ["web-1"])
+    assert (existing(cluster, "nodes"), existing(cluster, "vm")) == ([], ["web-1"])
     assert cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}") == before
 
 
-def test_a_vm_that_fits_nowhere_is_told_with_the_schedulers_reason(
-    cluster: Kubectl, vmsim: Vmsim, tmp_path: Path
-) -> None:
+def test_a_load_quotes_the_scheduler_for_a_vm_that_fits_no_node(cluster: Kubectl, vmsim: Vmsim, tmp_path: Path) -> None:
     """At the deadline."""
     path = tmp_path / "one.yaml"
     path.write_text(ONE_VM)
     done = vmsim("load", str(path), "--timeout", "2")
     assert done.returncode == 1
     assert done.stderr.startswith("error: not everything runs after 2 s: VM large: Scheduling: no nodes available")
-    assert there(cluster, "vm") == ["large"]
+    assert existing(cluster, "vm") == ["large"]
 
 
-def test_on_a_terminal_a_bar_shows_how_far_it_is(cluster: Kubectl, vmsim: Vmsim) -> None:
-    """For both commands."""
+def test_a_bar_shows_the_progress_on_a_terminal(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """Of both commands."""
     code, drawn = vmsim.on_terminal("load", "quickstart", "--no-play")
     assert code == 0
     assert "9/9" in drawn
@@ -285,4 +283,4 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(cluster: Kubectl, vmsim: Vmsim)
     code, drawn = vmsim.on_terminal("unload", "quickstart")
     assert code == 0
     assert "9/9" in drawn
-    assert there(cluster, "vm") == []
+    assert existing(cluster, "vm") == []

@@ -36,7 +36,7 @@ def controller(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def vms(kubectl: Kubectl, controller: Controller, request: pytest.FixtureRequest) -> VMManager:
-    """Return a manager of a namespace that a controller watches, and that is left empty."""
+    """Return a manager of a namespace that a controller watches; leave the namespace empty."""
     request.getfixturevalue("clean")
     assert controller.process.poll() is None
     return VMManager(kubeconfig=str(kubectl.kubeconfig))
@@ -51,7 +51,7 @@ def pods(kubectl: Kubectl, vms: VMManager) -> PodManager:
 
 @pytest.fixture
 def bare(kubectl: Kubectl, vms: VMManager) -> Iterator[PodManager]:
-    """Return a manager that makes no VMs; leave no pod of its behind."""
+    """Return a manager that creates no VMs; leave none of its pods behind."""
     assert vms.list_vms() == []
     yield PodManager(create_vm_crs=False, kubeconfig=str(kubectl.kubeconfig))
     kubectl("delete", "pods", "--all")
@@ -61,7 +61,7 @@ def bare(kubectl: Kubectl, vms: VMManager) -> Iterator[PodManager]:
 
 
 def test_a_vm_is_created_awaited_read_and_deleted(kubectl: Kubectl, vms: VMManager) -> None:
-    """With numbers in, and the resource's own strings out."""
+    """Numbers are accepted; the resource's own strings are returned."""
     created = vms.create_vm("vm-1", cpu=0.1, memory="0.20", cpu_consumption=0.05)
     assert (created.phase, created.pod_name) == ("Pending", None)
     status = vms.wait_for_phase("vm-1", timeout=15)
@@ -79,7 +79,7 @@ def test_a_vm_is_created_awaited_read_and_deleted(kubectl: Kubectl, vms: VMManag
 
 
 def test_a_list_shows_what_kubectl_shows(kubectl: Kubectl, vms: VMManager) -> None:
-    """Field by field, down to what we do not decode ourselves."""
+    """Field by field, also those that we do not decode."""
     for name in ("vm-2", "vm-1"):
         vms.create_vm(VM(id=name, cpu_consumption=0.1, memory_consumption=0.1))
         vms.wait_for_phase(name, timeout=15)
@@ -87,7 +87,7 @@ def test_a_list_shows_what_kubectl_shows(kubectl: Kubectl, vms: VMManager) -> No
 
 
 def test_a_phase_that_was_passed_is_not_missed(kubectl: Kubectl, vms: VMManager) -> None:
-    """A replaced pod goes through Scheduled faster than anybody looks."""
+    """A replaced pod passes Scheduled between two reads."""
     vms.create_vm("vm-1", 0.1, 0.1)
     pod = vms.wait_for_phase("vm-1", timeout=15).pod_name
     timer = threading.Timer(1, lambda: kubectl("delete", "pod", str(pod)))
@@ -96,29 +96,29 @@ def test_a_phase_that_was_passed_is_not_missed(kubectl: Kubectl, vms: VMManager)
     timer.join()
 
 
-def test_what_finds_no_node_says_why(vms: VMManager) -> None:
-    """In the scheduler's words."""
+def test_an_unschedulable_vm_is_an_error_with_the_schedulers_message(vms: VMManager) -> None:
+    """After the timeout."""
     vms.create_vm("huge", cpu=5, memory=0.1)
     with pytest.raises(errors.UnschedulableError, match=r"VM huge is Scheduling .*Insufficient cpu.*, not Running"):
         vms.wait_for_phase("huge", timeout=2)
 
 
 def test_a_second_vm_of_a_name_is_refused(vms: VMManager) -> None:
-    """With what to do."""
+    """The message names the next step."""
     vms.create_vm("vm-1", 0.1, 0.1)
     with pytest.raises(errors.VMExistsError, match="delete it first"):
         vms.create_vm("vm-1", 0.2, 0.2)
 
 
-def test_what_the_api_server_refuses_is_told_in_its_words(kubectl: Kubectl) -> None:
-    """Here: a namespace that is not there."""
+def test_a_refusal_quotes_the_api_server(kubectl: Kubectl) -> None:
+    """Of a create in a missing namespace."""
     with pytest.raises(errors.RefusedError, match='namespaces "nowhere" not found') as refused:
         VMManager("nowhere", str(kubectl.kubeconfig)).create_vm("vm-1", 0.1, 0.1)
     assert (refused.value.code, refused.value.reason) == (404, "NotFound")
 
 
 def test_cleaning_up_leaves_no_vm(kubectl: Kubectl, vms: VMManager) -> None:
-    """More of them than are deleted at once."""
+    """More VMs than are deleted concurrently."""
     for number in range(20):
         vms.create_vm(f"vm-{number}", 0.01, 0.01)
     assert vms.cleanup_all_vms() == 20
@@ -154,7 +154,7 @@ def test_a_pod_is_created_moved_and_deleted(kubectl: Kubectl, pods: PodManager) 
     assert (vm.pod_name, vm.node_name) == (None, None)
 
 
-def test_a_move_that_is_not_possible_is_an_error_and_no_move(pods: PodManager, vms: VMManager) -> None:
+def test_an_impossible_move_is_an_error_without_a_move(pods: PodManager, vms: VMManager) -> None:
     """With the controller's reason."""
     vm = VM("vm-1", 0.1, 0.1)
     pods.create_pod(vm)
@@ -165,8 +165,8 @@ def test_a_move_that_is_not_possible_is_an_error_and_no_move(pods: PodManager, v
     assert vms.get_vm_status("vm-1").pod_name == before.pod_name
 
 
-def test_a_wrong_status_is_waited_for_until_it_is_right(kubectl: Kubectl, pods: PodManager) -> None:
-    """Somebody edited it; the controller derives it again, and the call returns what is true."""
+def test_update_waits_until_a_wrong_status_is_corrected(kubectl: Kubectl, pods: PodManager) -> None:
+    """Another client edited it; the controller derives it again."""
     vm = VM("vm-1", 0.1, 0.1)
     pods.create_pod(vm)
     pods.update_vm_node_assignments([vm])
@@ -178,8 +178,8 @@ def test_a_wrong_status_is_waited_for_until_it_is_right(kubectl: Kubectl, pods: 
     assert kubectl.json("get", "vm", "vm-1")["status"]["phase"] == "Running"
 
 
-def test_without_a_controller_every_call_says_so(kubectl: Kubectl, vms: VMManager, tmp_path: Path) -> None:
-    """Ten seconds later, not never; what was asked for stays."""
+def test_every_call_reports_a_missing_controller(kubectl: Kubectl, vms: VMManager, tmp_path: Path) -> None:
+    """After ten seconds; the requested objects stay."""
     assert vms.list_vms() == []
     with kubectl.own_namespace(tmp_path) as own:
         manager = PodManager(namespace=own.namespace, kubeconfig=str(own.kubeconfig))
@@ -192,7 +192,7 @@ def test_without_a_controller_every_call_says_so(kubectl: Kubectl, vms: VMManage
 
 
 def test_bare_pods_have_no_vm_and_look_like_launchers(kubectl: Kubectl, bare: PodManager) -> None:
-    """The scheduler places them; they move and go at the caller's word."""
+    """The scheduler places them; the caller moves and deletes them."""
     vm = VM("vm-1", 0.1, 0.25)
     bare.create_pod(vm)
     bare.update_vm_node_assignments([vm])
@@ -212,7 +212,7 @@ def test_bare_pods_have_no_vm_and_look_like_launchers(kubectl: Kubectl, bare: Po
     assert kubectl("get", "pod", "-o", "name") == ""
 
 
-def test_a_bare_manager_leaves_the_pods_of_vms_alone(kubectl: Kubectl, pods: PodManager, bare: PodManager) -> None:
+def test_a_bare_manager_does_not_touch_the_pods_of_vms(kubectl: Kubectl, pods: PodManager, bare: PodManager) -> None:
     """They are the controller's."""
     vm = VM("vm-1", 0.1, 0.1)
     pods.create_pod(vm)
@@ -225,7 +225,7 @@ def test_a_bare_manager_leaves_the_pods_of_vms_alone(kubectl: Kubectl, pods: Pod
 
 
 def test_a_scenario_is_loaded_once(kubectl: Kubectl, vms: VMManager) -> None:
-    """A second load changes nothing, and tells the same."""
+    """A second load changes nothing, and returns the same."""
     state = ExporterState(kubeconfig=str(kubectl.kubeconfig))
     first = [Node("sdk-node-1", vms=[VM("vm-1", 0.1, 0.15), VM("vm-2", 0.2, 0.25)], cpu=16, labels={"rack": "a"})]
     try:
@@ -257,7 +257,7 @@ def test_managers_serve_several_threads(vms: VMManager) -> None:
 
 
 def run_script(kubectl: Kubectl, script: str) -> tuple[str, str]:
-    """Run a script of a user's to its end; return what it printed, and what it complained about."""
+    """Run a user's script to its end; return its output and its error output."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         env=kubectl.environment,
@@ -269,8 +269,8 @@ def run_script(kubectl: Kubectl, script: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_ctrl_c_ends_a_wait_as_it_ends_everything_else(kubectl: Kubectl, vms: VMManager) -> None:
-    """KeyboardInterrupt, at once; the manager can be used afterwards, and the process ends quietly."""
+def test_ctrl_c_ends_a_wait_with_keyboard_interrupt(kubectl: Kubectl, vms: VMManager) -> None:
+    """At once; the manager can be used afterwards, and the process ends without further output."""
     vms.create_vm("huge", cpu=5, memory=0.1)
     script = """
         import os, signal, threading
@@ -288,7 +288,7 @@ def test_ctrl_c_ends_a_wait_as_it_ends_everything_else(kubectl: Kubectl, vms: VM
 
 
 def test_a_forked_child_has_connections_of_its_own(kubectl: Kubectl, vms: VMManager) -> None:
-    """And leaves its parent's alone."""
+    """Those of its parent stay usable."""
     vms.create_vm("vm-1", 0.1, 0.1)
     script = """
         import os
@@ -306,7 +306,7 @@ def test_a_forked_child_has_connections_of_its_own(kubectl: Kubectl, vms: VMMana
 def test_the_examples_of_the_document_run(
     kubectl: Kubectl, vms: VMManager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Block by block, in one namespace, as a reader would paste them."""
+    """Block by block, in one namespace."""
     monkeypatch.setenv("KUBECONFIG", str(kubectl.kubeconfig))
     text = (REPOSITORY / "docs" / "python-api.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
@@ -320,7 +320,7 @@ def test_the_examples_of_the_document_run(
         kubectl("uncordon", "-l", "type=kwok")
     assert vms.list_vms() == []
     printed = capsys.readouterr().out
-    for told in (
+    for line in (
         "Running on kwok-node-",
         " → kwok-node-",
         "default/db-1: kwok-node-",
@@ -329,4 +329,4 @@ def test_the_examples_of_the_document_run(
         "4 VMs deleted",
         "no VM db-1",
     ):
-        assert told in printed
+        assert line in printed

@@ -1,4 +1,4 @@
-"""Metrics by TLS, for those alone whom the real API server lets: with the roles that docs/security.md shows."""
+"""Metrics over TLS for the accounts that the real API server authorizes, with the roles of docs/security.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROLES, SCRAPE_CONFIG = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.M
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """A controller that serves by TLS, and asks who scrapes."""
+    """A controller that serves TLS and authorizes scrapes."""
 
     controller: Controller
     files: Files
@@ -38,7 +38,7 @@ class Secured:
     """The pair that it began with, and another one."""
 
     def get(self, path: str, token: str | None = None) -> tuple[int, str]:
-        """GET as a client that trusts the pairs that were made, and no others."""
+        """GET as a client that trusts only the certificates of these tests."""
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         for files in self.made:
             trust.load_verify_locations(files.certificate)
@@ -51,7 +51,7 @@ class Secured:
             connection.close()
 
     def certificate(self) -> str:
-        """Return the certificate that a client is shown, in PEM."""
+        """Return the served certificate, in PEM."""
         where = urlsplit(self.controller.url)
         assert where.hostname is not None
         assert where.port is not None
@@ -60,7 +60,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """A controller with the account of the manifests, which may do nothing for this yet."""
+    """Run a controller with the account of the manifests, without the right to review tokens."""
     directory = tmp_path_factory.mktemp("secured")
     made = self_signed(directory, "one"), self_signed(directory, "two")
     files = Files(directory / "tls.crt", directory / "tls.key")
@@ -77,7 +77,7 @@ def secured(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def scraper(kubectl: Kubectl) -> str:
-    """A token of Prometheus' account, which may do nothing yet."""
+    """Return a token of Prometheus' account, which has no rights yet."""
     kubectl("create", "namespace", "monitoring")
     kubectl("create", "serviceaccount", "prometheus", "-n", "monitoring")
     return kubectl("create", "token", "prometheus", "-n", "monitoring").strip()
@@ -85,13 +85,13 @@ def scraper(kubectl: Kubectl) -> str:
 
 @pytest.fixture(scope="module")
 def roles(kubectl: Kubectl, secured: Secured, scraper: str) -> None:
-    """The roles of the page, for the tests' accounts, once they hold."""
+    """Create the roles of the page for the tests' accounts, and wait until they are enforced."""
     kubectl("apply", "-f", "-", stdin=ROLES.replace(accounts.SHIPPED_HOME, accounts.HOME))
     eventually(lambda: secured.get("/metrics", scraper)[0] == 200)
 
 
-def test_without_the_role_nobody_may_scrape(secured: Secured, scraper: str) -> None:
-    """The controller cannot ask who it is, and says which page helps. Runs first: the roles are the others'."""
+def test_no_scrape_is_allowed_without_the_controllers_role(secured: Secured, scraper: str) -> None:
+    """The controller cannot review tokens, and the log names the page. Runs first: the other tests need the roles."""
     assert secured.get("/metrics", scraper) == (500, "Authentication failed")
     line = secured.controller.wait_for("scrapes are refused: the API server cannot be asked who may scrape")
     assert "tokenreviews" in line["error"]
@@ -99,15 +99,15 @@ def test_without_the_role_nobody_may_scrape(secured: Secured, scraper: str) -> N
 
 
 @pytest.mark.usefixtures("roles")
-def test_who_has_the_role_may_scrape(secured: Secured, scraper: str) -> None:
-    """With the account's own token."""
+def test_an_account_with_the_role_may_scrape(secured: Secured, scraper: str) -> None:
+    """With its own token."""
     status, text = secured.get("/metrics", scraper)
     assert status == 200
     assert "process_cpu_seconds_total" in text
 
 
 @pytest.mark.usefixtures("roles")
-def test_who_has_not_is_named_and_refused(secured: Secured, kubectl: Kubectl) -> None:
+def test_an_account_without_the_role_is_refused_by_name(secured: Secured, kubectl: Kubectl) -> None:
     """A valid token is not enough."""
     token = kubectl("create", "token", "default").strip()
     user = "system:serviceaccount:default:default"
@@ -115,21 +115,21 @@ def test_who_has_not_is_named_and_refused(secured: Secured, kubectl: Kubectl) ->
 
 
 @pytest.mark.usefixtures("roles")
-def test_without_a_valid_token_nobody_may(secured: Secured, kubectl: Kubectl, scraper: str) -> None:
-    """Neither without one, nor with one whose signature is another's, nor with one for another audience."""
-    for_others = kubectl("create", "token", "prometheus", "-n", "monitoring", "--audience", "somebody-else").strip()
+def test_a_scrape_without_a_valid_token_is_refused(secured: Secured, kubectl: Kubectl, scraper: str) -> None:
+    """No token, another's signature, or another audience."""
+    for_others = kubectl("create", "token", "prometheus", "-n", "monitoring", "--audience", "another").strip()
     for token in (None, f"{scraper[:-8]}AAAAAAAA", for_others):
         assert secured.get("/metrics", token) == (401, "Unauthorized")
 
 
-def test_probes_are_open(secured: Secured) -> None:
-    """By TLS as well, without a token."""
+def test_probes_need_no_token(secured: Secured) -> None:
+    """Over TLS as well."""
     assert secured.get("/healthz") == (200, "ok")
     assert secured.get("/readyz") == (200, "ok")
 
 
 def test_a_new_certificate_is_served_without_a_restart(secured: Secured) -> None:
-    """Within some ten seconds."""
+    """Within about ten seconds."""
     one, two = (files.certificate.read_text().strip() for files in secured.made)
     assert secured.certificate().strip() == one
     copy(secured.made[1], secured.files)
@@ -158,10 +158,10 @@ def test_no_token_is_in_the_log(secured: Secured, scraper: str) -> None:
     ],
     ids=["one file", "no such file"],
 )
-def test_a_certificate_that_cannot_be_used_ends_it_in_one_line(
+def test_an_unusable_certificate_ends_the_controller_with_one_line(
     tmp_path: Path, flags: tuple[str, ...], code: int, complaint: str
 ) -> None:
-    """Before any cluster is asked."""
+    """Before any request to a cluster."""
     kubeconfig = ("--kubeconfig", str(tmp_path / "none"))
     done = subprocess.run(
         [sys.executable, "-m", "controller", *kubeconfig, *flags],
@@ -175,8 +175,8 @@ def test_a_certificate_that_cannot_be_used_ends_it_in_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_the_scrape_configuration_of_the_page_is_one(tmp_path: Path) -> None:
-    """By Prometheus' own word; the files in it are those of a pod."""
+def test_promtool_accepts_the_scrape_configuration_of_the_page(tmp_path: Path) -> None:
+    """Its files are those of a pod."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not in PATH")

@@ -18,7 +18,7 @@ CLASS = "simulation.node-classifier.io/controller-class"
 
 @pytest.fixture(scope="module")
 def controllers(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Controller]]:
-    """Run the default class, the class blue, and one for the class picky that wants a label besides."""
+    """Run the default class, the class blue, and the class picky with a label selector."""
     logs = tmp_path_factory.mktemp("classes")
     flags = {
         "default": (),
@@ -34,7 +34,7 @@ def controllers(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(autouse=True)
 def _tidy(kubectl: Kubectl, controllers: dict[str, Controller]) -> Iterator[None]:
-    """Leave nothing, and never see two live pods of one VM; a VM that nobody handles loses its pod to Kubernetes."""
+    """Delete everything, and check for two live pods of a VM; without a controller, Kubernetes deletes a VM's pod."""
     assert all(process.process.poll() is None for process in controllers.values())
     with LivePods().following(kubectl) as watch:
         yield
@@ -57,7 +57,7 @@ def test_each_class_has_a_lease_of_its_own(kubectl: Kubectl, controllers: dict[s
 
 
 def test_a_vm_is_handled_by_its_class_alone(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:
-    """The others do not even know it."""
+    """The logs of the others do not name it."""
     logs = {name: len(process.log.read_text()) for name, process in controllers.items()}
     kubectl.apply_vm("vm-1", labels={CLASS: "blue"})
     kubectl.wait_phase("vm-1", "Running")
@@ -69,12 +69,12 @@ def test_a_vm_is_handled_by_its_class_alone(kubectl: Kubectl, controllers: dict[
         for name, process in controllers.items()
     }
     assert {name for name, series in known.items() if series} == {"blue"}
-    told = {name for name, process in controllers.items() if "default/vm-1" in process.log.read_text()[logs[name] :]}
-    assert told == {"blue"}
+    handled = {name for name, process in controllers.items() if "default/vm-1" in process.log.read_text()[logs[name] :]}
+    assert handled == {"blue"}
 
 
-def test_a_vm_changes_hands_with_its_pod(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:
-    """And is in the new hands: what happens to its pod is mended there."""
+def test_a_vm_keeps_its_pod_when_its_class_changes(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:
+    """The new class replaces the pod when it is deleted."""
     kubectl.apply_vm("vm-1")
     kubectl.wait_phase("vm-1", "Running")
     pod = vm(kubectl)["status"]["podUID"]
@@ -90,12 +90,12 @@ def test_a_vm_changes_hands_with_its_pod(kubectl: Kubectl, controllers: dict[str
         *("get", "vm", "vm-1", "-o", "jsonpath={.status.cpuConsumption}"), until=lambda text: text == "0.07"
     )
     assert vm(kubectl)["status"]["podUID"] == pod
-    # A look that it had planned before may still come, but it finds nothing to act on, and whatever is done is logged.
+    # A reconcile that was queued before may still come, but it has nothing to do; every act would be logged.
     assert "vm-1" not in log.read_text()[before:]
 
 
 def test_a_vm_that_leaves_the_selection_keeps_its_pod(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:
-    """It is not taken for deleted, and comes back as it was."""
+    """It does not count as deleted, and is unchanged when it is selected again."""
     kubectl.apply_vm("vm-1", labels={CLASS: "picky", "tier": "gold"})
     kubectl.wait_phase("vm-1", "Running")
     pod = vm(kubectl)["status"]["podUID"]
@@ -118,7 +118,7 @@ def test_a_vm_that_leaves_the_selection_keeps_its_pod(kubectl: Kubectl, controll
 
 
 def test_a_migration_belongs_to_the_class_of_its_vm(kubectl: Kubectl) -> None:
-    """The others leave it alone; of a VM that does not exist it fails all the same."""
+    """Other classes do not touch it; one of a missing VM fails."""
     kubectl.apply_vm("vm-1", labels={CLASS: "blue"})
     kubectl.wait_phase("vm-1", "Running")
     for name, of in (("move", "vm-1"), ("lost", "missing")):
@@ -133,5 +133,5 @@ def test_a_migration_belongs_to_the_class_of_its_vm(kubectl: Kubectl) -> None:
         kubectl.eventually(
             *("get", "vmm", name, "-o", "jsonpath={.status.phase}"),
             until=lambda text, phase=phase: text == phase,  # type: ignore[misc]
-            patience=60,
+            timeout=60,
         )

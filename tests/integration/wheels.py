@@ -1,4 +1,4 @@
-"""Wheels of what is installed here, made again: whoever installs them downloads nothing."""
+"""Wheels of the packages that are installed here: installing them downloads nothing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from zipfile import ZipFile
 
-# Written by whoever installs.
+# Written by the installer.
 _OF_THE_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})
 
 
 def installed() -> dict[str, Distribution]:
-    """Map the packages of this environment by their names."""
+    """Return the packages of this environment by their names."""
     return {normal(one.metadata["Name"]): one for one in distributions()}
 
 
@@ -32,7 +32,7 @@ def repack(distribution: Distribution, folder: Path) -> Path:
 
 
 def _files(distribution: Distribution, stem: str) -> Iterator[tuple[Path, str]]:
-    """Yield what a wheel holds: each file, and its name there."""
+    """Yield each file of a wheel, and its name there."""
     generated = {entry.name for entry in distribution.entry_points.select(group="console_scripts")}
     for file in distribution.files or ():
         path, name = Path(str(file.locate())), str(file)
@@ -52,7 +52,7 @@ def normal(name: str) -> str:
 
 
 def _tags(distribution: Distribution) -> str:
-    """Return the tags of a wheel's file name: for which interpreters, ABIs and platforms it is."""
+    """Return the tags of a wheel's file name: its interpreters, ABIs and platforms."""
     lines = (distribution.read_text("WHEEL") or "").splitlines()
     tags = [line.partition(": ")[2].split("-") for line in lines if line.startswith("Tag: ")]
     return "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True))
