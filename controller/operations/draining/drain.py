@@ -3,7 +3,7 @@
 Guarantees: every node is cordoned before any VM moves, so no VM moves to a node that is drained next; every VM that a
 drain waits for is reported by name within ten seconds, with the reason; a change in the cluster wakes only the nodes
 that it concerns; VMs that do not move from one node do not stop the drain of another; an error undoes nothing, and
-`cordoned`, `doubtful` and `unfinished` tell the caller what was done.
+`cordoned`, `doubtful` and `unfinished` are the state that it leaves.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from controller.operations import migrations as moves
 from controller.operations.draining.survey import Caches, Ours, Survey, another, pods_on, wanted
 from controller.operations.waiting import UNNOTICED, explained, termination
 
-PATIENCE: Final = 5.0
+REPORT_AFTER: Final = 5.0
 """Seconds for which a VM may wait before the reason is reported; most waits are shorter."""
 
 
@@ -101,8 +101,8 @@ class Announcer:
     """Decides which waits are reported, and when.
 
     An error of the API server, and the reason that a controller gives for a migration that cannot proceed, are reported
-    at once; any other wait after `PATIENCE` seconds, or after 10 s if it means that no controller runs. VMs that wait
-    for the same reason share one line, and no reason of a VM is reported twice.
+    at once; any other wait after `REPORT_AFTER` seconds, or after 10 s if it means that no controller runs. VMs with
+    the same reason share one line, and no reason of a VM is reported twice.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Announcer:
             before, since = self._since.get(key, (what, now))
             self._since[key] = (what, since if before == what else now)
             lasted = now - self._since[key][1]
-            if (all_now or lasted >= _patience(wait.cause)) and (key, *what) not in self._reported:
+            if (all_now or lasted >= _report_after(wait.cause)) and (key, *what) not in self._reported:
                 fresh[key] = wait
         for key in self._since.keys() - found.keys():
             del self._since[key]
@@ -125,10 +125,10 @@ class Announcer:
         return list(_lines(fresh))
 
 
-def _patience(cause: Cause) -> float:
+def _report_after(cause: Cause) -> float:
     if cause in (Cause.PENDING, Cause.UNANSWERED):
         return 0.0
-    return UNNOTICED if cause is Cause.UNNOTICED else PATIENCE
+    return UNNOTICED if cause is Cause.UNNOTICED else REPORT_AFTER
 
 
 def _lines(fresh: Mapping[str, Wait]) -> Iterable[str]:

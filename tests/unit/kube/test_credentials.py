@@ -450,7 +450,7 @@ async def test_a_renewed_client_certificate_is_presented(home: Path, pair: Files
     async with certified(pair, pairs) as api:
         copy(pairs[0], shown)
         async with await Client.connect(Source(str(kubeconfig(home / "config", api.url, user)))) as client:
-            seen = [await who(api, client)]
+            seen = [await certificate_subject(api, client)]
             watch = client.watch(PODS, resource_version="1", life=300)
             api.handler = stream(60.0)
             assert await anext(watch) == []
@@ -460,11 +460,11 @@ async def test_a_renewed_client_certificate_is_presented(home: Path, pair: Files
                 await client.ready()
             with pytest.raises(errors.TransportError):
                 await anext(watch)
-            seen.append(await who(api, client))
+            seen.append(await certificate_subject(api, client))
     assert seen == ["first", "second"]
 
 
-async def who(api: ApiServer, client: Client) -> str:
+async def certificate_subject(api: ApiServer, client: Client) -> str:
     """Return the subject of the client certificate of a request."""
     names: list[str] = []
 

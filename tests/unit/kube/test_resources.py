@@ -10,10 +10,10 @@ from controller.kube.errors import InvalidNameError
 from controller.kube.resources import NODES, PODS
 from tests.unit.kube.builders import ApiServer, reply
 
-ODD = ["", ".", "..", "../../x", "a/b", "a%2fb"]
+INVALID = ["", ".", "..", "../../x", "a/b", "a%2fb"]
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", INVALID)
 def test_a_name_that_would_change_the_path_is_refused(name: str) -> None:
     """Of an object or a namespace; the message quotes it."""
     with pytest.raises(InvalidNameError, match="cannot be a name") as caught:

@@ -66,10 +66,10 @@ async def test_a_failure_through_a_proxy_names_the_proxy(tmp_path: Path, monkeyp
     assert "secret" not in str(caught.value)
 
 
-async def test_a_page_of_the_proxys_own_names_the_proxy(
+async def test_the_error_of_a_proxys_own_page_names_the_proxy(
     api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The API server did not write it."""
+    """The API server did not send it."""
     api.handler = reply(b"<html>who are you?</html>", status=407)
     monkeypatch.setenv("http_proxy", api.url)
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR)))) as client:
@@ -99,7 +99,7 @@ async def test_a_proxy_that_cannot_be_used_is_refused_by_name(
         await Client.connect(Source(str(kubeconfig(tmp_path / "far", FAR))))
 
 
-async def test_a_request_takes_no_longer_than_asked_for(api: ApiServer, config: Path) -> None:
+async def test_a_request_ends_at_the_request_timeout(api: ApiServer, config: Path) -> None:
     """kubectl's --request-timeout."""
     api.handler = hang
     async with await Client.connect(Source(str(config)), deadline=0.05) as client:

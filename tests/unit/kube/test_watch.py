@@ -256,8 +256,8 @@ async def test_a_watch_that_is_cut_before_its_reply_is_a_transport_error(api: Ap
 
 async def test_a_refused_connection_is_a_transport_error(tmp_path: Path) -> None:
     """A server that is away is not a watch that ended."""
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
 
     async with await Client.connect(Source(str(kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")))) as client:
         with pytest.raises(errors.TransportError):

@@ -1,4 +1,4 @@
-"""What the model does beyond the rules: what no real API server can be asked to do within a test's time."""
+"""The knobs of the API server's model: faults and delays that a real API server cannot be asked for within a test."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ pytestmark = pytest.mark.looptime
 
 @pytest.fixture
 def server() -> ApiServer:
-    """An empty server."""
+    """Return an empty server."""
     return ApiServer()
 
 
 @pytest.fixture
 def at(server: ApiServer) -> Place:
-    """The way there."""
+    """Return the place of a case on it."""
     return Place(server, "default")
 
 
 async def test_bookmarks_come_each_minute_and_before_the_end(server: ApiServer) -> None:
-    """As real API servers were seen to send them; a watch that is shorter than a minute gets none."""
+    """As real API servers send them; a watch shorter than a minute gets none."""
     clock = asyncio.get_running_loop().time
-    heard: list[tuple[float, str]] = []
+    received: list[tuple[float, str]] = []
     for life in (40, 70, 130):
         began = clock()
         async for batch in server.watch(VIRTUAL_MACHINES, resource_version="100", life=life):
-            heard += [(clock() - began, event.type) for event in batch]
+            received += [(clock() - began, event.type) for event in batch]
         assert clock() - began == life
-    assert heard == [(at, "BOOKMARK") for at in (60, 68, 60, 120, 128)]
+    assert received == [(at, "BOOKMARK") for at in (60, 68, 60, 120, 128)]
 
 
-async def test_a_list_that_was_begun_before_a_compaction_cannot_be_read_on(server: ApiServer, at: Place) -> None:
-    """Its token has expired."""
+async def test_a_continue_token_expires_with_a_compaction(server: ApiServer, at: Place) -> None:
+    """A new list succeeds."""
     for name in "abc":
         await at.vm(name)
     page = await at.page(VIRTUAL_MACHINES, limit=2)
@@ -52,8 +52,8 @@ async def test_a_list_that_was_begun_before_a_compaction_cannot_be_read_on(serve
     assert len((await at.page(VIRTUAL_MACHINES)).items) == 3
 
 
-async def test_an_open_watch_can_be_told_that_it_has_expired(server: ApiServer, at: Place) -> None:
-    """As one is whose reader is too slow."""
+async def test_an_open_watch_can_be_expired(server: ApiServer, at: Place) -> None:
+    """As one with a slow reader."""
     async with aclosing(at.watch(VIRTUAL_MACHINES, "100")) as events:
         assert await anext(events) == []
         server.watches.expire()
@@ -61,8 +61,8 @@ async def test_an_open_watch_can_be_told_that_it_has_expired(server: ApiServer, 
         assert codec.decode_status(bytes(error.object)).code == 410
 
 
-async def test_a_lost_reply_is_of_a_write_that_took_effect_or_not(server: ApiServer, at: Place) -> None:
-    """Only the test knows."""
+async def test_a_write_with_a_lost_reply_takes_effect_or_not(server: ApiServer, at: Place) -> None:
+    """As its fault says."""
     lost = errors.TransportError("no reply")
     server.faults += [
         Fault("create", VIRTUAL_MACHINES.plural, lost, name="b"),
@@ -77,7 +77,7 @@ async def test_a_lost_reply_is_of_a_write_that_took_effect_or_not(server: ApiSer
 
 
 async def test_a_late_write_takes_effect_within_its_deadline(server: ApiServer, at: Place) -> None:
-    """When the test's clock is there, and by the state of that time."""
+    """When the test's clock reaches its time, judged by the state at that time."""
     lost = errors.TransportError("no reply")
     server.faults += [Fault("create", VIRTUAL_MACHINES.plural, lost, late=10.0) for _ in range(2)]
     for name in "ab":
@@ -93,8 +93,8 @@ async def test_a_late_write_takes_effect_within_its_deadline(server: ApiServer, 
         await at.vm("c")
 
 
-async def test_a_failure_lasts_until_it_is_taken_away(server: ApiServer, at: Place) -> None:
-    """Of a whole resource, or of one object."""
+async def test_a_failure_lasts_until_the_test_removes_it(server: ApiServer, at: Place) -> None:
+    """For a whole resource, or for one object."""
     server.failures = {"get virtualmachines/a": errors.ServerError(500, "InternalError", "oops")}
     for name in "ab":
         await at.vm(name)
@@ -107,7 +107,7 @@ async def test_a_failure_lasts_until_it_is_taken_away(server: ApiServer, at: Pla
 
 
 async def test_watches_can_be_late_or_wait_for_the_test(server: ApiServer, at: Place) -> None:
-    """The version that they tell is that of the change."""
+    """Their events have the versions of the changes."""
     clock = asyncio.get_running_loop().time
     began = clock()
     server.watches.lag[VIRTUAL_MACHINES.plural] = 3.0
@@ -123,17 +123,17 @@ async def test_watches_can_be_late_or_wait_for_the_test(server: ApiServer, at: P
         await asyncio.sleep(30)
         assert not waiting.done()
         delivering = asyncio.create_task(server.watches.deliver(1))
-        (held,) = await waiting
+        (pending,) = await waiting
         assert not delivering.done(), "its reader has not asked for more"
-        assert codec.decode(held.object, VirtualMachine).metadata.name == "b"
+        assert codec.decode(pending.object, VirtualMachine).metadata.name == "b"
         more = asyncio.create_task(anext(events))
         await delivering
         more.cancel()
         await asyncio.wait({more})
 
 
-async def test_every_request_waits_for_its_turn(server: ApiServer, at: Place) -> None:
-    """The server looks at it only then."""
+async def test_every_request_waits_until_the_test_admits_it(server: ApiServer, at: Place) -> None:
+    """The server handles it by the state at that time."""
     gate = asyncio.Event()
 
     async def turn(_: str) -> None:

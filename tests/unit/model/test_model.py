@@ -1,4 +1,4 @@
-"""The model of the API server keeps the rules that a real one keeps (`tests/integration/test_model.py`)."""
+"""The cases of the API server's model, on the model; `tests/integration/test_model.py` has the real API server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ pytestmark = pytest.mark.looptime
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-async def test_the_model_keeps_the_rules(case: Case) -> None:
+async def test_a_case_holds_for_the_model(case: Case) -> None:
     """Each on a server of its own."""
     await case(Place(ApiServer(), "default"))
