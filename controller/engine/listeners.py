@@ -55,7 +55,7 @@ class Subscription(Generic[T]):
         self.failures = 0
         """Events on which the listener raised."""
         self.unsettled = False
-        """Whether the listener still needs repair, so that changes have to go through `tell`."""
+        """Whether the listener still needs repair, so that changes have to go through `deliver`."""
         self._reset = reset
         self._clock = clock
         self._stores: list[Contents[T]] = []

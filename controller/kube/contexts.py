@@ -68,12 +68,12 @@ def choose(config: Config, choice: Choice) -> Chosen:
         raise InvalidKubeconfigError(_no_cluster(config, context_name))
     cluster = config.clusters.get(cluster_name)
     if cluster is None:
-        who = _who("--cluster", choice) if choice.cluster else named_by
-        raise InvalidKubeconfigError(_missing(f"{who} cluster {cluster_name!r}", config.clusters))
+        source = _source("--cluster", choice) if choice.cluster else named_by
+        raise InvalidKubeconfigError(_missing(f"{source} cluster {cluster_name!r}", config.clusters))
     user = config.users.get(user_name) if user_name else User()
     if user is None:
-        who = _who("--user", choice) if choice.user else named_by
-        raise InvalidKubeconfigError(_missing(f"{who} user {user_name!r}", config.users))
+        source = _source("--user", choice) if choice.user else named_by
+        raise InvalidKubeconfigError(_missing(f"{source} user {user_name!r}", config.users))
     problems = [*_cluster_problems(cluster_name, cluster), *_user_problems(user_name, user)]
     if problems:
         raise InvalidKubeconfigError("; ".join(problems))
@@ -92,12 +92,12 @@ def _context(config: Config, choice: Choice) -> tuple[str, Context]:
     if context is not None:
         return name, context
     if name:
-        who = _who("--context", choice) if choice.context else "current-context names"
-        raise InvalidKubeconfigError(_missing(f"{who} context {name!r}", config.contexts))
+        source = _source("--context", choice) if choice.context else "current-context names"
+        raise InvalidKubeconfigError(_missing(f"{source} context {name!r}", config.contexts))
     return "", Context()
 
 
-def _who(flag: str, choice: Choice) -> str:
+def _source(flag: str, choice: Choice) -> str:
     return "what was chosen at the start names" if choice.retained else f"{flag} names"
 
 
