@@ -189,7 +189,7 @@ def _refusals(name: str) -> Iterator[None]:
         for problem in error.problems:
             _print_error(one_line(str(problem)))
         found = counted(len(error.problems), "problem")
-        raise exits.CommandError(f"nothing was made, {name} cannot be loaded: {found}") from error
+        raise exits.CommandError(f"nothing was created, {name} cannot be loaded: {found}") from error
 
 
 def _warnings(findings: Findings, *, quietly: bool = False) -> Iterator[str]:

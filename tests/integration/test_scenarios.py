@@ -186,7 +186,7 @@ def test_a_load_reports_refusals_before_it_creates_anything(cluster: Kubectl, vm
         cluster("delete", "-f", "-", stdin=NOT_THAT_NAME)
     assert done.returncode == 1
     assert "quickstart.yaml:14: vms[0]: VM web-3: " in done.stderr
-    assert "denied request: not that name\nerror: nothing was made" in done.stderr
+    assert "denied request: not that name\nerror: nothing was created" in done.stderr
     assert existing(cluster, "nodes") + existing(cluster, "vm") == []
 
 
