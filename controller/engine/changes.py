@@ -1,7 +1,7 @@
 """One change of one object, as a watch yields it and a store applies it.
 
 Guarantees: the object's key and its revision (its resource version as a number, so that two can be compared) are
-computed once, when the change is made. The key of its controlling owner is computed on each access.
+computed once, when the change is made.
 """
 
 from __future__ import annotations
@@ -49,10 +49,3 @@ class Change(msgspec.Struct, Generic[T], frozen=True, gc=False):
         """Return the change to this state of an object."""
         metadata = item.metadata
         return cls(item, deleted, f"{metadata.namespace}/{metadata.name}", revision(metadata.resource_version))
-
-    @property
-    def owner(self) -> str | None:
-        """`namespace/name` of the controlling owner, of any kind; None without one."""
-        metadata = self.item.metadata
-        name = next((reference.name for reference in metadata.owner_references if reference.controller), None)
-        return f"{metadata.namespace}/{name}" if name is not None else None

@@ -153,7 +153,7 @@ class Resumable(msgspec.Struct, frozen=True):
 
     @property
     def resume(self) -> Resumable:
-        """The state itself, as for `Watching`."""
+        """The state itself, so that every state but `Empty` has a `resume`."""
         return self
 
 
@@ -269,6 +269,7 @@ async def follow(
                 page = await read_whole(client, resource, namespace=namespace, label_selector=label_selector)
                 state = Resumable(page.resource_version, revision(page.resource_version), clock())
                 yield Listed(page.items, page.resource_version, page.left_out)
+                del page  # a watch may last as long as the process, and must not retain the objects of its list
             state = Watching(state.resume, clock())
             chunks = client.watch(
                 resource,
@@ -293,8 +294,10 @@ async def follow(
             state, short = _ended(state, clock())
             pause = Ended(short, backoff.delay() if short else 0.0)
         yield pause
-        if pause.delay:
-            await asyncio.sleep(pause.delay)
+        delay = pause.delay
+        del pause  # the traceback of its error refers to the pages of a list that failed
+        if delay:
+            await asyncio.sleep(delay)
 
 
 def _paused(

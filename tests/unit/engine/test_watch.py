@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -15,7 +17,7 @@ from controller.engine.changes import Change
 from controller.engine.watch import Batch, Current, Ended, Failed, Forbidden, Listed, Opened, Relist, Undecodable
 from controller.kube import codec, errors
 from controller.kube.kinds import Pod
-from controller.kube.meta import ObjectMeta, OwnerReference
+from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
 from tests.model.script import HANG, ListStep, ScriptedApi, WatchStep, bookmark, error_event, event, page
 from tests.unit.engine.builders import gaps, pod, seeded
@@ -171,30 +173,33 @@ async def test_closing_the_stream_closes_its_watch() -> None:
     assert api.open_watches == 0
 
 
+class Name(str):
+    """A name of an object, which can show whether the object is still in memory."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["a complete list", "a list whose second page failed"])
+async def test_an_open_watch_retains_no_object_of_a_list(*, complete: bool) -> None:
+    """Only the reader decides for how long an object stays in memory."""
+    name = Name("a")
+    in_memory = weakref.ref(name)
+    first = page(5, Pod(ObjectMeta(name=name)), more="" if complete else "next")
+    api = ScriptedApi([first] if complete else [first, errors.TransportError("reset"), page(6)])
+    del name, first
+    async with aclosing(watch.follow(api, PODS, rng=seeded())) as stream:
+        async for item in stream:
+            if isinstance(item, Opened):
+                break
+        gc.collect()
+        assert in_memory() is None
+
+
 # --- a change --------------------------------------------------------------------------------------------
-
-
-def controlled_by(*references: OwnerReference) -> Change[Pod]:
-    """Return a change of a pod with these owners."""
-    return Change.of(Pod(ObjectMeta(name="a", namespace="x", resource_version="7", owner_references=references)))
 
 
 def test_a_change_carries_its_objects_key_and_revision() -> None:
     """As the store and the queue call it, and as a number."""
-    change = controlled_by()
+    change = Change.of(Pod(ObjectMeta(name="a", namespace="x", resource_version="7")))
 
     assert (change.key, change.revision, change.deleted) == ("x/a", 7, False)
-
-
-@pytest.mark.parametrize(
-    ("owners", "key"),
-    [
-        ((), None),
-        ((OwnerReference(name="other"),), None),
-        ((OwnerReference(name="other"), OwnerReference(name="vm", controller=True)), "x/vm"),
-    ],
-    ids=["none", "none that controls it", "one of two"],
-)
-def test_a_change_names_the_controller_of_its_object(owners: tuple[OwnerReference, ...], key: str | None) -> None:
-    """By its key; a mere owner is no controller."""
-    assert controlled_by(*owners).owner == key
