@@ -94,7 +94,8 @@ class Workers:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             if not self._stopping:
                 worker = next(task for task in self._tasks if task.done())
-                how, why = ("was cancelled", None) if worker.cancelled() else ("has ended", worker.exception())
+                why = None if worker.cancelled() else worker.exception()
+                how = "was cancelled" if worker.cancelled() else f"ended: {why!r}" if why else "returned"
                 raise WorkerEndedError(f"{worker.get_name()} {how}") from why
             await asyncio.wait(self._tasks)
         finally:
