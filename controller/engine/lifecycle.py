@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
@@ -102,8 +103,9 @@ class Lifecycle:
             _log.info("stopping")
         finally:
             await _cancel([stopping])
-            for when in reversed(When):
-                await self._stop(when, grace if requested else 0.0)
+            async with AsyncExitStack() as stages:  # each is stopped even if this task is cancelled meanwhile
+                for when in When:
+                    stages.push_async_callback(self._stop, when, grace if requested else 0.0)
 
     async def _opens(self, when: When) -> bool:
         """Wait for a stage's gate; return False if the process has to end first."""
@@ -136,9 +138,11 @@ class Lifecycle:
             for part, _ in living
             if part.drain is not None and grace > 0
         ]
-        if draining:
-            await asyncio.wait(draining, timeout=grace)
-        await _cancel([*draining, *(task for _, task in living)])
+        try:
+            if draining:
+                await asyncio.wait(draining, timeout=grace)
+        finally:
+            await _cancel([*draining, *(task for _, task in living)])
 
     def _gate_ended(self, gate: asyncio.Task[object]) -> None:
         if gate.cancelled() or gate.exception() is not None:

@@ -404,3 +404,17 @@ async def test_cancelling_the_lifecycle_cancels_its_parts() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert diary.lines == ["vms starts", "vms stops"]
+
+
+async def test_a_lifecycle_that_is_cancelled_while_a_stage_drains_stops_every_stage() -> None:
+    """The drain and the parts of the stages below, too."""
+    diary = Diary()
+    parts = [diary.part("reflector", When.ALWAYS), diary.part("vms", When.LEADING, drain=waits)]
+    async with running(parts) as (_, stop, task):
+        await asyncio.sleep(1)
+        stop.set()
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert diary.lines == ["reflector starts", "vms starts", "vms stops", "reflector stops"]
