@@ -98,7 +98,10 @@ class Observer:
         return reached
 
     async def quiet(self, seconds: float) -> None:
-        """Return when no object has changed for so many seconds; nodes are ignored because of their heartbeats."""
+        """Return when no object has changed for so many seconds; nodes are ignored because of their heartbeats.
+
+        While no watch is open, no change can be seen: the seconds count from the next watch.
+        """
         while (left := self._changed_at + seconds - self.now) > 0:  # noqa: ASYNC110 - each change extends the wait
             await asyncio.sleep(left)
 
@@ -137,7 +140,10 @@ class Observer:
                 self._record_all([Change.of(item) for item in news.items], resource)
             case watch.Opened():
                 self._silent_since.pop(resource.plural, None)
+            case watch.Ended():
+                self._changed_at = max(self._changed_at, self.now + news.delay)
             case watch.Failed(error=errors.TransportError()):
+                self._changed_at = max(self._changed_at, self.now + news.delay)
                 if self.now - self._silent_since.setdefault(resource.plural, self.now) > _PATIENCE:
                     raise ObservationError(f"watching {resource.plural} fails: {news.error}")
             case watch.Failed():

@@ -68,6 +68,18 @@ async def test_a_broken_watch_is_resumed(server: ApiServer) -> None:
         assert not observer.broken.done()
 
 
+async def test_it_is_not_quiet_while_a_watch_is_broken(server: ApiServer) -> None:
+    """A change that happens meanwhile is recorded first."""
+    server.failures["watch pods"] = LOST
+    async with observing(server) as observer:
+        quiet = asyncio.create_task(observer.quiet(0.5))
+        server.remove(PODS, "drill/pod-1")
+        await asyncio.sleep(5)
+        server.failures.clear()
+        await quiet
+        assert observer.picture.pods == {}
+
+
 async def test_it_fails_when_a_watch_cannot_be_resumed(server: ApiServer) -> None:
     """A list would not show the events in between."""
     async with observing(server) as observer:
