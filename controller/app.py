@@ -4,8 +4,9 @@ Credentials, connections and the server of metrics and probes start first and st
 stages (`controller.engine.lifecycle`): reflectors always; leader election once the caches are synced; event recorders
 and controllers while this process leads. At a stop, keys in process are finished or abandoned at the deadline; the
 lease is released after the last part has stopped.
-Guarantees: `run` returns after a request to stop, and raises when a part has died or the lease is lost; no task that it
-started outlives it; a standby has synced caches, answers probes and scrapes, and does not write.
+Guarantees: `run` returns after a request to stop, and raises when a part has died or the lease is lost; no part
+outlives it, except one that ignores its cancellation, which is logged; a standby has synced caches, answers probes and
+scrapes, and does not write.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.election import Elector
 from controller.engine.lifecycle import Lifecycle, Part, Run, When
 from controller.engine.store import Store
-from controller.engine.watch import ListWatcher
 from controller.kube import credentials, managers
 from controller.kube.client import REQUEST_DEADLINE, Client
 from controller.kube.contexts import Choice
@@ -167,7 +167,15 @@ def assemble(
     registry: CollectorRegistry,
 ) -> Process:
     """Assemble the parts that need the API server; `parts` are further ones that run beside them."""
-    reflectors = _reflectors(client, settings, caches, nodes, rng=rng, registry=registry)
+    reflectors = observed.reflectors(
+        client,
+        caches,
+        nodes,
+        controller_class=settings.controller_class,
+        selector=settings.selector,
+        rng=rng,
+        metrics=ReflectorMetrics(registry, asyncio.get_running_loop().time).reflector,
+    )
     api = client if elector is None else Fenced(client, lambda: elector.held)
     manager = Manager(settings.controllers, api, client, caches, nodes, rng=rng, registry=registry)
     election = [] if elector is None else [Part("leader election", elector.run, When.SYNCED)]
@@ -295,24 +303,3 @@ def _series(
     if settings.vm_metrics:
         found += [VMSeries(vms), MigrationSeries(migrations)]
     return found
-
-
-def _reflectors(
-    client: ListWatcher,
-    settings: Settings,
-    caches: Mapping[str | None, Caches],
-    nodes: Store[Node],
-    *,
-    rng: Random,
-    registry: CollectorRegistry,
-) -> list[Named]:
-    """Return a reflector for every cache, each with its display name."""
-    return observed.reflectors(
-        client,
-        caches,
-        nodes,
-        controller_class=settings.controller_class,
-        selector=settings.selector,
-        rng=rng,
-        metrics=ReflectorMetrics(registry, asyncio.get_running_loop().time).reflector,
-    )

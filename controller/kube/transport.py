@@ -2,7 +2,7 @@
 
 Guarantees:
 
-- No module above this one depends on the HTTP library.
+- No other module of the Kubernetes client depends on the HTTP library.
 - A request fails if no connection opens within `CONNECT_DEADLINE` seconds, a stream if it is silent for longer than its
   idle limit. The caller bounds the total time of a request, by cancellation.
 - Streams have their own pool of connections, without a limit, so they never take a connection from requests.

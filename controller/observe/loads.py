@@ -1,8 +1,8 @@
 """The load of each node: the sums over the pods in the caches, and over the holders of reservations.
 
 Guarantees: a change costs O(1), whatever the number of pods; sums are exact, so that adding and removing an amount
-leaves no remainder; a sum is unknown exactly while one of its amounts is. No load is reported before all caches are
-synced, since a loaded node would look idle. A pod whose change fails alters no sum.
+leaves no remainder; a ledger's sum is unknown exactly while one of its amounts is. No load is reported before the
+caches of pods are synced, since a loaded node would look idle. A pod whose change fails alters no sum.
 """
 
 from __future__ import annotations

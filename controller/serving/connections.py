@@ -1,7 +1,7 @@
 """Limits on a server's connections: their number and the time that each may take.
 
-Guarantees: a connection is aborted when its first request is incomplete 10 s after connecting, or when the client
-neither reads its response nor sends the next request for 65 s. Above the maximum number of connections, the one that
+Guarantees: a connection is aborted when its first request is incomplete 10 s after connecting, or when the headers of
+the next request are incomplete 65 s after a response. Above the maximum number of connections, the one that
 has been idle the longest is aborted, so that no client can lock out the others. Streaming responses have a limit of
 their own and do not count against the other connections; a client that reads its stream too slowly is cut off.
 
