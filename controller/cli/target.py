@@ -37,7 +37,8 @@ def find(connection: Connection, report: Callable[[str], object]) -> str | None:
             report(f"using the local control plane that runs in {STATE}")
             return str(plane)
         return connection.kubeconfig  # reading the credentials raises the error
-    if source.kubeconfig == str(credentials.home_config()) and connection.kubeconfig is None:
+    by_default = connection.kubeconfig is None and not source.listed
+    if by_default and source.kubeconfig == str(credentials.home_config()):
         plane = running_plane(STATE)
         chosen = _chosen(source) if plane is not None else None
         if chosen is not None:
@@ -51,11 +52,13 @@ def running_plane(state: Path) -> Path | None:
     path = state / "kubeconfig"
     if not path.is_file() or (chosen := _chosen(credentials.Source(str(path)))) is None:
         return None
-    server = urlsplit(chosen.cluster.server)
-    if server.hostname not in _LOOPBACK or chosen.user.exec is not None or chosen.user.auth_provider is not None:
+    if chosen.cluster.proxy_url or chosen.user.exec is not None or chosen.user.auth_provider is not None:
         return None
-    with suppress(OSError), socket.create_connection((server.hostname, server.port or 443), _CONNECT_DEADLINE):
-        return path
+    with suppress(OSError, ValueError):  # ValueError: the server is not a valid URL
+        server = urlsplit(chosen.cluster.server)
+        if server.hostname in _LOOPBACK:
+            with socket.create_connection((server.hostname, server.port or 443), _CONNECT_DEADLINE):
+                return path
     return None
 
 

@@ -49,6 +49,13 @@ def found(connection: Connection) -> tuple[str | None, list[str]]:
     return find(connection, reported.append), reported
 
 
+def home_config(folder: Path) -> Path:
+    """Create ~/.kube/config."""
+    home = folder.parent / "home" / ".kube"
+    home.mkdir(parents=True)
+    return kubeconfig(home / "config", "https://production.example:6443")
+
+
 def test_a_running_plane_is_used_when_there_are_no_other_credentials(plane: Path) -> None:
     """One line reports it; after `vmsim up`, nothing needs to be exported."""
     assert found(Connection()) == (str(plane), ["using the local control plane that runs in .vmsim"])
@@ -68,11 +75,14 @@ def test_a_named_kubeconfig_is_used_without_a_report(plane: Path, monkeypatch: p
     assert plane.exists()
 
 
-def home_config(folder: Path) -> Path:
-    """Create ~/.kube/config."""
-    home = folder.parent / "home" / ".kube"
-    home.mkdir(parents=True)
-    return kubeconfig(home / "config", "https://production.example:6443")
+def test_the_home_config_named_by_the_environment_is_used_without_a_report(
+    folder: Path, plane: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user has chosen it."""
+    monkeypatch.setenv("KUBECONFIG", str(home_config(folder)))
+
+    assert found(Connection()) == (None, [])
+    assert plane.exists()
 
 
 def test_the_home_config_precedes_a_plane_and_its_cluster_is_named(folder: Path, plane: Path) -> None:
@@ -110,8 +120,9 @@ def test_the_home_config_is_used_without_a_report_when_no_plane_runs(folder: Pat
             },
         ),
         ({}, {"auth-provider": {"name": "gcp"}}),
+        ({"proxy-url": "http://elsewhere.example:3128"}, {}),
     ],
-    ids=["another machine", "a program", "a provider"],
+    ids=["another machine", "a program", "a provider", "a proxy"],
 )
 def test_a_kubeconfig_that_leaves_the_machine_or_runs_a_program_is_no_plane(
     folder: Path, port: int, cluster: dict[str, Any], user: dict[str, Any]
@@ -122,6 +133,14 @@ def test_a_kubeconfig_that_leaves_the_machine_or_runs_a_program_is_no_plane(
     document["clusters"][0]["cluster"] |= {key: value.format(port=port) for key, value in cluster.items()}
     document["users"][0]["user"] = user
     path.write_text(yaml.safe_dump(document))
+
+    assert running_plane(folder / ".vmsim") is None
+
+
+@pytest.mark.parametrize("server", ["https://127.0.0.1:99999", "https://127.0.0.1:abc", "https://[::1"])
+def test_a_kubeconfig_with_a_malformed_server_is_no_plane(folder: Path, server: str) -> None:
+    """It is not reported, since the command may not need it."""
+    kubeconfig(folder / ".vmsim" / "kubeconfig", server)
 
     assert running_plane(folder / ".vmsim") is None
 
