@@ -7,7 +7,7 @@ from typing import Self
 # kwokctl prefixes it with "kwok-": the kubeconfig's context is called kwok-vmsim.
 CLUSTER = "vmsim"
 _CONTEXT = f"kwok-{CLUSTER}"
-_FIRST_FILES = ("kwokctl.json", ".kwok", "plane.json")
+_FIRST_FILES = ("kwokctl.json", "kwokctl.log", ".kwok", "plane.json")
 """The files that distinguish a plane's home from any other folder of that name."""
 
 

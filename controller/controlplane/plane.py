@@ -160,8 +160,12 @@ class ControlPlane:
 
     @contextmanager
     def borrowed(self) -> Iterator[Self]:
-        """Keep the plane up while the context lasts, then restore the state in which it was found; objects stay."""
-        found = self.found()
+        """Keep the plane up while the context lasts, then restore the state in which it was found.
+
+        Of a plane that existed, the objects stay, but nodes that `up` changed or deleted are not restored.
+        """
+        with self._locked():  # another process may be creating the plane
+            found = self.found()
         try:
             self.up()
             yield self

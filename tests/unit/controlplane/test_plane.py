@@ -1,6 +1,8 @@
 """A control plane refuses invalid settings before it starts, and keeps its objects whenever it can."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from controller.controlplane.errors import (
     SettingsChangedError,
 )
 from controller.controlplane.layout import Layout
+from controller.controlplane.lock import locked
 from controller.controlplane.plane import ControlPlane, Found
 from controller.controlplane.ports import Ports
 from controller.controlplane.record import Record, Settings, write
@@ -195,3 +198,39 @@ def test_a_plane_that_was_created_to_be_borrowed_is_removed_afterwards(
         pass
 
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]
+
+
+def test_a_plane_that_another_process_is_creating_is_kept(
+    tmp_path: Path, sources: Sources, report: RecordingReporter
+) -> None:
+    """The state in which a borrowed plane is found is the one after that process."""
+    layout = Layout.of(tmp_path / "state")
+    holds = threading.Event()
+
+    def create() -> None:
+        with locked(layout.lock, waiting_for="created", timeout=10, report=RecordingReporter()):
+            holds.set()
+            while not report.progress:  # the borrower waits for the lock
+                time.sleep(0.01)
+            layout.home.mkdir()
+            write(layout.record, Record.of(Settings.of({}, None), Ports(1, 2, 3, 4, 5, 6)))
+
+    other = threading.Thread(target=create)
+    other.start()
+    assert holds.wait(10)
+    plane = ControlPlane(layout.directory, wait=0.1, sources=sources, report=report)
+    with pytest.raises(ControlPlaneError), plane.borrowed():
+        pass
+    other.join()
+
+    assert layout.record.exists()
+
+
+def test_down_completes_a_removal_that_was_killed(tmp_path: Path, report: RecordingReporter) -> None:
+    """Any one of the files that kwokctl needs may be the last."""
+    layout = Layout.of(tmp_path)
+    layout.home.mkdir()
+    layout.kwokctl_log.touch()
+
+    assert ControlPlane(tmp_path, report=report).down()
+    assert not layout.home.exists()
