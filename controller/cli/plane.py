@@ -38,8 +38,8 @@ def failures_explained() -> Iterator[None]:
         yield
     except ControlPlaneError as error:
         _explain(str(error), error.hint)
-    except SimulatorError:
-        raise  # its message needs no hint; TimedOutError is an OSError, too
+    except (SimulatorError, BrokenPipeError):
+        raise  # they need no hint; TimedOutError and a closed pipe are OSErrors, too
     except OSError as error:
         hint = "check that path, its permissions and its disk's free space; --state and --cache-dir choose others"
         _explain(str(error), FREE_SPACE if says_full(str(error)) else hint)

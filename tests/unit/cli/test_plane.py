@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli.main import app
-from controller.cli.plane import parse_component_args
+from controller.cli.plane import failures_explained, parse_component_args
 from controller.controlplane.download import Bases
 from controller.controlplane.errors import InvalidSettingError
 
@@ -138,6 +138,12 @@ def test_up_does_not_overwrite_a_file_with_the_kubeconfig(tmp_path: Path) -> Non
     assert f"error: {taken} exists, and is not overwritten" in result.stderr
     assert taken.read_text() == "mine"
     assert not (tmp_path / "state").exists()
+
+
+def test_a_closed_pipe_is_not_explained() -> None:
+    """The path and its disk are not at fault, and the reader of the output has ended."""
+    with pytest.raises(BrokenPipeError), failures_explained():
+        raise BrokenPipeError
 
 
 def test_obtain_only_refuses_kubeconfig(tmp_path: Path) -> None:
