@@ -1,9 +1,9 @@
 """Draining nodes: cordon them all, then move every VM off them, one node after the other or several at once.
 
-Guarantees: every node is cordoned before any VM moves, so no VM moves to a node that is drained next; every VM that a
-drain waits for is reported by name within ten seconds, with the reason; a change in the cluster wakes only the nodes
-that it concerns; VMs that do not move from one node do not stop the drain of another; an error undoes nothing, and
-`cordoned`, `doubtful` and `unfinished` are the state that it leaves.
+Guarantees: every node is cordoned before any VM moves, so no VM moves to a node that is drained next; each reason for
+which the drain of a node waits is reported within ten seconds, with a VM's name; a change in the cluster wakes only the
+nodes that it concerns; VMs that do not move from one node do not stop the drain of another; an error undoes nothing,
+and `cordoned`, `doubtful` and `unfinished` are the state that it leaves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
@@ -97,13 +97,13 @@ class NodeOutcome:
     """How the drain of one node ended. VMs are named `namespace/name`."""
 
     node: str
-    moved: Mapping[str, VirtualMachineMigration] = field(default_factory=dict)
+    moved: Mapping[str, VirtualMachineMigration]
     """The migration of each VM that moved."""
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str]
     """VMs whose migration failed or was refused, and why."""
-    left: tuple[str, ...] = ()
+    left: tuple[str, ...]
     """VMs that the drain still waited for at the timeout."""
-    asked: int = 0
+    asked: int
     """How many VMs' migrations the API server accepted or refused."""
 
     @property
@@ -145,8 +145,8 @@ class Drain:
     async def run(self) -> tuple[NodeOutcome, ...]:
         """Cordon the nodes and move their VMs; return the outcome of each node, in order, if all are drained.
 
-        Raises NoSuchNodeError (of several nodes: before any is cordoned); DrainFailedError if VMs did not move;
-        TimedOutError; KubeError if the cluster does not serve our resources or forbids the cordon.
+        Raises NoSuchNodeError (of several nodes: before any is cordoned, if nodes may be read); DrainFailedError if VMs
+        did not move; TimedOutError; KubeError if the cluster does not serve our resources or forbids the cordon.
         """
         # First of all: a cluster that does not serve our resources must not be left with a cordoned node.
         await self._client.list_page(MIGRATIONS, limit=1)
@@ -155,8 +155,6 @@ class Drain:
                 await self._look_for(node)
         for node in self._nodes:
             await self._cordon(node)
-        clock = asyncio.get_running_loop().time
-        ends = clock() + self._order.timeout if self._order.timeout is not None else float("inf")
         namespace = self._order.namespace
         async with AsyncExitStack() as stack:
             watch = stack.enter_async_context
@@ -180,6 +178,8 @@ class Drain:
                 ),
             )
             await self._name_budgets(caches)
+            clock = asyncio.get_running_loop().time
+            ends = clock() + self._order.timeout if self._order.timeout is not None else float("inf")
 
             async def empty(node: _Node) -> None:
                 self._active[node.name] = node

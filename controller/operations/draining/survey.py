@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from types import MappingProxyType
 
 from controller.domain import ownership
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
@@ -80,7 +79,7 @@ def survey(
     *,
     ours: Ours,
     refused: Mapping[str, str],
-    unanswered: Mapping[str, str] = MappingProxyType({}),
+    unanswered: Mapping[str, str],
 ) -> Survey:
     """Return the state of the drain of a node.
 

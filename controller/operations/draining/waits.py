@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from controller.domain.objects import VirtualMachineMigration
@@ -42,9 +41,7 @@ class Wait(NamedTuple):
     words: str
 
 
-def waits(
-    node: str, caches: Caches, now: Survey, *, ours: Ours, unanswered: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Wait]:
+def waits(node: str, caches: Caches, now: Survey, *, ours: Ours, unanswered: Mapping[str, str]) -> dict[str, Wait]:
     """Return the reason of each VM that the drain waits for, except those whose migration is requested next."""
     pods = pods_on(node, caches)
     return {

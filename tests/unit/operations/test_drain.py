@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -111,6 +112,18 @@ async def test_as_many_nodes_as_wanted_are_emptied_at_once(fleet: Fleet) -> None
     """Two of three: the third begins when one of them is empty."""
     await drain_of(fleet, "n1", "n2", "n3", parallel_nodes=2).run()
     assert fleet.began["n1-a"] == fleet.began["n2-a"] < fleet.ended["n1-a"] <= fleet.began["n3-a"]
+
+
+@pytest.mark.looptime
+async def test_the_timeout_counts_from_the_end_of_the_first_lists(fleet: Fleet) -> None:
+    """A large cluster's lists take time in which no VM can move."""
+
+    async def slow(request: str) -> None:
+        await asyncio.sleep(3 if request == f"list {PODS.plural}" else 0)
+
+    fleet.turn = slow
+    [outcome] = await drain_of(fleet, "n1", timeout=7).run()
+    assert vms_of(outcome) == {"default/n1-a", "default/n1-b"}
 
 
 @pytest.mark.looptime

@@ -49,7 +49,7 @@ def waiting_for(
 ) -> dict[str, Wait]:
     """Say what keeps the drain of node n1 from its end."""
     seen, own = caches(vms, pods, migrations), ours or {}
-    return waits("n1", seen, survey("n1", seen, ours=own, refused={}), ours=own)
+    return waits("n1", seen, survey("n1", seen, ours=own, refused={}, unanswered={}), ours=own, unanswered={})
 
 
 def chosen(found: Survey) -> list[str]:
