@@ -209,7 +209,8 @@ class VMReconciler:
         namespace, _, _ = key.partition("/")
         caches = self._caches.get(namespace) or self._caches[None]
         claimed = msgspec.structs.replace(vm, status=msgspec.structs.replace(vm.status, migration=claim))
-        visit = Visit(key, namespace, caches, self._memory[key], View(vm))
+        # The VM may have been deleted meanwhile: its state must not come into being again.
+        visit = Visit(key, namespace, caches, self._memory.get(key, Known()), View(vm))
         wanted = claimed.status
         if self._consistency.ready(key):
             view = self._view(claimed, caches.pods.by_index(key))

@@ -123,6 +123,28 @@ async def test_a_migration_deleted_during_its_questions_leaves_the_vm_untouched(
     await assert_moves(cluster, process)
 
 
+async def test_no_state_remains_of_a_vm_that_is_deleted_before_its_claim(cluster: Cluster) -> None:
+    """Its reconcile, which drops the state, may be over when the claim is written."""
+    process = await ready(cluster)
+    cluster.add_node("node-2")
+    cluster.migrate()
+    pod = cluster.status()["podName"]
+    pending = [pod]
+
+    async def turn(sent: str) -> None:
+        if sent == "dry-run pods" and pending:
+            cluster.remove(PODS, f"default/{pending.pop()}")
+            cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
+            process.deliver()
+            await process.reconcile()
+
+    cluster.turn = turn
+    process.deliver()
+    await process.step()
+    assert pending == []
+    assert "default/vm-1" not in process.reconciler._memory
+
+
 async def test_the_time_spent_waiting_for_a_slot_does_not_count_for_the_timeout(cluster: Cluster) -> None:
     """The timeout counts from the first refusal."""
     process = await ready(cluster)
