@@ -152,7 +152,7 @@ def _needs_posix() -> None:
     if sys.platform == "win32":
         exits.fail(
             "a local control plane runs on Linux and macOS; on Windows run this command in WSL (`wsl --install`). "
-            "The commands that take --kubeconfig work here"
+            "All other commands work here"
         )
 
 

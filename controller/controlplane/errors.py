@@ -159,7 +159,7 @@ class NotReadyError(ControlPlaneError):
         return (
             f"not ready after {self.seconds:.0f} s: {self.what}",
             (
-                f"read the logs in {self.logs}; then allow more time (--wait), "
+                f"read the logs in {self.logs}; then allow more time (`vmsim up --wait`), "
                 "or run `vmsim down` (the objects are lost) and `vmsim up`"
             ),
         )

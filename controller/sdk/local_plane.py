@@ -1,7 +1,7 @@
 """`local_plane`: a cluster with fake nodes and a controller on this machine, as a context manager.
 
-Guarantees: VMs can be created inside the context; its exit leaves the state before it: a control plane that was running
-keeps running, and one that was stopped keeps its objects. Linux and macOS.
+Guarantees: VMs can be created inside the context; a control plane that was running keeps running after it, and one that
+was stopped keeps its objects, except nodes that are not wanted. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def local_plane(
     """Run a control plane with our resources, and a controller, until the context exits.
 
     All files are in the folder `state`, as for `vmsim up`; the logs stay there. Each of the `nodes` has `cpu` and
-    `memory`, as Kubernetes quantities. The first call on a machine obtains the programs, which may take minutes;
-    standard error shows the progress. Raises LocalPlaneError.
+    `memory`, as Kubernetes quantities; fake nodes of an existing plane are resized, and those beyond `nodes` are
+    deleted with their pods. The first call on a machine obtains the programs, which may take minutes; standard error
+    shows the progress. Raises SimulatorError: LocalPlaneError if the plane or its controller cannot start.
     """
     if sys.platform == "win32":
         raise LocalPlaneError("a local control plane runs on Linux and macOS; on Windows run this in WSL")
@@ -69,6 +70,8 @@ def _set_up(stack: ExitStack, state: Path, nodes: int, cpu: str, memory: str) ->
     plane = stack.enter_context(made.borrowed())
     kubeconfig = str(plane.kubeconfig)
     background().run(lambda: install_on(credentials.Source(kubeconfig)))
-    running = stack.enter_context(controllers.running(kubeconfig, state, "--log-format", "json"))
+    # The first line of its log names the address of its metrics.
+    flags = ("--log-format", "json", "--log-level", "info")
+    running = stack.enter_context(controllers.running(kubeconfig, state, *flags))
     running.wait_ready(_READY)
     return LocalPlane(kubeconfig, controllers.metrics_url(running.log) or "")
