@@ -34,7 +34,7 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.reflector import Reflector
 from controller.engine.store import Store
-from controller.kube import credentials
+from controller.kube import credentials, managers
 from controller.kube.client import Client
 from controller.kube.errors import KubeError
 from controller.kube.resources import NODES
@@ -140,10 +140,11 @@ async def _demonstrate(cluster: Cluster, request: Request) -> int:
 
 async def _set_up_and_show(cluster: Cluster, request: Request, stop: _Stop) -> int:
     source = credentials.Source(cluster.kubeconfig, listed=True)
-    await installing.install_on(source)
-    request.state.mkdir(parents=True, exist_ok=True)
-    with controllers.running(cluster.kubeconfig, request.state) as running:
-        async with await Client.connect(source, manager="vmsim-demo") as client:
+    async with await Client.connect(source, manager=managers.SETUP) as client:
+        async for _ in installing.install(client):
+            pass
+        request.state.mkdir(parents=True, exist_ok=True)
+        with controllers.running(cluster.kubeconfig, request.state) as running:
             if not (await client.list_page(NODES, limit=1, label_selector="type=kwok")).items:
                 raise CommandError(
                     "no fake node: VMs run on nodes labelled type=kwok, and this cluster has none; add some with KWOK"

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,11 +19,11 @@ from controller import app
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.store import Store
 from controller.kube import errors
-from controller.kube.client import Client
 from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.verbs import Page
 from controller.manager import Options
+from controller.observe import caches as observed
 from controller.observe.caches import Caches
 from controller.observe.loads import NodeLoads
 from controller.reconcilers.migration.slots import Limits
@@ -31,6 +31,7 @@ from controller.serving.health import Health, LoopMonitor
 from controller.telemetry import metrics
 from controller.telemetry.exposition import render
 from controller.telemetry.nodes import _FAMILIES as FAMILIES
+from controller.telemetry.transport import ReflectorMetrics
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
 from tests.model.watches import Events
@@ -149,13 +150,14 @@ class OddWorld:
         self.registry = metrics.new_registry()
         caches: dict[str | None, Caches] = {None: self.process.caches}
         self.series = app._series(self.registry, SETTINGS, caches, self.process.nodes)
-        reflectors = app._reflectors(
-            cast("Client", self.wire),
-            SETTINGS,
+        reflectors = observed.reflectors(
+            self.wire,
             caches,
             self.process.nodes,
+            controller_class=SETTINGS.controller_class,
+            selector=SETTINGS.selector,
             rng=Random(1),  # noqa: S311 - no secret
-            registry=self.registry,
+            metrics=ReflectorMetrics(self.registry, asyncio.get_running_loop().time).reflector,
         )
         self.tasks = [asyncio.create_task(reflector.run(), name=name) for name, reflector in reflectors]
         self.health = Health(

@@ -40,7 +40,7 @@ class Headroom:
         client: Lister,
         namespaces: Iterable[str | None],
         monotonic: Callable[[], float],
-        freed: Callable[[], None] = lambda: None,
+        freed: Callable[[], None],
     ) -> None:
         self._holdings = Holdings(client, namespaces, monotonic)
         self._monotonic = monotonic
@@ -53,7 +53,7 @@ class Headroom:
 
     def listen(self, caches: Mapping[str | None, Caches]) -> None:
         """Follow the migrations and the pods from now on."""
-        for cache in caches.values():
+        for cache in caches.values():  # the names are labels of vmsim_store_listener_failures
             cache.migrations.listen(self._migration_changed, name="Room")
             cache.pods.listen(self._pod_changed, name="Room")
 
