@@ -33,15 +33,3 @@ async def run(*command: str, environment: Mapping[str, str], deadline: float) ->
     if process.returncode:
         raise CommandError(f"{name} failed:\n{output.decode().strip()}")
     return output.decode()
-
-
-async def end(process: asyncio.subprocess.Process, grace: float) -> None:
-    """Send SIGTERM to a process that runs, and SIGKILL after `grace` seconds."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), grace)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

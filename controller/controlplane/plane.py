@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from controller import signals
-from controller.controlplane import kwok, kwokctl, leftovers, processes, record, sockets
+from controller.controlplane import kwok, kwokctl, leftovers, processes, record
 from controller.controlplane.api import ApiServer
 from controller.controlplane.binaries import find_kubectl, obtain
 from controller.controlplane.errors import (
@@ -218,10 +218,6 @@ class ControlPlane:
     def pids(self) -> list[int]:
         """Return the processes that belong to the plane, in any state of it."""
         return [process.pid for process in processes.running() if processes.belongs_to(process, self._layout)]
-
-    def listening_sockets(self) -> list[sockets.ListeningSocket]:
-        """Return every TCP socket on which a component listens (Linux only)."""
-        return sockets.listening_sockets(processes.components(processes.running(), self._layout.workdir))
 
     @cached_property
     def _sources(self) -> Sources:

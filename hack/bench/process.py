@@ -17,7 +17,6 @@ from typing import Final
 
 import aiohttp
 
-from controller.controlplane.command import end
 from hack.bench import machine
 from hack.bench.contestants import REPOSITORY, Launch
 from hack.bench.errors import BenchError
@@ -85,6 +84,18 @@ class Running:
         return self.log.read_text(errors="replace")[-_TAIL:].strip() or "(nothing)"
 
 
+async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
+    """Send SIGTERM to a process that runs, and SIGKILL after `grace` seconds."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), grace)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
 @asynccontextmanager
 async def started(launch: Launch, kubeconfig: Path, log: Path) -> AsyncIterator[Running]:
     """Start a program; it gets SIGTERM when the context ends, and SIGKILL after 30 s."""
@@ -100,7 +111,7 @@ async def started(launch: Launch, kubeconfig: Path, log: Path) -> AsyncIterator[
     try:
         yield Running(process, log, begun, launch.ready.format_map(values), f"http://127.0.0.1:{metrics}/metrics")
     finally:
-        await end(process, _STOP_DEADLINE)
+        await _end(process, _STOP_DEADLINE)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -19,8 +19,8 @@ import pytest
 
 from controller import __version__
 from controller.controlplane.plane import ControlPlane
-from controller.controlplane.sockets import listening_sockets
 from tests.integration import accounts
+from tests.integration.sockets import listening_sockets
 from tests.integration.tools import Controller, Kubectl, eventually
 from tests.plane import install
 

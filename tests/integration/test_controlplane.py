@@ -14,6 +14,7 @@ import pytest
 from controller.controlplane.errors import SettingsChangedError
 from controller.controlplane.nodes import NodeCapacity
 from controller.controlplane.plane import ControlPlane
+from tests.integration.sockets import ListeningSocket, listening_sockets
 from tests.integration.vmsim import BIN
 from tests.plane import install
 
@@ -52,6 +53,11 @@ def nodes(plane: ControlPlane) -> list[str]:
 def pids(plane: ControlPlane) -> dict[str, int | None]:
     """Map the components to their process ids."""
     return {component.name: component.pid for component in plane.status()}
+
+
+def sockets_of(plane: ControlPlane) -> list[ListeningSocket]:
+    """Return the sockets on which the components listen."""
+    return listening_sockets({name: pid for name, pid in pids(plane).items() if pid is not None})
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -98,7 +104,7 @@ def test_up_starts_every_component(plane: ControlPlane) -> None:
 
 def test_every_socket_is_on_loopback(plane: ControlPlane) -> None:
     """etcd has no authentication."""
-    sockets = plane.listening_sockets()
+    sockets = sockets_of(plane)
 
     assert sorted({socket.component for socket in sockets}) == COMPONENTS
     assert [socket for socket in sockets if not socket.is_loopback] == []
@@ -169,7 +175,7 @@ def test_up_accepts_a_foreign_node(plane: ControlPlane, name: str) -> None:
 
 def test_two_planes_run_side_by_side(plane: ControlPlane, other: ControlPlane) -> None:
     """They share no port, no process and no object."""
-    ports = [{socket.port for socket in each.listening_sockets()} for each in (plane, other)]
+    ports = [{socket.port for socket in sockets_of(each)} for each in (plane, other)]
     kubectl(plane, "create", "namespace", "only-here")
 
     assert ports[0].isdisjoint(ports[1])

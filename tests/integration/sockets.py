@@ -1,4 +1,6 @@
-"""Lists the TCP sockets on which processes listen, from /proc alone; shows that a plane is on loopback only."""
+"""Lists the TCP sockets on which processes listen, from /proc alone."""
+
+from __future__ import annotations
 
 import ipaddress
 import os

@@ -1,11 +1,13 @@
 """Listening sockets are read from /proc, and loopback addresses are recognized."""
 
+from __future__ import annotations
+
 import os
 import socket
 
 import pytest
 
-from controller.controlplane.sockets import ListeningSocket, listening_sockets, parse_listening
+from tests.integration.sockets import ListeningSocket, listening_sockets, parse_listening
 
 _HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
