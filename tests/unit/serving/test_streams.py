@@ -247,7 +247,7 @@ async def test_a_client_that_disconnects_before_its_stream_starts_is_no_error(ca
 async def test_a_client_that_disconnects_with_unread_pieces_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """No further piece is produced for it."""
     page = Page()
-    async with door(page) as server, listening(server) as (_, writer):
+    async with door(page, Connections(piece=0.5)) as server, listening(server) as (_, writer):
         await page.wait_for(1)
         page.open[0].put_nowait(b"x" * 1024 * 1024 * 8)
         for _ in range(9):
