@@ -133,6 +133,8 @@ class Observer:
 
     def _take(self, news: watch.Item[Any], resource: Resource[Any]) -> None:
         """Record the changes in an item of a watch. Raises ObservationError if events were missed or watching fails."""
+        if isinstance(news, watch.Ended | watch.Failed):  # no change can be seen before the next watch
+            self._changed_at = max(self._changed_at, self.now + news.delay)
         match news:
             case watch.Batch():
                 self._record_all(news.changes, resource)
@@ -140,10 +142,7 @@ class Observer:
                 self._record_all([Change.of(item) for item in news.items], resource)
             case watch.Opened():
                 self._silent_since.pop(resource.plural, None)
-            case watch.Ended():
-                self._changed_at = max(self._changed_at, self.now + news.delay)
             case watch.Failed(error=errors.TransportError()):
-                self._changed_at = max(self._changed_at, self.now + news.delay)
                 if self.now - self._silent_since.setdefault(resource.plural, self.now) > _PATIENCE:
                     raise ObservationError(f"watching {resource.plural} fails: {news.error}")
             case watch.Failed():
