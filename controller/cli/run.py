@@ -99,15 +99,15 @@ def _cluster(request: Request) -> Iterator[Cluster]:
             raise CommandError("--cluster current needs a kubeconfig: set KUBECONFIG, or make ~/.kube/config")
         yield Cluster(source.kubeconfig, find_kubectl(sources.search_path, sources.beside))
         return
-    found = plane.found()
-    try:
-        with plane.borrowed():
-            typer.echo(f"\nIn another terminal:\n\n    export KUBECONFIG={plane.kubeconfig}\n")
-            sys.stdout.flush()
-            yield Cluster(str(plane.kubeconfig), plane.kubectl)
-    finally:
-        if found in _LEFT:
-            typer.echo(_LEFT[found], err=True)
+    with plane.borrowed(_report_left):
+        typer.echo(f"\nIn another terminal:\n\n    export KUBECONFIG={plane.kubeconfig}\n")
+        sys.stdout.flush()
+        yield Cluster(str(plane.kubeconfig), plane.kubectl)
+
+
+def _report_left(found: Found) -> None:
+    if found in _LEFT:
+        typer.echo(_LEFT[found], err=True)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -159,10 +159,11 @@ class ControlPlane:
         return Found.STOPPED if components else Found.NOTHING
 
     @contextmanager
-    def borrowed(self) -> Iterator[Self]:
+    def borrowed(self, restored: Callable[[Found], object] = lambda _: None) -> Iterator[Self]:
         """Keep the plane up while the context lasts, then restore the state in which it was found.
 
-        Of a plane that existed, the objects stay, but nodes that `up` changed or deleted are not restored.
+        `restored` is called with that state at the end. Of a plane that existed, the objects stay, but nodes that `up`
+        changed or deleted are not restored.
         """
         with self._locked():  # another process may be creating the plane
             found = self.found()
@@ -176,6 +177,7 @@ class ControlPlane:
                     self.halt()
                 elif found is Found.NOTHING:
                     self.down()
+            restored(found)
 
     def halt(self) -> None:
         """End the processes of the plane; its objects stay for the next `up`."""
