@@ -13,7 +13,7 @@ from typing import Final
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm.status import ready
+from controller.domain.vm.status import listed, ready
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition, ObjectMeta
@@ -186,7 +186,4 @@ def termination(pod: Pod) -> str | None:
 
 def held_by(metadata: ObjectMeta) -> str:
     """Return the finalizers of an object as text to append to its name; empty if it has none."""
-    holders = metadata.finalizers
-    if not holders:
-        return ""
-    return f", held by {'finalizer' if len(holders) == 1 else 'finalizers'} {', '.join(holders)}"
+    return f", held by {listed('finalizer', metadata.finalizers)}" if metadata.finalizers else ""
