@@ -21,7 +21,8 @@ from controller.kube import managers
 from controller.kube.client import Client
 from controller.operations.api import Api
 from controller.operations.draining.asking import label
-from controller.operations.draining.drain import Drain, Order, count, how_to_go_on
+from controller.operations.draining.drain import Drain, Order, how_to_go_on
+from controller.operations.text import counted
 
 
 def aftermath(nodes: Collection[str], *, waiting: bool) -> str:
@@ -95,4 +96,4 @@ async def drained(client: Api, order: Order, console: Console, rng: Random) -> N
             sys.stderr.write(f"\n{aftermath(left, waiting=any(left.values()))}\n\n")
     if len(outcomes) > 1:
         moved = sum(len(outcome.moved) for outcome in outcomes)
-        console.print(f"{count(len(outcomes), 'node')} are drained; {count(moved, 'VM')} moved")
+        console.print(f"{counted(len(outcomes), 'node')} are drained; {counted(moved, 'VM')} moved")

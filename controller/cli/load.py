@@ -26,7 +26,7 @@ from controller.cli.scenarios import DryRun
 from controller.kube import managers
 from controller.kube.client import Client
 from controller.operations.errors import SimulatorError
-from controller.operations.text import one_line
+from controller.operations.text import counted, one_line
 from controller.scenario import files
 from controller.scenario.asking import Findings
 from controller.scenario.errors import DocumentError, FleetRefusedError, reasons
@@ -99,11 +99,6 @@ def summary(scenario: str, namespace: str, outcome: Outcome) -> str:
 def nodes_and_vms(nodes: int, vms: int) -> str:
     """Return `2 nodes and 1 VM` and the like; empty if there are none."""
     return " and ".join(filter(None, (counted(nodes, "node") if nodes else "", counted(vms, "VM") if vms else "")))
-
-
-def counted(number: int, what: str) -> str:
-    """Return `1 VM`, `2 VMs` and the like."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class _Loading:

@@ -1,4 +1,4 @@
-"""Text from the cluster, made safe to quote in one line."""
+"""Parts of messages: text from the cluster, made safe to quote in one line, and numbers of things."""
 
 from __future__ import annotations
 
@@ -6,3 +6,8 @@ from __future__ import annotations
 def one_line(text: str | None) -> str:
     """Return text of foreign origin as one line without control characters; None is empty."""
     return " ".join("".join(c if c.isprintable() else " " for c in text or "").split())
+
+
+def counted(number: int, what: str) -> str:
+    """Return `1 VM`, `2 VMs` and the like."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -46,6 +46,7 @@ from controller.operations.errors import (
     translated,
 )
 from controller.operations.parallel import each
+from controller.operations.text import counted
 from controller.operations.watching import ChangeSignal, watching
 
 _log = structlog.get_logger(__name__)
@@ -193,11 +194,13 @@ class Drain:
         ended = tuple(self._outcomes[node] for node in self._nodes)
         left = [key for outcome in ended for key in outcome.left]
         if left:
-            raise TimedOutError(f"after {self._order.timeout:g} s {count(len(left), 'VM')} not done: {', '.join(left)}")
+            raise TimedOutError(
+                f"after {self._order.timeout:g} s {counted(len(left), 'VM')} not done: {', '.join(left)}"
+            )
         failed = {key: why for outcome in ended for key, why in outcome.failed.items()}
         if failed:
             asked = sum(outcome.asked for outcome in ended)
-            raise DrainFailedError(f"{len(failed)} of {count(asked, 'VM')} did not move", failed=failed)
+            raise DrainFailedError(f"{len(failed)} of {counted(asked, 'VM')} did not move", failed=failed)
         return ended
 
     async def _look_for(self, node: str) -> None:
@@ -304,7 +307,7 @@ class _Node:
         left = () if now.settled else now.left
         outcome = NodeOutcome(self.name, moved, now.failed, left, self.asking.asked)
         if outcome.drained:
-            self._listener.line(f"{self.name} is drained; {count(len(moved), 'VM')} moved")
+            self._listener.line(f"{self.name} is drained; {counted(len(moved), 'VM')} moved")
         return outcome
 
     def _report_endings(self, now: Survey, ours: Ours) -> None:
@@ -321,11 +324,6 @@ class _Node:
 def how_to_go_on(node: str) -> str:
     """Return what to do about a node that may be cordoned."""
     return f"drain it again, or kubectl uncordon {node}"
-
-
-def count(number: int, what: str) -> str:
-    """Return `1 VM`, `2 VMs` and the like."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _no_such(node: str) -> NoSuchNodeError:
