@@ -27,7 +27,7 @@ from controller.kube.event import Event
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import EVENTS
 from controller.kube.times import micro_timestamp
-from controller.kube.verbs import Creator, Patcher
+from controller.kube.verbs import CREATE_DEADLINE, Creator, Patcher
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,6 @@ MAX_SERIES: Final = 4096
 MAX_PENDING: Final = 1000
 WRITES_PER_SECOND: Final = 50.0
 WRITE_BURST: Final = 200
-_DEADLINE: Final = 10.0
 _NOTE_LIMIT: Final = 1024
 """Longest note in bytes that the API accepts."""
 
@@ -154,7 +153,9 @@ class Recorder:
         try:
             if first:
                 body = self._body(series, seen)
-                await self._writer.create(EVENTS, body, namespace=series.regarding.namespace, server_deadline=_DEADLINE)
+                await self._writer.create(
+                    EVENTS, body, namespace=series.regarding.namespace, server_deadline=CREATE_DEADLINE
+                )
             else:
                 patch = {"series": _observed(series, seen)}
                 await self._writer.merge_patch(EVENTS, series.name, patch, namespace=series.regarding.namespace)

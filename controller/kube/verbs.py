@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from controller.kube.codec import WatchEnvelope
 from controller.kube.resources import Resource
 
 T = TypeVar("T")
+
+CREATE_DEADLINE: Final = 10.0
+"""The usual deadline of a create, in seconds, after which the API server abandons it (`?timeout=`)."""
 
 
 @dataclass(frozen=True, slots=True)

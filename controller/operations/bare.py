@@ -22,7 +22,8 @@ from controller.kube.errors import ConflictError, NotFoundError
 from controller.kube.kinds import Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.resources import PODS
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.kube.verbs import CREATE_DEADLINE
+from controller.operations.api import Api
 from controller.operations.errors import (
     MigrationFailedError,
     NoSuchVMError,
@@ -78,7 +79,7 @@ async def create(client: Api, request: VMRequest, *, run_id: str) -> Pod:
 
 async def _create(client: Api, request: VMRequest, run_id: str, placement: launcher.Placement) -> Pod:
     body = manifest(request, run_id, placement)
-    return await client.create(PODS, body, namespace=request.namespace, server_deadline=SERVER_DEADLINE)
+    return await client.create(PODS, body, namespace=request.namespace, server_deadline=CREATE_DEADLINE)
 
 
 async def find(client: Api, namespace: str, name: str) -> list[Pod]:

@@ -16,8 +16,9 @@ from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import KubeError
+from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations import vms
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.api import Api
 from controller.operations.errors import (
     MigrationFailedError,
     NoControllerError,
@@ -120,7 +121,7 @@ async def ask(client: Api, request: MigrationRequest) -> VirtualMachineMigration
     """
     try:
         return await client.create(
-            MIGRATIONS, manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
+            MIGRATIONS, manifest(request), namespace=request.namespace, server_deadline=CREATE_DEADLINE
         )
     except KubeError as error:
         if may_be_done(error):

@@ -18,7 +18,8 @@ from controller.domain.vm import launcher
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from controller.kube.resources import Resource
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.kube.verbs import CREATE_DEADLINE
+from controller.operations.api import Api
 from controller.operations.errors import VMExistsError, no_such_vm
 
 AS_WRITTEN: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
@@ -59,7 +60,7 @@ async def create(client: Api, request: VMRequest) -> VirtualMachine:
     """Create a VM. Raises VMExistsError, or the KubeError of the API server or an admission webhook that refuses it."""
     try:
         return await client.create(
-            VIRTUAL_MACHINES, manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
+            VIRTUAL_MACHINES, manifest(request), namespace=request.namespace, server_deadline=CREATE_DEADLINE
         )
     except AlreadyExistsError as error:
         raise VMExistsError(

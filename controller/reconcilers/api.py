@@ -6,7 +6,7 @@ Guarantees: `Fenced` sends no write while the process does not lead.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from controller.kube import errors
 from controller.kube.event import Event
@@ -17,10 +17,6 @@ from controller.kube.verbs import Creator, Deleter, Getter, Lister, Patcher
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-CREATE_DEADLINE: Final = 10.0
-"""Seconds after which the API server abandons a create (`?timeout=`)."""
-
 
 Record: TypeAlias = Callable[[ObjectMeta, Event], None]
 """Takes an Event about an object; returns at once."""

@@ -19,7 +19,8 @@ from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
 from controller.kube.kinds import Node
 from controller.kube.resources import NODES, PODS, Resource
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.kube.verbs import CREATE_DEADLINE
+from controller.operations.api import Api
 from controller.operations.parallel import Requests, each
 from controller.operations.text import one_line
 from controller.scenario import admission
@@ -161,7 +162,7 @@ class _Asking:
                 question.resource,
                 question.body,
                 namespace=question.namespace,
-                server_deadline=SERVER_DEADLINE,
+                server_deadline=CREATE_DEADLINE,
                 dry_run=True,
             )
 

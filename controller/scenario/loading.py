@@ -25,7 +25,8 @@ from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectOnly
 from controller.kube.resources import NODES, Resource
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.kube.verbs import CREATE_DEADLINE
+from controller.operations.api import Api
 from controller.operations.parallel import TICK, Requests, each, reporting
 from controller.operations.waiting import Silence
 from controller.operations.watching import ChangeSignal, watching
@@ -266,7 +267,7 @@ class _Load:
         try:
             await self._requests.retrying(
                 what,
-                lambda: client.create(resource, body, namespace=namespace, server_deadline=SERVER_DEADLINE),
+                lambda: client.create(resource, body, namespace=namespace, server_deadline=CREATE_DEADLINE),
             )
         except AlreadyExistsError:
             return await self._requests.retrying(what, lambda: client.get(resource, name, namespace=namespace))

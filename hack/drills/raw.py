@@ -9,7 +9,7 @@ import msgspec
 from controller.kube.client import Client
 from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
-from controller.operations.api import SERVER_DEADLINE
+from controller.kube.verbs import CREATE_DEADLINE
 
 
 class NodeCopy(Value, frozen=True):
@@ -41,4 +41,4 @@ async def node_copy(client: Client, name: str) -> NodeCopy:
 
 async def restore_node(client: Client, copy: NodeCopy) -> None:
     """Create a node again."""
-    await client.create(_NODES, copy.manifest(), server_deadline=SERVER_DEADLINE)
+    await client.create(_NODES, copy.manifest(), server_deadline=CREATE_DEADLINE)

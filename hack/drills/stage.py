@@ -18,10 +18,10 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.client import Client
 from controller.kube.resources import NODES
+from controller.kube.verbs import CREATE_DEADLINE
 from controller.observe import judge
 from controller.observe.history import ClusterState
 from controller.observe.observer import Observer
-from controller.operations.api import SERVER_DEADLINE
 from controller.operations.draining.drain import UNHEARD, Drain, Order
 from controller.operations.errors import DrainFailedError
 from hack.drills.errors import DrillError
@@ -131,7 +131,7 @@ class Stage:
         async def create(vm: DesiredVM) -> VirtualMachine:
             async with slots:
                 return await self.client.create(
-                    VIRTUAL_MACHINES, vm.manifest(), namespace=self.namespace, server_deadline=SERVER_DEADLINE
+                    VIRTUAL_MACHINES, vm.manifest(), namespace=self.namespace, server_deadline=CREATE_DEADLINE
                 )
 
         created = await asyncio.gather(*(create(vm) for vm in desired))
@@ -171,7 +171,7 @@ class Stage:
             }
             async with slots:
                 migration = await self.client.create(
-                    MIGRATIONS, body, namespace=self.namespace, server_deadline=SERVER_DEADLINE
+                    MIGRATIONS, body, namespace=self.namespace, server_deadline=CREATE_DEADLINE
                 )
             return migration.metadata.uid
 

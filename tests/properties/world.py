@@ -25,7 +25,7 @@ from controller.domain.vm.state import HISTORY_LIMIT
 from controller.kube import errors, times
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.api import CREATE_DEADLINE
+from controller.kube.verbs import CREATE_DEADLINE
 from tests.model.cluster import Cluster
 from tests.model.faults import LONGEST_REQUEST, Fault
 from tests.model.rules import Document

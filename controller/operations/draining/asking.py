@@ -28,8 +28,9 @@ from controller.kube.errors import (
     TooManyRequestsError,
     TransportError,
 )
+from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations import migrations as moves
-from controller.operations.api import SERVER_DEADLINE, Api
+from controller.operations.api import Api
 from controller.operations.draining.survey import Survey
 from controller.operations.errors import translated
 from controller.operations.parallel import passing, retry_after
@@ -147,7 +148,7 @@ class Asking:
         request = self._requests[key]
         try:
             created = await self._client.create(
-                MIGRATIONS, moves.manifest(request), namespace=request.namespace, server_deadline=SERVER_DEADLINE
+                MIGRATIONS, moves.manifest(request), namespace=request.namespace, server_deadline=CREATE_DEADLINE
             )
         except AlreadyExistsError:
             created = await self._get(request)
@@ -159,7 +160,7 @@ class Asking:
         try:
             found = await self._get(self._requests[key])
         except NotFoundError:
-            if self._clock() >= self._unanswered[key].at + SERVER_DEADLINE:  # it may yet be committed
+            if self._clock() >= self._unanswered[key].at + CREATE_DEADLINE:  # it may yet be committed
                 del self._unanswered[key]
             return
         self._take(key, found)

@@ -17,8 +17,9 @@ from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
+from controller.kube.verbs import CREATE_DEADLINE
 from controller.observe.caches import Caches
-from controller.reconcilers.api import CREATE_DEADLINE, Api
+from controller.reconcilers.api import Api
 from controller.reconcilers.sources import no_longer_pending
 
 ASK_AGAIN: Final = 15.0

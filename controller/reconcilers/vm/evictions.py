@@ -16,7 +16,8 @@ from controller.domain.vm import records
 from controller.engine.consistency import ConsistencyStore
 from controller.kube import errors
 from controller.kube.kinds import Pod
-from controller.reconcilers.api import CREATE_DEADLINE, Api, node_gone
+from controller.kube.verbs import CREATE_DEADLINE
+from controller.reconcilers.api import Api, node_gone
 from controller.reconcilers.vm.memory import Memory, Visit
 
 _log = structlog.get_logger(__name__)

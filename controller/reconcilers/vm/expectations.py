@@ -13,7 +13,7 @@ from typing import Final
 from controller.domain.objects import VirtualMachine
 from controller.domain.vm import status
 from controller.kube import times
-from controller.reconcilers.api import CREATE_DEADLINE
+from controller.kube.verbs import CREATE_DEADLINE
 from controller.reconcilers.vm.memory import Known, Memory
 
 SETTLED: Final = 2 * CREATE_DEADLINE

@@ -19,7 +19,8 @@ from controller.engine.consistency import ConsistencyStore
 from controller.kube import codec, errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS
-from controller.reconcilers.api import CREATE_DEADLINE, Api, Record, node_gone, patch_status
+from controller.kube.verbs import CREATE_DEADLINE
+from controller.reconcilers.api import Api, Record, node_gone, patch_status
 from controller.reconcilers.vm.create_failures import CreateFailures
 from controller.reconcilers.vm.deletions import PendingDeletions
 from controller.reconcilers.vm.expectations import CreateExpectations

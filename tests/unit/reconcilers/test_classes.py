@@ -14,7 +14,7 @@ from controller.domain.vm import launcher
 from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube import errors
 from controller.kube.resources import PODS
-from controller.reconcilers.api import CREATE_DEADLINE
+from controller.kube.verbs import CREATE_DEADLINE
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.unit.reconcilers.harness import Process

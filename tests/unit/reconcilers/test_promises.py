@@ -12,7 +12,7 @@ from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.api import CREATE_DEADLINE
+from controller.kube.verbs import CREATE_DEADLINE
 from controller.reconcilers.vm.expectations import SETTLED
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
