@@ -19,7 +19,7 @@ from random import Random
 from prometheus_client import CollectorRegistry
 
 from controller.domain import names
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.controller import Channel, Controller, Reconciler
 from controller.engine.events import EventWriter, Recorder
 from controller.engine.lifecycle import Part, When

@@ -14,9 +14,9 @@ from typing import Final
 import typer
 
 from controller.domain.ratio import ReferenceNode
-from controller.domain.vm.launcher import Toleration
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
+from controller.kube.scheduling import Toleration
 from controller.serving.address import BindError, parse_address
 
 _LONGEST_CLASS: Final = 40
@@ -120,7 +120,7 @@ def tolerations(text: str) -> tuple[Toleration, ...]:
         if not key or (colon and effect not in _EFFECTS):
             wanted = f"want KEY[=VALUE][:EFFECT], with an effect of {', '.join(_EFFECTS)}"
             raise typer.BadParameter(f"{part!r} is not a taint: {wanted}", param_hint="--tolerations")
-        found.append(Toleration(key=key, value=value if equals else None, effect=effect or None))
+        found.append(Toleration(key, "Equal" if equals else "Exists", value, effect))
     return tuple(found)
 
 

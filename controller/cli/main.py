@@ -21,7 +21,7 @@ from controller.cli.connection import Connection, connecting
 from controller.cli.exits import FAILED
 from controller.domain.names import CONTROLLER_CLASS
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
-from controller.domain.vm.launcher import FAKE_NODES, FAKE_TAINT, LauncherPolicy
+from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.telemetry.logs import LogFormat, LogLevel
 
 PLUGIN = "kubectl vmsim"

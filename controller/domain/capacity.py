@@ -15,9 +15,11 @@ from typing import Final
 
 import msgspec
 
-from controller.domain import requests
-from controller.domain.vm.launcher import LauncherPolicy, Placement, Shares
-from controller.kube.kinds import Node, Pod, Taint
+from controller.domain import requests, scheduling
+from controller.domain.vm.launcher import Shares
+from controller.domain.vm.placement import Placement, Requirements
+from controller.domain.vm.policy import LauncherPolicy
+from controller.kube.kinds import Node, Pod
 from controller.kube.quantity import QuantityError, parse_quantity, round_up
 
 _ZERO: Final = Decimal(0)
@@ -27,7 +29,6 @@ _LARGEST: Final = Decimal(2**63 - 1)
 """The largest number that the scheduler counts to. The cap keeps sums exact for any request."""
 _UNREADY: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """The node lifecycle controller's taints while a node's Ready condition is False or Unknown."""
-_REPELLING: Final = ("NoSchedule", "NoExecute")
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -136,31 +137,29 @@ class Obstacle(StrEnum):
     CORDONED = "cordoned"
     NOT_READY = "not ready"
     LABELS = "without a matching label"
+    AFFINITY = "that its node affinity excludes"
     TAINT = "with a taint that it does not tolerate"
 
 
-def obstacle(node: Node, policy: LauncherPolicy, placement: Placement) -> Obstacle | None:
+def obstacle(node: Node, wanted: Requirements, placement: Placement) -> Obstacle | None:
     """Return what keeps the VM's next pod off a node regardless of free capacity; None if nothing does."""
+    return next(_obstacles(node, wanted, placement), None)
+
+
+def _obstacles(node: Node, wanted: Requirements, placement: Placement) -> Iterator[Obstacle]:
     name, labels = node.metadata.name, node.metadata.labels
-    repelling = [taint.key for taint in node.spec.taints if repels(taint, policy)]
     if placement.node not in (None, name):
-        return Obstacle.ELSEWHERE
+        yield Obstacle.ELSEWHERE
     if placement.avoid == name:
-        return Obstacle.OWN
-    if any(labels.get(key) != value for key, value in (*policy.node_selector.items(), *placement.selector)):
-        return Obstacle.LABELS
-    if node.spec.unschedulable:
-        return Obstacle.CORDONED
+        yield Obstacle.OWN
+    if any(labels.get(key) != value for key, value in (*wanted.selector, *placement.selector)):
+        yield Obstacle.LABELS
+    if not scheduling.selects(wanted.required, node):
+        yield Obstacle.AFFINITY
+    if node.spec.unschedulable and scheduling.repels(scheduling.UNSCHEDULABLE, wanted.tolerations):
+        yield Obstacle.CORDONED
+    repelling = [taint.key for taint in node.spec.taints if scheduling.repels(taint, wanted.tolerations)]
     if any(key in _UNREADY for key in repelling):
-        return Obstacle.NOT_READY
-    return Obstacle.TAINT if repelling else None
-
-
-def repels(taint: Taint, policy: LauncherPolicy) -> bool:
-    """Whether a taint repels launcher pods, which do not tolerate it."""
-    return taint.effect in _REPELLING and not any(
-        toleration.key == taint.key
-        and toleration.value in (None, taint.value)
-        and toleration.effect in (None, taint.effect)
-        for toleration in policy.tolerations
-    )
+        yield Obstacle.NOT_READY
+    if repelling:
+        yield Obstacle.TAINT

@@ -26,6 +26,11 @@ MEMORY_CONSUMPTION: Final = f"{GROUP}/memory-consumption"
 CONTROLLER_CLASS: Final = f"{GROUP}/controller-class"
 """Names the installation that a VM belongs to; without it, the default one. Its pods carry it, too."""
 
+START_NODE: Final = f"{GROUP}/start-node"
+"""The node that the VM's first pod prefers, and no later one."""
+REQUIRED_START_NODE: Final = f"{GROUP}/required-start-node"
+"""The only node on which the VM's first pod may run."""
+
 # --- On the migration, written by the command line -------------------------------------------------------
 DRAIN_LABEL: Final = f"{GROUP}/drain"
 """Names the drained node, so that one command can cancel the drain's pending migrations."""
@@ -42,6 +47,8 @@ INCARNATION: Final = f"{GROUP}/incarnation"
 REQUESTED_CPU: Final = f"{GROUP}/requested-cpu"
 REQUESTED_MEMORY: Final = f"{GROUP}/requested-memory"
 """The ratios from which the pod's requests were computed; the spec may have been edited since."""
+PLACEMENT: Final = f"{GROUP}/placement"
+"""Checksums of the placement fields from which the pod was made; absent if the spec had none."""
 
 # --- On the record of an eviction, written by the controller ------------------------------------------------
 SOURCE_NODE: Final = f"{GROUP}/source-node"

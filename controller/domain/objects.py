@@ -13,6 +13,7 @@ import msgspec
 
 from controller.domain import names
 from controller.kube.meta import Condition, ObjectMeta, Value
+from controller.kube.scheduling import Affinity, Toleration
 
 _PRIORITIES: Final = {"system-critical": 0, "user-triggered": 1, "system-maintenance": 2}
 
@@ -29,10 +30,16 @@ class VMResources(Value, frozen=True):
 
 
 class VMSpec(Value, frozen=True):
-    """The desired state."""
+    """The desired state: size, whether it runs, and Kubernetes' own fields that decide the pod's node."""
 
     resources: VMResources = VMResources()
     running: bool = True
+    scheduler_name: str = ""
+    node_selector: dict[str, str] = msgspec.field(default_factory=dict)
+    affinity: Affinity | None = None
+    tolerations: tuple[Toleration, ...] = ()
+    topology_spread_constraints: tuple[dict[str, Any], ...] = ()
+    priority_class_name: str = ""
 
 
 class StartFailure(Value, frozen=True):

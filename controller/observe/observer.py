@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Final, Self
 
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.domain.vm.launcher import FAKE_NODES
+from controller.domain.vm.policy import FAKE_NODES
 from controller.engine import watch
 from controller.engine.changes import Change, revision
 from controller.kube import errors

@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec
 from controller.domain.vm import launcher, status
+from controller.domain.vm.placement import ANYWHERE, Placement
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.listing import everything
 from controller.engine.store import Store
 from controller.kube.errors import ConflictError, NotFoundError
@@ -37,7 +39,7 @@ from controller.operations.watching import ChangeSignal, watching
 
 T = TypeVar("T")
 
-POLICY: Final = launcher.LauncherPolicy()
+POLICY: Final = LauncherPolicy()
 """The controller's default policy."""
 
 
@@ -50,7 +52,7 @@ class Move:
     downtime: float
 
 
-def manifest(request: VMRequest, run_id: str, placement: launcher.Placement = launcher.ANYWHERE) -> dict[str, Any]:
+def manifest(request: VMRequest, run_id: str, placement: Placement = ANYWHERE) -> dict[str, Any]:
     """Return the body of the pod to create. Its name depends on the VM's name and `run_id`, a random string."""
     vm = VirtualMachine(
         metadata=ObjectMeta(
@@ -62,7 +64,7 @@ def manifest(request: VMRequest, run_id: str, placement: launcher.Placement = la
         spec=VMSpec(resources=VMResources(cpu=request.cpu, memory=request.memory)),
     )
     spec = launcher.requested(vm)
-    body = launcher.manifest(vm, 0, spec, launcher.consumption(vm, spec).shares, POLICY, placement=placement)
+    body = launcher.manifest(vm, 0, spec, launcher.consumption(vm, spec).shares, POLICY, where=placement)
     metadata = body["metadata"]
     del metadata["ownerReferences"], metadata["annotations"][names.INCARNATION]
     del metadata["labels"][names.KUBEVIRT_CREATED_BY]
@@ -74,10 +76,10 @@ async def create(client: Api, request: VMRequest, *, run_id: str) -> Pod:
     there = await find(client, request.namespace, request.name)
     if there:
         raise VMExistsError(f"{request.name} has a pod already, {there[0].metadata.name}: delete it first")
-    return await _create(client, request, run_id, launcher.ANYWHERE)
+    return await _create(client, request, run_id, ANYWHERE)
 
 
-async def _create(client: Api, request: VMRequest, run_id: str, placement: launcher.Placement) -> Pod:
+async def _create(client: Api, request: VMRequest, run_id: str, placement: Placement) -> Pod:
     body = manifest(request, run_id, placement)
     return await client.create(PODS, body, namespace=request.namespace, server_deadline=CREATE_DEADLINE)
 
@@ -159,7 +161,7 @@ async def migrate(
         doing = f"{source.metadata.name} is still being deleted"
         await _until(pods, signal, lambda: _deleted(pods, source), doing=doing, seconds=timeout)
         avoid = None if to == node else node
-        made = await _create(client, request, run_id, launcher.Placement(node=to, avoid=avoid))
+        made = await _create(client, request, run_id, Placement(node=to, avoid=avoid))
 
         def runs() -> Pod | None:
             pod = pods.get(made.metadata.key)

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias, TypeVar
 
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
 from controller.kube.kinds import Node

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
-from controller.domain.vm.launcher import FAKE_NODES, FAKE_TAINT
+from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT
 from controller.kube.kinds import Taint
 from controller.operations import vms
 

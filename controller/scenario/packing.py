@@ -18,9 +18,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from controller.domain import capacity
+from controller.domain import capacity, scheduling
 from controller.domain.capacity import Amount
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Node, Pod
 from controller.scenario.fleet import Fleet, node_manifest
 
@@ -197,7 +197,7 @@ def _obstacle(node: Node, policy: LauncherPolicy) -> str | None:
         (f"{key}={value}" for key, value in policy.node_selector.items() if labels.get(key) != value), None
     ):
         return f"without the label {lacking}"
-    taint = next((taint for taint in node.spec.taints if capacity.repels(taint, policy)), None)
+    taint = next((taint for taint in node.spec.taints if scheduling.repels(taint, policy.tolerations)), None)
     if taint is None:
         return None
     return f"tainted {taint.key}{f'={taint.value}' if taint.value else ''}:{taint.effect}"

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from controller.domain import names
-from controller.domain.vm.launcher import FAKE_NODES
+from controller.domain.vm.policy import FAKE_NODES
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
 from controller.scenario import readings

@@ -7,6 +7,7 @@ from typing import Any, Final
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec
 from controller.domain.vm import launcher
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.meta import ObjectMeta, Value
 from controller.kube.resources import Resource
 
@@ -15,7 +16,7 @@ _SHARE: Final = "0.005"
 """The share of a node that each VM requests: 100 VMs fill half a node, so no burst meets a full one."""
 VMS_PER_NODE: Final = 80
 """Of the 110 pods that a node can hold, which leaves capacity for added VMs and for migrations."""
-_POLICY: Final = launcher.LauncherPolicy()
+_POLICY: Final = LauncherPolicy()
 
 
 class BriefStatus(Value, frozen=True):

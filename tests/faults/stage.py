@@ -16,7 +16,7 @@ from controller.controlplane.nodes import NodeCapacity, node_manifest
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.domain.vm.launcher import FAKE_TAINT
+from controller.domain.vm.policy import FAKE_TAINT
 from controller.kube import errors
 from controller.kube.client import Client
 from controller.kube.kinds import Pod

@@ -21,7 +21,7 @@ from controller.domain.migration.move import Move
 from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.migration.plan import Ask, ClaimVM, ConfirmClaimLost, ConfirmVMGone, Plan, View, WriteMigration
 from controller.domain.objects import VirtualMachine
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 
 
 def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:

@@ -28,7 +28,8 @@ from controller.domain.migration.plan import (
 from controller.domain.objects import Claim, VirtualMachine
 from controller.domain.ratio import RatioError
 from controller.domain.vm import records, status
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.placement import PlacementError
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Pod
 
 _PATIENCE: Final = 5.0
@@ -48,7 +49,7 @@ def decide(move: Move, policy: LauncherPolicy) -> Plan | Ask:
     claim = _claim(move, vm)
     try:
         wanted = demand(claim, vm, policy)
-    except RatioError as error:
+    except (RatioError, PlacementError) as error:
         return move.fail(Reason.VM_NOT_RUNNING, str(error))
     return _ask(move, claim, wanted, source)
 

@@ -18,7 +18,6 @@ from controller.domain.capacity import Amount
 from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
-from controller.domain.vm.launcher import LauncherPolicy
 from controller.kube.kinds import Node
 
 _TOO_SMALL: Final = "too small"
@@ -42,9 +41,7 @@ class _Miss(msgspec.Struct, frozen=True, order=True):
     lacks: str
 
 
-def find_node(
-    wanted: Demand, nodes: Iterable[Node], used: Callable[[str], Amount], policy: LauncherPolicy
-) -> str | Refused:
+def find_node(wanted: Demand, nodes: Iterable[Node], used: Callable[[str], Amount]) -> str | Refused:
     """Return the node with the most free capacity for the VM, or why no node fits, ever or now.
 
     `used` returns what is requested and reserved on a node. The node with the largest free share is chosen, as by the
@@ -56,7 +53,7 @@ def find_node(
     able: list[str] = []
     for node in nodes:
         name = node.metadata.name
-        if (obstacle := capacity.obstacle(node, policy, wanted.placement)) is not None:
+        if (obstacle := capacity.obstacle(node, wanted.requirements, wanted.placement)) is not None:
             why[obstacle] += 1
             continue
         whole = capacity.allocatable(node)

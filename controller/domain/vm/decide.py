@@ -20,8 +20,8 @@ from typing import Final
 import msgspec
 
 from controller.domain import ownership
-from controller.domain.vm import launcher, records, status
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm import inherited, launcher, placement, records, status
+from controller.domain.vm.placement import Placement
 from controller.domain.vm.plan import (
     NOTHING,
     Action,
@@ -35,6 +35,7 @@ from controller.domain.vm.plan import (
     View,
     WriteStatus,
 )
+from controller.domain.vm.policy import LauncherPolicy
 from controller.domain.vm.state import VMState
 from controller.domain.vm.status import Phase, Verdict
 from controller.kube import times
@@ -246,7 +247,7 @@ def _start(state: VMState) -> Plan:
                     state.spec,
                     state.used.shares,
                     state.policy,
-                    placement=_placement(state),
+                    where=_placement(state),
                 ),
                 predecessor=state.name(state.incarnation - 1) if state.incarnation > 0 else None,
             ),
@@ -266,14 +267,13 @@ def _await(state: VMState, namesakes: tuple[Pod, ...]) -> Plan:
     return Plan(state.publish_as_it_was(verdict))
 
 
-def _placement(state: VMState) -> launcher.Placement:
+def _placement(state: VMState) -> Placement:
     """Return the placement of the next pod; a migration constrains that of the incarnation after its source."""
     claim = state.vm.status.migration
     if claim is None or claim.rollback or state.incarnation != claim.source_incarnation + 1:
-        return launcher.Placement(
-            rather_not=records.avoided(state.circumstances.migrations, state.vm.metadata.uid, state.incarnation)
-        )
-    return launcher.placement_of(claim)
+        avoided = records.avoided(state.circumstances.migrations, state.vm.metadata.uid, state.incarnation)
+        return placement.at_start(state.vm, state.incarnation, rather_not=avoided)
+    return placement.placement_of(claim)
 
 
 def _refresh(state: VMState, pod: Pod) -> tuple[PatchPod, ...]:
@@ -282,5 +282,8 @@ def _refresh(state: VMState, pod: Pod) -> tuple[PatchPod, ...]:
         return ()
     wanted_annotations = launcher.usage_annotations(state.used.shares, state.policy.reference)
     stale_labels = launcher.label_changes(state.vm, pod)
-    stale_annotations = {k: v for k, v in wanted_annotations.items() if pod.metadata.annotations.get(k) != v}
+    stale_annotations = {
+        **inherited.hint_changes(state.vm, pod),
+        **{k: v for k, v in wanted_annotations.items() if pod.metadata.annotations.get(k) != v},
+    }
     return (PatchPod(pod, stale_labels, stale_annotations),) if stale_labels or stale_annotations else ()

@@ -5,11 +5,21 @@ Guarantees: KubeVirt's reasons where it has one. An unchanged status causes no E
 
 from __future__ import annotations
 
+from typing import Final
+
 from controller.domain.objects import VMStatus
 from controller.domain.vm import status
 from controller.domain.vm.status import Phase
 from controller.kube.event import NORMAL, WARNING, Event
 from controller.kube.meta import Condition
+
+_WARNINGS: Final = (
+    status.RESTART_REQUIRED,
+    status.INVALID_CONSUMPTION,
+    status.INVALID_SPEC,
+    status.ANNOTATIONS_LEFT_OUT,
+)
+"""The conditions that cause an Event when they begin."""
 
 
 def created(pod: str) -> Event:
@@ -41,7 +51,7 @@ def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
                 found.append(Event(WARNING, ready.reason, "Observe", ready.message))
     if ready is not None and ready.reason == "Unschedulable" and _reason(before, status.READY) != "Unschedulable":
         found.append(Event(WARNING, "Unschedulable", "Schedule", ready.message))
-    for kind in (status.RESTART_REQUIRED, status.INVALID_CONSUMPTION, status.INVALID_SPEC):
+    for kind in _WARNINGS:
         condition = _condition(after, kind)
         if condition is not None and _condition(before, kind) is None and after.phase != Phase.FAILED:
             found.append(Event(WARNING, kind, "Observe", condition.message))

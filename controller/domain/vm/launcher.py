@@ -7,91 +7,21 @@ on finalizers elsewhere).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
 from controller.domain import names
 from controller.domain.objects import Claim, VirtualMachine
-from controller.domain.ratio import CPU_MAX, DEFAULT_REFERENCE, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
+from controller.domain.vm import inherited, placement
+from controller.domain.vm.placement import ANYWHERE, Placement
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Pod
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
 """It does nothing, and a real node can pull it."""
-
-FAKE_NODES: Final[Mapping[str, str]] = MappingProxyType({"type": "kwok"})
-"""The default selector: no simulated VM runs on a real node of a shared cluster by accident."""
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """A taint that launcher pods tolerate: any value if `value` is None, any effect if `effect` is None."""
-
-    key: str
-    value: str | None = None
-    effect: str | None = None
-
-    def manifest(self) -> dict[str, str]:
-        """Return it as in a pod's spec."""
-        written = {"key": self.key, "operator": "Exists" if self.value is None else "Equal"}
-        written |= {} if self.value is None else {"value": self.value}
-        return written | ({} if self.effect is None else {"effect": self.effect})
-
-
-FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", effect="NoSchedule")
-"""The taint that keeps all other pods off fake nodes."""
-
-
-@dataclass(frozen=True, slots=True)
-class LauncherPolicy:
-    """The settings that all launcher pods share."""
-
-    reference: ReferenceNode = DEFAULT_REFERENCE
-    node_selector: Mapping[str, str] = field(default_factory=lambda: FAKE_NODES)
-    tolerations: tuple[Toleration, ...] = (FAKE_TAINT,)
-
-
-class Placement(msgspec.Struct, frozen=True):
-    """Constraints on the node of the next pod, beyond the policy's: they only narrow the choice.
-
-    `node`: the only node allowed. `avoid`: a node that is not allowed. `rather_not`: a node that is used only if no
-    other fits. `selector`: labels that the node must have, with their values, in order.
-    """
-
-    node: str | None = None
-    avoid: str | None = None
-    rather_not: str | None = None
-    selector: tuple[tuple[str, str], ...] = ()
-
-    def affinity(self) -> dict[str, Any]:
-        """Return it as a pod's node affinity; empty without constraints."""
-        fields = [
-            {"key": "metadata.name", "operator": operator, "values": [name]}
-            for operator, name in (("In", self.node), ("NotIn", self.avoid))
-            if name is not None
-        ]
-        labels = [{"key": key, "operator": "In", "values": [value]} for key, value in self.selector]
-        term = {**({"matchFields": fields} if fields else {}), **({"matchExpressions": labels} if labels else {})}
-        rules: dict[str, Any] = {}
-        if term:
-            rules["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [term]}
-        if self.rather_not is not None:
-            preference = {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [self.rather_not]}]}
-            rules["preferredDuringSchedulingIgnoredDuringExecution"] = [{"weight": 100, "preference": preference}]
-        return {"affinity": {"nodeAffinity": rules}} if rules else {}
-
-
-ANYWHERE: Final = Placement()
-
-
-def placement_of(claim: Claim) -> Placement:
-    """Return the constraints of a migration's claim on the target's node."""
-    labels = tuple(sorted(claim.added_node_selector.items()))
-    return Placement(node=claim.target_node, avoid=claim.source_node or None, selector=labels)
 
 
 class Shares(msgspec.Struct, frozen=True):
@@ -167,7 +97,7 @@ def name(vm: VirtualMachine, incarnation: int) -> str:
 
 
 def labels(vm: VirtualMachine) -> dict[str, str]:
-    """Return the labels of a launcher pod; the pod watch selects on the first, and on the VM's class."""
+    """Return the labels that a launcher pod always has; the pod watch selects on the first, and on the VM's class."""
     found = {
         names.VM_LABEL: vm.metadata.name,
         names.KUBEVIRT_APP_LABEL: names.KUBEVIRT_APP,
@@ -201,7 +131,7 @@ def manifest(
     used: Shares,
     policy: LauncherPolicy,
     *,
-    placement: Placement = ANYWHERE,
+    where: Placement = ANYWHERE,
 ) -> dict[str, Any]:
     """Build the pod of one incarnation of a VM."""
     return {
@@ -210,12 +140,14 @@ def manifest(
         "metadata": {
             "name": name(vm, incarnation),
             "namespace": vm.metadata.namespace,
-            "labels": labels(vm),
+            "labels": {**inherited.labels(vm), **labels(vm)},
             "annotations": {
+                **inherited.taken_annotations(vm).taken,
                 names.INCARNATION: str(incarnation),
                 names.KUBEVIRT_DOMAIN: vm.metadata.name,
                 names.REQUESTED_CPU: spec.cpu_text,
                 names.REQUESTED_MEMORY: spec.memory_text,
+                **({names.PLACEMENT: checksums} if (checksums := placement.checksums(vm.spec)) else {}),
                 **usage_annotations(used, policy.reference),
             },
             "ownerReferences": [_owner(vm)],
@@ -229,7 +161,6 @@ def manifest(
                 "runAsUser": 65535,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "tolerations": [toleration.manifest() for toleration in policy.tolerations],
             "containers": [
                 {
                     "name": "compute",
@@ -243,8 +174,7 @@ def manifest(
                     },
                 }
             ],
-            **({"nodeSelector": dict(policy.node_selector)} if policy.node_selector else {}),
-            **placement.affinity(),
+            **placement.fields(vm.spec, policy, where),
         },
     }
 
@@ -263,4 +193,4 @@ def target(vm: VirtualMachine, claim: Claim, policy: LauncherPolicy) -> dict[str
     """Build the pod that follows a claim's source pod. Raises RatioError."""
     spec = requested(vm)
     used = consumption(vm, spec).shares
-    return manifest(vm, claim.source_incarnation + 1, spec, used, policy, placement=placement_of(claim))
+    return manifest(vm, claim.source_incarnation + 1, spec, used, policy, where=placement.placement_of(claim))

@@ -84,11 +84,11 @@ class ConfirmPodGone(msgspec.Struct, frozen=True):
 
 
 class PatchPod(msgspec.Struct, frozen=True):
-    """Set metadata on this pod (UID and resourceVersion guarded); a label that is None is removed."""
+    """Set metadata on this pod (UID and resourceVersion guarded); a key whose value is None is removed."""
 
     pod: Pod
     labels: dict[str, str | None]
-    annotations: dict[str, str]
+    annotations: dict[str, str | None]
 
 
 class WriteStatus(msgspec.Struct, frozen=True):

@@ -13,9 +13,11 @@ import msgspec
 from controller.domain import names, ownership
 from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
 from controller.domain.ratio import RatioError
-from controller.domain.vm import launcher, status
-from controller.domain.vm.launcher import LauncherPolicy, Shares
+from controller.domain.vm import inherited, launcher, placement, status
+from controller.domain.vm.launcher import Shares
+from controller.domain.vm.placement import PlacementError
 from controller.domain.vm.plan import Circumstances, ConfirmPodGone, View, WriteStatus
+from controller.domain.vm.policy import LauncherPolicy
 from controller.domain.vm.status import Phase, Step, Verdict
 from controller.kube import times
 from controller.kube.kinds import Pod
@@ -48,13 +50,17 @@ class VMState:
         self.current = own[incarnations.index(self.incarnation)] if self.incarnation in incarnations else None
         self.older = tuple(pod for pod in own if pod is not self.current)
         self.spec_problem: str | None = None
+        self.spec_reason = ""
         self.spec: Shares | None = None
         self.used: launcher.Consumption | None = None
         try:
             self.spec = launcher.requested(vm)
             self.used = launcher.consumption(vm, self.spec)
+            placement.check(vm.spec, policy)
         except RatioError as error:
-            self.spec_problem = str(error)
+            self.spec_problem, self.spec_reason = str(error), status.NOT_A_RATIO
+        except PlacementError as error:
+            self.spec_problem, self.spec_reason = str(error), status.CONTRADICTION
 
     def name(self, incarnation: int) -> str:
         """Return the name of one incarnation's pod."""
@@ -173,16 +179,30 @@ class VMState:
             return ()  # a VM that is being deleted needs no warning
         if self.used is not None and self.used.problems:
             message = "; ".join(self.used.problems)
-            found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason="NotARatio", message=message))
+            found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason=status.NOT_A_RATIO, message=message))
         if self.spec_problem is not None:
-            found.append(Verdict(status.INVALID_SPEC, status=True, reason="NotARatio", message=self.spec_problem))
-        if self.current is not None and not self.current.done and self.spec is not None and self.vm.spec.running:
-            annotations = self.current.metadata.annotations
-            cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
-            if self.spec.differs(cpu, memory):
-                message = (
-                    f"Pod {self.current.metadata.name} still requests cpu {cpu}, memory {memory}; "
-                    "the spec applies from the next start"
-                )
-                found.append(Verdict(status.RESTART_REQUIRED, status=True, reason="ResourcesChanged", message=message))
-        return tuple(found)
+            found.append(Verdict(status.INVALID_SPEC, status=True, reason=self.spec_reason, message=self.spec_problem))
+        if left_out := inherited.taken_annotations(self.vm).left_out:
+            message = (
+                f"A pod takes over {inherited.ANNOTATIONS_LIMIT // 1024} KiB of annotations at most; "
+                f"left out: {', '.join(left_out)}"
+            )
+            found.append(Verdict(status.ANNOTATIONS_LEFT_OUT, status=True, reason="TooLarge", message=message))
+        return (*found, *self._restart_required())
+
+    def _restart_required(self) -> tuple[Verdict, ...]:
+        """Return the condition that the spec was edited since its pod was created."""
+        pod = self.current
+        if pod is None or pod.done or self.spec is None or not self.vm.spec.running:
+            return ()
+        annotations = pod.metadata.annotations
+        cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
+        resized = self.spec.differs(cpu, memory)
+        moved = placement.edited(self.vm.spec, annotations.get(names.PLACEMENT, ""))
+        if not resized and not moved:
+            return ()
+        old = [f"requests cpu {cpu}, memory {memory}"] if resized else []
+        old += [f"has the {', '.join(moved)} of an earlier spec"] if moved else []
+        message = f"Pod {pod.metadata.name} still {' and '.join(old)}; the spec applies from the next start"
+        reason = "ResourcesChanged" if resized else "PlacementChanged"
+        return (Verdict(status.RESTART_REQUIRED, status=True, reason=reason, message=message),)

@@ -13,7 +13,7 @@ from controller.domain.migration import refusals
 from controller.domain.migration.plan import Refused
 from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration
 from controller.domain.vm import launcher
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube import errors
 from controller.kube.kinds import Pod
 from controller.kube.resources import PODS

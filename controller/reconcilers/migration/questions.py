@@ -11,8 +11,9 @@ from functools import partial
 
 import msgspec
 
+from controller.domain import capacity
 from controller.domain.migration import preflight
-from controller.domain.migration.demand import Demand, demand
+from controller.domain.migration.demand import Demand
 from controller.domain.migration.plan import (
     Answers,
     Ask,
@@ -26,7 +27,8 @@ from controller.domain.migration.plan import (
 from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import RatioError
 from controller.domain.resources import MIGRATIONS
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm import launcher
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.store import Store, gone
 from controller.kube import errors
 from controller.kube.kinds import Node
@@ -115,7 +117,7 @@ class Questions:
             return Answers(slot=True, node="")
         if (later := await self._headroom.refresh(item)) > 0:
             return Answers(later=later)
-        found = preflight.find_node(wanted, self._nodes, self._headroom.used, self._policy)
+        found = preflight.find_node(wanted, self._nodes, self._headroom.used)
         if not isinstance(found, Refused):
             self._headroom.reserve(vm, found, wanted.amount)
             return Answers(slot=True, node=found)
@@ -136,7 +138,7 @@ class Questions:
         if new is None or claim is None or claim.reserved_node is None:
             return
         try:
-            amount = demand(claim, new, self._policy).amount
+            amount = capacity.of_vm(launcher.requested(new), self._policy)
         except RatioError:
             return  # no pod can be created from this spec
         self._headroom.take_in(new, cache.pods.by_index(new.metadata.key), amount)

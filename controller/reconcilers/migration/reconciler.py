@@ -18,7 +18,7 @@ from controller.domain.migration.decide import decide
 from controller.domain.migration.phases import MigrationPhase
 from controller.domain.migration.plan import Answers, ClaimVM, Plan, View
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result

@@ -17,9 +17,10 @@ import msgspec
 
 from controller.domain.objects import Claim, VirtualMachine
 from controller.domain.ownership import vm_key
-from controller.domain.vm import launcher, status
+from controller.domain.vm import status
 from controller.domain.vm.decide import decide
 from controller.domain.vm.plan import Circumstances, Plan, View, WriteStatus
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
@@ -46,7 +47,7 @@ class VMReconciler:
         client: Api,
         caches: Mapping[str | None, Caches],
         nodes: Store[Node],
-        policy: launcher.LauncherPolicy,
+        policy: LauncherPolicy,
         *,
         record: Record,
         rng: Random,

@@ -206,7 +206,7 @@ class Requests:
             _log.info("giving a pod its labels back", pod=pod.metadata.name)
             await self._patch(pod, labels=changes, annotations={})
 
-    async def _patch(self, pod: Pod, *, labels: dict[str, str | None], annotations: dict[str, str]) -> Pod:
+    async def _patch(self, pod: Pod, *, labels: dict[str, str | None], annotations: dict[str, str | None]) -> Pod:
         guard = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}
         body = {"metadata": {**guard, "labels": labels, "annotations": annotations}}
         return await self._client.merge_patch(PODS, pod.metadata.name, body, namespace=pod.metadata.namespace)

@@ -13,13 +13,14 @@ from controller.domain.ratio import ReferenceNode
 from controller.domain.vm import launcher
 from controller.domain.vm.decide import decide
 from controller.domain.vm.plan import Circumstances, Plan, View, WriteStatus
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Container, Pod, PodSpec, PodStatus
 from controller.kube.meta import Condition, ObjectMeta, OwnerReference
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 T0 = "2026-01-15T10:29:45Z"
 T1 = "2026-01-15T10:29:50Z"
-POLICY = launcher.LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
 
 
 def vm(
@@ -31,6 +32,7 @@ def vm(
     running: bool = True,
     status: VMStatus | None = None,
     annotations: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
     deleted: bool = False,
     finalizers: tuple[str, ...] = (),
 ) -> VirtualMachine:
@@ -43,6 +45,7 @@ def vm(
             resource_version="100",
             creation_timestamp=T0,
             deletion_timestamp=T1 if deleted else None,
+            labels=labels or {},
             annotations=annotations or {},
             finalizers=finalizers,
         ),

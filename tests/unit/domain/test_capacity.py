@@ -9,8 +9,10 @@ import pytest
 
 from controller.domain import capacity
 from controller.domain.capacity import Amount
+from controller.domain.objects import VMSpec
 from controller.domain.vm import launcher
-from controller.domain.vm.launcher import LauncherPolicy, Placement, Toleration
+from controller.domain.vm.placement import Placement, requirements
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import (
     Container,
     ContainerResources,
@@ -24,6 +26,7 @@ from controller.kube.kinds import (
     Taint,
 )
 from controller.kube.meta import ObjectMeta
+from controller.kube.scheduling import Toleration
 from tests.unit.domain.builders import POLICY, vm
 
 FAKE = Taint(key="kwok.x-k8s.io/node", value="fake", effect="NoSchedule")
@@ -97,13 +100,13 @@ def test_a_node_is_eligible_by_cordon_selector_taints_and_placement(
     candidate: Node, placement: Placement, *, expected: bool
 ) -> None:
     """As the scheduler decides it."""
-    assert (capacity.obstacle(candidate, POLICY, placement) is None) is expected
+    assert (capacity.obstacle(candidate, requirements(VMSpec(), POLICY), placement) is None) is expected
 
 
 def test_a_toleration_with_a_value_tolerates_that_value_only() -> None:
     """As the scheduler matches them."""
-    policy = LauncherPolicy(reference=POLICY.reference, tolerations=(Toleration("kwok.x-k8s.io/node", "real"),))
-    assert capacity.obstacle(node(), policy, Placement()) is capacity.Obstacle.TAINT
+    policy = LauncherPolicy(reference=POLICY.reference, tolerations=(Toleration("kwok.x-k8s.io/node", value="real"),))
+    assert capacity.obstacle(node(), requirements(VMSpec(), policy), Placement()) is capacity.Obstacle.TAINT
 
 
 def test_a_vm_needs_its_pods_rounded_requests_not_its_exact_share() -> None:

@@ -9,7 +9,8 @@ import pytest
 from controller.domain import names
 from controller.domain.ratio import ReferenceNode
 from controller.domain.vm import launcher
-from controller.domain.vm.launcher import LauncherPolicy, Toleration
+from controller.domain.vm.policy import LauncherPolicy
+from controller.kube.scheduling import Toleration
 from tests.unit.domain.builders import POLICY, vm
 
 
@@ -60,9 +61,9 @@ def test_by_default_only_fake_nodes_are_eligible() -> None:
 @pytest.mark.parametrize(
     ("toleration", "written"),
     [
-        (Toleration("a"), {"key": "a", "operator": "Exists"}),
-        (Toleration("a", "b"), {"key": "a", "operator": "Equal", "value": "b"}),
-        (Toleration("a", "", "NoExecute"), {"key": "a", "operator": "Equal", "value": "", "effect": "NoExecute"}),
+        (Toleration("a", "Exists"), {"key": "a", "operator": "Exists"}),
+        (Toleration("a", "Equal", "b"), {"key": "a", "operator": "Equal", "value": "b"}),
+        (Toleration("a", "Equal", "", "NoExecute"), {"key": "a", "operator": "Equal", "effect": "NoExecute"}),
     ],
 )
 def test_a_toleration_without_a_value_or_an_effect_matches_any(toleration: Toleration, written: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ from controller.domain.migration.plan import (
 )
 from controller.domain.objects import Claim
 from controller.domain.vm import launcher
-from controller.domain.vm.launcher import Placement
+from controller.domain.vm.placement import Placement
 from controller.kube.kinds import Node, NodeSpec
 from controller.kube.meta import Condition, ObjectMeta
 from tests.unit.domain.builders import NOW, POLICY, pod, vm

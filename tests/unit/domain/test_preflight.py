@@ -9,7 +9,9 @@ from controller.domain.migration import preflight
 from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
-from controller.domain.vm.launcher import FAKE_NODES, LauncherPolicy, Placement
+from controller.domain.objects import VMSpec
+from controller.domain.vm.placement import Placement, requirements
+from controller.domain.vm.policy import FAKE_NODES, LauncherPolicy
 from controller.kube.kinds import Node, NodeSpec, NodeStatus, Taint
 from controller.kube.meta import ObjectMeta
 
@@ -29,13 +31,15 @@ def node(name: str, *, cpu: str = "32", cordoned: bool = False, taint: str = "",
 
 def demand(cpu: int = 16, memory: int = 16, *, to: str | None = None) -> Demand:
     """A VM on `home`."""
-    return Demand(Amount(Decimal(cpu), Decimal(memory * GIB), 1), Placement(node=to, avoid="home"))
+    return Demand(
+        Amount(Decimal(cpu), Decimal(memory * GIB), 1), Placement(node=to, avoid="home"), requirements(VMSpec(), POLICY)
+    )
 
 
 def find(wanted: Demand, *nodes: Node, **cpu: int) -> str | Refused:
     """Find a node; `cpu`: the CPU in use on some nodes."""
     used = {name.replace("_", "-"): Amount(Decimal(cores), Decimal(0), 1) for name, cores in cpu.items()}
-    return preflight.find_node(wanted, nodes, lambda name: used.get(name, NOTHING), POLICY)
+    return preflight.find_node(wanted, nodes, lambda name: used.get(name, NOTHING))
 
 
 def refusal(wanted: Demand, *nodes: Node, **cpu: int) -> Refused:
@@ -90,7 +94,7 @@ def test_a_refusal_names_what_the_requested_node_lacks() -> None:
 def test_a_refusal_names_every_resource_that_a_node_lacks() -> None:
     """CPU, memory and pods."""
     full = Amount(Decimal("20.5"), Decimal(241 * GIB), 110)
-    found = preflight.find_node(demand(), [node("a")], lambda _: full, POLICY)
+    found = preflight.find_node(demand(), [node("a")], lambda _: full)
     assert isinstance(found, Refused)
     assert found.message.endswith("(a lacks 4.5 CPU and 1 GiB of memory and a place for one more pod)")
 

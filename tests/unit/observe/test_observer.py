@@ -9,7 +9,7 @@ import pytest
 
 from controller.domain import names
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm.launcher import FAKE_NODES
+from controller.domain.vm.policy import FAKE_NODES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.observe.history import PodSeen

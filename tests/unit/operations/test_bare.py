@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.domain import names
-from controller.domain.vm.launcher import Placement
+from controller.domain.vm.placement import Placement
 from controller.kube.resources import PODS
 from controller.operations import bare
 from controller.operations.errors import (

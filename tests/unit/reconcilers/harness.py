@@ -13,7 +13,7 @@ from controller.domain import names
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.changes import Change
 from controller.engine.store import Store
 from controller.engine.workers import Result

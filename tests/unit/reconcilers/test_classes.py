@@ -11,7 +11,7 @@ from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm import launcher
-from controller.domain.vm.launcher import LauncherPolicy
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.kube.verbs import CREATE_DEADLINE

@@ -15,7 +15,7 @@ from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
 from controller.domain.objects import Claim, MigrationSpec, VirtualMachine, VirtualMachineMigration, VMStatus
-from controller.domain.vm.launcher import Placement
+from controller.domain.vm.placement import Placement
 from controller.kube.meta import ObjectMeta
 from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
 from tests.unit.clock import Clock

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from controller.cli.preview import fitting
 from controller.domain.capacity import Amount
-from controller.domain.vm.launcher import LauncherPolicy, Toleration
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Node
+from controller.kube.scheduling import Toleration
 from controller.scenario.packing import Demand, Packing, Size, Space, pack, pack_fleet
 from controller.scenario.scenario import Scenario
 from controller.scenario.schema import parse
@@ -213,7 +214,7 @@ def test_the_policy_decides_which_nodes_accept_vms() -> None:
     )
     assert pack_fleet(scenario.fleet).barred == {"tainted a=x:NoExecute": 1}
     default = LauncherPolicy()
-    tolerant = LauncherPolicy(tolerations=(*default.tolerations, Toleration("a")))
+    tolerant = LauncherPolicy(tolerations=(*default.tolerations, Toleration("a", "Exists")))
     assert not pack_fleet(scenario.fleet, policy=tolerant).unplaced
     elsewhere = LauncherPolicy(node_selector={"zone": "a"})
     assert pack_fleet(scenario.fleet, policy=elsewhere).barred == {"without the label zone=a": 1}

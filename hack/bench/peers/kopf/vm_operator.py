@@ -25,12 +25,13 @@ from kubernetes_asyncio import client, config
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VMStatus
 from controller.domain.vm import launcher, status
+from controller.domain.vm.policy import LauncherPolicy
 from controller.domain.vm.state import HISTORY_LIMIT
 from controller.kube import times
 from controller.kube.kinds import Pod
 
 _VMS: Final = (names.GROUP, names.VERSION, names.VM_PLURAL)
-_POLICY: Final = launcher.LauncherPolicy()
+_POLICY: Final = LauncherPolicy()
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _ATTEMPTS: Final = 5
 

@@ -1,0 +1,232 @@
+"""The placement of a VM's pod: the VM's own fields, merged with the demands of the installation and of a migration.
+
+Guarantees: no field of a VM loosens what the installation or a migration demands. The scheduler ORs the terms of a
+required node affinity, so a demand is ANDed into each of the VM's terms; a term of its own beside them would allow what
+it means to forbid. The VM's tolerations and preferences are added to the installation's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from controller.domain import names, scheduling
+from controller.domain.objects import Claim, VirtualMachine, VMSpec
+from controller.domain.vm.policy import LauncherPolicy
+from controller.kube.scheduling import (
+    Affinity,
+    NodeAffinity,
+    NodeSelector,
+    NodeSelectorRequirement,
+    NodeSelectorTerm,
+    PreferredSchedulingTerm,
+    Toleration,
+)
+
+_HEAVIEST: Final = 100
+"""The largest weight of a preference."""
+_FIELDS: Final = (
+    "scheduler_name",
+    "node_selector",
+    "affinity",
+    "tolerations",
+    "topology_spread_constraints",
+    "priority_class_name",
+)
+_DEFAULTS: Final = VMSpec()
+_SUM_LENGTH: Final = 8
+"""Hexadecimal digits of a field's checksum: it only tells an edited field from an unchanged one."""
+
+
+class PlacementError(ValueError):
+    """A placement field that contradicts the installation. The message names the field and both values."""
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """Constraints on the node of the next pod, beyond the policy's and the VM's: they only narrow the choice.
+
+    `node`: the only node allowed. `avoid`: a node that is not allowed. `rather`: a preferred node. `rather_not`: a node
+    that is used only if no other fits. `selector`: labels that the node must have, with their values, in order.
+    """
+
+    node: str | None = None
+    avoid: str | None = None
+    rather: str | None = None
+    rather_not: str | None = None
+    selector: tuple[tuple[str, str], ...] = ()
+
+    def merged(self, own: Affinity | None) -> Affinity | None:
+        """Return a VM's affinity, with these constraints ANDed into it; None if there is neither."""
+        mine = self._preferred()
+        term = self._required()
+        if term is None and not mine:
+            return own
+        own = own or Affinity()
+        of_nodes = own.node_affinity or NodeAffinity()
+        return msgspec.structs.replace(
+            own,
+            node_affinity=NodeAffinity(
+                _narrowed(of_nodes.required_during_scheduling_ignored_during_execution, term),
+                (*of_nodes.preferred_during_scheduling_ignored_during_execution, *mine),
+            ),
+        )
+
+    def affinity(self) -> dict[str, Any]:
+        """Return it as the field of a pod that has no other affinity; empty without constraints."""
+        merged = self.merged(None)
+        return {} if merged is None else {"affinity": _as_json(merged)}
+
+    def _required(self) -> NodeSelectorTerm | None:
+        fields = tuple(
+            _named(operator, name) for operator, name in (("In", self.node), ("NotIn", self.avoid)) if name is not None
+        )
+        labels = tuple(NodeSelectorRequirement(key, "In", (value,)) for key, value in self.selector)
+        return NodeSelectorTerm(labels, fields) if labels or fields else None
+
+    def _preferred(self) -> tuple[PreferredSchedulingTerm, ...]:
+        return tuple(
+            PreferredSchedulingTerm(_HEAVIEST, NodeSelectorTerm(match_fields=(_named(operator, name),)))
+            for operator, name in (("In", self.rather), ("NotIn", self.rather_not))
+            if name is not None
+        )
+
+
+ANYWHERE: Final = Placement()
+
+
+def _named(operator: str, node: str) -> NodeSelectorRequirement:
+    return NodeSelectorRequirement("metadata.name", operator, (node,))
+
+
+def _narrowed(own: NodeSelector | None, term: NodeSelectorTerm | None) -> NodeSelector | None:
+    """AND a term into every term of a selector. An empty term matches no node, so it stays empty."""
+    if term is None:
+        return own
+    if own is None:
+        return NodeSelector((term,))
+    return NodeSelector(
+        tuple(
+            NodeSelectorTerm(
+                (*each.match_expressions, *term.match_expressions), (*each.match_fields, *term.match_fields)
+            )
+            if each != NodeSelectorTerm()
+            else each
+            for each in own.node_selector_terms
+        )
+    )
+
+
+def placement_of(claim: Claim) -> Placement:
+    """Return the constraints of a migration's claim on the target's node."""
+    labels = tuple(sorted(claim.added_node_selector.items()))
+    return Placement(node=claim.target_node, avoid=claim.source_node or None, selector=labels)
+
+
+def at_start(vm: VirtualMachine, incarnation: int, *, rather_not: str | None) -> Placement:
+    """Return the constraints on a pod that no migration places: the first one may have a node to begin on."""
+    annotations = vm.metadata.annotations if incarnation == 0 else {}
+    return Placement(
+        node=annotations.get(names.REQUIRED_START_NODE) or None,
+        rather=annotations.get(names.START_NODE) or None,
+        rather_not=rather_not,
+    )
+
+
+class Requirements(msgspec.Struct, frozen=True):
+    """What a VM and its installation require of a node, as far as it concerns that node alone. Hashable."""
+
+    selector: tuple[tuple[str, str], ...] = ()
+    required: NodeSelector | None = None
+    tolerations: tuple[Toleration, ...] = ()
+
+
+NO_REQUIREMENTS: Final = Requirements()
+
+
+def requirements(spec: VMSpec, policy: LauncherPolicy) -> Requirements:
+    """Return what a VM requires of a node. Raises PlacementError."""
+    check(spec, policy)
+    of_nodes = spec.affinity.node_affinity if spec.affinity is not None else None
+    return Requirements(
+        tuple(sorted({**spec.node_selector, **policy.node_selector}.items())),
+        of_nodes.required_during_scheduling_ignored_during_execution if of_nodes is not None else None,
+        (*policy.tolerations, *spec.tolerations),
+    )
+
+
+def check(spec: VMSpec, policy: LauncherPolicy) -> None:
+    """Check a VM's node selector and node affinity against the installation's selector. Raises PlacementError."""
+    for key, value in spec.node_selector.items():
+        wanted = policy.node_selector.get(key, value)
+        if wanted != value:
+            raise PlacementError(
+                f"spec.nodeSelector has {key}={value}, but this installation runs VMs only on nodes with "
+                f"{key}={wanted} (--node-selector)"
+            )
+    of_nodes = spec.affinity.node_affinity if spec.affinity is not None else None
+    required = of_nodes.required_during_scheduling_ignored_during_execution if of_nodes is not None else None
+    terms = required.node_selector_terms if required is not None else ()
+    barred = [next(_barring(term, policy), None) for term in terms]
+    if (first := barred[0] if barred else None) is not None and None not in barred:
+        wanted = policy.node_selector[first.key]
+        raise PlacementError(
+            f"spec.affinity requires {first.key} {first.operator} {', '.join(first.values)}, but this installation "
+            f"runs VMs only on nodes with {first.key}={wanted} (--node-selector)"
+        )
+
+
+def _barring(term: NodeSelectorTerm, policy: LauncherPolicy) -> Iterator[NodeSelectorRequirement]:
+    """Yield the requirements of a term that no node of the installation fulfils."""
+    for wanted in term.match_expressions:
+        if wanted.key in policy.node_selector and not scheduling.holds(wanted, policy.node_selector):
+            yield wanted
+
+
+def fields(spec: VMSpec, policy: LauncherPolicy, placement: Placement) -> dict[str, Any]:
+    """Return the fields of the pod's spec that decide its node."""
+    affinity = placement.merged(spec.affinity)
+    selector = {**spec.node_selector, **policy.node_selector}
+    found: dict[str, Any] = {"tolerations": [_as_json(each) for each in (*policy.tolerations, *spec.tolerations)]}
+    if selector:
+        found["nodeSelector"] = selector
+    if affinity is not None:
+        found["affinity"] = _as_json(affinity)
+    if spec.topology_spread_constraints:
+        found["topologySpreadConstraints"] = list(spec.topology_spread_constraints)
+    if spec.scheduler_name:
+        found["schedulerName"] = spec.scheduler_name
+    if spec.priority_class_name:
+        found["priorityClassName"] = spec.priority_class_name
+    return found
+
+
+def _as_json(value: msgspec.Struct) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def checksums(spec: VMSpec) -> str:
+    """Return `field:checksum,…` of the placement fields that a spec sets; empty if it sets none.
+
+    The pod records it, so that an edit of the spec is seen although the cache of pods has no affinity.
+    """
+    return ",".join(
+        f"{_json_name(name)}:{sha256(msgspec.json.encode(value, order='sorted')).hexdigest()[:_SUM_LENGTH]}"
+        for name in _FIELDS
+        if (value := getattr(spec, name)) != getattr(_DEFAULTS, name)
+    )
+
+
+def edited(spec: VMSpec, recorded: str) -> tuple[str, ...]:
+    """Return the placement fields, by their JSON names, that differ from those of recorded checksums."""
+    now = checksums(spec)
+    if now == recorded:
+        return ()
+    before, after = (set(filter(None, text.split(","))) for text in (recorded, now))
+    return tuple(sorted({each.partition(":")[0] for each in before ^ after}))
+
+
+def _json_name(name: str) -> str:
+    return VMSpec.__struct_encode_fields__[VMSpec.__struct_fields__.index(name)]

@@ -1,0 +1,67 @@
+"""The labels and annotations that a launcher pod takes from its VM."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.domain.vm import inherited
+from tests.unit.domain.builders import running, vm
+
+EVICT = "descheduler.alpha.kubernetes.io/evict"
+
+
+@pytest.mark.parametrize("key", ["app", "example.com/team", "kube-burner.io/runid", EVICT])
+def test_a_users_key_reaches_the_pod(key: str) -> None:
+    """Budgets, selectors and tools follow it."""
+    machine = vm(annotations={key: "1"}, labels={key: "1"})
+    assert inherited.labels(machine) == {key: "1"}
+    assert inherited.taken_annotations(machine).taken == {key: "1"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "simulation.node-classifier.io/scenario",
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "kubevirt.io",
+        "kubevirt.io/created-by",
+        "vm.kubevirt.io/name",
+        "kwok.x-k8s.io/usage-cpu",
+        "descheduler.alpha.kubernetes.io/request-evict-only",
+        "descheduler.alpha.kubernetes.io/eviction-in-progress",
+    ],
+)
+def test_a_key_with_a_meaning_of_its_own_stays_on_the_vm(key: str) -> None:
+    """A copy on the pod would mean something else."""
+    machine = vm(annotations={key: "1"}, labels={key: "1"})
+    assert inherited.labels(machine) == {}
+    assert inherited.taken_annotations(machine).taken == {}
+
+
+def test_annotations_beyond_the_limit_are_left_out_and_named() -> None:
+    """The others are taken over, by name."""
+    machine = vm(annotations={"a": "x" * 1000, "b": "é" * inherited.ANNOTATIONS_LIMIT, "c": "x" * 1000})
+    found = inherited.taken_annotations(machine)
+    assert (sorted(found.taken), found.left_out) == (["a", "c"], ("b",))
+
+
+def test_annotations_up_to_the_limit_are_taken_over() -> None:
+    """Keys and values count, in bytes."""
+    machine = vm(annotations={"a": "x" * (inherited.ANNOTATIONS_LIMIT - 1)})
+    assert inherited.taken_annotations(machine).left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({}, {EVICT: "true"}, {EVICT: "true"}),
+        ({EVICT: "true"}, {}, {EVICT: None}),
+        ({EVICT: "true"}, {EVICT: "true"}, {}),
+        ({"app": "a"}, {"app": "b"}, {}),
+    ],
+)
+def test_only_a_hint_follows_the_vm_while_its_pod_runs(
+    before: dict[str, str], after: dict[str, str], expected: dict[str, str | None]
+) -> None:
+    """Added, changed or removed; any other annotation is the pod's from its creation on."""
+    assert inherited.hint_changes(vm(annotations=after), running(vm(annotations=before))) == expected
