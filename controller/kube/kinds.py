@@ -7,7 +7,7 @@ default, and the object names it in `unreadable`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -37,9 +37,11 @@ class Container(Value, frozen=True):
 
 
 class PodSpec(Value, frozen=True):
-    """The pod's node, and the resources that it takes there."""
+    """The pod's node, its priority as resolved by the API server, and the resources that it takes on the node."""
 
     node_name: str | None = None
+    priority: int = 0
+    preemption_policy: Literal["PreemptLowerPriority", "Never"] = "PreemptLowerPriority"
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     resources: ContainerResources = ContainerResources()

@@ -44,8 +44,6 @@ from controller.kube.kinds import Pod
 ORPHAN: Final = "orphan"
 NAMESAKE_PATIENCE: Final = 5.0
 """Seconds for which a VM waits for the pods of its namesake before its status says so: most are deleted by then."""
-CLOCK_SKEW: Final = 5.0
-"""Seconds by which the cluster's clock and ours may differ; beyond that, the status says so at once."""
 
 
 def decide(view: View, policy: LauncherPolicy, circumstances: Circumstances) -> Plan:
@@ -173,9 +171,12 @@ def _follow(state: VMState, pod: Pod) -> Plan:
     if _is_to_end(state, pod):
         return _replace(state, "The VM migrates", confirm=False)
     if not pod.done or pod.terminating:
+        silence = status.until_silence(pod, state.circumstances.now) if pod.spec.node_name is None else None
+        starting = status.progressing(pod) and silence != 0
         return Plan(
             (*housekeeping, *_refresh(state, pod), *state.publish_pod(pod)),
-            progressing=(status.progressing(pod) or _runs_as_target(state, pod)) and not status.says_no_pod(state.vm),
+            requeue_after=silence or None,
+            progressing=(starting or _runs_as_target(state, pod)) and not status.says_no_pod(state.vm),
         )
     failure = state.failure(pod)
     if failure != state.vm.status.start_failure:
@@ -259,7 +260,7 @@ def _await(state: VMState, namesakes: tuple[Pod, ...]) -> Plan:
     """Wait until the pods of a namesake are deleted; publish that if it takes longer than `NAMESAKE_PATIENCE`."""
     created = times.parse_timestamp(state.vm.metadata.creation_timestamp) or state.circumstances.now
     patience = NAMESAKE_PATIENCE - (state.circumstances.now - created).total_seconds()
-    if 0 < patience <= NAMESAKE_PATIENCE + CLOCK_SKEW:
+    if 0 < patience <= NAMESAKE_PATIENCE + status.CLOCK_SKEW:
         return Plan(requeue_after=patience)
     pod = min(namesakes, key=lambda pod: pod.metadata.name)
     message = f"Pod {pod.metadata.name} of the previous VM of this name is deleted first{status.blocker(pod)}"

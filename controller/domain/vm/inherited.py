@@ -47,6 +47,8 @@ def labels(vm: VirtualMachine) -> dict[str, str]:
 
 def taken_annotations(vm: VirtualMachine) -> TakenAnnotations:
     """Return the annotations that a pod of a VM takes over, by name until the limit is reached."""
+    if not vm.metadata.annotations:
+        return TakenAnnotations({}, ())
     wanted = _own(vm.metadata.annotations)
     if _size(wanted) <= ANNOTATIONS_LIMIT:
         return TakenAnnotations(wanted, ())
@@ -65,10 +67,14 @@ def taken_annotations(vm: VirtualMachine) -> TakenAnnotations:
 def hint_changes(vm: VirtualMachine, pod: Pod) -> dict[str, str | None]:
     """Return the hints to set on a pod; None for one to remove."""
     wanted, found = vm.metadata.annotations, pod.metadata.annotations
+    if wanted.keys().isdisjoint(HINTS) and found.keys().isdisjoint(HINTS):
+        return {}
     return {key: wanted.get(key) for key in HINTS if wanted.get(key) != found.get(key)}
 
 
 def _own(found: Mapping[str, str]) -> dict[str, str]:
+    if not found:
+        return {}
     return {key: value for key, value in found.items() if not key.startswith(_RESERVED) and key not in _PROTOCOL}
 
 

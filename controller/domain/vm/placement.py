@@ -16,6 +16,7 @@ import msgspec
 from controller.domain import names, scheduling
 from controller.domain.objects import Claim, VirtualMachine, VMSpec
 from controller.domain.vm.policy import LauncherPolicy
+from controller.kube.kinds import Pod
 from controller.kube.scheduling import (
     Affinity,
     NodeAffinity,
@@ -26,6 +27,7 @@ from controller.kube.scheduling import (
     Toleration,
 )
 
+DEFAULT_SCHEDULER: Final = "default-scheduler"
 _HEAVIEST: Final = 100
 """The largest weight of a preference."""
 _FIELDS: Final = (
@@ -127,7 +129,10 @@ def placement_of(claim: Claim) -> Placement:
 
 def at_start(vm: VirtualMachine, incarnation: int, *, rather_not: str | None) -> Placement:
     """Return the constraints on a pod that no migration places: the first one may have a node to begin on."""
-    annotations = vm.metadata.annotations if incarnation == 0 else {}
+    annotations = vm.metadata.annotations
+    if rather_not is None and (incarnation > 0 or not annotations):
+        return ANYWHERE
+    annotations = annotations if incarnation == 0 else {}
     return Placement(
         node=annotations.get(names.REQUIRED_START_NODE) or None,
         rather=annotations.get(names.START_NODE) or None,
@@ -187,9 +192,11 @@ def _barring(term: NodeSelectorTerm, policy: LauncherPolicy) -> Iterator[NodeSel
 
 def fields(spec: VMSpec, policy: LauncherPolicy, placement: Placement) -> dict[str, Any]:
     """Return the fields of the pod's spec that decide its node."""
-    affinity = placement.merged(spec.affinity)
+    affinity = spec.affinity if placement is ANYWHERE else placement.merged(spec.affinity)
     selector = {**spec.node_selector, **policy.node_selector}
-    found: dict[str, Any] = {"tolerations": [_as_json(each) for each in (*policy.tolerations, *spec.tolerations)]}
+    found: dict[str, Any] = {
+        "tolerations": [msgspec.to_builtins(each) for each in (*policy.tolerations, *spec.tolerations)]
+    }
     if selector:
         found["nodeSelector"] = selector
     if affinity is not None:
@@ -203,27 +210,38 @@ def fields(spec: VMSpec, policy: LauncherPolicy, placement: Placement) -> dict[s
     return found
 
 
-def _as_json(value: msgspec.Struct) -> Any:
+def _as_json(value: Affinity) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def checksums(spec: VMSpec) -> str:
-    """Return `field:checksum,…` of the placement fields that a spec sets; empty if it sets none.
+    """Return `field:checksum,…` of the placement fields that a spec sets; empty if it sets none. A name is its own.
 
     The pod records it, so that an edit of the spec is seen although the cache of pods has no affinity.
     """
+    names_only = spec.scheduler_name or spec.priority_class_name
+    if not (names_only or spec.node_selector or spec.affinity or spec.tolerations or spec.topology_spread_constraints):
+        return ""
     return ",".join(
-        f"{_json_name(name)}:{sha256(msgspec.json.encode(value, order='sorted')).hexdigest()[:_SUM_LENGTH]}"
+        f"{_json_name(name)}:{value if isinstance(value, str) else _checksum(value)}"
         for name in _FIELDS
         if (value := getattr(spec, name)) != getattr(_DEFAULTS, name)
     )
 
 
-def edited(spec: VMSpec, recorded: str) -> tuple[str, ...]:
-    """Return the placement fields, by their JSON names, that differ from those of recorded checksums."""
-    now = checksums(spec)
-    if now == recorded:
-        return ()
+def _checksum(value: Any) -> str:
+    return sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:_SUM_LENGTH]
+
+
+def scheduler_of(pod: Pod) -> str:
+    """Return the schedulerName with which a pod was made."""
+    recorded = pod.metadata.annotations.get(names.PLACEMENT, "").split(",")
+    own = next((each.partition(":")[2] for each in recorded if each.startswith("schedulerName:")), "")
+    return own or DEFAULT_SCHEDULER
+
+
+def differing(recorded: str, now: str) -> tuple[str, ...]:
+    """Return the placement fields, by their JSON names, in which two checksums differ."""
     before, after = (set(filter(None, text.split(","))) for text in (recorded, now))
     return tuple(sorted({each.partition(":")[0] for each in before ^ after}))
 

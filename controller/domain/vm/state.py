@@ -56,7 +56,8 @@ class VMState:
         try:
             self.spec = launcher.requested(vm)
             self.used = launcher.consumption(vm, self.spec)
-            placement.check(vm.spec, policy)
+            if vm.spec.node_selector or vm.spec.affinity is not None:
+                placement.check(vm.spec, policy)
         except RatioError as error:
             self.spec_problem, self.spec_reason = str(error), status.NOT_A_RATIO
         except PlacementError as error:
@@ -104,7 +105,9 @@ class VMState:
             start_failure=failure,
         )
         steps = status.new_steps(self.vm.status, self.incarnation, pod, self.now)
-        return self._write(phase, target, verdict or status.pod_readiness(pod), steps, self.incarnation)
+        return self._write(
+            phase, target, verdict or status.pod_readiness(pod, self.circumstances.now), steps, self.incarnation
+        )
 
     def publish_ending(self) -> tuple[WriteStatus, ...]:
         """Publish that the pod is being deleted for good: when the cache shows it, or if the pod is not recorded yet.
@@ -182,7 +185,7 @@ class VMState:
             found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason=status.NOT_A_RATIO, message=message))
         if self.spec_problem is not None:
             found.append(Verdict(status.INVALID_SPEC, status=True, reason=self.spec_reason, message=self.spec_problem))
-        if left_out := inherited.taken_annotations(self.vm).left_out:
+        if self.vm.metadata.annotations and (left_out := inherited.taken_annotations(self.vm).left_out):
             message = (
                 f"A pod takes over {inherited.ANNOTATIONS_LIMIT // 1024} KiB of annotations at most; "
                 f"left out: {', '.join(left_out)}"
@@ -198,9 +201,10 @@ class VMState:
         annotations = pod.metadata.annotations
         cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
         resized = self.spec.differs(cpu, memory)
-        moved = placement.edited(self.vm.spec, annotations.get(names.PLACEMENT, ""))
-        if not resized and not moved:
+        recorded, now = annotations.get(names.PLACEMENT, ""), placement.checksums(self.vm.spec)
+        if not resized and recorded == now:
             return ()
+        moved = placement.differing(recorded, now)
         old = [f"requests cpu {cpu}, memory {memory}"] if resized else []
         old += [f"has the {', '.join(moved)} of an earlier spec"] if moved else []
         message = f"Pod {pod.metadata.name} still {' and '.join(old)}; the spec applies from the next start"

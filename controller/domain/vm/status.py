@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
+from controller.domain.vm import placement
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
 from controller.kube.times import parse_timestamp, timestamp
@@ -26,12 +27,17 @@ INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"
 NOT_A_RATIO: Final = "NotARatio"
 CONTRADICTION: Final = "ContradictsInstallation"
+NOT_SCHEDULED: Final = "NotScheduled"
 ANNOTATIONS_LEFT_OUT: Final = "AnnotationsLeftOut"
 NODE_NOT_READY: Final = "NodeNotReady"
 FAILED_CREATE: Final = "FailedCreate"
 NAMESAKES_POD: Final = "NamesakePodExists"
 KUBERNETES_FINALIZERS: Final = ("foregroundDeletion", "orphan")
 """The garbage collector's own: an object with no others is deleted within moments."""
+SCHEDULER_PATIENCE: Final = 5.0
+"""Seconds for which a pod waits for a scheduler's first report before the VM's status says so."""
+CLOCK_SKEW: Final = 5.0
+"""Seconds by which the cluster's clock and ours may differ; beyond that, the status says so at once."""
 _HISTORY_PREFIX: Final = "Phase"
 
 
@@ -87,6 +93,15 @@ def pod_phase(pod: Pod) -> Phase:
     if pod.status.phase == "Running":
         return Phase.RUNNING
     return Phase.SCHEDULED if pod.spec.node_name else Phase.SCHEDULING
+
+
+def until_silence(pod: Pod, now: datetime) -> float | None:
+    """Return the seconds after which a pod's scheduler counts as silent, 0 if it does now; None if it has reported."""
+    if pod.spec.node_name or pod.status.condition("PodScheduled") is not None or pod.terminating or pod.done:
+        return None
+    created = parse_timestamp(pod.metadata.creation_timestamp) or now
+    left = SCHEDULER_PATIENCE - (now - created).total_seconds()
+    return left if 0 < left <= SCHEDULER_PATIENCE + CLOCK_SKEW else 0.0
 
 
 def progressing(pod: Pod) -> bool:
@@ -181,7 +196,7 @@ def as_it_was(pod: Pod, recorded: VMStatus) -> Pod:
     return msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, phase=phase))
 
 
-def pod_readiness(pod: Pod) -> Verdict:
+def pod_readiness(pod: Pod, now: datetime) -> Verdict:
     """Return Ready for a VM with this pod, with KubeVirt's reasons where it has one."""
     if pod.terminating:
         return ending(pod)
@@ -192,13 +207,26 @@ def pod_readiness(pod: Pod) -> Verdict:
     ready = pod.status.condition("Ready")
     if pod.status.phase == "Running" and ready is not None and ready.status == "True":
         return Verdict(READY, status=True, reason="GuestRunning", message="")
-    bound = pod.status.condition("PodScheduled")
-    if bound is not None and bound.status == "False":
-        return Verdict(READY, status=False, reason=bound.reason or "Unschedulable", message=bound.message)
+    if (unplaced := _unplaced(pod, now)) is not None:
+        return unplaced
     if pod.status.phase == "Running" and node_silent(pod):
         message = f"Pod {pod.metadata.name} was marked not ready when its node {pod.spec.node_name} stopped reporting"
         return Verdict(READY, status=False, reason=NODE_NOT_READY, message=message)
     return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} is not ready yet")
+
+
+def _unplaced(pod: Pod, now: datetime) -> Verdict | None:
+    """Return Ready for a VM whose pod has no node: the scheduler's reason, or that no scheduler reports any."""
+    bound = pod.status.condition("PodScheduled")
+    if bound is not None and bound.status == "False":
+        return Verdict(READY, status=False, reason=bound.reason or "Unschedulable", message=bound.message)
+    if until_silence(pod, now) != 0:
+        return None
+    message = (
+        f"No scheduler has taken up pod {pod.metadata.name} for {SCHEDULER_PATIENCE:.0f} s; "
+        f"it waits for the one with schedulerName {placement.scheduler_of(pod)}"
+    )
+    return Verdict(READY, status=False, reason=NOT_SCHEDULED, message=message)
 
 
 def extend(

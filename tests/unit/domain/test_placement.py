@@ -251,9 +251,13 @@ def test_an_edited_field_is_told_from_an_unchanged_one() -> None:
     """By its JSON name; the order of keys does not matter."""
     before = VMSpec(node_selector={"a": "1", "b": "2"}, scheduler_name="packing")
     recorded = placement.checksums(before)
-    assert placement.edited(VMSpec(node_selector={"b": "2", "a": "1"}, scheduler_name="packing"), recorded) == ()
+    assert placement.checksums(VMSpec(node_selector={"b": "2", "a": "1"}, scheduler_name="packing")) == recorded
     after = VMSpec(node_selector={"a": "1"}, priority_class_name="high")
-    assert placement.edited(after, recorded) == ("nodeSelector", "priorityClassName", "schedulerName")
+    assert placement.differing(recorded, placement.checksums(after)) == (
+        "nodeSelector",
+        "priorityClassName",
+        "schedulerName",
+    )
     assert placement.checksums(VMSpec()) == ""
 
 

@@ -13,7 +13,7 @@ from controller.domain.vm import status
 from controller.domain.vm.plan import CreatePod
 from controller.kube import times
 from controller.kube.meta import Condition, ObjectMeta
-from tests.unit.domain.builders import NOW, condition, history, plan_for, pod, published, running, vm
+from tests.unit.domain.builders import NOW, T1, condition, history, plan_for, pod, published, running, vm
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,34 @@ def test_a_status_with_a_field_that_did_not_decode_does_not_stop_the_vm() -> Non
     machine = msgspec.structs.replace(vm(), unreadable=("status.phase: Expected `str`, got `int`",))
 
     assert any(isinstance(action, CreatePod) for action in plan_for(machine).actions)
+
+
+def test_a_pod_that_no_scheduler_has_taken_up_names_the_scheduler_that_it_waits_for() -> None:
+    """After five seconds of silence, and with one write."""
+    machine = vm()
+    machine = msgspec.structs.replace(machine, spec=msgspec.structs.replace(machine.spec, scheduler_name="packing"))
+    waiting = pod(machine)
+    silent = (times.parse_timestamp(T1) or NOW) + timedelta(seconds=5)
+    before = plan_for(machine, waiting, now=silent - timedelta(seconds=2))
+    assert (condition(published(before), "Ready").reason, before.requeue_after) == ("GuestNotRunning", 2)
+    after = plan_for(machine, waiting, now=silent)
+    found = condition(published(after), "Ready")
+    assert (found.reason, after.requeue_after, after.progressing) == ("NotScheduled", None, False)
+    assert "schedulerName packing" in found.message
+    told = msgspec.structs.replace(machine, status=published(after))
+    assert plan_for(told, waiting, now=silent + timedelta(hours=1)).actions == ()
+
+
+@pytest.mark.parametrize("word", [{"unschedulable": "no node"}, {"node": "kwok-node-1"}])
+def test_a_pod_of_which_a_scheduler_has_reported_is_not_waited_for(word: dict[str, str]) -> None:
+    """Whatever it reported."""
+    machine = vm()
+    assert status.until_silence(pod(machine, **word), NOW) is None  # type: ignore[arg-type]
+
+
+def test_a_clock_that_is_wrong_delays_the_report_of_a_silent_scheduler_for_ten_seconds_at_most() -> None:
+    """Beyond that skew it is reported at once."""
+    machine = vm()
+    created = times.parse_timestamp(T1) or NOW
+    assert status.until_silence(pod(machine), created - timedelta(seconds=5)) == 10
+    assert status.until_silence(pod(machine), created - timedelta(seconds=6)) == 0
