@@ -15,6 +15,7 @@ COPY manifests/crds manifests/crds
 COPY manifests/examples manifests/examples
 COPY manifests/kwok/pod-ready-again.yaml manifests/kwok/pod-ready-again.yaml
 COPY manifests/scenarios manifests/scenarios
+COPY manifests/schedulers manifests/schedulers
 COPY controller controller
 RUN python -m hatchling build -t wheel -d dist \
     && pip --python /opt/vmsim/bin/python install --no-deps --no-index dist/*.whl

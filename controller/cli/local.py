@@ -53,6 +53,17 @@ ComponentArg = Annotated[
         show_default="none",
     ),
 ]
+Scheduler = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scheduler",
+        metavar="NAME=FILE",
+        help="Also run a kube-scheduler for the VMs and pods with schedulerName NAME. FILE is its "
+        "KubeSchedulerConfiguration, or most-allocated, which comes with vmsim. A running control plane gets it in "
+        "addition, or restarts it if FILE has changed. Can be repeated.",
+        show_default="none",
+    ),
+]
 Assets = Annotated[
     Path | None,
     typer.Option(
@@ -145,6 +156,7 @@ class Plane:
     wait: float
     audit_policy: Path | None
     component_args: tuple[str, ...]
+    schedulers: tuple[str, ...]
 
 
 def _needs_posix() -> None:
@@ -168,6 +180,7 @@ def up(
     wait: Wait = 120.0,
     audit_policy: AuditPolicy = None,
     component_arg: ComponentArg = None,
+    scheduler: Scheduler = None,
     assets: Assets = None,
     cache_dir: CacheDir = None,
     no_download: NoDownload = False,
@@ -191,7 +204,8 @@ def up(
     if obtain_only:
         plane.obtain_only(obtaining)
     else:
-        wanted = Plane(state, nodes, cpu, memory, pods, wait, audit_policy, tuple(component_arg or ()))
+        repeated = tuple(component_arg or ()), tuple(scheduler or ())
+        wanted = Plane(state, nodes, cpu, memory, pods, wait, audit_policy, *repeated)
         plane.up(wanted, obtaining, kubeconfig)
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from controller import signals
 from controller.cli.exits import FAILED, INTERRUPTED
 from controller.cli.local import Obtaining, Plane
-from controller.controlplane import credentials
+from controller.controlplane import credentials, schedulers
 from controller.controlplane.binaries import obtain
 from controller.controlplane.download import Bases
 from controller.controlplane.errors import FREE_SPACE, ControlPlaneError, InvalidSettingError, says_full
@@ -70,6 +70,7 @@ def up(wanted: Plane, obtaining: Obtaining, kubeconfig: Path | None) -> None:
             capacity=NodeCapacity(wanted.cpu, wanted.memory, wanted.pods),
             audit_policy=wanted.audit_policy,
             component_args=parse_component_args(wanted.component_args),
+            scheduler_files=parse_schedulers(wanted.schedulers),
             wait=wanted.wait,
             sources=_sources(obtaining),
         )
@@ -126,6 +127,19 @@ def parse_component_args(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
                 parsed.setdefault(component, {})[flag.removeprefix("--")] = value
             case _:
                 raise InvalidSettingError("--component-arg", f"{text!r} is not COMPONENT=FLAG=VALUE")
+    return parsed
+
+
+def parse_schedulers(texts: tuple[str, ...]) -> dict[str, Path]:
+    """Parse NAME=FILE, where FILE may name a shipped configuration. Raises InvalidSettingError."""
+    parsed: dict[str, Path] = {}
+    for text in texts:
+        name, _, file = text.partition("=")
+        if not name or not file:
+            raise InvalidSettingError("--scheduler", f"{text!r} is not NAME=FILE")
+        if name in parsed:
+            raise InvalidSettingError("--scheduler", f"{name} is given twice")
+        parsed[name] = schedulers.find(file)
     return parsed
 
 

@@ -244,6 +244,37 @@ class InvalidSettingError(ControlPlaneError):
 
 
 @dataclass(eq=False)
+class SchedulerFileError(ControlPlaneError):
+    """A file is not the configuration of the scheduler that is to be started with it."""
+
+    file: Path
+    reason: str
+
+    def _describe(self) -> tuple[str, str]:
+        return (
+            f"{self.file} {self.reason}",
+            "correct the file, then run this again; no scheduler was started or changed",
+        )
+
+
+@dataclass(eq=False)
+class SchedulerRefusedError(ControlPlaneError):
+    """kube-scheduler does not start with a configuration."""
+
+    file: Path
+    reason: str
+
+    def _describe(self) -> tuple[str, str]:
+        return (
+            f"kube-scheduler refuses {self.file}: {self.reason}",
+            (
+                "correct the file (https://kubernetes.io/docs/reference/scheduling/config/), then run this again; "
+                "no scheduler was started or changed"
+            ),
+        )
+
+
+@dataclass(eq=False)
 class ApiError(ControlPlaneError):
     """A request to the API server failed; `status` is 0 if there was no reply."""
 

@@ -93,6 +93,10 @@ class Layout:
         """Return the link to the binary that a component runs."""
         return self.workdir / "bin" / component
 
+    def scheduler_config(self, component: str) -> Path:
+        """Return the configuration of an additional scheduler's component."""
+        return self.home / "schedulers" / f"{component}.yaml"
+
     def log(self, component: str) -> Path:
         """Return the log of a component's current run."""
         return self.logs / f"{component}.log"

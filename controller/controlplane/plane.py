@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from controller import signals
-from controller.controlplane import kwok, kwokctl, leftovers, processes, record
+from controller.controlplane import kwok, kwokctl, leftovers, processes, record, scheduler_start, schedulers
 from controller.controlplane.api import ApiServer
 from controller.controlplane.binaries import find_kubectl, obtain
 from controller.controlplane.errors import (
@@ -39,6 +39,7 @@ from controller.controlplane.lock import Lock, locked
 from controller.controlplane.nodes import NodeCapacity, check_capacity
 from controller.controlplane.ports import choose_ports
 from controller.controlplane.report import Reporter, default_reporter
+from controller.controlplane.scheduler_start import Schedulers
 from controller.controlplane.sources import Sources
 from controller.controlplane.startup import Startup, stopped_on_failure
 
@@ -81,6 +82,7 @@ class ControlPlane:
         capacity: NodeCapacity | None = None,
         audit_policy: Path | None = None,
         component_args: Mapping[str, Mapping[str, str]] | None = None,
+        scheduler_files: Mapping[str, Path] | None = None,
         wait: float = 120.0,
         sources: Sources | None = None,
         report: Reporter | None = None,
@@ -92,6 +94,7 @@ class ControlPlane:
         self._capacity = capacity or NodeCapacity()
         check_capacity(self._capacity)
         self._settings = record.Settings.of(component_args or {}, audit_policy)
+        self._schedulers = schedulers.read(scheduler_files or {})
         self._wait = wait
         self._given_sources = sources
         self._report = report or default_reporter()
@@ -126,7 +129,10 @@ class ControlPlane:
         return find_kubectl(self._sources.search_path, self._sources.beside)
 
     def up(self) -> None:
-        """Create or repair the plane, until it is healthy and has exactly the wanted nodes, all of them Ready."""
+        """Create or repair the plane, until it is healthy and has the wanted schedulers and exactly the wanted nodes.
+
+        All nodes are Ready then. A scheduler that an earlier `up` added stays.
+        """
         with self._locked():
             if (known := record.read(self._layout.record)) is None:
                 if self._layout.home.exists():
@@ -136,6 +142,7 @@ class ControlPlane:
                 raise SettingsChangedError(self._layout.directory, changes)
             else:
                 self._repair(known)
+            Schedulers(self._layout, self._report, self._startup).converge(self._schedulers, self._known())
             self._converge_nodes()
 
     def down(self) -> bool:
@@ -214,8 +221,9 @@ class ControlPlane:
             "kube-controller-manager": known.ports.kube_controller_manager,
             "kube-scheduler": known.ports.kube_scheduler,
             kwok.NAME: known.ports.kwok_controller,
+            **known.schedulers,
         }
-        return [ComponentStatus(name, pids.get(name), ports[name]) for name in kwokctl.COMPONENTS]
+        return [ComponentStatus(name, pids.get(name), port) for name, port in ports.items()]
 
     def pids(self) -> list[int]:
         """Return the processes that belong to the plane, in any state of it."""
@@ -229,6 +237,8 @@ class ControlPlane:
         kubectl = self.kubectl
         obtained = obtain(self._sources, self._report)
         kwokctl.check_paths(self._layout.directory, obtained.values())
+        for scheduler in self._schedulers:
+            schedulers.check(obtained[schedulers.PROGRAM], scheduler)
         for attempts_left in reversed(range(_PORT_ATTEMPTS)):
             try:
                 self._create_once(obtained, kubectl)
@@ -266,12 +276,13 @@ class ControlPlane:
     def _repair(self, known: record.Record) -> None:
         self._play_our_stage()
         alive = processes.components(processes.running(), self._layout.workdir)
-        if dead := [name for name in kwokctl.COMPONENTS if name not in alive]:
+        kept = scheduler_start.kept(self._schedulers, self._layout, known)
+        if dead := [name for name in (*kwokctl.COMPONENTS, *kept.schedulers) if name not in alive]:
             self._report.say(f"starting the components that do not run: {', '.join(dead)}")
         if not all(self._layout.program(name).exists() for name in dead):
             obtain(self._sources, self._report)  # they are in the cache, which may have been emptied
         try:
-            self._startup(known).run()
+            self._startup(kept).run()
         except DamagedError as error:
             self._report.warn(f"{error}")
             self._report.warn("the control plane cannot be repaired: creating it again, its objects are lost")
@@ -311,4 +322,4 @@ class ControlPlane:
 
     def _startup(self, known: record.Record) -> Startup:
         deadline = time.monotonic() + self._wait
-        return Startup(self._layout, known.ports, self._report, self._wait, deadline)
+        return Startup(self._layout, known.ports, self._report, self._wait, deadline, known.schedulers)

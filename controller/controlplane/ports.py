@@ -27,15 +27,20 @@ class Ports:
 
 def choose_ports() -> Ports:
     """Return six free ports."""
-    span = _LAST - _FIRST + 1
-    free = _free_ports(_FIRST + secrets.randbelow(span))
+    free = _free_ports()
     return Ports(next(free), next(free), next(free), next(free), next(free), next(free))
 
 
-def _free_ports(start: int) -> Iterator[int]:
+def choose_port() -> int:
+    """Return one free port."""
+    return next(_free_ports())
+
+
+def _free_ports() -> Iterator[int]:
     span = _LAST - _FIRST + 1
+    start = secrets.randbelow(span)
     for offset in range(span):
-        port = _FIRST + (start - _FIRST + offset) % span
+        port = _FIRST + (start + offset) % span
         if is_free(port):
             yield port
     raise OSError(f"no free port between {_FIRST} and {_LAST}")

@@ -1,8 +1,8 @@
-"""The record of the settings with which a plane was created; a later `up` compares its own settings with it."""
+"""The record of a plane: the settings with which it was created, with which a later `up` compares its own."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -34,12 +34,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The versions, ports and settings with which a plane was created."""
+    """The versions, ports and settings with which a plane was created, and the schedulers that were added since."""
 
     versions: dict[str, str]
     ports: Ports
     component_args: dict[str, dict[str, str]]
     audit_policy_digest: str | None
+    schedulers: dict[str, int] = field(default_factory=dict)
+    """The ports of the additional schedulers, by their components."""
 
     @classmethod
     def of(cls, settings: Settings, ports: Ports) -> Self:

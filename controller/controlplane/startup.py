@@ -8,12 +8,12 @@ since a restart would not help.
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.controlplane import api, disk, kwok, kwokctl, processes
+from controller.controlplane import api, disk, kwok, kwokctl, processes, schedulers
 from controller.controlplane.errors import (
     ApiError,
     CommandError,
@@ -36,13 +36,14 @@ _DEFAULT_SERVICE_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
 @dataclass(slots=True)
 class Startup:
-    """One attempt to make a plane healthy by a deadline."""
+    """One attempt to make a plane healthy by a deadline; `schedulers` are the ports of additional ones."""
 
     layout: Layout
     ports: Ports
     report: Reporter
     seconds: float
     deadline: float
+    schedulers: Mapping[str, int] = field(default_factory=dict)
     _starts: Counter[str] = field(default_factory=Counter)
     _started: dict[str, int] = field(default_factory=dict)
 
@@ -60,15 +61,16 @@ class Startup:
 
     def run(self) -> None:
         """Start the components that do not run, and wait until every component is healthy."""
+        names = (*kwokctl.COMPONENTS, *self.schedulers)
         starts = -1
         # Once more if a component was started meanwhile: its health may have been checked before that.
         while starts != self._starts.total():
-            self._start_missing(kwokctl.COMPONENTS)
+            self._start_missing(names)
             starts = self._starts.total()
-            for name in kwokctl.COMPONENTS:
-                self._wait_for(name, self._is_healthy, kwokctl.COMPONENTS)
-            self._wait_for("the default service account", self._is_admitting, kwokctl.COMPONENTS)
-            self._start_missing(kwokctl.COMPONENTS)
+            for name in names:
+                self._wait_for(name, self._is_healthy, names)
+            self._wait_for("the default service account", self._is_admitting, names)
+            self._start_missing(names)
 
     def run_one(self, name: str) -> None:
         """Start one component unless it runs, and wait until it is healthy."""
@@ -109,11 +111,16 @@ class Startup:
             if self._starts[name] > _RESTARTS:
                 raise ComponentFailedError(name, log, end)
             self.report.warn(f"{name} ended, starting it again")
-        component = kwokctl.read_components(self.layout.workdir).get(name)
-        if component is None:
-            raise LayoutError(name, self.layout.kwok_config)
+        component = self._component(name)
         self._starts[name] += 1
         self._started[name] = kwokctl.start_component(component, self.layout)
+
+    def _component(self, name: str) -> kwokctl.Component:
+        if (port := self.schedulers.get(name)) is not None:
+            return schedulers.component(name, self.layout, port)
+        if (component := kwokctl.read_components(self.layout.workdir).get(name)) is None:
+            raise LayoutError(name, self.layout.kwok_config)
+        return component
 
     def _release_leases(self, kept_running: Collection[str]) -> None:
         """Delete the node Leases of the ended KWOK, so that the new one serves their nodes at once."""
@@ -136,6 +143,8 @@ class Startup:
             return server.exists(_DEFAULT_SERVICE_ACCOUNT)
 
     def _is_healthy(self, name: str) -> bool:
+        if (port := self.schedulers.get(name)) is not None:
+            return api.is_healthy(port, "/readyz", tls=True)
         match name:
             case "etcd":
                 return api.is_healthy(self.ports.etcd, "/readyz", tls=False)

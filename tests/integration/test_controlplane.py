@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from controller.controlplane.errors import SettingsChangedError
+from controller.controlplane import schedulers
+from controller.controlplane.errors import SchedulerRefusedError, SettingsChangedError
 from controller.controlplane.nodes import NodeCapacity
 from controller.controlplane.plane import ControlPlane
 from tests.integration.sockets import ListeningSocket, listening_sockets
@@ -20,7 +21,15 @@ from tests.plane import install
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-COMPONENTS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"]
+COMPONENTS = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-scheduler-most-allocated",
+    "kwok-controller",
+]
+MOST_ALLOCATED = {"most-allocated": schedulers.find("most-allocated")}
 FAIRNESS = {
     "kube-apiserver": {
         "enable-priority-and-fairness": "true",
@@ -77,7 +86,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plane(directory: Path) -> Iterator[ControlPlane]:
     """Run one plane for all tests that leave it healthy."""
-    with ControlPlane(directory, nodes=2) as running:
+    with ControlPlane(directory, nodes=2, scheduler_files=MOST_ALLOCATED) as running:
         yield running
 
 
@@ -97,7 +106,7 @@ def test_up_returns_with_ready_nodes(plane: ControlPlane) -> None:
 
 
 def test_up_starts_every_component(plane: ControlPlane) -> None:
-    """The five of a control plane with fake nodes."""
+    """The five of a control plane with fake nodes, and the additional scheduler."""
     assert sorted(pids(plane)) == COMPONENTS
     assert None not in pids(plane).values()
 
@@ -110,16 +119,22 @@ def test_every_socket_is_on_loopback(plane: ControlPlane) -> None:
     assert [socket for socket in sockets if not socket.is_loopback] == []
 
 
-def test_a_pod_runs_right_after_up(plane: ControlPlane) -> None:
-    """The scheduler, the default service account and the nodes exist when `up` returns."""
+@pytest.mark.parametrize("scheduler", ["default-scheduler", "most-allocated"])
+def test_a_pod_runs_right_after_up(plane: ControlPlane, scheduler: str) -> None:
+    """The schedulers, the default service account and the nodes exist when `up` returns."""
+    assert runs(plane, f"of-{scheduler}", scheduler)
+
+
+def runs(plane: ControlPlane, name: str, scheduler: str) -> bool:
+    """Create a pod; return whether its scheduler places it."""
     spec = {
         "containers": [{"name": "main", "image": "none"}],
         "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+        "schedulerName": scheduler,
     }
-    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec}
-
-    assert kubectl(plane, "create", "--filename=-", manifest=manifest) == "pod/probe created\n"
-    assert "condition met" in kubectl(plane, "wait", "pod/probe", "--for=condition=Ready", "--timeout=20s")
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    assert kubectl(plane, "create", "--filename=-", manifest=manifest) == f"pod/{name} created\n"
+    return "condition met" in kubectl(plane, "wait", f"pod/{name}", "--for=condition=Ready", "--timeout=20s")
 
 
 def test_rbac_refuses_an_unknown_user(plane: ControlPlane) -> None:
@@ -245,6 +260,54 @@ def test_other_settings_are_refused_while_the_plane_exists(plane: ControlPlane, 
     assert None not in pids(plane).values()
 
 
+def packing(other: ControlPlane, file: Path) -> ControlPlane:
+    """Return the second plane with a scheduler `packing` of this file."""
+    return ControlPlane(other.kubeconfig.parent, nodes=1, scheduler_files={"packing": file})
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the configuration of a scheduler `packing`."""
+    file = tmp_path_factory.mktemp("configuration") / "packing.yaml"
+    file.write_text(MOST_ALLOCATED["most-allocated"].read_text().replace("most-allocated", "packing"))
+    return file
+
+
+def test_a_scheduler_is_added_to_a_running_plane(other: ControlPlane, configuration: Path) -> None:
+    """Nothing else is restarted."""
+    before = pids(other)
+
+    packing(other, configuration).up()
+
+    after = pids(other)
+    assert after.pop("kube-scheduler-packing") is not None
+    assert after == before
+    assert runs(other, "packed", "packing")
+
+
+def test_a_changed_file_restarts_its_scheduler_alone(other: ControlPlane, configuration: Path) -> None:
+    """At the next `up`."""
+    before = pids(other)
+    configuration.write_text(configuration.read_text() + "parallelism: 4\n")
+
+    packing(other, configuration).up()
+
+    assert {name for name, pid in pids(other).items() if pid != before[name]} == {"kube-scheduler-packing"}
+
+
+def test_a_file_that_kube_scheduler_refuses_changes_nothing(other: ControlPlane, configuration: Path) -> None:
+    """The error is the one of its log; the scheduler goes on with the earlier configuration."""
+    before = pids(other)
+    bad = configuration.with_name("bad.yaml")
+    bad.write_text(configuration.read_text().replace("MostAllocated", "MostAlocated"))
+
+    with pytest.raises(SchedulerRefusedError, match=r'scoringStrategy\.type: Unsupported value: "MostAlocated"'):
+        packing(other, bad).up()
+
+    assert pids(other) == before
+    assert runs(other, "packed-again", "packing")
+
+
 def test_apiserver_can_be_stopped_and_started_alone(plane: ControlPlane) -> None:
     """The other components keep running, and the objects are kept."""
     kubectl(plane, "create", "namespace", "before-the-outage")
@@ -345,7 +408,7 @@ def test_up_starts_over_after_a_killed_up(tmp_path: Path) -> None:
 
 def test_down_leaves_no_process_and_no_data(tmp_path: Path) -> None:
     """Also if a component had died before; a second run is no error."""
-    plane = ControlPlane(tmp_path, nodes=1)
+    plane = ControlPlane(tmp_path, nodes=1, scheduler_files=MOST_ALLOCATED)
     plane.up()
     plane.stop_component("kube-scheduler")
     ended = plane.pids()

@@ -33,6 +33,7 @@ SHIPPED = {
     *("manifests/crds/virtualmachines.yaml", "manifests/crds/virtualmachinemigrations.yaml"),
     *("manifests/examples/example-vms.yaml", "manifests/kwok/pod-ready-again.yaml"),
     *("manifests/scenarios/quickstart.yaml", "manifests/scenarios/hot-node.yaml", "manifests/scenarios/backend.csv"),
+    "manifests/schedulers/most-allocated.yaml",
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controller.cli.main import app
-from controller.cli.plane import failures_explained, parse_component_args
+from controller.cli.plane import failures_explained, parse_component_args, parse_schedulers
 from controller.controlplane.download import Bases
 from controller.controlplane.errors import InvalidSettingError
 
@@ -50,6 +50,24 @@ def test_an_incomplete_component_argument_is_refused(text: str) -> None:
         parse_component_args((text,))
 
 
+def test_schedulers_are_named_with_their_files(tmp_path: Path) -> None:
+    """A path may contain an equals sign."""
+    file = tmp_path / "a=b.yaml"
+    file.touch()
+
+    parsed = parse_schedulers((f"packing={file}", "most-allocated=most-allocated"))
+
+    assert list(parsed) == ["packing", "most-allocated"]
+    assert parsed["packing"] == file
+
+
+@pytest.mark.parametrize("texts", [("packing",), ("=most-allocated",), ("packing=",), ("a=most-allocated",) * 2])
+def test_an_incomplete_or_repeated_scheduler_is_refused(texts: tuple[str, ...]) -> None:
+    """The error shows the valid form, or the name."""
+    with pytest.raises(InvalidSettingError, match=r"NAME=FILE|given twice"):
+        parse_schedulers(texts)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -57,6 +75,10 @@ def test_an_incomplete_component_argument_is_refused(text: str) -> None:
         ["up", "--memory", "lots"],
         ["up", "--component-arg", "kubelet=v=4"],
         ["up", "--component-arg", "etcd"],
+        ["up", "--scheduler", "packing"],
+        ["up", "--scheduler", "packing=/nowhere"],
+        ["up", "--scheduler", "default-scheduler=most-allocated"],
+        ["up", "--scheduler", "packing=most-allocated"],
         ["up", "--audit-policy", "/nowhere"],
         ["up", "--assets", "/nowhere"],
         ["up", "--obtain-only", "--assets", "/nowhere"],

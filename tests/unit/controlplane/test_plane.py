@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.controlplane import kwokctl, processes
+from controller.controlplane import kwokctl, processes, record, schedulers
 from controller.controlplane.errors import (
     ComponentFailedError,
     ControlPlaneError,
@@ -18,6 +18,7 @@ from controller.controlplane.errors import (
     LayoutError,
     NotRunningError,
     PortCollisionError,
+    SchedulerRefusedError,
     SettingsChangedError,
 )
 from controller.controlplane.layout import Layout
@@ -26,7 +27,7 @@ from controller.controlplane.plane import ControlPlane, Found
 from controller.controlplane.ports import Ports
 from controller.controlplane.record import Record, Settings, write
 from controller.controlplane.sources import Sources
-from controller.controlplane.versions import ETCD
+from controller.controlplane.versions import ETCD, KUBERNETES
 from tests.unit.controlplane.support import RecordingReporter, fill_cache, lay_out, write_go, write_program
 
 
@@ -68,6 +69,17 @@ def test_status_shows_components_that_do_not_run(made: Layout) -> None:
         ("kube-scheduler", None, 5),
         ("kwok-controller", None, 6),
     ]
+
+
+def test_status_shows_the_schedulers_that_were_added(made: Layout) -> None:
+    """They belong to the plane."""
+    known = record.read(made.record)
+    assert known is not None
+    write(made.record, replace(known, schedulers={"kube-scheduler-packing": 7}))
+
+    added = ControlPlane(made.directory).status()[-1]
+
+    assert (added.name, added.pid, added.port) == ("kube-scheduler-packing", None, 7)
 
 
 def test_a_plane_with_other_settings_is_refused_and_kept(
@@ -140,6 +152,23 @@ def test_a_failure_that_the_user_can_fix_costs_no_objects(
 
     assert dead.workdir.joinpath("objects").read_text() == "what etcd keeps"
     assert dead.record.exists()
+
+
+def test_a_file_that_kube_scheduler_refuses_creates_no_plane(sources: Sources, report: RecordingReporter) -> None:
+    """It is asked before anything starts."""
+    state = sources.cache.parent / "state"
+    fill_cache(sources)
+    write_program(sources.beside / "kubectl", "Client Version: v1.37.1")
+    program = sources.cache_of(KUBERNETES) / "kube-scheduler"
+    program.write_text(program.read_text() + '[ "$1" = --version ]\n')
+    shipped = schedulers.find("most-allocated")
+    plane = ControlPlane(state, scheduler_files={"most-allocated": shipped}, sources=sources, report=report)
+
+    with pytest.raises(SchedulerRefusedError):
+        plane.up()
+
+    assert plane.found() is Found.NOTHING
+    assert [path.name for path in state.iterdir()] == ["lock"]
 
 
 def test_missing_binaries_are_obtained_again(dead: Layout, sources: Sources, report: RecordingReporter) -> None:

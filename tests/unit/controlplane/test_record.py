@@ -1,6 +1,7 @@
 """A plane's record is read as it was written, and is compared with the requested settings."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_record_is_read_as_it_was_written(tmp_path: Path, policy: Path) -> None:
     record.write(tmp_path / "plane.json", written)
 
     assert record.read(tmp_path / "plane.json") == written
+
+
+def test_a_record_of_an_earlier_release_has_no_schedulers(tmp_path: Path) -> None:
+    """An upgrade of vmsim does not cost the plane's objects."""
+    content = dataclasses.asdict(Record.of(Settings.of(ARGS, None), PORTS))
+    del content["schedulers"]
+    (tmp_path / "plane.json").write_text(json.dumps(content))
+
+    assert record.read(tmp_path / "plane.json") == Record.of(Settings.of(ARGS, None), PORTS)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]"])

@@ -47,6 +47,19 @@ def test_a_component_that_ends_repeatedly_is_an_error_with_its_log(layout: Layou
     assert report.warned == ["etcd ended, starting it again"] * 3
 
 
+def test_an_additional_scheduler_is_started_with_its_configuration(layout: Layout, report: RecordingReporter) -> None:
+    """Its stand-in does not know the flag, and says so in its log."""
+    name = "kube-scheduler-packing"
+    lay_out(layout, {name: "kwokctl does not know it"})
+    start = startup(layout, report)
+    start.schedulers = {name: 1}
+
+    with pytest.raises(ComponentFailedError, match=r"--|option") as failed:
+        start.run_one(name)
+
+    assert failed.value.log == layout.log(name)
+
+
 def test_a_taken_port_is_distinguished_from_other_failures(layout: Layout, report: RecordingReporter) -> None:
     """Other ports help; another start does not."""
     lay_out_etcd(layout, "echo listen tcp 127.0.0.1:1: bind: address already in use; exit 1")
