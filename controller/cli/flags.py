@@ -14,7 +14,8 @@ from typing import Final
 import typer
 
 from controller.domain.ratio import ReferenceNode
-from controller.kube import naming
+from controller.domain.vm import boot
+from controller.kube import naming, times
 from controller.kube.quantity import QuantityError, parse_quantity
 from controller.kube.scheduling import Toleration
 from controller.serving.address import BindError, parse_address
@@ -23,9 +24,6 @@ _LONGEST_CLASS: Final = 40
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _KEY: Final = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
 _VALUE: Final = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?"
-_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_DURATION: Final = re.compile(rf"\+?({_PART.pattern})+", re.ASCII)
 _REQUIREMENT: Final = re.compile(
     rf"\s*(!\s*{_KEY}|{_KEY}(\s*(=|==|!=)\s*{_VALUE}|\s+(in|notin)\s*\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\))?)\s*",
     re.ASCII,
@@ -90,11 +88,8 @@ def request_timeout(text: str | None) -> float | None:
     """Parse a deadline in seconds: `90`, `1m30s`, `0` (returned as infinity); None if it is not given."""
     if not text:
         return None
-    if text.isascii() and text.isdecimal():
-        seconds = float(text)
-    elif _DURATION.fullmatch(text):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    else:
+    seconds = float(text) if text.isascii() and text.isdecimal() else times.parse_duration(text)
+    if seconds is None:
         wanted = "want a number of seconds, or a duration such as 1s, 2m or 1h30m"
         raise typer.BadParameter(f"{text!r} is not a duration: {wanted}", param_hint="--request-timeout")
     return seconds or math.inf
@@ -122,6 +117,14 @@ def tolerations(text: str) -> tuple[Toleration, ...]:
             raise typer.BadParameter(f"{part!r} is not a taint: {wanted}", param_hint="--tolerations")
         found.append(Toleration(key, "Equal" if equals else "Exists", value, effect))
     return tuple(found)
+
+
+def boot_time(text: str) -> float:
+    """Parse a boot time, such as `90s` or `1m30s`, to seconds."""
+    seconds = times.parse_duration(text)
+    if seconds is None or seconds > boot.LONGEST:
+        raise typer.BadParameter(f"{text!r} is not a boot time: {boot.WANTED}", param_hint="--boot-time")
+    return seconds
 
 
 def controller_class(text: str) -> str | None:

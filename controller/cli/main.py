@@ -19,7 +19,7 @@ from controller import __version__
 from controller.cli import flags, local, moving, output, scenarios
 from controller.cli.connection import Connection, connecting
 from controller.cli.exits import FAILED
-from controller.domain.names import CONTROLLER_CLASS
+from controller.domain.names import BOOT_TIME, CONTROLLER_CLASS
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.telemetry.logs import LogFormat, LogLevel
@@ -255,6 +255,14 @@ def controller(
             help="Taints that the VMs' pods tolerate, written as for kubectl taint.",
         ),
     ] = f"{FAKE_TAINT.key}:{FAKE_TAINT.effect}",
+    boot_time: Annotated[
+        str,
+        typer.Option(
+            envvar="VMSIM_BOOT_TIME",
+            metavar="DURATION",
+            help=f"How long a VM boots before it is Running, such as 90s; its annotation {BOOT_TIME} goes before it.",
+        ),
+    ] = "0s",
 ) -> None:
     """Run the controller until SIGTERM or Ctrl-C."""
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
@@ -283,6 +291,7 @@ def controller(
                 reference=flags.reference(reference_cpu, reference_memory),
                 node_selector=flags.node_selector(node_selector),
                 tolerations=flags.tolerations(tolerations),
+                boot_time=flags.boot_time(boot_time),
             ),
             limits=Limits(cluster=parallel_migrations_per_cluster, outbound=parallel_outbound_migrations_per_node),
             workers=workers,

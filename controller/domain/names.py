@@ -26,6 +26,8 @@ MEMORY_CONSUMPTION: Final = f"{GROUP}/memory-consumption"
 CONTROLLER_CLASS: Final = f"{GROUP}/controller-class"
 """Names the installation that a VM belongs to; without it, the default one. Its pods carry it, too."""
 
+BOOT_TIME: Final = f"{GROUP}/boot-time"
+"""How long the guest boots after its pod has started, such as `90s`; the pod carries it, too."""
 START_NODE: Final = f"{GROUP}/start-node"
 """The node that the VM's first pod prefers, and no later one."""
 REQUIRED_START_NODE: Final = f"{GROUP}/required-start-node"

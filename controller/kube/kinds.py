@@ -78,7 +78,10 @@ class PodStatus(Value, frozen=True):
 
     def condition(self, kind: str) -> Condition | None:
         """Return the first condition of a type."""
-        return next((condition for condition in self.conditions if condition.type == kind), None)
+        for condition in self.conditions:  # no generator: several a reconcile
+            if condition.type == kind:
+                return condition
+        return None
 
 
 class Pod(Value, frozen=True):

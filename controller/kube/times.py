@@ -1,11 +1,19 @@
-"""Formatting and parsing of Kubernetes timestamps.
+"""Formatting and parsing of Kubernetes timestamps and durations.
 
 Guarantees: formatted times are UTC. Parsing returns None for invalid text, and never raises.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import Final
+
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_DURATION: Final = re.compile(rf"\+?({_PART.pattern})+", re.ASCII)
+_LONGEST_DURATION: Final = 64
+"""Characters of a duration that are parsed: no meaningful one is longer."""
 
 
 def timestamp(moment: datetime) -> str:
@@ -27,6 +35,15 @@ def parse_timestamp(text: str | None) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # OverflowError: out of range in UTC
         return None
+
+
+def parse_duration(text: str) -> float | None:
+    """Parse a metav1.Duration that is not negative, such as `1m30s` or `0`, to seconds; None if it is invalid."""
+    if text == "0":
+        return 0.0
+    if len(text) > _LONGEST_DURATION or not _DURATION.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def seconds_between(earlier: str | None, later: str | None) -> float | None:

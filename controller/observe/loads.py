@@ -7,7 +7,9 @@ caches of pods are synced, since a loaded node would look idle. A pod whose chan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -15,6 +17,7 @@ from controller.domain import capacity, usage
 from controller.domain.capacity import Amount
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import IDLE, Load, Usage
+from controller.domain.vm import boot
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.kube.kinds import Node, Pod
@@ -79,15 +82,27 @@ class Ledger:
 
 
 class NodeLoads:
-    """The usage of all nodes, by the pods of some stores. A capacity that cannot be parsed is logged once per value."""
+    """The usage of all nodes, by the pods of some stores. A VM that boots uses nothing, and does not run yet.
 
-    def __init__(self, nodes: Store[Node], pods: Iterable[Store[Pod]], reference: ReferenceNode) -> None:
+    A capacity that cannot be parsed is logged once per value.
+    """
+
+    def __init__(
+        self,
+        nodes: Store[Node],
+        pods: Iterable[Store[Pod]],
+        reference: ReferenceNode,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._nodes = nodes
+        self._now = now
+        # Of the pods whose guest was booting at the last reading: what they add to their node once it runs, by UID.
+        self._booting: dict[str, _Boot] = {}
         self._pods = tuple(pods)
         self._reference = reference
         self._sums = Sums()
         nodes.listen(_node_changed, name="NodeCapacities")
-        listener = Subscription[Pod](self._changed, name="NodeMetrics", reset=self._sums.clear)
+        listener = Subscription[Pod](self._changed, name="NodeMetrics", reset=self._clear)
         for store in self._pods:
             store.subscribe(listener)
 
@@ -95,6 +110,7 @@ class NodeLoads:
         """Yield the current usage of each node; nothing before all pod caches are synced."""
         if not all(store.filled for store in self._pods):
             return
+        self._finish_boots()
         for node in list(self._nodes):
             name = node.metadata.name
             yield name, usage.usage(node, self._sums.on(name), self._reference)
@@ -103,12 +119,45 @@ class NodeLoads:
         if old is not None and new is not None and usage.same(old, new):
             return
         before, after = usage.of(old), usage.of(new)  # may raise, so it precedes the first change of a sum
-        if before == after:
-            return
+        boots = _boot(new, after)
         if before is not None:
-            self._sums.remove(*before)
+            booting = self._booting.pop(old.metadata.uid, None) if old is not None else None
+            self._sums.remove(*(before if booting is None else booting.until))
+        if boots is not None and new is not None:
+            self._booting[new.metadata.uid] = boots
+            after = boots.until
         if after is not None:
             self._sums.add(*after)
+
+    def _finish_boots(self) -> None:
+        """Count what the guests use that have booted since the last reading."""
+        now = self._now()
+        for uid in [uid for uid, boots in self._booting.items() if boots.ends <= now]:
+            boots = self._booting.pop(uid)
+            self._sums.remove(*boots.until)
+            self._sums.add(*boots.after)
+
+    def _clear(self) -> None:
+        self._booting.clear()
+        self._sums.clear()
+
+
+class _Boot(NamedTuple):
+    """The load of a pod on its node until its guest has booted, and after that."""
+
+    ends: datetime
+    until: tuple[str, Load]
+    after: tuple[str, Load]
+
+
+def _boot(pod: Pod | None, load: tuple[str, Load] | None) -> _Boot | None:
+    """Return what a pod adds while its guest boots and after that; None if it does not boot, or does not run."""
+    ends = boot.ends(pod) if pod is not None and load is not None else None
+    if ends is None or load is None or not load[1].running:
+        return None
+    node, after = load
+    idle = Load(requested=after.requested, unreadable=after.unreadable)
+    return _Boot(ends, (node, idle), (node, after))
 
 
 def _node_changed(old: Node | None, new: Node | None) -> None:

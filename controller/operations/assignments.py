@@ -7,12 +7,14 @@ writes nothing is an error, not a time-out. Nothing is written: the controller d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm import boot
 from controller.domain.vm.status import Phase, pod_phase, unschedulable
 from controller.engine.store import Store
 from controller.kube.kinds import Pod
@@ -46,7 +48,7 @@ async def settled(
         attention = Attention(vms, clock)
         while True:
             found = {name: _vm(vms, namespace, name) for name in wanted}
-            current = _current(pods)
+            current = _current(boot.as_seen(pods, datetime.now(UTC)))
             pairs = [(vm, current.get(vm.metadata.uid)) for vm in found.values()]
             waiting = [why for vm, pod in pairs if (why := hindrance(vm, pod)) is not None]
             if not waiting:
@@ -66,7 +68,7 @@ def _vm(store: Store[VirtualMachine], namespace: str, name: str) -> VirtualMachi
     return vm
 
 
-def _current(pods: Store[Pod]) -> dict[str, Pod]:
+def _current(pods: Iterable[Pod]) -> dict[str, Pod]:
     """Return the pod of each VM's newest incarnation, by the VM's UID."""
     latest: dict[str, Pod] = {}
     for pod in pods:

@@ -14,7 +14,7 @@ from controller.domain import names, nodes, ownership
 from controller.domain.migration.phases import COMPLETED, GUESS, MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, Plan, View, WriteMigration
 from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VirtualMachineMigration
-from controller.domain.vm import status
+from controller.domain.vm import boot, status
 from controller.kube import times
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
@@ -54,7 +54,7 @@ class Move:
         self.migration = migration
         self.before = migration.status
         self.vm = view.vm
-        self.pods = own(view.vm, view.pods)
+        self.pods = boot.as_seen(own(view.vm, view.pods), view.now)
         self.claim = view.vm.status.migration if view.vm is not None else None
         self.mine = self.claim is not None and self.claim.uid == migration.metadata.uid
         # With microseconds: the times of pods, in whole seconds, are too coarse for the downtime.

@@ -14,7 +14,7 @@ from controller.domain.migration.move import NODE_PATIENCE, UNREMARKABLE, Move, 
 from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, Plan
 from controller.domain.objects import Claim, VirtualMachine
-from controller.domain.vm import status
+from controller.domain.vm import boot, status
 from controller.kube.kinds import Pod
 
 
@@ -97,12 +97,14 @@ class _Claimed:
         return Plan((*progress, ClaimVM(msgspec.structs.replace(self.claim, rollback=True))))
 
     def _starting(self, target: Pod) -> Plan:
-        left = self.move.completion_left()
+        left = self.move.completion_left() + boot.of_pod(target)
         if left <= 0:
             pod = f"Target pod {target.metadata.name}"
             late = f"{pod} did not start in time; the VM is down until it does, on node {target.spec.node_name}"
             return self.move.fail(Reason.COMPLETION_TIMEOUT, late)
-        return Plan(self.move.progress(MigrationPhase.STARTING, self.claim, self.source, target), requeue_after=left)
+        booted = boot.left(target, self.move.view.now) or left
+        progress = self.move.progress(MigrationPhase.STARTING, self.claim, self.source, target)
+        return Plan(progress, requeue_after=min(left, booted))
 
     def _await_target(self, source: Pod | None) -> Plan:
         """Wait until the target pod is created, up to the timeout: a blocked source or a quota may prevent it."""

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from controller.domain import ownership
-from controller.domain.vm import inherited, launcher, placement, records, status
+from controller.domain.vm import boot, inherited, launcher, placement, records, status
 from controller.domain.vm.placement import Placement
 from controller.domain.vm.plan import (
     NOTHING,
@@ -171,11 +171,12 @@ def _follow(state: VMState, pod: Pod) -> Plan:
     if _is_to_end(state, pod):
         return _replace(state, "The VM migrates", confirm=False)
     if not pod.done or pod.terminating:
-        silence = status.until_silence(pod, state.circumstances.now) if pod.spec.node_name is None else None
+        now = state.circumstances.now
+        silence = status.until_silence(pod, now) if pod.spec.node_name is None else None
         starting = status.progressing(pod) and silence != 0
         return Plan(
             (*housekeeping, *_refresh(state, pod), *state.publish_pod(pod)),
-            requeue_after=silence or None,
+            requeue_after=silence or boot.left(pod, now) or None,
             progressing=(starting or _runs_as_target(state, pod)) and not status.says_no_pod(state.vm),
         )
     failure = state.failure(pod)

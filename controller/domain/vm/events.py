@@ -17,6 +17,7 @@ _WARNINGS: Final = (
     status.RESTART_REQUIRED,
     status.INVALID_CONSUMPTION,
     status.INVALID_SPEC,
+    status.INVALID_BOOT_TIME,
     status.ANNOTATIONS_LEFT_OUT,
 )
 """The conditions that cause an Event when they begin."""

@@ -15,7 +15,7 @@ import msgspec
 from controller.domain import names
 from controller.domain.objects import Claim, VirtualMachine
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
-from controller.domain.vm import inherited, placement
+from controller.domain.vm import boot, inherited, placement
 from controller.domain.vm.placement import ANYWHERE, Placement
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Pod
@@ -148,6 +148,7 @@ def manifest(
                 names.REQUESTED_CPU: spec.cpu_text,
                 names.REQUESTED_MEMORY: spec.memory_text,
                 **({names.PLACEMENT: checksums} if (checksums := placement.checksums(vm.spec)) else {}),
+                **boot.annotation(boot.of_vm(vm, policy.boot_time)),
                 **usage_annotations(used, policy.reference),
             },
             "ownerReferences": [_owner(vm)],

@@ -13,7 +13,7 @@ import msgspec
 from controller.domain import names, ownership
 from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
 from controller.domain.ratio import RatioError
-from controller.domain.vm import inherited, launcher, placement, status
+from controller.domain.vm import boot, inherited, launcher, placement, status
 from controller.domain.vm.launcher import Shares
 from controller.domain.vm.placement import PlacementError
 from controller.domain.vm.plan import Circumstances, ConfirmPodGone, View, WriteStatus
@@ -41,12 +41,12 @@ class VMState:
         self.policy = policy
         self.circumstances = circumstances
         self.now = times.timestamp(circumstances.now)
-        self.own = own = tuple(pod for pod in view.pods if ownership.belongs_to(pod, vm))
+        self.own = own = boot.as_seen([pod for pod in view.pods if ownership.belongs_to(pod, vm)], circumstances.now)
         all_ours = len(own) == len(view.pods)
         self.foreign = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
         incarnations = [ownership.incarnation(pod) for pod in own]
         # After a wiped status the incarnation must not restart below that of an existing pod.
-        self.incarnation = max((vm.status.incarnation or 0, *(found for found in incarnations if found is not None)))
+        self.incarnation = max([vm.status.incarnation or 0, *filter(None, incarnations)])
         self.current = own[incarnations.index(self.incarnation)] if self.incarnation in incarnations else None
         self.older = tuple(pod for pod in own if pod is not self.current)
         self.spec_problem: str | None = None
@@ -185,6 +185,8 @@ class VMState:
             found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason=status.NOT_A_RATIO, message=message))
         if self.spec_problem is not None:
             found.append(Verdict(status.INVALID_SPEC, status=True, reason=self.spec_reason, message=self.spec_problem))
+        if (late := boot.of_vm(self.vm, self.policy.boot_time).problem) is not None:
+            found.append(Verdict(status.INVALID_BOOT_TIME, status=True, reason="NotADuration", message=late))
         if self.vm.metadata.annotations and (left_out := inherited.taken_annotations(self.vm).left_out):
             message = (
                 f"A pod takes over {inherited.ANNOTATIONS_LIMIT // 1024} KiB of annotations at most; "

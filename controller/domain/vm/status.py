@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
-from controller.domain.vm import placement
+from controller.domain.vm import boot, placement
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
 from controller.kube.times import parse_timestamp, timestamp
@@ -25,6 +25,7 @@ READY: Final = "Ready"
 RESTART_REQUIRED: Final = "RestartRequired"
 INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"
+INVALID_BOOT_TIME: Final = "InvalidBootTime"
 NOT_A_RATIO: Final = "NotARatio"
 CONTRADICTION: Final = "ContradictsInstallation"
 NOT_SCHEDULED: Final = "NotScheduled"
@@ -138,7 +139,8 @@ def pod_steps(pod: Pod, now: str) -> tuple[Step, ...]:
     if pod.status.phase == "Running":
         ready = pod.status.condition("Ready")
         at = ready.last_transition_time if ready and ready.status == "True" else None
-        steps.append(Step(Phase.RUNNING, at or pod.status.start_time or now))
+        booted = boot.ends(pod)
+        steps.append(Step(Phase.RUNNING, (timestamp(booted) if booted else at) or pod.status.start_time or now))
     if pod.done:
         steps.append(Step(Phase.FAILED, now))
     return tuple(steps)
@@ -212,7 +214,9 @@ def pod_readiness(pod: Pod, now: datetime) -> Verdict:
     if pod.status.phase == "Running" and node_silent(pod):
         message = f"Pod {pod.metadata.name} was marked not ready when its node {pod.spec.node_name} stopped reporting"
         return Verdict(READY, status=False, reason=NODE_NOT_READY, message=message)
-    return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} is not ready yet")
+    until = boot.ends(pod)
+    state = "is not ready yet" if until is None else f"has started; its guest boots until {timestamp(until)}"
+    return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} {state}")
 
 
 def _unplaced(pod: Pod, now: datetime) -> Verdict | None:

@@ -167,10 +167,13 @@ class VMReconciler:
         return View(vm, pods, self._lost_nodes(pods), frozenset(self._deletions.in_flight(pods)))
 
     def _lost_nodes(self, pods: tuple[Pod, ...]) -> frozenset[str]:
-        if not self._nodes.filled:
-            return frozenset()
-        names_of = (pod.spec.node_name for pod in pods)
-        return frozenset(name for name in names_of if name is not None and self._nodes.get(f"/{name}") is None)
+        lost: set[str] = set()
+        if self._nodes.filled:
+            for pod in pods:
+                name = pod.spec.node_name
+                if name is not None and self._nodes.get(f"/{name}") is None:
+                    lost.add(name)
+        return frozenset(lost)
 
     def _circumstances(self, visit: Visit) -> Circumstances:
         known = visit.known

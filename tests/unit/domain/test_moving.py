@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.domain import names
 from controller.domain.migration.decide import decide
 from controller.domain.migration.phases import GUESS, Reason, downtime
 from controller.domain.migration.plan import ClaimVM, ConfirmClaimLost, ConfirmVMGone, Plan, View, WriteMigration
-from controller.domain.objects import Claim, MigrationStatus, VirtualMachine
+from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine
 from controller.domain.vm import status
 from controller.kube import times
 from controller.kube.kinds import Pod
@@ -295,3 +296,41 @@ def test_a_namesakes_pod_is_not_the_target() -> None:
     plan = decide(View(in_phase("Terminating"), claimed(), (running(another, 1),), NOW), POLICY)
     assert isinstance(plan, Plan)
     assert written(plan).phase == "Scheduling"
+
+
+def _booting_target(seconds: int) -> tuple[VirtualMachine, Pod]:
+    """A claimed VM whose target has started now, with a boot time."""
+    machine = claimed()
+    target = pod(machine, 1, phase="Running", node="kwok-node-2")
+    annotations = {**target.metadata.annotations, names.BOOT_TIME: f"{seconds}s"}
+    return machine, msgspec.structs.replace(
+        target,
+        metadata=msgspec.structs.replace(target.metadata, annotations=annotations),
+        status=msgspec.structs.replace(target.status, start_time=times.timestamp(NOW)),
+    )
+
+
+def test_a_migration_ends_when_its_targets_guest_has_booted() -> None:
+    """The downtime counts the boot, and the migration is reconciled again at its end."""
+    machine, target = _booting_target(90)
+    item = move(state={"start_timestamp": times.micro_timestamp(NOW), "phase": "Starting"})
+    waiting = decided(item, machine, target, now=at(30))
+    assert (written(waiting).phase, waiting.requeue_after) == ("Starting", 60)
+    done = written(decided(item, machine, target, now=at(90)))
+    assert (done.phase, done.downtime_seconds) == ("Succeeded", "90.000")
+
+
+def test_the_completion_timeout_does_not_count_the_boot() -> None:
+    """A boot that is longer than the timeout is waited for; a target that ends it late is not."""
+    machine, target = _booting_target(90)
+    state = {
+        "phase": "Starting",
+        "phase_transition_timestamps": (PhaseTime("Terminating", times.micro_timestamp(NOW)),),
+    }
+    item = move(state=state, completion_timeout_seconds=60)
+    assert written(decided(item, machine, target, now=at(80))).phase == "Starting"
+    not_started = msgspec.structs.replace(
+        target, status=msgspec.structs.replace(target.status, phase="Pending", start_time=None)
+    )
+    late = written(decided(item, machine, not_started, now=at(151)))
+    assert (late.phase, late.failure_reason) == ("Failed", "CompletionTimeout")

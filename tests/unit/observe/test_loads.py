@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from controller.domain import names
 from controller.domain.capacity import NOTHING, Amount
 from controller.domain.ratio import ReferenceNode
 from controller.engine.changes import Change
 from controller.engine.store import Store
 from controller.kube.kinds import Node, NodeStatus, Pod
 from controller.kube.meta import ObjectMeta
+from controller.kube.times import timestamp
 from controller.observe.loads import Ledger, NodeLoads
-from tests.unit.domain.builders import running, vm
+from tests.unit.domain.builders import NOW, running, vm
 
 SOME = Amount(Decimal("0.1"), Decimal(3), 1)
 ODD = Amount(pods=1, unknown=True)
@@ -129,3 +132,51 @@ def test_a_malformed_capacity_is_logged_once_for_each_value() -> None:
         ("kwok-node-1", "cpu: 'many'"),
         ("kwok-node-1", "cpu: 'few'"),
     ]
+
+
+# --- VMs that boot ------------------------------------------------------------------------------------------------
+
+
+def _booting(uid: str, seconds: int) -> Pod:
+    machine = vm(name=uid, uid=uid, annotations={names.BOOT_TIME: f"{seconds}s"})
+    pod = running(machine)
+    return msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, start_time=timestamp(NOW)))
+
+
+def test_a_vm_that_boots_uses_nothing_and_counts_when_it_has_booted() -> None:
+    """What it requests counts from the beginning."""
+    nodes, pods, now = Store[Node](), Store[Pod](), NOW
+    loads = NodeLoads(nodes, [pods], REFERENCE, lambda: now)
+    nodes.replace([node("kwok-node-1")], "10")
+    pods.replace([_booting("a", 60), _booting("b", 120)], "10")
+
+    [(_, found)] = loads.usage()
+    assert (found.vms, found.cpu, found.cpu_requested) == (0, 0, 0.3)
+    now = NOW + timedelta(seconds=60)
+    [(_, found)] = loads.usage()
+    assert (found.vms, found.cpu, found.cpu_requested) == (1, 0.15, 0.3)
+    now = NOW + timedelta(seconds=120)
+    [(_, found)] = loads.usage()
+    assert (found.vms, found.cpu, found.cpu_requested) == (2, 0.3, 0.3)
+
+
+@pytest.mark.parametrize("elapsed", [30, 90])
+def test_a_vm_that_is_deleted_leaves_no_remainder_whether_it_had_booted_or_not(elapsed: int) -> None:
+    """Nor does one whose pod changes while it boots."""
+    nodes, pods, now = Store[Node](), Store[Pod](), NOW
+    loads = NodeLoads(nodes, [pods], REFERENCE, lambda: now)
+    nodes.replace([node("kwok-node-1")], "10")
+    pod = _booting("a", 60)
+    pods.replace([pod], "200")
+    list(loads.usage())
+    edited = {**pod.metadata.annotations, names.CPU_CONSUMPTION: "0.5"}
+    changed = msgspec.structs.replace(
+        pod, metadata=msgspec.structs.replace(pod.metadata, annotations=edited, resource_version="201")
+    )
+    pods.apply(Change.of(changed))
+    now = NOW + timedelta(seconds=elapsed)
+    [(_, found)] = loads.usage()
+    assert found.cpu == (0.5 if elapsed > 60 else 0)
+    pods.replace([], "300")
+    [(_, found)] = loads.usage()
+    assert (found.vms, found.cpu, found.cpu_requested) == (0, 0, 0)

@@ -10,6 +10,7 @@ import pytest
 from controller.domain.objects import VMStatus
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube.resources import PODS
+from controller.kube.times import timestamp
 from controller.operations.assignments import disagrees, hindrance, settled
 from controller.operations.errors import NoControllerError, NoSuchVMError, TimedOutError
 from controller.operations.waiting import UNNOTICED
@@ -89,7 +90,10 @@ def test_a_pod_that_is_being_deleted_is_waited_for() -> None:
 
 def test_a_pod_that_has_not_been_scheduled_yet_is_waited_for() -> None:
     """The scheduler has not said no."""
-    young = builders.pod(VM)
+    pod = builders.pod(VM)
+    young = msgspec.structs.replace(
+        pod, metadata=msgspec.structs.replace(pod.metadata, creation_timestamp=timestamp(builders.NOW))
+    )
     vm = builders.settled(builders.vm(), young)
     assert (hindrance(vm, young) or "").startswith("VM vm-1 is Scheduling (GuestNotRunning: ")
 
