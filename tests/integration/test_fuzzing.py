@@ -85,9 +85,23 @@ def conforming(part: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one way 
         case "boolean":
             return st.booleans()
         case "integer":
-            return st.sampled_from([part["minimum"], part["minimum"] + 1, part["maximum"]])
+            low = part.get("minimum", 0)
+            return st.sampled_from([low, low + 1, part.get("maximum", 2**31 - 1)])
+        case "array":
+            return st.lists(conforming(part["items"]), min_size=part.get("minItems", 0), max_size=2)
+        case _ if "additionalProperties" in part:
+            return st.dictionaries(st.text("abc-", min_size=1), conforming(part["additionalProperties"]), max_size=2)
         case _:
-            return st.just({})
+            return composed(part)
+
+
+def composed(part: Any) -> st.SearchStrategy[Any]:
+    """Objects with the required fields of a schema, and one other field at most, so that they stay small."""
+    # flatmap, because a strategy's repr has those of its parts, but not those that are made when it is drawn from.
+    fields = {name: st.just(below).flatmap(conforming) for name, below in part.get("properties", {}).items()}
+    needed = {name: fields.pop(name) for name in part.get("required", ()) if name in fields}
+    with_one = [st.fixed_dictionaries({**needed, name: below}) for name, below in fields.items()]
+    return st.one_of(st.fixed_dictionaries(needed), *with_one)
 
 
 def invalid(part: Any) -> st.SearchStrategy[Any]:

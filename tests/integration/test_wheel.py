@@ -121,7 +121,7 @@ def install(machine: Machine, *arguments: str | Path) -> None:
 
 
 def test_both_wheels_have_the_same_files_and_all_data(wheels: dict[str, Path]) -> None:
-    """Pinned modules, definitions, examples, scenarios; the sdist is complete."""
+    """Pinned modules, definitions, examples, scenarios, licences; the sdist is complete."""
     contents = []
     for wheel in wheels.values():
         with ZipFile(wheel) as archive:
@@ -130,6 +130,7 @@ def test_both_wheels_have_the_same_files_and_all_data(wheels: dict[str, Path]) -
             )
     assert contents[0] == contents[1]
     assert {f"controller/{name}" for name in SHIPPED} <= contents[0].keys()
+    assert {name.rpartition("/")[2] for name in contents[0] if "/licenses/" in name} == {"LICENSE", "NOTICE"}
 
 
 @pytest.mark.parametrize("which", ["the wheel", "the sdist's wheel"])

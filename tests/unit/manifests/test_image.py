@@ -152,7 +152,7 @@ def test_the_program_needs_nothing_beyond_what_is_locked_for_the_image() -> None
 
 
 def test_what_is_copied_is_enough_to_build_the_wheel(tmp_path: Path) -> None:
-    """With the program's name as a command, the types' marker, and the resources that it installs."""
+    """With the program's name as a command, the types' marker, the resources that it installs, and its licences."""
     for source in SOURCES:
         target = tmp_path / source
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,3 +170,5 @@ def test_what_is_copied_is_enough_to_build_the_wheel(tmp_path: Path) -> None:
     assert "vmsim = controller.cli.entry:main" in entry_points
     manifests = {f"controller/manifests/{name}.yaml" for name in ("crds/virtualmachines", "scenarios/quickstart")}
     assert {"controller/py.typed", *manifests} <= set(content)
+    licences = {PurePosixPath(name).name for name in content if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE", "NOTICE"}
