@@ -258,7 +258,7 @@ def reached(vm: Any) -> bool:
         return False
     if status["phase"] == "Running":
         return bool(ready["status"] == "True")
-    explained = ready["reason"] in ("Unschedulable", "FailedCreate") or status["phase"] == "Failed"
+    explained = ready["reason"] in ("Unschedulable", "FailedCreate", "NotScheduled") or status["phase"] == "Failed"
     return bool(explained and ready["message"])
 
 
