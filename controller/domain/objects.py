@@ -7,6 +7,7 @@ default, and is named in the object's `unreadable`.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -50,11 +51,19 @@ class StartFailure(Value, frozen=True):
     retry_after_timestamp: str | None = None
 
 
+class Strategy(StrEnum):
+    """How a VM moves: Recreate deletes the source pod before the target's create, Live after the hand-over."""
+
+    RECREATE = "Recreate"
+    LIVE = "Live"
+
+
 class Claim(Value, frozen=True):
     """A migration's claim on its VM, in the VM's status: which incarnation ends, and the constraints of the next.
 
     `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node`: the node on which
-    capacity is reserved for it; the scheduler may choose another.
+    capacity is reserved for it; the scheduler may choose another. Under `Live` alone: `target_incarnation`, the number
+    of the target pod, and `aborting`, why the move is being undone. Without a strategy it is `Recreate`.
     """
 
     name: str = ""
@@ -65,10 +74,22 @@ class Claim(Value, frozen=True):
     added_node_selector: dict[str, str] = msgspec.field(default_factory=dict)
     reserved_node: str | None = None
     rollback: bool = False
+    strategy: str | None = None
+    target_incarnation: int | None = None
+    aborting: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the VM moves live: the target pod is beside the source pod."""
+        return self.strategy == Strategy.LIVE
 
 
 class VMStatus(Value, frozen=True):
-    """The status that the controller publishes. `incarnation` identifies the VM's current pod."""
+    """The status that the controller publishes. `incarnation` identifies the VM's current pod.
+
+    `last_incarnation`: the highest number ever given out, also to a pod that never came to be; None until the first
+    live move, and then the highest number is `incarnation`.
+    """
 
     phase: str = "Pending"
     observed_generation: int | None = None
@@ -76,6 +97,7 @@ class VMStatus(Value, frozen=True):
     pod_name: str | None = None
     pod_uid: str | None = msgspec.field(default=None, name="podUID")
     incarnation: int | None = None
+    last_incarnation: int | None = None
     cpu_consumption: str | None = None
     memory_consumption: str | None = None
     created_at: str | None = None

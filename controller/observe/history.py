@@ -1,8 +1,9 @@
 """The history of watch events, and the state of the cluster after a number of them.
 
 Guarantees: events are immutable and in the order in which their watch delivered them, which for one resource is the
-order in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began.
-Applying an event costs O(1), whatever the size of the state.
+order in which the API server committed them; `at` is the observer's own clock, in seconds since the observation began;
+`revision` is the object's resource version as a number, by which the events of several watches can be ordered (one
+etcd counts the writes of all resources). Applying an event costs O(1), whatever the size of the state.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from controller.domain import ownership
-from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Claim, VirtualMachine, VirtualMachineMigration
+from controller.engine import changes
 from controller.kube.kinds import Pod
 
 DONE = ("Succeeded", "Failed")
@@ -24,7 +26,10 @@ DONE = ("Succeeded", "Failed")
 
 @dataclass(frozen=True, slots=True)
 class PodSeen:
-    """A pod as one event shows it; `vm_uid` is empty for a pod that no VM controls."""
+    """A pod as one event shows it; `vm_uid` is empty for a pod that no VM controls.
+
+    `incarnation`: the number of the VM's incarnation whose pod it is; None if it has none.
+    """
 
     at: float
     uid: str
@@ -35,6 +40,8 @@ class PodSeen:
     phase: str = "Pending"
     terminating: bool = False
     deleted: bool = False
+    incarnation: int | None = None
+    revision: int = 0
 
     @property
     def live(self) -> bool:
@@ -52,6 +59,11 @@ class VMSeen:
     phase: str = "Pending"
     node: str | None = None
     deleted: bool = False
+    pod_uid: str | None = None
+    incarnation: int | None = None
+    last_incarnation: int | None = None
+    claim: Claim | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,7 @@ class MigrationSeen:
     message: str = ""
     record: bool = False
     deleted: bool = False
+    revision: int = 0
 
     @property
     def over(self) -> bool:
@@ -94,6 +107,7 @@ Seen: TypeAlias = PodSeen | VMSeen | NodeSeen | MigrationSeen
 def seen(item: Any, *, at: float, deleted: bool) -> Seen:
     """Return the event for the state of an object at a time."""
     metadata = item.metadata
+    revision = changes.revision(metadata.resource_version)
     match item:
         case Pod():
             owner = ownership.owner(item)
@@ -107,10 +121,24 @@ def seen(item: Any, *, at: float, deleted: bool) -> Seen:
                 item.status.phase,
                 terminating=item.terminating,
                 deleted=deleted,
+                incarnation=ownership.incarnation(item),
+                revision=revision,
             )
         case VirtualMachine():
             status = item.status
-            return VMSeen(at, metadata.uid, metadata.name, status.phase, status.node_name, deleted)
+            return VMSeen(
+                at,
+                metadata.uid,
+                metadata.name,
+                status.phase,
+                status.node_name,
+                deleted,
+                status.pod_uid,
+                status.incarnation,
+                status.last_incarnation,
+                status.migration,
+                revision,
+            )
         case VirtualMachineMigration():
             return MigrationSeen(
                 at,
@@ -122,6 +150,7 @@ def seen(item: Any, *, at: float, deleted: bool) -> Seen:
                 item.status.message or "",
                 record=item.spec.record_of is not None,
                 deleted=deleted,
+                revision=revision,
             )
         case _:
             return NodeSeen(at, metadata.name, deleted)

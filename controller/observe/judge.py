@@ -1,4 +1,4 @@
-"""Verdicts on the history of a watch: violations, outages, moves, loads.
+"""Verdicts on the history of a watch: outages, moves, loads; `controller.observe.ends` judges live pods.
 
 Guarantees: every function is pure in the events. A VM is identified by the UID of its pods' controller reference. The
 status that the controller publishes (phases of VMs and migrations) is never used.
@@ -26,23 +26,6 @@ class Outage:
     def seconds(self, until: float) -> float:
         """Return its duration in seconds; an open outage lasts until `until`, the end of the observation."""
         return (until if self.ended is None else self.ended) - self.began
-
-
-def double_pods(events: Iterable[Seen]) -> list[str]:
-    """Return one line for each event after which a VM had a further live pod beside another."""
-    cluster = ClusterState()
-    found = []
-    known: dict[str, frozenset[str]] = {}
-    for event in events:
-        cluster.apply(event)
-        if not isinstance(event, PodSeen) or not event.vm_uid:
-            continue
-        live = cluster.live(event.vm_uid)
-        names = frozenset(pod.name for pod in live)
-        if len(live) > 1 and not names <= known.get(event.vm_uid, frozenset()):
-            found.append(f"at {event.at:.3f} s VM {event.vm} has {len(live)} live pods: {', '.join(sorted(names))}")
-        known[event.vm_uid] = names if len(live) > 1 else frozenset()
-    return found
 
 
 def outages(events: Iterable[Seen]) -> list[Outage]:

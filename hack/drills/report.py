@@ -9,7 +9,7 @@ from typing import Self
 
 import msgspec
 
-from controller.observe import judge
+from controller.observe import ends, judge
 from controller.observe.history import ClusterState, MigrationSeen, Seen
 from hack.drills.stage import Round, Stage
 
@@ -121,7 +121,7 @@ def judged(stage: Stage, *, drill: str, seed: int, started: str) -> Report:
         events=len(history),
         rounds=[_round(part, history, picture, loads, until) for part in stage.rounds],
         loads={node: [(round(at, 3), count) for at, count in points] for node, points in loads.items()},
-        double_lives=judge.double_pods(history),
+        double_lives=[f"at {breach.at:.3f} s {breach.what}" for breach in ends.breaches(history)],
         not_running=judge.not_running(picture, stage.vms),
         complaints=list(stage.complaints),
         remarks=_remarks(picture, stage),

@@ -17,6 +17,8 @@ from controller.domain import ownership
 from controller.domain.migration.phases import MigrationPhase
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Pod
+from controller.observe import ends
+from controller.observe.history import seen as observed
 from tests.faults.stage import is_foreign
 from tests.faults.witness import ClusterState, Object, Seen
 
@@ -37,7 +39,7 @@ class Evidence:
 def judge(run: Evidence, undisturbed: Evidence, *, without: re.Pattern[str] = _NOTHING) -> list[str]:
     """Return every complaint about a run; text of the end states that matches `without` is not compared."""
     return [
-        *two_live_pods(run.history),
+        *wrong_live_pods(run.history),
         *touched_foreign_objects(run.history),
         *broken_histories(run.history),
         *after_settling(run),
@@ -47,21 +49,10 @@ def judge(run: Evidence, undisturbed: Evidence, *, without: re.Pattern[str] = _N
     ]
 
 
-def two_live_pods(history: Iterable[Seen]) -> Iterator[str]:
-    """Complain of each time at which a VM has more than one live pod; a terminating pod is live."""
-    live: dict[str, Pod] = {}
-    for seen in history:
-        pod = seen.item
-        if not isinstance(pod, Pod) or (owner := ownership.owner(pod)) is None:
-            continue
-        uid = pod.metadata.uid
-        if seen.deleted or pod.done:
-            live.pop(uid, None)
-            continue
-        live[uid] = pod
-        same = sorted(other.metadata.name for other in live.values() if ownership.vm_uid(other) == owner.uid)
-        if len(same) > 1:
-            yield f"VM {owner.name} has {len(same)} live pods at version {pod.metadata.resource_version}: {same}"
+def wrong_live_pods(history: Iterable[Seen]) -> Iterator[str]:
+    """Complain of each version at which a VM has more live pods than it may have, or others; see `ends.Clause`."""
+    for breach in ends.breaches(observed(seen.item, at=seen.at, deleted=seen.deleted) for seen in history):
+        yield f"{breach.what} (at version {breach.revision})"
 
 
 def touched_foreign_objects(history: Iterable[Seen]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from controller.kube.resources import Resource
 from controller.telemetry import logs
 from tests.faults.churn import Churn
 from tests.faults.matrix import laboratory
-from tests.faults.oracles import broken_histories, two_live_pods
+from tests.faults.oracles import broken_histories, wrong_live_pods
 from tests.faults.proxy import Proxy
 from tests.faults.run import Lab
 from tests.faults.soaked import Sample, Soaked, SoakPlan, unfinished
@@ -189,7 +189,7 @@ class _Soak:
         if b"failed on a defect" in self._log.read_bytes():
             yield f"a reconcile failed on a defect; its log: {self._log}"
         yield from unfinished(self._witness.cluster, self._churn.wanted)
-        yield from two_live_pods(self._witness.history)
+        yield from wrong_live_pods(self._witness.history)
         yield from broken_histories(self._witness.history)
 
 

@@ -10,7 +10,7 @@ from tests.faults.oracles import (
     judge,
     touched_foreign_objects,
     traffic,
-    two_live_pods,
+    wrong_live_pods,
 )
 from tests.faults.witness import Seen
 
@@ -42,8 +42,8 @@ def test_a_run_like_the_undisturbed_one_is_good() -> None:
 def test_two_live_pods_are_reported_if_one_of_them_terminates() -> None:
     """A terminating pod is live."""
     history = [seen(pod("p1", deletionTimestamp="2026-01-01T00:00:00Z")), seen(pod("p2", resourceVersion="7"))]
-    [complaint] = two_live_pods(history)
-    assert complaint == "VM vm has 2 live pods at version 7: ['virt-launcher-p1', 'virt-launcher-p2']"
+    [complaint] = wrong_live_pods(history)
+    assert complaint == "VM vm has 2 live pods: virt-launcher-p1, virt-launcher-p2 (at version 7)"
 
 
 def test_ended_deleted_and_other_vms_pods_are_not_counted_as_live() -> None:
@@ -51,7 +51,7 @@ def test_ended_deleted_and_other_vms_pods_are_not_counted_as_live() -> None:
     deleted = [seen(pod("p1")), seen(pod("p1"), deleted=True), seen(pod("p2"))]
     ended = [seen(pod("p1")), seen(pod("p1", phase="Failed")), seen(pod("p2"))]
     others = [seen(pod("p1")), seen(pod("p2", owner="another")), seen(pod("p3", owner=None))]
-    assert [*two_live_pods(deleted), *two_live_pods(ended), *two_live_pods(others)] == []
+    assert [*wrong_live_pods(deleted), *wrong_live_pods(ended), *wrong_live_pods(others)] == []
 
 
 def test_a_touched_foreign_object_is_reported() -> None:

@@ -1,37 +1,50 @@
 """A cluster of VMs: the API server with users, the scheduler and the kubelets, which act when the test calls them.
 
-Guarantees: it records each time at which a VM has more than one live pod, and each write of a controller to a pod
-that no VM controls.
+Guarantees: it judges the live pods of each VM at every version (`controller.observe.ends`), and records each write of
+a controller to a pod that no VM controls.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from controller.domain import ownership
+from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import timestamp
+from controller.observe.ends import Ends
+from controller.observe.history import seen
 from tests.model import rules
 from tests.model.rules import Document
 from tests.model.server import ApiServer
 from tests.model.store import decode
+
+_JUDGED: Final[dict[str, type[Any]]] = {
+    VIRTUAL_MACHINES.plural: VirtualMachine,
+    PODS.plural: Pod,
+    MIGRATIONS.plural: VirtualMachineMigration,
+}
 
 
 @dataclass(repr=False)
 class Cluster(ApiServer):
     """One API server with its users, scheduler and kubelets. Every namespaced object is in `default`."""
 
-    violations: list[str] = field(default_factory=list)
-    """Each time at which a VM had more than one live pod."""
     touched: list[str] = field(default_factory=list)
     """Writes of a controller to a pod that no VM controls."""
     unfit: set[str] = field(default_factory=set)
     """Nodes that the scheduler does not choose."""
-    _living: dict[str, set[str]] = field(default_factory=dict)
-    """The keys of each VM's live pods, by the VM's UID."""
+    _ends: Ends = field(default_factory=Ends)
+    _judged: int = 0
+    """The number of changes in `log` that `_ends` has seen."""
+    _violations: list[str] = field(default_factory=list)
+    _edited: set[int] = field(default_factory=set)
+    """The revisions at which a test edited the status of a VM by hand."""
+    _by_client: bool = False
+    """Whether the next change is a client's."""
 
     # --- users ----------------------------------------------------------------------------------------------
 
@@ -173,29 +186,28 @@ class Cluster(ApiServer):
 
     # --- records ---------------------------------------------------------------------------------------------
 
+    @property
+    def violations(self) -> list[str]:
+        """Each breach of what holds about the live pods of a VM, so far."""
+        for plural, document, deleted in self.log[self._judged :]:
+            if plural in _JUDGED:
+                event = seen(decode(document, _JUDGED[plural]), at=0, deleted=deleted)
+                by_hand = int(document["metadata"]["resourceVersion"]) in self._edited
+                found = self._ends.see(event, by_hand=by_hand)
+                self._violations += [f"revision {breach.revision}: {breach.what}" for breach in found]
+        self._judged = len(self.log)
+        return self._violations
+
     def _changed(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
         super()._changed(plural, before, document, deleted=deleted)
-        if plural == PODS.plural:
-            self._check(rules.key_of(document), before, None if deleted else document)
-
-    def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
-        """Record a VM that has a second live pod since this change."""
-        for uid in _owners_of(before):
-            self._living[uid].discard(key)
-        for uid in _owners_of(pod):
-            living = self._living.setdefault(uid, set())
-            living.add(key)
-            if len(living) > 1:
-                self.violations.append(f"revision {self.revision}: {len(living)} live pods of VM {uid}")
+        by_client, self._by_client = self._by_client, False
+        if plural != VIRTUAL_MACHINES.plural or before is None or by_client:
+            return
+        if before.get("status") != document.get("status"):
+            self._edited.add(self.revision)
 
     def _written(self, method: str, plural: str, document: Document) -> None:
         super()._written(method, plural, document)
+        self._by_client = True
         if plural == PODS.plural and method != "create" and ownership.owner(decode(document, Pod)) is None:
             self.touched.append(f"{method} pods {rules.key_of(document)}")
-
-
-def _owners_of(pod: Document | None) -> list[str]:
-    """Return the UIDs of the VMs whose live pod this is."""
-    if pod is None or pod["status"]["phase"] in ("Succeeded", "Failed"):
-        return []
-    return [owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())]

@@ -64,9 +64,6 @@ class OddCluster(Cluster):
         """Return every well-formed pod."""
         return [pod for pod in super().pods() if ODD_MARK not in pod]
 
-    def _check(self, key: str, before: Document | None, pod: Document | None) -> None:
-        super()._check(key, _unless_odd(before), _unless_odd(pod))
-
     def _target(self, pod: Document) -> str | None:
         affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
         terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
@@ -108,10 +105,6 @@ class OddCluster(Cluster):
             orphan = ODD_MARK not in document and not any(owner["uid"] in vms for owner in owners or ())
             if orphan or (ODD_MARK in document and "deletionTimestamp" in document["metadata"]):
                 self.discard(PODS.plural, document)
-
-
-def _unless_odd(document: Document | None) -> Document | None:
-    return None if document is None or ODD_MARK in document else document
 
 
 class Wire:

@@ -160,6 +160,7 @@ class VMState:
             phase=str(phase),
             observed_generation=self.vm.metadata.generation or None,
             incarnation=incarnation,
+            last_incarnation=before.last_incarnation,
             migration=before.migration,
             created_at=before.created_at or self.vm.metadata.creation_timestamp or self.now,
             cpu_consumption=self.used.shares.cpu_text if self.used else before.cpu_consumption,

@@ -1,4 +1,4 @@
-"""Verdicts on hand-written histories: violations, downtime, and neither."""
+"""Verdicts on hand-written histories: downtime, moves, loads."""
 
 from __future__ import annotations
 
@@ -48,41 +48,6 @@ def picture_of(events: tuple[Seen, ...]) -> ClusterState:
     for event in events:
         picture.apply(event)
     return picture
-
-
-def test_one_pod_after_the_other_is_no_violation() -> None:
-    """The successor is created after the predecessor is deleted."""
-    assert judge.double_pods(MIGRATION) == []
-
-
-def test_a_successor_beside_a_terminating_pod_is_a_violation() -> None:
-    """A terminating pod is live; the violation is reported once."""
-    history = (*NODES, pod(1, "a"), terminating(10, "a"), pod(10.5, "b", None, "Pending"), deleted(11, "a"))
-    assert judge.double_pods(history) == ["at 10.500 s VM vm has 2 live pods: a, b"]
-
-
-@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_pod_in_a_terminal_phase_is_not_live(phase: str) -> None:
-    """It may exist beside its successor."""
-    assert judge.double_pods((*NODES, pod(1, "a"), pod(2, "a", phase=phase), pod(3, "b"))) == []
-
-
-def test_a_third_pod_is_a_further_violation_and_a_change_of_the_two_is_none() -> None:
-    """Each further pod is reported once."""
-    history = (*NODES, pod(1, "a"), pod(2, "b"), terminating(3, "b"), pod(4, "c"), deleted(5, "c"), pod(6, "a"))
-    assert [text.partition(" VM")[0] for text in judge.double_pods(history)] == ["at 2.000 s", "at 4.000 s"]
-
-
-def test_a_second_pod_after_a_time_with_one_is_a_new_violation() -> None:
-    """Two violations in all."""
-    history = (*NODES, pod(1, "a"), pod(2, "b"), deleted(3, "b"), pod(4, "c"))
-    assert len(judge.double_pods(history)) == 2
-
-
-def test_vms_are_identified_by_uid_and_foreign_pods_are_ignored() -> None:
-    """A VM that was re-created with its name is another one."""
-    history = (*NODES, pod(1, "a"), pod(2, "b", vm="uid-of-another"), pod(3, "s", vm=""), pod(4, "t", vm=""))
-    assert judge.double_pods(history) == []
 
 
 def test_downtime_lasts_from_the_sources_end_to_the_targets_start() -> None:

@@ -32,11 +32,23 @@ async def test_the_model_reports_a_second_live_pod(cluster: Cluster) -> None:
     cluster.add(PODS.plural, ended)
     assert cluster.violations == []
     cluster.add(PODS.plural, {**first, "metadata": {**first["metadata"], "name": "second"}})
-    uid = cluster.vm()["metadata"]["uid"]
-    assert cluster.violations == [f"revision {cluster.revision}: 2 live pods of VM {uid}"]
+    names = f"second, {first['metadata']['name']}"
+    assert cluster.violations == [f"revision {cluster.revision}: VM vm-1 has 2 live pods: {names}"]
     cluster.remove(PODS, "default/second")
     cluster.edit(PODS, f"default/{first['metadata']['name']}", annotations={})
     assert len(cluster.violations) == 1
+
+
+async def test_the_model_reports_a_number_that_a_client_forgets_and_not_a_users_edit(cluster: Cluster) -> None:
+    """A test edits a status as a user does."""
+    await running(cluster)
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "incarnation": 7})
+    cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "incarnation": 5})
+    assert cluster.violations == []
+    await cluster.merge_patch(
+        VIRTUAL_MACHINES, "vm-1", {"status": {"incarnation": 3}}, namespace="default", subresource="status"
+    )
+    assert "VM vm-1 forgets number 5: it remembers 3" in cluster.violations[0]
 
 
 async def test_a_create_whose_reply_was_lost_is_adopted_not_repeated(cluster: Cluster) -> None:
