@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any, Final
 
 import pytest
 import yaml
 
+from controller.domain.resources import VIRTUAL_MACHINES
+from controller.kube import codec
 from hack.placement_schema import BEGIN, CRD, END, FIELDS, SchemaError, block, placement, written
 
 CORE: Final = "io.k8s.api.core.v1."
@@ -58,6 +61,26 @@ DOCUMENT: Final[Any] = {
         }
     }
 }
+
+
+def filled(schema: Any) -> Any:
+    """Return a value that has every field of a schema."""
+    match schema["type"]:
+        case "array":
+            return [filled(schema["items"])]
+        case "integer":
+            return schema.get("minimum", 1)
+        case "string":
+            return schema.get("enum", ["x"])[0]
+        case _ if "additionalProperties" in schema:
+            return {"x": filled(schema["additionalProperties"])}
+        case _:
+            return {name: filled(below) for name, below in schema["properties"].items()}
+
+
+def spec_of(crd: str) -> Any:
+    """Return the schema of a VM's spec."""
+    return yaml.safe_load(crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
 
 def changed(field: str, **keywords: Any) -> Any:
@@ -142,6 +165,15 @@ def test_a_crd_without_both_marks_is_an_error(crd: str) -> None:
 
 def test_the_block_is_part_of_the_vms_spec() -> None:
     """Its indentation makes the fields properties of spec."""
-    crd = yaml.safe_load(written(CRD.read_text(), block(placement(DOCUMENT))))
-    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec = spec_of(written(CRD.read_text(), block(placement(DOCUMENT))))
     assert list(spec["properties"]) == ["resources", "running", *FIELDS]
+
+
+def test_the_controller_knows_every_field_of_the_schema() -> None:
+    """What it decodes and encodes again is complete, so that no field of a VM is lost on the way to its pod."""
+    properties = spec_of(CRD.read_text())["properties"]
+    spec = {name: filled(properties[name]) for name in FIELDS}
+    vm = {"metadata": {"name": "x"}, "spec": spec}
+    decoded = codec.decode_object(codec.encode(vm), VIRTUAL_MACHINES.type)
+    encoded = json.loads(codec.encode(decoded.spec))
+    assert {name: encoded[name] for name in FIELDS} == spec
