@@ -19,6 +19,7 @@ from random import Random
 from prometheus_client import CollectorRegistry
 
 from controller.domain import names
+from controller.domain.migration.limits import Limits
 from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.controller import Channel, Controller, Reconciler
 from controller.engine.events import EventWriter, Recorder
@@ -31,7 +32,6 @@ from controller.kube.kinds import Node
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api, Record, no_events
 from controller.reconcilers.migration.reconciler import MigrationReconciler
-from controller.reconcilers.migration.slots import Limits
 from controller.reconcilers.sources import feed, feed_migrations
 from controller.reconcilers.vm.reconciler import VMReconciler
 from controller.telemetry import metrics

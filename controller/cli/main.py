@@ -19,6 +19,7 @@ from controller import __version__
 from controller.cli import flags, local, moving, output, scenarios
 from controller.cli.connection import Connection, connecting
 from controller.cli.exits import FAILED
+from controller.domain.migration.limits import Limits
 from controller.domain.names import BOOT_TIME, CONTROLLER_CLASS
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT, LauncherPolicy
@@ -270,7 +271,6 @@ def controller(
     from controller.app import LeaderElection, Settings  # noqa: PLC0415
     from controller.cli import target  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
-    from controller.reconcilers.migration.slots import Limits  # noqa: PLC0415
     from controller.serving import tls  # noqa: PLC0415
     from controller.telemetry import logs  # noqa: PLC0415
 

@@ -20,11 +20,11 @@ from typing import Any, Final
 
 import msgspec
 
+from controller.domain.migration.limits import Limits
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec
 from controller.kube.kinds import Pod
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process
 

@@ -14,13 +14,13 @@ from typing import Final
 import pytest
 
 from controller.domain import names
+from controller.domain.migration.limits import Limits
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import PAGE_SIZE
 from controller.kube import errors
 from controller.kube.resources import PODS
 from controller.observe.holdings import READ_PERIOD
 from controller.reconcilers.migration.dry_run import ASK_AGAIN
-from controller.reconcilers.migration.slots import Limits
 from tests.bench import counting
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault

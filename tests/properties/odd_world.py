@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller import app
+from controller.domain.migration.limits import Limits
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.store import Store
 from controller.kube import errors
@@ -26,7 +27,6 @@ from controller.manager import Options
 from controller.observe import caches as observed
 from controller.observe.caches import Caches
 from controller.observe.loads import NodeLoads
-from controller.reconcilers.migration.slots import Limits
 from controller.serving.health import Health, LoopMonitor
 from controller.telemetry import metrics
 from controller.telemetry.exposition import render

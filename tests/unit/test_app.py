@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from controller import app
+from controller.domain.migration.limits import Limits
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.election import Elector
 from controller.engine.lifecycle import ControllerDiedError, Part, When
@@ -23,7 +24,6 @@ from controller.kube.resources import EVENTS, LEASES, PODS
 from controller.kube.times import micro_timestamp
 from controller.manager import Options
 from controller.observe import caches as observed
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import POLICY
 

@@ -15,6 +15,7 @@ import msgspec
 from controller.domain import names
 from controller.domain.migration import retention
 from controller.domain.migration.decide import decide
+from controller.domain.migration.limits import Limits
 from controller.domain.migration.phases import MigrationPhase
 from controller.domain.migration.plan import Answers, ClaimVM, Plan, View
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
@@ -31,7 +32,7 @@ from controller.reconcilers.migration.headroom import Headroom
 from controller.reconcilers.migration.questions import Questions
 from controller.reconcilers.migration.refusal_timers import RefusalTimers
 from controller.reconcilers.migration.requests import ClaimWriter, Requests
-from controller.reconcilers.migration.slots import Limits, MigrationSlots
+from controller.reconcilers.migration.slots import MigrationSlots
 from controller.reconcilers.migration.visit import Visit
 from controller.reconcilers.vm.reconciler import CACHE_PATIENCE
 

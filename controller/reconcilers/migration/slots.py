@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from controller.domain.migration.demand import Demand
+from controller.domain.migration.limits import Limits
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
@@ -40,14 +41,6 @@ PROBE_PERIOD: Final = 5.0
 
 _Place: TypeAlias = tuple[tuple[int, str, str], str]
 """Sort key of a waiting migration: its rank, and its UID."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many VMs may migrate at once: in the cluster, and away from a node; 0: any number. KubeVirt's defaults."""
-
-    cluster: int = 5
-    outbound: int = 2
 
 
 @dataclass(slots=True)

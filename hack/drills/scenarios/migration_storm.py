@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from random import Random
 from typing import Final
 
+from controller.domain.migration.limits import Limits
 from controller.observe import judge
 from controller.observe.history import Seen
-from controller.reconcilers.migration.slots import Limits
 from hack.drills.seeding import DesiredVM, roomy
 from hack.drills.stage import Stage
 

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from controller.domain import names
+from controller.domain.migration.limits import Limits
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
@@ -24,7 +25,6 @@ from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, PODS
 from controller.manager import controllers
 from controller.observe.caches import Caches
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
 from tests.model.store import decode

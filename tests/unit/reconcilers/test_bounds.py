@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from controller.domain.migration.limits import Limits
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.store import Store
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import wave
 

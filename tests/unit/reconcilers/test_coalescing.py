@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from controller.domain.migration.limits import Limits
 from controller.domain.resources import MIGRATIONS
 from controller.kube.times import micro_timestamp
 from controller.reconcilers.burst import PATIENCE, UNHURRIED
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process, wave
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from controller.domain.migration.limits import Limits
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.unit.reconcilers.harness import Process

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from controller.domain import names
+from controller.domain.migration.limits import Limits
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.unit.reconcilers.harness import Process, wave

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from controller.domain import names
+from controller.domain.migration.limits import Limits
 from controller.domain.migration.phases import GUESS
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.resources import NODES, PODS
-from controller.reconcilers.migration.slots import Limits
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
 from tests.model.rules import Document

@@ -12,12 +12,13 @@ import pytest
 
 from controller.domain.capacity import Amount
 from controller.domain.migration.demand import Demand
+from controller.domain.migration.limits import Limits
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
 from controller.domain.objects import Claim, MigrationSpec, VirtualMachine, VirtualMachineMigration, VMStatus
 from controller.domain.vm.placement import Placement
 from controller.kube.meta import ObjectMeta
-from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
+from controller.reconcilers.migration.slots import PROBE_PERIOD, MigrationSlots
 from tests.unit.clock import Clock
 
 NO_ROOM = Refused(Reason.NO_ROOM, "no node has room", for_good=False)

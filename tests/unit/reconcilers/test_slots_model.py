@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from controller.domain.migration.demand import Demand
+from controller.domain.migration.limits import Limits
 from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import Refused
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
-from controller.reconcilers.migration.slots import PROBE_PERIOD, Limits, MigrationSlots
+from controller.reconcilers.migration.slots import PROBE_PERIOD, MigrationSlots
 from tests.unit.clock import Clock
 from tests.unit.reconcilers.test_slots import demand, move, vm
 

@@ -10,9 +10,9 @@ from structlog.testing import capture_logs
 
 from controller import app
 from controller.cli import flags
+from controller.domain.migration.limits import Limits
 from controller.domain.vm.policy import LauncherPolicy
 from controller.manager import Options
-from controller.reconcilers.migration.slots import Limits
 from controller.serving.tls import Files
 
 
