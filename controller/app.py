@@ -25,11 +25,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from controller import __version__
+from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.domain.settings import PublishedSettings
 from controller.engine.election import Elector
 from controller.engine.lifecycle import Lifecycle, Part, Run, When
 from controller.engine.store import Store
-from controller.kube import credentials, managers
+from controller.kube import credentials
 from controller.kube.client import REQUEST_DEADLINE, Client
 from controller.kube.contexts import Choice
 from controller.kube.kinds import Node
@@ -41,6 +43,7 @@ from controller.observe import caches as observed
 from controller.observe.caches import Caches, Named
 from controller.observe.loads import NodeLoads
 from controller.reconcilers.api import Api, Fenced
+from controller.reconcilers.settings import SettingsPublisher
 from controller.serving.address import is_loopback, parse_address
 from controller.serving.auth import ScrapeGuard
 from controller.serving.health import Health, LoopMonitor, Queue
@@ -58,14 +61,6 @@ _log = structlog.get_logger(__name__)
 
 GRACE: Final = 10.0
 """Seconds for keys in process to finish when the process is asked to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderElection:
-    """Leader election, so that only one of several processes acts at a time."""
-
-    namespace: str | None = None
-    """The namespace of the Lease; None is the namespace of the credentials, where a pod's Role allows writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +83,11 @@ class Settings:
     """Whether the API server has to authorize scrapes, since metrics name every VM."""
     vm_metrics: bool
     """Whether there are series for each VM and migration, which are most of a large fleet's scrape."""
-    leader_election: LeaderElection | None
-    """Leader election among several processes; None acts without one."""
+    leader_election: bool
+    """Whether only one of several processes acts at a time, by a Lease."""
+    home: str | None
+    """The namespace of the Lease and of the published settings; None is that of the credentials, where a pod's Role
+    allows writes."""
     controllers: Options
     """The options of the controllers."""
     choice: Choice = credentials.NOTHING_CHOSEN
@@ -115,11 +113,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     series = _series(registry, settings, caches, nodes)
     async with await _client(settings, source, RequestMetrics(registry).answered) as client:
         rng = Random()  # noqa: S311 - jitter, no secret
-        elector = _elector(client, settings, source, rng)
+        home = settings.home or credentials.namespace(source)
+        elector = _elector(client, settings, home, rng) if settings.leader_election else None
         own = [Part("loop-monitor", monitor.run)]
         if certificates is not None:
             own.append(Part("certificates", certificates.run))
-        process = assemble(settings, client, elector, caches, nodes, parts=own, rng=rng, registry=registry)
+        process = assemble(settings, client, elector, caches, nodes, home=home, parts=own, rng=rng, registry=registry)
         health = Health(
             monitor,
             client.ready,
@@ -162,11 +161,15 @@ def assemble(
     caches: Mapping[str | None, Caches],
     nodes: Store[Node],
     *,
+    home: str,
     parts: Iterable[Part],
     rng: Random,
     registry: CollectorRegistry,
 ) -> Process:
-    """Assemble the parts that need the API server; `parts` are further ones that run beside them."""
+    """Assemble the parts that need the API server; `parts` are further ones that run beside them.
+
+    `home` is the namespace in which the settings are published.
+    """
     reflectors = observed.reflectors(
         client,
         caches,
@@ -178,18 +181,36 @@ def assemble(
     )
     api = client if elector is None else Fenced(client, lambda: elector.held)
     manager = Manager(settings.controllers, api, client, caches, nodes, rng=rng, registry=registry)
+    name = names.installation(settings.controller_class)
+    publisher = SettingsPublisher(
+        api,
+        published(settings),
+        namespace=home,
+        name=name,
+        clock=asyncio.get_running_loop().time,
+        rng=rng,
+    )
     election = [] if elector is None else [Part("leader election", elector.run, When.SYNCED)]
     lifecycle = Lifecycle(
         [
             *parts,
             *(Part(f"reflector of {name}", reflector.run) for name, reflector in reflectors),
             *election,
+            Part("publisher of the settings", publisher.run, When.LEADING),
             *manager.parts,
         ],
         _gates(reflectors, caches, elector),
     )
-    metrics.leadership(registry, _lease_name(settings), lambda: lifecycle.has_reached(When.LEADING))
+    metrics.leadership(
+        registry, names.installation(settings.controller_class), lambda: lifecycle.has_reached(When.LEADING)
+    )
     return Process(lifecycle, reflectors, manager.queues)
+
+
+def published(settings: Settings) -> PublishedSettings:
+    """Return the settings that tools must know."""
+    options = settings.controllers
+    return PublishedSettings(policy=options.policy, limits=options.limits, version=__version__)
 
 
 def _gates(
@@ -254,19 +275,11 @@ def _log_exposure(settings: Settings) -> None:
         _log.warning("tokens of scrapes travel unencrypted; set --metrics-cert-file and --metrics-key-file")
 
 
-def _lease_name(settings: Settings) -> str:
-    """Return the name of the Lease; each class has its own."""
-    return "-".join(filter(None, (managers.CONTROLLER, settings.controller_class)))
-
-
-def _elector(client: Client, settings: Settings, source: credentials.Source, rng: Random) -> Elector | None:
-    election = settings.leader_election
-    if election is None:
-        return None
+def _elector(client: Client, settings: Settings, namespace: str, rng: Random) -> Elector:
     return Elector(
         client,
-        namespace=election.namespace or credentials.namespace(source),
-        name=_lease_name(settings),
+        namespace=namespace,
+        name=names.installation(settings.controller_class),
         identity=f"{socket.gethostname()}_{uuid4()}",
         clock=_uptime,
         rng=rng,

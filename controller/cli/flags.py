@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import typer
 
+from controller.domain import settings
 from controller.domain.ratio import ReferenceNode
-from controller.domain.vm import boot
 from controller.kube import naming, times
-from controller.kube.quantity import QuantityError, parse_quantity
 from controller.kube.scheduling import Toleration
 from controller.serving.address import BindError, parse_address
 
+T = TypeVar("T")
+
 _LONGEST_CLASS: Final = 40
-_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _KEY: Final = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
 _VALUE: Final = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?"
 _REQUIREMENT: Final = re.compile(
@@ -32,13 +33,18 @@ _REQUIREMENT: Final = re.compile(
 
 def reference(cpu: str, memory: str) -> ReferenceNode:
     """Parse the size of the reference node."""
-    for flag, text in (("--reference-cpu", cpu), ("--reference-memory", memory)):
-        try:
-            if parse_quantity(text) <= 0:
-                raise typer.BadParameter(f"{text!r} is not a node size: want more than 0", param_hint=flag)
-        except QuantityError as error:
-            raise typer.BadParameter(str(error), param_hint=flag) from error
-    return ReferenceNode.of(cpu=cpu, memory=memory)
+    return ReferenceNode(
+        cpu=_parsed("--reference-cpu", settings.parse_size, cpu),
+        memory=_parsed("--reference-memory", settings.parse_size, memory),
+    )
+
+
+def _parsed(flag: str, parse: Callable[[str], T], text: str) -> T:
+    """Return the value of a flag whose text the published settings use, too."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=flag) from error
 
 
 def address(text: str) -> str:
@@ -95,36 +101,19 @@ def request_timeout(text: str | None) -> float | None:
     return seconds or math.inf
 
 
-def node_selector(text: str) -> dict[str, str]:
+def node_selector(text: str) -> Mapping[str, str]:
     """Parse `key=value,key=value`; empty means any node."""
-    selector: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = part.partition("=")
-        if not key or not equals:
-            raise typer.BadParameter(f"{part!r} is not of the form key=value", param_hint="--node-selector")
-        selector[key] = value
-    return selector
+    return _parsed("--node-selector", settings.parse_selector, text)
 
 
 def tolerations(text: str) -> tuple[Toleration, ...]:
     """Parse `key[=value][:effect],…`; empty means none."""
-    found = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        taint, colon, effect = part.partition(":")
-        key, equals, value = taint.partition("=")
-        if not key or (colon and effect not in _EFFECTS):
-            wanted = f"want KEY[=VALUE][:EFFECT], with an effect of {', '.join(_EFFECTS)}"
-            raise typer.BadParameter(f"{part!r} is not a taint: {wanted}", param_hint="--tolerations")
-        found.append(Toleration(key, "Equal" if equals else "Exists", value, effect))
-    return tuple(found)
+    return _parsed("--tolerations", settings.parse_tolerations, text)
 
 
 def boot_time(text: str) -> float:
     """Parse a boot time, such as `90s` or `1m30s`, to seconds."""
-    seconds = times.parse_duration(text)
-    if seconds is None or seconds > boot.LONGEST:
-        raise typer.BadParameter(f"{text!r} is not a boot time: {boot.WANTED}", param_hint="--boot-time")
-    return seconds
+    return _parsed("--boot-time", settings.parse_boot_time, text)
 
 
 def controller_class(text: str) -> str | None:

@@ -22,6 +22,7 @@ from controller.cli.exits import FAILED
 from controller.domain.migration.limits import Limits
 from controller.domain.names import BOOT_TIME, CONTROLLER_CLASS
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
+from controller.domain.settings import selector_text, tolerations_text
 from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT, LauncherPolicy
 from controller.telemetry.logs import LogFormat, LogLevel
 
@@ -210,7 +211,7 @@ def controller(
         typer.Option(
             envvar="VMSIM_LEADER_ELECT_NAMESPACE",
             metavar="NAME",
-            help="Namespace of the lease.",
+            help="Namespace of the lease, and of the ConfigMap with the settings that tools read.",
             show_default="the pod's, or the kubeconfig's",
         ),
     ] = None,
@@ -247,7 +248,7 @@ def controller(
             metavar="KEY=VALUE,…",
             help="Node selector of the VMs' pods; the default allows fake nodes only. Empty: any node.",
         ),
-    ] = ",".join(f"{key}={value}" for key, value in FAKE_NODES.items()),
+    ] = selector_text(FAKE_NODES),
     tolerations: Annotated[
         str,
         typer.Option(
@@ -255,7 +256,7 @@ def controller(
             metavar="KEY[=VALUE][:EFFECT],…",
             help="Taints that the VMs' pods tolerate, written as for kubectl taint.",
         ),
-    ] = f"{FAKE_TAINT.key}:{FAKE_TAINT.effect}",
+    ] = tolerations_text((FAKE_TAINT,)),
     boot_time: Annotated[
         str,
         typer.Option(
@@ -268,7 +269,7 @@ def controller(
     """Run the controller until SIGTERM or Ctrl-C."""
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
     from controller import process  # noqa: PLC0415
-    from controller.app import LeaderElection, Settings  # noqa: PLC0415
+    from controller.app import Settings  # noqa: PLC0415
     from controller.cli import target  # noqa: PLC0415
     from controller.manager import Options  # noqa: PLC0415
     from controller.serving import tls  # noqa: PLC0415
@@ -285,7 +286,8 @@ def controller(
         certificate=tls.Files(*certificate) if certificate is not None else None,
         metrics_auth=metrics_auth,
         vm_metrics=vm_metrics,
-        leader_election=LeaderElection(leader_elect_namespace) if leader_elect else None,
+        leader_election=leader_elect,
+        home=leader_elect_namespace,
         controllers=Options(
             policy=LauncherPolicy(
                 reference=flags.reference(reference_cpu, reference_memory),

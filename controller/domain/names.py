@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from controller.kube import managers
 from controller.kube.naming import LONGEST_LABEL, SUFFIX_LENGTH, suffix
 
 GROUP: Final = "simulation.node-classifier.io"
@@ -73,6 +74,18 @@ KUBEVIRT_DOMAIN: Final = "kubevirt.io/domain"
 POD_PREFIX: Final = "virt-launcher-"
 MAX_VM_NAME: Final = LONGEST_LABEL - len(POD_PREFIX) - 1 - SUFFIX_LENGTH
 """43: the pod's name must be a DNS label, since it is also a hostname."""
+
+
+# --- Of an installation: its Lease, and the ConfigMap with its settings, which have one name --------------------
+HOME: Final = "vmsim-system"
+"""The namespace in which the manifests install the controller."""
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+"""On the ConfigMap, with the controller's name: one without it is another client's."""
+
+
+def installation(controller_class: str | None) -> str:
+    """Return the name of the Lease of a class's controllers, and of the ConfigMap with their settings."""
+    return "-".join(filter(None, (managers.CONTROLLER, controller_class)))
 
 
 @lru_cache(maxsize=1024)  # a decision asks for the same name several times

@@ -1,4 +1,4 @@
-"""The Kubernetes kinds that the product reads, with the fields that it reads: pods, nodes, leases, reviews, CRDs.
+"""The Kubernetes kinds that the product reads, with the fields that it reads: pods, nodes, leases, reviews and others.
 
 Guarantees: a pod takes about 3 KiB. Values outside the schema (a quantity that is a number) decode too, and are
 validated where they are used, so one malformed object never fails a whole list. A field that does not decode has its
@@ -119,6 +119,13 @@ class Lease(Value, frozen=True):
 
     metadata: ObjectMeta
     spec: LeaseSpec = LeaseSpec()
+
+
+class ConfigMap(Value, frozen=True):
+    """corev1.ConfigMap, without binary data."""
+
+    metadata: ObjectMeta
+    data: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class UserInfo(Value, frozen=True):

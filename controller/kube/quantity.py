@@ -19,12 +19,15 @@ LARGEST: Final = Decimal(10) ** 27
 _FORM: Final = re.compile(
     r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?[0-9]+))?", re.ASCII
 )
+_BINARY: Final = {
+    suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)
+}
 _SUFFIX: Final = {
     **{
         suffix: Decimal(1000) ** power
         for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
     },
-    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
+    **_BINARY,
 }
 _LARGEST_EXPONENT: Final = 2**31 - 1
 _LARGEST_BINARY: Final = Decimal(2**63 - 1)
@@ -47,6 +50,18 @@ def parse_quantity(text: object) -> Decimal:
     if isinstance(text, str) and len(text) <= LONGEST:
         return _parse(text)
     raise _refusal(text)
+
+
+def binary_quantity(value: Decimal) -> str:
+    """Return bytes as a quantity with the largest binary suffix that shows them as a whole number: `256Gi`.
+
+    `parse_quantity` of the result is `value`, for any value that it has returned and that is not negative.
+    """
+    if value <= _LARGEST_BINARY:  # with a suffix, larger ones are clamped
+        for suffix, size in reversed(_BINARY.items()):
+            if value >= size and not value % size:
+                return f"{value / size:f}{suffix}"
+    return f"{value:f}"
 
 
 def round_up(value: Decimal, step: Decimal) -> Decimal:

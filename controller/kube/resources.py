@@ -11,7 +11,15 @@ from typing import Final, Generic, TypeVar
 from urllib.parse import quote
 
 from controller.kube.errors import InvalidNameError
-from controller.kube.kinds import CustomResourceDefinition, Lease, Node, Pod, SubjectAccessReview, TokenReview
+from controller.kube.kinds import (
+    ConfigMap,
+    CustomResourceDefinition,
+    Lease,
+    Node,
+    Pod,
+    SubjectAccessReview,
+    TokenReview,
+)
 from controller.kube.meta import ObjectOnly
 
 T = TypeVar("T")
@@ -51,6 +59,7 @@ def _segment(name: str) -> str:
 
 PODS = Resource("", "v1", "pods", Pod)
 NODES = Resource("", "v1", "nodes", Node)
+CONFIG_MAPS = Resource("", "v1", "configmaps", ConfigMap)
 LEASES = Resource("coordination.k8s.io", "v1", "leases", Lease)
 TOKEN_REVIEWS = Resource("authentication.k8s.io", "v1", "tokenreviews", TokenReview)
 SUBJECT_ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", SubjectAccessReview)

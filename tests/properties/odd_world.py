@@ -52,7 +52,8 @@ SETTINGS: Final = app.Settings(
     certificate=None,
     metrics_auth=False,
     vm_metrics=True,
-    leader_election=None,
+    leader_election=False,
+    home=None,
     controllers=Options(policy=POLICY, limits=Limits(), workers=1, events=False),
 )
 

@@ -38,7 +38,8 @@ SETTINGS = app.Settings(
     certificate=None,
     metrics_auth=False,
     vm_metrics=True,
-    leader_election=None,
+    leader_election=False,
+    home=None,
     controllers=Options(policy=POLICY, limits=Limits(), workers=2, events=True),
 )
 
@@ -67,6 +68,7 @@ class World:
             self.elector,
             self.caches,
             self.nodes,
+            home="default",
             parts=parts,
             rng=self.rng,
             registry=self.registry,
@@ -130,7 +132,11 @@ async def test_without_leader_election_the_process_acts_once_its_caches_are_sync
             assert world.leads() == 1
             assert f"create {PODS.plural}" in world.acted()
             assert f"create {EVENTS.plural}" in world.acted()
-    assert [line["event"] for line in logs if line["log_level"] == "info"] == ["caches filled", "stopping"]
+    assert [line["event"] for line in logs if line["log_level"] == "info"] == [
+        "caches filled",
+        "published the settings",
+        "stopping",
+    ]
 
 
 async def test_a_standby_has_synced_caches_and_queues_no_key() -> None:

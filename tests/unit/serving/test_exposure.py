@@ -27,7 +27,8 @@ def settings(address: str, *, tls: bool, auth: bool) -> app.Settings:
         certificate=Files(Path("tls.crt"), Path("tls.key")) if tls else None,
         metrics_auth=auth,
         vm_metrics=True,
-        leader_election=None,
+        leader_election=False,
+        home=None,
         controllers=Options(
             policy=LauncherPolicy(
                 reference=flags.reference("32", "256Gi"), node_selector={}, tolerations=flags.tolerations("")
