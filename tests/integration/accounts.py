@@ -1,7 +1,7 @@
 """The controller's own account: the tests' controllers have the rights of the manifests, and no others.
 
-Guarantees: `acting` gives a controller exactly the rights of manifests/base, with a token of the TokenRequest API;
-`forbidden` returns each request beyond them.
+Guarantees: `acting` gives a controller exactly the rights of manifests/base, with a token of the TokenRequest API, and
+the same on the ConfigMaps of the classes in the tests; `forbidden` returns each request beyond them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import yaml
 from controller.controlplane.binaries import find_kubectl
 from controller.controlplane.layout import Layout
 from controller.controlplane.plane import default_sources
+from controller.domain import names
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 ACCOUNT = "vmsim-controller"
@@ -26,6 +27,9 @@ HOME = "default"
 """Namespace of the tests' accounts and leases: that of the administrator's kubeconfig."""
 SHIPPED_HOME = "vmsim-system"
 """Namespace of the account and the lease in the manifests."""
+
+CLASSES = ("blue", "picky")
+"""Controller classes of the tests."""
 
 _RIGHTS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 _REFUSED = re.compile(r'[^"]*User \\*"system:serviceaccount:[^"]*" cannot .*')
@@ -71,6 +75,9 @@ def _installed(administrator: Path, config: str) -> str:
         for item in (document["metadata"], *document.get("subjects", ())):
             if "namespace" in item:
                 item["namespace"] = HOME
+        for rule in document.get("rules", ()):
+            if "resourceNames" in rule:
+                rule["resourceNames"] += [names.installation(of_class) for of_class in CLASSES]
     flag = f"--kubeconfig={administrator}"
     _run(kubectl, flag, "apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
     return _run(kubectl, flag, "create", "token", ACCOUNT, f"--namespace={HOME}").strip()

@@ -178,7 +178,10 @@ def test_every_right_is_used_and_every_use_has_its_right(
     """In everything that the controller does; no right is a wildcard."""
     del cluster_wide
     with start() as process:
-        process.wait_for("leading")
+        process.wait_for("published the settings")
+    # Another process has other settings.
+    with start("--reference-cpu=64") as process:
+        process.wait_for("published the settings")
         play_everything(kubectl)
         assert process.get("/readyz") == (200, "ok")
     entries = accounts.requests_of(plane.audit_log, USER)

@@ -48,12 +48,13 @@ def vm(kubectl: Kubectl, name: str = "vm-1") -> Any:
     return json.loads(kubectl("get", "vm", name, "-o", "json"))
 
 
-def test_each_class_has_a_lease_of_its_own(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:
-    """So all of them lead."""
+def test_each_class_has_a_lease_and_settings_of_its_own(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:
+    """So all of them lead, and each publishes its settings."""
     for name, process in controllers.items():
-        lease = "vmsim-controller" + ("" if name == "default" else f"-{name}")
-        assert [sample.value for sample in process.samples("leader_election_master_status", name=lease)] == [1]
-        kubectl("get", "lease", lease)
+        own = "vmsim-controller" + ("" if name == "default" else f"-{name}")
+        assert [sample.value for sample in process.samples("leader_election_master_status", name=own)] == [1]
+        kubectl("get", "lease", own)
+        kubectl.eventually("get", "configmap", own, "--ignore-not-found", "-o", "name", until=bool)
 
 
 def test_a_vm_is_handled_by_its_class_alone(kubectl: Kubectl, controllers: dict[str, Controller]) -> None:

@@ -83,6 +83,10 @@ def test_a_second_installation_shares_nothing_with_the_first(tmp_path: Path) -> 
         [subject] = binding["subjects"]
         assert (subject["namespace"], subject["name"]) == ("vmsim-blue", "vmsim-controller-blue")
         assert binding["roleRef"]["name"].endswith("-blue")
+    named = {
+        name for role in of_kind(objects, "Role") for rule in role["rules"] for name in rule.get("resourceNames", ())
+    }
+    assert named == {names.installation("blue")}
 
 
 @pytest.mark.parametrize(("file", "name"), TESTS, ids=lambda value: value.removesuffix(".py"))
