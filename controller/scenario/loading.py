@@ -9,7 +9,7 @@ scheduler's words.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,9 +18,7 @@ from typing import Any, Final, TypeVar
 
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm.status import Phase, ready
 from controller.engine.listing import everything
-from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectOnly
@@ -34,21 +32,15 @@ from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, node_manifest, selector, vm_manifest
+from controller.scenario.lacking import lacking
 
 T = TypeVar("T")
 UNNOTICED: Final = 10.0
 """Seconds without progress of silent objects after which we suspect that no controller or KWOK runs."""
-NO_CONTROLLER: Final = "no sign of a controller; does `vmsim controller` run, and watch this namespace?"
-NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.x-k8s.io/node=fake?"
 _PACE: Final = 0.1
 """Seconds between two checks of all objects: a check costs time in the number of VMs, and changes come singly."""
-_STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-"""Taints of a new node until it is Ready."""
-_UNEXPLAINED: Final = ("GuestNotRunning", "PodTerminating")
-"""Reasons of the Ready condition that explain no more than the phase does."""
 _MANY: Final = 100
 """Dry runs above which their progress is reported."""
-_DELETED: Final = "deleted meanwhile"
 _NOT_CREATED: Final = "not created"
 _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
@@ -288,10 +280,10 @@ class _Load:
             silence = Silence(clock(), UNNOTICED)
             self._stage = Stage.STARTING
             while True:
-                lacking = list(self._lacking(nodes, vms))
-                unnoticed = silence.lasts(sum(lack.silent for lack in lacking), clock())
+                lacks = list(lacking(self._fleet, self._namespace, nodes, vms))
+                unnoticed = silence.lasts(sum(lack.silent for lack in lacks), clock())
                 self._lacking_now = tuple(
-                    (lack.name, lack.suspicion if lack.silent and unnoticed else lack.why) for lack in lacking
+                    (lack.name, lack.suspicion if lack.silent and unnoticed else lack.why) for lack in lacks
                 )
                 self._report(Progress(self._stage, total - len(self.waiting), total, self.waiting))
                 if not self.waiting:
@@ -299,42 +291,6 @@ class _Load:
                     return tuple(vm for vm in found if vm is not None)
                 await signal.change(TICK)
                 await asyncio.sleep(_PACE)
-
-    def _lacking(self, nodes: Store[Node], vms: Store[VirtualMachine]) -> Iterator[_Lack]:
-        for desired in self._fleet.nodes:
-            node = nodes.get(f"/{desired.name}")
-            if node is None:
-                yield _Lack(f"node {desired.name}", _DELETED)
-            elif any(taint.key in _STARTUP_TAINTS for taint in node.spec.taints):
-                yield _Lack(f"node {desired.name}", "not ready", silent=True, suspicion=NO_KWOK)
-        for desired_vm in self._fleet.vms:
-            vm = vms.get(f"{self._namespace}/{desired_vm.name}")
-            name = f"VM {desired_vm.name}"
-            if vm is None or vm.metadata.deletion_timestamp is not None:
-                yield _Lack(name, _DELETED)
-            elif vm.status.phase == Phase.RUNNING or not vm.spec.running:
-                continue
-            elif not vm.status.conditions:
-                yield _Lack(name, vm.status.phase, silent=True, suspicion=NO_CONTROLLER)
-            else:
-                yield _Lack(name, _reason(vm))
-
-
-@dataclass(frozen=True, slots=True)
-class _Lack:
-    """An object that is not ready, and why. `silent`: nothing has acted on it; `suspicion` is the likely cause."""
-
-    name: str
-    why: str
-    silent: bool = False
-    suspicion: str = ""
-
-
-def _reason(vm: VirtualMachine) -> str:
-    condition = ready(vm)
-    if condition is None or condition.reason in _UNEXPLAINED:
-        return vm.status.phase
-    return ": ".join(filter(None, (vm.status.phase, condition.message)))
 
 
 def _without(all_of: Iterable[DesiredNode] | Iterable[DesiredVM], created: tuple[str, ...]) -> tuple[str, ...]:

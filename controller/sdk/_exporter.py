@@ -10,7 +10,8 @@ from typing import Final
 from controller.operations.errors import InvalidValueError
 from controller.operations.waiting import Silence, no_controller
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
-from controller.scenario.loading import NO_CONTROLLER, Progress, load
+from controller.scenario.lacking import NO_CONTROLLER
+from controller.scenario.loading import Progress, load
 from controller.sdk import _fleet, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM, Node

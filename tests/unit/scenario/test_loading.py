@@ -19,7 +19,8 @@ from controller.kube.kinds import Taint
 from controller.kube.resources import NODES
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
-from controller.scenario.loading import NO_CONTROLLER, NO_KWOK, Outcome, Progress, Stage, load
+from controller.scenario.lacking import NO_CONTROLLER, NO_KWOK
+from controller.scenario.loading import Outcome, Progress, Stage, load
 from tests.unit.scenario.builders import RUNNING, Api
 
 pytestmark = pytest.mark.looptime

@@ -9,7 +9,8 @@ import pytest
 
 from controller.operations.errors import InvalidValueError, NoControllerError
 from controller.scenario.fleet import DesiredNode, DesiredVM
-from controller.scenario.loading import NO_CONTROLLER, Progress, Stage
+from controller.scenario.lacking import NO_CONTROLLER
+from controller.scenario.loading import Progress, Stage
 from controller.sdk import node
 from controller.sdk._exporter import _fleet_of, _Watchdog
 from controller.sdk._fleet import VM, Node, request
