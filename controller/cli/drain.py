@@ -46,7 +46,7 @@ def aftermath(nodes: Collection[str], *, waiting: bool) -> str:
 def run(connection: Connection, order: Order) -> None:
     """Drain the nodes, and exit."""
 
-    async def work(client: Client, _: str) -> int:
+    async def work(client: Client, _: session.Scope) -> int:
         rng = Random()  # noqa: S311 - spreads retries, and makes our migrations' names unique
         await drained(client, order, session.console(), rng)
         return 0

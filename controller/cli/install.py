@@ -12,7 +12,7 @@ from controller.operations import installing
 def run(connection: Connection) -> None:
     """Install, print what is installed, and exit."""
 
-    async def work(client: Client, _: str) -> int:
+    async def work(client: Client, _: session.Scope) -> int:
         console = session.console()
         async for name in installing.install(client):
             console.print(f"{name} is installed")

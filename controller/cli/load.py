@@ -25,6 +25,7 @@ from controller.cli.lines import Lines, bar_with_reason
 from controller.cli.scenarios import DryRun
 from controller.kube import managers
 from controller.kube.client import Client
+from controller.operations import settings
 from controller.operations.errors import SimulatorError
 from controller.operations.text import counted, one_line
 from controller.scenario import files
@@ -36,6 +37,8 @@ from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
 
+_UNREAD: Final = settings.Reading()
+"""The settings of a dry run that sends no request."""
 _SPARSE: Final = 10.0
 """Seconds between two lines about a load, without a terminal."""
 _SPARSE_PLAY: Final = 60.0
@@ -62,15 +65,19 @@ def run(connection: Connection, request: Request) -> None:
     console = session.console()
     if request.dry_run is not None:
         console.print(preview.table(scenario), soft_wrap=False)
-        _print(console, preview.totals(scenario, speed))
     if request.dry_run == DryRun.CLIENT:
-        _print(console, preview.fitting(pack_fleet(scenario.fleet)))
+        _print(console, preview.totals(scenario, speed, _UNREAD))
+        _print(console, preview.fitting(pack_fleet(scenario.fleet, policy=_UNREAD.settings.policy), _UNREAD))
+        console.print("--dry-run=server uses the settings of the cluster's controller instead.")
         raise typer.Exit(0)
 
-    async def work(client: Client, namespace: str) -> int:
-        where = request.namespace or scenario.namespace or namespace
-        loading = _Loading(client, scenario, where, console)
-        await (loading.rehearse(request) if request.dry_run is not None else loading.run(request, speed))
+    async def work(client: Client, scope: session.Scope) -> int:
+        where = request.namespace or scenario.namespace or scope.namespace
+        reading = await settings.read(client, settings.places(where, scope.home))
+        for note in reading.notes:
+            _print_error(note)
+        loading = _Loading(client, scenario, where, reading, console)
+        await (loading.rehearse(request, speed) if request.dry_run is not None else loading.run(request, speed))
         return 0
 
     session.run(connection, work, manager=managers.LOAD)
@@ -104,14 +111,18 @@ def nodes_and_vms(nodes: int, vms: int) -> str:
 class _Loading:
     """One load and its play, with their output."""
 
-    def __init__(self, client: Client, scenario: Scenario, namespace: str, console: Console) -> None:
+    def __init__(
+        self, client: Client, scenario: Scenario, namespace: str, reading: settings.Reading, console: Console
+    ) -> None:
         self._client = client
         self._scenario = scenario
         self._namespace = namespace
+        self._reading = reading
         self._console = console
 
-    async def rehearse(self, request: Request) -> None:
+    async def rehearse(self, request: Request, speed: float) -> None:
         """Compare and dry-run against the cluster, and print what a load would create and whether it fits."""
+        _print(self._console, preview.totals(self._scenario, speed, self._reading))
         with _refusals(self._scenario.name), _bar(self._console, self._scenario.name) as report:
             missing, findings = await rehearse(
                 self._client,
@@ -119,6 +130,7 @@ class _Loading:
                 namespace=self._namespace,
                 report=report,
                 deadline=request.timeout,
+                policy=self._reading.settings.policy,
             )
         new = nodes_and_vms(len(missing.nodes), len(missing.vms))
         self._console.print("")
@@ -126,7 +138,7 @@ class _Loading:
             f"In namespace {self._namespace} of this cluster: "
             + (f"{new} would be created, and the API server accepts them." if new else "all of it exists already.")
         )
-        _print(self._console, _warnings(findings))
+        _print(self._console, self._warnings(findings))
 
     async def run(self, request: Request, speed: float) -> None:
         """Load, and play if there is anything to play."""
@@ -140,6 +152,7 @@ class _Loading:
                     report=report,
                     deadline=request.timeout,
                     warn=self._warn,
+                    policy=self._reading.settings.policy,
                 )
         except asyncio.CancelledError:
             _print_error(f"\nThe objects created so far stay. To delete them:\n\n    vmsim unload {name}\n")
@@ -150,7 +163,13 @@ class _Loading:
 
     def _warn(self, findings: Findings) -> None:
         """Print what may keep VMs from running, before they are created."""
-        _print(self._console, _warnings(findings, quietly=True))
+        _print(self._console, self._warnings(findings, quietly=True))
+
+    def _warnings(self, findings: Findings, *, quietly: bool = False) -> Iterator[str]:
+        """Yield what may keep VMs from running; `quietly` omits that every VM fits."""
+        if not quietly or findings.packing.unplaced or not findings.packing.spaces:
+            yield from preview.fitting(findings.packing, self._reading)
+        yield from findings.warnings
 
     async def _play(self, outcome: Outcome, speed: float, rate: float) -> None:
         name = self._scenario.name
@@ -185,13 +204,6 @@ def _refusals(name: str) -> Iterator[None]:
             _print_error(one_line(str(problem)))
         found = counted(len(error.problems), "problem")
         raise exits.CommandError(f"nothing was created, {name} cannot be loaded: {found}") from error
-
-
-def _warnings(findings: Findings, *, quietly: bool = False) -> Iterator[str]:
-    """Yield what may keep VMs from running; `quietly` omits that every VM fits."""
-    if not quietly or findings.packing.unplaced or not findings.packing.spaces:
-        yield from preview.fitting(findings.packing)
-    yield from findings.warnings
 
 
 def state(played: Played) -> str:

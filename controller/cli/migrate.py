@@ -39,8 +39,8 @@ class Request:
 def run(connection: Connection, request: Request) -> None:
     """Create the migration, wait for it if requested, and exit."""
 
-    async def work(client: Client, namespace: str) -> int:
-        await migrate(client, namespace, request, session.console())
+    async def work(client: Client, scope: session.Scope) -> int:
+        await migrate(client, scope.namespace, request, session.console())
         return 0
 
     session.run(connection, work, manager=managers.MIGRATE)

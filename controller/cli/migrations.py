@@ -33,8 +33,8 @@ _COLOURS: Final = {
 def run(connection: Connection, *, everywhere: bool) -> None:
     """Print the table, and exit."""
 
-    async def work(client: Client, own: str) -> int:
-        where = None if everywhere else own
+    async def work(client: Client, scope: session.Scope) -> int:
+        where = None if everywhere else scope.namespace
         found = await everything(client, MIGRATIONS, namespace=where)
         if found:
             session.console().print(table(found, namespaces=everywhere, now=datetime.now(UTC)), soft_wrap=False)

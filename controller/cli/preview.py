@@ -1,7 +1,7 @@
 """The output of `vmsim load --dry-run`: a scenario's groups, and how much of its nodes' capacity its VMs request.
 
-Guarantees: decimals are exact until they are formatted; shares are of the controller's default reference node, and the
-text says so.
+Guarantees: decimals are exact until they are formatted; the text says whether shares are of the reference node that the
+controller has published, or of the default one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Final
 from controller.cli.tables import Column, Grid
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.ratio import DEFAULT_REFERENCE as REFERENCE
+from controller.domain.ratio import ReferenceNode
 from controller.kube.quantity import parse_quantity
+from controller.operations.settings import Reading
 from controller.scenario.errors import SHOWN, listed
 from controller.scenario.fleet import DesiredVM
 from controller.scenario.packing import CPU_UNIT, Packing, Size, Unplaced
@@ -44,28 +45,30 @@ def table(scenario: Scenario) -> Grid:
     return drawn
 
 
-def totals(scenario: Scenario, speed: float) -> Iterator[str]:
+def totals(scenario: Scenario, speed: float, reading: Reading) -> Iterator[str]:
     """Yield what the VMs request, and use at most, of the nodes' capacity."""
     nodes = [node for group in scenario.node_groups for node in group.nodes]
     capacity = sum(
         (Amount(parse_quantity(node.cpu), parse_quantity(node.memory), node.pods) for node in nodes), start=NOTHING
     )
-    requested = _total(scenario, lambda _, vm: (Decimal(vm.cpu), Decimal(vm.memory)))
-    peak = _total(scenario, _peak)
+    reference = reading.settings.policy.reference
+    requested = _total(scenario, reference, lambda _, vm: (Decimal(vm.cpu), Decimal(vm.memory)))
+    peak = _total(scenario, reference, _peak)
     yield ""
     for what, amount in (("requested", requested), ("used at most", peak)):
         cpu = _of(amount.cpu, capacity.cpu, "CPUs")
         memory = _of(amount.memory / _GIB, capacity.memory / _GIB, "GiB")
         yield f"{what + ':':14}{cpu}, {memory}, {amount.pods} of {capacity.pods} pods"
+    source = "the controller's default" if reading.config_map is None else f"by {reading.config_map}"
     yield (
-        f"CPU and memory of VMs are shares of a reference node, here of {REFERENCE.cpu} CPUs and "
-        f"{REFERENCE.memory / _GIB} GiB, the controller's default; what they use is a share of what they request."
+        f"CPU and memory of VMs are shares of a reference node, here of {reference.cpu:f} CPUs and "
+        f"{_short(reference.memory / _GIB)} GiB, {source}; what they use is a share of what they request."
     )
     if scenario.changes:
         yield f"Plays at {speed:g}x."
 
 
-def fitting(packing: Packing) -> Iterator[str]:
+def fitting(packing: Packing, reading: Reading) -> Iterator[str]:
     """Yield whether the VMs fit on the nodes, and which do not, with the reason."""
     if not packing.vms:
         return
@@ -80,7 +83,8 @@ def fitting(packing: Packing) -> Iterator[str]:
         if barred:
             yield f"Nodes that take no VM: {barred}."
     if barred:
-        yield "The controller's --node-selector and --tolerations decide where VMs run; this check uses their defaults."
+        used = "their defaults" if reading.config_map is None else f"those of {reading.config_map}"
+        yield f"The controller's --node-selector and --tolerations decide where VMs run; this check uses {used}."
 
 
 def _unplaced(packing: Packing) -> Iterator[str]:
@@ -123,11 +127,13 @@ def _uses(profile: Profile | None) -> str:
     return profile.describe() if profile is not None else "what it requests"
 
 
-def _total(scenario: Scenario, shares: Callable[[VMGroup, DesiredVM], tuple[Decimal, Decimal]]) -> Amount:
+def _total(
+    scenario: Scenario, reference: ReferenceNode, shares: Callable[[VMGroup, DesiredVM], tuple[Decimal, Decimal]]
+) -> Amount:
     both = [shares(group, vm) for group in scenario.vm_groups for vm in group.vms]
     return Amount(
-        sum((cpu for cpu, _ in both), Decimal(0)) * REFERENCE.cpu,
-        sum((memory for _, memory in both), Decimal(0)) * REFERENCE.memory,
+        sum((cpu for cpu, _ in both), Decimal(0)) * reference.cpu,
+        sum((memory for _, memory in both), Decimal(0)) * reference.memory,
         len(both),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import typer
@@ -27,8 +28,16 @@ _PIPE_WIDTH: Final = 10_000
 """Columns of output that is not a terminal: long lines are not wrapped there."""
 
 
-def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *, manager: str) -> None:
-    """Connect, call `work` with the client and the namespace, and exit with the code that it returns.
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The namespaces of a command: the one that it is about, and the credentials' own (`home`), whatever -n says."""
+
+    namespace: str
+    home: str
+
+
+def run(connection: Connection, work: Callable[[Client, Scope], Awaitable[int]], *, manager: str) -> None:
+    """Connect, call `work` with the client and the namespaces, and exit with the code that it returns.
 
     `manager` is the field manager of all writes.
     """
@@ -45,13 +54,14 @@ def run(connection: Connection, work: Callable[[Client, str], Awaitable[int]], *
     raise typer.Exit(code)
 
 
-async def _connected(connection: Connection, work: Callable[[Client, str], Awaitable[int]], manager: str) -> int:
+async def _connected(connection: Connection, work: Callable[[Client, Scope], Awaitable[int]], manager: str) -> int:
     _cancel_on_request_to_stop()
     kubeconfig = target.find(connection, lambda words: typer.echo(words, err=True))
     source = credentials.find(kubeconfig, connection.choice)
     deadline = REQUEST_DEADLINE if connection.request_timeout is None else connection.request_timeout
     async with await Client.connect(source, manager=manager, deadline=deadline) as client:
-        return await work(client, credentials.namespace(source))
+        own = replace(source, choice=replace(source.choice, namespace=None))
+        return await work(client, Scope(credentials.namespace(source), credentials.namespace(own)))
 
 
 def _cancel_on_request_to_stop() -> None:

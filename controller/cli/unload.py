@@ -35,7 +35,7 @@ def run(connection: Connection, scenario: str, timeout: float) -> None:
     """Unload the scenario, and exit."""
     name = name_of(scenario)
 
-    async def work(client: Client, _: str) -> int:
+    async def work(client: Client, _: session.Scope) -> int:
         console = session.console()
         if connection.namespace is not None:
             await _stay_within(client, name, connection.namespace)

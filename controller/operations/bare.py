@@ -9,9 +9,9 @@ are not serialized: use a VirtualMachine for that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine, VMResources, VMSpec
@@ -39,9 +39,6 @@ from controller.operations.watching import ChangeSignal, watching
 
 T = TypeVar("T")
 
-POLICY: Final = LauncherPolicy()
-"""The controller's default policy."""
-
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -52,7 +49,9 @@ class Move:
     downtime: float
 
 
-def manifest(request: VMRequest, run_id: str, placement: Placement = ANYWHERE) -> dict[str, Any]:
+def manifest(
+    request: VMRequest, run_id: str, policy: LauncherPolicy, placement: Placement = ANYWHERE
+) -> dict[str, Any]:
     """Return the body of the pod to create. Its name depends on the VM's name and `run_id`, a random string."""
     vm = VirtualMachine(
         metadata=ObjectMeta(
@@ -64,23 +63,22 @@ def manifest(request: VMRequest, run_id: str, placement: Placement = ANYWHERE) -
         spec=VMSpec(resources=VMResources(cpu=request.cpu, memory=request.memory)),
     )
     spec = launcher.requested(vm)
-    body = launcher.manifest(vm, 0, spec, launcher.consumption(vm, spec).shares, POLICY, where=placement)
+    body = launcher.manifest(vm, 0, spec, launcher.consumption(vm, spec).shares, policy, where=placement)
     metadata = body["metadata"]
     del metadata["ownerReferences"], metadata["annotations"][names.INCARNATION]
     del metadata["labels"][names.KUBEVIRT_CREATED_BY]
     return body
 
 
-async def create(client: Api, request: VMRequest, *, run_id: str) -> Pod:
+async def create(client: Api, request: VMRequest, policy: LauncherPolicy, *, run_id: str) -> Pod:
     """Create the pod of a VM that has none. Raises VMExistsError, or the KubeError of a refusal."""
     there = await find(client, request.namespace, request.name)
     if there:
         raise VMExistsError(f"{request.name} has a pod already, {there[0].metadata.name}: delete it first")
-    return await _create(client, request, run_id, ANYWHERE)
+    return await _create(client, request, manifest(request, run_id, policy))
 
 
-async def _create(client: Api, request: VMRequest, run_id: str, placement: Placement) -> Pod:
-    body = manifest(request, run_id, placement)
+async def _create(client: Api, request: VMRequest, body: Mapping[str, Any]) -> Pod:
     return await client.create(PODS, body, namespace=request.namespace, server_deadline=CREATE_DEADLINE)
 
 
@@ -133,6 +131,7 @@ async def place(
 async def migrate(
     client: Api,
     request: VMRequest,
+    policy: LauncherPolicy,
     *,
     run_id: str,
     to: str | None,
@@ -161,7 +160,7 @@ async def migrate(
         doing = f"{source.metadata.name} is still being deleted"
         await _until(pods, signal, lambda: _deleted(pods, source), doing=doing, seconds=timeout)
         avoid = None if to == node else node
-        made = await _create(client, request, run_id, Placement(node=to, avoid=avoid))
+        made = await _create(client, request, manifest(request, run_id, policy, Placement(node=to, avoid=avoid)))
 
         def runs() -> Pod | None:
             pod = pods.get(made.metadata.key)

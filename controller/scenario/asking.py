@@ -17,7 +17,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
-from controller.kube.kinds import Node
+from controller.kube.kinds import Node, Pod
 from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations.api import Api
@@ -81,16 +81,19 @@ async def ask(
     nodes: Sequence[Node],
     *,
     namespace: str,
+    policy: LauncherPolicy,
     requests: Requests,
     asked: Asked,
 ) -> Findings:
     """Ask the API server whether it would accept the missing objects of a fleet; `nodes` are those of the cluster.
 
-    `requests` shows the requests that are being retried.
+    `policy` is the controller's; `requests` shows the requests that are being retried.
 
     Raises FleetRefusedError with every refusal, and the KubeErrors that a retry does not fix.
     """
-    return await _Asking(client, fleet, missing, nodes, namespace=namespace, requests=requests, asked=asked).run()
+    return await _Asking(
+        client, fleet, missing, nodes, namespace=namespace, policy=policy, requests=requests, asked=asked
+    ).run()
 
 
 class _Asking:
@@ -104,6 +107,7 @@ class _Asking:
         nodes: Sequence[Node],
         *,
         namespace: str,
+        policy: LauncherPolicy,
         requests: Requests,
         asked: Asked,
     ) -> None:
@@ -112,6 +116,7 @@ class _Asking:
         self._missing = missing
         self._nodes = nodes
         self._namespace = namespace
+        self._policy = policy
         self._requests = requests
         self._asked = asked
         self._done = self._total = 0
@@ -121,7 +126,7 @@ class _Asking:
     async def run(self) -> Findings:
         """Send all dry runs, then check quotas and capacity."""
         if not (self._missing.nodes or self._missing.vms):
-            return Findings(pack_fleet(self._fleet, there=self._nodes, running=self._there()), ())
+            return Findings(self._packed(), ())
         rules = await self._requests.retrying("webhooks and policies", lambda: admission.read(self._client))
         if rules.unread:
             self._warnings.append(
@@ -180,8 +185,7 @@ class _Asking:
         self._asked(self._done, self._total)
 
     async def _ask_quotas(self) -> None:
-        policy = LauncherPolicy()
-        sizes = [demand("", vm.name, vm.cpu, vm.memory, policy).size for vm in self._missing.vms]
+        sizes = [demand("", vm.name, vm.cpu, vm.memory, self._policy).size for vm in self._missing.vms]
         if not sizes:
             return
         quotas = await self._readable("resourcequotas", _QUOTAS, self._namespace)
@@ -195,8 +199,11 @@ class _Asking:
                 self._warn(shortage.words)
 
     async def _pack(self) -> Packing:
-        pods = await self._readable("pods of all namespaces", PODS, None) if self._missing.vms else []
-        return pack_fleet(self._fleet, there=self._nodes, used=used_by_node(pods or ()), running=self._there())
+        return self._packed(await self._readable("pods of all namespaces", PODS, None) if self._missing.vms else ())
+
+    def _packed(self, pods: Iterable[Pod] | None = ()) -> Packing:
+        used = used_by_node(pods or ())
+        return pack_fleet(self._fleet, there=self._nodes, used=used, running=self._there(), policy=self._policy)
 
     async def _readable(self, what: str, resource: Resource[R], namespace: str | None) -> list[R] | None:
         """Return a list; None, with a warning, if it may not be read."""

@@ -18,6 +18,8 @@ from typing import Any, Final, TypeVar
 
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.settings import DEFAULTS
+from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.kinds import Node
@@ -91,16 +93,17 @@ async def load(
     report: Callable[[Progress], None],
     deadline: float,
     warn: Callable[[Findings], None] = _ignore,
+    policy: LauncherPolicy = DEFAULTS.policy,
 ) -> Outcome:
     """Create the missing objects of a fleet and wait until it runs, within `deadline` seconds.
 
     `report` is called with every change. `warn` is called before the first create, with the reasons why VMs may not
-    run. A VM that is stopped is not waited for.
+    run under the controller's `policy`. A VM that is stopped is not waited for.
 
     Raises OccupiedError if existing objects conflict, FleetRefusedError if the API server refuses objects,
     NoNamespaceError, NotRunningError after the deadline, and the KubeErrors that a retry does not fix.
     """
-    loading = _Load(client, fleet, namespace, report)
+    loading = _Load(client, fleet, namespace, policy, report)
     try:
         async with asyncio.timeout(deadline):
             return await loading.run(warn)
@@ -109,13 +112,19 @@ async def load(
 
 
 async def rehearse(
-    client: Api, fleet: Fleet, *, namespace: str, report: Callable[[Progress], None], deadline: float
+    client: Api,
+    fleet: Fleet,
+    *,
+    namespace: str,
+    report: Callable[[Progress], None],
+    deadline: float,
+    policy: LauncherPolicy = DEFAULTS.policy,
 ) -> tuple[Comparison, Findings]:
     """Run the checks of a load without creating; return the missing objects, and the reasons why VMs may not run.
 
     Raises the errors of `load`, but UnansweredError after the deadline.
     """
-    loading = _Load(client, fleet, namespace, report)
+    loading = _Load(client, fleet, namespace, policy, report)
     try:
         async with asyncio.timeout(deadline):
             return await loading.ask()
@@ -126,10 +135,13 @@ async def rehearse(
 class _Load:
     """One load of a fleet."""
 
-    def __init__(self, client: Api, fleet: Fleet, namespace: str, report: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, client: Api, fleet: Fleet, namespace: str, policy: LauncherPolicy, report: Callable[[Progress], None]
+    ) -> None:
         self._client = client
         self._fleet = fleet
         self._namespace = namespace
+        self._policy = policy
         self._report = report
         self._requests = Requests(Random(), self._publish)  # noqa: S311 - spreads retries
         self._stage = Stage.ASKING
@@ -166,6 +178,7 @@ class _Load:
             missing,
             nodes,
             namespace=self._namespace,
+            policy=self._policy,
             requests=self._requests,
             asked=self._count_questions,
         )

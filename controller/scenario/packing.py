@@ -20,6 +20,7 @@ import msgspec
 
 from controller.domain import capacity, scheduling
 from controller.domain.capacity import Amount
+from controller.domain.settings import DEFAULTS
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Node, Pod
 from controller.scenario.fleet import Fleet, node_manifest
@@ -29,7 +30,6 @@ _Free: TypeAlias = tuple[int, int, int, int, int]
 _FAR: Final = 1 << 80
 _NOTHING_FREE: Final[_Free] = (-_FAR, -_FAR, -_FAR, -_FAR, -_FAR)
 _PARTS: Final = 1 << 20
-_DEFAULT: Final = LauncherPolicy()
 _NOTHING: Final[Mapping[str, Amount]] = MappingProxyType({})
 CPU_UNIT: Final = 1000
 """Millicores of a core."""
@@ -135,7 +135,7 @@ def pack_fleet(
     there: Iterable[Node] = (),
     used: Mapping[str, Amount] = _NOTHING,
     running: Collection[str] = (),
-    policy: LauncherPolicy = _DEFAULT,
+    policy: LauncherPolicy = DEFAULTS.policy,
 ) -> Packing:
     """Place the VMs of a fleet on its own nodes and on the existing ones.
 

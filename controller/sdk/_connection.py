@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
+
+from controller.domain.settings import PublishedSettings
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.kube.contexts import Choice
 from controller.kube.errors import KubeError
+from controller.kube.verbs import Getter
 from controller.operations.errors import translated
+from controller.operations.settings import places, read
 from controller.sdk import _values
 from controller.sdk._background import background
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 class Connection:
@@ -42,6 +49,14 @@ class Connection:
             return home.run(connected)
         except KubeError as error:
             raise translated(error) from error
+
+    async def settings(self, client: Getter) -> PublishedSettings:
+        """Read the controller's settings; log a warning for each that cannot be read, whose default is used."""
+        where = places(self.namespace, credentials.namespace(self._source))
+        reading = await read(client, where)
+        for note in reading.notes:
+            _log.warning(note)
+        return reading.settings
 
     def __repr__(self) -> str:
         """Name the namespace and the credentials."""

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
+from controller.kube.client import Client
 from controller.operations.errors import InvalidValueError
 from controller.operations.waiting import Silence, no_controller
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 from controller.scenario.lacking import NO_CONTROLLER
-from controller.scenario.loading import Progress, load
+from controller.scenario.loading import Outcome, Progress, load
 from controller.sdk import _fleet, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM, Node
@@ -45,11 +46,15 @@ class ExporterState:
         wanted, namespace = list(nodes), self._connection.namespace
         vms = {vm.id: vm for node in wanted for vm in node.vms}
         fleet, within = _fleet_of(wanted, create_nodes=create_nodes), _values.seconds(timeout)
-        outcome = self._connection.run(
-            lambda client: load(
-                client, fleet, namespace=namespace, report=_Watchdog(namespace, monotonic), deadline=within
+
+        async def work(client: Client) -> Outcome:
+            settings = await self._connection.settings(client)
+            report = _Watchdog(namespace, monotonic)
+            return await load(
+                client, fleet, namespace=namespace, report=report, deadline=within, policy=settings.policy
             )
-        )
+
+        outcome = self._connection.run(work)
         for found in outcome.vms:
             vm = vms[found.metadata.name]
             vm.pod_name, vm.node_name = found.status.pod_name, found.status.node_name

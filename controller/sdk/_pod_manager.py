@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from uuid import uuid4
 
 from controller.domain.objects import VirtualMachine
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.client import Client
 from controller.kube.kinds import Pod
+from controller.kube.verbs import Getter
 from controller.operations import assignments, bare, migrations, vms, waiting
 from controller.sdk import _fleet, _moves, _values
 from controller.sdk._connection import Connection
@@ -24,8 +26,9 @@ class PodManager:
     """Launcher pods of one namespace.
 
     With `create_vm_crs` (the default) each VM is a VirtualMachine resource, and the controller, which must be running,
-    creates its pod, moves it, and replaces it when it is lost. Without, the manager itself creates bare launcher pods:
-    they request the same share of the reference node (32 CPUs, 256Gi), the scheduler places them, and a lost one is not
+    creates its pod, moves it, and replaces it when it is lost. Without, the manager itself creates bare launcher pods
+    as the controller would: by the reference node, node selector and tolerations that the controller has published
+    when the manager creates its first pod, or else by its defaults. The scheduler places them, and a lost one is not
     replaced.
 
     `kubeconfig` and `context` are as in VMManager. Every method raises SimulatorError; times are in seconds.
@@ -42,6 +45,7 @@ class PodManager:
         self._bare = not create_vm_crs
         self._connection = Connection(namespace, kubeconfig, context)
         self._namespace = self._connection.namespace
+        self._policy: LauncherPolicy | None = None
 
     def create_pod(self, vm: VM, timeout: float = 60.0) -> None:
         """Create a VM, and wait until its pod is created and `vm.pod_name` is set; it need not have a node yet.
@@ -53,7 +57,8 @@ class PodManager:
 
         async def work(client: Client) -> None:
             if self._bare:
-                _found(vm, await bare.create(client, request, run_id=str(uuid4())))
+                policy = await self._settled_policy(client)
+                _found(vm, await bare.create(client, request, policy, run_id=str(uuid4())))
                 return
             await vms.create(client, request)
             _placed(
@@ -104,7 +109,8 @@ class PodManager:
 
         async def work(client: Client) -> MigrationResult:
             if self._bare:
-                moved = await bare.migrate(client, request, run_id=str(uuid4()), to=node, timeout=within)
+                policy = await self._settled_policy(client)
+                moved = await bare.migrate(client, request, policy, run_id=str(uuid4()), to=node, timeout=within)
                 return _moves.of_bare(moved)
             order = migrations.MigrationRequest(
                 request.name, self._namespace, to=node, reason=reason, priority="user-triggered"
@@ -140,6 +146,12 @@ class PodManager:
                 _placed(vm, found[name])
 
         self._connection.run(work)
+
+    async def _settled_policy(self, client: Getter) -> LauncherPolicy:
+        """Return the policy of bare pods, the same for all pods of this manager."""
+        if self._policy is None:
+            self._policy = (await self._connection.settings(client)).policy
+        return self._policy
 
     def __repr__(self) -> str:
         """Name the namespace and the cluster."""

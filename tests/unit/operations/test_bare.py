@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from controller.domain import names
+from controller.domain.ratio import ReferenceNode
 from controller.domain.vm.placement import Placement
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.resources import PODS
 from controller.operations import bare
 from controller.operations.errors import (
@@ -21,8 +23,9 @@ from controller.operations.errors import (
 from controller.operations.vms import VMRequest
 from tests.model.staged import Staged, later, now
 
+POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="1Ti"), node_selector={"zone": "a"})
 REQUEST = VMRequest("vm-1", "default", cpu="0.1", memory="0.25")
-NEXT = bare.manifest(REQUEST, "second")["metadata"]["name"]
+NEXT = bare.manifest(REQUEST, "second", POLICY)["metadata"]["name"]
 """The name of the pod with the second run ID."""
 
 
@@ -33,7 +36,7 @@ def run(cluster: Staged, name: str = "virt-1", node: str = "n1") -> None:
 
 async def moving(cluster: Staged, *, to: str | None = None, within: float = 60) -> bare.Move:
     """Move the pod of vm-1."""
-    return await bare.migrate(cluster, REQUEST, run_id="second", to=to, timeout=within)
+    return await bare.migrate(cluster, REQUEST, POLICY, run_id="second", to=to, timeout=within)
 
 
 # --- the pod -------------------------------------------------------------------------------------------------
@@ -41,7 +44,7 @@ async def moving(cluster: Staged, *, to: str | None = None, within: float = 60) 
 
 def test_nothing_claims_that_a_vm_owns_it() -> None:
     """Else the controller would take it for a lost one."""
-    metadata = bare.manifest(REQUEST, "first")["metadata"]
+    metadata = bare.manifest(REQUEST, "first", POLICY)["metadata"]
     assert "ownerReferences" not in metadata
     assert names.INCARNATION not in metadata["annotations"]
     assert names.KUBEVIRT_CREATED_BY not in metadata["labels"]
@@ -49,7 +52,9 @@ def test_nothing_claims_that_a_vm_owns_it() -> None:
 
 def test_everything_else_is_a_launchers() -> None:
     """Selectors for launcher pods match it."""
-    body = bare.manifest(VMRequest("vm-1", "default", cpu="0.1", memory="0.25", cpu_consumption="0.05"), "first")
+    body = bare.manifest(
+        VMRequest("vm-1", "default", cpu="0.1", memory="0.25", cpu_consumption="0.05"), "first", POLICY
+    )
     metadata = body["metadata"]
     assert metadata["name"].startswith("virt-launcher-vm-1-")
     assert metadata["labels"] == {
@@ -61,12 +66,18 @@ def test_everything_else_is_a_launchers() -> None:
         "0.05",
         "0.1",
     )
-    assert body["spec"]["nodeSelector"] == {"type": "kwok"}
+
+
+def test_its_size_and_its_nodes_are_the_policys() -> None:
+    """As those of a launcher pod are."""
+    spec = bare.manifest(REQUEST, "first", POLICY)["spec"]
+    assert spec["containers"][0]["resources"]["requests"] == {"cpu": "6400m", "memory": str(256 * 1024**3)}
+    assert spec["nodeSelector"] == {"zone": "a"}
 
 
 def test_each_run_id_makes_another_pod_name() -> None:
     """The old pod may still exist."""
-    assert bare.manifest(REQUEST, "first")["metadata"]["name"] != NEXT
+    assert bare.manifest(REQUEST, "first", POLICY)["metadata"]["name"] != NEXT
 
 
 # --- create, place, delete -----------------------------------------------------------------------------------
@@ -76,14 +87,14 @@ async def test_a_vm_has_one_bare_pod(cluster: Staged) -> None:
     """The second is refused, and says which is there."""
     run(cluster)
     with pytest.raises(VMExistsError, match="vm-1 has a pod already, virt-1: delete it first"):
-        await bare.create(cluster, REQUEST, run_id="second")
+        await bare.create(cluster, REQUEST, POLICY, run_id="second")
     assert cluster.names(PODS) == ["virt-1"]
 
 
 async def test_a_pod_that_has_ended_is_none(cluster: Staged) -> None:
     """It holds nothing any more."""
     cluster.pod("virt-1", owned=False, phase="Succeeded")
-    await bare.create(cluster, REQUEST, run_id="second")
+    await bare.create(cluster, REQUEST, POLICY, run_id="second")
     assert cluster.names(PODS) == ["virt-1", NEXT]
 
 

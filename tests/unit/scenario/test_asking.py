@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from controller.domain import names
+from controller.domain.ratio import ReferenceNode
 from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube import errors
 from controller.kube.resources import NODES
 from controller.scenario.admission import Rules
@@ -304,6 +306,20 @@ def quota(hard: dict[str, str], used: dict[str, str] | None = None, **spec: obje
 
 
 VMS_OF_A_NAMESPACE = f"count/{names.VM_PLURAL}.{names.GROUP}"
+
+
+async def test_vms_have_the_size_and_the_nodes_of_the_controllers_policy() -> None:
+    """For quotas and for the cluster's nodes."""
+    api = Api()
+    api.put("resourcequotas", "default/q", **quota({"requests.cpu": "32"}))
+    allocatable = {"cpu": "64", "memory": "256Gi", "pods": "110"}
+    api.put(NODES.plural, "/there", metadata={"labels": {"zone": "a"}}, status={"allocatable": allocatable})
+    fleet = Fleet(name="demo", nodes=(), vms=(DesiredVM(name="vm-1", cpu="1", memory="0.1"),))
+    policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="256Gi"), node_selector={"zone": "a"})
+    assert (await checked(api, fleet)).packing.spaces == 0
+    found = await checked(api, fleet, policy=policy)
+    assert (found.packing.spaces, found.packing.unplaced) == (1, ())
+    assert "requests.cpu, 64 more than 0 of 32" in found.warnings[0]
 
 
 @pytest.mark.parametrize(

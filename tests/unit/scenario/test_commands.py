@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from controller.cli.load import state, summary
-from controller.cli.preview import span
+from controller.cli.preview import span, totals
 from controller.cli.scenarios import complete, complete_dry_run
 from controller.cli.unload import name_of
 from controller.domain.objects import VirtualMachine
+from controller.domain.ratio import ReferenceNode
+from controller.domain.settings import PublishedSettings
+from controller.domain.vm.policy import LauncherPolicy
+from controller.operations.settings import Reading
+from controller.scenario import files
 from controller.scenario.errors import reasons
 from controller.scenario.loading import Outcome
 from controller.scenario.player import Played
@@ -79,6 +84,17 @@ def test_a_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1] == "Node  quickstart-node-1 to 3      3  32               256Gi"
     assert "requested:    33.2 of 96 CPUs (35%), 256 of 768 GiB (33%), 6 of 330 pods" in lines
     assert "Plays at 1x." in lines
+    assert "32 CPUs and 256 GiB, the controller's default; what they use" in " ".join(lines)
+    assert lines[-1] == "--dry-run=server uses the settings of the cluster's controller instead."
+
+
+def test_the_preview_uses_the_settings_that_the_controller_has_published() -> None:
+    """And names the ConfigMap."""
+    policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="1536Gi"))
+    reading = Reading(PublishedSettings(policy), "ConfigMap default/vmsim-controller")
+    lines = list(totals(files.read("quickstart"), 1.0, reading))
+    assert "requested:    66.4 of 96 CPUs (69%), 1536 of 768 GiB (200%), 6 of 330 pods" in lines
+    assert "64 CPUs and 1536 GiB, by ConfigMap default/vmsim-controller; what they use" in " ".join(lines)
 
 
 def test_dry_run_takes_the_values_of_kubectl(capsys: pytest.CaptureFixture[str]) -> None:

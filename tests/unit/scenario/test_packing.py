@@ -15,6 +15,7 @@ from controller.domain.capacity import Amount
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Node
 from controller.kube.scheduling import Toleration
+from controller.operations.settings import Reading
 from controller.scenario.packing import Demand, Packing, Size, Space, pack, pack_fleet
 from controller.scenario.scenario import Scenario
 from controller.scenario.schema import parse
@@ -35,7 +36,7 @@ def read(text: str) -> Scenario:
 
 def said(text: str) -> list[str]:
     """Return the lines for the user about a scenario."""
-    return list(fitting(pack_fleet(read(text).fleet)))
+    return list(fitting(pack_fleet(read(text).fleet), Reading()))
 
 
 def node(name: str, cpu: str, **spec: object) -> Node:
@@ -125,7 +126,7 @@ def test_an_uncertain_refusal_says_that_another_order_may_fit() -> None:
     sizes = [Size(cpu, 1) for cpu in (6, 5, 5, 4, 4, 4)]
     packing = packed(sizes, [Size(14, 10, 10), Size(14, 10, 10)])
     assert (len(packing.unplaced[0].names), packing.certain, packing.short) == (1, False, False)
-    assert next(fitting(packing)) == (
+    assert next(fitting(packing, Reading())) == (
         "No room for 1 of 6 VMs, placed one by one, the largest first; another order may do better:"
     )
 
@@ -202,7 +203,7 @@ def test_nodes_of_the_cluster_count_less_their_used_capacity() -> None:
 def test_a_node_with_unreadable_quantities_is_barred() -> None:
     """Its capacity is unknown."""
     scenario = read("vms: [{name: v, cpu: 0.5, memory: 0.1}]")
-    assert next(fitting(pack_fleet(scenario.fleet, there=[node("a", "many")]))) == (
+    assert next(fitting(pack_fleet(scenario.fleet, there=[node("a", "many")]), Reading())) == (
         "No node takes these VMs: 1 with quantities that cannot be read."
     )
 
@@ -218,6 +219,16 @@ def test_the_policy_decides_which_nodes_accept_vms() -> None:
     assert not pack_fleet(scenario.fleet, policy=tolerant).unplaced
     elsewhere = LauncherPolicy(node_selector={"zone": "a"})
     assert pack_fleet(scenario.fleet, policy=elsewhere).barred == {"without the label zone=a": 1}
+
+
+def test_the_lines_name_the_source_of_the_policy() -> None:
+    """The controller's defaults, or the settings that it has published."""
+    fleet = read("vms: [{name: v, cpu: 0.1, memory: 0.1}]").fleet
+    packing = pack_fleet(fleet, there=[node("a", "8", unschedulable=True)])
+    *_, default = fitting(packing, Reading())
+    *_, published = fitting(packing, Reading(config_map="ConfigMap a/b"))
+    assert default.endswith("this check uses their defaults.")
+    assert published.endswith("this check uses those of ConfigMap a/b.")
 
 
 def test_a_fleet_without_vms_has_no_lines() -> None:
