@@ -176,6 +176,27 @@ def test_a_dry_run_on_the_server_creates_nothing(cluster: Kubectl, vmsim: Vmsim)
     assert existing(cluster, "nodes") + existing(cluster, "vm") == []
 
 
+def test_a_load_uses_the_settings_that_a_controller_has_published(
+    cluster: Kubectl, vmsim: Vmsim, plane: ControlPlane, tmp_path: Path
+) -> None:
+    """Those in the VMs' namespace; without any, those in the namespace of the kubeconfig."""
+    flags = ("--kubeconfig", str(plane.kubeconfig), "--metrics-bind-address", "127.0.0.1:0", "--reference-cpu", "64")
+    cluster("create", "namespace", "doubled")
+    try:
+        with Controller.run(tmp_path / "log", *flags, "-n", "doubled") as process:
+            process.wait_for("published the settings")
+        doubled = vmsim("load", "quickstart", "--dry-run=server", "-n", "doubled")
+        cluster("delete", "configmap", "vmsim-controller", "-n", "doubled")
+        single = vmsim("load", "quickstart", "--dry-run=server", "-n", "doubled")
+    finally:
+        cluster("delete", "namespace", "doubled", "--wait=false")
+    assert (doubled.stderr, single.stderr) == ("", "")
+    assert "requested:    66.4 of 96 CPUs" in doubled.stdout
+    assert "here of 64 CPUs and 256 GiB, by ConfigMap doubled/vmsim-controller;" in doubled.stdout
+    assert "requested:    33.2 of 96 CPUs" in single.stdout
+    assert "here of 32 CPUs and 256 GiB, by ConfigMap default/vmsim-controller;" in single.stdout
+
+
 def test_a_load_reports_refusals_before_it_creates_anything(cluster: Kubectl, vmsim: Vmsim) -> None:
     """One VM of four by a policy, and all of them together by a quota."""
     cluster("apply", "-f", "-", stdin=NOT_THAT_NAME)
