@@ -1,0 +1,186 @@
+"""How the exhaustive test of live moves has to end, by the intervention and the half of the move in which it strikes.
+
+Guarantees: data. Besides, it always holds that no claim is left, that every migration is finished, and what
+`controller.observe.ends` judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from itertools import product
+from random import Random
+from typing import Final, NamedTuple
+
+from controller.domain.migration.phases import Reason
+from controller.observe.ends import Clause
+from tests.exhaustive.live import (
+    OF_LIVE,
+    POINTS,
+    Half,
+    Holds,
+    Point,
+    aborts_without_target,
+    claims_only,
+    copies,
+    handed_over,
+)
+
+
+class Now(Enum):
+    """Which pod is the VM in the end; it runs if a node takes it, and else waits for one."""
+
+    SOURCE = auto()
+    TARGET = auto()
+    LATER = auto()
+    """A pod with a later number than both."""
+    ANY = auto()
+    STOPPED = auto()
+    GONE = auto()
+
+
+class End(NamedTuple):
+    """How a move may end.
+
+    `outcomes`: of migration m-1: Succeeded, or why it failed; none if it was deleted, by a user or with its VM.
+    `recorded`: the evictions that have a record, as their reasons.
+    """
+
+    outcomes: frozenset[str]
+    now: frozenset[Now]
+    recorded: tuple[str, ...] = ()
+
+
+def _end(outcomes: str, now: str, *recorded: str) -> End:
+    return End(frozenset(outcomes.split()), frozenset(Now[name] for name in now.split()), recorded)
+
+
+_MOVED: Final = _end("Succeeded", "TARGET")
+_STAYED: Final = _end("Cancelled", "SOURCE")
+_GONE: Final = _end("", "GONE")
+ENDS: Final[dict[str, tuple[End, End, End]]] = {
+    "nothing": (_MOVED, _MOVED, _STAYED),
+    "stop": (_end("VMStopped", "STOPPED"), _end("Succeeded", "STOPPED"), _end("Cancelled", "STOPPED")),
+    "start": (_MOVED, _MOVED, _STAYED),
+    "delete VM": (_GONE, _GONE, _GONE),
+    "delete VM with a finalizer": (
+        _end("VMDeleted", "STOPPED"),
+        _end("Succeeded", "STOPPED"),
+        _end("Cancelled", "STOPPED"),
+    ),
+    # Both ends at once; before the target exists, the source alone.
+    "delete pod": (_end("SourceLost TargetLost", "LATER"), _end("Succeeded", "LATER"), _end("Cancelled", "LATER")),
+    "fail pod": (_end("SourceLost TargetFailed", "LATER"), _end("Succeeded", "LATER"), _end("Cancelled", "LATER")),
+    "delete target node": (
+        _end("TargetLost TargetUnschedulable", "SOURCE"),
+        _end("Succeeded", "LATER", "NodeLost"),
+        _STAYED,
+    ),
+    "delete source node": (_end("SourceLost", "LATER", "NodeLost"), _MOVED, _end("Cancelled", "LATER", "NodeLost")),
+    "cordon target": (_end("Succeeded TargetUnschedulable", "SOURCE TARGET"), _MOVED, _STAYED),
+    "cancel": (_STAYED, _MOVED, _STAYED),
+    "delete migration": (_end("", "SOURCE"), _end("", "TARGET"), _end("", "SOURCE")),
+    # Refused while the first is on its way; it waits while the first one's claim is cleaned up, and then moves the VM.
+    "second migration": (_MOVED, _end("Succeeded", "LATER"), _end("Cancelled", "LATER")),
+    "evict source": (_end("SourceLost", "LATER", "Evicted"), _MOVED, _end("Cancelled", "LATER", "Evicted")),
+    "evict target": (_end("Succeeded TargetLost", "SOURCE TARGET"), _end("Succeeded", "LATER", "Evicted"), _STAYED),
+    "preempt source": (_end("SourceLost", "LATER", "Preempted"), _MOVED, _end("Cancelled", "LATER", "Preempted")),
+    "preempt target": (
+        _end("Succeeded TargetLost", "SOURCE TARGET"),
+        _end("Succeeded", "LATER", "Preempted"),
+        _STAYED,
+    ),
+    "fail source": (_end("SourceLost", "LATER"), _MOVED, _end("Cancelled", "LATER")),
+    "fail target": (_end("Succeeded TargetFailed", "SOURCE TARGET"), _end("Succeeded", "LATER"), _STAYED),
+    # Its node is silent for ever; a VM that was handed over before goes on there, not ready.
+    "target node not ready": (_end("Succeeded TargetNodeNotReady", "SOURCE TARGET"), _MOVED, _STAYED),
+    "quota lowered": (_end("Succeeded QuotaExceeded TargetRefused", "SOURCE TARGET"), _MOVED, _STAYED),
+    "edit of affinity": (_end("Succeeded TargetUnschedulable", "SOURCE TARGET"), _MOVED, _STAYED),
+    "class changed": (_MOVED, _MOVED, _STAYED),
+    "status wiped": (_end("ClaimLost", "SOURCE"), _end("Succeeded ClaimLost", "SOURCE TARGET"), _STAYED),
+    "speed changed by a restart": (_MOVED, _MOVED, _STAYED),
+    "a leader of the release before": (
+        _end("Succeeded ClaimLost TargetLost RolledBack", "ANY"),
+        _end("Succeeded TargetLost", "ANY"),
+        _end("Cancelled", "ANY"),
+    ),
+}
+"""How each intervention ends before the hand-over, after it, and while the abort of a cancelled move is cleaned up."""
+
+LENIENT: Final[dict[str, frozenset[Clause]]] = {
+    "a leader of the release before": frozenset(
+        {Clause.PODS, Clause.TURN, Clause.GIVEN, Clause.HAND_OVER, Clause.SUCCESSOR, Clause.OUTCOME}
+    ),
+}
+"""The clauses that an intervention may breach: a controller that knows no live move keeps the higher number."""
+
+
+class Row(NamedTuple):
+    """One run: the controller crashes at a step, and someone intervenes at once, before the next one takes over."""
+
+    point: Point
+    intervention: str
+
+    @property
+    def end(self) -> End:
+        """How the run has to end."""
+        found = ENDS[self.intervention][(Half.BEFORE, Half.AFTER, Half.ABORT).index(self.point.half)]
+        if self.point.begin != "evict source" or found is _GONE:
+            return found
+        # The source was lost before: whatever keeps it otherwise, the VM restarts, and the eviction has its record.
+        now = {Now.LATER if each is Now.SOURCE else each for each in found.now}
+        if self.intervention == "status wiped":
+            now.add(Now.TARGET)  # the only pod that runs is the VM
+        outcomes = {"SourceLost" if each == Reason.CANCELLED else each for each in found.outcomes}
+        return End(frozenset(outcomes), frozenset(now), ("Evicted",))
+
+
+def rows(*, share: float = 1.0, seed: int = 1) -> Iterator[Row]:
+    """Yield a share of all rows, chosen by a seed; every step without an intervention is among them."""
+    rng = Random(seed)  # noqa: S311 - no secret
+    for point, name in product(POINTS, OF_LIVE):
+        if name == "nothing" or rng.random() < share:
+            yield Row(point, name)
+
+
+class Late(NamedTuple):
+    """One run: the controller dies with its next `request` in flight, once `begins` holds; it commits `seconds` later.
+
+    Meanwhile the next controller leads, and someone does `intervention`.
+    """
+
+    name: str
+    begins: Holds
+    request: str
+    intervention: str
+    end: End
+    seconds: float = 10.0
+
+
+_LOST: Final = _end("SourceLost", "LATER", "Evicted")
+LATE: Final = (
+    Late("create of the target", claims_only, "create pods", "nothing", _MOVED),
+    Late("create of the target, cancelled meanwhile", claims_only, "create pods", "cancel", _STAYED),
+    Late("create of the target, source lost meanwhile", claims_only, "create pods", "evict source", _LOST),
+    Late("create of the target, migration deleted", claims_only, "create pods", "delete migration", _end("", "SOURCE")),
+    Late("hand-over", copies, "patch virtualmachines", "nothing", _MOVED),
+    Late("hand-over, cancelled meanwhile", copies, "patch virtualmachines", "cancel", _STAYED),
+    Late(
+        "hand-over, target lost meanwhile",
+        copies,
+        "patch virtualmachines",
+        "evict target",
+        _end("TargetLost", "SOURCE"),
+    ),
+    Late("hand-over, source lost meanwhile", copies, "patch virtualmachines", "evict source", _LOST),
+    Late("deletion of the source", handed_over, "delete pods", "nothing", _MOVED),
+    Late("removal of the claim after an abort", aborts_without_target, "patch virtualmachines", "nothing", _STAYED),
+    Late(
+        "removal of the claim, and a new migration",
+        aborts_without_target,
+        "patch virtualmachines",
+        "second migration",
+        _end("Cancelled", "LATER"),
+    ),
+)
+"""Requests of a dead leader that commit during its successor's run."""

@@ -1,0 +1,280 @@
+"""The exhaustive test of live moves: the steps at which a controller crashes, and the interventions.
+
+Guarantees: data and pure functions of a cluster; nothing here starts a controller. VM `vm-1` runs on `node-1`, and
+migration `m-1` moves it live; `node-2` is free. A step is reached when the API server has the state that
+`Point.reached` names, judged after each request, so that no row depends on the order of the writes between two steps.
+`tests.exhaustive.endings` says how each row has to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple, TypeAlias
+
+from controller.domain import names
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube import errors
+from controller.kube.resources import PODS
+from tests.exhaustive.test_interventions import INTERVENTIONS
+from tests.model.cluster import Cluster
+from tests.model.faults import Fault
+from tests.model.rules import Document
+
+Act: TypeAlias = Callable[[Cluster], None]
+Holds: TypeAlias = Callable[[Cluster], bool]
+
+
+# --- what the cluster shows of the move -----------------------------------------------------------------------------
+
+
+class Ends(NamedTuple):
+    """The claim of a live move, with its two pods; a pod is None if it does not exist."""
+
+    claim: Document
+    source: Document | None
+    target: Document | None
+
+
+def ends(cluster: Cluster) -> Ends | None:
+    """Return the ends of the move that the VM's status claims; None if it claims none, or does not exist."""
+    vm = cluster.objects.get((VIRTUAL_MACHINES.plural, "default/vm-1"))
+    claim = vm["status"].get("migration") if vm is not None else None
+    if vm is None or claim is None or claim.get("strategy") != "Live":
+        return None
+    pods = {pod["metadata"]["annotations"].get(names.INCARNATION): pod for pod in cluster.pods()}
+    numbers = claim["sourceIncarnation"], claim["targetIncarnation"]
+    return Ends(claim, *(pods.get(str(number)) for number in numbers))
+
+
+def handed_over(cluster: Cluster) -> bool:
+    """Whether the status names the target."""
+    found = ends(cluster)
+    return found is not None and cluster.status()["incarnation"] == found.claim["targetIncarnation"]
+
+
+def _claimed(cluster: Cluster) -> bool:
+    """Whether the move is claimed, on its way, and not handed over."""
+    found = ends(cluster)
+    return found is not None and "aborting" not in found.claim and not handed_over(cluster)
+
+
+def _aborting(cluster: Cluster) -> bool:
+    found = ends(cluster)
+    return found is not None and "aborting" in found.claim
+
+
+def _target(cluster: Cluster) -> Document | None:
+    found = ends(cluster)
+    return found.target if found is not None else None
+
+
+def _source(cluster: Cluster) -> Document | None:
+    found = ends(cluster)
+    return found.source if found is not None else None
+
+
+def _terminates(pod: Document | None) -> bool:
+    return pod is not None and "deletionTimestamp" in pod["metadata"]
+
+
+def _told(cluster: Cluster) -> Document:
+    """Return the status of the migration; empty if it was deleted."""
+    found = cluster.objects.get((MIGRATIONS.plural, "default/m-1"), {})
+    status: Document = found.get("status", {})
+    return status
+
+
+def _has_claim(cluster: Cluster) -> bool:
+    vm = cluster.objects.get((VIRTUAL_MACHINES.plural, "default/vm-1"))
+    return vm is not None and "migration" in vm["status"]
+
+
+# --- crash points ---------------------------------------------------------------------------------------------------
+
+
+class Half(Enum):
+    """The part of a move in which a step is: it decides how the move has to end."""
+
+    BEFORE = auto()
+    AFTER = auto()
+    ABORT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A step at which the controller crashes, and the next one takes over with empty caches.
+
+    `reached` holds for the first time just after the request that makes the step. Then the controller dies: with
+    `reply_lost` before it reads the reply, else at its next request, which is not carried out. `begin` starts the abort
+    of a step of the abort path, once `begins` holds.
+    """
+
+    name: str
+    half: Half
+    reached: Holds
+    reply_lost: bool = False
+    begins: Holds | None = None
+    begin: str = "nothing"
+
+
+def _abort(name: str, reached: Holds, *, begins: Holds, begin: str = "cancel") -> Point:
+    return Point(name, Half.ABORT, reached, begins=begins, begin=begin)
+
+
+def copies(cluster: Cluster) -> bool:
+    """Whether the target runs, and the memory is being copied."""
+    return _claimed(cluster) and _told(cluster).get("phase") == "Running"
+
+
+def claims_only(cluster: Cluster) -> bool:
+    """Whether the move is claimed, and its target not created."""
+    return _claimed(cluster) and _target(cluster) is None
+
+
+def aborts_without_target(cluster: Cluster) -> bool:
+    """Whether the move is being aborted, and its target does not exist any more."""
+    return _aborting(cluster) and _target(cluster) is None
+
+
+def _gone_after_abort(cluster: Cluster) -> bool:
+    return _told(cluster).get("phase") == "Failed" and not _has_claim(cluster)
+
+
+POINTS: Final = (
+    Point("claim made", Half.BEFORE, claims_only),
+    Point("claim made, reply lost", Half.BEFORE, claims_only, reply_lost=True),
+    Point("target created", Half.BEFORE, lambda cluster: _claimed(cluster) and _target(cluster) is not None),
+    Point(
+        "target created, reply lost",
+        Half.BEFORE,
+        lambda cluster: _claimed(cluster) and _target(cluster) is not None,
+        reply_lost=True,
+    ),
+    Point("target seen", Half.BEFORE, lambda cluster: _claimed(cluster) and "targetPod" in _told(cluster)),
+    Point("copying", Half.BEFORE, copies),
+    Point("hand-over sent, reply lost", Half.AFTER, handed_over, reply_lost=True),
+    Point("handed over", Half.AFTER, handed_over),
+    Point(
+        "source's deletion begun",
+        Half.AFTER,
+        lambda cluster: handed_over(cluster) and _terminates(_source(cluster)),
+    ),
+    Point("source deleted", Half.AFTER, lambda cluster: handed_over(cluster) and _source(cluster) is None),
+    Point(
+        "claim gone, migration not yet told",
+        Half.AFTER,
+        lambda cluster: (
+            _told(cluster).get("phase") not in (None, "Pending", "Succeeded", "Failed") and not _has_claim(cluster)
+        ),
+    ),
+    _abort("abort marked before the target was created", _aborting, begins=claims_only),
+    _abort("abort marked", _aborting, begins=copies),
+    _abort("abort told", lambda cluster: _aborting(cluster) and _told(cluster).get("phase") == "Failed", begins=copies),
+    _abort(
+        "target's deletion begun",
+        lambda cluster: _aborting(cluster) and _terminates(_target(cluster)),
+        begins=copies,
+    ),
+    _abort("target deleted", aborts_without_target, begins=copies),
+    _abort("claim gone after the abort", _gone_after_abort, begins=copies),
+    _abort("source lost, abort marked", _aborting, begins=copies, begin="evict source"),
+    _abort("source lost, target deleted", aborts_without_target, begins=copies, begin="evict source"),
+    _abort("source lost, claim gone", _gone_after_abort, begins=copies, begin="evict source"),
+)
+"""Every step of a move, and of its abort, in their order."""
+
+
+# --- interventions --------------------------------------------------------------------------------------------------
+
+
+class ProcessChange(Enum):
+    """What happens to the controller's process."""
+
+    RESTART_AT_ANOTHER_SPEED = auto()
+    OLD_LEADER = auto()
+    """A leader of the release before, then a new one: the old decodes no strategy, target number, abort or memory."""
+
+
+class Intervention(NamedTuple):
+    """An act of a user, of the cluster, or on the controller. `other_class`: a controller of class `blue` runs, too."""
+
+    act: Act = lambda _: None
+    process: ProcessChange | None = None
+    other_class: bool = False
+
+
+def _evict(which: Callable[[Cluster], Document | None], reason: str = "EvictionByEvictionAPI") -> Act:
+    def evict(cluster: Cluster) -> None:
+        pod = which(cluster)
+        if pod is not None and not _terminates(pod):
+            cluster.evict(pod["metadata"]["name"], reason)
+
+    return evict
+
+
+def _fail(which: Callable[[Cluster], Document | None]) -> Act:
+    def fail(cluster: Cluster) -> None:
+        if (pod := which(cluster)) is not None:
+            cluster.set_status(PODS, f"default/{pod['metadata']['name']}", {**pod["status"], "phase": "Failed"})
+
+    return fail
+
+
+def _lower_the_quota(cluster: Cluster) -> None:
+    """Refuse a second pod beside a live one, as a quota does that holds one VM."""
+
+    def refuse(method: str, plural: str) -> Fault | None:
+        if method not in ("create", "dry-run") or plural != PODS.plural or not cluster.live():
+            return None
+        refused = errors.ForbiddenError(403, "Forbidden", 'pods "x" is forbidden: exceeded quota: one')
+        return Fault(method, plural, refused, commit=False)
+
+    cluster.intercept = refuse
+
+
+def _forbid_the_target_node(cluster: Cluster) -> None:
+    """Edit the VM's affinity so that it may not go to `node-2`."""
+    if (key := (VIRTUAL_MACHINES.plural, "default/vm-1")) in cluster.objects:
+        fields = [{"key": "metadata.name", "operator": "NotIn", "values": ["node-2"]}]
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}}
+        vm = cluster.objects[key]
+        cluster.store(key[0], {**vm, "spec": {**vm["spec"], "affinity": {"nodeAffinity": required}}})
+
+
+def _change_class(cluster: Cluster) -> None:
+    if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
+        cluster.edit(VIRTUAL_MACHINES, "default/vm-1", labels={names.CONTROLLER_CLASS: "blue"})
+
+
+def _wipe(cluster: Cluster) -> None:
+    if (VIRTUAL_MACHINES.plural, "default/vm-1") in cluster.objects:
+        cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {"phase": "Pending"})
+
+
+def _silence_the_target_node(cluster: Cluster) -> None:
+    target = _target(cluster)
+    node = target["spec"].get("nodeName") if target is not None else None
+    if node is not None and ("nodes", f"/{node}") in cluster.objects:
+        cluster.report(node, "Unknown")
+
+
+_PREEMPTED: Final = "PreemptionByScheduler"
+OF_LIVE: Final[dict[str, Intervention]] = {
+    **{name: Intervention(act) for name, act in INTERVENTIONS.items()},
+    "evict source": Intervention(_evict(_source)),
+    "evict target": Intervention(_evict(_target)),
+    "preempt source": Intervention(_evict(_source, _PREEMPTED)),
+    "preempt target": Intervention(_evict(_target, _PREEMPTED)),
+    "fail source": Intervention(_fail(_source)),
+    "fail target": Intervention(_fail(_target)),
+    "target node not ready": Intervention(_silence_the_target_node),
+    "quota lowered": Intervention(_lower_the_quota),
+    "edit of affinity": Intervention(_forbid_the_target_node),
+    "class changed": Intervention(_change_class, other_class=True),
+    "status wiped": Intervention(_wipe),
+    "speed changed by a restart": Intervention(process=ProcessChange.RESTART_AT_ANOTHER_SPEED),
+    "a leader of the release before": Intervention(process=ProcessChange.OLD_LEADER),
+}
+"""The twelve of Recreate (its `delete pod` and `fail pod` strike both ends), and those of Live."""
