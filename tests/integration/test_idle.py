@@ -60,14 +60,20 @@ def test_an_idle_fleet_makes_no_request_at_all(audited: ControlPlane, tmp_path: 
 
 @pytest.mark.timeout(120)
 def test_a_vm_costs_one_create_and_few_status_writes_until_it_runs(audited: ControlPlane, tmp_path: Path) -> None:
-    """One create of a pod, at most one write each for Scheduling, Scheduled and Running, and no live read."""
+    """One create of a pod, at most one write each for Scheduling, Scheduled and Running, and no live read.
+
+    The settings cost one read and one create, once for all VMs.
+    """
     kubectl = Kubectl(audited.kubectl, audited.kubeconfig)
     with Controller.start(audited.kubeconfig, tmp_path / "log", "--no-events"):
         kubectl.apply_vm("runs")
         kubectl.wait_phase("runs", "Running")
         kubectl("wait", "vm/runs", "--for=condition=Ready", "--timeout=15s")
     ours = [entry for entry in _requests(audited.audit_log) if entry.get("userAgent", "").startswith("vmsim/")]
-    counts = [entry["verb"] for entry in ours if entry["verb"] not in ("list", "watch")]
+    single = [entry for entry in ours if entry["verb"] not in ("list", "watch")]
+    settings = [entry["verb"] for entry in single if entry["objectRef"]["resource"] == "configmaps"]
+    assert settings == ["get", "create"]
+    counts = [entry["verb"] for entry in single if entry["objectRef"]["resource"] != "configmaps"]
     assert counts.count("create") == 1
     assert 1 <= counts.count("patch") <= 3
     assert set(counts) == {"create", "patch"}

@@ -12,7 +12,16 @@ from controller.domain import names
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.meta import ObjectOnly
-from controller.kube.resources import EVENTS, LEASES, NODES, PODS, SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
+from controller.kube.resources import (
+    CONFIG_MAPS,
+    EVENTS,
+    LEASES,
+    NODES,
+    PODS,
+    SUBJECT_ACCESS_REVIEWS,
+    TOKEN_REVIEWS,
+    Resource,
+)
 from tests.model.place import ANOTHER, FAILED, HOLD, Case, Place, version, vm
 
 NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
@@ -235,6 +244,22 @@ async def one_of_two_candidates_takes_a_lease(at: Place) -> None:
     assert (await at.get(LEASES)).spec.holder_identity == "one"
 
 
+async def the_data_of_a_config_map_is_patched_key_by_key(at: Place) -> None:
+    """Null removes a key; a patch that changes nothing writes nothing, and an older version is a conflict."""
+    labels = {"app.kubernetes.io/managed-by": "cases"}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": labels}, "data": {"a": "1"}}
+    made = await at.create(CONFIG_MAPS, body)
+    assert (made.data, made.metadata.labels) == ({"a": "1"}, labels)
+    guard = {"uid": made.metadata.uid, "resourceVersion": made.metadata.resource_version}
+    changed = await at.patch(CONFIG_MAPS, {"metadata": guard, "data": {"a": None, "b": "2"}})
+    assert changed.data == {"b": "2"}
+    assert await at.patch(CONFIG_MAPS, {"data": {"b": "2"}}) == changed == await at.get(CONFIG_MAPS)
+    with pytest.raises(errors.ConflictError):
+        await at.patch(CONFIG_MAPS, {"metadata": guard, "data": {"b": "3"}})
+    with pytest.raises(errors.AlreadyExistsError):
+        await at.create(CONFIG_MAPS, body)
+
+
 async def the_series_of_an_event_can_be_patched(at: Place) -> None:
     """Its fields are at the top, and there is no status subresource."""
     stamp = "2026-01-15T10:00:00.000000Z"
@@ -293,6 +318,7 @@ CASES: Final[tuple[Case, ...]] = (
     a_patch_with_an_older_version_is_a_conflict,
     a_patch_with_another_uid_is_invalid,
     one_of_two_candidates_takes_a_lease,
+    the_data_of_a_config_map_is_patched_key_by_key,
     the_series_of_an_event_can_be_patched,
     migrations_have_defaults_and_a_status_subresource,
 )
