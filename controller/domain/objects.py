@@ -62,8 +62,9 @@ class Claim(Value, frozen=True):
     """A migration's claim on its VM, in the VM's status: which incarnation ends, and the constraints of the next.
 
     `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node`: the node on which
-    capacity is reserved for it; the scheduler may choose another. Under `Live` alone: `target_incarnation`, the number
-    of the target pod, and `aborting`, why the move is being undone. Without a strategy it is `Recreate`.
+    capacity is reserved for it; the scheduler may choose another. `by_preemption`: pods of lower priority have it now.
+    Under `Live` alone: `target_incarnation`, the number of the target pod, and `aborting`, why the move is undone.
+    Without a strategy it is `Recreate`.
     """
 
     name: str = ""
@@ -73,6 +74,7 @@ class Claim(Value, frozen=True):
     target_node: str | None = None
     added_node_selector: dict[str, str] = msgspec.field(default_factory=dict)
     reserved_node: str | None = None
+    by_preemption: bool = False
     rollback: bool = False
     strategy: str | None = None
     target_incarnation: int | None = None

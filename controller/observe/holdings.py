@@ -12,7 +12,7 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import structlog
@@ -56,6 +56,10 @@ class Holdings:
         """Return the requests of the pods on a node, by the last list and the caches; empty before the first list."""
         return self._pods.on(node)
 
+    def below(self, node: str, priority: int) -> Iterator[tuple[int, Amount]]:
+        """Yield the lower priorities, the lowest first, each with the requests of its pods on a node, if any."""
+        return self._pods.below(node, priority)
+
     async def refresh(self, as_of: float) -> float:
         """List the pods again if the last list began before `as_of` (monotonic seconds) or is too old.
 
@@ -98,7 +102,7 @@ class Holdings:
 
     def _count(self, pod: Pod, unreadable: Callable[[Pod, str], None] = lambda *_: None) -> None:
         if (held := capacity.holding(pod, unreadable)) is not None:
-            self._pods.put(pod.metadata.uid, *held)
+            self._pods.put(pod.metadata.uid, *held, pod.spec.priority)
 
     def pod_changed(self, old: Pod | None, new: Pod | None) -> None:
         """Apply a change of a cache; only needed while `active`."""

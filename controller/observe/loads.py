@@ -53,32 +53,51 @@ class Sums:
 
 
 class Ledger:
-    """Amounts by holder, and their sum on each node. A holder is identified by a string, such as a pod's UID."""
+    """Amounts by holder, and their sums on each node: of all holders, and of those of each priority.
+
+    A holder is identified by a string, such as a pod's UID.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[str, Load]] = {}
+        self._held: dict[str, tuple[str, Load, int]] = {}
         self._sums = Sums()
+        # The lowest priority first. There are few: a new one costs a sort, and `below` a step for each.
+        self._of_priority: dict[int, Sums] = {}
 
     def __contains__(self, holder: str) -> bool:
         return holder in self._held
 
-    def put(self, holder: str, node: str, amount: Amount) -> None:
+    def put(self, holder: str, node: str, amount: Amount, priority: int = 0) -> None:
         """Set the amount that a holder has on a node; it replaces the holder's former one."""
         self.drop(holder)
-        self._held[holder] = node, Load.holding(amount)
-        self._sums.add(*self._held[holder])
+        load = Load.holding(amount)
+        self._held[holder] = node, load, priority
+        self._sums.add(node, load)
+        if priority not in self._of_priority:
+            self._of_priority = dict(sorted({**self._of_priority, priority: Sums()}.items()))
+        self._of_priority[priority].add(node, load)
 
     def drop(self, holder: str) -> str | None:
         """Remove a holder's amount; return the node that it was on, None if there was none."""
         held = self._held.pop(holder, None)
         if held is None:
             return None
-        self._sums.remove(*held)
-        return held[0]
+        node, load, priority = held
+        self._sums.remove(node, load)
+        self._of_priority[priority].remove(node, load)
+        return node
 
     def on(self, node: str) -> Amount:
         """Return the sum of the amounts on a node."""
         return self._sums.on(node).held
+
+    def below(self, node: str, priority: int) -> Iterator[tuple[int, Amount]]:
+        """Yield the lower priorities, the lowest first, each with the sum of its amounts on a node, if it has any."""
+        for lower, sums in self._of_priority.items():
+            if lower >= priority:
+                return
+            if (load := sums.on(node)) is not IDLE:
+                yield lower, load.held
 
 
 class NodeLoads:

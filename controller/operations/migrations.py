@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from controller.domain import names
+from controller.domain.migration import phases
 from controller.domain.objects import VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import KubeError
@@ -78,7 +79,8 @@ def progress(migration: VirtualMachineMigration, waited: float) -> str:
         "Scheduling": f"{status.target_pod or 'the target'} waits for a node",
         "Starting": f"{status.target_pod or 'the target'} starts on {status.target_node or 'its node'}",
     }.get(status.phase, "")
-    return ": ".join(filter(None, (status.phase, message or where)))
+    note = one_line(phases.room_found(status)) if status.target_node is None else ""
+    return ": ".join(filter(None, (status.phase, message or where))) + (f" ({note})" if note else "")
 
 
 def unnoticed(migration: VirtualMachineMigration, waited: float) -> bool:

@@ -169,6 +169,39 @@ def test_a_class_that_does_not_exist_is_told_in_the_servers_words(kubectl: Kubec
     assert "no PriorityClass with name nothing was found" in reason(kubectl, "vm-1", "FailedCreate")
 
 
+def test_a_vm_of_high_priority_moves_by_preemption_and_its_victim_has_a_record(kubectl: Kubectl) -> None:
+    """Two nodes are full. A VM of low priority finds no room; one of high priority takes that of a low one."""
+    classes = {"vm-low": 10, "vm-high": 1000}
+    kubectl("cordon", NODES[2])
+    try:
+        for name, value in classes.items():
+            kubectl("create", "priorityclass", name, f"--value={value}")
+        half = {"resources": {"cpu": "0.45", "memory": "0.10"}}
+        apply(kubectl, "high", **half, priorityClassName="vm-high")
+        low = [f"low-{number}" for number in range(3)]
+        apply(kubectl, *low, **half, priorityClassName="vm-low")
+        source, *_ = (node_of(kubectl, name) for name in ("high", *low))
+        [target] = set(NODES[:2]) - {source}
+
+        refused = migrated(kubectl, "low-0", unschedulableTimeoutSeconds=1)
+        assert (refused["phase"], refused["failureReason"]) == ("Failed", "NoRoom")
+        status = migrated(kubectl, "high")
+        assert (status["phase"], status["targetNode"]) == ("Succeeded", target)
+        words = f"Preflight found room on node {target} by preemption of pods of lower priority"
+        assert [each["message"] for each in status["conditions"] if each["type"] == "RoomFound"] == [words]
+        kubectl.eventually("describe", "vmm", "move-high", until=lambda text: text.count(words) == 2)
+
+        text = kubectl.eventually("get", "vmm", "-o", "json", until=lambda text: '"Preempted"' in text)
+        [record] = [each for each in json.loads(text)["items"] if "recordOf" in each["spec"]]
+        assert record["spec"]["reason"] == "Preempted"
+        assert record["spec"]["vmName"] in low
+        kubectl("wait", f"vmm/{record['metadata']['name']}", "--for=jsonpath={.status.phase}=Succeeded")
+        assert node_of(kubectl, record["spec"]["vmName"]) == source
+    finally:
+        kubectl("uncordon", NODES[2])
+        kubectl("delete", "priorityclass", *classes, "--ignore-not-found")
+
+
 def test_an_edit_holds_from_the_next_start_and_a_hint_at_once(kubectl: Kubectl) -> None:
     """A label of the VM reaches its pod when the pod is made."""
     hint = "descheduler.alpha.kubernetes.io/evict"

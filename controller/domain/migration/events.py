@@ -1,10 +1,11 @@
 """The Kubernetes Events of a migration's status write: a pure function of before and after.
 
-Guarantees: KubeVirt's reasons. An unchanged status causes no Event.
+Guarantees: KubeVirt's reasons where it has one. An unchanged status causes no Event.
 """
 
 from __future__ import annotations
 
+from controller.domain.migration import phases
 from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.kube.event import NORMAL, WARNING, Event
@@ -12,6 +13,13 @@ from controller.kube.event import NORMAL, WARNING, Event
 
 def transitions(migration: VirtualMachineMigration, after: MigrationStatus) -> tuple[Event, ...]:
     """Return the Events of a migration's status write."""
+    note = phases.room_found(after)
+    if note is None or phases.room_found(migration.status) is not None:
+        return _of_phase(migration, after)
+    return (Event(NORMAL, phases.ROOM_FOUND, "Preflight", note), *_of_phase(migration, after))
+
+
+def _of_phase(migration: VirtualMachineMigration, after: MigrationStatus) -> tuple[Event, ...]:
     before = migration.status
     vm = migration.spec.vm_name
     if after.phase != before.phase:

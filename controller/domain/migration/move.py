@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 
 from controller.domain import names, nodes, ownership
-from controller.domain.migration.phases import COMPLETED, GUESS, MigrationPhase, Reason
+from controller.domain.migration import phases, preflight
+from controller.domain.migration.phases import COMPLETED, GUESS, ROOM_FOUND, MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, Plan, View, WriteMigration
 from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VirtualMachineMigration
 from controller.domain.vm import boot, status
@@ -110,7 +111,16 @@ class Move:
             start_timestamp=self.before.start_timestamp or self.now,
             # The scheduler's reason is more reliable than preflight: it knows all pods.
             message=message or (f"{waits} ({guess})" if waits and guess else waits or guess),
+            conditions=(*self.before.conditions, *self._room_found(claim)),
         )
+
+    def _room_found(self, claim: Claim) -> tuple[Condition, ...]:
+        """Return the condition RoomFound, if the status lacks it."""
+        found = preflight.note(claim, self.vm.spec) if self.vm is not None else None
+        if found is None or phases.room_found(self.before) is not None:
+            return ()
+        reason, message = found
+        return (Condition(ROOM_FOUND, "True", times.timestamp(self.view.now), reason, message),)
 
     def _guess(self, phase: MigrationPhase) -> str | None:
         """Return the caveat for a target without a node that was claimed without knowledge of all pods, else None."""
@@ -156,7 +166,7 @@ class Move:
             wanted,
             observed_generation=self.migration.metadata.generation or None,
             vm_uid=self._vm_uid(),
-            conditions=(condition,),
+            conditions=(condition, *(found for found in wanted.conditions if found.type == ROOM_FOUND)),
         )
 
     def _vm_uid(self) -> str | None:

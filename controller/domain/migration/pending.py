@@ -48,7 +48,7 @@ def decide(move: Move, policy: LauncherPolicy) -> Plan | Ask:
         return move.wait(Reason.BACKOFF, explain(vm.metadata.name, waits), waits.left)
     claim = _claim(move, vm)
     try:
-        wanted = demand(claim, vm, policy)
+        wanted = demand(claim, vm, policy, source)
     except (RatioError, PlacementError) as error:
         return move.fail(Reason.VM_NOT_RUNNING, str(error))
     return _ask(move, claim, wanted, source)
@@ -69,7 +69,7 @@ def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan |
         return AskNode(wanted)
     if not answers.accepted:
         return AskDryRun(claim, source)
-    reserved = msgspec.structs.replace(claim, reserved_node=answers.node or None)
+    reserved = msgspec.structs.replace(claim, reserved_node=answers.node or None, by_preemption=answers.by_preemption)
     return Plan((ConfirmWanted(), ClaimVM(reserved)))
 
 

@@ -6,9 +6,11 @@ import math
 from enum import StrEnum
 from typing import Final
 
-from controller.domain.objects import VirtualMachineMigration
+from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 
 COMPLETED: Final = "Completed"
+ROOM_FOUND: Final = "RoomFound"
+"""The condition that says on what a claim's node depends: on a preemption, or on what only the scheduler can judge."""
 GUESS: Final = "That a node has room is a guess: the pods of other namespaces are unknown"
 
 
@@ -61,6 +63,11 @@ def refused_for(migration: VirtualMachineMigration) -> Reason | None:
         return None
     recorded = next((found.reason for found in migration.status.conditions if found.type == COMPLETED), None)
     return next((reason for reason in BOUNDED if reason == recorded), None)
+
+
+def room_found(status: MigrationStatus) -> str | None:
+    """Return on what the room for the target depends; None if a node had enough free capacity, or none was sought."""
+    return next((found.message for found in status.conditions if found.type == ROOM_FOUND), None)
 
 
 def downtime(migration: VirtualMachineMigration) -> float | None:

@@ -60,8 +60,9 @@ Ask: TypeAlias = AskOrphaned | AskSlot | AskNode | AskDryRun
 class Answers(msgspec.Struct, frozen=True):
     """The answers so far.
 
-    - `slot`: the VM has a slot. `node`: the node with capacity; "" if the controller may not list nodes. `accepted`:
-      the API server would create the target pod.
+    - `slot`: the VM has a slot. `node`: the node with capacity; "" if the controller may not list nodes.
+      `by_preemption`: it has capacity once pods of lower priority are preempted. `accepted`: the API server would
+      create the target pod.
     - `refused`: the last answer was a refusal. `later`: seconds until there can be an answer.
     - `orphaned`: the claim's migration no longer exists. `unsettled`: seconds for which a target that is bound by a
       claim from before its rollback may still be created.
@@ -69,6 +70,7 @@ class Answers(msgspec.Struct, frozen=True):
 
     slot: bool = False
     node: str | None = None
+    by_preemption: bool = False
     accepted: bool = False
     refused: Refused | None = None
     later: float = 0.0

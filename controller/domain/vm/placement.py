@@ -39,6 +39,8 @@ _FIELDS: Final = (
     "priority_class_name",
 )
 _DEFAULTS: Final = VMSpec()
+_NO_AFFINITY: Final = Affinity()
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _SUM_LENGTH: Final = 8
 """Hexadecimal digits of a field's checksum: it only tells an edited field from an unchanged one."""
 
@@ -235,9 +237,33 @@ def _checksum(value: Any) -> str:
 
 def scheduler_of(pod: Pod) -> str:
     """Return the schedulerName with which a pod was made."""
+    return _name_of(pod, "schedulerName") or DEFAULT_SCHEDULER
+
+
+def priority_class_of(pod: Pod) -> str:
+    """Return the priorityClassName with which a pod was made; empty if it had none."""
+    return _name_of(pod, "priorityClassName")
+
+
+def _name_of(pod: Pod, field: str) -> str:
     recorded = pod.metadata.annotations.get(names.PLACEMENT, "").split(",")
-    own = next((each.partition(":")[2] for each in recorded if each.startswith("schedulerName:")), "")
-    return own or DEFAULT_SCHEDULER
+    return next((each.partition(":")[2] for each in recorded if each.startswith(f"{field}:")), "")
+
+
+def left_to_scheduler(spec: VMSpec) -> tuple[str, ...]:
+    """Return the fields, by their JSON names, that may bar a node although preflight found room there.
+
+    They depend on other pods, or on another scheduler's rules. A mere preference bars no node.
+    """
+    spread = any(each.get("whenUnsatisfiable") != "ScheduleAnyway" for each in spec.topology_spread_constraints)
+    affinity = spec.affinity or _NO_AFFINITY
+    found = {
+        "schedulerName": spec.scheduler_name not in ("", DEFAULT_SCHEDULER),
+        "topologySpreadConstraints": spread,
+        "podAffinity": bool((affinity.pod_affinity or {}).get(_REQUIRED)),
+        "podAntiAffinity": bool((affinity.pod_anti_affinity or {}).get(_REQUIRED)),
+    }
+    return tuple(name for name, held in found.items() if held)
 
 
 def differing(recorded: str, now: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ Guarantees:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from controller.domain import capacity, ownership
@@ -60,6 +60,10 @@ class Headroom:
     def used(self, node: str) -> Amount:
         """Return what is requested and reserved on a node, as of the last list and the caches."""
         return self._holdings.on(node) + self._reserved.on(node)
+
+    def below(self, node: str, priority: int) -> Iterator[tuple[int, Amount]]:
+        """Yield the lower priorities, the lowest first, each with the requests of its pods on a node, if any."""
+        return self._holdings.below(node, priority)
 
     async def refresh(self, item: VirtualMachineMigration) -> float:
         """List the pods if the last list is too old for a migration; return the seconds until that is allowed, or 0."""

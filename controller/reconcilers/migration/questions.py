@@ -117,10 +117,10 @@ class Questions:
             return Answers(slot=True, node="")
         if (later := await self._headroom.refresh(item)) > 0:
             return Answers(later=later)
-        found = preflight.find_node(wanted, self._nodes, self._headroom.used)
+        found = preflight.find_node(wanted, self._nodes, self._headroom.used, self._headroom.below)
         if not isinstance(found, Refused):
-            self._headroom.reserve(vm, found, wanted.amount)
-            return Answers(slot=True, node=found)
+            self._headroom.reserve(vm, found.node, wanted.amount)
+            return Answers(slot=True, node=found.node, by_preemption=found.by_preemption)
         if found.for_good:
             self._slots.give_back(vm)
         else:

@@ -6,7 +6,7 @@ claims. Guarantees:
 - No slot stays free while a waiting migration could use it. It is granted to the best rank (priority, then age) among
   those that are not passed over and whose node is below its own limit, and the VM is queued.
 - A migration for which no node has capacity is passed over, and so are all with an equal `Demand` (the same amount,
-  source node and allowed nodes), since they would get the same answer. They keep their rank and block no other
+  source node, allowed nodes, priority), since they would get the same answer. They keep their rank and block no other
   migration until `reconsider`, or until a probe: one demand every `PROBE_PERIOD`, since the answer may have changed.
   A slot that is given back frees its reservation, which changes the answer only of those passed over since its grant.
 - A granted slot that is not used for a claim by the end of the VM's reconcile is given back, even after an error. A

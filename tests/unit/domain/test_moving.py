@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from controller.domain import names
+from controller.domain.migration import phases
 from controller.domain.migration.decide import decide
+from controller.domain.migration.events import transitions
 from controller.domain.migration.phases import GUESS, Reason, downtime
 from controller.domain.migration.plan import ClaimVM, ConfirmClaimLost, ConfirmVMGone, Plan, View, WriteMigration
 from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine
@@ -142,6 +144,28 @@ def test_success_publishes_the_downtime() -> None:
     assert downtime(done) == 7
     assert done.status.target_node == "kwok-node-2"
     assert done.status.message is None
+
+
+def test_a_target_that_depends_on_preemption_says_so_from_its_claim_to_its_end() -> None:
+    """In a condition, which has an Event when it begins, and only then."""
+    claim = msgspec.structs.replace(CLAIM, reserved_node="kwok-node-2", by_preemption=True)
+    message = "Preflight found room on node kwok-node-2 by preemption of pods of lower priority"
+    item = move(state={"vm_uid": "uid-1"})
+    target = pod(OWNER, 1, phase="Running", node="kwok-node-2")
+    for pods, noted in (((pod(OWNER, 0, terminating=True),), ["RoomFound"]), ((), []), ((target,), [])):
+        status = written(decided(item, claimed(claim=claim), *pods))
+        assert [found.type for found in status.conditions] == ["Completed", "RoomFound"]
+        assert phases.room_found(status) == message
+        assert [event.reason for event in transitions(item, status) if event.note == message] == noted
+        item = msgspec.structs.replace(item, status=status)
+    assert item.status.phase == "Succeeded"
+
+
+def test_a_target_on_plain_room_says_nothing_of_it() -> None:
+    """Neither while it moves nor at its end."""
+    claim = msgspec.structs.replace(CLAIM, reserved_node="kwok-node-2")
+    status = written(decided(in_phase("Scheduling"), claimed(claim=claim), pod(OWNER, 1)))
+    assert [found.type for found in status.conditions] == ["Completed"]
 
 
 @pytest.mark.parametrize("text", [None, "nan", "inf", "-1", "soon", ""])

@@ -148,7 +148,7 @@ def test_questions_are_asked_in_the_order_of_their_cost() -> None:
     assert isinstance(slot, AskSlot)
     assert isinstance(node, AskNode)
     assert isinstance(dry_run, AskDryRun)
-    assert slot.demand == node.demand == demand(dry_run.claim, on_node_1(), POLICY)
+    assert slot.demand == node.demand == demand(dry_run.claim, on_node_1(), POLICY, None)
     assert dry_run.claim == CLAIM
 
 
@@ -159,6 +159,40 @@ def test_the_claim_follows_once_every_question_is_answered() -> None:
     assert plan == Plan((ConfirmWanted(), ClaimVM(reserved)))
     assert isinstance(plan, Plan)
     assert plan.claims
+
+
+def test_the_claim_says_that_its_node_has_room_by_preemption() -> None:
+    """A later process reports it, too."""
+    plan = decided_with(move(), on_node_1(), msgspec.structs.replace(YES, by_preemption=True))
+    reserved = msgspec.structs.replace(CLAIM, reserved_node="kwok-node-2", by_preemption=True)
+    assert plan == Plan((ConfirmWanted(), ClaimVM(reserved)))
+
+
+@pytest.mark.parametrize(
+    ("made_with", "now", "policy", "priority", "edited"),
+    [
+        ("", "", "PreemptLowerPriority", 7, False),
+        ("high", "high", "PreemptLowerPriority", 7, False),
+        ("high", "high", "Never", None, False),
+        ("high", "higher", "PreemptLowerPriority", None, True),
+        ("", "high", "PreemptLowerPriority", None, True),
+        ("high", "", "PreemptLowerPriority", None, True),
+    ],
+)
+def test_a_vm_preempts_by_the_priority_of_its_running_pod(
+    *, made_with: str, now: str, policy: Any, priority: int | None, edited: bool
+) -> None:
+    """The API server has resolved it; that of an edited class is not known."""
+    owner, before = (
+        msgspec.structs.replace(on_node_1(), spec=msgspec.structs.replace(on_node_1().spec, priority_class_name=name))
+        for name in (now, made_with)
+    )
+    source = pod(before, uid=owner.status.pod_uid, phase="Running", node="kwok-node-1")
+    resolved = msgspec.structs.replace(source.spec, priority=7, preemption_policy=policy)
+    source = msgspec.structs.replace(source, spec=resolved)
+    asked = decided_with(move(), owner, Answers(slot=True), pods=(source,))
+    assert isinstance(asked, AskNode)
+    assert (asked.demand.priority, asked.demand.edited_class) == (priority, edited)
 
 
 def test_the_claim_reserves_no_node_without_permission_to_list_nodes() -> None:

@@ -60,6 +60,17 @@ def test_a_sum_is_unknown_only_while_a_part_of_it_is() -> None:
     assert ledger.on("n") == SOME
 
 
+def test_amounts_of_lower_priorities_are_summed_by_priority() -> None:
+    """The lowest first; priorities without an amount on the node are left out."""
+    ledger = Ledger()
+    for who, node, priority in (("a", "n1", 7), ("b", "n1", -5), ("c", "n1", 7), ("d", "n1", 9), ("e", "n2", 0)):
+        ledger.put(who, node, SOME, priority)
+    assert list(ledger.below("n1", 9)) == [(-5, SOME), (7, SOME + SOME)]
+    assert list(ledger.below("n1", -5)) == []
+    ledger.drop("b")
+    assert list(ledger.below("n1", 8)) == [(7, SOME + SOME)]
+
+
 # --- the loads of nodes, by the caches ----------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 from controller.domain.objects import VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import ForbiddenError, KubeError, MalformedReplyError, ServerError, TransportError
+from controller.kube.meta import Condition
 from controller.operations.errors import (
     MigrationFailedError,
     NoClusterError,
@@ -80,6 +81,19 @@ def test_the_way_to_cancel_can_be_pasted() -> None:
 def test_each_phase_says_what_happens(status: dict[str, str], words: str) -> None:
     """The controller's message, if there is one, knows best."""
     assert progress(migration(**status), 0) == words
+
+
+def test_until_the_target_has_a_node_the_progress_says_on_what_its_room_depends() -> None:
+    """Then it is settled."""
+    note = Condition("RoomFound", "True", None, "ByPreemption", "Preflight found room on node n2 by preemption")
+    waiting, placed = (
+        migration(phase=phase, target_pod="virt-2", target_node=node, conditions=(note,))
+        for phase, node in (("Scheduling", None), ("Starting", "n2"))
+    )
+    assert progress(waiting, 0) == (
+        "Scheduling: virt-2 waits for a node (Preflight found room on node n2 by preemption)"
+    )
+    assert progress(placed, 0) == "Starting: virt-2 starts on n2"
 
 
 def test_a_migration_that_no_controller_writes_about_asks_for_the_controller() -> None:

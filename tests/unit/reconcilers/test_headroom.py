@@ -63,11 +63,15 @@ class Stand:
         self.caches.migrations.apply(Change.of(item))
         return item
 
-    def occupy(self, name: str, cpu: str = "0") -> None:
+    def occupy(self, name: str, cpu: str = "0", priority: int = 0) -> None:
         """Put a foreign pod on the node."""
         pod = {
             "metadata": {"name": name, "namespace": "other"},
-            "spec": {"nodeName": "n", "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
+            "spec": {
+                "nodeName": "n",
+                "priority": priority,
+                "containers": [{"resources": {"requests": {"cpu": cpu}}}],
+            },
             "status": {"phase": "Running"},
         }
         self.cluster.add(PODS.plural, pod)
@@ -167,6 +171,17 @@ async def test_a_change_while_pods_are_listed_counts() -> None:
     stand.caches.pods.apply(Change.of(launcher_pod("a", "n")))
     stand.cluster.turn = deleted_meanwhile
     assert await stand.pods(item) == 0
+
+
+async def test_pods_count_at_their_priority_and_reservations_at_none() -> None:
+    """A reservation is a promise: no other migration may count on its capacity."""
+    stand = Stand()
+    stand.occupy("low", cpu="2", priority=-10)
+    await stand.pods(stand.migration("m-1"))
+    stand.headroom.reserve(VM, "n", AMOUNT)
+    low = Amount(Decimal(2), Decimal(0), 1)
+    assert list(stand.headroom.below("n", 10)) == [(-10, low)]
+    assert stand.headroom.used("n") == low + AMOUNT
 
 
 # --- reservations ------------------------------------------------------------------------------------------------
