@@ -55,7 +55,7 @@ class Connection:
         where = places(self.namespace, credentials.namespace(self._source))
         reading = await read(client, where)
         for note in reading.notes:
-            _log.warning(note)
+            _log.warning("the defaults of the controller's settings are used", reason=note)
         return reading.settings
 
     def __repr__(self) -> str:
