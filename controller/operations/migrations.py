@@ -79,7 +79,7 @@ def progress(migration: VirtualMachineMigration, waited: float) -> str:
         "Scheduling": f"{status.target_pod or 'the target'} waits for a node",
         "Starting": f"{status.target_pod or 'the target'} starts on {status.target_node or 'its node'}",
     }.get(status.phase, "")
-    note = one_line(phases.room_found(status)) if status.target_node is None else ""
+    note = one_line(phases.room_found(status)) if status.target_pod is None else ""
     return ": ".join(filter(None, (status.phase, message or where))) + (f" ({note})" if note else "")
 
 
