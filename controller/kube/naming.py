@@ -15,6 +15,8 @@ LONGEST_LABEL: Final = 63
 """Characters of a DNS label, and of a label's value."""
 DNS_SUBDOMAIN: Final = re.compile(rf"{DNS_LABEL.pattern}(\.{DNS_LABEL.pattern})*", re.ASCII)
 LONGEST_SUBDOMAIN: Final = 253
+_WORD: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
+"""The name in a label's key, and a label's value."""
 
 SUFFIX_LENGTH: Final = 5
 """Characters that the API server appends to a generateName."""
@@ -23,6 +25,23 @@ _LONG_SUFFIX: Final = 10
 
 # apimachinery's util/rand alphabet: no vowels and no look-alikes, so no suffix spells a word.
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
+
+
+def is_label_key(text: str) -> bool:
+    """Whether the API server accepts the text as the key of a label: an optional DNS prefix, and a name."""
+    prefix, slash, word = text.rpartition("/")
+    right_prefix = not slash or (len(prefix) <= LONGEST_SUBDOMAIN and DNS_SUBDOMAIN.fullmatch(prefix) is not None)
+    return right_prefix and len(word) <= LONGEST_LABEL and _WORD.fullmatch(word) is not None
+
+
+def is_annotation_key(text: str) -> bool:
+    """Whether the API server accepts the text as the key of an annotation: a label's, in upper or lower case."""
+    return is_label_key(text.lower())
+
+
+def is_label_value(text: str) -> bool:
+    """Whether the API server accepts the text as the value of a label; it may be empty."""
+    return not text or (len(text) <= LONGEST_LABEL and _WORD.fullmatch(text) is not None)
 
 
 def label_value(name: str) -> str:

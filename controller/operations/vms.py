@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
+import msgspec
+
 from controller.domain import names
-from controller.domain.objects import VirtualMachine
+from controller.domain.objects import VirtualMachine, VMSpec
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm import launcher
+from controller.domain.vm import launcher, placement
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from controller.kube.resources import Resource
 from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations.api import Api
 from controller.operations.errors import VMExistsError, no_such_vm
+from controller.operations.placement_schema import PlacementFields
 
 AS_WRITTEN: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
 """VMs as plain dicts, with every field that the API server returns."""
@@ -40,27 +44,50 @@ class VMRequest:
     memory_consumption: str | None = None
 
 
-def manifest(request: VMRequest, *, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Template:
+    """What VMs may have in common: labels, annotations, and the fields of the spec that decide the node, as in YAML."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    placement: PlacementFields = field(default_factory=PlacementFields)
+
+    @cached_property
+    def spec(self) -> VMSpec:
+        """The placement as it is decoded from a VM."""
+        return msgspec.convert(self.placement, VMSpec)
+
+    @cached_property
+    def checksums(self) -> str:
+        """The checksums of the placement, to compare it with a VM's."""
+        return placement.checksums(self.spec)
+
+
+PLAIN: Final = Template()
+
+
+def manifest(request: VMRequest, template: Template = PLAIN) -> dict[str, Any]:
     """Return the body of the VM to create."""
-    annotations = launcher.consumption_annotations(request.cpu_consumption, request.memory_consumption)
+    consumption = launcher.consumption_annotations(request.cpu_consumption, request.memory_consumption)
+    annotations = {**template.annotations, **consumption}
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.VM_KIND,
         "metadata": {
             "name": request.name,
             "namespace": request.namespace,
-            **({"labels": dict(labels)} if labels else {}),
+            **({"labels": dict(template.labels)} if template.labels else {}),
             **({"annotations": annotations} if annotations else {}),
         },
-        "spec": {"resources": {"cpu": request.cpu, "memory": request.memory}, "running": True},
+        "spec": {"resources": {"cpu": request.cpu, "memory": request.memory}, "running": True, **template.placement},
     }
 
 
-async def create(client: Api, request: VMRequest) -> VirtualMachine:
+async def create(client: Api, request: VMRequest, template: Template = PLAIN) -> VirtualMachine:
     """Create a VM. Raises VMExistsError, or the KubeError of the API server or an admission webhook that refuses it."""
     try:
         return await client.create(
-            VIRTUAL_MACHINES, manifest(request), namespace=request.namespace, server_deadline=CREATE_DEADLINE
+            VIRTUAL_MACHINES, manifest(request, template), namespace=request.namespace, server_deadline=CREATE_DEADLINE
         )
     except AlreadyExistsError as error:
         raise VMExistsError(

@@ -8,9 +8,10 @@ not changed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from numbers import Real
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from controller.domain import names
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, parse_ratio
@@ -18,6 +19,7 @@ from controller.domain.vm.status import Phase
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
 from controller.operations.errors import InvalidValueError
+from controller.operations.placement_schema import PlacementFields, flaws
 
 Ratio: TypeAlias = float | str | Decimal
 """A share of one reference node: 0 to 1000 for CPU, 0 to 1 for memory."""
@@ -83,6 +85,40 @@ def node_name(value: object, field: str = "name") -> str:
             f"{field} is {value!r}: want at most {naming.LONGEST_SUBDOMAIN} characters of a-z, 0-9, - and dots"
         )
     return value
+
+
+def label_map(value: object, field: str = "labels") -> Mapping[str, str]:
+    """Return labels. Raises InvalidValueError."""
+    found = _texts(value, field, naming.is_label_key)
+    for key, text in found.items():
+        if not naming.is_label_value(text):
+            raise InvalidValueError(f"{field}[{key!r}] is {text!r}: want at most 63 letters, digits, -, _ and dots")
+    return found
+
+
+def annotation_map(value: object, field: str = "annotations") -> Mapping[str, str]:
+    """Return annotations. Raises InvalidValueError."""
+    return _texts(value, field, naming.is_annotation_key)
+
+
+def _texts(value: object, field: str, is_key: Callable[[str], bool]) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(f"{field} is {value!r}: want a mapping of strings")
+    for key, text in value.items():
+        if not isinstance(key, str) or not is_key(key):
+            raise InvalidValueError(f"{field} has the key {key!r}: want name or example.com/name")
+        if not isinstance(text, str):
+            raise InvalidValueError(f"{field}[{key!r}] is {text!r}: want a string")
+    return dict(value)
+
+
+def placement(value: object) -> PlacementFields:
+    """Return the placement fields of a VM's spec. Raises InvalidValueError."""
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(f"placement is {value!r}: want a mapping of fields of a VM's spec")
+    if (flaw := next(flaws(value), None)) is not None:
+        raise InvalidValueError(f"placement: {flaw}")
+    return cast("PlacementFields", value)
 
 
 def quantity(value: object, field: str) -> str:

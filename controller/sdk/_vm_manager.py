@@ -6,6 +6,7 @@ timeout plus the time of its requests, each of which has a deadline of 15 s.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any, overload
 
@@ -13,6 +14,7 @@ from controller.kube.client import Client
 from controller.operations import vms, waiting
 from controller.operations.draining.drain import UNHEARD, Drain, Order
 from controller.operations.errors import InvalidValueError
+from controller.operations.placement_schema import PlacementFields
 from controller.sdk import _fleet, _moves, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM
@@ -59,6 +61,9 @@ class VMManager:
         *,
         cpu_consumption: Ratio | None = None,
         memory_consumption: Ratio | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        placement: PlacementFields | None = None,
     ) -> VMStatus: ...
 
     def create_vm(
@@ -69,17 +74,21 @@ class VMManager:
         *,
         cpu_consumption: Ratio | None = None,
         memory_consumption: Ratio | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        placement: PlacementFields | None = None,
     ) -> VMStatus:
         """Create a VM that is to run; return its status, which is Pending: `wait_for_phase` waits until it runs.
 
         `cpu` (0 to 1000) and `memory` (0 to 1) are the shares of one reference node that the VM requests. The
-        consumptions, within the same bounds, are what it uses; None means as much as it requests. A `VM` may be given
-        instead of these arguments.
+        consumptions, within the same bounds, are what it uses; None means as much as it requests. Its pod takes over
+        the `labels` and `annotations`. `placement` are the fields of its spec that decide its node, as in YAML:
+        `{"nodeSelector": {"zone": "a"}}`. A `VM` may be given instead of these arguments.
 
         Raises InvalidValueError, VMExistsError.
         """
         if isinstance(name, VM):
-            if (cpu, memory, cpu_consumption, memory_consumption) != (None,) * 4:
+            if (cpu, memory, cpu_consumption, memory_consumption, labels, annotations, placement) != (None,) * 7:
                 raise InvalidValueError("create_vm takes either a VM, or a name with cpu and memory")
             request = _fleet.request(name, self._namespace)
         else:
@@ -93,7 +102,12 @@ class VMManager:
                     None if memory_consumption is None else _values.memory(memory_consumption, "memory_consumption")
                 ),
             )
-        return vm_status(self._connection.run(lambda client: vms.create(client, request)))
+        template = vms.Template(
+            labels=_values.label_map(labels or {}),
+            annotations=_values.annotation_map(annotations or {}),
+            placement=_values.placement(placement or {}),
+        )
+        return vm_status(self._connection.run(lambda client: vms.create(client, request, template)))
 
     def delete_vm(self, name: str) -> None:
         """Delete a VM; the controller deletes its pod. Raises NoSuchVMError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controller.domain import names
@@ -24,6 +26,15 @@ def test_each_consumption_is_an_annotation_of_its_own() -> None:
     """One may follow the spec while the other does not."""
     body = vms.manifest(vms.VMRequest("vm-1", "default", cpu="0.1", memory="0.20", memory_consumption="0.05"))
     assert body["metadata"]["annotations"] == {names.MEMORY_CONSUMPTION: "0.05"}
+
+
+def test_a_vm_has_the_labels_annotations_and_placement_of_its_template() -> None:
+    """Beside its consumption."""
+    template = vms.Template({"app": "web"}, {"note": "x"}, {"nodeSelector": {"zone": "a"}})
+    body = vms.manifest(replace(REQUEST, cpu_consumption="0.05"), template)
+    assert body["metadata"]["labels"] == {"app": "web"}
+    assert body["metadata"]["annotations"] == {"note": "x", names.CPU_CONSUMPTION: "0.05"}
+    assert body["spec"] == {**vms.manifest(REQUEST)["spec"], "nodeSelector": {"zone": "a"}}
 
 
 async def test_a_name_that_is_taken_is_an_error_of_its_own(cluster: Staged) -> None:
