@@ -30,9 +30,9 @@ from controller.operations.errors import SimulatorError
 from controller.operations.text import counted, one_line
 from controller.scenario import files
 from controller.scenario.asking import Findings
-from controller.scenario.errors import DocumentError, FleetRefusedError, reasons
+from controller.scenario.errors import DocumentError, FleetRefusedError, listed, reasons
+from controller.scenario.fitting import pack_fleet
 from controller.scenario.loading import Outcome, Progress, Stage, load, rehearse
-from controller.scenario.packing import pack_fleet
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
@@ -52,6 +52,7 @@ class Request:
     file: str
     namespace: str | None
     dry_run: DryRun | None
+    exact_placement: bool
     play: bool
     speed: float | None
     rate: float
@@ -61,6 +62,10 @@ class Request:
 def run(connection: Connection, request: Request) -> None:
     """Load and play the scenario, and exit."""
     scenario = read(request.file)
+    if request.exact_placement:
+        if all(vm.node is None for vm in scenario.fleet.vms):
+            exits.fail(f"--exact-placement: no group of VMs in {request.file} has the field node")
+        scenario = scenario.exact
     speed = request.speed or scenario.speed
     console = session.console()
     if request.dry_run is not None:
@@ -101,6 +106,15 @@ def summary(scenario: str, namespace: str, outcome: Outcome) -> str:
     found = nodes_and_vms(len(outcome.found_nodes), len(outcome.found_vms))
     parts = [f"{created} created" if created else "", f"{found} there already" if found else ""]
     return f"{scenario} runs in namespace {namespace}: {', '.join(filter(None, parts)) or 'nothing to create'}"
+
+
+def begun_elsewhere(outcome: Outcome) -> Iterator[str]:
+    """Yield one line about the VMs that the scheduler did not put where the scenario names a node, if there are any."""
+    if not outcome.elsewhere:
+        return
+    moves = (f"{name} on {node}, not {wanted}" for name, (wanted, node) in outcome.elsewhere.items())
+    some = counted(len(outcome.elsewhere), "VM")
+    yield f"The scheduler put {some} elsewhere: {listed(moves)}"
 
 
 def nodes_and_vms(nodes: int, vms: int) -> str:
@@ -158,6 +172,7 @@ class _Loading:
             _print_error(f"\nThe objects created so far stay. To delete them:\n\n    vmsim unload {name}\n")
             raise
         self._console.print(summary(name, self._namespace, outcome))
+        _print(self._console, begun_elsewhere(outcome))
         if request.play and self._scenario.parts:
             await self._play(outcome, speed, request.rate)
 
@@ -167,7 +182,7 @@ class _Loading:
 
     def _warnings(self, findings: Findings, *, quietly: bool = False) -> Iterator[str]:
         """Yield what may keep VMs from running; `quietly` omits that every VM fits."""
-        if not quietly or findings.packing.unplaced or not findings.packing.spaces:
+        if not quietly or findings.packing.unplaced:
             yield from preview.fitting(findings.packing, self._reading)
         yield from findings.warnings
 

@@ -16,9 +16,10 @@ from controller.domain.capacity import NOTHING, Amount
 from controller.domain.ratio import ReferenceNode
 from controller.kube.quantity import parse_quantity
 from controller.operations.settings import Reading
-from controller.scenario.errors import SHOWN, listed
+from controller.scenario.errors import SHOWN, TOGETHER, listed
 from controller.scenario.fleet import DesiredVM
-from controller.scenario.packing import CPU_UNIT, Packing, Size, Unplaced
+from controller.scenario.free import CPU_UNIT, Size
+from controller.scenario.packing import Packing, Reach, Unplaced
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
 
@@ -69,29 +70,46 @@ def totals(scenario: Scenario, speed: float, reading: Reading) -> Iterator[str]:
 
 
 def fitting(packing: Packing, reading: Reading) -> Iterator[str]:
-    """Yield whether the VMs fit on the nodes, and which do not, with the reason."""
+    """Yield whether the VMs fit on the nodes, and which do not, with the reason; and what is not judged."""
     if not packing.vms:
         return
-    barred = listed(f"{count} {why}" for why, count in packing.barred.items())
-    if not packing.spaces:
-        yield f"No node takes these VMs: {barred or 'there is none here'}."
-    elif not packing.unplaced:
-        yield "Every VM finds room."
-        return
+    if packing.unplaced:
+        yield from _shortage(packing)
+        if any(group.reach.barred for group in packing.unplaced):
+            used = "their defaults" if reading.config_map is None else f"those of {reading.config_map}"
+            yield f"The controller's --node-selector and --tolerations decide where VMs run; this check uses {used}."
     else:
-        yield from _unplaced(packing)
-        if barred:
-            yield f"Nodes that take no VM: {barred}."
-    if barred:
-        used = "their defaults" if reading.config_map is None else f"those of {reading.config_map}"
-        yield f"The controller's --node-selector and --tolerations decide where VMs run; this check uses {used}."
+        yield "Every VM finds room."
+    if packing.unjudged:
+        concerned = (f"{what} ({listed(groups, at_most=TOGETHER)})" for what, groups in packing.unjudged.items())
+        yield f"Not judged, since the scheduler alone knows: {listed(concerned)}."
+
+
+def _shortage(packing: Packing) -> Iterator[str]:
+    """Yield which VMs do not fit; then the nodes that do not take them, once for all groups of the same nodes."""
+    if packing.reaches == 1 and not packing.spaces and packing.unplaced[0].reach.problem is None:
+        yield f"No node takes these VMs: {_barred(packing.unplaced[0].reach) or 'there is none here'}."
+        return
+    yield from _unplaced(packing)
+    excluded: dict[str, list[str]] = {}
+    for group in packing.unplaced[:SHOWN]:
+        if barred := _barred(group.reach):
+            excluded.setdefault(barred, []).append(group.group)
+    for barred, groups in excluded.items():
+        whose = "take no VM" if packing.reaches == 1 else f"do not take {listed(groups, at_most=TOGETHER)}"
+        yield f"Nodes that {whose}: {barred}."
+
+
+def _barred(reach: Reach) -> str:
+    return listed(f"{count} {why}" for why, count in reach.barred.items())
 
 
 def _unplaced(packing: Packing) -> Iterator[str]:
     unplaced = sum(len(group.names) for group in packing.unplaced)
     if packing.short:
         yield "The VMs request more than these nodes have: without others, some will not run."
-    how = "" if packing.certain else ", placed one by one, the largest first; another order may do better"
+    order = "the largest first" if packing.reaches == 1 else "those with the fewest nodes first, of these the largest"
+    how = "" if packing.certain else f", placed one by one, {order}; another order may do better"
     yield f"No room for {unplaced} of {packing.vms} VMs{how}:"
     for group in packing.unplaced[:SHOWN]:
         many = f"{len(group.names)} of {group.of}, " if group.of > 1 else ""
@@ -102,6 +120,8 @@ def _unplaced(packing: Packing) -> Iterator[str]:
 
 
 def _nearest(group: Unplaced) -> str:
+    if group.nearest is None:
+        return group.reach.problem or "no node takes it"
     where = "no node has as much, the nearest is" if group.beyond else "most is left on"
     name, size = group.nearest.name, group.nearest.size
     return f"{where} {name}: {_size(size)}{'' if size.pods else ', but no pod'}"

@@ -62,7 +62,7 @@ def load(
         typer.Argument(
             metavar="FILE",
             autocompletion=complete,
-            help="Scenario file, or the name of a shipped scenario: quickstart, hot-node, diurnal.",
+            help="Scenario file, or the name of a shipped scenario: quickstart, hot-node, diurnal, zones.",
             show_default=False,
         ),
     ],
@@ -75,6 +75,13 @@ def load(
             show_default=False,
         ),
     ] = None,
+    exact_placement: Annotated[
+        bool,
+        typer.Option(
+            "--exact-placement",
+            help="Start VMs on the nodes that the file names, and on no others, instead of preferring them.",
+        ),
+    ] = False,
     play: Annotated[
         bool, typer.Option("--play/--no-play", help="Change the VMs' consumption over time once all VMs run.")
     ] = True,
@@ -105,7 +112,14 @@ def load(
     from controller.cli import load  # noqa: PLC0415
 
     request = load.Request(
-        file=file, namespace=connection.namespace, dry_run=dry_run, play=play, speed=speed, rate=rate, timeout=timeout
+        file=file,
+        namespace=connection.namespace,
+        dry_run=dry_run,
+        exact_placement=exact_placement,
+        play=play,
+        speed=speed,
+        rate=rate,
+        timeout=timeout,
     )
     load.run(connection, request)
 

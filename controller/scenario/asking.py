@@ -25,9 +25,10 @@ from controller.operations.parallel import Requests, each
 from controller.operations.text import one_line
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
-from controller.scenario.errors import FleetRefusedError, Problem
+from controller.scenario.errors import FleetRefusedError, Problem, listed
+from controller.scenario.fitting import pack_fleet, size_of, used_by_node
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, Origin, node_manifest, vm_manifest
-from controller.scenario.packing import Packing, demand, pack_fleet, used_by_node
+from controller.scenario.packing import Packing
 from controller.scenario.quotas import shortages
 
 R = TypeVar("R")
@@ -132,6 +133,7 @@ class _Asking:
             self._warnings.append(
                 f"{' and '.join(rules.unread)} may not be read: every object was dry-run, in case one matches it"
             )
+        self._look_for_nodes()
         questions = list(self._questions(rules))
         self._total = len(questions)
         await each(questions, self._ask)
@@ -185,7 +187,7 @@ class _Asking:
         self._asked(self._done, self._total)
 
     async def _ask_quotas(self) -> None:
-        sizes = [demand("", vm.name, vm.cpu, vm.memory, self._policy).size for vm in self._missing.vms]
+        sizes = [size_of(vm, self._policy) for vm in self._missing.vms]
         if not sizes:
             return
         quotas = await self._readable("resourcequotas", _QUOTAS, self._namespace)
@@ -197,6 +199,14 @@ class _Asking:
                 self._refused[shortage.words, None] = _Refusal(problem, *_OVER_QUOTA)
             else:
                 self._warn(shortage.words)
+
+    def _look_for_nodes(self) -> None:
+        """Warn of nodes that do not exist, but on which VMs would begin. With `exact` the packing says so."""
+        there = {node.metadata.name for node in self._nodes} | {node.name for node in self._fleet.nodes}
+        named = dict.fromkeys(vm.node for vm in self._missing.vms if vm.node is not None and not vm.exact)
+        lost = [name for name in named if name not in there]
+        if lost:
+            self._warn(f"there is no node {listed(lost)}: VMs that are to begin there begin elsewhere")
 
     async def _pack(self) -> Packing:
         return self._packed(await self._readable("pods of all namespaces", PODS, None) if self._missing.vms else ())

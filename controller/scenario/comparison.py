@@ -1,8 +1,8 @@
 """Compares a fleet with the cluster: which objects are missing, and which existing objects conflict with it.
 
 Guarantees: pure; an object belongs to the fleet only by its label; an existing object is either equal to the desired
-one or a conflict, and is never changed. The consumption of a VM, added labels and taints, a cordon and a stop are no
-conflicts: users change these of a loaded scenario.
+one or a conflict, and is never changed. The consumption of a VM, the node it began on, added labels, annotations and
+taints, a cordon and a stop are no conflicts: users change these of a loaded scenario.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
+from controller.domain.vm import placement
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectMeta
 from controller.kube.quantity import QuantityError, parse_quantity
@@ -79,6 +80,16 @@ def vm_conflict(desired: DesiredVM, vm: VirtualMachine, fleet: str) -> str | Non
     for resource, has, wanted in (("cpu", given.cpu, desired.cpu), ("memory", given.memory, desired.memory)):
         if not _same_ratio(has, wanted):
             return _differs(name, resource, has, wanted, fleet)
+    of_group = desired.template
+    for what, there, written in (
+        ("label", vm.metadata.labels, of_group.labels),
+        ("annotation", vm.metadata.annotations, of_group.annotations),
+    ):
+        for key, text in written.items():
+            if there.get(key) != text:
+                return _differs(name, f"{what} {key}", there.get(key), text, fleet)
+    if others := placement.differing(placement.checksums(vm.spec), of_group.checksums):
+        return f"{name} has another {' and another '.join(others)}: {_remedy(fleet)}"
     return None
 
 

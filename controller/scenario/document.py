@@ -8,13 +8,13 @@ within a value that could not be read.
 from __future__ import annotations
 
 import codecs
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import yaml
 
+from controller.operations.text import unknown_field
 from controller.scenario.errors import DocumentError, Problem
 
 T = TypeVar("T")
@@ -92,6 +92,11 @@ class Spot:
         """Whether the value is a mapping."""
         return isinstance(self.node, yaml.MappingNode)
 
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a list."""
+        return isinstance(self.node, yaml.SequenceNode)
+
     def scalar(self, wanted: str) -> str:
         """Return the text of a scalar as it is written."""
         if isinstance(self.node, yaml.ScalarNode) and self.node.tag in _SCALARS:
@@ -138,9 +143,7 @@ class Spot:
             if name in known:
                 found[name] = value
                 continue
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            key.note(f"unknown field: {hint}")
+            key.note(unknown_field(name, known))
         return Fields(self, found)
 
     @property

@@ -14,7 +14,7 @@ from controller.operations.errors import RefusedError, SimulatorError
 
 SHOWN: Final = 10
 """Items that a one-line message lists before it counts the rest."""
-_TOGETHER: Final = 3
+TOGETHER: Final = 3
 """Names that are listed for one reason before the rest are counted."""
 
 
@@ -112,7 +112,7 @@ def reasons(waiting: Mapping[str, str]) -> str:
     together: dict[str, list[str]] = {}
     for name, why in waiting.items():
         together.setdefault(why, []).append(name)
-    return listed((f"{listed(names, at_most=_TOGETHER)}: {why}" for why, names in together.items()), separator="; ")
+    return listed((f"{listed(names, at_most=TOGETHER)}: {why}" for why, names in together.items()), separator="; ")
 
 
 def listed(words: Iterable[str], *, separator: str = ", ", at_most: int = SHOWN) -> str:

@@ -16,6 +16,7 @@ from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT
 from controller.kube.kinds import Taint
 from controller.operations import vms
+from controller.operations.vms import PLAIN, Template
 
 FAKE_ANNOTATION: Final = FAKE_TAINT.key
 """KWOK manages the nodes that have this annotation; their taint has the same key."""
@@ -57,7 +58,8 @@ class DesiredNode:
 class DesiredVM:
     """A VM: its requests and its initial consumption, as shares of the reference node in plain decimal strings.
 
-    A consumption of None leaves the annotation out: the VM uses its request.
+    A consumption of None leaves the annotation out: the VM uses its request. `node` is the one that its first pod
+    prefers; if `exact`, the only one on which this pod may run.
     """
 
     name: str
@@ -66,6 +68,14 @@ class DesiredVM:
     cpu_consumption: str | None = None
     memory_consumption: str | None = None
     origin: Origin | None = field(default=None, compare=False)
+    template: Template = PLAIN
+    node: str | None = None
+    exact: bool = False
+
+    @property
+    def group(self) -> str:
+        """The name of its group; a VM that no file describes is a group of its own."""
+        return self.origin.group if self.origin is not None else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,14 @@ def node_manifest(desired: DesiredNode, fleet: str) -> dict[str, Any]:
 
 def vm_manifest(desired: DesiredVM, fleet: str, namespace: str) -> dict[str, Any]:
     """Return the body of the VM to create."""
-    alone = vms.VMRequest(
+    request = vms.VMRequest(
         desired.name, namespace, desired.cpu, desired.memory, desired.cpu_consumption, desired.memory_consumption
     )
-    return vms.manifest(alone, labels={names.SCENARIO_LABEL: fleet})
+    of_group = desired.template
+    start = names.REQUIRED_START_NODE if desired.exact else names.START_NODE
+    template = Template(
+        labels={**of_group.labels, names.SCENARIO_LABEL: fleet},
+        annotations={**of_group.annotations, **({start: desired.node} if desired.node is not None else {})},
+        placement=of_group.placement,
+    )
+    return vms.manifest(request, template)

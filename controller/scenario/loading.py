@@ -1,18 +1,19 @@
 """Loading: creates the missing nodes and VMs of a fleet, and waits until all of them run.
 
 Guarantees: idempotent, a second load writes nothing; nothing is written if an existing object conflicts or a dry run is
-refused; an object that another client creates meanwhile is accepted if it equals the desired one; no wait outlasts the
-deadline, and the reasons for waiting are reported every second and at the deadline, in the API server's or the
-scheduler's words.
+refused; an object that another client creates meanwhile is accepted if it equals the desired one; VMs are created once
+the new nodes are ready, so that the scheduler has the choice; no wait outlasts the deadline, and the reasons for
+waiting are reported every second and at the deadline, in the API server's or the scheduler's words.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -52,12 +53,13 @@ class Stage(StrEnum):
 
     ASKING = "asking"
     CREATING = "creating"
+    READYING = "readying"
     STARTING = "starting"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a load: dry runs answered, objects created, or nodes ready and VMs running.
+    """The progress of a load: dry runs answered, objects created, created nodes ready, or nodes ready and VMs running.
 
     While it waits, `waiting` holds each object that is not ready, with the reason (empty if unknown); while it asks or
     creates, only the requests that are retried or slow.
@@ -79,6 +81,8 @@ class Outcome:
     """Nodes that existed before the load."""
     found_vms: tuple[str, ...]
     vms: tuple[VirtualMachine, ...]
+    elsewhere: Mapping[str, tuple[str, str]]
+    """Created VMs that the scheduler did not put on the node that the fleet names: that node, and the actual one."""
 
 
 def _ignore(_: Findings) -> None:
@@ -153,7 +157,7 @@ class _Load:
     @property
     def waiting(self) -> tuple[tuple[str, str], ...]:
         """Every object that is not done yet, with the reason."""
-        if self._stage == Stage.STARTING:
+        if self._stage in (Stage.READYING, Stage.STARTING):
             return self._lacking_now
         # Retried requests come first: of many only the first are shown.
         retried = dict(self.retried)
@@ -189,8 +193,8 @@ class _Load:
         missing, findings = await self.ask()
         if missing.nodes or missing.vms:
             warn(findings)
-        await reporting(self._create(missing), self._publish)
-        vms = await self._wait()
+        await self._create(missing)
+        vms = await self._wait(Stage.STARTING, self._fleet)
         created_nodes = tuple(desired.name for desired in missing.nodes)
         created_vms = tuple(desired.name for desired in missing.vms)
         return Outcome(
@@ -199,6 +203,7 @@ class _Load:
             found_nodes=_without(self._fleet.nodes, created_nodes),
             found_vms=_without(self._fleet.vms, created_vms),
             vms=vms,
+            elsewhere=elsewhere(missing.vms, vms),
         )
 
     def _count_questions(self, done: int, total: int) -> None:
@@ -228,29 +233,28 @@ class _Load:
         return compared, nodes
 
     async def _create(self, missing: Comparison) -> None:
+        """Create nodes, then VMs. No node takes a VM before it is ready, so the first ready one would get them all."""
         self._stage, self._done, self._total = Stage.CREATING, 0, len(missing.nodes) + len(missing.vms)
-        if not self._total:
+        await self._create_all(
+            {f"node {desired.name}": partial(self._create_node, desired) for desired in missing.nodes}
+        )
+        if missing.nodes and missing.vms:
+            await self._wait(Stage.READYING, replace(self._fleet, nodes=missing.nodes, vms=()))
+        await self._create_all({f"VM {desired.name}": partial(self._create_vm, desired) for desired in missing.vms})
+
+    async def _create_all(self, creations: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+        if not creations:
             return
+        self._stage, self._uncreated = Stage.CREATING, dict.fromkeys(creations)
         self._publish()
 
-        async def node(desired: DesiredNode) -> None:
-            await self._create_node(desired)
-            self._count(f"node {desired.name}")
+        async def create(name: str) -> None:
+            await creations[name]()
+            del self._uncreated[name]
+            self._done += 1
+            self._publish()
 
-        async def vm(desired: DesiredVM) -> None:
-            await self._create_vm(desired)
-            self._count(f"VM {desired.name}")
-
-        # Nodes first, so that the scheduler sees all of them when it places the first VM.
-        self._uncreated = dict.fromkeys(f"node {desired.name}" for desired in missing.nodes)
-        await each(missing.nodes, node)
-        self._uncreated = dict.fromkeys(f"VM {desired.name}" for desired in missing.vms)
-        await each(missing.vms, vm)
-
-    def _count(self, created: str) -> None:
-        del self._uncreated[created]
-        self._done += 1
-        self._publish()
+        await reporting(each(creations, create), self._publish)
 
     async def _create_node(self, desired: DesiredNode) -> None:
         body = node_manifest(desired, self._fleet.name)
@@ -278,32 +282,47 @@ class _Load:
             return await self._requests.retrying(what, lambda: client.get(resource, name, namespace=namespace))
         return None
 
-    async def _wait(self) -> tuple[VirtualMachine, ...]:
-        """Wait until all nodes are ready and all VMs run; return the VMs."""
+    async def _wait(self, stage: Stage, fleet: Fleet) -> tuple[VirtualMachine, ...]:
+        """Wait until all nodes of a fleet are ready and all VMs run; return the VMs.
+
+        Nodes that are to be ready before there are VMs are not waited for once none has become ready for a while.
+        """
         clock = asyncio.get_running_loop().time
         signal = ChangeSignal()
-        label = selector(self._fleet.name)
+        label = selector(fleet.name)
         async with AsyncExitStack() as stack:
             watch = stack.enter_async_context
             nodes = await watch(watching(self._client, NODES, signal.touch, label_selector=label))
             vms = await watch(
                 watching(self._client, VIRTUAL_MACHINES, signal.touch, namespace=self._namespace, label_selector=label)
             )
-            total = len(self._fleet.nodes) + len(self._fleet.vms)
+            total = len(fleet.nodes) + len(fleet.vms)
             silence = Silence(clock(), UNNOTICED)
-            self._stage = Stage.STARTING
+            self._stage = stage
             while True:
-                lacks = list(lacking(self._fleet, self._namespace, nodes, vms))
+                lacks = list(lacking(fleet, self._namespace, nodes, vms))
                 unnoticed = silence.lasts(sum(lack.silent for lack in lacks), clock())
                 self._lacking_now = tuple(
                     (lack.name, lack.suspicion if lack.silent and unnoticed else lack.why) for lack in lacks
                 )
                 self._report(Progress(self._stage, total - len(self.waiting), total, self.waiting))
-                if not self.waiting:
-                    found = (vms.get(f"{self._namespace}/{desired.name}") for desired in self._fleet.vms)
+                if not self.waiting or (unnoticed and stage == Stage.READYING):
+                    found = (vms.get(f"{self._namespace}/{desired.name}") for desired in fleet.vms)
                     return tuple(vm for vm in found if vm is not None)
                 await signal.change(TICK)
                 await asyncio.sleep(_PACE)
+
+
+def elsewhere(created: Iterable[DesiredVM], vms: Iterable[VirtualMachine]) -> dict[str, tuple[str, str]]:
+    """Return the VMs whose first pod is not on the desired node, with that node and the actual one."""
+    desired = {vm.name: vm.node for vm in created if vm.node is not None}
+    return {
+        name: (wanted, node)
+        for vm in vms
+        if (wanted := desired.get(name := vm.metadata.name)) is not None
+        and (node := vm.status.node_name) not in (None, wanted)
+        and not vm.status.incarnation
+    }
 
 
 def _without(all_of: Iterable[DesiredNode] | Iterable[DesiredVM], created: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from controller.domain import names
 from controller.kube.quantity import QuantityError, parse_quantity
-from controller.scenario.packing import CPU_UNIT, Size
+from controller.scenario.free import CPU_UNIT, Size
 
 _VMS: Final = f"count/{names.VM_PLURAL}.{names.GROUP}"
 _SURE_SCOPES: Final = frozenset(("NotTerminating", "NotBestEffort"))

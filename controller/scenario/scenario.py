@@ -5,7 +5,7 @@ Guarantees: frozen and complete: nothing is drawn later, so two readings of one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
@@ -50,6 +50,15 @@ class Scenario:
             nodes=tuple(chain.from_iterable(group.nodes for group in self.node_groups)),
             vms=tuple(chain.from_iterable(group.vms for group in self.vm_groups)),
         )
+
+    @property
+    def exact(self) -> Scenario:
+        """The same scenario, whose VMs begin on the nodes that it names and on no others."""
+        groups = (
+            replace(group, vms=tuple(replace(vm, exact=vm.node is not None) for vm in group.vms))
+            for group in self.vm_groups
+        )
+        return replace(self, vm_groups=tuple(groups))
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -6,9 +6,11 @@ the controller accept every ratio that it can produce. Otherwise every problem i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,7 +18,7 @@ from controller.domain import names
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX
 from controller.kube import naming
 from controller.kube.kinds import Taint
-from controller.scenario import chance, values
+from controller.scenario import chance, templates, values
 from controller.scenario.distributions import Distribution, plain
 from controller.scenario.document import Fields, Notes, Spot, UnusableError, attempt, compose
 from controller.scenario.fleet import FAKE_NODE_TAINT, DesiredNode, DesiredVM, Origin
@@ -39,7 +41,7 @@ _SLOWEST: Final = Decimal("0.01")
 _HIGHEST_SEED: Final = (1 << 63) - 1
 FIELDS: Final = ("apiVersion", "kind", "name", "namespace", "seed", "speed", "nodes", "vms")
 NODE_FIELDS: Final = ("name", "count", "cpu", "memory", "pods", "labels", "taints")
-VM_FIELDS: Final = ("name", "count", "seed", "cpu", "memory", "consumption")
+VM_FIELDS: Final = ("name", "count", "seed", "cpu", "memory", "consumption", "node", *templates.FIELDS)
 
 
 def parse(text: str, file: str, directory: Path) -> Scenario:
@@ -65,7 +67,10 @@ def _scenario(traces: Traces, spot: Spot) -> Scenario:
     seed = fields.optional("seed", values.whole(0, _HIGHEST_SEED), 0)
     speed = fields.optional("speed", values.decimal(_SLOWEST, FASTEST), Decimal(1))
     nodes = fields.optional("nodes", partial(_groups, "nodes", _node_group, MOST_NODES), ())
-    vms = fields.optional("vms", partial(_groups, "VMs", partial(_vm_group, seed, traces), MOST_VMS), ())
+    there = frozenset(node.name for group in nodes for node in group.nodes)
+    # Of a list of nodes that cannot be read it is not known which ones are missing.
+    known = there if nodes and not spot.notes.problems else None
+    vms = fields.optional("vms", partial(_groups, "VMs", partial(_vm_group, seed, traces, known), MOST_VMS), ())
     if name is None:
         raise UnusableError
     return Scenario(name, namespace or None, float(speed), tuple(nodes), tuple(vms))
@@ -123,12 +128,16 @@ def _node_group(spot: Spot) -> NodeGroup:
     cpu = fields.optional("cpu", values.quantity, default.cpu)
     memory = fields.optional("memory", values.quantity, default.memory)
     pods = fields.optional("pods", values.whole(1, _MOST_PODS), default.pods)
-    labels: Mapping[str, str] = fields.optional("labels", values.labels, default.labels)
+    labels: Mapping[str, str] = fields.optional("labels", _node_labels, default.labels)
     taints = fields.optional("taints", _taints, ())
     if name is None:
         raise UnusableError
     origin = Origin(name, spot.notes.file, spot.line, spot.path)
     return NodeGroup(name, tuple(DesiredNode(member, cpu, memory, pods, labels, taints, origin) for member in members))
+
+
+def _node_labels(spot: Spot) -> dict[str, str]:
+    return values.label_map(spot, values.of_every_node)
 
 
 def _taints(spot: Spot) -> tuple[Taint, ...]:
@@ -157,7 +166,7 @@ def _taint(spot: Spot) -> Taint:
     return Taint(key=key, value=value, effect=effect)
 
 
-def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
+def _vm_group(scenario_seed: int, traces: Traces, known: Collection[str] | None, spot: Spot) -> VMGroup:
     fields = spot.fields("a group of VMs", *VM_FIELDS)
     name = fields.required("name", values.dns_label(names.MAX_VM_NAME))
     members = _numbered(fields, name, MOST_VMS)
@@ -172,10 +181,16 @@ def _vm_group(scenario_seed: int, traces: Traces, spot: Spot) -> VMGroup:
         if consumption is not None:
             cpu_profile = _consumption(consumption, "cpu", traces, cpu, CPU_MAX)
             memory_profile = _consumption(consumption, "memory", traces, memory, MEMORY_MAX)
+    template = templates.read(fields)
+    nodes = fields.optional("node", partial(templates.nodes, known), ())
     if name is None or cpu is None or memory is None:
         raise UnusableError
     origin = Origin(name, spot.notes.file, spot.line, spot.path)
-    made = [_vm(member, seed, (cpu, memory), (cpu_profile, memory_profile), origin) for member in members]
+    common = DesiredVM("", "", "", origin=origin, template=template)
+    made = [
+        _vm(replace(common, name=member, node=node), seed, (cpu, memory), (cpu_profile, memory_profile))
+        for member, node in zip(members, cycle(nodes or (None,)), strict=False)
+    ]
     return VMGroup(
         name,
         vms=tuple(desired for desired, _ in made),
@@ -205,14 +220,13 @@ def _fits(fields: Fields, members: list[str], longest: int) -> None:
 
 
 def _vm(
-    name: str,
+    blank: DesiredVM,
     seed: int,
     sizes: tuple[Distribution, Distribution],
     profiles: tuple[Profile | None, Profile | None],
-    origin: Origin,
 ) -> tuple[DesiredVM, Part]:
-    """Draw one VM. Its seeds depend only on the group's seed and its own name."""
-    columns = ("cpu", "memory")
+    """Draw one VM's numbers. Its seeds depend only on the group's seed and its own name."""
+    columns, name = ("cpu", "memory"), blank.name
     cpu, memory = (size.draw(chance.seed(seed, name, column)) for size, column in zip(sizes, columns, strict=True))
     cpu_curve, memory_curve = (
         Curve(shape, request, chance.seed(seed, name, column, "consumption")) if shape is not None else None
@@ -220,4 +234,5 @@ def _vm(
     )
     part = Part(name, cpu_curve, memory_curve)
     cpu_now, memory_now = part.at(0.0)
-    return DesiredVM(name, plain(cpu), plain(memory), cpu_now, memory_now, origin), part
+    drawn = replace(blank, cpu=plain(cpu), memory=plain(memory), cpu_consumption=cpu_now, memory_consumption=memory_now)
+    return drawn, part

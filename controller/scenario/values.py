@@ -17,14 +17,13 @@ from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
 from controller.scenario import readings
 from controller.scenario.distributions import QUANTUM
-from controller.scenario.document import Spot, UnusableError
+from controller.scenario.document import Spot, attempt
 
 LONGEST_TIME: Final = 366 * 86400
 """Seconds."""
 _TIME = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d))+", re.ASCII)
 _TIME_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-_LABEL_WORD = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _LONGEST_QUANTITY: Final = 32
 _LONGEST_IN_FULL: Final = 32
@@ -125,27 +124,46 @@ def quantity(spot: Spot) -> str:
     raise spot.unusable(f"want a quantity above 0, such as 32 or 256Gi, not {_short(written)}")
 
 
-def labels(spot: Spot) -> dict[str, str]:
-    """Read the labels of a node; the labels of every fake node are refused."""
+def label_map(spot: Spot, refused: Callable[[str], str | None]) -> dict[str, str]:
+    """Read labels. `refused` returns why a key may not be written; None if it may."""
+    return _keyed(spot, "label", naming.is_label_key, refused, label_value)
+
+
+def annotation_map(spot: Spot, refused: Callable[[str], str | None]) -> dict[str, str]:
+    """Read annotations; `refused` is as for labels."""
+    return _keyed(spot, "annotation", naming.is_annotation_key, refused, lambda value: value.text("a string"))
+
+
+def _keyed(
+    spot: Spot,
+    what: str,
+    is_key: Callable[[str], bool],
+    refused: Callable[[str], str | None],
+    read: Callable[[Spot], str],
+) -> dict[str, str]:
     found: dict[str, str] = {}
-    for key, name, value in spot.entries("labels"):
-        if name in FAKE_NODES or name == names.SCENARIO_LABEL:
-            key.note("is a label that every node of a scenario has: leave it out")
-        elif not is_label_key(name):
-            key.note("is no label: want name or example.com/name")
-        else:
-            try:
-                found[name] = label_value(value)
-            except UnusableError:
-                continue
+    for key, name, value in spot.entries(f"{what}s"):
+        if (why := refused(name)) is not None:
+            key.note(why)
+        elif not is_key(name):
+            key.note(f"is no {what}: want name or example.com/name")
+        elif (text := attempt(read, value)) is not None:
+            found[name] = text
     return found
+
+
+def of_every_node(key: str) -> str | None:
+    """Return why a scenario may not write this label of a node; None if it may."""
+    if key in FAKE_NODES or key == names.SCENARIO_LABEL:
+        return "is a label that every node of a scenario has: leave it out"
+    return None
 
 
 def label_key(spot: Spot) -> str:
     """Read the key of a label or taint."""
     wanted = "a key such as name or example.com/name"
     written = spot.text(wanted)
-    if not is_label_key(written):
+    if not naming.is_label_key(written):
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
 
@@ -154,7 +172,7 @@ def label_value(spot: Spot) -> str:
     """Read the value of a label or taint; it may be empty."""
     wanted = "a value of at most 63 letters, digits, '-', '_' and '.'"
     written = spot.text(wanted)
-    if written and (len(written) > naming.LONGEST_LABEL or not _LABEL_WORD.fullmatch(written)):
+    if not naming.is_label_value(written):
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
 
@@ -166,15 +184,6 @@ def effect(spot: Spot) -> str:
     if written not in _EFFECTS:
         raise spot.unusable(f"want {wanted}, not {_short(written)}")
     return written
-
-
-def is_label_key(text: str) -> bool:
-    """Whether the API server accepts the text as the key of a label: an optional DNS prefix, and a name."""
-    prefix, slash, word = text.rpartition("/")
-    right_prefix = not slash or (
-        len(prefix) <= naming.LONGEST_SUBDOMAIN and naming.DNS_SUBDOMAIN.fullmatch(prefix) is not None
-    )
-    return right_prefix and len(word) <= naming.LONGEST_LABEL and _LABEL_WORD.fullmatch(word) is not None
 
 
 def _plain(value: Decimal) -> Decimal:

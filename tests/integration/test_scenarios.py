@@ -68,6 +68,30 @@ spec: {policyName: not-that-name, validationActions: [Deny]}
 """
 
 
+ZONES = """
+apiVersion: simulation.node-classifier.io/v1alpha1
+kind: Scenario
+name: placed
+nodes:
+  - {name: a, count: 2, labels: {topology.kubernetes.io/zone: a}}
+  - {name: b, count: 2, labels: {topology.kubernetes.io/zone: b}}
+  - {name: small, cpu: 4}
+vms:
+  - name: web
+    count: 6
+    cpu: 0.10
+    memory: 0.05
+    labels: {app: web}
+    topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: topology.kubernetes.io/zone
+        whenUnsatisfiable: DoNotSchedule
+        labelSelector: {matchLabels: {app: web}}
+  - {name: db, count: 2, cpu: 0.25, memory: 0.30, node: [a-2, b-2]}
+  - {name: large, cpu: 0.30, memory: 0.10, node: small}
+"""
+
+
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Run a control plane of this module's own without nodes; our resources are installed later."""
@@ -283,6 +307,23 @@ def test_a_foreign_vm_of_the_same_name_prevents_a_load(cluster: Kubectl, vmsim: 
     assert done.stderr.startswith("error: nothing was changed: VM default/web-1 exists already, and quickstart did not")
     assert (existing(cluster, "nodes"), existing(cluster, "vm")) == ([], ["web-1"])
     assert cluster("get", "vm", "web-1", "-o", "jsonpath={.metadata.generation}") == before
+
+
+def test_the_scheduler_places_vms_by_the_file_and_a_vm_that_it_put_elsewhere_is_named(
+    cluster: Kubectl, vmsim: Vmsim, tmp_path: Path
+) -> None:
+    """Three in each zone, two where they are to begin, and one whose node is too small."""
+    path = tmp_path / "placed.yaml"
+    path.write_text(ZONES)
+    done = vmsim("load", str(path), "--no-play")
+    assert done.returncode == 0, done.stderr
+    nodes = {vm["metadata"]["name"]: vm["status"]["nodeName"] for vm in cluster.json("get", "vm")["items"]}
+    assert sorted(nodes[f"web-{number}"][0] for number in range(1, 7)) == list("aaabbb")
+    assert (nodes["db-1"], nodes["db-2"]) == ("a-2", "b-2")
+    assert done.stdout.endswith(f"The scheduler put 1 VM elsewhere: large on {nodes['large']}, not small\n")
+    assert len(cluster.json("get", "pods", "-l", "app=web")["items"]) == 6
+    again = vmsim("load", str(path), "--no-play", "--exact-placement")
+    assert again.stdout == "placed runs in namespace default: 5 nodes and 9 VMs there already\n"
 
 
 def test_a_load_quotes_the_scheduler_for_a_vm_that_fits_no_node(cluster: Kubectl, vmsim: Vmsim, tmp_path: Path) -> None:

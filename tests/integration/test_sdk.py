@@ -326,7 +326,7 @@ def test_the_examples_of_the_document_run(
         "default/db-1: kwok-node-",
         "app-2 on ",
         "Insufficient cpu",
-        "4 VMs deleted",
+        "5 VMs deleted",
         "no VM db-1",
     ):
         assert line in printed

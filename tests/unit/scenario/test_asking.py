@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from controller.scenario.admission import Rules
 from controller.scenario.asking import Findings, least_and_largest
 from controller.scenario.errors import FleetRefusedError, NotRunningError, UnansweredError
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
+from controller.scenario.free import Size
 from controller.scenario.loading import Progress, Stage, load, rehearse
-from controller.scenario.packing import Size
 from controller.scenario.quotas import shortages
 from controller.scenario.schema import parse
 from controller.sdk.errors import RefusedError
@@ -305,6 +306,20 @@ def quota(hard: dict[str, str], used: dict[str, str] | None = None, **spec: obje
     }
 
 
+async def test_a_node_that_does_not_exist_is_a_warning() -> None:
+    """Nodes of the fleet and of the cluster exist; a VM that may begin there alone has no room."""
+    api = Api()
+    api.put(NODES.plural, "/there")
+    wanted = ("n-1", "there", "lost", None)
+    vms = tuple(DesiredVM(f"vm-{number}", "0.1", "0.1", node=node) for number, node in enumerate(wanted))
+    fleet = Fleet("demo", (DesiredNode("n-1"),), vms)
+    words = "there is no node lost: VMs that are to begin there begin elsewhere"
+    assert (await checked(api, fleet)).warnings == (words,)
+    exact = replace(fleet, vms=tuple(replace(vm, exact=vm.node == "lost") for vm in vms))
+    found = await checked(api, exact)
+    assert (found.warnings, [group.group for group in found.packing.unplaced]) == ((), ["vm-2"])
+
+
 VMS_OF_A_NAMESPACE = f"count/{names.VM_PLURAL}.{names.GROUP}"
 
 
@@ -405,7 +420,7 @@ async def test_a_load_warns_of_vms_that_do_not_fit_and_creates_them() -> None:
     api = Api()
     warned: list[Findings] = []
     fleet = Fleet("demo", (DesiredNode("n-1", cpu="8"),), (DesiredVM("vm-1", "0.5", "0.1"),))
-    run = partial(load, api, fleet, namespace="default", report=lambda _: None, deadline=5)
+    run = partial(load, api, fleet, namespace="default", report=lambda _: None, deadline=15)
     with pytest.raises(NotRunningError):
         await run(warn=warned.append)
     assert [group.names for group in warned[0].packing.unplaced] == [("vm-1",)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.load import state, summary
+from controller.cli.load import begun_elsewhere, state, summary
 from controller.cli.preview import span, totals
 from controller.cli.scenarios import complete, complete_dry_run
 from controller.cli.unload import name_of
@@ -160,8 +160,32 @@ def test_the_summary_of_a_load_is_one_line(created: tuple[int, int], found: tupl
         return tuple(str(number) for number in range(count))
 
     vms: tuple[VirtualMachine, ...] = ()
-    outcome = Outcome(named(created[0]), named(created[1]), named(found[0]), named(found[1]), vms)
+    outcome = Outcome(named(created[0]), named(created[1]), named(found[0]), named(found[1]), vms, {})
     assert summary("demo", "default", outcome) == f"demo runs in namespace default: {words}"
+
+
+def test_vms_that_the_scheduler_put_elsewhere_are_named_in_one_line() -> None:
+    """Ten of them, with the number."""
+    assert list(begun_elsewhere(Outcome((), (), (), (), (), {}))) == []
+    assert list(begun_elsewhere(Outcome((), (), (), (), (), {"db-2": ("n-1", "n-2")}))) == [
+        "The scheduler put 1 VM elsewhere: db-2 on n-2, not n-1"
+    ]
+    many = Outcome((), (), (), (), (), {f"v-{number}": ("n-1", "n-2") for number in range(30)})
+    [line] = begun_elsewhere(many)
+    assert line.startswith("The scheduler put 30 VMs elsewhere: v-0 on n-2, not n-1, v-1 on n-2, not n-1, ")
+    assert line.endswith("v-9 on n-2, not n-1, and 20 more")
+
+
+def test_exact_placement_needs_a_node(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Without one the flag would do nothing."""
+    code, _, err = run(capsys, "load", "quickstart", "--dry-run", "--exact-placement")
+    assert (code, err) == (1, "error: --exact-placement: no group of VMs in quickstart has the field node\n")
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        HEAD + "nodes: [{name: n, count: 2}]\nvms: [{name: v, count: 2, cpu: 0.6, memory: 0.1, node: n-1}]\n"
+    )
+    assert "Every VM finds room." in run(capsys, "load", str(path), "--dry-run")[1]
+    assert "No room for 1 of 2 VMs:" in run(capsys, "load", str(path), "--dry-run", "--exact-placement")[1]
 
 
 def test_the_state_of_a_play_is_one_line() -> None:
@@ -202,7 +226,7 @@ def test_a_missing_file_is_an_error_of_unload(capsys: pytest.CaptureFixture[str]
     ("begun", "offered"),
     [
         ("qu", ["quickstart"]),
-        ("", ["diurnal", "hot-node", "quickstart", "mine/", "other.yml"]),
+        ("", ["diurnal", "hot-node", "quickstart", "zones", "mine/", "other.yml"]),
         ("mi", ["mine/"]),
         ("mine/", ["mine/a.yaml", "mine/b.yaml"]),
         ("mine/a", ["mine/a.yaml"]),

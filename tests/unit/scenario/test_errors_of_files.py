@@ -133,6 +133,60 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
             "s.yaml:6: vms[0].cpu: want a number, or one of uniform, normal, choice, not a list",
         ),
         (VM.replace("0.1", "!!python/name:os.x y"), "s.yaml:6: vms[0].cpu: want a number from 0 to 1000 with at most"),
+        # placement
+        (VM + "labels: {a b: c}", "s.yaml:8: vms[0].labels.a b: is no label: want name or example.com/name"),
+        (
+            VM + "labels: {simulation.node-classifier.io/scenario: x}",
+            "s.yaml:8: vms[0].labels.simulation.node-classifier.io/scenario: is written by the simulator: leave it out",
+        ),
+        (
+            VM + "annotations: {simulation.node-classifier.io/start-node: n}",
+            "s.yaml:8: vms[0].annotations.simulation.node-classifier.io/start-node: is written by the simulator: write",
+        ),
+        (
+            VM + "annotations: {simulation.node-classifier.io/cpu-consumption: '1'}",
+            "s.yaml:8: vms[0].annotations.simulation.node-classifier.io/cpu-consumption: is written by the simulator",
+        ),
+        (VM + "annotations: {a: 1}", "s.yaml:8: vms[0].annotations.a: want a string: YAML reads 1 as a number"),
+        (VM + "annotations: {a/b/c: x}", "s.yaml:8: vms[0].annotations.a/b/c: is no annotation: want name or "),
+        (VM + "nodeSelector: {gpu: true}", "s.yaml:8: vms[0].nodeSelector.gpu: want a string: YAML reads true as"),
+        (VM + "nodeSelektor: {}", "s.yaml:8: vms[0].nodeSelektor: unknown field: did you mean nodeSelector?"),
+        (VM + "schedulerName: [a]", "s.yaml:8: vms[0].schedulerName: want a string, not a list"),
+        (VM + "tolerations: {}", "s.yaml:8: vms[0].tolerations: want a list, not a mapping"),
+        (VM + "tolerations: [~]", "s.yaml:8: vms[0].tolerations[0]: want a mapping, not nothing"),
+        (
+            VM + "tolerations: [{key: 1.5}]",
+            "s.yaml:8: vms[0].tolerations[0].key: want a string or a whole number: YAML",
+        ),
+        (VM + "tolerations: &t [*t]", "s.yaml:8: vms[0].tolerations[0][0][0]"),
+        (
+            VM + "tolerations:\n    - key: a\n      opertor: Exists",
+            "s.yaml:10: vms[0].tolerations[0].opertor: unknown field: did you mean operator?",
+        ),
+        (
+            VM + "tolerations: [{key: a, key: b}]",
+            "s.yaml:8: vms[0].tolerations[0].key: is a duplicate of line 8",
+        ),
+        (
+            VM
+            + "topologySpreadConstraints:\n    - maxSkew: 0\n      topologyKey: zone\n      whenUnsatisfiable: Never",
+            "s.yaml:9: vms[0].topologySpreadConstraints[0].maxSkew: want a whole number of at least 1, not 0",
+        ),
+        (
+            VM + "topologySpreadConstraints:\n    - maxSkew: 1\n      topologyKey:",
+            "s.yaml:9: vms[0].topologySpreadConstraints[0].whenUnsatisfiable: is required",
+        ),
+        (
+            VM + "affinity: {podAntiAffinity: {requiredDuringScheduling: []}}",
+            "s.yaml:8: vms[0].affinity.podAntiAffinity.requiredDuringScheduling: unknown field: did you mean required",
+        ),
+        (
+            VM + "node: {}",
+            "s.yaml:8: vms[0].node: want a name of at most 63 lower-case letters, digits, '-' and '.', not",
+        ),
+        (VM + "node: []", "s.yaml:8: vms[0].node: want at least one node"),
+        (VM + "node: [n_1]", "s.yaml:8: vms[0].node[0]: want a name of at most 63 lower-case"),
+        (VM + "node: n-3\nnodes: [{name: n, count: 2}]", "s.yaml:8: vms[0].node: n-3 is no node of this file"),
         # distributions
         (
             VM.replace("0.1", "{}"),
@@ -362,7 +416,7 @@ def test_an_unknown_scenario_is_reported_with_the_shipped_ones(
 ) -> None:
     """Only a bare name means a shipped one."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NoScenarioError, match="come with vmsim: diurnal, hot-node, quickstart"):
+    with pytest.raises(NoScenarioError, match="come with vmsim: diurnal, hot-node, quickstart, zones"):
         files.read(name)
 
 

@@ -62,6 +62,35 @@ async def test_a_load_creates_all_nodes_before_the_first_vm() -> None:
     assert sorted(api.tried[:2]) == ["POST n-1", "POST n-2"]
 
 
+def timed(api: Api) -> dict[str, float]:
+    """Return the moment of each request's first arrival, which is filled as they arrive."""
+    moments: dict[str, float] = {}
+    clock = asyncio.get_running_loop().time
+    api.before = lambda request: moments.setdefault(request, clock())
+    return moments
+
+
+async def test_a_load_creates_vms_once_the_new_nodes_are_ready() -> None:
+    """Else the scheduler would put them on the first node that is ready, wherever they are to begin."""
+    api = Api()
+    moments = timed(api)
+    api.after = lambda request: asyncio.get_running_loop().call_later(3, api.run_all) if "vm-" in request else None
+    asyncio.get_running_loop().call_later(5, _only_nodes, api)
+    await loaded(api)
+    assert moments["POST n-2"] - moments["LIST nodes"] < 1
+    assert 5 <= moments["POST vm-1"] - moments["LIST nodes"] < 6
+
+
+async def test_nodes_that_do_not_become_ready_delay_vms_by_ten_seconds() -> None:
+    """The VMs may run on others."""
+    api = Api()
+    moments = timed(api)
+    with pytest.raises(NotRunningError) as error:
+        await loaded(api, deadline=30)
+    assert 10 <= moments["POST vm-1"] - moments["POST n-2"] < 12
+    assert error.value.waiting.keys() == {"node n-1", "node n-2", "VM vm-1", "VM vm-2"}
+
+
 async def test_a_second_load_writes_nothing() -> None:
     """Its outcome lists all objects as found."""
     api = working()
@@ -185,6 +214,25 @@ async def test_a_cordon_and_an_added_label_are_no_conflict() -> None:
     assert (await loaded(api)).created_nodes == ()
 
 
+def on(api: Api, name: str, node: str | None, incarnation: int = 0) -> None:
+    """Make a VM run on a node."""
+    status = {**RUNNING, "nodeName": node, "incarnation": incarnation}
+    api.put(VIRTUAL_MACHINES.plural, f"default/{name}", status=status)
+
+
+async def test_a_load_names_the_created_vms_that_the_scheduler_put_elsewhere() -> None:
+    """Not those that moved since, those without a node in the file, and those of an earlier load."""
+    api = Api()
+    api.after = api.run_all
+    wanted = {"kept": "n-1", "elsewhere": "n-1", "moved": "n-1", "free": None, "earlier": "n-1"}
+    fleet = Fleet("demo", (), tuple(DesiredVM(name, "0.1", "0.1", node=node) for name, node in wanted.items()))
+    await loaded(api, Fleet("demo", (), fleet.vms[-1:]))
+    on(api, "earlier", "n-2")
+    placed = {"POST kept": ("n-1", 0), "POST elsewhere": ("n-2", 0), "POST moved": ("n-2", 1), "POST free": ("n-2", 0)}
+    api.after = lambda request: on(api, request.removeprefix("POST "), *placed[request])
+    assert (await loaded(api, fleet)).elsewhere == {"elsewhere": ("n-1", "n-2")}
+
+
 async def test_a_load_does_not_wait_for_a_stopped_vm() -> None:
     """A user stopped it."""
     api = working()
@@ -249,7 +297,7 @@ async def test_a_failing_create_is_reported_every_second_and_at_the_deadline() -
         )
     why = "not created: failed calling webhook (500 InternalError)"
     moments = [moment for moment, words in seen if words == why]
-    assert moments[0] < 1
+    assert moments[0] < 1 + 1  # the nodes are ready after a second
     assert max(later - earlier for earlier, later in pairwise([*moments, 30.0])) <= 1.01
     assert error.value.waiting == {"VM vm-1": why}
 
@@ -304,6 +352,8 @@ async def test_without_a_terminal_the_first_error_is_printed_at_once() -> None:
         await load(api, FLEET, namespace="default", report=report, deadline=9)
     assert out.getvalue().splitlines() == [
         "creating, 0 of 4",
+        "readying, 0 of 2: node n-1, node n-2: not ready",
+        "creating, 2 of 4",
         "creating, 2 of 4: VM vm-1: not created: failed calling webhook (500 InternalError)",
     ]
 
