@@ -167,7 +167,9 @@ class Ends:
         if new <= _highest(before):
             yield Clause.GIVEN, f"{step}, although {_highest(before)} was given out before"
         recreates = any(each is not None and not each.is_live for each in (claim, after.claim))
-        alive = next((pod.name for pod in vm.live.values() if pod.incarnation == old), None)
+        # Not another pod of that number, which a create that commits late may make.
+        same = (pod for pod in vm.live.values() if pod.incarnation == old and before.pod_uid in (None, pod.uid))
+        alive = next((pod.name for pod in same), None)
         if alive is not None and not recreates:
             yield Clause.SUCCESSOR, f"{step} while pod {alive} lives"
 

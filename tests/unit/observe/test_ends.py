@@ -219,6 +219,14 @@ GOOD: dict[str, tuple[Seen, ...]] = {
         deleted(0),
         deleted(1, "n2"),
     ),
+    "a create that commits late, of the number of a lost pod": (
+        *START,
+        deleted(0),
+        created(0, name="x"),
+        vm(1, None),
+        deleted(0, None, "Pending", name="x"),
+        created(1),
+    ),
     "a pod that its VM does not control any more": (
         *START,
         replace(pod(0), vm_uid="", vm=""),
