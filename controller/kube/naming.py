@@ -34,6 +34,11 @@ def is_label_key(text: str) -> bool:
     return right_prefix and len(word) <= LONGEST_LABEL and _WORD.fullmatch(word) is not None
 
 
+def is_subdomain(text: str) -> bool:
+    """Whether the API server accepts the text as the name of most objects, such as nodes."""
+    return len(text) <= LONGEST_SUBDOMAIN and DNS_SUBDOMAIN.fullmatch(text) is not None
+
+
 def is_annotation_key(text: str) -> bool:
     """Whether the API server accepts the text as the key of an annotation: a label's, in upper or lower case."""
     return is_label_key(text.lower())

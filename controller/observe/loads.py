@@ -8,8 +8,8 @@ caches of pods are synced, since a loaded node would look idle. A pod whose chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -23,6 +23,9 @@ from controller.engine.store import Store
 from controller.kube.kinds import Node, Pod
 
 _log = structlog.get_logger(__name__)
+
+
+_LONGEST_BOOT: Final = timedelta(seconds=boot.LONGEST + boot.CLOCK_SKEW)
 
 
 class Sums:
@@ -151,7 +154,7 @@ class NodeLoads:
     def _finish_boots(self) -> None:
         """Count what the guests use that have booted since the last reading."""
         now = self._now()
-        for uid in [uid for uid, boots in self._booting.items() if boots.ends <= now]:
+        for uid in [uid for uid, boots in self._booting.items() if not now < boots.ends <= now + _LONGEST_BOOT]:
             boots = self._booting.pop(uid)
             self._sums.remove(*boots.until)
             self._sums.add(*boots.after)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine
@@ -48,7 +47,7 @@ async def settled(
         attention = Attention(vms, clock)
         while True:
             found = {name: _vm(vms, namespace, name) for name in wanted}
-            current = _current(boot.as_seen(pods, datetime.now(UTC)))
+            current = _current(pods)
             pairs = [(vm, current.get(vm.metadata.uid)) for vm in found.values()]
             waiting = [why for vm, pod in pairs if (why := hindrance(vm, pod)) is not None]
             if not waiting:
@@ -89,8 +88,11 @@ def disagrees(vm: VirtualMachine, pod: Pod | None) -> bool:
         wanted = vm.spec.running and vm.metadata.deletion_timestamp is None
         possible = (Phase.PENDING, Phase.FAILED, *(() if wanted else (Phase.STOPPED,)))
         return status.phase not in possible
-    published = (status.pod_name, status.node_name, status.phase)
-    return not pod.terminating and published != (pod.metadata.name, pod.spec.node_name, str(pod_phase(pod)))
+    phases = [str(pod_phase(pod))]
+    if boot.ends(pod) is not None and Phase.RUNNING in phases:
+        phases.append(Phase.SCHEDULED)  # whether its guest has booted is judged by the controller's clock
+    where = (status.pod_name, status.node_name) == (pod.metadata.name, pod.spec.node_name)
+    return not pod.terminating and not (where and status.phase in phases)
 
 
 def hindrance(vm: VirtualMachine, pod: Pod | None) -> str | None:

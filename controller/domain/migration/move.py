@@ -55,7 +55,9 @@ class Move:
         self.migration = migration
         self.before = migration.status
         self.vm = view.vm
-        self.pods = boot.as_seen(own(view.vm, view.pods), view.now)
+        recorded = view.vm.status if view.vm is not None else None
+        booted = recorded.pod_uid if recorded is not None and recorded.phase == status.Phase.RUNNING else None
+        self.pods = boot.as_seen(own(view.vm, view.pods), view.now, booted)
         self.claim = view.vm.status.migration if view.vm is not None else None
         self.mine = self.claim is not None and self.claim.uid == migration.metadata.uid
         # With microseconds: the times of pods, in whole seconds, are too coarse for the downtime.

@@ -58,7 +58,8 @@ def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan |
     """Return the next question before the claim, the cheapest first, or the claim itself."""
     view, answers = move.view, move.view.answers
     named = claim.target_node if view.nodes_known else None  # without access to nodes, the scheduler decides
-    wrong = preflight.wrong_target(named, view.target_node) if named is not None else None
+    tolerations = wanted.requirements.tolerations
+    wrong = preflight.wrong_target(named, view.target_node, tolerations) if named is not None else None
     if (refused := wrong or answers.refused) is not None:
         return _refuse(move, refused)
     if answers.later > 0:

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from controller.domain import capacity
+from controller.domain import capacity, scheduling
 from controller.domain.capacity import Amount
 from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
@@ -23,6 +23,7 @@ from controller.domain.migration.plan import Refused
 from controller.domain.objects import Claim, VMSpec
 from controller.domain.vm import placement
 from controller.kube.kinds import Node
+from controller.kube.scheduling import Toleration
 
 _TOO_SMALL: Final = "too small"
 _FULL: Final = "without room"
@@ -30,11 +31,11 @@ _ZERO: Final = Decimal(0)
 _EDITED_CLASS: Final = "No preemption is counted on: its priorityClassName was edited after its pod was made"
 
 
-def wrong_target(wanted: str, target: Node | None) -> Refused | None:
-    """Return why the node that a migration names cannot be its target; None if it can be."""
+def wrong_target(wanted: str, target: Node | None, tolerations: Iterable[Toleration]) -> Refused | None:
+    """Return why the node that a migration names cannot be its target; None if it can be. The VM has `tolerations`."""
     if target is None:
         return Refused(Reason.TARGET_NOT_FOUND, f"There is no node {wanted}", for_good=True)
-    if target.spec.unschedulable:
+    if target.spec.unschedulable and scheduling.repels(scheduling.UNSCHEDULABLE, tolerations):
         return Refused(Reason.TARGET_UNSCHEDULABLE, f"Node {wanted} is cordoned", for_good=True)
     return None
 

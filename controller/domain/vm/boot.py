@@ -17,6 +17,8 @@ from controller.domain.objects import VirtualMachine
 from controller.kube.kinds import Pod
 from controller.kube.times import parse_duration, parse_timestamp
 
+CLOCK_SKEW: Final = 5.0
+"""Seconds by which the cluster's clock and ours may differ."""
 LONGEST: Final = 3600.0
 """Seconds that a boot takes at most."""
 WANTED: Final = "want a duration such as 90s or 1m30s, of at most 1h"
@@ -58,20 +60,31 @@ def ends(pod: Pod) -> datetime | None:
     started = parse_timestamp(pod.status.start_time)
     if started is None or names.BOOT_TIME not in pod.metadata.annotations:
         return None
-    return started + timedelta(seconds=of_pod(pod))
+    try:
+        return started + timedelta(seconds=of_pod(pod))
+    except OverflowError:  # a malformed time, beyond the calendar
+        return None
 
 
 def left(pod: Pod, now: datetime) -> float:
-    """Return the seconds until the guest of a started pod runs; 0 if it does, or if the pod has not started."""
+    """Return the seconds until the guest of a started pod runs; 0 if it does, or if the pod has not started.
+
+    A start that lies further in the future than clocks may differ is malformed, and no start.
+    """
     until = ends(pod)
-    return max(0.0, (until - now).total_seconds()) if until is not None else 0.0
+    seconds = (until - now).total_seconds() if until is not None else 0.0
+    return seconds if 0 < seconds <= of_pod(pod) + CLOCK_SKEW else 0.0
 
 
-def as_seen(pods: Iterable[Pod], now: datetime) -> tuple[Pod, ...]:
-    """Return pods as a VM's phase follows from them: one whose guest boots does not run yet."""
+def as_seen(pods: Iterable[Pod], now: datetime, booted: str | None) -> tuple[Pod, ...]:
+    """Return pods as a VM's phase follows from them: one whose guest boots does not run yet.
+
+    `booted`: the UID of the pod with which the VM is published as Running. It stays so, whatever the clocks say.
+    """
     seen = []
     for pod in pods:
-        boots = names.BOOT_TIME in pod.metadata.annotations and pod.status.phase == "Running" and left(pod, now) > 0
+        boots = names.BOOT_TIME in pod.metadata.annotations and pod.status.phase == "Running"
+        boots = boots and pod.metadata.uid != booted and left(pod, now) > 0
         waits = msgspec.structs.replace(pod.status, phase="Pending") if boots else None
         seen.append(pod if waits is None else msgspec.structs.replace(pod, status=waits))
     return tuple(seen)

@@ -172,7 +172,7 @@ def _follow(state: VMState, pod: Pod) -> Plan:
         return _replace(state, "The VM migrates", confirm=False)
     if not pod.done or pod.terminating:
         now = state.circumstances.now
-        silence = status.until_silence(pod, now) if pod.spec.node_name is None else None
+        silence = state.until_silence(pod) if pod.spec.node_name is None else None
         starting = status.progressing(pod) and silence != 0
         return Plan(
             (*housekeeping, *_refresh(state, pod), *state.publish_pod(pod)),

@@ -18,6 +18,7 @@ _WARNINGS: Final = (
     status.INVALID_CONSUMPTION,
     status.INVALID_SPEC,
     status.INVALID_BOOT_TIME,
+    status.INVALID_START_NODE,
     status.ANNOTATIONS_LEFT_OUT,
 )
 """The conditions that cause an Event when they begin."""
@@ -41,7 +42,8 @@ def deleted(pod: str, why: str) -> Event:
 def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
     """Return the Events of a status write: for phases that matter to a user, and for warnings that begin."""
     found: list[Event] = []
-    ready = _condition(after, status.READY)
+    old, new = _by_type(before), _by_type(after)
+    ready, was_ready = new.get(status.READY), old.get(status.READY)
     if after.phase != before.phase:
         match after.phase:
             case Phase.RUNNING:
@@ -50,19 +52,15 @@ def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
                 found.append(Event(NORMAL, "Stopped", "Stop", "The virtual machine is stopped"))
             case Phase.FAILED if ready is not None:
                 found.append(Event(WARNING, ready.reason, "Observe", ready.message))
-    if ready is not None and ready.reason == "Unschedulable" and _reason(before, status.READY) != "Unschedulable":
+    stuck = ready is not None and ready.reason == "Unschedulable"
+    if stuck and ready is not None and (was_ready is None or was_ready.reason != "Unschedulable"):
         found.append(Event(WARNING, "Unschedulable", "Schedule", ready.message))
     for kind in _WARNINGS:
-        condition = _condition(after, kind)
-        if condition is not None and _condition(before, kind) is None and after.phase != Phase.FAILED:
-            found.append(Event(WARNING, kind, "Observe", condition.message))
+        if kind in new and kind not in old and after.phase != Phase.FAILED:
+            found.append(Event(WARNING, kind, "Observe", new[kind].message))
     return tuple(found)
 
 
-def _condition(of: VMStatus, kind: str) -> Condition | None:
-    return next((condition for condition in of.conditions if condition.type == kind), None)
-
-
-def _reason(of: VMStatus, kind: str) -> str | None:
-    condition = _condition(of, kind)
-    return condition.reason if condition is not None else None
+def _by_type(of: VMStatus) -> dict[str, Condition]:
+    """Return the first condition of each type."""
+    return {found.type: found for found in reversed(of.conditions)}

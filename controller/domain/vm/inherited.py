@@ -46,7 +46,7 @@ def labels(vm: VirtualMachine) -> dict[str, str]:
 
 
 def taken_annotations(vm: VirtualMachine) -> TakenAnnotations:
-    """Return the annotations that a pod of a VM takes over, by name until the limit is reached."""
+    """Return the annotations that a pod of a VM takes over: hints first, then by name, until the limit is reached."""
     if not vm.metadata.annotations:
         return TakenAnnotations({}, ())
     wanted = _own(vm.metadata.annotations)
@@ -54,7 +54,7 @@ def taken_annotations(vm: VirtualMachine) -> TakenAnnotations:
         return TakenAnnotations(wanted, ())
     taken: dict[str, str] = {}
     left_out, size = [], 0
-    for key, value in sorted(wanted.items()):
+    for key, value in sorted(wanted.items(), key=lambda item: (item[0] not in HINTS, item[0])):
         size += _size({key: value})
         if size <= ANNOTATIONS_LIMIT:
             taken[key] = value
@@ -69,6 +69,7 @@ def hint_changes(vm: VirtualMachine, pod: Pod) -> dict[str, str | None]:
     wanted, found = vm.metadata.annotations, pod.metadata.annotations
     if wanted.keys().isdisjoint(HINTS) and found.keys().isdisjoint(HINTS):
         return {}
+    wanted = taken_annotations(vm).taken
     return {key: wanted.get(key) for key in HINTS if wanted.get(key) != found.get(key)}
 
 

@@ -16,6 +16,7 @@ import msgspec
 from controller.domain import names, scheduling
 from controller.domain.objects import Claim, VirtualMachine, VMSpec
 from controller.domain.vm.policy import LauncherPolicy
+from controller.kube import naming
 from controller.kube.kinds import Pod
 from controller.kube.scheduling import (
     Affinity,
@@ -130,14 +131,18 @@ def placement_of(claim: Claim) -> Placement:
 
 
 def at_start(vm: VirtualMachine, incarnation: int, *, rather_not: str | None) -> Placement:
-    """Return the constraints on a pod that no migration places: the first one may have a node to begin on."""
+    """Return the constraints on a pod that no migration places: the first one may have a node to begin on.
+
+    A preference that is no node's name is left out: the API server would refuse the pod for it.
+    """
     annotations = vm.metadata.annotations
     if rather_not is None and (incarnation > 0 or not annotations):
         return ANYWHERE
     annotations = annotations if incarnation == 0 else {}
+    rather = annotations.get(names.START_NODE)
     return Placement(
         node=annotations.get(names.REQUIRED_START_NODE) or None,
-        rather=annotations.get(names.START_NODE) or None,
+        rather=rather if rather and naming.is_subdomain(rather) else None,
         rather_not=rather_not,
     )
 

@@ -36,13 +36,15 @@ class Circumstances(msgspec.Struct, frozen=True):
     """Input of a decision that neither the VM nor its pods show.
 
     `jitter` is in [0, 1). `create_expected`: seconds for which a create may still commit; the incarnation stays.
-    `create_refusal`: why the last create failed. `seen`: the incarnation whose pod was seen, its status pending.
+    `create_refusal`: why the last create failed. `unplaced_for`: seconds for which the scheduler of a pod without a
+    node has been silent. `seen`: the incarnation whose pod was seen, its status pending.
     """
 
     now: datetime
     jitter: float = 0.0
     create_expected: float = 0.0
     create_refusal: str | None = None
+    unplaced_for: float = 0.0
     seen: int | None = None
     migrations: tuple[VirtualMachineMigration, ...] = ()
 

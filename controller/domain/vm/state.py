@@ -19,7 +19,7 @@ from controller.domain.vm.placement import PlacementError
 from controller.domain.vm.plan import Circumstances, ConfirmPodGone, View, WriteStatus
 from controller.domain.vm.policy import LauncherPolicy
 from controller.domain.vm.status import Phase, Step, Verdict
-from controller.kube import times
+from controller.kube import naming, times
 from controller.kube.kinds import Pod
 
 HISTORY_LIMIT: Final = 50
@@ -41,7 +41,10 @@ class VMState:
         self.policy = policy
         self.circumstances = circumstances
         self.now = times.timestamp(circumstances.now)
-        self.own = own = boot.as_seen([pod for pod in view.pods if ownership.belongs_to(pod, vm)], circumstances.now)
+        booted = vm.status.pod_uid if vm.status.phase == Phase.RUNNING else None
+        self.own = own = boot.as_seen(
+            [pod for pod in view.pods if ownership.belongs_to(pod, vm)], circumstances.now, booted
+        )
         all_ours = len(own) == len(view.pods)
         self.foreign = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
         incarnations = [ownership.incarnation(pod) for pod in own]
@@ -83,6 +86,15 @@ class VMState:
         recorded = self.vm.status.pod_name or (self.name(self.incarnation) if self._seen else None)
         return (ConfirmPodGone(recorded),) if recorded is not None else ()
 
+    def until_silence(self, pod: Pod) -> float | None:
+        """Return the seconds after which a pod's scheduler counts as silent, 0 if it does now; None if it reported."""
+        if pod.spec.node_name is not None or not status.unnoticed(pod):
+            return None
+        ready = status.ready(self.vm) if self.vm.status.pod_uid == pod.metadata.uid else None
+        if ready is not None and ready.reason == status.NOT_SCHEDULED:
+            return 0.0  # published, perhaps by another process, which may have waited longer
+        return max(0.0, status.SCHEDULER_PATIENCE - self.circumstances.unplaced_for)
+
     def failure(self, pod: Pod) -> StartFailure:
         """Return the start failure, with its backoff, that follows from a pod that ended."""
         return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
@@ -106,7 +118,11 @@ class VMState:
         )
         steps = status.new_steps(self.vm.status, self.incarnation, pod, self.now)
         return self._write(
-            phase, target, verdict or status.pod_readiness(pod, self.circumstances.now), steps, self.incarnation
+            phase,
+            target,
+            verdict or status.pod_readiness(pod, silent=self.until_silence(pod) == 0),
+            steps,
+            self.incarnation,
         )
 
     def publish_ending(self) -> tuple[WriteStatus, ...]:
@@ -188,10 +204,14 @@ class VMState:
             found.append(Verdict(status.INVALID_SPEC, status=True, reason=self.spec_reason, message=self.spec_problem))
         if (late := boot.of_vm(self.vm, self.policy.boot_time).problem) is not None:
             found.append(Verdict(status.INVALID_BOOT_TIME, status=True, reason="NotADuration", message=late))
+        start = self.vm.metadata.annotations.get(names.START_NODE)
+        if start and not naming.is_subdomain(start):
+            message = f"annotation {names.START_NODE} is {start[:64]!r}, which is no node's name; it is not used"
+            found.append(Verdict(status.INVALID_START_NODE, status=True, reason="NotAName", message=message))
         if self.vm.metadata.annotations and (left_out := inherited.taken_annotations(self.vm).left_out):
             message = (
                 f"A pod takes over {inherited.ANNOTATIONS_LIMIT // 1024} KiB of annotations at most; "
-                f"left out: {', '.join(left_out)}"
+                f"left out: {status.shortened(left_out)}"
             )
             found.append(Verdict(status.ANNOTATIONS_LEFT_OUT, status=True, reason="TooLarge", message=message))
         return (*found, *self._restart_required())

@@ -26,6 +26,7 @@ RESTART_REQUIRED: Final = "RestartRequired"
 INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"
 INVALID_BOOT_TIME: Final = "InvalidBootTime"
+INVALID_START_NODE: Final = "InvalidStartNode"
 NOT_A_RATIO: Final = "NotARatio"
 CONTRADICTION: Final = "ContradictsInstallation"
 NOT_SCHEDULED: Final = "NotScheduled"
@@ -39,6 +40,10 @@ SCHEDULER_PATIENCE: Final = 5.0
 """Seconds for which a pod waits for a scheduler's first report before the VM's status says so."""
 CLOCK_SKEW: Final = 5.0
 """Seconds by which the cluster's clock and ours may differ; beyond that, the status says so at once."""
+_NAMED: Final = 5
+"""Names that a message lists."""
+_LONGEST_MESSAGE: Final = 2048
+"""Characters of a condition's message: it may quote what a user wrote, and every status write repeats it."""
 _HISTORY_PREFIX: Final = "Phase"
 
 
@@ -96,13 +101,10 @@ def pod_phase(pod: Pod) -> Phase:
     return Phase.SCHEDULED if pod.spec.node_name else Phase.SCHEDULING
 
 
-def until_silence(pod: Pod, now: datetime) -> float | None:
-    """Return the seconds after which a pod's scheduler counts as silent, 0 if it does now; None if it has reported."""
-    if pod.spec.node_name or pod.status.condition("PodScheduled") is not None or pod.terminating or pod.done:
-        return None
-    created = parse_timestamp(pod.metadata.creation_timestamp) or now
-    left = SCHEDULER_PATIENCE - (now - created).total_seconds()
-    return left if 0 < left <= SCHEDULER_PATIENCE + CLOCK_SKEW else 0.0
+def unnoticed(pod: Pod) -> bool:
+    """Whether a pod waits for its scheduler's first report."""
+    waits = pod.spec.node_name is None and pod.status.condition("PodScheduled") is None
+    return waits and not pod.terminating and not pod.done
 
 
 def progressing(pod: Pod) -> bool:
@@ -167,6 +169,12 @@ def listed(noun: str, names: tuple[str, ...]) -> str:
     return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
+def shortened(names: tuple[str, ...]) -> str:
+    """Write the first of many names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def blocker(pod: Pod) -> str:
     """Return, as the end of a sentence, what blocks the deletion of a pod; "" if nothing does."""
     if not pod.terminating:
@@ -198,8 +206,8 @@ def as_it_was(pod: Pod, recorded: VMStatus) -> Pod:
     return msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, phase=phase))
 
 
-def pod_readiness(pod: Pod, now: datetime) -> Verdict:
-    """Return Ready for a VM with this pod, with KubeVirt's reasons where it has one."""
+def pod_readiness(pod: Pod, *, silent: bool) -> Verdict:
+    """Return Ready for a VM with this pod, with KubeVirt's reasons where it has one. `silent`: its scheduler is."""
     if pod.terminating:
         return ending(pod)
     if pod.done:
@@ -209,22 +217,22 @@ def pod_readiness(pod: Pod, now: datetime) -> Verdict:
     ready = pod.status.condition("Ready")
     if pod.status.phase == "Running" and ready is not None and ready.status == "True":
         return Verdict(READY, status=True, reason="GuestRunning", message="")
-    if (unplaced := _unplaced(pod, now)) is not None:
+    if (unplaced := _unplaced(pod, silent=silent)) is not None:
         return unplaced
     if pod.status.phase == "Running" and node_silent(pod):
         message = f"Pod {pod.metadata.name} was marked not ready when its node {pod.spec.node_name} stopped reporting"
         return Verdict(READY, status=False, reason=NODE_NOT_READY, message=message)
-    until = boot.ends(pod)
+    until = boot.ends(pod) if pod.status.phase != "Running" else None
     state = "is not ready yet" if until is None else f"has started; its guest boots until {timestamp(until)}"
     return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} {state}")
 
 
-def _unplaced(pod: Pod, now: datetime) -> Verdict | None:
+def _unplaced(pod: Pod, *, silent: bool) -> Verdict | None:
     """Return Ready for a VM whose pod has no node: the scheduler's reason, or that no scheduler reports any."""
     bound = pod.status.condition("PodScheduled")
     if bound is not None and bound.status == "False":
         return Verdict(READY, status=False, reason=bound.reason or "Unschedulable", message=bound.message)
-    if until_silence(pod, now) != 0:
+    if not silent:
         return None
     message = (
         f"No scheduler has taken up pod {pod.metadata.name} for {SCHEDULER_PATIENCE:.0f} s; "
@@ -285,7 +293,7 @@ def _settle(verdict: Verdict, before: Condition | None, now: str) -> Condition:
         status=status,
         last_transition_time=at,
         reason=verdict.reason,
-        message=verdict.message,
+        message=verdict.message[:_LONGEST_MESSAGE],
     )
 
 

@@ -13,22 +13,29 @@ from controller.domain.vm import status
 from controller.domain.vm.plan import Plan
 from controller.reconcilers.burst import BurstGate
 from controller.reconcilers.vm.memory import Known, PendingStatus, Visit
+from controller.reconcilers.vm.schedulers import Schedulers
 
 
 class StatusCoalescer:
     """Decides which statuses stay pending while many VMs are starting. `monotonic` is a clock in seconds."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, schedulers: Schedulers, monotonic: Callable[[], float]) -> None:
+        self._schedulers = schedulers
         self._burst = BurstGate(monotonic)
 
     def remaining(self, visit: Visit) -> float:
-        """Return the seconds for which a pending status may wait: the VM is unchanged, its pod is still starting."""
+        """Return the seconds for which a pending status may wait: the VM is unchanged, its pod is still starting.
+
+        A pod whose scheduler is silent is decided about as soon as that counts as silence.
+        """
         pending, view = visit.known.pending, visit.view
         if pending is None or view.vm is not pending.vm or len(view.pods) != 1 or view.lost_nodes:
             return 0.0
         [pod] = view.pods
-        same = pod.metadata.uid == pending.status.pod_uid
-        return self._burst.wait(visit.key) if same and status.progressing(pod) else 0.0
+        if pod.metadata.uid != pending.status.pod_uid or not status.progressing(pod):
+            return 0.0
+        left = status.SCHEDULER_PATIENCE - self._schedulers.waited(pod) if status.unnoticed(pod) else float("inf")
+        return min(self._burst.wait(visit.key), left)
 
     def wait(self, visit: Visit, plan: Plan) -> float:
         """Return the seconds for which the status of a plan may stay pending.
@@ -38,6 +45,10 @@ class StatusCoalescer:
         if plan.progressing:
             return self._burst.wait(visit.key)
         vm = visit.view.vm
+        for pod in visit.view.pods:
+            if pod.spec.node_name is None and status.unnoticed(pod):
+                self._burst.forget(visit.key)  # it has not arrived: its scheduler is silent
+                return 0.0
         if vm is not None and vm.status.migration is not None and vm.status.pod_uid is None:
             self._burst.wait(visit.key)
         else:

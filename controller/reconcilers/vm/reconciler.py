@@ -34,6 +34,7 @@ from controller.reconcilers.vm.evictions import EvictionRecorder
 from controller.reconcilers.vm.expectations import CreateExpectations
 from controller.reconcilers.vm.memory import Known, Memory, Visit
 from controller.reconcilers.vm.requests import Requests
+from controller.reconcilers.vm.schedulers import Schedulers
 
 CACHE_PATIENCE: Final = 1.0
 """Seconds after which a VM is reconciled again if the cache does not show our last write yet, and no event comes."""
@@ -63,7 +64,8 @@ class VMReconciler:
         self._consistency = ConsistencyStore()
         self._deletions = PendingDeletions(monotonic)
         self._expectations = CreateExpectations(self._memory, now, monotonic)
-        self._coalescer = StatusCoalescer(monotonic)
+        self._schedulers = Schedulers(monotonic)
+        self._coalescer = StatusCoalescer(self._schedulers, monotonic)
         self._evictions = EvictionRecorder(client, self._consistency, self._memory)
         self._requests = Requests(
             client, self._consistency, self._deletions, self._expectations, monotonic, record=record
@@ -78,6 +80,7 @@ class VMReconciler:
             self._expectations.take_in(new)
 
     def _pod_changed(self, old: Pod | None, new: Pod | None) -> None:
+        self._schedulers.pod_changed(old, new)
         if old is None and new is not None and (key := vm_key(new)) is not None:
             self._ask_anew(key)
         if old is not None and new is None:
@@ -176,12 +179,16 @@ class VMReconciler:
         return frozenset(lost)
 
     def _circumstances(self, visit: Visit) -> Circumstances:
-        known = visit.known
+        known, unplaced_for = visit.known, 0.0
+        for pod in visit.view.pods:
+            if pod.spec.node_name is None and status.unnoticed(pod):
+                unplaced_for = max(unplaced_for, self._schedulers.waited(pod))
         return Circumstances(
             now=self._now(),
             jitter=self._rng.random(),
             create_expected=self._expectations.remaining(known),
             create_refusal=known.create_failures.reported if known.create_failures is not None else None,
+            unplaced_for=unplaced_for,
             seen=known.pending.status.incarnation if known.pending is not None else None,
             migrations=visit.caches.migrations.by_index(visit.key),
         )
@@ -193,7 +200,7 @@ class VMReconciler:
             if isinstance(action, WriteStatus):
                 if wait > 0 and action.status.pod_uid:
                     self._coalescer.postpone(visit, action.status)
-                    return Result(requeue_after=wait)
+                    return Result(requeue_after=min(wait, plan.requeue_after or wait))
                 version = await self._requests.write_status(action.status, visit)
                 alone = len(plan.actions) == 1 and plan.requeue_after is None and action.status.migration is None
                 if version is not None and alone and action.status.phase == status.Phase.RUNNING:

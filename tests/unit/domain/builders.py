@@ -120,9 +120,12 @@ def plan_for(
     refusal: str | None = None,
     seen: int | None = None,
     now: datetime = NOW,
+    unplaced_for: float = 0.0,
 ) -> Plan:
     """Decide, with no circumstances but those given."""
-    circumstances = Circumstances(now=now, create_expected=create_expected, create_refusal=refusal, seen=seen)
+    circumstances = Circumstances(
+        now=now, create_expected=create_expected, create_refusal=refusal, seen=seen, unplaced_for=unplaced_for
+    )
     return decide(View(machine, pods), POLICY, circumstances)
 
 

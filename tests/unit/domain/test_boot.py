@@ -114,3 +114,30 @@ def test_a_pod_of_a_vm_without_a_boot_time_records_none() -> None:
     spec = launcher.requested(machine)
     body = launcher.manifest(machine, 0, spec, launcher.consumption(machine, spec).shares, POLICY)
     assert names.BOOT_TIME not in body["metadata"]["annotations"]
+
+
+def test_a_vm_that_runs_stays_so_when_the_next_controllers_clock_is_behind() -> None:
+    """Phases never revert."""
+    machine = vm(annotations={names.BOOT_TIME: "30s"})
+    pod = booting(machine)
+    ran = published(plan_for(machine, pod, now=NOW + timedelta(seconds=30)))
+    machine = msgspec.structs.replace(machine, status=ran)
+    assert plan_for(machine, pod, now=NOW + timedelta(seconds=28)).actions == ()
+
+
+@pytest.mark.parametrize("start", ["9999-12-31T23:59:59Z", "9000-01-01T00:00:00Z", "soon"])
+def test_a_start_in_the_far_future_is_no_start(start: str) -> None:
+    """The VM is not Scheduled for ever, and its other decisions go on."""
+    machine = vm(annotations={names.BOOT_TIME: "30s"})
+    pod = booting(machine)
+    odd = msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, start_time=start))
+    assert published(plan_for(machine, odd)).phase == "Running"
+
+
+def test_a_pod_that_is_not_ready_after_its_boot_is_not_said_to_boot() -> None:
+    """The end of its boot has passed."""
+    machine = vm(annotations={names.BOOT_TIME: "30s"})
+    pod = booting(machine)
+    unready = msgspec.structs.replace(pod, status=msgspec.structs.replace(pod.status, conditions=()))
+    found = condition(published(plan_for(machine, unready, now=NOW + timedelta(hours=1))), "Ready")
+    assert found.message.endswith("is not ready yet")

@@ -63,7 +63,7 @@ def test_a_refused_create_is_published_before_it_is_retried() -> None:
 @pytest.mark.parametrize(
     ("state", "phase", "ready"),
     [
-        ({}, "Scheduling", "NotScheduled"),
+        ({}, "Scheduling", "GuestNotRunning"),
         ({"unschedulable": "0/3 nodes are available"}, "Scheduling", "Unschedulable"),
         ({"node": "kwok-node-1"}, "Scheduled", "GuestNotRunning"),
         ({"node": "kwok-node-1", "phase": "Running"}, "Running", "GuestRunning"),

@@ -65,3 +65,13 @@ def test_only_a_hint_follows_the_vm_while_its_pod_runs(
 ) -> None:
     """Added, changed or removed; any other annotation is the pod's from its creation on."""
     assert inherited.hint_changes(vm(annotations=after), running(vm(annotations=before))) == expected
+
+
+def test_a_hint_goes_before_other_annotations_and_one_that_is_left_out_is_not_patched_either() -> None:
+    """The pod would be refused, and with it every later status."""
+    large = "x" * inherited.ANNOTATIONS_LIMIT
+    machine = vm(annotations={"a": large[:-10], EVICT: "true"})
+    assert inherited.taken_annotations(machine).left_out == ("a",)
+    machine = vm(annotations={EVICT: large})
+    assert inherited.taken_annotations(machine).left_out == (EVICT,)
+    assert inherited.hint_changes(machine, running(vm())) == {}

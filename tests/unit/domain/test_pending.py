@@ -26,6 +26,7 @@ from controller.domain.vm import launcher
 from controller.domain.vm.placement import Placement
 from controller.kube.kinds import Node, NodeSpec
 from controller.kube.meta import Condition, ObjectMeta
+from controller.kube.scheduling import Toleration
 from tests.unit.domain.builders import NOW, POLICY, pod, vm
 from tests.unit.domain.moves import CLAIM, SILENT, YES, at, decided, decided_with, failed, move, on_node_1, written
 
@@ -238,6 +239,17 @@ def test_a_missing_or_cordoned_target_fails_before_the_question_for_a_slot(
     """Unless the controller may not list nodes."""
     found = decided_with(move(target_node="n"), on_node_1(), Answers(), target_node=target, nodes_known=known)
     assert (written(found).failure_reason if isinstance(found, Plan) else None) == reason
+
+
+def test_a_cordoned_target_is_no_obstacle_for_a_vm_that_tolerates_the_cordon() -> None:
+    """The scheduler would place it there."""
+    machine = on_node_1()
+    machine = msgspec.structs.replace(
+        machine, spec=msgspec.structs.replace(machine.spec, tolerations=(Toleration(operator="Exists"),))
+    )
+    cordoned = Node(ObjectMeta(name="n"), NodeSpec(unschedulable=True))
+    found = decided_with(move(target_node="n"), machine, Answers(), target_node=cordoned, nodes_known=True)
+    assert isinstance(found, AskSlot)
 
 
 def test_a_missing_target_fails_although_another_refusal_is_temporary() -> None:

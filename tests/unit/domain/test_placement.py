@@ -327,3 +327,11 @@ def test_a_hint_is_patched_onto_the_running_pod_and_any_other_edit_is_not() -> N
         PatchPod(running(before), {}, {HINTS[0]: "true"})
     ]
     assert not [action for action in plan.actions if isinstance(action, WriteStatus)]
+
+
+def test_a_start_node_that_is_no_name_is_told_and_not_used() -> None:
+    """A preference keeps no VM from its start."""
+    machine = vm(annotations={names.START_NODE: "Node_1"})
+    assert placement.at_start(machine, 0, rather_not=None) == ANYWHERE
+    found = condition(published(plan_for(machine, running(machine))), "InvalidStartNode")
+    assert "'Node_1'" in found.message

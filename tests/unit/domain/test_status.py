@@ -13,7 +13,7 @@ from controller.domain.vm import status
 from controller.domain.vm.plan import CreatePod
 from controller.kube import times
 from controller.kube.meta import Condition, ObjectMeta
-from tests.unit.domain.builders import NOW, T1, condition, history, plan_for, pod, published, running, vm
+from tests.unit.domain.builders import NOW, condition, history, plan_for, pod, published, running, vm
 
 
 @pytest.mark.parametrize(
@@ -118,27 +118,26 @@ def test_a_pod_that_no_scheduler_has_taken_up_names_the_scheduler_that_it_waits_
     machine = vm()
     machine = msgspec.structs.replace(machine, spec=msgspec.structs.replace(machine.spec, scheduler_name="packing"))
     waiting = pod(machine)
-    silent = (times.parse_timestamp(T1) or NOW) + timedelta(seconds=5)
-    before = plan_for(machine, waiting, now=silent - timedelta(seconds=2))
+    before = plan_for(machine, waiting, unplaced_for=3)
     assert (condition(published(before), "Ready").reason, before.requeue_after) == ("GuestNotRunning", 2)
-    after = plan_for(machine, waiting, now=silent)
+    after = plan_for(machine, waiting, unplaced_for=5)
     found = condition(published(after), "Ready")
     assert (found.reason, after.requeue_after, after.progressing) == ("NotScheduled", None, False)
     assert "schedulerName packing" in found.message
     told = msgspec.structs.replace(machine, status=published(after))
-    assert plan_for(told, waiting, now=silent + timedelta(hours=1)).actions == ()
+    assert plan_for(told, waiting, unplaced_for=3600).actions == ()
+    assert plan_for(told, waiting, unplaced_for=0).actions == ()  # a new process has waited less
 
 
 @pytest.mark.parametrize("word", [{"unschedulable": "no node"}, {"node": "kwok-node-1"}])
 def test_a_pod_of_which_a_scheduler_has_reported_is_not_waited_for(word: dict[str, str]) -> None:
     """Whatever it reported."""
-    machine = vm()
-    assert status.until_silence(pod(machine, **word), NOW) is None  # type: ignore[arg-type]
+    assert not status.unnoticed(pod(vm(), **word))  # type: ignore[arg-type]
 
 
-def test_a_clock_that_is_wrong_delays_the_report_of_a_silent_scheduler_for_ten_seconds_at_most() -> None:
-    """Beyond that skew it is reported at once."""
-    machine = vm()
-    created = times.parse_timestamp(T1) or NOW
-    assert status.until_silence(pod(machine), created - timedelta(seconds=5)) == 10
-    assert status.until_silence(pod(machine), created - timedelta(seconds=6)) == 0
+def test_a_message_that_quotes_what_a_user_wrote_is_bounded() -> None:
+    """Every status write repeats it."""
+    machine = vm(annotations={f"key-{number}": "x" * 9999 for number in range(99)})
+    found = published(plan_for(machine, running(machine)))
+    assert max(len(each.message) for each in found.conditions) <= 2048
+    assert condition(found, "AnnotationsLeftOut").message.endswith("and 88 more")
