@@ -55,9 +55,8 @@ def transitions(before: VMStatus, after: VMStatus) -> tuple[Event, ...]:
     stuck = ready is not None and ready.reason == "Unschedulable"
     if stuck and ready is not None and (was_ready is None or was_ready.reason != "Unschedulable"):
         found.append(Event(WARNING, "Unschedulable", "Schedule", ready.message))
-    for kind in _WARNINGS:
-        if kind in new and kind not in old and after.phase != Phase.FAILED:
-            found.append(Event(WARNING, kind, "Observe", new[kind].message))
+    if after.phase != Phase.FAILED:
+        found += [Event(WARNING, kind, "Observe", new[kind].message) for kind in _WARNINGS if kind in new.keys() - old]
     return tuple(found)
 
 
