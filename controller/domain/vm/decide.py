@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from controller.domain import ownership
-from controller.domain.vm import boot, inherited, launcher, placement, records, status
+from controller.domain.vm import boot, inherited, launcher, placement, records, start_backoff, status
 from controller.domain.vm.placement import Placement
 from controller.domain.vm.plan import (
     NOTHING,
@@ -206,7 +206,7 @@ def _replace(state: VMState, why: str, *, confirm: bool) -> Plan:
     failure = state.vm.status.start_failure
     retry_at = times.parse_timestamp(failure.retry_after_timestamp) if failure is not None else None
     backoff = (retry_at - state.circumstances.now).total_seconds() if retry_at is not None else 0.0
-    backoff = min(backoff, status.LONGEST_START_BACKOFF)  # another client wrote a later time
+    backoff = min(backoff, start_backoff.LONGEST)  # another client wrote a later time
     wait = max(backoff, state.circumstances.create_expected)
     if wait > 0:
         if state.current is not None:

@@ -13,7 +13,7 @@ import msgspec
 from controller.domain import names, ownership
 from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
 from controller.domain.ratio import RatioError
-from controller.domain.vm import boot, inherited, launcher, placement, status
+from controller.domain.vm import boot, inherited, launcher, placement, start_backoff, status
 from controller.domain.vm.launcher import Shares
 from controller.domain.vm.placement import PlacementError
 from controller.domain.vm.plan import Circumstances, ConfirmPodGone, View, WriteStatus
@@ -97,7 +97,7 @@ class VMState:
 
     def failure(self, pod: Pod) -> StartFailure:
         """Return the start failure, with its backoff, that follows from a pod that ended."""
-        return status.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
+        return start_backoff.start_failure(self.vm, pod, now=self.circumstances.now, jitter=self.circumstances.jitter)
 
     # --- statuses ----------------------------------------------------------------------------------------
 

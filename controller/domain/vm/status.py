@@ -7,15 +7,13 @@ type); the history comes last, oldest first, and is bounded.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
 
-from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
+from controller.domain.objects import VirtualMachine, VMStatus
 from controller.domain.vm import boot, placement
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
@@ -68,12 +66,6 @@ _PROGRESS: Final[dict[str, int]] = {
 
 
 _PHASES: Final = frozenset(phase.value for phase in Phase)
-
-
-LONGEST_START_BACKOFF: Final = 300.0
-"""Seconds that KubeVirt waits at most before it tries a failed start again."""
-_MOST_FAILURES: Final = 100
-"""Failures in a row beyond which the count is cut off: the backoff is at its longest long before."""
 
 
 class Step(NamedTuple):
@@ -314,24 +306,6 @@ def _last_phase(conditions: tuple[Condition, ...]) -> str:
     """Return the last phase of the history, "" if there is none."""
     last = conditions[-1].type if conditions else ""
     return last.removeprefix(_HISTORY_PREFIX) if last.startswith(_HISTORY_PREFIX) else ""
-
-
-def start_failure(vm: VirtualMachine, pod: Pod, *, now: datetime, jitter: float) -> StartFailure:
-    """Return KubeVirt's start backoff after a failed pod: 10·n² s plus up to half of it, at most 300 s.
-
-    `jitter` is in [0, 1). A failure already counted (same pod) is returned unchanged.
-    """
-    before = vm.status.start_failure
-    if before is not None and before.last_failed_pod_uid == pod.metadata.uid:
-        return before
-    count = max(0, before.consecutive_fail_count if before is not None else 0) + 1
-    delay = 10.0 * min(count, _MOST_FAILURES) ** 2
-    delay = min(LONGEST_START_BACKOFF, delay * (1 + jitter / 2))
-    return StartFailure(
-        consecutive_fail_count=count,
-        last_failed_pod_uid=pod.metadata.uid,
-        retry_after_timestamp=timestamp(datetime.fromtimestamp(math.ceil(now.timestamp() + delay), UTC)),
-    )
 
 
 def first_steps(old: VirtualMachine, new: VirtualMachine) -> tuple[Step, ...]:

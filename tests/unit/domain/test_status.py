@@ -9,7 +9,7 @@ import pytest
 
 from controller.domain.migration.backoff import LONGEST_BACKOFF, backoff
 from controller.domain.objects import MigrationStatus, StartFailure, VirtualMachineMigration, VMStatus
-from controller.domain.vm import status
+from controller.domain.vm import start_backoff, status
 from controller.domain.vm.plan import CreatePod
 from controller.kube import times
 from controller.kube.meta import Condition, ObjectMeta
@@ -49,7 +49,7 @@ def test_a_malformed_time_in_the_history_is_not_repeated() -> None:
 def test_an_absurd_failure_count_gives_a_backoff_within_bounds(count: int) -> None:
     """Between KubeVirt's shortest and longest."""
     machine = vm(status=VMStatus(start_failure=StartFailure(consecutive_fail_count=count)))
-    failure = status.start_failure(machine, pod(machine, phase="Failed"), now=NOW, jitter=0.0)
+    failure = start_backoff.start_failure(machine, pod(machine, phase="Failed"), now=NOW, jitter=0.0)
 
     again = times.parse_timestamp(failure.retry_after_timestamp)
     assert again is not None
@@ -61,7 +61,7 @@ def test_a_start_waits_at_most_the_longest_backoff() -> None:
     far = StartFailure(consecutive_fail_count=1, retry_after_timestamp="9999-01-01T00:00:00Z")
     machine = vm(status=VMStatus(phase="Failed", incarnation=0, pod_uid="gone", start_failure=far))
 
-    assert plan_for(machine).requeue_after == status.LONGEST_START_BACKOFF
+    assert plan_for(machine).requeue_after == start_backoff.LONGEST
 
 
 @pytest.mark.parametrize(
