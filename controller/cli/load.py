@@ -78,7 +78,8 @@ def run(connection: Connection, request: Request) -> None:
 
     async def work(client: Client, scope: session.Scope) -> int:
         where = request.namespace or scenario.namespace or scope.namespace
-        reading = await settings.read(client, settings.places(where, scope.home))
+        classes = scenario.fleet.controller_classes
+        reading = await settings.read(client, settings.places(where, scope.home), classes)
         for note in reading.notes:
             _print_error(note)
         loading = _Loading(client, scenario, where, reading, console)

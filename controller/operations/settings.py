@@ -7,7 +7,7 @@ for a value that cannot, the controller's defaults are returned, with a line tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,6 @@ from controller.operations.text import one_line
 
 _DEADLINE: Final = 5.0
 """Seconds after which the defaults are used."""
-_NAME: Final = names.installation(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +37,38 @@ def places(namespace: str, home: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((namespace, home, names.HOME)))
 
 
-async def read(client: Getter, namespaces: Sequence[str]) -> Reading:
-    """Read the settings of the controller without a class. Raises the KubeErrors of a cluster that does not answer."""
+async def read(
+    client: Getter, namespaces: Sequence[str], controller_classes: Collection[str | None] = (None,)
+) -> Reading:
+    """Read the settings of the controller of some VMs, by their classes; None is the controller without a class.
+
+    If they have several classes, the defaults are returned. Raises the KubeErrors of a cluster that does not answer.
+    """
+    if len(controller_classes) > 1:
+        return _defaults("the VMs have controllers of several classes")
+    name = names.installation(next(iter(controller_classes), None))
     refused: list[str] = []
     try:
         async with asyncio.timeout(_DEADLINE):
             for namespace in namespaces:
                 try:
-                    found = await client.get(CONFIG_MAPS, _NAME, namespace=namespace)
+                    found = await client.get(CONFIG_MAPS, name, namespace=namespace)
                 except NotFoundError:
                     continue
                 except ForbiddenError:
                     refused.append(namespace)
                     continue
                 if found.metadata.labels.get(names.MANAGED_BY) == managers.CONTROLLER:
-                    where = f"ConfigMap {namespace}/{_NAME}"
+                    where = f"ConfigMap {namespace}/{name}"
                     settings, problems = decode(found.data)
                     return Reading(settings, where, tuple(one_line(f"{where}: {problem}") for problem in problems))
     except (StatusError, MalformedReplyError) as error:
-        return _defaults(f"ConfigMap {_NAME} cannot be read: {error}")
+        return _defaults(f"ConfigMap {name} cannot be read: {error}")
     except TimeoutError:
-        return _defaults(f"ConfigMap {_NAME} was not read within {_DEADLINE:g} s")
+        return _defaults(f"ConfigMap {name} was not read within {_DEADLINE:g} s")
     if refused:
-        return _defaults(f"ConfigMap {_NAME} may not be read in namespace {', '.join(refused)}")
-    return _defaults(f"no controller has published its settings in namespace {' or '.join(namespaces)}")
+        return _defaults(f"ConfigMap {name} may not be read in namespace {', '.join(refused)}")
+    return _defaults(f"no controller has published ConfigMap {name} in namespace {' or '.join(namespaces)}")
 
 
 def _defaults(why: str) -> Reading:

@@ -86,6 +86,11 @@ class Fleet:
     nodes: tuple[DesiredNode, ...]
     vms: tuple[DesiredVM, ...]
 
+    @property
+    def controller_classes(self) -> frozenset[str | None]:
+        """The classes of the controllers that handle its VMs; None is the one without a class."""
+        return frozenset(vm.template.labels.get(names.CONTROLLER_CLASS) for vm in self.vms)
+
 
 def selector(fleet: str) -> str:
     """Return the label selector of a fleet's objects."""

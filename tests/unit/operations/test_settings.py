@@ -20,6 +20,7 @@ HERE, THERE, INSTALLED = "team-a", "default", "vmsim-system"
 WHERE = places(HERE, THERE)
 OURS = {"app.kubernetes.io/managed-by": "vmsim-controller"}
 SETTINGS = PublishedSettings(limits=Limits(1, 1), version="1.2.3")
+OTHERS = PublishedSettings(limits=Limits(2, 2))
 FORBIDDEN = errors.ForbiddenError(403, "Forbidden", "configmaps is forbidden")
 
 
@@ -28,12 +29,17 @@ def publish(
     namespace: str,
     settings: PublishedSettings = SETTINGS,
     *,
+    name: str = "vmsim-controller",
     labels: Document = OURS,
     data: Document | None = None,
 ) -> None:
     """Let a controller publish its settings."""
-    key = f"{namespace}/vmsim-controller"
-    api.put(CONFIG_MAPS.plural, key, metadata={"labels": labels}, data={**encode(settings), **(data or {})})
+    api.put(
+        CONFIG_MAPS.plural,
+        f"{namespace}/{name}",
+        metadata={"labels": labels},
+        data={**encode(settings), **(data or {})},
+    )
 
 
 def defaults(why: str) -> Reading:
@@ -63,8 +69,18 @@ async def test_without_settings_the_defaults_hold() -> None:
     api = ApiServer()
     publish(api, THERE, labels={})
     assert await read(api, WHERE) == defaults(
-        "no controller has published its settings in namespace team-a or default or vmsim-system"
+        "no controller has published ConfigMap vmsim-controller in namespace team-a or default or vmsim-system"
     )
+
+
+async def test_vms_of_a_class_have_the_settings_of_its_controller() -> None:
+    """Those of several classes have the defaults."""
+    api = ApiServer()
+    publish(api, THERE)
+    publish(api, THERE, OTHERS, name="vmsim-controller-blue")
+    assert await read(api, WHERE, {"blue"}) == Reading(OTHERS, "ConfigMap default/vmsim-controller-blue")
+    assert await read(api, WHERE, set()) == await read(api, WHERE, {None})
+    assert await read(api, WHERE, {None, "blue"}) == defaults("the VMs have controllers of several classes")
 
 
 async def test_a_missing_right_is_named() -> None:

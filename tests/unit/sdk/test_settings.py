@@ -42,4 +42,6 @@ async def test_defaults_are_logged(tmp_path: Path) -> None:
         assert [await pods._settled_policy(ApiServer()) for _ in range(2)] == [DEFAULTS.policy] * 2
     [line] = logs
     assert line["log_level"] == "warning"
-    assert line["reason"].startswith("no controller has published its settings in namespace team-a or default or")
+    assert line["reason"].startswith(
+        "no controller has published ConfigMap vmsim-controller in namespace team-a or default or"
+    )
