@@ -37,8 +37,6 @@ from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
 
-_UNREAD: Final = settings.Reading()
-"""The settings of a dry run that sends no request."""
 _SPARSE: Final = 10.0
 """Seconds between two lines about a load, without a terminal."""
 _SPARSE_PLAY: Final = 60.0
@@ -71,18 +69,20 @@ def run(connection: Connection, request: Request) -> None:
     if request.dry_run is not None:
         console.print(preview.table(scenario), soft_wrap=False)
     if request.dry_run == DryRun.CLIENT:
-        _print(console, preview.totals(scenario, speed, _UNREAD))
-        _print(console, preview.fitting(pack_fleet(scenario.fleet, policy=_UNREAD.settings.policy), _UNREAD))
+        unread = dict.fromkeys(scenario.fleet.classes, settings.Reading())
+        _print(console, preview.totals(scenario, speed, unread))
+        _print(console, preview.fitting(pack_fleet(scenario.fleet), unread))
         console.print("--dry-run=server uses the settings of the cluster's controller instead.")
         raise typer.Exit(0)
 
     async def work(client: Client, scope: session.Scope) -> int:
         where = request.namespace or scenario.namespace or scope.namespace
-        classes = scenario.fleet.controller_classes
-        reading = await settings.read(client, settings.places(where, scope.home), classes)
-        for note in reading.notes:
-            _print_error(note)
-        loading = _Loading(client, scenario, where, reading, console)
+        places = settings.places(where, scope.home)
+        readings = await settings.read_classes(client, places, scenario.fleet.classes)
+        for reading in readings.values():
+            for note in reading.notes:
+                _print_error(note)
+        loading = _Loading(client, scenario, where, readings, console)
         await (loading.rehearse(request, speed) if request.dry_run is not None else loading.run(request, speed))
         return 0
 
@@ -127,17 +127,18 @@ class _Loading:
     """One load and its play, with their output."""
 
     def __init__(
-        self, client: Client, scenario: Scenario, namespace: str, reading: settings.Reading, console: Console
+        self, client: Client, scenario: Scenario, namespace: str, readings: preview.Readings, console: Console
     ) -> None:
         self._client = client
         self._scenario = scenario
         self._namespace = namespace
-        self._reading = reading
+        self._readings = readings
+        self._policies = {of_class: reading.settings.policy for of_class, reading in readings.items()}
         self._console = console
 
     async def rehearse(self, request: Request, speed: float) -> None:
         """Compare and dry-run against the cluster, and print what a load would create and whether it fits."""
-        _print(self._console, preview.totals(self._scenario, speed, self._reading))
+        _print(self._console, preview.totals(self._scenario, speed, self._readings))
         with _refusals(self._scenario.name), _bar(self._console, self._scenario.name) as report:
             missing, findings = await rehearse(
                 self._client,
@@ -145,7 +146,7 @@ class _Loading:
                 namespace=self._namespace,
                 report=report,
                 deadline=request.timeout,
-                policy=self._reading.settings.policy,
+                policies=self._policies,
             )
         new = nodes_and_vms(len(missing.nodes), len(missing.vms))
         self._console.print("")
@@ -167,7 +168,7 @@ class _Loading:
                     report=report,
                     deadline=request.timeout,
                     warn=self._warn,
-                    policy=self._reading.settings.policy,
+                    policies=self._policies,
                 )
         except asyncio.CancelledError:
             _print_error(f"\nThe objects created so far stay. To delete them:\n\n    vmsim unload {name}\n")
@@ -184,7 +185,7 @@ class _Loading:
     def _warnings(self, findings: Findings, *, quietly: bool = False) -> Iterator[str]:
         """Yield what may keep VMs from running; `quietly` omits that every VM fits."""
         if not quietly or findings.packing.unplaced:
-            yield from preview.fitting(findings.packing, self._reading)
+            yield from preview.fitting(findings.packing, self._readings)
         yield from findings.warnings
 
     async def _play(self, outcome: Outcome, speed: float, rate: float) -> None:

@@ -1,19 +1,18 @@
 """The output of `vmsim load --dry-run`: a scenario's groups, and how much of its nodes' capacity its VMs request.
 
 Guarantees: decimals are exact until they are formatted; the text says whether shares are of the reference node that the
-controller has published, or of the default one.
+controller has published, or of the default one; with several classes of controllers, for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from controller.cli.tables import Column, Grid
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
-from controller.domain.ratio import ReferenceNode
 from controller.kube.quantity import parse_quantity
 from controller.operations.settings import Reading
 from controller.scenario.errors import SHOWN, TOGETHER, listed
@@ -23,6 +22,8 @@ from controller.scenario.packing import Packing, Reach, Unplaced
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
 
+Readings = Mapping[str | None, Reading]
+"""The settings of each class of controllers."""
 _GIB: Final = Decimal(1024) ** 3
 
 
@@ -46,37 +47,54 @@ def table(scenario: Scenario) -> Grid:
     return drawn
 
 
-def totals(scenario: Scenario, speed: float, reading: Reading) -> Iterator[str]:
+def totals(scenario: Scenario, speed: float, readings: Readings) -> Iterator[str]:
     """Yield what the VMs request, and use at most, of the nodes' capacity."""
     nodes = [node for group in scenario.node_groups for node in group.nodes]
     capacity = sum(
         (Amount(parse_quantity(node.cpu), parse_quantity(node.memory), node.pods) for node in nodes), start=NOTHING
     )
-    reference = reading.settings.policy.reference
-    requested = _total(scenario, reference, lambda _, vm: (Decimal(vm.cpu), Decimal(vm.memory)))
-    peak = _total(scenario, reference, _peak)
+    requested = _total(scenario, readings, lambda _, vm: (Decimal(vm.cpu), Decimal(vm.memory)))
+    peak = _total(scenario, readings, _peak)
     yield ""
     for what, amount in (("requested", requested), ("used at most", peak)):
         cpu = _of(amount.cpu, capacity.cpu, "CPUs")
         memory = _of(amount.memory / _GIB, capacity.memory / _GIB, "GiB")
         yield f"{what + ':':14}{cpu}, {memory}, {amount.pods} of {capacity.pods} pods"
-    source = "the controller's default" if reading.config_map is None else f"by {reading.config_map}"
+    references = _by_class(readings, _reference)
     yield (
-        f"CPU and memory of VMs are shares of a reference node, here of {reference.cpu:f} CPUs and "
-        f"{_short(reference.memory / _GIB)} GiB, {source}; what they use is a share of what they request."
+        f"CPU and memory of VMs are shares of a reference node, here of {', and of '.join(references)}; "
+        "what they use is a share of what they request."
     )
     if scenario.changes:
         yield f"Plays at {speed:g}x."
 
 
-def fitting(packing: Packing, reading: Reading) -> Iterator[str]:
+def _by_class(readings: Readings, text: Callable[[Reading], str]) -> list[str]:
+    """Return what is to be said about the settings of each class: one text without a class if all are the same."""
+    texts = {of_class: text(reading) for of_class, reading in readings.items()}
+    if len(set(texts.values())) == 1:
+        return [next(iter(texts.values()))]
+    return [f"{said} ({f'class {of_class}' if of_class else 'no class'})" for of_class, said in texts.items()]
+
+
+def _reference(reading: Reading) -> str:
+    reference = reading.settings.policy.reference
+    source = "the controller's default" if reading.config_map is None else f"by {reading.config_map}"
+    return f"{reference.cpu:f} CPUs and {_short(reference.memory / _GIB)} GiB, {source}"
+
+
+def _source(reading: Reading) -> str:
+    return "their defaults" if reading.config_map is None else f"those of {reading.config_map}"
+
+
+def fitting(packing: Packing, readings: Readings) -> Iterator[str]:
     """Yield whether the VMs fit on the nodes, and which do not, with the reason; and what is not judged."""
     if not packing.vms:
         return
     if packing.unplaced:
         yield from _shortage(packing)
         if any(group.reach.barred for group in packing.unplaced):
-            used = "their defaults" if reading.config_map is None else f"those of {reading.config_map}"
+            used = " and ".join(_by_class(readings, _source))
             yield f"The controller's --node-selector and --tolerations decide where VMs run; this check uses {used}."
     else:
         yield "Every VM finds room."
@@ -148,14 +166,15 @@ def _uses(profile: Profile | None) -> str:
 
 
 def _total(
-    scenario: Scenario, reference: ReferenceNode, shares: Callable[[VMGroup, DesiredVM], tuple[Decimal, Decimal]]
+    scenario: Scenario, readings: Readings, shares: Callable[[VMGroup, DesiredVM], tuple[Decimal, Decimal]]
 ) -> Amount:
-    both = [shares(group, vm) for group in scenario.vm_groups for vm in group.vms]
-    return Amount(
-        sum((cpu for cpu, _ in both), Decimal(0)) * reference.cpu,
-        sum((memory for _, memory in both), Decimal(0)) * reference.memory,
-        len(both),
-    )
+    total = NOTHING
+    for group in scenario.vm_groups:
+        for vm in group.vms:
+            cpu, memory = shares(group, vm)
+            reference = readings[vm.controller_class].settings.policy.reference
+            total += Amount(cpu * reference.cpu, memory * reference.memory, 1)
+    return total
 
 
 def _peak(group: VMGroup, vm: DesiredVM) -> tuple[Decimal, Decimal]:

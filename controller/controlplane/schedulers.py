@@ -1,13 +1,14 @@
 """Additional schedulers: the user's configuration files, and the kube-scheduler processes that run them.
 
-Guarantees: a user's file is read and never written; the plane's kube-scheduler itself has accepted a configuration
-before anything of the plane is changed for it.
+Guarantees: a user's file is read and never written; it is a regular one of up to 1 MiB, so that no read lasts. The
+plane's kube-scheduler itself has accepted a configuration before anything of the plane is changed for it.
 """
 
 import json
 import re
+import stat
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,10 @@ _API_VERSION: Final = "kubescheduler.config.k8s.io/v1"
 _KIND: Final = "KubeSchedulerConfiguration"
 _SHIPPED: Final = "manifests/schedulers"
 _CHECK_TIMEOUT: Final = 30.0
+_LARGEST: Final = 1024 * 1024
+"""Bytes of a user's file."""
+_DEEPEST: Final = 50
+"""Levels of a configuration. One has about ten; an alias may contain itself."""
 # The limits with which kwokctl lifts those of the plane's own scheduler.
 _QPS, _BURST = 5000, 10000
 # klog quotes the error as Go does: as JSON but for rare escapes.
@@ -56,8 +61,11 @@ class Scheduler:
 def find(name: str) -> Path:
     """Return an existing file, or the shipped configuration of that name. Raises InvalidSettingError."""
     path = Path(name)
-    if path.exists() and not path.is_dir():
-        return path
+    try:
+        if path.exists() and not path.is_dir():
+            return path
+    except OSError as error:  # the name is too long, or a folder of it may not be entered
+        raise InvalidSettingError("--scheduler", f"{name} cannot be read: {error.strerror or error}") from error
     shipped = {path.stem: path for path in package_data.path(_SHIPPED).glob("*.yaml")}
     if name not in shipped:
         comes = ", ".join(sorted(shipped))
@@ -76,7 +84,7 @@ def read(files: Mapping[str, Path]) -> tuple[Scheduler, ...]:
 
 def _read(name: str, file: Path) -> Scheduler:
     _check_name(name)
-    scheduler = Scheduler(name, file, document(file))
+    scheduler = Scheduler(name, file, _document(file, _user_file(file)))
     if (problem := _problem(name, file, _profile_names(scheduler.configuration))) is not None:
         raise SchedulerFileError(file, problem)
     return scheduler
@@ -84,7 +92,11 @@ def _read(name: str, file: Path) -> Scheduler:
 
 def installed(component: str, path: Path) -> Scheduler:
     """Read a scheduler of a plane from the configuration that it runs. Raises SchedulerFileError."""
-    return Scheduler(component.removeprefix(f"{PROGRAM}-"), path, document(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SchedulerFileError(path, f"cannot be read: {error.strerror or error}") from error
+    return Scheduler(component.removeprefix(f"{PROGRAM}-"), path, _document(path, data))
 
 
 def check_distinct(found: Iterable[Scheduler]) -> None:
@@ -108,21 +120,49 @@ def _check_name(name: str) -> None:
         )
 
 
-def document(file: Path) -> Mapping[str, Any]:
-    """Read a KubeSchedulerConfiguration, otherwise unchecked. Raises SchedulerFileError."""
+def _user_file(file: Path) -> bytes:
+    """Read a user's file. Raises SchedulerFileError."""
     try:
-        content = yaml.safe_load(file.read_text())
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe may never end, nor even open
+            raise SchedulerFileError(file, "is no regular file")
+        with file.open("rb") as stream:
+            data = stream.read(_LARGEST + 1)
     except OSError as error:
         raise SchedulerFileError(file, f"cannot be read: {error.strerror or error}") from error
+    if len(data) > _LARGEST:
+        raise SchedulerFileError(file, f"is larger than {_LARGEST} bytes")
+    return data
+
+
+def _document(file: Path, data: bytes) -> Mapping[str, Any]:
+    """Parse a KubeSchedulerConfiguration, otherwise unchecked. Raises SchedulerFileError."""
+    try:
+        content = yaml.safe_load(data.decode())
     except UnicodeDecodeError as error:
-        raise SchedulerFileError(file, f"is no text: {error}") from error
-    except yaml.YAMLError as error:
+        raise SchedulerFileError(file, f"is no text in UTF-8: {error}") from error
+    except RecursionError as error:
+        raise SchedulerFileError(file, "is nested too deeply") from error
+    except Exception as error:  # PyYAML raises ValueError, LookupError and AttributeError for values of a wrong form
         raise SchedulerFileError(file, f"is no YAML: {' '.join(str(error).split())}") from error
+    if _is_deep(content):
+        raise SchedulerFileError(file, "is nested too deeply")
     if not isinstance(content, dict) or (content.get("apiVersion"), content.get("kind")) != (_API_VERSION, _KIND):
         raise SchedulerFileError(file, f"does not have `apiVersion: {_API_VERSION}` and `kind: {_KIND}`")
     if not isinstance(content.get("clientConnection") or {}, dict):
         raise SchedulerFileError(file, "has a clientConnection that is no mapping")
     return content
+
+
+def _is_deep(content: object) -> bool:
+    """Whether a value has more levels than a configuration; each object is looked at once a level."""
+    level: Collection[object] = [content]
+    for _ in range(_DEEPEST):
+        inner: dict[int, object] = {}
+        for value in level:
+            children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            inner.update((id(child), child) for child in children)
+        level = inner.values()
+    return bool(level)
 
 
 def _profile_names(configuration: Mapping[str, Any]) -> list[str | None]:

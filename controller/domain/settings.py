@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
+_LARGEST_SIZE: Final = parse_quantity("1Ei")
+"""Cores or bytes of a reference node: the sums over a fleet stay exact."""
 _REFERENCE_CPU: Final = "reference-cpu"
 _REFERENCE_MEMORY: Final = "reference-memory"
 _NODE_SELECTOR: Final = "node-selector"
@@ -99,8 +101,8 @@ def decode(data: Mapping[str, str]) -> tuple[PublishedSettings, tuple[str, ...]]
 def parse_size(text: str) -> Decimal:
     """Parse the CPU or the memory of the reference node: cores or bytes. Raises ValueError."""
     size = parse_quantity(text)
-    if size <= 0:
-        raise ValueError(f"{text!r} is not a node size: want more than 0")
+    if not 0 < size <= _LARGEST_SIZE:
+        raise ValueError(f"{text!r} is not a node size: want more than 0, and at most 1Ei")
     return size
 
 

@@ -158,13 +158,15 @@ _Loader.add_constructor(_FLOAT, _number)
 def parse(data: bytes) -> Config:
     """Parse the first YAML document of a file; an empty file yields an empty Config. Raises InvalidKubeconfigError."""
     try:
-        document = _first_document(data)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid number
+        document = _without_null(_first_document(data))
+    except RecursionError as error:  # an alias may contain itself
+        raise InvalidKubeconfigError("it is nested too deeply") from error
+    except Exception as error:  # PyYAML raises ValueError, LookupError and AttributeError for values of a wrong form
         raise InvalidKubeconfigError(f"it is no YAML: {' '.join(str(error).split())}") from error
     if document is None:
         return Config()
     try:
-        file = msgspec.convert(_without_null(document), _File)
+        file = msgspec.convert(document, _File)
     except msgspec.ValidationError as error:
         raise InvalidKubeconfigError(f"it is no valid kubeconfig: {error}") from error
     if file.kind not in ("", "Config") or file.api_version not in ("", "v1"):

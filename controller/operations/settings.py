@@ -1,13 +1,14 @@
 """Reading of the settings that a controller has published.
 
-Guarantees: read from the first of the given namespaces that has them, within a deadline. Where they cannot be read, and
-for a value that cannot, the controller's defaults are returned, with a line that says so.
+Guarantees: those of a class are read from the first of the given namespaces that has them, within a deadline for all
+classes, and never replaced by another class's. Where they cannot be read, and for a value that cannot, the controller's
+defaults are returned, with a line that says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,19 +38,24 @@ def places(namespace: str, home: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((namespace, home, names.HOME)))
 
 
-async def read(
-    client: Getter, namespaces: Sequence[str], controller_classes: Collection[str | None] = (None,)
-) -> Reading:
-    """Read the settings of the controller of some VMs, by their classes; None is the controller without a class.
+async def read(client: Getter, namespaces: Sequence[str]) -> Reading:
+    """Read the settings of the controller without a class. Raises the KubeErrors of a cluster that does not answer."""
+    return (await read_classes(client, namespaces, (None,)))[None]
 
-    If they have several classes, the defaults are returned. Raises the KubeErrors of a cluster that does not answer.
-    """
-    if len(controller_classes) > 1:
-        return _defaults("the VMs have controllers of several classes")
-    name = names.installation(next(iter(controller_classes), None))
+
+async def read_classes(
+    client: Getter, namespaces: Sequence[str], classes: Iterable[str | None]
+) -> Mapping[str | None, Reading]:
+    """Read the settings of these classes of controllers. Raises the KubeErrors of a cluster that does not answer."""
+    until = asyncio.get_running_loop().time() + _DEADLINE
+    return {of_class: await _read(client, namespaces, of_class, until) for of_class in classes}
+
+
+async def _read(client: Getter, namespaces: Sequence[str], of_class: str | None, until: float) -> Reading:
+    name = names.installation(of_class)
     refused: list[str] = []
     try:
-        async with asyncio.timeout(_DEADLINE):
+        async with asyncio.timeout_at(until):
             for namespace in namespaces:
                 try:
                     found = await client.get(CONFIG_MAPS, name, namespace=namespace)
@@ -67,9 +73,10 @@ async def read(
     except TimeoutError:
         return _defaults(f"ConfigMap {name} was not read within {_DEADLINE:g} s")
     if refused:
-        return _defaults(f"ConfigMap {name} may not be read in namespace {', '.join(refused)}")
+        may_not = f"ConfigMap {name} may not be read in namespace {', '.join(refused)}"
+        return _defaults(may_not, "; ask an administrator for the right to get it")
     return _defaults(f"no controller has published ConfigMap {name} in namespace {' or '.join(namespaces)}")
 
 
-def _defaults(why: str) -> Reading:
-    return Reading(notes=(one_line(f"{why}; the controller's defaults are assumed"),))
+def _defaults(why: str, remedy: str = "") -> Reading:
+    return Reading(notes=(one_line(f"{why}; the controller's defaults are assumed{remedy}"),))

@@ -23,6 +23,7 @@ from controller.kube.errors import (
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,
+    InvalidError,
     KubeError,
     NotFoundError,
     StatusError,
@@ -74,7 +75,7 @@ class SettingsPublisher:
             except (KubeError, TimeoutError, _ForeignConfigMapError) as error:
                 problem = self._explained(error)
                 if problem != logged:
-                    _log.warning("cannot publish the settings; tools assume the defaults", error=problem)
+                    _log.warning("cannot publish the settings; tools use older ones or the defaults", error=problem)
                 logged = problem
                 wait = error.retry_after if isinstance(error, StatusError) else None
                 await asyncio.sleep(self._backoff.delay(at_least=wait))
@@ -126,5 +127,7 @@ class SettingsPublisher:
                 return f"{error}; grant the controller get, create and patch on ConfigMap {where}"
             case AlreadyExistsError() | ConflictError():
                 return f"another client wrote ConfigMap {where} meanwhile"
+            case InvalidError():  # such as `immutable: true`
+                return f"{error}; delete ConfigMap {where}, and it is created anew"
             case _:
                 return str(error) or "no answer in time"

@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias, TypeVar
 
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, ForbiddenError, NotFoundError, StatusError
 from controller.kube.kinds import Node, Pod
@@ -26,7 +25,7 @@ from controller.operations.text import one_line
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
 from controller.scenario.errors import FleetRefusedError, Problem, listed
-from controller.scenario.fitting import pack_fleet, size_of, used_by_node
+from controller.scenario.fitting import Policies, pack_fleet, size_of, used_by_node
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, Origin, node_manifest, vm_manifest
 from controller.scenario.packing import Packing
 from controller.scenario.quotas import shortages
@@ -82,18 +81,18 @@ async def ask(
     nodes: Sequence[Node],
     *,
     namespace: str,
-    policy: LauncherPolicy,
+    policies: Policies,
     requests: Requests,
     asked: Asked,
 ) -> Findings:
     """Ask the API server whether it would accept the missing objects of a fleet; `nodes` are those of the cluster.
 
-    `policy` is the controller's; `requests` shows the requests that are being retried.
+    `policies` are the controllers'; `requests` shows the requests that are being retried.
 
     Raises FleetRefusedError with every refusal, and the KubeErrors that a retry does not fix.
     """
     return await _Asking(
-        client, fleet, missing, nodes, namespace=namespace, policy=policy, requests=requests, asked=asked
+        client, fleet, missing, nodes, namespace=namespace, policies=policies, requests=requests, asked=asked
     ).run()
 
 
@@ -108,7 +107,7 @@ class _Asking:
         nodes: Sequence[Node],
         *,
         namespace: str,
-        policy: LauncherPolicy,
+        policies: Policies,
         requests: Requests,
         asked: Asked,
     ) -> None:
@@ -117,7 +116,7 @@ class _Asking:
         self._missing = missing
         self._nodes = nodes
         self._namespace = namespace
-        self._policy = policy
+        self._policies = policies
         self._requests = requests
         self._asked = asked
         self._done = self._total = 0
@@ -187,7 +186,7 @@ class _Asking:
         self._asked(self._done, self._total)
 
     async def _ask_quotas(self) -> None:
-        sizes = [size_of(vm, self._policy) for vm in self._missing.vms]
+        sizes = [size_of(vm, self._policies) for vm in self._missing.vms]
         if not sizes:
             return
         quotas = await self._readable("resourcequotas", _QUOTAS, self._namespace)
@@ -213,7 +212,7 @@ class _Asking:
 
     def _packed(self, pods: Iterable[Pod] | None = ()) -> Packing:
         used = used_by_node(pods or ())
-        return pack_fleet(self._fleet, there=self._nodes, used=used, running=self._there(), policy=self._policy)
+        return pack_fleet(self._fleet, there=self._nodes, used=used, running=self._there(), policies=self._policies)
 
     async def _readable(self, what: str, resource: Resource[R], namespace: str | None) -> list[R] | None:
         """Return a list; None, with a warning, if it may not be read."""

@@ -27,6 +27,9 @@ from controller.scenario.fleet import DesiredVM, Fleet, node_manifest
 from controller.scenario.free import Size
 from controller.scenario.packing import Demand, Packing, Reach, Space, pack
 
+Policies = Mapping[str | None, LauncherPolicy]
+"""The policy of each class of controllers; a class that is missing has the default one."""
+DEFAULT_POLICIES: Final[Policies] = MappingProxyType({})
 _NOTHING: Final[Mapping[str, Amount]] = MappingProxyType({})
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -37,19 +40,20 @@ def pack_fleet(
     there: Iterable[Node] = (),
     used: Mapping[str, Amount] = _NOTHING,
     running: Collection[str] = (),
-    policy: LauncherPolicy = DEFAULTS.policy,
+    policies: Policies = DEFAULT_POLICIES,
 ) -> Packing:
     """Place the VMs of a fleet on its own nodes and on the existing ones.
 
-    `used` is the requests of the pods on each node, including those of the VMs that are `running` already.
+    `used` is the requests of the pods on each node, including those of the VMs that are `running` already. A VM is
+    judged by the policy of its class.
     """
     nodes = list(there)
     known = {node.metadata.name for node in nodes}
     made = (node_manifest(desired, fleet.name) for desired in fleet.nodes if desired.name not in known)
     nodes += [msgspec.convert(manifest, Node) for manifest in made]
     wanted = [vm for vm in fleet.vms if vm.name not in running]
-    room = _Room(nodes, used, policy)
-    demands = [Demand(vm.group, vm.name, size_of(vm, policy), room.reach(vm)) for vm in wanted]
+    room = _Room(nodes, used, policies)
+    demands = [Demand(vm.group, vm.name, size_of(vm, policies), room.reach(vm)) for vm in wanted]
     packing = pack(demands, room.spaces, room.reaches)
     return replace(packing, unjudged=_unjudged(wanted))
 
@@ -64,17 +68,22 @@ def used_by_node(pods: Iterable[Pod]) -> dict[str, Amount]:
     return used
 
 
-def size_of(vm: DesiredVM, policy: LauncherPolicy) -> Size:
+def policy_of(vm: DesiredVM, policies: Policies) -> LauncherPolicy:
+    """Return the policy of a VM's controller: that of its class, or the default one."""
+    return policies.get(vm.controller_class, DEFAULTS.policy)
+
+
+def size_of(vm: DesiredVM, policies: Policies) -> Size:
     """Return the requests of a VM's pod."""
-    reference = policy.reference
+    reference = policy_of(vm, policies).reference
     return Size.of(Amount(Decimal(vm.cpu) * reference.cpu, Decimal(vm.memory) * reference.memory, 1))
 
 
 class _Room:
     """Nodes with their free capacity, and which of them VMs may use: computed once for VMs with equal requirements."""
 
-    def __init__(self, nodes: Iterable[Node], used: Mapping[str, Amount], policy: LauncherPolicy) -> None:
-        self._policy = policy
+    def __init__(self, nodes: Iterable[Node], used: Mapping[str, Amount], policies: Policies) -> None:
+        self._policies = policies
         self._nodes = {node.metadata.name: node for node in nodes}
         left = {
             name: capacity.allocatable(node) - used.get(name, capacity.NOTHING) for name, node in self._nodes.items()
@@ -91,7 +100,7 @@ class _Room:
         seen = (id(vm.template), only)
         if seen not in self._of_template:
             try:
-                wanted: Requirements | str = requirements(vm.template.spec, self._policy)
+                wanted: Requirements | str = requirements(vm.template.spec, policy_of(vm, self._policies))
             except PlacementError as error:
                 wanted = str(error)
             if (wanted, only) not in self._of_requirements:

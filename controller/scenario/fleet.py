@@ -77,6 +77,11 @@ class DesiredVM:
         """The name of its group; a VM that no file describes is a group of its own."""
         return self.origin.group if self.origin is not None else self.name
 
+    @property
+    def controller_class(self) -> str | None:
+        """The class of the controller that handles it."""
+        return self.template.labels.get(names.CONTROLLER_CLASS)
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -87,9 +92,9 @@ class Fleet:
     vms: tuple[DesiredVM, ...]
 
     @property
-    def controller_classes(self) -> frozenset[str | None]:
-        """The classes of the controllers that handle its VMs; None is the one without a class."""
-        return frozenset(vm.template.labels.get(names.CONTROLLER_CLASS) for vm in self.vms)
+    def classes(self) -> tuple[str | None, ...]:
+        """The controller classes of its VMs, each once; that without a class if there are no VMs."""
+        return tuple(dict.fromkeys(vm.controller_class for vm in self.vms)) or (None,)
 
 
 def selector(fleet: str) -> str:

@@ -19,8 +19,6 @@ from typing import Any, Final, TypeVar
 
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
-from controller.domain.settings import DEFAULTS
-from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.listing import everything
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.kinds import Node
@@ -34,6 +32,7 @@ from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.asking import Findings, ask
 from controller.scenario.comparison import Comparison, compare, node_conflict, vm_conflict
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError, UnansweredError
+from controller.scenario.fitting import DEFAULT_POLICIES, Policies
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet, node_manifest, selector, vm_manifest
 from controller.scenario.lacking import lacking
 
@@ -97,17 +96,17 @@ async def load(
     report: Callable[[Progress], None],
     deadline: float,
     warn: Callable[[Findings], None] = _ignore,
-    policy: LauncherPolicy = DEFAULTS.policy,
+    policies: Policies = DEFAULT_POLICIES,
 ) -> Outcome:
     """Create the missing objects of a fleet and wait until it runs, within `deadline` seconds.
 
     `report` is called with every change. `warn` is called before the first create, with the reasons why VMs may not
-    run under the controller's `policy`. A VM that is stopped is not waited for.
+    run under the `policies` of their controllers. A VM that is stopped is not waited for.
 
     Raises OccupiedError if existing objects conflict, FleetRefusedError if the API server refuses objects,
     NoNamespaceError, NotRunningError after the deadline, and the KubeErrors that a retry does not fix.
     """
-    loading = _Load(client, fleet, namespace, policy, report)
+    loading = _Load(client, fleet, namespace, policies, report)
     try:
         async with asyncio.timeout(deadline):
             return await loading.run(warn)
@@ -122,13 +121,13 @@ async def rehearse(
     namespace: str,
     report: Callable[[Progress], None],
     deadline: float,
-    policy: LauncherPolicy = DEFAULTS.policy,
+    policies: Policies = DEFAULT_POLICIES,
 ) -> tuple[Comparison, Findings]:
     """Run the checks of a load without creating; return the missing objects, and the reasons why VMs may not run.
 
     Raises the errors of `load`, but UnansweredError after the deadline.
     """
-    loading = _Load(client, fleet, namespace, policy, report)
+    loading = _Load(client, fleet, namespace, policies, report)
     try:
         async with asyncio.timeout(deadline):
             return await loading.ask()
@@ -140,12 +139,12 @@ class _Load:
     """One load of a fleet."""
 
     def __init__(
-        self, client: Api, fleet: Fleet, namespace: str, policy: LauncherPolicy, report: Callable[[Progress], None]
+        self, client: Api, fleet: Fleet, namespace: str, policies: Policies, report: Callable[[Progress], None]
     ) -> None:
         self._client = client
         self._fleet = fleet
         self._namespace = namespace
-        self._policy = policy
+        self._policies = policies
         self._report = report
         self._requests = Requests(Random(), self._publish)  # noqa: S311 - spreads retries
         self._stage = Stage.ASKING
@@ -182,7 +181,7 @@ class _Load:
             missing,
             nodes,
             namespace=self._namespace,
-            policy=self._policy,
+            policies=self._policies,
             requests=self._requests,
             asked=self._count_questions,
         )

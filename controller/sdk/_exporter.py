@@ -51,7 +51,7 @@ class ExporterState:
             settings = await self._connection.settings(client)
             report = _Watchdog(namespace, monotonic)
             return await load(
-                client, fleet, namespace=namespace, report=report, deadline=within, policy=settings.policy
+                client, fleet, namespace=namespace, report=report, deadline=within, policies={None: settings.policy}
             )
 
         outcome = self._connection.run(work)

@@ -1,5 +1,6 @@
 """The configuration of an additional scheduler is checked before anything starts, and its file is never written."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ def test_a_name_that_cannot_be_a_second_schedulers_is_refused(name: str, file: P
     ("content", "reason"),
     [
         ("profiles: [", "is no YAML"),
+        ("[" * 6000, "is nested too deeply"),
+        (f"{PACKING}extenders: {'[' * 60}{']' * 60}\n", "is nested too deeply"),
+        (f"{PACKING}extenders: &a [*a]\n", "is nested too deeply"),
+        ("d: 2024-99-99", "is no YAML: month must be in 1..12"),
+        ("d: !!int ''", "is no YAML"),
+        (f"{PACKING}# {'x' * 1024 * 1024}\n", "is larger than 1048576 bytes"),
         ("--- 1\n--- 2\n", "is no YAML"),
         ("", "does not have `apiVersion: kubescheduler.config.k8s.io/v1`"),
         ("- 1", "does not have `apiVersion: kubescheduler.config.k8s.io/v1`"),
@@ -91,8 +98,24 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None) ->
     file = tmp_path / "configuration"
     file.mkdir() if content is None else file.write_bytes(content)
 
-    with pytest.raises(SchedulerFileError, match=r"cannot be read: Is a directory|is no text"):
+    with pytest.raises(SchedulerFileError, match=r"is no regular file|is no text in UTF-8"):
         schedulers.read({"packing": file})
+
+
+def test_a_pipe_and_a_device_are_refused_without_a_read(tmp_path: Path) -> None:
+    """A pipe without a writer would wait for ever, and a device may have no end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for file in (pipe, Path("/dev/zero")):
+        with pytest.raises(SchedulerFileError, match="is no regular file"):
+            schedulers.read({"packing": schedulers.find(str(file))})
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    """It is longer than a file system allows."""
+    with pytest.raises(InvalidSettingError, match="cannot be read: File name too long"):
+        schedulers.find("a" * 5000)
 
 
 def test_two_schedulers_with_a_profile_of_one_name_are_refused(file: Path, tmp_path: Path) -> None:

@@ -286,3 +286,13 @@ def test_paths_are_made_absolute() -> None:
     assert (paths.client_certificate, paths.client_key, paths.token_file) == ("/a/b/c", "/k", "/a/b/t")
     plugins = [found.users[name].exec for name in ("v", "w")]
     assert [plugin.command for plugin in plugins if plugin is not None] == ["/a/b/bin/x", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a: &a [*a]", "it is nested too deeply"), ("a: !!int ''", "it is no YAML"), ("a: !!bool x", "it is no YAML")],
+)
+def test_yaml_that_its_parser_does_not_expect_is_refused(text: str, words: str) -> None:
+    """Whatever error the parser raises."""
+    with pytest.raises(InvalidKubeconfigError, match=words):
+        parse(text.encode())

@@ -10,7 +10,7 @@ from controller.domain.migration.limits import Limits
 from controller.domain.settings import DEFAULTS, PublishedSettings, encode
 from controller.kube import errors
 from controller.kube.resources import CONFIG_MAPS
-from controller.operations.settings import Reading, places, read
+from controller.operations.settings import Reading, places, read, read_classes
 from tests.model.rules import Document
 from tests.model.server import ApiServer
 
@@ -20,7 +20,6 @@ HERE, THERE, INSTALLED = "team-a", "default", "vmsim-system"
 WHERE = places(HERE, THERE)
 OURS = {"app.kubernetes.io/managed-by": "vmsim-controller"}
 SETTINGS = PublishedSettings(limits=Limits(1, 1), version="1.2.3")
-OTHERS = PublishedSettings(limits=Limits(2, 2))
 FORBIDDEN = errors.ForbiddenError(403, "Forbidden", "configmaps is forbidden")
 
 
@@ -29,22 +28,18 @@ def publish(
     namespace: str,
     settings: PublishedSettings = SETTINGS,
     *,
-    name: str = "vmsim-controller",
     labels: Document = OURS,
     data: Document | None = None,
+    name: str = "vmsim-controller",
 ) -> None:
     """Let a controller publish its settings."""
-    api.put(
-        CONFIG_MAPS.plural,
-        f"{namespace}/{name}",
-        metadata={"labels": labels},
-        data={**encode(settings), **(data or {})},
-    )
+    key = f"{namespace}/{name}"
+    api.put(CONFIG_MAPS.plural, key, metadata={"labels": labels}, data={**encode(settings), **(data or {})})
 
 
-def defaults(why: str) -> Reading:
+def defaults(why: str, remedy: str = "") -> Reading:
     """Return the defaults, with the line that says why."""
-    return Reading(notes=(f"{why}; the controller's defaults are assumed",))
+    return Reading(notes=(f"{why}; the controller's defaults are assumed{remedy}",))
 
 
 @pytest.mark.parametrize("namespace", [HERE, THERE, INSTALLED])
@@ -64,6 +59,21 @@ async def test_the_first_namespace_with_settings_decides() -> None:
     assert api.requests == ["get configmaps"] * 2
 
 
+async def test_each_class_has_the_settings_of_its_own_controller() -> None:
+    """Another class's are never used, nor those of the controller without a class."""
+    api = ApiServer()
+    publish(api, THERE)
+    publish(api, INSTALLED, DEFAULTS, name="vmsim-controller-blue")
+    found = await read_classes(api, WHERE, (None, "blue", "red"))
+    assert found == {
+        None: Reading(SETTINGS, "ConfigMap default/vmsim-controller"),
+        "blue": Reading(DEFAULTS, "ConfigMap vmsim-system/vmsim-controller-blue"),
+        "red": defaults(
+            "no controller has published ConfigMap vmsim-controller-red in namespace team-a or default or vmsim-system"
+        ),
+    }
+
+
 async def test_without_settings_the_defaults_hold() -> None:
     """A ConfigMap of another client has none."""
     api = ApiServer()
@@ -73,22 +83,13 @@ async def test_without_settings_the_defaults_hold() -> None:
     )
 
 
-async def test_vms_of_a_class_have_the_settings_of_its_controller() -> None:
-    """Those of several classes have the defaults."""
-    api = ApiServer()
-    publish(api, THERE)
-    publish(api, THERE, OTHERS, name="vmsim-controller-blue")
-    assert await read(api, WHERE, {"blue"}) == Reading(OTHERS, "ConfigMap default/vmsim-controller-blue")
-    assert await read(api, WHERE, set()) == await read(api, WHERE, {None})
-    assert await read(api, WHERE, {None, "blue"}) == defaults("the VMs have controllers of several classes")
-
-
 async def test_a_missing_right_is_named() -> None:
     """Unless another namespace has the settings."""
     api = ApiServer()
     api.failures["get configmaps"] = FORBIDDEN
     assert await read(api, (THERE, INSTALLED)) == defaults(
-        "ConfigMap vmsim-controller may not be read in namespace default, vmsim-system"
+        "ConfigMap vmsim-controller may not be read in namespace default, vmsim-system",
+        "; ask an administrator for the right to get it",
     )
 
 
@@ -104,14 +105,18 @@ async def test_an_answer_that_is_no_config_map_means_the_defaults(error: errors.
 
 
 async def test_a_read_that_is_not_answered_ends() -> None:
-    """After five seconds."""
+    """After five seconds, for all classes."""
     api = ApiServer()
 
     async def never(_: str) -> None:
         await asyncio.Event().wait()
 
     api.turn = never
-    assert await read(api, WHERE) == defaults("ConfigMap vmsim-controller was not read within 5 s")
+    began = asyncio.get_running_loop().time()
+    found = await read_classes(api, WHERE, (None, "blue"))
+    assert found[None] == defaults("ConfigMap vmsim-controller was not read within 5 s")
+    assert found["blue"] == defaults("ConfigMap vmsim-controller-blue was not read within 5 s")
+    assert asyncio.get_running_loop().time() - began == 5
 
 
 async def test_a_value_that_cannot_be_read_is_named_with_its_config_map() -> None:

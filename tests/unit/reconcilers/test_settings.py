@@ -127,8 +127,21 @@ async def test_a_missing_right_is_logged_once_with_what_to_grant(request_: str) 
             await asyncio.sleep(60)
             assert api.writes == [CREATE]
     [line] = [line for line in logs if line["log_level"] == "warning"]
-    assert line["event"] == "cannot publish the settings; tools assume the defaults"
+    assert line["event"] == "cannot publish the settings; tools use older ones or the defaults"
     assert line["error"].endswith("; grant the controller get, create and patch on ConfigMap default/vmsim-controller")
+
+
+async def test_a_config_map_that_cannot_be_changed_is_logged_with_what_to_do() -> None:
+    """Once it is deleted, the settings are published."""
+    api = existing()
+    api.failures[PATCH] = errors.InvalidError(422, "Invalid", "field is immutable when `immutable` is set")
+    with capture_logs() as logs:
+        async with published(api):
+            del api.objects[KEY]
+            await asyncio.sleep(60)
+            assert api.objects[KEY]["data"] == encode(DEFAULTS)
+    [line] = [line for line in logs if line["log_level"] == "warning"]
+    assert line["error"].endswith("; delete ConfigMap default/vmsim-controller, and it is created anew")
 
 
 @pytest.mark.parametrize(("method", "commit"), [("create", True), ("create", False), ("patch", True), ("patch", False)])

@@ -332,7 +332,7 @@ async def test_vms_have_the_size_and_the_nodes_of_the_controllers_policy() -> No
     fleet = Fleet(name="demo", nodes=(), vms=(DesiredVM(name="vm-1", cpu="1", memory="0.1"),))
     policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="256Gi"), node_selector={"zone": "a"})
     assert (await checked(api, fleet)).packing.spaces == 0
-    found = await checked(api, fleet, policy=policy)
+    found = await checked(api, fleet, policies={None: policy})
     assert (found.packing.spaces, found.packing.unplaced) == (1, ())
     assert "requests.cpu, 64 more than 0 of 32" in found.warnings[0]
 

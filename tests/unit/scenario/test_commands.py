@@ -92,9 +92,24 @@ def test_the_preview_uses_the_settings_that_the_controller_has_published() -> No
     """And names the ConfigMap."""
     policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="1536Gi"))
     reading = Reading(PublishedSettings(policy), "ConfigMap default/vmsim-controller")
-    lines = list(totals(files.read("quickstart"), 1.0, reading))
+    lines = list(totals(files.read("quickstart"), 1.0, {None: reading}))
     assert "requested:    66.4 of 96 CPUs (69%), 1536 of 768 GiB (200%), 6 of 330 pods" in lines
     assert "64 CPUs and 1536 GiB, by ConfigMap default/vmsim-controller; what they use" in " ".join(lines)
+
+
+def test_the_preview_uses_the_settings_of_each_class(tmp_path: Path) -> None:
+    """A VM's shares are of its own controller's reference node."""
+    path = tmp_path / "s.yaml"
+    blue = "{name: b, cpu: 0.5, memory: 0.5, labels: {simulation.node-classifier.io/controller-class: blue}}"
+    path.write_text(f"{HEAD}vms: [{{name: a, cpu: 0.5, memory: 0.5}}, {blue}]\n")
+    policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="512Gi"))
+    readings = {None: Reading(), "blue": Reading(PublishedSettings(policy), "ConfigMap a/vmsim-controller-blue")}
+    text = "\n".join(totals(files.read(str(path)), 1.0, readings))
+    assert "requested:    48 of 0 CPUs, 384 of 0 GiB, 2 of 0 pods" in text
+    assert (
+        "a reference node, here of 32 CPUs and 256 GiB, the controller's default (no class), and of 64 CPUs and "
+        "512 GiB, by ConfigMap a/vmsim-controller-blue (class blue); what they use"
+    ) in text
 
 
 def test_dry_run_takes_the_values_of_kubectl(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from controller.cli.preview import fitting
 from controller.domain.capacity import Amount
+from controller.domain.ratio import ReferenceNode
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Node
 from controller.kube.scheduling import Toleration
@@ -38,7 +39,7 @@ def read(text: str) -> Scenario:
 
 def said(text: str) -> list[str]:
     """Return the lines for the user about a scenario."""
-    return list(fitting(pack_fleet(read(text).fleet), Reading()))
+    return list(fitting(pack_fleet(read(text).fleet), {None: Reading()}))
 
 
 def node(name: str, cpu: str, **spec: object) -> Node:
@@ -115,7 +116,7 @@ def test_nodes_of_the_cluster_count_less_their_used_capacity() -> None:
 def test_a_node_with_unreadable_quantities_is_barred() -> None:
     """Its capacity is unknown."""
     scenario = read("vms: [{name: v, cpu: 0.5, memory: 0.1}]")
-    assert next(fitting(pack_fleet(scenario.fleet, there=[node("a", "many")]), Reading())) == (
+    assert next(fitting(pack_fleet(scenario.fleet, there=[node("a", "many")]), {None: Reading()})) == (
         "No node takes these VMs: 1 with quantities that cannot be read."
     )
 
@@ -128,17 +129,44 @@ def test_the_policy_decides_which_nodes_accept_vms() -> None:
     assert pack_fleet(scenario.fleet).unplaced[0].reach.barred == {"tainted a=x:NoExecute": 1}
     default = LauncherPolicy()
     tolerant = LauncherPolicy(tolerations=(*default.tolerations, Toleration("a", "Exists")))
-    assert not pack_fleet(scenario.fleet, policy=tolerant).unplaced
+    assert not pack_fleet(scenario.fleet, policies={None: tolerant}).unplaced
     elsewhere = LauncherPolicy(node_selector={"zone": "a"})
-    assert pack_fleet(scenario.fleet, policy=elsewhere).unplaced[0].reach.barred == {"without the label zone=a": 1}
+    assert pack_fleet(scenario.fleet, policies={None: elsewhere}).unplaced[0].reach.barred == {
+        "without the label zone=a": 1
+    }
+
+
+BLUE = "labels: {simulation.node-classifier.io/controller-class: blue}"
+
+
+def test_a_vm_is_judged_by_the_policy_of_its_class() -> None:
+    """Its size and its nodes."""
+    fleet = read(f"nodes: [{{name: n}}]\nvms: [{{name: v, {VM}, {BLUE}}}, {{name: w, {VM}}}]").fleet
+    assert fleet.classes == ("blue", None)
+    elsewhere = LauncherPolicy(node_selector={"zone": "a"})
+    [unplaced] = pack_fleet(fleet, policies={"blue": elsewhere}).unplaced
+    assert (unplaced.group, unplaced.reach.barred) == ("v", {"without the label zone=a": 1})
+    larger = LauncherPolicy(reference=ReferenceNode.of(cpu="128", memory="256Gi"))
+    [unplaced] = pack_fleet(fleet, policies={"blue": larger}).unplaced
+    assert unplaced.group == "v"
+
+
+def test_the_lines_name_the_source_of_each_classs_policy() -> None:
+    """Once if it is the same."""
+    fleet = read(f"vms: [{{name: v, {VM}, {BLUE}}}, {{name: w, {VM}}}]").fleet
+    packing = pack_fleet(fleet, there=[node("a", "8", unschedulable=True)])
+    *_, line = fitting(packing, {"blue": Reading(config_map="ConfigMap a/b"), None: Reading()})
+    assert line.endswith("this check uses those of ConfigMap a/b (class blue) and their defaults (no class).")
+    *_, line = fitting(packing, {"blue": Reading(), None: Reading()})
+    assert line.endswith("this check uses their defaults.")
 
 
 def test_the_lines_name_the_source_of_the_policy() -> None:
     """The controller's defaults, or the settings that it has published."""
     fleet = read("vms: [{name: v, cpu: 0.1, memory: 0.1}]").fleet
     packing = pack_fleet(fleet, there=[node("a", "8", unschedulable=True)])
-    *_, default = fitting(packing, Reading())
-    *_, published = fitting(packing, Reading(config_map="ConfigMap a/b"))
+    *_, default = fitting(packing, {None: Reading()})
+    *_, published = fitting(packing, {None: Reading(config_map="ConfigMap a/b")})
     assert default.endswith("this check uses their defaults.")
     assert published.endswith("this check uses those of ConfigMap a/b.")
 
@@ -222,7 +250,7 @@ def test_a_preferred_node_restricts_nothing_and_an_exact_one_does() -> None:
     vms = f"  - {{name: v, count: 3, {VM}, node: a-1}}\n  - {{name: w, {VM}, node: b}}"
     scenario = read(ZONES + vms)
     assert not pack_fleet(scenario.fleet).unplaced
-    lines = list(fitting(pack_fleet(scenario.exact.fleet), Reading()))
+    lines = list(fitting(pack_fleet(scenario.exact.fleet), {None: Reading()}))
     assert lines == [
         "The VMs request more than these nodes have: without others, some will not run.",
         "No room for 2 of 4 VMs:",

@@ -94,7 +94,7 @@ def test_an_uncertain_refusal_says_that_another_order_may_fit() -> None:
     sizes = [Size(cpu, 1) for cpu in (6, 5, 5, 4, 4, 4)]
     packing = packed(sizes, [Size(14, 10, 10), Size(14, 10, 10)])
     assert (len(packing.unplaced[0].names), packing.certain, packing.short) == (1, False, False)
-    assert next(fitting(packing, Reading())) == (
+    assert next(fitting(packing, {None: Reading()})) == (
         "No room for 1 of 6 VMs, placed one by one, the largest first; another order may do better:"
     )
 
