@@ -7,7 +7,7 @@ controller has published, or of the default one; with several classes of control
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 from controller.cli.tables import Column, Grid
@@ -24,6 +24,8 @@ from controller.scenario.scenario import Scenario, VMGroup
 
 Readings = Mapping[str | None, Reading]
 """The settings of each class of controllers."""
+_EXACT: Final = Context(prec=80)
+"""A file's nodes may have quantities of 36 digits."""
 _GIB: Final = Decimal(1024) ** 3
 
 
@@ -188,5 +190,5 @@ def _of(amount: Decimal, capacity: Decimal, unit: str) -> str:
 
 
 def _short(number: Decimal) -> str:
-    rounded = number.quantize(Decimal("0.1"), ROUND_HALF_EVEN)
+    rounded = number.quantize(Decimal("0.1"), ROUND_HALF_EVEN, _EXACT)
     return f"{rounded.to_integral_value() if rounded == rounded.to_integral_value() else rounded:f}"

@@ -153,6 +153,15 @@ def test_a_dry_run_without_nodes_prints_no_percentages(capsys: pytest.CaptureFix
     assert "requested:    16 of 0 CPUs, 128 of 0 GiB, 1 of 0 pods" in out
 
 
+def test_a_dry_run_prints_the_largest_capacity(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A quantity is clamped to 1e27."""
+    path = tmp_path / "s.yaml"
+    path.write_text(HEAD + "nodes: [{name: n, cpu: 1e27}]\nvms: [{name: v, cpu: 0.5, memory: 0.5}]\n")
+    code, out, _ = run(capsys, "load", str(path), "--dry-run")
+    assert code == 0
+    assert f"requested:    16 of 1{'0' * 27} CPUs (0%)" in out
+
+
 def test_the_speed_flag_overrides_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     """Without it, the file's speed holds."""
     assert "Plays at 7x." in run(capsys, "load", "diurnal", "--dry-run", "--speed", "7")[1]
