@@ -149,12 +149,14 @@ class Client:
         namespace: str | None = None,
         server_deadline: float,
         dry_run: bool = False,
+        strict: bool = False,
     ) -> T:
         """Create an object; the server gives up after `server_deadline` seconds."""
         query = (
             ("timeout", f"{server_deadline:g}s"),
             ("fieldManager", self._manager),
             ("dryRun", "All" if dry_run else None),
+            ("fieldValidation", "Strict" if strict else None),
         )
         request = Request("POST", resource.path(namespace), query, codec.encode(body), _JSON)
         reply = await self._send(request)

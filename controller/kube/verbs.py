@@ -91,12 +91,14 @@ class Creator(Protocol):
         namespace: str | None = None,
         server_deadline: float,
         dry_run: bool = False,
+        strict: bool = False,
     ) -> T:
         """Create an object. The server gives up after `server_deadline` seconds, even if the client is disconnected.
 
-        A `dry_run` passes admission and validation, and persists nothing.
+        A `dry_run` passes admission and validation, and persists nothing. `strict` refuses fields that the resource
+        does not have, which are dropped otherwise.
 
-        Raises AlreadyExistsError if the name is taken.
+        Raises AlreadyExistsError if the name is taken, InvalidError for an unknown field.
         """
         ...
 

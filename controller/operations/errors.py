@@ -25,6 +25,10 @@ class CRDMissingError(SimulatorError):
     """The cluster does not know VirtualMachine or VirtualMachineMigration."""
 
 
+class CRDOutdatedError(SimulatorError):
+    """The cluster's VirtualMachine is of an older release, which has no such field; nothing was created."""
+
+
 class RefusedError(SimulatorError):
     """The API server refused a request: its message, the HTTP status `code` and the `reason` of the Status."""
 

@@ -1,13 +1,16 @@
 """VMs: create, read and delete them.
 
-Guarantees: a delete carries the UID of the VM that was read, so a newer VM of the same name is never deleted; a VM
-that exists already and a VM that does not exist each raise an error type of their own.
+Guarantees: a create loses no field: one that the cluster's CRD does not have is an error; a delete carries the UID of
+the VM that was read, so a newer VM of the same name is never deleted; a VM that exists already and a VM that does not
+exist each raise an error type of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -19,15 +22,17 @@ from controller.domain.objects import VirtualMachine, VMSpec
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm import launcher, placement
 from controller.engine.listing import everything
-from controller.kube.errors import AlreadyExistsError, ConflictError, NotFoundError
+from controller.kube.errors import AlreadyExistsError, ConflictError, InvalidError, NotFoundError
 from controller.kube.resources import Resource
 from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations.api import Api
-from controller.operations.errors import VMExistsError, no_such_vm
+from controller.operations.errors import CRDOutdatedError, VMExistsError, no_such_vm
 from controller.operations.placement_schema import PlacementFields
 
 AS_WRITTEN: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
 """VMs as plain dicts, with every field that the API server returns."""
+_UNKNOWN: Final = re.compile(r'unknown field "(spec\.[^"]*)"')
+"""What the API server says of a field that a strict create has and the CRD has not."""
 _AT_ONCE: Final = 16
 """Deletes in flight at the same time."""
 
@@ -84,15 +89,35 @@ def manifest(request: VMRequest, template: Template = PLAIN) -> dict[str, Any]:
 
 
 async def create(client: Api, request: VMRequest, template: Template = PLAIN) -> VirtualMachine:
-    """Create a VM. Raises VMExistsError, or the KubeError of the API server or an admission webhook that refuses it."""
+    """Create a VM. Raises VMExistsError, CRDOutdatedError, or the KubeError of a refusal."""
+    body = manifest(request, template)
     try:
-        return await client.create(
-            VIRTUAL_MACHINES, manifest(request, template), namespace=request.namespace, server_deadline=CREATE_DEADLINE
-        )
+        with no_field_lost():
+            return await client.create(
+                VIRTUAL_MACHINES,
+                body,
+                namespace=request.namespace,
+                server_deadline=CREATE_DEADLINE,
+                strict=True,
+            )
     except AlreadyExistsError as error:
         raise VMExistsError(
             f"there is a VM {request.name} in namespace {request.namespace} already: "
             "delete it first, or choose another name"
+        ) from error
+
+
+@contextmanager
+def no_field_lost() -> Iterator[None]:
+    """Raise CRDOutdatedError for the refusal of a strict create whose fields the cluster's CRD does not have."""
+    try:
+        yield
+    except InvalidError as error:
+        if not (fields := _UNKNOWN.findall(error.message)):
+            raise
+        raise CRDOutdatedError(
+            f"the cluster's VirtualMachine resource is of an older release, without {', '.join(fields)}: "
+            "run `vmsim install`"
         ) from error
 
 

@@ -22,6 +22,7 @@ from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations.api import Api
 from controller.operations.parallel import Requests, each
 from controller.operations.text import one_line
+from controller.operations.vms import no_field_lost
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
 from controller.scenario.errors import FleetRefusedError, Problem, listed
@@ -89,7 +90,7 @@ async def ask(
 
     `policies` are the controllers'; `requests` shows the requests that are being retried.
 
-    Raises FleetRefusedError with every refusal, and the KubeErrors that a retry does not fix.
+    Raises FleetRefusedError with every refusal, CRDOutdatedError, and the KubeErrors that a retry does not fix.
     """
     return await _Asking(
         client, fleet, missing, nodes, namespace=namespace, policies=policies, requests=requests, asked=asked
@@ -170,10 +171,12 @@ class _Asking:
                 namespace=question.namespace,
                 server_deadline=CREATE_DEADLINE,
                 dry_run=True,
+                strict=True,
             )
 
         try:
-            await self._requests.retrying(question.what, request)
+            with no_field_lost():
+                await self._requests.retrying(question.what, request)
         except AlreadyExistsError:
             pass  # another client created it meanwhile; the load compares it
         except StatusError as error:

@@ -27,6 +27,7 @@ from controller.kube.resources import NODES, Resource
 from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations.api import Api
 from controller.operations.parallel import TICK, Requests, each, reporting
+from controller.operations.vms import no_field_lost
 from controller.operations.waiting import Silence
 from controller.operations.watching import ChangeSignal, watching
 from controller.scenario.asking import Findings, ask
@@ -104,7 +105,8 @@ async def load(
     run under the `policies` of their controllers. A VM that is stopped is not waited for.
 
     Raises OccupiedError if existing objects conflict, FleetRefusedError if the API server refuses objects,
-    NoNamespaceError, NotRunningError after the deadline, and the KubeErrors that a retry does not fix.
+    NoNamespaceError, CRDOutdatedError, NotRunningError after the deadline, and the KubeErrors that a retry does not
+    fix.
     """
     loading = _Load(client, fleet, namespace, policies, report)
     try:
@@ -273,10 +275,13 @@ class _Load:
         """Create an object; return the existing object of its name, if there is one."""
         client, name = self._client, body["metadata"]["name"]
         try:
-            await self._requests.retrying(
-                what,
-                lambda: client.create(resource, body, namespace=namespace, server_deadline=CREATE_DEADLINE),
-            )
+            with no_field_lost():
+                await self._requests.retrying(
+                    what,
+                    lambda: client.create(
+                        resource, body, namespace=namespace, server_deadline=CREATE_DEADLINE, strict=True
+                    ),
+                )
         except AlreadyExistsError:
             return await self._requests.retrying(what, lambda: client.get(resource, name, namespace=namespace))
         return None

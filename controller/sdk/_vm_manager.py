@@ -85,7 +85,7 @@ class VMManager:
         the `labels` and `annotations`. `placement` are the fields of its spec that decide its node, as in YAML:
         `{"nodeSelector": {"zone": "a"}}`. A `VM` may be given instead of these arguments.
 
-        Raises InvalidValueError, VMExistsError.
+        Raises InvalidValueError, VMExistsError, CRDOutdatedError.
         """
         if isinstance(name, VM):
             if (cpu, memory, cpu_consumption, memory_consumption, labels, annotations, placement) != (None,) * 7:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from controller.operations.errors import (
     CRDMissingError,
+    CRDOutdatedError,
     DrainFailedError,
     InvalidValueError,
     MigrationFailedError,
@@ -26,6 +27,7 @@ from controller.scenario.errors import NoNamespaceError, NotRunningError, Occupi
 
 __all__ = [
     "CRDMissingError",
+    "CRDOutdatedError",
     "DrainFailedError",
     "InvalidValueError",
     "LocalPlaneError",

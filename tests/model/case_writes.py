@@ -24,6 +24,7 @@ from controller.kube.resources import (
 )
 from tests.model.place import ANOTHER, FAILED, HOLD, Case, Place, version, vm
 
+VM_DOCUMENTS: Final[Resource[dict[str, Any]]] = Resource(names.GROUP, names.VERSION, names.VM_PLURAL, dict)
 NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 
 
@@ -103,6 +104,16 @@ async def a_review_is_answered_and_not_stored(at: Place) -> None:
     for _ in range(2):
         assert not (await at.api.create(TOKEN_REVIEWS, token, server_deadline=10.0)).status.authenticated
         assert not (await at.api.create(SUBJECT_ACCESS_REVIEWS, access, server_deadline=10.0)).status.allowed
+
+
+async def a_field_that_the_crd_does_not_have_is_dropped(at: Place) -> None:
+    """Unless the create is strict, which a dry run may be, too."""
+    body = {**vm(), "spec": {**vm()["spec"], "noSuchField": 1}}
+    for dry_run in (True, False):
+        with pytest.raises(errors.InvalidError, match=r'unknown field "spec\.noSuchField"'):
+            await at.create(VIRTUAL_MACHINES, body, dry_run=dry_run, strict=True)
+    await at.create(VIRTUAL_MACHINES, body)
+    assert "noSuchField" not in (await at.api.get(VM_DOCUMENTS, "a", namespace=at.namespace))["spec"]
 
 
 async def a_dry_run_stores_nothing(at: Place) -> None:
@@ -308,6 +319,7 @@ CASES: Final[tuple[Case, ...]] = (
     an_object_has_the_namespace_of_its_request,
     apply_removes_fields_that_it_no_longer_has,
     a_review_is_answered_and_not_stored,
+    a_field_that_the_crd_does_not_have_is_dropped,
     a_dry_run_stores_nothing,
     a_new_node_has_the_not_ready_taint,
     every_change_has_a_later_version,

@@ -43,9 +43,9 @@ class Place:
 
     # --- creates: the bodies satisfy a real server, too -------------------------------------------------------
 
-    async def create(self, resource: Resource[T], body: Document, *, dry_run: bool = False) -> T:
-        """Create an object in the namespace."""
-        return await self.api.create(resource, body, namespace=self.namespace, server_deadline=10.0, dry_run=dry_run)
+    async def create(self, resource: Resource[T], body: Document, **options: bool) -> T:
+        """Create an object in the namespace, as a dry run or strictly."""
+        return await self.api.create(resource, body, namespace=self.namespace, server_deadline=10.0, **options)
 
     async def vm(self, name: str = "a", **metadata: Any) -> VirtualMachine:
         """Create a VM."""

@@ -6,7 +6,7 @@ passed in does not change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeAlias
 
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
@@ -47,6 +47,16 @@ def created(plural: str, body: Mapping[str, Any], namespace: str | None, name: s
         spec = body.get("spec", {})
         document["spec"] = {**spec, "taints": [*spec.get("taints", ()), _NEW_NODE]}
     return document
+
+
+def known(body: Mapping[str, Any], unknown: Collection[str], *, strict: bool) -> Mapping[str, Any]:
+    """Return a body without the fields of its spec that its CRD does not have. Raises InvalidError if `strict`."""
+    spec = body.get("spec", {})
+    found = [field for field in spec if field in unknown]
+    if found and strict:
+        words = ", ".join(f'unknown field "spec.{field}"' for field in found)
+        raise errors.InvalidError(400, "BadRequest", f"{body.get('kind')} cannot be handled: strict decoding: {words}")
+    return {**body, "spec": {field: value for field, value in spec.items() if field not in found}} if found else body
 
 
 def check_guards(document: Document, uid: str | None, version: str | None, *, changing: bool = False) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 from controller.kube.verbs import Page
@@ -41,6 +42,8 @@ class ApiServer(Faulty):
     """Each request that changed something, as its method and resource."""
     dry_runs: list[Document] = field(default_factory=list)
     """The objects of dry runs."""
+    unknown: frozenset[str] = frozenset({"noSuchField"})
+    """Fields of a VM's spec that its CRD does not have; those of an older release are more."""
     page_size: int = 1000
     """The maximum number of objects on a page, whatever the client's limit."""
     expire: bool = False
@@ -123,6 +126,7 @@ class ApiServer(Faulty):
         namespace: str | None = None,
         server_deadline: float,
         dry_run: bool = False,
+        strict: bool = False,
     ) -> T:
         """Create, unless the name is taken. A dry run persists nothing; faults name it separately."""
         _collection(resource, namespace)
@@ -132,6 +136,8 @@ class ApiServer(Faulty):
             return await self._review(resource, body)
         name = body["metadata"].get("name") or self._name(plural, namespace, body["metadata"]["generateName"])
         await self._arrive(method, plural, name)
+        if plural == VIRTUAL_MACHINES.plural:
+            body = rules.known(body, self.unknown, strict=strict)
         write = partial(self._create, plural, body, namespace, name, dry_run=dry_run)
         return decode(self._carry_out(method, plural, name, write, deadline=server_deadline), resource.type)
 

@@ -143,6 +143,14 @@ async def test_a_dry_run_sends_dry_run_all(api: ApiServer, client: Client) -> No
     assert seen.query == {"timeout": "7s", "fieldManager": "vmsim-controller", "dryRun": "All"}
 
 
+async def test_a_strict_create_asks_for_strict_field_validation(api: ApiServer, client: Client) -> None:
+    """Else the server drops unknown fields."""
+    api.handler = reply(pod_body("a"), status=201)
+    await client.create(PODS, {"metadata": {"name": "a"}}, namespace="default", server_deadline=7, strict=True)
+    [seen] = api.seen
+    assert seen.query == {"timeout": "7s", "fieldManager": "vmsim-controller", "fieldValidation": "Strict"}
+
+
 async def test_a_client_writes_under_its_own_field_manager(api: ApiServer, tmp_path: Path) -> None:
     """Creates and patches."""
     api.handler = reply(pod_body("a"))

@@ -10,7 +10,7 @@ from controller.domain import names
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors as kube
 from controller.operations import vms
-from controller.operations.errors import NoSuchVMError, VMExistsError
+from controller.operations.errors import CRDOutdatedError, NoSuchVMError, VMExistsError
 from tests.model.staged import Staged
 
 REQUEST = vms.VMRequest("vm-1", "default", cpu="0.1", memory="0.20")
@@ -44,6 +44,17 @@ async def test_a_name_that_is_taken_is_an_error_of_its_own(cluster: Staged) -> N
     with pytest.raises(VMExistsError, match="there is a VM vm-1 in namespace default already: delete it first"):
         await vms.create(cluster, REQUEST)
     assert cluster.objects == before
+
+
+async def test_a_crd_of_an_older_release_is_an_error_and_no_field_is_lost(cluster: Staged) -> None:
+    """It names the field and the remedy; a VM without the field is created."""
+    cluster.unknown = frozenset({"affinity", "nodeSelector"})
+    placed = vms.Template(placement={"nodeSelector": {"zone": "a"}})
+    with pytest.raises(CRDOutdatedError, match=r"of an older release, without spec\.nodeSelector: run `vmsim install`"):
+        await vms.create(cluster, REQUEST, placed)
+    assert not cluster.names(VIRTUAL_MACHINES)
+    await vms.create(cluster, REQUEST)
+    assert cluster.names(VIRTUAL_MACHINES) == ["vm-1"]
 
 
 async def test_a_resource_that_is_not_there_is_no_vm_that_is_not_there(cluster: Staged) -> None:

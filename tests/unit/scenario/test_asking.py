@@ -16,6 +16,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube import errors
 from controller.kube.resources import NODES
+from controller.operations.vms import Template
 from controller.scenario.admission import Rules
 from controller.scenario.asking import Findings, least_and_largest
 from controller.scenario.errors import FleetRefusedError, NotRunningError, UnansweredError
@@ -24,7 +25,7 @@ from controller.scenario.free import Size
 from controller.scenario.loading import Progress, Stage, load, rehearse
 from controller.scenario.quotas import shortages
 from controller.scenario.schema import parse
-from controller.sdk.errors import RefusedError
+from controller.sdk.errors import CRDOutdatedError, RefusedError
 from tests.unit.scenario.builders import Api
 
 pytestmark = pytest.mark.looptime
@@ -112,6 +113,26 @@ async def test_a_refusal_quotes_its_place_and_the_server_and_nothing_is_created(
         's.yaml:6: nodes[1]: node big: Node "big" is invalid: spec.taints[1]: Duplicate value',
         's.yaml:12: vms[1]: VM db: virtualmachines "db" is forbidden: no',
     ]
+
+
+async def test_a_crd_of_an_older_release_is_an_error_before_anything_is_created() -> None:
+    """Else all VMs would lose their placement in silence."""
+    api = Api(unknown=frozenset({"affinity", "nodeSelector"}))
+    vm = DesiredVM("vm-1", "0.1", "0.1", template=Template(placement={"nodeSelector": {"zone": "a"}}))
+    fleet = Fleet("demo", (DesiredNode("n-1"),), (vm,))
+    with pytest.raises(CRDOutdatedError, match=r"without spec\.nodeSelector: run `vmsim install`"):
+        await load(api, fleet, namespace="default", report=lambda _: None, deadline=60)
+    assert api.tried == []
+
+
+async def test_a_create_loses_no_field_if_its_dry_run_was_impossible() -> None:
+    """A webhook with side effects accepts none."""
+    api = Api(unknown=frozenset({"nodeSelector"}))
+    api.errors["ASK vm-1"] = [errors.InvalidError(400, "BadRequest", "webhook does not support dry run")]
+    vm = DesiredVM("vm-1", "0.1", "0.1", template=Template(placement={"nodeSelector": {"zone": "a"}}))
+    with pytest.raises(CRDOutdatedError):
+        await load(api, Fleet("demo", (), (vm,)), namespace="default", report=lambda _: None, deadline=60)
+    assert not api.names(VIRTUAL_MACHINES)
 
 
 async def test_a_group_has_one_refusal_however_many_objects_are_refused() -> None:
