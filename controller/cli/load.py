@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -30,7 +30,7 @@ from controller.operations.errors import SimulatorError
 from controller.operations.text import counted, one_line
 from controller.scenario import files
 from controller.scenario.asking import Findings
-from controller.scenario.errors import DocumentError, FleetRefusedError, listed, reasons
+from controller.scenario.errors import DocumentError, FleetRefusedError, NotRunningError, listed, reasons
 from controller.scenario.fitting import pack_fleet
 from controller.scenario.loading import Outcome, Progress, Stage, load, rehearse
 from controller.scenario.player import Played, play
@@ -109,12 +109,12 @@ def summary(scenario: str, namespace: str, outcome: Outcome) -> str:
     return f"{scenario} runs in namespace {namespace}: {', '.join(filter(None, parts)) or 'nothing to create'}"
 
 
-def begun_elsewhere(outcome: Outcome) -> Iterator[str]:
+def begun_elsewhere(elsewhere: Mapping[str, tuple[str, str]]) -> Iterator[str]:
     """Yield one line about the VMs that the scheduler did not put where the scenario names a node, if there are any."""
-    if not outcome.elsewhere:
+    if not elsewhere:
         return
-    moves = (f"{name} on {node}, not {wanted}" for name, (wanted, node) in outcome.elsewhere.items())
-    some = counted(len(outcome.elsewhere), "VM")
+    moves = (f"{name} on {node}, not {wanted}" for name, (wanted, node) in elsewhere.items())
+    some = counted(len(elsewhere), "VM")
     yield f"The scheduler put {some} elsewhere: {listed(moves)}"
 
 
@@ -170,11 +170,14 @@ class _Loading:
                     warn=self._warn,
                     policies=self._policies,
                 )
+        except NotRunningError as error:
+            _print(self._console, begun_elsewhere(error.elsewhere))
+            raise
         except asyncio.CancelledError:
             _print_error(f"\nThe objects created so far stay. To delete them:\n\n    vmsim unload {name}\n")
             raise
         self._console.print(summary(name, self._namespace, outcome))
-        _print(self._console, begun_elsewhere(outcome))
+        _print(self._console, begun_elsewhere(outcome.elsewhere))
         if request.play and self._scenario.parts:
             await self._play(outcome, speed, request.rate)
 

@@ -7,6 +7,7 @@ no schema says (a label's syntax, an `In` without values) is left to the API ser
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
@@ -54,7 +55,7 @@ def dotted(path: Path) -> str:
 
 
 def flaws(fields: Mapping[str, Any]) -> Iterator[Flaw]:
-    """Yield every flaw of placement fields. A field that is None counts as absent, as in Kubernetes."""
+    """Yield every flaw of placement fields. A field that is None counts as absent, but no key of a selector may be."""
     yield from _object((), fields, {"properties": _schema()})
 
 
@@ -88,7 +89,7 @@ def _object(path: Path, value: Mapping[str, object], schema: Schema) -> Iterator
         below = any_value if any_value is not None else known.get(name)
         if below is None:
             yield Flaw((*path, name), unknown_field(str(name), tuple(known)))
-        elif inner is not None:
+        elif inner is not None or any_value is not None:  # the server drops a null, and with it a label's requirement
             yield from _check((*path, name), inner, below)
     for name in schema.get("required", ()):
         if value.get(name) is None:
@@ -112,6 +113,8 @@ def _scalar(path: Path, value: object, schema: Schema) -> Iterator[Flaw]:
 
 
 def _kind_of(value: object) -> str:
+    if isinstance(value, float | Decimal):  # as written: "not a number" would be no answer to "want a whole number"
+        return str(value)
     for kind, wanted in ((bool, "a truth value"), (int, "a number"), (str, "a string"), (list, "a list")):
         if isinstance(value, kind):
             return wanted

@@ -21,7 +21,7 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations.api import Api
 from controller.operations.parallel import Requests, each
-from controller.operations.text import one_line
+from controller.operations.text import counted, one_line
 from controller.operations.vms import no_field_lost
 from controller.scenario import admission
 from controller.scenario.comparison import Comparison
@@ -122,12 +122,12 @@ class _Asking:
         self._asked = asked
         self._done = self._total = 0
         self._refused: dict[tuple[str, Origin | None], _Refusal] = {}
-        self._warnings: list[str] = []
+        self._warnings: list[str] = [*_unrequired(fleet, missing)]
 
     async def run(self) -> Findings:
         """Send all dry runs, then check quotas and capacity."""
         if not (self._missing.nodes or self._missing.vms):
-            return Findings(self._packed(), ())
+            return Findings(self._packed(), tuple(self._warnings))
         rules = await self._requests.retrying("webhooks and policies", lambda: admission.read(self._client))
         if rules.unread:
             self._warnings.append(
@@ -232,6 +232,16 @@ class _Asking:
     def _warn(self, words: str) -> None:
         if words not in self._warnings:
             self._warnings.append(words)
+
+
+def _unrequired(fleet: Fleet, missing: Comparison) -> Iterator[str]:
+    """Yield one line about the VMs that exist without the required node."""
+    if missing.unrequired:
+        some = counted(len(missing.unrequired), "VM")
+        yield (
+            f"{some} of before may run on any node, since created without --exact-placement: "
+            f"{listed(missing.unrequired)}; to require their nodes, first `vmsim unload {fleet.name}`"
+        )
 
 
 def one_of_each(nodes: Iterable[DesiredNode]) -> list[DesiredNode]:

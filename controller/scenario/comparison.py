@@ -27,6 +27,8 @@ class Comparison:
     nodes: tuple[DesiredNode, ...]
     vms: tuple[DesiredVM, ...]
     conflicts: tuple[str, ...]
+    unrequired: tuple[str, ...] = ()
+    """VMs that are to begin on one node exactly, but exist without this requirement: they keep what they began with."""
 
 
 def compare(fleet: Fleet, *, nodes: Iterable[Node], vms: Iterable[VirtualMachine]) -> Comparison:
@@ -37,6 +39,13 @@ def compare(fleet: Fleet, *, nodes: Iterable[Node], vms: Iterable[VirtualMachine
         nodes=tuple(desired for desired in fleet.nodes if desired.name not in nodes_there),
         vms=tuple(desired for desired in fleet.vms if desired.name not in vms_there),
         conflicts=tuple(_conflicts(fleet, nodes_there, vms_there)),
+        unrequired=tuple(
+            desired.name
+            for desired in fleet.vms
+            if desired.exact
+            and (vm := vms_there.get(desired.name)) is not None
+            and vm.metadata.annotations.get(names.REQUIRED_START_NODE) != desired.node
+        ),
     )
 
 

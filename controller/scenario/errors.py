@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from controller.operations.errors import RefusedError, SimulatorError
 
 SHOWN: Final = 10
 """Items that a one-line message lists before it counts the rest."""
+NOWHERE: Final[Mapping[str, tuple[str, str]]] = MappingProxyType({})
+"""No VM is elsewhere."""
 TOGETHER: Final = 3
 """Names that are listed for one reason before the rest are counted."""
 
@@ -69,10 +72,16 @@ class NoNamespaceError(SimulatorError):
 
 
 class NotRunningError(SimulatorError):
-    """Not all nodes are ready and VMs running in time; `waiting` maps each of the others to the reason."""
+    """Not all nodes are ready and VMs running in time; `waiting` maps each of the others to the reason.
 
-    def __init__(self, deadline: float, waiting: Mapping[str, str]) -> None:
+    `elsewhere` are the VMs that the scheduler did not put on the node that the fleet names, as in a load's outcome.
+    """
+
+    def __init__(
+        self, deadline: float, waiting: Mapping[str, str], elsewhere: Mapping[str, tuple[str, str]] = NOWHERE
+    ) -> None:
         self.waiting = dict(waiting)
+        self.elsewhere = dict(elsewhere)
         super().__init__(f"not everything runs after {deadline:g} s: {reasons(self.waiting)}")
 
 

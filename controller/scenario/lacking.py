@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.domain.objects import VirtualMachine
-from controller.domain.vm.status import Phase, ready
+from controller.domain.vm.status import BOOTS, Phase, ready
 from controller.engine.store import Store
 from controller.kube.kinds import Node
 from controller.scenario.fleet import Fleet
@@ -21,7 +21,7 @@ NO_KWOK: Final = "no sign of KWOK; does it run, and manage nodes annotated kwok.
 _STARTUP_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """Taints of a new node until it is Ready."""
 _UNEXPLAINED: Final = ("GuestNotRunning", "PodTerminating")
-"""Reasons of the Ready condition that explain no more than the phase does."""
+"""Reasons of the Ready condition that explain no more than the phase does, unless the guest boots."""
 _DELETED: Final = "deleted meanwhile"
 
 
@@ -58,6 +58,6 @@ def lacking(fleet: Fleet, namespace: str, nodes: Store[Node], vms: Store[Virtual
 
 def _reason(vm: VirtualMachine) -> str:
     condition = ready(vm)
-    if condition is None or condition.reason in _UNEXPLAINED:
+    if condition is None or (condition.reason in _UNEXPLAINED and BOOTS not in condition.message):
         return vm.status.phase
     return ": ".join(filter(None, (vm.status.phase, condition.message)))

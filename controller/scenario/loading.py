@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from controller.domain.objects import VirtualMachine
 from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import everything
+from controller.engine.store import Store
 from controller.kube.errors import AlreadyExistsError, NotFoundError
 from controller.kube.kinds import Node
 from controller.kube.meta import ObjectOnly
@@ -82,7 +83,7 @@ class Outcome:
     found_vms: tuple[str, ...]
     vms: tuple[VirtualMachine, ...]
     elsewhere: Mapping[str, tuple[str, str]]
-    """Created VMs that the scheduler did not put on the node that the fleet names: that node, and the actual one."""
+    """VMs that the scheduler did not put on the node that the fleet names: that node, and the actual one."""
 
 
 def _ignore(_: Findings) -> None:
@@ -102,7 +103,7 @@ async def load(
     """Create the missing objects of a fleet and wait until it runs, within `deadline` seconds.
 
     `report` is called with every change. `warn` is called before the first create, with the reasons why VMs may not
-    run under the `policies` of their controllers. A VM that is stopped is not waited for.
+    run where they should under the `policies` of their controllers. A VM that is stopped is not waited for.
 
     Raises OccupiedError if existing objects conflict, FleetRefusedError if the API server refuses objects,
     NoNamespaceError, CRDOutdatedError, NotRunningError after the deadline, and the KubeErrors that a retry does not
@@ -113,7 +114,7 @@ async def load(
         async with asyncio.timeout(deadline):
             return await loading.run(warn)
     except TimeoutError:
-        raise NotRunningError(deadline, dict(loading.waiting)) from None
+        raise NotRunningError(deadline, dict(loading.waiting), elsewhere(fleet.vms, loading.vms)) from None
 
 
 async def rehearse(
@@ -154,6 +155,7 @@ class _Load:
         # The objects that are still to be created.
         self._uncreated: dict[str, None] = {}
         self._lacking_now: tuple[tuple[str, str], ...] = ()
+        self._seen: Store[VirtualMachine] | None = None
 
     @property
     def waiting(self) -> tuple[tuple[str, str], ...]:
@@ -170,6 +172,14 @@ class _Load:
         """The requests that are retried or slow, with the API server's last message."""
         prefix = f"{_NOT_CREATED}: " if self._stage == Stage.CREATING else ""
         return tuple((what, f"{prefix}{why}") for what, why in self._requests.waiting.items())
+
+    @property
+    def vms(self) -> tuple[VirtualMachine, ...]:
+        """The VMs of the fleet as they were last seen; none before the first wait."""
+        if self._seen is None:
+            return ()
+        found = (self._seen.get(f"{self._namespace}/{desired.name}") for desired in self._fleet.vms)
+        return tuple(vm for vm in found if vm is not None)
 
     async def ask(self) -> tuple[Comparison, Findings]:
         """Compare the fleet with the cluster, and dry-run the missing objects."""
@@ -192,10 +202,10 @@ class _Load:
     async def run(self, warn: Callable[[Findings], None]) -> Outcome:
         """Compare, ask, create, wait."""
         missing, findings = await self.ask()
-        if missing.nodes or missing.vms:
+        if missing.nodes or missing.vms or findings.warnings:
             warn(findings)
         await self._create(missing)
-        vms = await self._wait(Stage.STARTING, self._fleet)
+        await self._wait(Stage.STARTING, self._fleet)
         created_nodes = tuple(desired.name for desired in missing.nodes)
         created_vms = tuple(desired.name for desired in missing.vms)
         return Outcome(
@@ -203,8 +213,8 @@ class _Load:
             created_vms=created_vms,
             found_nodes=_without(self._fleet.nodes, created_nodes),
             found_vms=_without(self._fleet.vms, created_vms),
-            vms=vms,
-            elsewhere=elsewhere(missing.vms, vms),
+            vms=self.vms,
+            elsewhere=elsewhere(self._fleet.vms, self.vms),
         )
 
     def _count_questions(self, done: int, total: int) -> None:
@@ -286,8 +296,8 @@ class _Load:
             return await self._requests.retrying(what, lambda: client.get(resource, name, namespace=namespace))
         return None
 
-    async def _wait(self, stage: Stage, fleet: Fleet) -> tuple[VirtualMachine, ...]:
-        """Wait until all nodes of a fleet are ready and all VMs run; return the VMs.
+    async def _wait(self, stage: Stage, fleet: Fleet) -> None:
+        """Wait until all nodes of a fleet are ready and all VMs run.
 
         Nodes that are to be ready before there are VMs are not waited for once none has become ready for a while.
         """
@@ -302,7 +312,7 @@ class _Load:
             )
             total = len(fleet.nodes) + len(fleet.vms)
             silence = Silence(clock(), UNNOTICED)
-            self._stage = stage
+            self._stage, self._seen = stage, vms
             while True:
                 lacks = list(lacking(fleet, self._namespace, nodes, vms))
                 unnoticed = silence.lasts(sum(lack.silent for lack in lacks), clock())
@@ -311,15 +321,14 @@ class _Load:
                 )
                 self._report(Progress(self._stage, total - len(self.waiting), total, self.waiting))
                 if not self.waiting or (unnoticed and stage == Stage.READYING):
-                    found = (vms.get(f"{self._namespace}/{desired.name}") for desired in fleet.vms)
-                    return tuple(vm for vm in found if vm is not None)
+                    return
                 await signal.change(TICK)
                 await asyncio.sleep(_PACE)
 
 
-def elsewhere(created: Iterable[DesiredVM], vms: Iterable[VirtualMachine]) -> dict[str, tuple[str, str]]:
+def elsewhere(fleet: Iterable[DesiredVM], vms: Iterable[VirtualMachine]) -> dict[str, tuple[str, str]]:
     """Return the VMs whose first pod is not on the desired node, with that node and the actual one."""
-    desired = {vm.name: vm.node for vm in created if vm.node is not None}
+    desired = {vm.name: vm.node for vm in fleet if vm.node is not None}
     return {
         name: (wanted, node)
         for vm in vms

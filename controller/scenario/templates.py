@@ -7,6 +7,7 @@ accepted that loading, playing or the controller writes.
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final, cast
 
@@ -100,9 +101,11 @@ def _plain(path: Path, places: dict[Path, Spot], spot: Spot) -> Any:
     return None if spot.is_null else _scalar(spot)
 
 
-def _scalar(spot: Spot) -> str | int | bool:
+def _scalar(spot: Spot) -> str | int | bool | Decimal:
     written, kind = spot.scalar("a string or a whole number"), spot.kind
     if kind == "a truth value":
         return written.lower() in _TRUE
     number = readings.number(written) if kind == "a number" else None
-    return int(number) if number is not None and number == int(number) else spot.text("a string or a whole number")
+    if number is None:
+        return spot.text("a string or a whole number")
+    return int(number) if number == int(number) else number

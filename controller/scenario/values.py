@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from controller.domain import names
+from controller.domain.vm import boot
 from controller.domain.vm.policy import FAKE_NODES
 from controller.kube import naming
 from controller.kube.quantity import QuantityError, parse_quantity
@@ -131,7 +132,14 @@ def label_map(spot: Spot, refused: Callable[[str], str | None]) -> dict[str, str
 
 def annotation_map(spot: Spot, refused: Callable[[str], str | None]) -> dict[str, str]:
     """Read annotations; `refused` is as for labels."""
-    return _keyed(spot, "annotation", naming.is_annotation_key, refused, lambda value: value.text("a string"))
+    return _keyed(spot, "annotation", naming.is_annotation_key, refused, _annotation)
+
+
+def _annotation(spot: Spot) -> str:
+    text = spot.text("a string")
+    if spot.path.endswith(f".{names.BOOT_TIME}") and boot.parse(text) is None:
+        raise spot.unusable(f"{boot.WANTED}, not {_short(text)}")
+    return text
 
 
 def _keyed(

@@ -109,6 +109,7 @@ def _texts(value: object, field: str, is_key: Callable[[str], bool]) -> dict[str
             raise InvalidValueError(f"{field} has the key {key!r}: want name or example.com/name")
         if not isinstance(text, str):
             raise InvalidValueError(f"{field}[{key!r}] is {text!r}: want a string")
+        _encodable(text, f"{field}[{key!r}]")
     return dict(value)
 
 
@@ -118,7 +119,25 @@ def placement(value: object) -> PlacementFields:
         raise InvalidValueError(f"placement is {value!r}: want a mapping of fields of a VM's spec")
     if (flaw := next(flaws(value), None)) is not None:
         raise InvalidValueError(f"placement: {flaw}")
-    return cast("PlacementFields", value)
+    return cast("PlacementFields", _plain(value, "placement"))
+
+
+def _plain(value: object, field: str) -> object:
+    """Return a value without flaws as msgspec encodes it: every mapping is a dict. Raises InvalidValueError."""
+    if isinstance(value, Mapping):
+        return {_encodable(name, field): _plain(inner, f"{field}.{name}") for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, field) for item in value]
+    return _encodable(value, field) if isinstance(value, str) else value
+
+
+def _encodable(text: str, field: str) -> str:
+    """Return a text that UTF-8 can encode: no half of a surrogate pair. Raises InvalidValueError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidValueError(f"{field} is {text!r}: want text that UTF-8 can encode") from None
+    return text
 
 
 def quantity(value: object, field: str) -> str:

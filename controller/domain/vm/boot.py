@@ -31,13 +31,19 @@ class BootTime(NamedTuple):
     problem: str | None = None
 
 
+def parse(text: str) -> float | None:
+    """Return the seconds of a boot time; None if it is none, or too long."""
+    seconds = parse_duration(text)
+    return seconds if seconds is not None and seconds <= LONGEST else None
+
+
 def of_vm(vm: VirtualMachine, default: float) -> BootTime:
     """Return the boot time of a VM's next pod: its annotation's, or else the installation's, in seconds."""
     text = vm.metadata.annotations.get(names.BOOT_TIME)
     if text is None:
         return BootTime(default)
-    seconds = parse_duration(text)
-    if seconds is None or seconds > LONGEST:
+    seconds = parse(text)
+    if seconds is None:
         problem = f"annotation {names.BOOT_TIME} is {text[:32]!r}: {WANTED}; using {default:g}s"
         return BootTime(default, problem)
     return BootTime(seconds)

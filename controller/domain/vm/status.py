@@ -32,6 +32,8 @@ ANNOTATIONS_LEFT_OUT: Final = "AnnotationsLeftOut"
 NODE_NOT_READY: Final = "NodeNotReady"
 FAILED_CREATE: Final = "FailedCreate"
 NAMESAKES_POD: Final = "NamesakePodExists"
+BOOTS: Final = "its guest boots until"
+"""Part of the message of a VM whose guest boots."""
 KUBERNETES_FINALIZERS: Final = ("foregroundDeletion", "orphan")
 """The garbage collector's own: an object with no others is deleted within moments."""
 SCHEDULER_PATIENCE: Final = 5.0
@@ -215,7 +217,7 @@ def pod_readiness(pod: Pod, *, silent: bool) -> Verdict:
         message = f"Pod {pod.metadata.name} was marked not ready when its node {pod.spec.node_name} stopped reporting"
         return Verdict(READY, status=False, reason=NODE_NOT_READY, message=message)
     until = boot.ends(pod) if pod.status.phase != "Running" else None
-    state = "is not ready yet" if until is None else f"has started; its guest boots until {timestamp(until)}"
+    state = "is not ready yet" if until is None else f"has started; {BOOTS} {timestamp(until)}"
     return Verdict(READY, status=False, reason="GuestNotRunning", message=f"Pod {pod.metadata.name} {state}")
 
 

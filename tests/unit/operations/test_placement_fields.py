@@ -30,6 +30,11 @@ def test_fields_without_a_flaw_have_none() -> None:
         ({"schedulerName": 5}, "schedulerName: want a string, not a number"),
         ({"schedulerName": "s" * 254}, "schedulerName: has 254 characters: want at least 0 and at most 253"),
         ({"nodeSelector": {"a": True}}, "nodeSelector.a: want a string, not a truth value"),
+        ({"nodeSelector": {"a": None}}, "nodeSelector.a: want a string, not nothing"),
+        (
+            {"topologySpreadConstraints": [SPREAD | {"labelSelector": {"matchLabels": {"app": None}}}]},
+            "topologySpreadConstraints[0].labelSelector.matchLabels.app: want a string, not nothing",
+        ),
         ({"nodeSelector": ["a"]}, "nodeSelector: want a mapping, not a list"),
         ({"tolerations": ({},)}, "tolerations: want a list, not tuple"),
         ({"tolerations": [{"effect": "no"}]}, "tolerations[0].effect: want one of NoExecute, NoSchedule, PreferNo"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from controller.cli.load import begun_elsewhere, state, summary
-from controller.cli.preview import span, totals
+from controller.cli.preview import _short, span, totals
 from controller.cli.scenarios import complete, complete_dry_run
 from controller.cli.unload import name_of
 from controller.domain.objects import VirtualMachine
@@ -190,12 +191,9 @@ def test_the_summary_of_a_load_is_one_line(created: tuple[int, int], found: tupl
 
 def test_vms_that_the_scheduler_put_elsewhere_are_named_in_one_line() -> None:
     """Ten of them, with the number."""
-    assert list(begun_elsewhere(Outcome((), (), (), (), (), {}))) == []
-    assert list(begun_elsewhere(Outcome((), (), (), (), (), {"db-2": ("n-1", "n-2")}))) == [
-        "The scheduler put 1 VM elsewhere: db-2 on n-2, not n-1"
-    ]
-    many = Outcome((), (), (), (), (), {f"v-{number}": ("n-1", "n-2") for number in range(30)})
-    [line] = begun_elsewhere(many)
+    assert list(begun_elsewhere({})) == []
+    assert list(begun_elsewhere({"db-2": ("n-1", "n-2")})) == ["The scheduler put 1 VM elsewhere: db-2 on n-2, not n-1"]
+    [line] = begun_elsewhere({f"v-{number}": ("n-1", "n-2") for number in range(30)})
     assert line.startswith("The scheduler put 30 VMs elsewhere: v-0 on n-2, not n-1, v-1 on n-2, not n-1, ")
     assert line.endswith("v-9 on n-2, not n-1, and 20 more")
 
@@ -275,3 +273,9 @@ def test_completion_offers_shipped_scenarios_and_yaml_files(
 def test_numbered_names_are_shown_as_a_range(names: list[str], text: str) -> None:
     """The first name and the last number."""
     assert span(names) == text
+
+
+def test_a_quantity_of_any_size_is_previewed() -> None:
+    """Rounding needs more digits than the usual context has."""
+    assert _short(Decimal("1e27")) == f"1{'0' * 27}"
+    assert _short(Decimal("0.06")) == "0.1"

@@ -150,13 +150,22 @@ def problems(text: str, directory: Path = Path("/nowhere")) -> list[str]:
         (VM + "annotations: {a: 1}", "s.yaml:8: vms[0].annotations.a: want a string: YAML reads 1 as a number"),
         (VM + "annotations: {a/b/c: x}", "s.yaml:8: vms[0].annotations.a/b/c: is no annotation: want name or "),
         (VM + "nodeSelector: {gpu: true}", "s.yaml:8: vms[0].nodeSelector.gpu: want a string: YAML reads true as"),
+        (VM + "nodeSelector: {zone: }", "s.yaml:8: vms[0].nodeSelector.zone: want a string, not nothing"),
         (VM + "nodeSelektor: {}", "s.yaml:8: vms[0].nodeSelektor: unknown field: did you mean nodeSelector?"),
         (VM + "schedulerName: [a]", "s.yaml:8: vms[0].schedulerName: want a string, not a list"),
         (VM + "tolerations: {}", "s.yaml:8: vms[0].tolerations: want a list, not a mapping"),
         (VM + "tolerations: [~]", "s.yaml:8: vms[0].tolerations[0]: want a mapping, not nothing"),
         (
             VM + "tolerations: [{key: 1.5}]",
-            "s.yaml:8: vms[0].tolerations[0].key: want a string or a whole number: YAML",
+            's.yaml:8: vms[0].tolerations[0].key: want a string: YAML reads 1.5 as a number, write "1.5"',
+        ),
+        (
+            VM + "tolerations: [{tolerationSeconds: 1.5}]",
+            "s.yaml:8: vms[0].tolerations[0].tolerationSeconds: want a whole number, not 1.5",
+        ),
+        (
+            VM + "annotations: {simulation.node-classifier.io/boot-time: banana}",
+            "s.yaml:8: vms[0].annotations.simulation.node-classifier.io/boot-time: want a duration such as 90s or ",
         ),
         (VM + "tolerations: &t [*t]", "s.yaml:8: vms[0].tolerations[0][0][0]"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from itertools import pairwise
@@ -17,6 +18,7 @@ from controller.domain.resources import VIRTUAL_MACHINES
 from controller.kube import errors
 from controller.kube.kinds import Taint
 from controller.kube.resources import NODES
+from controller.scenario.asking import Findings
 from controller.scenario.errors import NoNamespaceError, NotRunningError, OccupiedError
 from controller.scenario.fleet import DesiredNode, DesiredVM, Fleet
 from controller.scenario.lacking import NO_CONTROLLER, NO_KWOK
@@ -220,8 +222,8 @@ def on(api: Api, name: str, node: str | None, incarnation: int = 0) -> None:
     api.put(VIRTUAL_MACHINES.plural, f"default/{name}", status=status)
 
 
-async def test_a_load_names_the_created_vms_that_the_scheduler_put_elsewhere() -> None:
-    """Not those that moved since, those without a node in the file, and those of an earlier load."""
+async def test_a_load_names_the_vms_that_the_scheduler_put_elsewhere() -> None:
+    """Those of an earlier load, too; not those that moved since, and those without a node in the file."""
     api = Api()
     api.after = api.run_all
     wanted = {"kept": "n-1", "elsewhere": "n-1", "moved": "n-1", "free": None, "earlier": "n-1"}
@@ -230,7 +232,32 @@ async def test_a_load_names_the_created_vms_that_the_scheduler_put_elsewhere() -
     on(api, "earlier", "n-2")
     placed = {"POST kept": ("n-1", 0), "POST elsewhere": ("n-2", 0), "POST moved": ("n-2", 1), "POST free": ("n-2", 0)}
     api.after = lambda request: on(api, request.removeprefix("POST "), *placed[request])
-    assert (await loaded(api, fleet)).elsewhere == {"elsewhere": ("n-1", "n-2")}
+    assert (await loaded(api, fleet)).elsewhere == dict.fromkeys(("elsewhere", "earlier"), ("n-1", "n-2"))
+
+
+async def test_a_load_names_the_vms_that_the_scheduler_put_elsewhere_at_the_deadline() -> None:
+    """Others do not run yet."""
+    api = Api()
+    api.after = lambda request: on(api, "there", "n-2") if request == "POST there" else None
+    vms = (DesiredVM("there", "0.1", "0.1", node="n-1"), DesiredVM("waits", "0.1", "0.1"))
+    with pytest.raises(NotRunningError) as error:
+        await loaded(api, Fleet("demo", (), vms), deadline=30)
+    assert error.value.elsewhere == {"there": ("n-1", "n-2")}
+
+
+async def test_a_load_names_vms_that_exist_without_the_required_node() -> None:
+    """It does not change them; VMs that were created with the requirement have it."""
+    api = working()
+    fleet = Fleet("demo", (), (DesiredVM("loose", "0.1", "0.1", node="n-1"),))
+    exact = (replace(fleet.vms[0], exact=True), DesiredVM("tight", "0.1", "0.1", node="n-1", exact=True))
+    await loaded(api, replace(fleet, vms=(fleet.vms[0], exact[1])))
+    found: list[Findings] = []
+    await load(api, replace(fleet, vms=exact), namespace="default", report=print, deadline=60, warn=found.append)
+    [warning] = found[0].warnings
+    assert warning == (
+        "1 VM of before may run on any node, since created without --exact-placement: loose; "
+        "to require their nodes, first `vmsim unload demo`"
+    )
 
 
 async def test_a_load_does_not_wait_for_a_stopped_vm() -> None:
@@ -432,6 +459,23 @@ async def test_a_load_quotes_the_scheduler_at_the_deadline() -> None:
     api.unfit["vm-2"] = "0/2 nodes are available"
     with pytest.raises(NotRunningError, match="VM vm-2: Scheduling: 0/2 nodes are available"):
         await loaded(api, deadline=30)
+
+
+async def test_a_load_says_until_when_a_guest_boots() -> None:
+    """So nobody looks for a fault; other reasons for a guest that does not run say no more than the phase."""
+    api = Api()
+    words = {"vm-1": "Pod p has started; its guest boots until 10:31:30Z", "vm-2": "Pod q is not ready yet"}
+
+    def act(request: str) -> None:
+        name = request.removeprefix("POST ")
+        ready = {"type": "Ready", "status": "False", "reason": "GuestNotRunning", "message": words[name]}
+        status = {"phase": "Scheduled", "conditions": [ready]}
+        api.put(VIRTUAL_MACHINES.plural, f"default/{name}", status=status)
+
+    api.after = act
+    with pytest.raises(NotRunningError) as error:
+        await loaded(api, replace(FLEET, nodes=()), deadline=30)
+    assert error.value.waiting == {"VM vm-1": f"Scheduled: {words['vm-1']}", "VM vm-2": "Scheduled"}
 
 
 async def test_progress_ends_with_all_objects_running() -> None:

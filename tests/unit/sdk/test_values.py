@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.domain.ratio import CPU_MAX, MAX_LENGTH, MEMORY_MAX, parse_ratio
+from controller.kube import codec
 from controller.operations.errors import InvalidValueError
 from controller.sdk import _values
 
@@ -136,3 +139,24 @@ def test_a_capacity_that_is_not_above_zero_is_refused(amount: Any) -> None:
     assert _values.quantity(16, "cpu") == "16"
     with pytest.raises(InvalidValueError, match=r"^cpu is .*: want a quantity above 0, such as 32, 500m or 256Gi"):
         _values.quantity(amount, "cpu")
+
+
+def test_any_mapping_is_a_placement() -> None:
+    """It becomes plain dicts, which can be encoded."""
+    frozen = MappingProxyType({"nodeSelector": MappingProxyType({"zone": "a"})})
+    assert codec.encode(_values.placement(frozen)) == b'{"nodeSelector":{"zone":"a"}}'
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: _values.annotation_map({"note": "\ud800"}),
+        lambda: _values.placement({"schedulerName": "\ud800"}),
+        lambda: _values.placement({"nodeSelector": {"\ud800": "a"}}),
+    ],
+    ids=["annotation", "value", "key"],
+)
+def test_text_that_cannot_be_encoded_is_refused(call: Callable[[], object]) -> None:
+    """A lone surrogate."""
+    with pytest.raises(InvalidValueError):
+        call()
