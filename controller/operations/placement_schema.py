@@ -1,16 +1,20 @@
 """Checks the placement fields of a VM by the CRD's schema, as the API server would with strict validation.
 
-Guarantees: a field that the schema does not have is a flaw and never dropped; every flaw is named with its path. What
-no schema says (a label's syntax, an `In` without values) is left to the API server.
+Guarantees: a field that the schema does not have is a flaw and never dropped; every flaw is named with its path. Of
+what the server checks in code, and only when there is a pod, the selectors are checked: the syntax of labels, and the
+values that an operator takes.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
+from controller.kube import naming
 from controller.operations import definitions
 from controller.operations.text import unknown_field
 
@@ -22,6 +26,15 @@ _KINDS: Final = {
     "string": ("a string", str),
     "integer": ("a whole number", int),
 }
+
+
+_VALUES: Final[Mapping[str, tuple[int, float, str]]] = {
+    **dict.fromkeys(("In", "NotIn"), (1, math.inf, "at least one value")),
+    **dict.fromkeys(("Exists", "DoesNotExist"), (0, 0, "no values")),
+    **dict.fromkeys(("Gt", "Lt"), (1, 1, "one value")),
+}
+"""How many values an operator of a selector takes."""
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
 class PlacementFields(TypedDict, total=False):
@@ -91,9 +104,36 @@ def _object(path: Path, value: Mapping[str, object], schema: Schema) -> Iterator
             yield Flaw((*path, name), unknown_field(str(name), tuple(known)))
         elif inner is not None or any_value is not None:  # the server drops a null, and with it a label's requirement
             yield from _check((*path, name), inner, below)
+        if any_value is not None:  # the schema's only maps of free keys are labels
+            yield from _label((*path, name), name, inner)
+    if path[-2:-1] == ("matchExpressions",):
+        yield from _expression(path, value)
     for name in schema.get("required", ()):
         if value.get(name) is None:
             yield Flaw((*path, name), "is required")
+
+
+def _label(path: Path, key: object, value: object) -> Iterator[Flaw]:
+    if not isinstance(key, str) or not naming.is_label_key(key):
+        yield Flaw(path, "is no label: want name or example.com/name")
+    if isinstance(value, str) and not naming.is_label_value(value):
+        yield Flaw(path, f"want at most {naming.LONGEST_LABEL} letters, digits, -, _ and dots, not {value!r}")
+
+
+def _expression(path: Path, expression: Mapping[str, object]) -> Iterator[Flaw]:
+    key, operator, values = (expression.get(name) for name in ("key", "operator", "values"))
+    if isinstance(key, str) and not naming.is_label_key(key):
+        yield Flaw((*path, "key"), f"want the key of a label: name or example.com/name, not {key!r}")
+    given = values if isinstance(values, list) else []
+    if isinstance(operator, str) and (wanted := _VALUES.get(operator)) is not None:
+        low, high, words = wanted
+        if not low <= len(given) <= high:
+            yield Flaw((*path, "values"), f"{operator} takes {words}")
+    for index, value in enumerate(given):
+        if operator in ("In", "NotIn"):
+            yield from _label((*path, "values", index), "value", value)
+        elif operator in ("Gt", "Lt") and isinstance(value, str) and not _WHOLE.fullmatch(value):
+            yield Flaw((*path, "values", index), f"want a whole number as a string, not {value!r}")
 
 
 def _scalar(path: Path, value: object, schema: Schema) -> Iterator[Flaw]:

@@ -77,3 +77,35 @@ def test_every_flaw_is_found() -> None:
         "is required",
         "is required",
     ]
+
+
+def selecting(operator: str, *values: str, key: str = "zone") -> dict[str, Any]:
+    """Return a node affinity of one expression, which is as in any selector."""
+    terms = [{"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}]
+    required = {"nodeSelectorTerms": terms}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"nodeSelector": {"zone": "a b"}}, ["want at most 63 letters, digits, -, _ and dots, not 'a b'"]),
+        ({"nodeSelector": {"a b": "a"}}, ["is no label: want name or example.com/name"]),
+        ({"nodeSelector": {1: "a"}}, ["is no label: want name or example.com/name"]),
+        (selecting("In", "a b"), ["want at most 63 letters, digits, -, _ and dots, not 'a b'"]),
+        (selecting("Exists", key="a b"), ["want the key of a label: name or example.com/name, not 'a b'"]),
+        (selecting("In"), ["In takes at least one value"]),
+        (selecting("NotIn"), ["NotIn takes at least one value"]),
+        (selecting("Exists", "a"), ["Exists takes no values"]),
+        (selecting("DoesNotExist", "a"), ["DoesNotExist takes no values"]),
+        (selecting("Gt", "1", "2"), ["Gt takes one value"]),
+        (selecting("Lt"), ["Lt takes one value"]),
+        (selecting("Lt", "many"), ["want a whole number as a string, not 'many'"]),
+        (selecting("In", "", "a"), []),
+        (selecting("Gt", "-1"), []),
+        (selecting("DoesNotExist"), []),
+    ],
+)
+def test_a_selector_has_labels_and_the_values_that_its_operators_take(fields: dict[str, Any], words: list[str]) -> None:
+    """The server would say so only when the pod is created."""
+    assert [flaw.message for flaw in flaws(fields)] == words
