@@ -312,7 +312,7 @@ def _series(
             NODES.plural: [nodes],
         },
     )
-    found: list[Source] = [NodeSeries(NodeLoads(nodes, pods, settings.controllers.policy.reference))]
+    found: list[Source] = [NodeSeries(NodeLoads(nodes, pods, settings.controllers.policy.reference, vms))]
     if settings.vm_metrics:
         found += [VMSeries(vms), MigrationSeries(migrations)]
     return found

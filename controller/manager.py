@@ -20,6 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from controller.domain import names
 from controller.domain.migration.limits import Limits
+from controller.domain.migration.plan import COPYING
+from controller.domain.objects import Strategy
 from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.controller import Channel, Controller, Reconciler
 from controller.engine.events import EventWriter, Recorder
@@ -49,6 +51,10 @@ class Options:
     """MaxConcurrentReconciles of each controller. More workers have more requests in flight at the same time."""
     events: bool
     """Whether Kubernetes Events are recorded; each occupies etcd for an hour."""
+    strategy: Strategy = Strategy.RECREATE
+    """How a migration moves its VM that names no strategy."""
+    copying: float = COPYING
+    """Seconds for which a live migration copies the memory of its VM."""
 
 
 def controllers(
@@ -58,6 +64,8 @@ def controllers(
     policy: LauncherPolicy,
     limits: Limits,
     *,
+    strategy: Strategy = Strategy.RECREATE,
+    copying: float = COPYING,
     record: Callable[[str], Record],
     rng: Random,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -78,6 +86,9 @@ def controllers(
         record=record(names.MIGRATION_KIND),
         wake=granted.put,
         claim=vms.claim,
+        hand_over=vms.hand_over,
+        strategy=strategy,
+        copying=copying,
         now=now,
         monotonic=monotonic,
     )
@@ -108,7 +119,17 @@ class Manager:
         self._recorders: dict[str, Recorder] = {}
         self.queues: dict[str, WorkQueue[str]] = {}
         """The workqueues by the names of their controllers."""
-        wired = controllers(api, caches, nodes, options.policy, options.limits, record=self._recorder, rng=rng)
+        wired = controllers(
+            api,
+            caches,
+            nodes,
+            options.policy,
+            options.limits,
+            strategy=options.strategy,
+            copying=options.copying,
+            record=self._recorder,
+            rng=rng,
+        )
         self.parts = [
             *(Part(f"event recorder of {kind}", each.run, When.LEADING) for kind, each in self._recorders.items()),
             *(self._part(controller) for controller in wired),

@@ -21,6 +21,7 @@ from controller.cli.connection import Connection, connecting
 from controller.cli.exits import FAILED
 from controller.domain.migration.limits import Limits
 from controller.domain.names import BOOT_TIME, CONTROLLER_CLASS
+from controller.domain.objects import Strategy
 from controller.domain.ratio import DEFAULT_CPU, DEFAULT_MEMORY
 from controller.domain.settings import selector_text, tolerations_text
 from controller.domain.vm.policy import FAKE_NODES, FAKE_TAINT, LauncherPolicy
@@ -265,6 +266,13 @@ def controller(
             help=f"How long a VM boots before it is Running, such as 90s; its annotation {BOOT_TIME} goes before it.",
         ),
     ] = "0s",
+    migration_strategy: Annotated[
+        Strategy,
+        typer.Option(
+            envvar="VMSIM_MIGRATION_STRATEGY",
+            help="How a migration that names no strategy moves its VM: Live needs capacity for a second pod.",
+        ),
+    ] = Strategy.RECREATE,
 ) -> None:
     """Run the controller until SIGTERM or Ctrl-C."""
     # Imported here, since the API client takes most of a second to load and --help needs none of it.
@@ -295,6 +303,7 @@ def controller(
                 tolerations=flags.tolerations(tolerations),
                 boot_time=flags.boot_time(boot_time),
             ),
+            strategy=migration_strategy,
             limits=Limits(cluster=parallel_migrations_per_cluster, outbound=parallel_outbound_migrations_per_node),
             workers=workers,
             events=events,

@@ -25,6 +25,8 @@ _COLOURS: Final = {
     "Terminating": "cyan",
     "Scheduling": "cyan",
     "Starting": "cyan",
+    "Scheduled": "cyan",
+    "Running": "cyan",
     "Succeeded": "green",
     "Failed": "bold red",
 }

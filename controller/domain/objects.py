@@ -63,7 +63,9 @@ class Claim(Value, frozen=True):
 
     `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node`: the node on which
     capacity is reserved for it; the scheduler may choose another. `by_preemption`: pods of lower priority have it now.
-    Under `Live` alone: `target_incarnation`, the number of the target pod, and `aborting`, why the move is undone.
+    `target_incarnation`: the number of the target pod; None is the number after the source's. Under `Live` alone:
+    `aborting`, why the move is being undone (`Reason: message`), and `barred_by_name`, that the source node has no
+    hostname label by which anti-affinity could bar it.
     Without a strategy it is `Recreate`.
     """
 
@@ -79,6 +81,12 @@ class Claim(Value, frozen=True):
     strategy: str | None = None
     target_incarnation: int | None = None
     aborting: str | None = None
+    barred_by_name: bool = False
+
+    @property
+    def target(self) -> int:
+        """The number of the target pod."""
+        return self.source_incarnation + 1 if self.target_incarnation is None else self.target_incarnation
 
     @property
     def is_live(self) -> bool:
@@ -86,11 +94,19 @@ class Claim(Value, frozen=True):
         return self.strategy == Strategy.LIVE
 
 
+class HandOver(Value, frozen=True):
+    """The last live move that handed the VM over: the migration's UID, and when (RFC 3339, microseconds)."""
+
+    uid: str = ""
+    timestamp: str = ""
+
+
 class VMStatus(Value, frozen=True):
     """The status that the controller publishes. `incarnation` identifies the VM's current pod.
 
     `last_incarnation`: the highest number ever given out, also to a pod that never came to be; None until the first
-    live move, and then the highest number is `incarnation`.
+    live move, and then the highest number is `incarnation`. `previous_incarnation`: the number before this one, if it
+    is not the one below it. `last_hand_over` outlives its claim, so that a migration that was not told of it succeeds.
     """
 
     phase: str = "Pending"
@@ -100,6 +116,8 @@ class VMStatus(Value, frozen=True):
     pod_uid: str | None = msgspec.field(default=None, name="podUID")
     incarnation: int | None = None
     last_incarnation: int | None = None
+    previous_incarnation: int | None = None
+    last_hand_over: HandOver | None = None
     cpu_consumption: str | None = None
     memory_consumption: str | None = None
     created_at: str | None = None
@@ -127,6 +145,7 @@ class MigrationSpec(Value, frozen=True):
     """The VM to move, and its target. Times are in seconds."""
 
     vm_name: str = ""
+    strategy: str | None = None
     target_node: str | None = None
     added_node_selector: dict[str, str] = msgspec.field(default_factory=dict)
     priority: str | None = None
@@ -149,6 +168,7 @@ class MigrationStatus(Value, frozen=True):
 
     phase: str = "Pending"
     observed_generation: int | None = None
+    strategy: str | None = None
     vm_uid: str | None = msgspec.field(default=None, name="vmUID")
     phase_transition_timestamps: tuple[PhaseTime, ...] = ()
     source_node: str | None = None

@@ -164,7 +164,7 @@ class Ends:
             if after.claim is not None:
                 yield Clause.HAND_OVER, f"{step}, which is no hand-over of its claim"
                 return
-        if new <= _highest(before):
+        if new <= _highest(before) and vm.first.get(new) not in vm.excused:
             yield Clause.GIVEN, f"{step}, although {_highest(before)} was given out before"
         recreates = any(each is not None and not each.is_live for each in (claim, after.claim))
         # Not another pod of that number, which a create that commits late may make.
@@ -187,6 +187,8 @@ def _born(vm: _VM, pod: PodSeen) -> _Found:
     if number is None:
         return
     first = vm.first.setdefault(number, pod.uid)
+    if first in vm.excused and (status is None or _highest(status) < number):
+        vm.first[number] = first = pod.uid  # nobody remembers it
     if first != pod.uid and number in vm.end_numbers:
         yield Clause.NUMBER, f"pod {pod.name} of VM {vm.name} has number {number}, which an earlier pod had"
     if status is None or status.incarnation is None:
@@ -199,7 +201,10 @@ def _born(vm: _VM, pod: PodSeen) -> _Found:
 
 
 def _excuse(vm: _VM) -> None:
-    """Take the status as a user left it: what it forgot is forgotten, and the pods that live now are excused."""
+    """Take the status as a user left it: what it forgot is forgotten, and the pods that live now are excused.
+
+    Any of them may become the VM; and a number of theirs may come again that nobody read before its pod was deleted.
+    """
     vm.excused = frozenset(vm.live)
     vm.first = {number: uid for number, uid in vm.first.items() if not vm.known[uid].deleted}
     vm.end_numbers &= vm.first.keys()

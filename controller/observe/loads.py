@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from controller.domain import capacity, usage
+from controller.domain import capacity, ownership, usage
 from controller.domain.capacity import Amount
+from controller.domain.objects import VirtualMachine
 from controller.domain.ratio import ReferenceNode
 from controller.domain.usage import IDLE, Load, Usage
 from controller.domain.vm import boot
@@ -106,7 +107,8 @@ class Ledger:
 class NodeLoads:
     """The usage of all nodes, by the pods of some stores. A VM that boots uses nothing, and does not run yet.
 
-    A capacity that cannot be parsed is logged once per value.
+    Of the two pods of a VM that moves live, the one that is not the VM adds its requests alone. A capacity that cannot
+    be parsed is logged once per value.
     """
 
     def __init__(
@@ -114,10 +116,13 @@ class NodeLoads:
         nodes: Store[Node],
         pods: Iterable[Store[Pod]],
         reference: ReferenceNode,
+        vms: Iterable[Store[VirtualMachine]] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._nodes = nodes
         self._now = now
+        # The VMs that move live, by UID.
+        self._moving: dict[str, VirtualMachine] = {}
         # Of the pods whose guest was booting at the last reading: what they add to their node once it runs, by UID.
         self._booting: dict[str, _Boot] = {}
         self._pods = tuple(pods)
@@ -127,15 +132,41 @@ class NodeLoads:
         listener = Subscription[Pod](self._changed, name="NodeMetrics", reset=self._clear)
         for store in self._pods:
             store.subscribe(listener)
+        for vm_store in vms:
+            vm_store.listen(self._vm_changed, name="NodeMetricsOfMoves")
 
     def usage(self) -> Iterator[tuple[str, Usage]]:
         """Yield the current usage of each node; nothing before all pod caches are synced."""
         if not all(store.filled for store in self._pods):
             return
         self._finish_boots()
+        twice = self._counted_twice()
         for node in list(self._nodes):
             name = node.metadata.name
-            yield name, usage.usage(node, self._sums.on(name), self._reference)
+            yield name, usage.usage(node, self._sums.on(name) - twice.on(name), self._reference)
+
+    def _counted_twice(self) -> Sums:
+        """Return what the second pods of the VMs that move live use; few VMs move at a time."""
+        found = Sums()
+        for vm in self._moving.values():
+            claim = vm.status.migration
+            if claim is None:
+                continue
+            second = claim.source_incarnation if vm.status.incarnation == claim.target else claim.target
+            for pod in (pod for store in self._pods for pod in store.by_index(vm.metadata.key)):
+                added = (
+                    usage.of(pod) if ownership.incarnation(pod) == second and ownership.belongs_to(pod, vm) else None
+                )
+                if added is not None and pod.metadata.uid not in self._booting:
+                    node, load = added
+                    found.add(node, Load(load.running, load.cpu, load.memory))
+        return found
+
+    def _vm_changed(self, old: VirtualMachine | None, new: VirtualMachine | None) -> None:
+        if old is not None:
+            self._moving.pop(old.metadata.uid, None)
+        if new is not None and new.status.migration is not None and new.status.migration.is_live:
+            self._moving[new.metadata.uid] = new
 
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and usage.same(old, new):

@@ -77,6 +77,8 @@ def progress(migration: VirtualMachineMigration, waited: float) -> str:
     where = {
         "Terminating": f"{status.source_pod or 'the source'} terminates on {status.source_node or 'its node'}",
         "Scheduling": f"{status.target_pod or 'the target'} waits for a node",
+        "Scheduled": f"{status.target_pod or 'the target'} starts on {status.target_node or 'its node'}",
+        "Running": f"memory is copied to {status.target_node or 'the target'}",
         "Starting": f"{status.target_pod or 'the target'} starts on {status.target_node or 'its node'}",
     }.get(status.phase, "")
     note = one_line(phases.room_found(status)) if status.target_pod is None else ""

@@ -24,10 +24,16 @@ _DOWNTIME_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 30
 _MIGRATIONS_A_PIECE: Final = 250
 _IN_PHASE: Final = {
     "pending": ("Number of current pending migrations.", (MigrationPhase.PENDING,)),
-    "scheduling": ("Number of current scheduling migrations.", (MigrationPhase.SCHEDULING,)),
+    "scheduling": ("Number of current scheduling migrations.", (MigrationPhase.SCHEDULING, MigrationPhase.SCHEDULED)),
     "running": (
         "Number of current running migrations: the source goes, or the target has a node.",
-        (MigrationPhase.TERMINATING, MigrationPhase.STARTING),
+        (
+            MigrationPhase.TERMINATING,
+            MigrationPhase.STARTING,
+            MigrationPhase.PREPARING_TARGET,
+            MigrationPhase.TARGET_READY,
+            MigrationPhase.RUNNING,
+        ),
     ),
     "unset": ("Number of current unset migrations: no controller has taken them up yet.", ("",)),
 }

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from controller.domain.migration.limits import Limits
-from controller.domain.objects import VirtualMachine
+from controller.domain.objects import Strategy, VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec
 from controller.kube.kinds import Pod
@@ -94,7 +94,7 @@ async def requests_of_a_burst() -> dict[str, float]:
     return {kind: count / BURST for kind, count in Counter(cluster.requests).items()}
 
 
-async def requests_of_moves() -> dict[str, float]:
+async def requests_of_moves(strategy: Strategy) -> dict[str, float]:
     """Return the requests per migration, of migrations without limits that were created at once."""
     cluster = new_fleet()
     process = await start(cluster, Limits(cluster=0, outbound=0))
@@ -102,7 +102,7 @@ async def requests_of_moves() -> dict[str, float]:
     cluster.pass_time(3600)
     cluster.requests.clear()
     for number in range(BURST):
-        cluster.migrate(f"move-{number}", vm=f"vm-{number}")
+        cluster.migrate(f"move-{number}", vm=f"vm-{number}", strategy=strategy)
     await process.settle()
     phases = [
         document["status"]["phase"] for (plural, _), document in cluster.objects.items() if plural == MIGRATIONS.plural

@@ -20,11 +20,13 @@ from tests.exhaustive.live import (
     Half,
     Holds,
     Point,
+    aborting,
     aborts_without_target,
     claims_only,
     copies,
     handed_over,
 )
+from tests.unit.reconcilers.harness import VMS_FIRST
 
 
 class Now(Enum):
@@ -43,12 +45,13 @@ class End(NamedTuple):
     """How a move may end.
 
     `outcomes`: of migration m-1: Succeeded, or why it failed; none if it was deleted, by a user or with its VM.
-    `recorded`: the evictions that have a record, as their reasons.
+    `recorded`: the evictions that have a record, as their reasons. `unseen`: they may have none, unseen by controllers.
     """
 
     outcomes: frozenset[str]
     now: frozenset[Now]
     recorded: tuple[str, ...] = ()
+    unseen: bool = False
 
 
 def _end(outcomes: str, now: str, *recorded: str) -> End:
@@ -81,7 +84,7 @@ ENDS: Final[dict[str, tuple[End, End, End]]] = {
     "cancel": (_STAYED, _MOVED, _STAYED),
     "delete migration": (_end("", "SOURCE"), _end("", "TARGET"), _end("", "SOURCE")),
     # Refused while the first is on its way; it waits while the first one's claim is cleaned up, and then moves the VM.
-    "second migration": (_MOVED, _end("Succeeded", "LATER"), _end("Cancelled", "LATER")),
+    "second migration": (_end("Succeeded", "TARGET LATER"), _end("Succeeded", "LATER"), _end("Cancelled", "LATER")),
     "evict source": (_end("SourceLost", "LATER", "Evicted"), _MOVED, _end("Cancelled", "LATER", "Evicted")),
     "evict target": (_end("Succeeded TargetLost", "SOURCE TARGET"), _end("Succeeded", "LATER", "Evicted"), _STAYED),
     "preempt source": (_end("SourceLost", "LATER", "Preempted"), _MOVED, _end("Cancelled", "LATER", "Preempted")),
@@ -97,29 +100,70 @@ ENDS: Final[dict[str, tuple[End, End, End]]] = {
     "quota lowered": (_end("Succeeded QuotaExceeded TargetRefused", "SOURCE TARGET"), _MOVED, _STAYED),
     "edit of affinity": (_end("Succeeded TargetUnschedulable", "SOURCE TARGET"), _MOVED, _STAYED),
     "class changed": (_MOVED, _MOVED, _STAYED),
-    "status wiped": (_end("ClaimLost", "SOURCE"), _end("Succeeded ClaimLost", "SOURCE TARGET"), _STAYED),
+    "status wiped": (
+        _end("ClaimLost VMNotRunning", "SOURCE"),  # the latter if the migration knows of no claim
+        _end("Succeeded ClaimLost", "SOURCE TARGET"),
+        _end("Cancelled ClaimLost", "SOURCE"),
+    ),
     "speed changed by a restart": (_MOVED, _MOVED, _STAYED),
     "a leader of the release before": (
         _end("Succeeded ClaimLost TargetLost RolledBack", "ANY"),
-        _end("Succeeded TargetLost", "ANY"),
-        _end("Cancelled", "ANY"),
+        _end("Succeeded ClaimLost TargetLost", "ANY"),
+        _end("Succeeded Cancelled", "ANY"),
     ),
 }
 """How each intervention ends before the hand-over, after it, and while the abort of a cancelled move is cleaned up."""
 
 LENIENT: Final[dict[str, frozenset[Clause]]] = {
     "a leader of the release before": frozenset(
-        {Clause.PODS, Clause.TURN, Clause.GIVEN, Clause.HAND_OVER, Clause.SUCCESSOR, Clause.OUTCOME}
+        {
+            Clause.PODS,
+            Clause.NAMED,
+            Clause.NUMBER,
+            Clause.TURN,
+            Clause.GIVEN,
+            Clause.HAND_OVER,
+            Clause.SUCCESSOR,
+            Clause.OUTCOME,
+        }
     ),
 }
-"""The clauses that an intervention may breach: a controller that knows no live move keeps the higher number."""
+"""The clauses that an intervention may breach while a controller leads that knows no live move.
+
+It keeps the higher number, and gives the number out again whose pod is gone.
+"""
+_UNTRACEABLE: Final = {"status wiped", "class changed"}
+"""At once, they leave the controller of the new class neither a number nor a label by which it could find the pod."""
+STEPS: Final = 12
+"""Steps in which an undisturbed move comes to its end, and one more."""
+_HIDES: Final = ("stop", "delete VM with a finalizer", "delete pod", "fail pod", "class changed")
+"""Interventions after which no controller may see that a pod was evicted, or record it."""
+
+
+class Order(Enum):
+    """In which order the controller works on the queues of VMs and of migrations; `TOGETHER`: request by request."""
+
+    VMS_FIRST = VMS_FIRST
+    MIGRATIONS_FIRST = ("migrations",), ("vms",)
+    TOGETHER = (("vms", "migrations"),)
 
 
 class Row(NamedTuple):
-    """One run: the controller crashes at a step, and someone intervenes at once, before the next one takes over."""
+    """One run: the controller crashes at a step, and someone intervenes at once, before the next one takes over.
+
+    `order`: which of the controller's queues is worked first. `prompt`: scheduler and kubelets act before a controller
+    sees that they are about to.
+    """
 
     point: Point
     intervention: str
+    order: Order = Order.VMS_FIRST
+    prompt: bool = False
+
+    def __str__(self) -> str:
+        """Return its name."""
+        order = self.order.name.lower().replace("_", " ")
+        return f"{self.point.name}: {self.intervention}; {order}{', promptly' if self.prompt else ''}"
 
     @property
     def end(self) -> End:
@@ -132,21 +176,45 @@ class Row(NamedTuple):
         if self.intervention == "status wiped":
             now.add(Now.TARGET)  # the only pod that runs is the VM
         outcomes = {"SourceLost" if each == Reason.CANCELLED else each for each in found.outcomes}
-        return End(frozenset(outcomes), frozenset(now), ("Evicted",))
+        unseen = self.point.reached is aborting and self.intervention in (*_HIDES, "a leader of the release before")
+        return End(frozenset(outcomes), frozenset(now), ("Evicted",), unseen)
 
 
 def rows(*, share: float = 1.0, seed: int = 1) -> Iterator[Row]:
     """Yield a share of all rows, chosen by a seed; every step without an intervention is among them."""
     rng = Random(seed)  # noqa: S311 - no secret
-    for point, name in product(POINTS, OF_LIVE):
-        if name == "nothing" or rng.random() < share:
-            yield Row(point, name)
+    for choice in product(POINTS, OF_LIVE, Order, (False, True)):
+        row = Row(*choice)
+        if row.intervention == "nothing" or rng.random() < share:
+            yield row
+
+
+class Pair(NamedTuple):
+    """One run: two interventions, at two steps of a move whose controller goes on; see `Row`."""
+
+    first: str
+    second: str
+    at: int
+    later: int
+    order: Order
+    prompt: bool
+
+
+def pairs(*, share: float = 1.0, seed: int = 1) -> Iterator[Pair]:
+    """Yield a share of all pairs of interventions at all steps, chosen by a seed, as is the order of the queues."""
+    rng = Random(seed)  # noqa: S311 - no secret
+    acts = [name for name, found in OF_LIVE.items() if found.process is None]
+    for first, second, at, gap in product(acts, acts, range(STEPS), (0, 1, 3)):
+        pair = Pair(first, second, at, at + gap, rng.choice(tuple(Order)), prompt=rng.random() < 1 / 2)
+        if rng.random() < share and not (gap == 0 and {first, second} == _UNTRACEABLE):
+            yield pair
 
 
 class Late(NamedTuple):
     """One run: the controller dies with its next `request` in flight, once `begins` holds; it commits `seconds` later.
 
-    Meanwhile the next controller leads, and someone does `intervention`.
+    Meanwhile the next controller leads, and someone does `intervention`. With `aborts` the move is cancelled before,
+    while it copies.
     """
 
     name: str
@@ -155,6 +223,7 @@ class Late(NamedTuple):
     intervention: str
     end: End
     seconds: float = 10.0
+    aborts: bool = False
 
 
 _LOST: Final = _end("SourceLost", "LATER", "Evicted")
@@ -174,13 +243,21 @@ LATE: Final = (
     ),
     Late("hand-over, source lost meanwhile", copies, "patch virtualmachines", "evict source", _LOST),
     Late("deletion of the source", handed_over, "delete pods", "nothing", _MOVED),
-    Late("removal of the claim after an abort", aborts_without_target, "patch virtualmachines", "nothing", _STAYED),
+    Late(
+        "removal of the claim after an abort",
+        aborts_without_target,
+        "patch virtualmachines",
+        "nothing",
+        _STAYED,
+        aborts=True,
+    ),
     Late(
         "removal of the claim, and a new migration",
         aborts_without_target,
         "patch virtualmachines",
         "second migration",
         _end("Cancelled", "LATER"),
+        aborts=True,
     ),
 )
 """Requests of a dead leader that commit during its successor's run."""

@@ -41,11 +41,20 @@ def ends(cluster: Cluster) -> Ends | None:
     """Return the ends of the move that the VM's status claims; None if it claims none, or does not exist."""
     vm = cluster.objects.get((VIRTUAL_MACHINES.plural, "default/vm-1"))
     claim = vm["status"].get("migration") if vm is not None else None
-    if vm is None or claim is None or claim.get("strategy") != "Live":
-        return None
+    return _ends_of(cluster, claim) if claim is not None and claim.get("strategy") == "Live" else None
+
+
+def _ends_of(cluster: Cluster, claim: Document) -> Ends:
     pods = {pod["metadata"]["annotations"].get(names.INCARNATION): pod for pod in cluster.pods()}
-    numbers = claim["sourceIncarnation"], claim["targetIncarnation"]
+    numbers = claim.get("sourceIncarnation", 0), claim["targetIncarnation"]
     return Ends(claim, *(pods.get(str(number)) for number in numbers))
+
+
+def claims(cluster: Cluster) -> list[Document]:
+    """Return every state of a claim of a live move on the VM, the oldest first."""
+    vms = (document for plural, document, _ in cluster.log if plural == VIRTUAL_MACHINES.plural)
+    found = (vm["status"].get("migration") for vm in vms)
+    return [claim for claim in found if claim is not None and claim.get("strategy") == "Live"]
 
 
 def handed_over(cluster: Cluster) -> bool:
@@ -60,7 +69,8 @@ def _claimed(cluster: Cluster) -> bool:
     return found is not None and "aborting" not in found.claim and not handed_over(cluster)
 
 
-def _aborting(cluster: Cluster) -> bool:
+def aborting(cluster: Cluster) -> bool:
+    """Whether the move is being aborted."""
     found = ends(cluster)
     return found is not None and "aborting" in found.claim
 
@@ -135,7 +145,7 @@ def claims_only(cluster: Cluster) -> bool:
 
 def aborts_without_target(cluster: Cluster) -> bool:
     """Whether the move is being aborted, and its target does not exist any more."""
-    return _aborting(cluster) and _target(cluster) is None
+    return aborting(cluster) and _target(cluster) is None
 
 
 def _gone_after_abort(cluster: Cluster) -> bool:
@@ -169,17 +179,17 @@ POINTS: Final = (
             _told(cluster).get("phase") not in (None, "Pending", "Succeeded", "Failed") and not _has_claim(cluster)
         ),
     ),
-    _abort("abort marked before the target was created", _aborting, begins=claims_only),
-    _abort("abort marked", _aborting, begins=copies),
-    _abort("abort told", lambda cluster: _aborting(cluster) and _told(cluster).get("phase") == "Failed", begins=copies),
+    _abort("abort marked before the target was created", aborting, begins=claims_only),
+    _abort("abort marked", aborting, begins=copies),
+    _abort("abort told", lambda cluster: aborting(cluster) and _told(cluster).get("phase") == "Failed", begins=copies),
     _abort(
         "target's deletion begun",
-        lambda cluster: _aborting(cluster) and _terminates(_target(cluster)),
+        lambda cluster: aborting(cluster) and _terminates(_target(cluster)),
         begins=copies,
     ),
     _abort("target deleted", aborts_without_target, begins=copies),
     _abort("claim gone after the abort", _gone_after_abort, begins=copies),
-    _abort("source lost, abort marked", _aborting, begins=copies, begin="evict source"),
+    _abort("source lost, abort marked", aborting, begins=copies, begin="evict source"),
     _abort("source lost, target deleted", aborts_without_target, begins=copies, begin="evict source"),
     _abort("source lost, claim gone", _gone_after_abort, begins=copies, begin="evict source"),
 )
@@ -205,18 +215,25 @@ class Intervention(NamedTuple):
     other_class: bool = False
 
 
-def _evict(which: Callable[[Cluster], Document | None], reason: str = "EvictionByEvictionAPI") -> Act:
+def _end(which: str, cluster: Cluster) -> Document | None:
+    """Return the pod `source` or `target` of the last move, which may have ended; None if it does not exist."""
+    found = claims(cluster)
+    pod: Document | None = getattr(_ends_of(cluster, found[-1]), which) if found else None
+    return pod
+
+
+def _evict(which: str, reason: str = "EvictionByEvictionAPI") -> Act:
     def evict(cluster: Cluster) -> None:
-        pod = which(cluster)
+        pod = _end(which, cluster)
         if pod is not None and not _terminates(pod):
             cluster.evict(pod["metadata"]["name"], reason)
 
     return evict
 
 
-def _fail(which: Callable[[Cluster], Document | None]) -> Act:
+def _fail(which: str) -> Act:
     def fail(cluster: Cluster) -> None:
-        if (pod := which(cluster)) is not None:
+        if (pod := _end(which, cluster)) is not None:
             cluster.set_status(PODS, f"default/{pod['metadata']['name']}", {**pod["status"], "phase": "Failed"})
 
     return fail
@@ -254,7 +271,7 @@ def _wipe(cluster: Cluster) -> None:
 
 
 def _silence_the_target_node(cluster: Cluster) -> None:
-    target = _target(cluster)
+    target = _end("target", cluster)
     node = target["spec"].get("nodeName") if target is not None else None
     if node is not None and ("nodes", f"/{node}") in cluster.objects:
         cluster.report(node, "Unknown")
@@ -263,12 +280,12 @@ def _silence_the_target_node(cluster: Cluster) -> None:
 _PREEMPTED: Final = "PreemptionByScheduler"
 OF_LIVE: Final[dict[str, Intervention]] = {
     **{name: Intervention(act) for name, act in INTERVENTIONS.items()},
-    "evict source": Intervention(_evict(_source)),
-    "evict target": Intervention(_evict(_target)),
-    "preempt source": Intervention(_evict(_source, _PREEMPTED)),
-    "preempt target": Intervention(_evict(_target, _PREEMPTED)),
-    "fail source": Intervention(_fail(_source)),
-    "fail target": Intervention(_fail(_target)),
+    "evict source": Intervention(_evict("source")),
+    "evict target": Intervention(_evict("target")),
+    "preempt source": Intervention(_evict("source", _PREEMPTED)),
+    "preempt target": Intervention(_evict("target", _PREEMPTED)),
+    "fail source": Intervention(_fail("source")),
+    "fail target": Intervention(_fail("target")),
     "target node not ready": Intervention(_silence_the_target_node),
     "quota lowered": Intervention(_lower_the_quota),
     "edit of affinity": Intervention(_forbid_the_target_node),

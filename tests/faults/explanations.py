@@ -10,11 +10,13 @@ from typing import Final
 
 from controller.domain.objects import VirtualMachineMigration
 from tests.faults.oracles import Evidence, judge
-from tests.faults.requests import CRASHES
+from tests.faults.requests import CRASHES, REQUEST_FAULTS
+from tests.faults.scenarios import LIVE
 
 _UNSEEN: Final = "the pod was deleted before its eviction was seen, so there is no record of it"
 _REFUSED: Final = "the controller was forbidden to write the record"
 _LATE: Final = "the late create made the pod that its incarnation lacked, so no further incarnation was needed"
+_RENUMBERED: Final = "the create of the target may have been sent, so the next attempt had a number of its own"
 _BLIND: Final = (
     *CRASHES,
     "410 as a status",
@@ -25,6 +27,8 @@ _BLIND: Final = (
 _SAVED: Final = re.compile(r"incarnation \d+|migration vm: .*")
 """If the late create saves an incarnation, a lost target exists again, and the migration succeeds."""
 
+_NUMBERS: Final = re.compile(r"incarnation \d+")
+
 
 def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> str | None:
     """Return why a run may differ as it does; None if there is no such reason."""
@@ -34,6 +38,8 @@ def explain(scenario: str, fault: str, run: Evidence, undisturbed: Evidence) -> 
         return _REFUSED if _good_without_records(run, undisturbed) else None
     if scenario in ("pod deleted twice", "migrate, target lost") and "8 s" in fault:
         return _LATE if not judge(run, undisturbed, without=_SAVED) else None
+    if scenario.startswith(LIVE) and fault in (*CRASHES, *REQUEST_FAULTS):
+        return _RENUMBERED if not judge(run, undisturbed, without=_NUMBERS) else None
     return None
 
 

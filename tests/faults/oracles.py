@@ -22,7 +22,7 @@ from controller.observe.history import seen as observed
 from tests.faults.stage import is_foreign
 from tests.faults.witness import ClusterState, Object, Seen
 
-_STANDING: Final = ("Ready", "RestartRequired", "InvalidConsumption", "InvalidSpec")
+_STANDING: Final = ("Ready", "Migrating", "RestartRequired", "InvalidConsumption", "InvalidSpec")
 _NOTHING: Final = re.compile("(?!)")
 _WAITING: Final = "Pending"
 """The phase of a VM whose next pod waits for a create of unknown outcome."""

@@ -71,7 +71,7 @@ class Lab:
         try:
             await stage.reset()
             async with (
-                Subject.run(self.zygote, self.upstream, stage, directory) as (subject, proxy),
+                Subject.run(self.zygote, self.upstream, stage, directory, copying=scenario.copying) as (subject, proxy),
                 Witness(self.client, stage.name) as witness,
             ):
                 scene = Scene(stage, witness, bound)

@@ -11,23 +11,34 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from controller.domain import ownership
+from controller.domain.objects import Strategy
+from controller.kube.kinds import Pod
 from tests.faults.stage import VM, Scene, runs
 from tests.faults.witness import ClusterState
 
 Play: TypeAlias = Callable[[Scene], Awaitable[None]]
 End: TypeAlias = Callable[[ClusterState], bool]
 
+LIVE: Final = "live"
+"""The scenario of an undisturbed live migration; the names of the others begin with it."""
 _SECOND: Final = "vm-2"
+_ENDS: Final = 2
+_UNENDING: Final = 3600.0
+"""Seconds of copying that no run outlasts: whatever the fault, the act comes before the hand-over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`prepare` runs before the fault is set, `act` after; `ended` is the state that must be reached."""
+    """`prepare` runs before the fault is set, `act` after; `ended` is the state that must be reached.
+
+    `copying`: seconds for which a live migration copies.
+    """
 
     name: str
     prepare: Play
     act: Play
     ended: End
+    copying: float = 1.0
 
 
 def _migrated(seen: ClusterState, vm: str = VM) -> bool:
@@ -198,6 +209,48 @@ def _drained(seen: ClusterState) -> bool:
     return _migrated(seen, VM) and _migrated(seen, _SECOND)
 
 
+async def _move(scene: Scene) -> None:
+    await scene.stage.migrate(strategy=Strategy.LIVE)
+
+
+async def _move_until_copying(scene: Scene) -> tuple[Pod, Pod]:
+    """Return the ends of a live migration that copies."""
+    await _move(scene)
+    await scene.until(_copies, "the migration copies")
+    return scene.ends()
+
+
+def _copies(seen: ClusterState) -> bool:
+    vm, migration = seen.vm(VM), seen.migration(VM)
+    copying = migration is not None and migration.status.phase == "Running"
+    return copying and vm is not None and len(seen.pods_of(vm)) == _ENDS
+
+
+async def _move_and_cancel(scene: Scene) -> None:
+    await _move_until_copying(scene)
+    await scene.stage.cancel()
+
+
+async def _move_and_evict_target(scene: Scene) -> None:
+    _, target = await _move_until_copying(scene)
+    await scene.stage.evict(target)
+
+
+async def _move_and_delete_source(scene: Scene) -> None:
+    source, _ = await _move_until_copying(scene)
+    await scene.stage.delete_pod(source)
+
+
+async def _move_and_stop(scene: Scene) -> None:
+    await _move_until_copying(scene)
+    await _stop(scene)
+
+
+def _failed(seen: ClusterState) -> bool:
+    migration = seen.migration(VM)
+    return migration is not None and migration.status.phase == "Failed"
+
+
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     scenario.name: scenario
     for scenario in (
@@ -215,6 +268,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         Scenario("migrate, VM deleted", _have_running_with_finalizer, _migrate_and_delete, _deleted_with_its_migration),
         Scenario("migrate, target lost", _have_running_with_finalizer, _migrate_and_lose_target, _migrated),
         Scenario("drain", _have_two_running, _drain, _drained),
+        Scenario(LIVE, _open_and_have_running, _move, _migrated),
+        *(
+            Scenario(f"{LIVE}, {name}", _open_and_have_running, act, ended, copying=_UNENDING)
+            for name, act, ended in (
+                ("cancelled", _move_and_cancel, _migrated),
+                ("target evicted", _move_and_evict_target, _migrated),
+                ("source deleted", _move_and_delete_source, lambda seen: _migrated(seen) and _later(seen, 1)),
+                ("stopped", _move_and_stop, lambda seen: _failed(seen) and _stopped(seen)),
+            )
+        ),
     )
 }
 

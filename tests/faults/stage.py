@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.controlplane.nodes import NodeCapacity, node_manifest
-from controller.domain import names
-from controller.domain.objects import VirtualMachine
+from controller.domain import names, ownership
+from controller.domain.objects import Strategy, VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm.policy import FAKE_TAINT
 from controller.kube import errors
@@ -191,15 +191,19 @@ class Stage:
         vm = await self.client.get(VIRTUAL_MACHINES, name, namespace=self.name)
         await self.client.delete(VIRTUAL_MACHINES, name, namespace=self.name, uid=vm.metadata.uid)
 
-    async def migrate(self, vm: str = VM, **metadata: Any) -> None:
+    async def migrate(self, vm: str = VM, *, strategy: Strategy = Strategy.RECREATE, **metadata: Any) -> None:
         """Create a migration of the VM's name."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.MIGRATION_KIND,
             "metadata": {"name": vm, **metadata},
-            "spec": {"vmName": vm},
+            "spec": {"vmName": vm, "strategy": strategy},
         }
         await self.client.create(MIGRATIONS, body, namespace=self.name, server_deadline=_DEADLINE)
+
+    async def cancel(self, name: str = VM) -> None:
+        """Cancel a migration."""
+        await self.client.merge_patch(MIGRATIONS, name, {"spec": {"cancel": True}}, namespace=self.name)
 
     async def evict(self, pod: Pod) -> None:
         """Evict a pod, as kubectl drain does."""
@@ -267,6 +271,13 @@ class Scene:
         if len(pods) != 1:
             raise StuckError(f"VM {name} has {len(pods)} pods where one was expected")
         return pods[0]
+
+    def ends(self) -> tuple[Pod, Pod]:
+        """Return the source and the target pod of the VM's live migration."""
+        source, target = sorted(
+            self.witness.cluster.pods_of(self.vm()), key=lambda pod: ownership.incarnation(pod) or 0
+        )
+        return source, target
 
     async def until(self, wanted: Any, what: str) -> None:
         """Wait for a state before the next step; `what` names it in the error."""

@@ -26,9 +26,10 @@ _WATCHED: Final = (*STATE, "nodes")
 class Subject:
     """One controller. Use `run`."""
 
-    def __init__(self, zygote: Zygote, log: Path) -> None:
+    def __init__(self, zygote: Zygote, log: Path, copying: float) -> None:
         self._zygote = zygote
         self._log = log
+        self._copying = copying
         self._arguments: tuple[str, ...] = ()
         self._process: Process | None = None
         self._killed = asyncio.Event()
@@ -36,12 +37,15 @@ class Subject:
     @classmethod
     @asynccontextmanager
     async def run(
-        cls, zygote: Zygote, upstream: Upstream, stage: Stage, directory: Path
+        cls, zygote: Zygote, upstream: Upstream, stage: Stage, directory: Path, *, copying: float
     ) -> AsyncIterator[tuple[Self, Proxy]]:
-        """Run one while the context lasts; its files are in an existing directory."""
+        """Run one while the context lasts; its files are in an existing directory.
+
+        `copying`: seconds for which a live migration copies.
+        """
         log = directory / "controller.log"
         log.write_bytes(b"")
-        subject = cls(zygote, log)
+        subject = cls(zygote, log, copying)
         async with Proxy.serve(upstream, subject.kill) as proxy:
             subject._arguments = (
                 *("controller", "--kubeconfig", str(proxy.kubeconfig(directory / "kubeconfig", stage.name))),
@@ -75,7 +79,7 @@ class Subject:
         return ""
 
     async def _start(self) -> None:
-        self._process = await self._zygote.spawn(*self._arguments, log=self._log)
+        self._process = await self._zygote.spawn(*self._arguments, log=self._log, copying=self._copying)
 
     async def _restart(self) -> None:
         while True:

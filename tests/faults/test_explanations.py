@@ -55,3 +55,12 @@ def test_a_late_create_may_save_an_incarnation() -> None:
     assert explain("pod deleted", LATE, evidence(*RUNS), more) is None
     assert explain("pod deleted twice", "500", evidence(*RUNS), more) is None
     assert explain("pod deleted twice", LATE, evidence(*RUNS, seen(pod("p2"))), more) is None
+
+
+def test_a_target_may_have_a_later_number() -> None:
+    """Only in live migrations, and it excuses no further pod."""
+    later = evidence(RUNS[0], seen(vm("Pending", "Running", podUID="p1", incarnation=2)))
+    assert explain("live, cancelled", KILLED, later, evidence(*RUNS)) is not None
+    assert explain("live, cancelled", "cut in mid-line", later, evidence(*RUNS)) is None
+    assert explain("migrate", KILLED, later, evidence(*RUNS)) is None
+    assert explain("live", KILLED, Evidence((*later.history, seen(pod("p2"))), 3), evidence(*RUNS)) is None

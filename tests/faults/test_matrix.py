@@ -65,6 +65,15 @@ CELLS: Final = (
     Cell("drain", "killed after commit", WRITE, 4),
     Cell("drain", "reply 3 s late", WRITE, 3),
     Cell("drain", "410 as a status", VMS, 1),
+    # The first writes of a live migration: a dry run, its claim, its target, its phase Running. Then the hand-over, or
+    # the mark that it is undone.
+    Cell("live", "killed, commits 8 s later", WRITE, 3),
+    Cell("live", "reply lost after commit", WRITE, 5),
+    Cell("live", "killed after commit", WRITE, 8),
+    Cell("live, cancelled", "killed before commit", WRITE, 5),
+    Cell("live, target evicted", "5 s behind the others", PODS, 1),
+    Cell("live, source deleted", "500", WRITE, 5),
+    Cell("live, stopped", "409", WRITE, 5),
 )
 
 

@@ -15,7 +15,7 @@ from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS
 from controller.kube.times import timestamp
-from controller.observe.ends import Ends
+from controller.observe.ends import Breach, Ends
 from controller.observe.history import seen
 from tests.model import rules
 from tests.model.rules import Document
@@ -40,7 +40,7 @@ class Cluster(ApiServer):
     _ends: Ends = field(default_factory=Ends)
     _judged: int = 0
     """The number of changes in `log` that `_ends` has seen."""
-    _violations: list[str] = field(default_factory=list)
+    _breaches: list[Breach] = field(default_factory=list)
     _edited: set[int] = field(default_factory=set)
     """The revisions at which a test edited the status of a VM by hand."""
     _by_client: bool = False
@@ -107,8 +107,8 @@ class Cluster(ApiServer):
 
     # --- scheduler and kubelets -----------------------------------------------------------------------------
 
-    def _target(self, pod: Document) -> str | None:
-        """Choose the newest node on which the pod fits."""
+    def choice(self, pod: Document) -> str | None:
+        """Return the node that the scheduler chooses for a pod, the newest on which it fits; None if there is none."""
         affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
         terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
         fields = terms[0].get("matchFields", [])
@@ -124,28 +124,40 @@ class Cluster(ApiServer):
     def bind_pods(self) -> None:
         """Bind every pending pod to a node on which it fits; do not run it."""
         for pod in self.pods():
-            if pod["status"]["phase"] == "Pending" and (node := self._target(pod)) is not None:
+            if pod["status"]["phase"] == "Pending" and (node := self.choice(pod)) is not None:
                 conditions = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.now)}]
                 bound = {**pod["status"], "conditions": conditions}
                 self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": bound})
 
-    def run_pods(self) -> None:
-        """Bind every pending pod to a node on which it fits and run it; mark the others as unschedulable."""
+    def run_pods(self, *, bind_first: bool = False) -> None:
+        """Bind every pending pod to a node on which it fits and run it; mark the others as unschedulable.
+
+        With `bind_first` a pod is only bound at first, and runs at the next call.
+        """
         for pod in self.pods():
             if pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]:
-                stamp = timestamp(self.now)
-                node = self._target(pod)
+                bound = pod["spec"].get("nodeName")
+                node = bound or self.choice(pod)
                 if node is None:
-                    unfit = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
-                    waiting = {**pod["status"], "conditions": [unfit]}
-                    if waiting != pod["status"]:
-                        self.store(PODS.plural, {**pod, "status": waiting})
-                    continue
-                conditions = [
-                    {"type": kind, "status": "True", "lastTransitionTime": stamp} for kind in ("PodScheduled", "Ready")
-                ]
-                status = {"phase": "Running", "startTime": stamp, "conditions": conditions}
-                self.store(PODS.plural, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
+                    self._put_off(pod)
+                elif (NODES.plural, f"/{node}") in self.objects:
+                    self._start(pod, node, runs=bound is not None or not bind_first)
+
+    def _put_off(self, pod: Document) -> None:
+        """Mark a pod as unschedulable."""
+        unfit = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+        waiting = {**pod["status"], "conditions": [unfit]}
+        if waiting != pod["status"]:
+            self.store(PODS.plural, {**pod, "status": waiting})
+
+    def _start(self, pod: Document, node: str, *, runs: bool) -> None:
+        """Bind a pod to a node, or run it there."""
+        stamp = timestamp(self.now)
+        true = ("PodScheduled", "Ready") if runs else ("PodScheduled",)
+        conditions = [{"type": kind, "status": "True", "lastTransitionTime": stamp} for kind in true]
+        status = {"phase": "Running", "startTime": stamp} if runs else pod["status"]
+        changes = {"spec": {**pod["spec"], "nodeName": node}, "status": {**status, "conditions": conditions}}
+        self.store(PODS.plural, {**pod, **changes})
 
     def finish_deletions(self) -> None:
         """Have the kubelets finish terminating pods; a node that no longer exists has no kubelet."""
@@ -189,14 +201,18 @@ class Cluster(ApiServer):
     @property
     def violations(self) -> list[str]:
         """Each breach of what holds about the live pods of a VM, so far."""
+        return [f"revision {breach.revision}: {breach.what}" for breach in self.breaches]
+
+    @property
+    def breaches(self) -> list[Breach]:
+        """The violations, each with its clause."""
         for plural, document, deleted in self.log[self._judged :]:
             if plural in _JUDGED:
                 event = seen(decode(document, _JUDGED[plural]), at=0, deleted=deleted)
                 by_hand = int(document["metadata"]["resourceVersion"]) in self._edited
-                found = self._ends.see(event, by_hand=by_hand)
-                self._violations += [f"revision {breach.revision}: {breach.what}" for breach in found]
+                self._breaches += self._ends.see(event, by_hand=by_hand)
         self._judged = len(self.log)
-        return self._violations
+        return self._breaches
 
     def _changed(self, plural: str, before: Document | None, document: Document, *, deleted: bool) -> None:
         super()._changed(plural, before, document, deleted=deleted)

@@ -65,7 +65,8 @@ class OddCluster(Cluster):
         """Return every well-formed pod."""
         return [pod for pod in super().pods() if ODD_MARK not in pod]
 
-    def _target(self, pod: Document) -> str | None:
+    def choice(self, pod: Document) -> str | None:
+        """Return a node that is not malformed, too."""
         affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
         terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [{}])
         fields = terms[0].get("matchFields", [])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
-from controller.domain.migration import evictions, moving, orphans, pending
+from controller.domain.migration import evictions, live, moving, orphans, pending
 from controller.domain.migration.move import Move
 from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.migration.plan import Ask, ClaimVM, ConfirmClaimLost, ConfirmVMGone, Plan, View, WriteMigration
@@ -31,12 +31,26 @@ def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
     move = Move(view, view.migration)
     if view.migration.finished:
         writes = _note_generation(move)
-        return Plan((*writes, ClaimVM(None)) if move.mine else writes)
+        return Plan((*writes, *_let_go(move)))
     if move.vm is not None and view.migration.vm_uid not in (None, move.vm.metadata.uid):
         return _fail_for_namesake(move, move.vm)
     if view.migration.spec.record_of is not None:
         return evictions.decide(move)
     return _carry_on(move, policy)
+
+
+def _let_go(move: Move) -> tuple[ClaimVM, ...]:
+    """End the claim of a migration that has ended; a live one ends by itself, when its second pod is gone."""
+    claim = move.claim
+    if claim is None or not move.mine:
+        return ()
+    if not claim.is_live:
+        return (ClaimVM(None),)
+    over = move.vm is not None and move.vm.status.incarnation == claim.target
+    if over or claim.aborting is not None:
+        return ()
+    why = f"{move.before.failure_reason or Reason.CANCELLED}: {move.before.message or 'the migration has ended'}"
+    return (ClaimVM(msgspec.structs.replace(claim, aborting=why)),)
 
 
 def _note_generation(move: Move) -> tuple[WriteMigration, ...]:
@@ -52,7 +66,11 @@ def _note_generation(move: Move) -> tuple[WriteMigration, ...]:
 
 def _carry_on(move: Move, policy: LauncherPolicy) -> Plan | Ask:
     if move.vm is not None and move.claim is not None and move.mine:
+        if move.claim.is_live:
+            return live.decide(move, move.vm, move.claim)
         return moving.decide(move, move.vm, move.claim)
+    if move.vm is not None and live.handed_over(move):
+        return live.ended(move, move.vm)
     if move.before.phase == MigrationPhase.PENDING:
         return pending.decide(move, policy)
     if move.vm is None:

@@ -14,7 +14,14 @@ from controller.domain import names, nodes, ownership
 from controller.domain.migration import phases, preflight
 from controller.domain.migration.phases import COMPLETED, GUESS, ROOM_FOUND, MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, Plan, View, WriteMigration
-from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import (
+    Claim,
+    MigrationStatus,
+    PhaseTime,
+    Strategy,
+    VirtualMachine,
+    VirtualMachineMigration,
+)
 from controller.domain.vm import boot, status
 from controller.kube import times
 from controller.kube.kinds import Pod
@@ -24,12 +31,21 @@ NODE_PATIENCE: Final = 10.0
 """Seconds after which a lost or silent node is checked again: its return causes no event of the VM."""
 UNREMARKABLE: Final = 5.0
 """Seconds for which a source may terminate before the status reports it."""
-_UNFINISHED: Final = (
+_RECREATE: Final = (
     MigrationPhase.PENDING,
     MigrationPhase.TERMINATING,
     MigrationPhase.SCHEDULING,
     MigrationPhase.STARTING,
 )
+_LIVE: Final = (
+    MigrationPhase.PENDING,
+    MigrationPhase.SCHEDULING,
+    MigrationPhase.SCHEDULED,
+    MigrationPhase.PREPARING_TARGET,
+    MigrationPhase.TARGET_READY,
+    MigrationPhase.RUNNING,
+)
+"""The phases before the end, in their order."""
 
 
 def own(vm: VirtualMachine | None, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
@@ -60,6 +76,8 @@ class Move:
         self.pods = boot.as_seen(own(view.vm, view.pods), view.now, booted)
         self.claim = view.vm.status.migration if view.vm is not None else None
         self.mine = self.claim is not None and self.claim.uid == migration.metadata.uid
+        live = self.before.strategy or (self.claim.strategy if self.mine and self.claim is not None else None)
+        self.live = live == Strategy.LIVE
         # With microseconds: the times of pods, in whole seconds, are too coarse for the downtime.
         self.now = times.micro_timestamp(view.now)
 
@@ -97,6 +115,27 @@ class Move:
         )
         written = self._write(failed, reason)
         return Plan((*written, ClaimVM(None)) if self.mine else written)
+
+    def failed(self, reason: str, message: str) -> tuple[WriteMigration, ...]:
+        """Publish a failure, and leave the claim: the VM reconciler removes it when the second pod is gone."""
+        failed = msgspec.structs.replace(
+            self._at(MigrationPhase.FAILED), end_timestamp=self.now, failure_reason=reason, message=message
+        )
+        return self._write(failed, reason)
+
+    def succeed_live(self, target: Pod | None, *, at: str, downtime: float) -> WriteMigration:
+        """Publish that the VM was handed over at a time, with the seconds for which its guest was paused."""
+        phase = MigrationPhase.SUCCEEDED
+        done = msgspec.structs.replace(
+            self._at(phase),
+            target_pod=self.before.target_pod or (target.metadata.name if target is not None else None),
+            target_node=self.before.target_node or (target.spec.node_name if target is not None else None),
+            start_timestamp=self.before.start_timestamp or at,
+            end_timestamp=at,
+            downtime_seconds=f"{downtime:.3f}",
+            message=None,
+        )
+        return WriteMigration(self._complete(done, phase))
 
     def _reached(
         self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None
@@ -138,9 +177,10 @@ class Move:
         if phase is MigrationPhase.FAILED:
             steps = (phase,)
         elif phase is MigrationPhase.SUCCEEDED:
-            steps = (*_UNFINISHED, phase)
+            steps = (*(_LIVE if self.live else _RECREATE), phase)
         else:
-            steps = _UNFINISHED[: _UNFINISHED.index(phase) + 1]
+            unfinished = _LIVE if self.live else _RECREATE
+            steps = unfinished[: unfinished.index(phase) + 1]
         recorded = {step.phase for step in self.before.phase_transition_timestamps}
         fresh = tuple(PhaseTime(str(step), self.now) for step in steps if step not in recorded)
         return msgspec.structs.replace(
@@ -167,6 +207,7 @@ class Move:
         return msgspec.structs.replace(
             wanted,
             observed_generation=self.migration.metadata.generation or None,
+            strategy=str(Strategy.LIVE) if self.live else wanted.strategy,
             vm_uid=self._vm_uid(),
             conditions=(condition, *(found for found in wanted.conditions if found.type == ROOM_FOUND)),
         )

@@ -44,18 +44,18 @@ class _Claimed:
         self.vm = vm
         self.claim = claim
         self.source = pod_of(move.pods, claim.source_incarnation)
-        self.target = pod_of(move.pods, claim.source_incarnation + 1)
+        self.target = pod_of(move.pods, claim.target)
         self.incarnation = vm.status.incarnation or 0
 
     @property
     def has_moved(self) -> bool:
         """Whether the target runs under the migration's constraints: a rolled back one does not count."""
-        reached = self.vm.status.incarnation == self.claim.source_incarnation + 1 and not self.claim.rollback
+        reached = self.vm.status.incarnation == self.claim.target and not self.claim.rollback
         return reached and self.target is not None and self.target.status.phase == "Running"
 
     def follow(self) -> Plan:
         """Follow the VM to its next incarnation."""
-        targets = self.claim.source_incarnation + 1
+        targets = self.claim.target
         if self.incarnation <= targets and self.source is self.target is None and is_spoiled(self.vm):
             return self.move.fail(
                 Reason.VM_NOT_RUNNING, "The source pod no longer exists, and the VM's spec allows no other"

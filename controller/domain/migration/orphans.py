@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from controller.domain.migration import live
 from controller.domain.migration.move import is_spoiled, own, pod_of
 from controller.domain.migration.plan import AskOrphaned, ClaimVM, Plan, View
 from controller.domain.objects import Claim, VirtualMachine
@@ -18,6 +19,8 @@ def decide(view: View) -> Plan | AskOrphaned:
         return Plan()
     if not view.answers.orphaned:
         return AskOrphaned(claim)
+    if claim.is_live:
+        return live.orphaned(vm, claim)
     left = view.answers.unsettled
     released = release(vm, claim, own(vm, view.pods), settled=claim.rollback and left <= 0)
     return Plan(released, requeue_after=left if left > 0 else None)
@@ -29,13 +32,11 @@ def release(vm: VirtualMachine, claim: Claim, pods: tuple[Pod, ...], *, settled:
     A target without a node might wait for ever, so the claim is rolled back first. `settled`: no create from before the
     rollback can still commit.
     """
-    target = pod_of(pods, claim.source_incarnation + 1)
+    target = pod_of(pods, claim.target)
     wanted = vm.spec.running and vm.metadata.deletion_timestamp is None
     if not wanted or (target is None and is_spoiled(vm)):
         return (ClaimVM(None),)
-    unplaced = vm.status.incarnation == claim.source_incarnation + 1 and (
-        target is None or target.spec.node_name is None
-    )
+    unplaced = vm.status.incarnation == claim.target and (target is None or target.spec.node_name is None)
     if unplaced and not claim.rollback:
         return (ClaimVM(msgspec.structs.replace(claim, rollback=True)),)
     if unplaced and not (settled and target is None):

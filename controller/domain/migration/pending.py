@@ -25,10 +25,10 @@ from controller.domain.migration.plan import (
     Plan,
     Refused,
 )
-from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.objects import Claim, Strategy, VirtualMachine
 from controller.domain.ratio import RatioError
 from controller.domain.vm import records, status
-from controller.domain.vm.placement import PlacementError
+from controller.domain.vm.placement import HOSTNAME, PlacementError
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Pod
 
@@ -69,13 +69,18 @@ def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan |
     if answers.node is None:
         return AskNode(wanted)
     if not answers.accepted:
-        return AskDryRun(claim, source)
+        # The quota counts the whole target of a live move: its source stays.
+        return AskDryRun(claim, None if claim.is_live else source, beside=source if claim.is_live else None)
     reserved = msgspec.structs.replace(claim, reserved_node=answers.node or None, by_preemption=answers.by_preemption)
     return Plan((ConfirmWanted(), ClaimVM(reserved)))
 
 
 def _claim(move: Move, vm: VirtualMachine) -> Claim:
     spec = move.migration.spec
+    numbers = (vm.status.incarnation or 0, vm.status.last_incarnation or 0)
+    is_live = (spec.strategy or move.view.strategy) == Strategy.LIVE
+    following = max(numbers) + 1
+    node = move.view.source_node
     return Claim(
         name=move.migration.metadata.name,
         uid=move.migration.metadata.uid,
@@ -83,6 +88,9 @@ def _claim(move: Move, vm: VirtualMachine) -> Claim:
         source_incarnation=vm.status.incarnation or 0,
         target_node=spec.target_node,
         added_node_selector=spec.added_node_selector,
+        strategy=str(Strategy.LIVE) if is_live else None,
+        target_incarnation=following if is_live or following != numbers[0] + 1 else None,
+        barred_by_name=is_live and (node is None or HOSTNAME not in node.metadata.labels),
     )
 
 
@@ -117,8 +125,11 @@ def _immovable(move: Move, vm: VirtualMachine, pod: Pod | None) -> Refused | Non
     """Return why the VM cannot leave its node, independent of other nodes and limits; None if it can."""
     name = vm.metadata.name
     if move.claim is not None:
-        message = f"VM {name} is being moved by migration {move.claim.name}"
-        return Refused(Reason.ANOTHER_MIGRATION, message, for_good=True)
+        claim, message = move.claim, f"VM {name} is being moved by migration {move.claim.name}"
+        over = claim.is_live and (claim.aborting is not None or vm.status.incarnation == claim.target)
+        if over:
+            message = f"VM {name} is still claimed by migration {claim.name}, which has ended and is cleaned up"
+        return Refused(Reason.ANOTHER_MIGRATION, message, for_good=not over)
     if not _movable(vm):
         message = f"VM {name} is {vm.status.phase}, and only a Running VM moves"
         return Refused(Reason.VM_NOT_RUNNING, message, for_good=True)

@@ -15,12 +15,16 @@ GUESS: Final = "That a node has room is a guess: the pods of other namespaces ar
 
 
 class MigrationPhase(StrEnum):
-    """The phases of a migration."""
+    """The phases of a migration: `Recreate` has Terminating and Starting, `Live` has KubeVirt's."""
 
     PENDING = "Pending"
     TERMINATING = "Terminating"
     SCHEDULING = "Scheduling"
     STARTING = "Starting"
+    SCHEDULED = "Scheduled"
+    PREPARING_TARGET = "PreparingTarget"
+    TARGET_READY = "TargetReady"
+    RUNNING = "Running"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
@@ -37,6 +41,8 @@ class Reason(StrEnum):
     TARGET_UNSCHEDULABLE = "TargetUnschedulable"
     NO_SUITABLE_NODE = "NoSuitableNode"
     NO_ROOM = "NoRoom"
+    SOURCE_LOST = "SourceLost"
+    TARGET_NODE_NOT_READY = "TargetNodeNotReady"
     SOURCE_NODE_NOT_READY = "SourceNodeNotReady"
     QUOTA_EXCEEDED = "QuotaExceeded"
     TARGET_REFUSED = "TargetRefused"

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
-from controller.domain.objects import Claim, MigrationStatus, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Claim, MigrationStatus, Strategy, VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Node, Pod
+
+COPYING: Final = 10.0
+"""Seconds for which a live migration copies the memory of its VM."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -48,10 +51,14 @@ class AskNode(msgspec.Struct, frozen=True):
 
 
 class AskDryRun(msgspec.Struct, frozen=True):
-    """Whether the API server would create the target pod of this claim, once `source` is deleted."""
+    """Whether the API server would create the target pod of this claim, once `source` is deleted.
+
+    `beside`: the source pod of a live move, which stays.
+    """
 
     claim: Claim
     source: Pod | None
+    beside: Pod | None = None
 
 
 Ask: TypeAlias = AskOrphaned | AskSlot | AskNode | AskDryRun
@@ -87,6 +94,7 @@ class View(msgspec.Struct, frozen=True):
     - `history`: all migrations of the VM and of its namesakes. `answers`: the answers to the questions of `decide`.
     - `source_node`: the node that the VM leaves. `target_node`: the node that the migration names. Either is None if
       there is no such node, or, without `nodes_known`, if the controller may not list nodes.
+    - `strategy`: the installation's, for a migration that names none. `copying`: seconds for which a live one copies.
     - `guessed`: the controller may not list all pods on the nodes.
     - `refused_since`: when each reason of a refusal was first seen.
     """
@@ -101,6 +109,8 @@ class View(msgspec.Struct, frozen=True):
     target_node: Node | None = None
     nodes_known: bool = False
     guessed: bool = False
+    strategy: Strategy = Strategy.RECREATE
+    copying: float = COPYING
     refused_since: Mapping[str, datetime] = MappingProxyType({})
 
 
@@ -117,6 +127,13 @@ class ClaimVM(msgspec.Struct, frozen=True):
     """Put a claim on the VM, change it, or (None) remove it; guarded by the VM's version."""
 
     claim: Claim | None
+
+
+class HandOver(msgspec.Struct, frozen=True):
+    """Hand the VM over to the target pod of a live claim, after a live read of it; guarded by the VM's version."""
+
+    claim: Claim
+    target: Pod
 
 
 class ConfirmWanted(msgspec.Struct, frozen=True):
@@ -136,8 +153,15 @@ class ConfirmClaimLost(msgspec.Struct, frozen=True):
     """Guard: a live read of the VM confirms that it has no claim of this migration."""
 
 
-Guard: TypeAlias = ConfirmWanted | ConfirmVMGone | ConfirmClaimLost
-Action: TypeAlias = WriteMigration | ClaimVM | Guard
+class ConfirmPodGone(msgspec.Struct, frozen=True):
+    """Guard: a live read confirms that the pod with this UID does not exist: the watch shows none without its label."""
+
+    name: str
+    uid: str
+
+
+Guard: TypeAlias = ConfirmPodGone | ConfirmWanted | ConfirmVMGone | ConfirmClaimLost
+Action: TypeAlias = WriteMigration | ClaimVM | HandOver | Guard
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -149,4 +173,4 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def claims(self) -> bool:
         """Whether it changes the VM's claim, so that the VM's other migrations wait until the cache shows that."""
-        return any(isinstance(action, ClaimVM) for action in self.actions)
+        return any(isinstance(action, ClaimVM | HandOver) for action in self.actions)

@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 
 from controller.domain import ownership
-from controller.domain.vm import boot, inherited, launcher, placement, records, start_backoff, status
+from controller.domain.objects import Claim
+from controller.domain.vm import boot, inherited, launcher, live, placement, records, start_backoff, status
 from controller.domain.vm.placement import Placement
 from controller.domain.vm.plan import (
     NOTHING,
@@ -104,17 +105,34 @@ def _plan(state: VMState) -> Plan:
 def _next(state: VMState) -> Plan:
     if not state.vm.spec.running:
         return _stop(state)
+    if state.live is not None:
+        return _move(state, state.live)
     if state.current is not None:
         return _follow(state, state.current)
-    if state.older:
-        deletions = _deletions(state.view, state.older, f"incarnation {state.incarnation} replaces it")
-        return Plan((*deletions, *state.publish_blocked(state.older)))
+    if state.superfluous:
+        deletions = _deletions(state.view, state.superfluous, f"incarnation {state.incarnation} replaces it")
+        return Plan((*deletions, *state.publish_blocked(state.superfluous)))
+    return _begin(state)
+
+
+def _begin(state: VMState) -> Plan:
+    """Return the next step of a VM that is to run and has no pod."""
     if state.spec_problem is not None:
         verdict = Verdict(status.READY, status=False, reason=status.INVALID_SPEC, message=state.spec_problem)
         return _without_pod(state, Phase.FAILED, verdict)
     if state.used_up:
         return _replace(state, "Pod was deleted", confirm=True)
     return _start(state)
+
+
+def _move(state: VMState, claim: Claim) -> Plan:
+    """Return the next step of a VM that moves live; the metadata of its pod is kept current meanwhile."""
+    plan = live.decide(state, claim)
+    pod = state.current
+    patches = _refresh(state, pod) if pod is not None and not pod.done else ()
+    boots = boot.left(pod, state.circumstances.now) if pod is not None else 0.0
+    again = min(filter(None, (plan.requeue_after, boots)), default=None)
+    return msgspec.structs.replace(plan, actions=(*patches, *plan.actions), requeue_after=again)
 
 
 def _terminate(state: VMState, *, orphaning: bool) -> Plan:
@@ -128,6 +146,8 @@ def _terminate(state: VMState, *, orphaning: bool) -> Plan:
         return Plan(deletions)
     if state.own:
         return Plan((*deletions, *state.publish_ending()))
+    if state.live is not None:
+        return live.release(state, state.live)
     message = f"The VM is being deleted, and held by {status.listed('finalizer', finalizers)}"
     verdict = Verdict(status.READY, status=False, reason="Terminating", message=message)
     return _without_pod(state, Phase.STOPPED, verdict)
@@ -155,19 +175,21 @@ def _stop(state: VMState) -> Plan:
     verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
     if state.own:
         return Plan((*_deletions(state.view, state.own, "the VM is stopped"), *state.publish_ending()))
+    if state.live is not None:
+        return live.release(state, state.live)
     if state.vm.status.phase == Phase.STOPPED:
         return Plan(state.publish(Phase.STOPPED, verdict))
     if state.used_up and state.circumstances.create_expected > 0:
         return Plan(requeue_after=state.circumstances.create_expected)
     # The next incarnation gets its number now, so that starting again needs no further write.
-    incarnation = state.incarnation + 1 if state.used_up else state.incarnation
+    incarnation = state.next if state.used_up else state.incarnation
     write = state.publish(Phase.STOPPED, verdict, incarnation=incarnation)
     return Plan((*state.confirm_recorded(), *write))
 
 
 def _follow(state: VMState, pod: Pod) -> Plan:
     """Publish the state of this incarnation's pod, keep its metadata current, and replace it when it has ended."""
-    housekeeping = _deletions(state.view, state.older, f"incarnation {state.incarnation} replaces it")
+    housekeeping = _deletions(state.view, state.superfluous, f"incarnation {state.incarnation} replaces it")
     if _is_to_end(state, pod):
         return _replace(state, "The VM migrates", confirm=False)
     if not pod.done or pod.terminating:
@@ -198,7 +220,7 @@ def _is_to_end(state: VMState, pod: Pod) -> bool:
         return False
     if state.incarnation == claim.source_incarnation:
         return True
-    return claim.rollback and state.incarnation == claim.source_incarnation + 1 and pod.spec.node_name is None
+    return claim.rollback and state.incarnation == claim.target and pod.spec.node_name is None
 
 
 def _replace(state: VMState, why: str, *, confirm: bool) -> Plan:
@@ -216,7 +238,9 @@ def _replace(state: VMState, why: str, *, confirm: bool) -> Plan:
         phase = Phase.FAILED if failed else Phase.PENDING
         absent = Verdict(status.READY, status=False, reason="PodNotExists", message=f"{why}; a new one follows")
         return Plan(state.publish(phase, absent), requeue_after=wait)
-    incarnation = state.incarnation + 1
+    claim = state.vm.status.migration
+    ends = claim is not None and state.incarnation == claim.source_incarnation
+    incarnation = claim.target if claim is not None and ends else state.next
     verdict = Verdict(
         status.READY,
         status=False,
@@ -251,7 +275,7 @@ def _start(state: VMState) -> Plan:
                     state.policy,
                     where=_placement(state),
                 ),
-                predecessor=state.name(state.incarnation - 1) if state.incarnation > 0 else None,
+                predecessor=state.name(state.previous) if state.previous is not None else None,
             ),
         )
     )
@@ -272,8 +296,8 @@ def _await(state: VMState, namesakes: tuple[Pod, ...]) -> Plan:
 def _placement(state: VMState) -> Placement:
     """Return the placement of the next pod; a migration constrains that of the incarnation after its source."""
     claim = state.vm.status.migration
-    if claim is None or claim.rollback or state.incarnation != claim.source_incarnation + 1:
-        avoided = records.avoided(state.circumstances.migrations, state.vm.metadata.uid, state.incarnation)
+    if claim is None or claim.rollback or state.incarnation != claim.target:
+        avoided = records.avoided(state.circumstances.migrations, state.vm.metadata.uid, state.previous)
         return placement.at_start(state.vm, state.incarnation, rather_not=avoided)
     return placement.placement_of(claim)
 

@@ -13,13 +13,15 @@ from typing import Any, Final
 import msgspec
 
 from controller.domain import names
-from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.objects import Claim, HandOver, VirtualMachine
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
 from controller.domain.vm import boot, inherited, placement
 from controller.domain.vm.placement import ANYWHERE, Placement
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Pod
 
+_NOT_OF_A_TARGET: Final = (names.PLACEMENT, names.BOOT_TIME)
+"""Annotations that a live target does not take from its source: it does not boot, and is placed by the spec of now."""
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
 """It does nothing, and a real node can pull it."""
 
@@ -194,4 +196,40 @@ def target(vm: VirtualMachine, claim: Claim, policy: LauncherPolicy) -> dict[str
     """Build the pod that follows a claim's source pod. Raises RatioError."""
     spec = requested(vm)
     used = consumption(vm, spec).shares
-    return manifest(vm, claim.source_incarnation + 1, spec, used, policy, where=placement.placement_of(claim))
+    return manifest(vm, claim.target, spec, used, policy, where=placement.placement_of(claim))
+
+
+def live_target(vm: VirtualMachine, claim: Claim, source: Pod, policy: LauncherPolicy) -> dict[str, Any]:
+    """Build the target pod of a live move: the guest goes on, so it has the source pod's requests and metadata.
+
+    Until the hand-over it uses nothing. Where it may run is the spec's of now. Raises RatioError.
+    """
+    annotations, own = source.metadata.annotations, requested(vm)
+    cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
+    spec = _shares(cpu or own.cpu_text, memory or own.memory_text)
+    priority = placement.priority_class_of(source)
+    of_target, where = placement.of_live_target(vm.spec, claim, vm.metadata.uid, priority)
+    # What it took over, and not what the VM has by now: an edit of a label holds from the next start.
+    metadata = msgspec.structs.replace(vm.metadata, labels=source.metadata.labels, annotations=annotations)
+    labels_of = msgspec.structs.replace(vm, metadata=metadata, spec=of_target)
+    body = manifest(labels_of, claim.target, spec, _shares("0", "0"), policy, where=where)
+    body["metadata"]["labels"] |= labels(vm)
+    checksums = placement.checksums(msgspec.structs.replace(vm.spec, priority_class_name=priority))
+    recorded = {names.PLACEMENT: checksums} if checksums else {}
+    kept = {key: text for key, text in body["metadata"]["annotations"].items() if key not in _NOT_OF_A_TARGET}
+    body["metadata"]["annotations"] = {**kept, **recorded}
+    return body
+
+
+def hand_over(claim: Claim, at: str) -> HandOver:
+    """Return the record of a hand-over at a time."""
+    return HandOver(claim.uid, at)
+
+
+def _shares(cpu: str, memory: str) -> Shares:
+    return Shares(
+        parse_ratio(cpu, field="requested cpu", maximum=CPU_MAX),
+        parse_ratio(memory, field="requested memory", maximum=MEMORY_MAX),
+        cpu,
+        memory,
+    )

@@ -29,6 +29,8 @@ from controller.kube.scheduling import (
 )
 
 DEFAULT_SCHEDULER: Final = "default-scheduler"
+HOSTNAME: Final = "kubernetes.io/hostname"
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _HEAVIEST: Final = 100
 """The largest weight of a preference."""
 _FIELDS: Final = (
@@ -41,7 +43,6 @@ _FIELDS: Final = (
 )
 _DEFAULTS: Final = VMSpec()
 _NO_AFFINITY: Final = Affinity()
-_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _SUM_LENGTH: Final = 8
 """Hexadecimal digits of a field's checksum: it only tells an edited field from an unchanged one."""
 
@@ -145,6 +146,22 @@ def at_start(vm: VirtualMachine, incarnation: int, *, rather_not: str | None) ->
         rather=rather if rather and naming.is_subdomain(rather) else None,
         rather_not=rather_not,
     )
+
+
+def of_live_target(spec: VMSpec, claim: Claim, vm_uid: str, priority_class: str) -> tuple[VMSpec, Placement]:
+    """Return the spec and the constraints of a live target pod: its source is barred as by KubeVirt.
+
+    Anti-affinity on the VM's pods bars only nodes that have a hostname, so a source without one is barred by name. The
+    guest goes on, so it keeps its priority class.
+    """
+    own = spec.affinity or Affinity()
+    rules = dict(own.pod_anti_affinity or {})
+    term = {"topologyKey": HOSTNAME, "labelSelector": {"matchLabels": {names.KUBEVIRT_CREATED_BY: vm_uid}}}
+    rules[_REQUIRED] = [*rules.get(_REQUIRED, ()), term]
+    apart = msgspec.structs.replace(own, pod_anti_affinity=rules)
+    where = placement_of(claim)
+    where = where if claim.barred_by_name else msgspec.structs.replace(where, avoid=None)
+    return msgspec.structs.replace(spec, affinity=apart, priority_class_name=priority_class), where
 
 
 class Requirements(msgspec.Struct, frozen=True):

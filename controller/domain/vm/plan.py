@@ -46,6 +46,8 @@ class Circumstances(msgspec.Struct, frozen=True):
     create_refusal: str | None = None
     unplaced_for: float = 0.0
     seen: int | None = None
+    target_given: int | None = None
+    target_seen: int | None = None
     migrations: tuple[VirtualMachineMigration, ...] = ()
 
 

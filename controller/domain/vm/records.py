@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from controller.domain import names, ownership
-from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Strategy, VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Pod
 
 EVICTED: Final = "Evicted"
@@ -43,13 +43,16 @@ def withdrawn(pod: Pod) -> bool:
 
 def moved_by_migration(vm: VirtualMachine, pod: Pod, migrations: tuple[VirtualMachineMigration, ...]) -> bool:
     """Whether a migration moves, or moved, the VM away from this pod: such a move needs no record as well."""
-    claim = vm.status.migration
-    if claim is not None and ownership.incarnation(pod) == claim.source_incarnation:
+    claim, number = vm.status.migration, ownership.incarnation(pod)
+    if claim is not None and claim.is_live:
+        return number != vm.status.incarnation  # the other end is not the VM
+    if claim is not None and number == claim.source_incarnation:
         return True
     return any(
         other.spec.record_of is None
         and other.vm_uid == vm.metadata.uid
         and other.status.source_pod == pod.metadata.name
+        and not (other.status.strategy == Strategy.LIVE and other.status.phase == "Failed")
         for other in migrations
     )
 
@@ -78,13 +81,13 @@ def source_incarnation(migration: VirtualMachineMigration) -> int | None:
     return ownership.incarnation(migration, names.SOURCE_INCARNATION)
 
 
-def avoided(migrations: tuple[VirtualMachineMigration, ...], vm_uid: str, incarnation: int) -> str | None:
+def avoided(migrations: tuple[VirtualMachineMigration, ...], vm_uid: str, previous: int | None) -> str | None:
     """Return the node from which the previous incarnation's pod was evicted, which the next pod avoids if it can.
 
     Records of a namesake do not count.
     """
     for migration in migrations:
         is_record = migration.spec.record_of is not None and migration.vm_uid == vm_uid
-        if is_record and source_incarnation(migration) == incarnation - 1:
+        if is_record and previous is not None and source_incarnation(migration) == previous:
             return migration.metadata.annotations.get(names.SOURCE_NODE) or None
     return None

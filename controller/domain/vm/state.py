@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from controller.domain import names, ownership
-from controller.domain.objects import StartFailure, VirtualMachine, VMStatus
+from controller.domain.objects import Claim, StartFailure, VirtualMachine, VMStatus
 from controller.domain.ratio import RatioError
 from controller.domain.vm import boot, inherited, launcher, placement, start_backoff, status
 from controller.domain.vm.launcher import Shares
@@ -48,10 +48,20 @@ class VMState:
         all_ours = len(own) == len(view.pods)
         self.foreign = () if all_ours else tuple(pod for pod in view.pods if not ownership.belongs_to(pod, vm))
         incarnations = [ownership.incarnation(pod) for pod in own]
+        claim = vm.status.migration
+        self.live = live = claim if claim is not None and claim.is_live else None
         # After a wiped status the incarnation must not restart below that of an existing pod.
-        self.incarnation = max([vm.status.incarnation or 0, *filter(None, incarnations)])
+        highest = max([vm.status.incarnation or 0, *filter(None, incarnations)])
+        self.incarnation = highest if live is None else vm.status.incarnation or 0
+        if self.incarnation != vm.status.incarnation and (len(own) > 1 or vm.status.last_incarnation is not None):
+            self.incarnation = _of_several(vm.status, own, highest)
         self.current = own[incarnations.index(self.incarnation)] if self.incarnation in incarnations else None
-        self.older = tuple(pod for pod in own if pod is not self.current)
+        self.target: Pod | None = None
+        if live is not None and live.target in incarnations:
+            self.target = own[incarnations.index(live.target)]
+        self._highest = max(highest, vm.status.last_incarnation or 0, live.target if live is not None else 0)
+        kept = (self.current, self.target if self.wants_target else None)
+        self.superfluous = tuple(pod for pod in own if pod not in kept)
         self.spec_problem: str | None = None
         self.spec_reason = ""
         self.spec: Shares | None = None
@@ -65,6 +75,24 @@ class VMState:
             self.spec_problem, self.spec_reason = str(error), status.NOT_A_RATIO
         except PlacementError as error:
             self.spec_problem, self.spec_reason = str(error), status.CONTRADICTION
+
+    @property
+    def next(self) -> int:
+        """The number of the next incarnation: one that was never given out."""
+        return self._highest + 1
+
+    @property
+    def previous(self) -> int | None:
+        """The number of the incarnation before this one; None for the first."""
+        recorded = self.vm.status.previous_incarnation
+        return recorded if recorded is not None else self.incarnation - 1 if self.incarnation > 0 else None
+
+    @property
+    def wants_target(self) -> bool:
+        """Whether a live move wants its target pod: before the hand-over, unless it is being undone."""
+        live, spec = self.live, self.vm.spec
+        moves = live is not None and live.aborting is None and self.incarnation == live.source_incarnation
+        return moves and spec.running and self.vm.metadata.deletion_timestamp is None
 
     def name(self, incarnation: int) -> str:
         """Return the name of one incarnation's pod."""
@@ -132,7 +160,7 @@ class VMState:
         """
         pod = self.current
         if pod is None:
-            ending = next((pod for pod in self.older if pod.terminating), None)
+            ending = next((pod for pod in self.superfluous if pod.terminating), None)
             return self.publish_as_it_was(status.ending(ending)) if ending is not None else ()
         if pod.terminating:
             return self.publish_pod(pod)
@@ -171,12 +199,17 @@ class VMState:
     ) -> tuple[WriteStatus, ...]:
         """Complete a status; write it if it differs from the recorded one."""
         before = self.vm.status
+        moved = incarnation != before.incarnation
+        gap = before.incarnation if moved and before.incarnation not in (None, incarnation - 1) else None
+        highest = max(self._highest, incarnation)
         complete = msgspec.structs.replace(
             target,
             phase=str(phase),
             observed_generation=self.vm.metadata.generation or None,
             incarnation=incarnation,
-            last_incarnation=before.last_incarnation,
+            last_incarnation=highest if before.last_incarnation is not None or highest > incarnation else None,
+            previous_incarnation=gap if moved else before.previous_incarnation,
+            last_hand_over=before.last_hand_over,
             migration=before.migration,
             created_at=before.created_at or self.vm.metadata.creation_timestamp or self.now,
             cpu_consumption=self.used.shares.cpu_text if self.used else before.cpu_consumption,
@@ -195,8 +228,10 @@ class VMState:
     def _warnings(self) -> tuple[Verdict, ...]:
         """Return the conditions that exist only while they are true."""
         found: list[Verdict] = []
+        if self.live is not None:
+            found.append(self._migrating(self.live))
         if self.vm.metadata.deletion_timestamp is not None:
-            return ()  # a VM that is being deleted needs no warning
+            return tuple(found)  # a VM that is being deleted needs no warning
         if self.used is not None and self.used.problems:
             message = "; ".join(self.used.problems)
             found.append(Verdict(status.INVALID_CONSUMPTION, status=True, reason=status.NOT_A_RATIO, message=message))
@@ -216,6 +251,19 @@ class VMState:
             found.append(Verdict(status.ANNOTATIONS_LEFT_OUT, status=True, reason="TooLarge", message=message))
         return (*found, *self._restart_required())
 
+    def _migrating(self, claim: Claim) -> Verdict:
+        """Return the condition that the VM moves live, and what its second pod waits for."""
+        second = next((pod for pod in self.superfluous if pod.terminating and status.blocker(pod)), None)
+        if self.incarnation == claim.target:
+            reason, how = "CleaningUp", f"handed over to pod {self.name(claim.target)}"
+        elif claim.aborting is not None:
+            reason, how = "Aborting", f"undone ({claim.aborting})"
+        else:
+            reason, how = "InProgress", f"on its way to pod {self.name(claim.target)}"
+        blocked = f"; {status.ending(second).message}" if second is not None else ""
+        message = f"Migration {claim.name}: {how}{blocked}"
+        return Verdict(status.MIGRATING, status=True, reason=reason, message=message)
+
     def _restart_required(self) -> tuple[Verdict, ...]:
         """Return the condition that the spec was edited since its pod was created."""
         pod = self.current
@@ -233,3 +281,17 @@ class VMState:
         message = f"Pod {pod.metadata.name} still {' and '.join(old)}; the spec applies from the next start"
         reason = "ResourcesChanged" if resized else "PlacementChanged"
         return (Verdict(status.RESTART_REQUIRED, status=True, reason=reason, message=message),)
+
+
+def _of_several(recorded: VMStatus, pods: tuple[Pod, ...], highest: int) -> int:
+    """Return which of several pods is the VM, where a status forgot a number; `highest` is the pods' highest.
+
+    No other pod is the VM while the recorded one lives, nor later one whose number is remembered: it was given to the
+    target of a live move. If none is recorded, the lowest is that does not end: of the two pods of a live move whose
+    status was wiped, the source has the guest.
+    """
+    numbers = {number: pod for pod in pods if (number := ownership.incarnation(pod)) is not None and not pod.done}
+    if recorded.incarnation is not None:
+        known = recorded.incarnation in numbers or highest <= (recorded.last_incarnation or 0)
+        return recorded.incarnation if known else highest
+    return min((number for number, pod in numbers.items() if not pod.terminating), default=highest)

@@ -20,6 +20,7 @@ from controller.kube.meta import Condition
 from controller.kube.times import parse_timestamp, timestamp
 
 READY: Final = "Ready"
+MIGRATING: Final = "Migrating"
 RESTART_REQUIRED: Final = "RestartRequired"
 INVALID_CONSUMPTION: Final = "InvalidConsumption"
 INVALID_SPEC: Final = "InvalidSpec"

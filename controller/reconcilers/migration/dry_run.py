@@ -51,7 +51,7 @@ class DryRuns:
         return why if why is not None and self._monotonic() < until else None
 
     async def ask(
-        self, item: VirtualMachineMigration, vm: VirtualMachine, claim: Claim, source: Pod | None
+        self, item: VirtualMachineMigration, vm: VirtualMachine, claim: Claim, source: Pod | None, beside: Pod | None
     ) -> Refused | None:
         """Return why the API server would not create the target pod; None if it would.
 
@@ -60,7 +60,9 @@ class DryRuns:
         try:
             await self._client.create(
                 PODS,
-                launcher.target(vm, claim, self._policy),
+                launcher.target(vm, claim, self._policy)
+                if beside is None
+                else launcher.live_target(vm, claim, beside, self._policy),
                 namespace=vm.metadata.namespace,
                 server_deadline=CREATE_DEADLINE,
                 dry_run=True,

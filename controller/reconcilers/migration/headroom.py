@@ -73,15 +73,16 @@ class Headroom:
 
     def reserve(self, vm: VirtualMachine, node: str, amount: Amount) -> None:
         """Reserve capacity on a node for the next incarnation of a VM."""
+        numbers = (vm.status.incarnation or 0, vm.status.last_incarnation or 0)
         self._reserved.put(vm.metadata.uid, node, amount)
-        self._incarnations[vm.metadata.uid] = (vm.status.incarnation or 0) + 1
+        self._incarnations[vm.metadata.uid] = max(numbers) + 1
 
     def take_in(self, vm: VirtualMachine, pods: tuple[Pod, ...], amount: Amount) -> None:
         """Restore the reservation that a claim names, unless the target pod has a node; `pods` are the VM's."""
         claim, uid = vm.status.migration, vm.metadata.uid
         if claim is None or claim.reserved_node is None or uid in self._reserved:
             return
-        target = claim.source_incarnation + 1
+        target = claim.target
         if not any(ownership.belongs_to(pod, vm) and _has_node(pod, target) for pod in pods):
             self._reserved.put(uid, claim.reserved_node, amount)
             self._incarnations[uid] = target

@@ -89,7 +89,7 @@ class Questions:
             case AskNode():
                 return await self._find_node(ask.demand, item, vm)
             case AskDryRun():
-                refused = await self._dry_runs.ask(item, vm, ask.claim, ask.source)
+                refused = await self._dry_runs.ask(item, vm, ask.claim, ask.source, ask.beside)
                 if refused is None:
                     return msgspec.structs.replace(view.answers, accepted=True)
                 self._slots.give_back(vm)

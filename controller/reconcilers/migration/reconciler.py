@@ -16,9 +16,10 @@ from controller.domain import names
 from controller.domain.migration import retention
 from controller.domain.migration.decide import decide
 from controller.domain.migration.limits import Limits
+from controller.domain.migration.move import own, pod_of
 from controller.domain.migration.phases import MigrationPhase
-from controller.domain.migration.plan import Answers, ClaimVM, Plan, View
-from controller.domain.objects import VirtualMachine, VirtualMachineMigration
+from controller.domain.migration.plan import COPYING, Answers, ClaimVM, Plan, View
+from controller.domain.objects import Strategy, VirtualMachine, VirtualMachineMigration
 from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
@@ -31,7 +32,7 @@ from controller.reconcilers.migration.dry_run import DryRuns
 from controller.reconcilers.migration.headroom import Headroom
 from controller.reconcilers.migration.questions import Questions
 from controller.reconcilers.migration.refusal_timers import RefusalTimers
-from controller.reconcilers.migration.requests import ClaimWriter, Requests
+from controller.reconcilers.migration.requests import ClaimWriter, HandOverWriter, Requests
 from controller.reconcilers.migration.slots import MigrationSlots
 from controller.reconcilers.migration.visit import Visit
 from controller.reconcilers.vm.reconciler import CACHE_PATIENCE
@@ -54,12 +55,17 @@ class MigrationReconciler:
         record: Record,
         wake: Callable[[str, str], None],
         claim: ClaimWriter,
+        hand_over: HandOverWriter,
+        strategy: Strategy = Strategy.RECREATE,
+        copying: float = COPYING,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
         self._caches = caches
         self._nodes = nodes
         self._policy = policy
+        self._strategy = strategy
+        self._copying = copying
         self._now = now
         self._consistency = ConsistencyStore()
         self._coalescer = ProgressCoalescer(monotonic)
@@ -78,7 +84,9 @@ class MigrationReconciler:
             dry_runs=self._dry_runs,
             monotonic=monotonic,
         )
-        self._requests = Requests(client, self._consistency, self._slots, record=record, claim=claim)
+        self._requests = Requests(
+            client, self._consistency, self._slots, record=record, claim=claim, hand_over=hand_over
+        )
 
     def begin(self) -> None:
         """Count the existing claims and listen, once the caches are full and before the first reconcile."""
@@ -160,15 +168,24 @@ class MigrationReconciler:
     def _view(self, item: VirtualMachineMigration, visit: Visit) -> View:
         source = self._nodes.get(f"/{_source_node(item, visit.vm)}")
         guessed = None not in self._caches
-        view = View(item, visit.vm, visit.pods, self._now(), source_node=source, guessed=guessed)
+        view = View(
+            item,
+            visit.vm,
+            visit.pods,
+            self._now(),
+            source_node=source,
+            target_node=self._nodes.get(f"/{_target_node(item, visit)}"),
+            nodes_known=self._nodes.filled,
+            guessed=guessed,
+            copying=self._copying,
+        )
         if visit.vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
             return view
         return msgspec.structs.replace(
             view,
             history=visit.migrations,
+            strategy=self._strategy,
             answers=Answers(refused=self._dry_runs.refused(item)),
-            target_node=self._nodes.get(f"/{item.spec.target_node}") if item.spec.target_node is not None else None,
-            nodes_known=self._nodes.filled,
             refused_since=self._refusal_timers.since(item),
         )
 
@@ -180,3 +197,12 @@ def _source_node(item: VirtualMachineMigration, vm: VirtualMachine | None) -> st
     if vm is None:
         return ""
     return (vm.status.migration.source_node if vm.status.migration is not None else vm.status.node_name) or ""
+
+
+def _target_node(item: VirtualMachineMigration, visit: Visit) -> str | None:
+    """Return the node that a pending migration names, or that of the target pod of a claimed one."""
+    claim = visit.vm.status.migration if visit.vm is not None else None
+    if claim is None or claim.uid != item.metadata.uid:
+        return item.spec.target_node
+    target = pod_of(own(visit.vm, visit.pods), claim.target)
+    return target.spec.node_name if target is not None else None

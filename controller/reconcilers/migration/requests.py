@@ -15,9 +15,11 @@ from controller.domain.migration import events
 from controller.domain.migration.plan import (
     ClaimVM,
     ConfirmClaimLost,
+    ConfirmPodGone,
     ConfirmVMGone,
     ConfirmWanted,
     Guard,
+    HandOver,
     Plan,
     WriteMigration,
 )
@@ -26,6 +28,8 @@ from controller.domain.objects import Claim, MigrationStatus, VirtualMachine, Vi
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.engine.consistency import ConsistencyStore
 from controller.kube import codec, errors
+from controller.kube.kinds import Pod
+from controller.kube.resources import PODS
 from controller.reconcilers.api import Api, Record, patch_status
 from controller.reconcilers.migration.slots import MigrationSlots
 from controller.reconcilers.migration.visit import Visit
@@ -34,6 +38,9 @@ _log = structlog.get_logger(__name__)
 
 ClaimWriter: TypeAlias = Callable[[str, VirtualMachine, Claim | None], Awaitable[str | None]]
 """Puts a claim on the VM of a key; returns the VM's new version, or None if it is deleted. Raises ConflictError."""
+
+HandOverWriter: TypeAlias = Callable[[str, VirtualMachine, Claim, Pod], Awaitable[str | None]]
+"""Hands a VM over to its target pod; returns its new version, or None if the pod is not as it was decided on."""
 
 
 class Requests:
@@ -47,12 +54,14 @@ class Requests:
         *,
         record: Record,
         claim: ClaimWriter,
+        hand_over: HandOverWriter,
     ) -> None:
         self._client = client
         self._consistency = consistency
         self._slots = slots
         self._record = record
         self._write_claim = claim
+        self._write_hand_over = hand_over
 
     async def carry_out(self, plan: Plan, item: VirtualMachineMigration, visit: Visit) -> bool:
         """Do a plan's actions in order; return False if a guard failed."""
@@ -63,6 +72,9 @@ class Requests:
                         return False
                 case ClaimVM():
                     await self.claim(action.claim, visit)
+                case HandOver():
+                    if not await self._hand_over(action, visit):
+                        return False
                 case _:
                     if not await self._confirmed(action, item, visit):
                         return False
@@ -93,6 +105,12 @@ class Requests:
         if claim is not None:
             _log.debug("VM claimed", migration=claim.name, source=claim.source_node, rollback=claim.rollback)
             self._slots.claimed(vm, version)
+
+    async def _hand_over(self, action: HandOver, visit: Visit) -> bool:
+        version = await self._write_hand_over(visit.key, visit.the_vm, action.claim, action.target)
+        if version is not None:
+            self._consistency.wrote(visit.key, visit.caches.vms, version)
+        return version is not None
 
     async def _keep_slot_if_claimed(self, claim: Claim, vm: VirtualMachine) -> None:
         """Read live whether a claim was written although the reply was lost: then its slot stays in use."""
@@ -137,8 +155,17 @@ class Requests:
             case ConfirmVMGone():
                 found = await self.live_vm(visit.key)
                 return found is None or found.metadata.uid != guard.uid
+            case ConfirmPodGone():
+                return await self._pod_gone(guard, visit)
             case ConfirmClaimLost():
                 found = await self.live_vm(visit.key)
                 if found is None:
                     return False  # the deletion itself is reported, once the cache shows it
                 return found.status.migration is None or found.status.migration.uid != item.metadata.uid
+
+    async def _pod_gone(self, guard: ConfirmPodGone, visit: Visit) -> bool:
+        try:
+            found = await self._client.get(PODS, guard.name, namespace=visit.the_vm.metadata.namespace)
+        except errors.NotFoundError:
+            return True
+        return found.metadata.uid != guard.uid

@@ -74,7 +74,8 @@ class CreateExpectations:
 def _unsettled(vm: VirtualMachine, horizon: datetime) -> bool:
     """Whether a create of the VM's pod may be in flight: no pod is recorded, it has no node, or it changed lately."""
     recorded = vm.status
-    if recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
+    moves = recorded.migration is not None and recorded.migration.is_live
+    if moves or recorded.pod_uid is None or recorded.phase in (status.Phase.PENDING, status.Phase.SCHEDULING):
         return True
     history = recorded.conditions
     last = times.parse_timestamp(history[-1].last_transition_time) if history else None

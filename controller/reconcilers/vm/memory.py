@@ -36,6 +36,8 @@ class Known(msgspec.Struct):
     - `pending`: a status that is published with the next write.
     - `own_write`: of a running VM, the version of our last write, after which nothing was left to do, and the pods that
       it was decided on; dropped once the cache shows that version.
+    - `target_given`: the number that this process gave to the target of a live move, while no create of it was sent.
+    - `target_seen`: the number of the last such target whose pod the cache has shown.
     - `unrecorded`: evictions without a record yet, by the pod's UID; the pods may be deleted by now.
     """
 
@@ -46,6 +48,8 @@ class Known(msgspec.Struct):
     create_failures: CreateFailures | None = None
     pending: PendingStatus | None = None
     own_write: tuple[str, tuple[Pod, ...]] | None = None
+    target_given: int | None = None
+    target_seen: int | None = None
     unrecorded: dict[str, tuple[Pod, str]] | None = None
 
 

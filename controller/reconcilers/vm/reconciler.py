@@ -15,15 +15,18 @@ from typing import Final
 
 import msgspec
 
+from controller.domain import ownership
 from controller.domain.objects import Claim, VirtualMachine
 from controller.domain.ownership import vm_key
-from controller.domain.vm import status
+from controller.domain.vm import live, status
 from controller.domain.vm.decide import decide
-from controller.domain.vm.plan import Circumstances, Plan, View, WriteStatus
+from controller.domain.vm.plan import Circumstances, ConfirmPodGone, Plan, View, WriteStatus
 from controller.domain.vm.policy import LauncherPolicy
+from controller.domain.vm.state import VMState
 from controller.engine.consistency import ConsistencyStore
 from controller.engine.store import Store
 from controller.engine.workers import Result
+from controller.kube import times
 from controller.kube.kinds import Node, Pod
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api, Record
@@ -108,6 +111,7 @@ class VMReconciler:
         if not self._consistency.ready(key):
             return Result(requeue_after=CACHE_PATIENCE)
         visit = self._visit(key)
+        _note_target(visit)
         await self._evictions.record(visit)
         if (rest := self._at_rest(visit)) is not None:
             return rest
@@ -189,6 +193,8 @@ class VMReconciler:
             create_expected=self._expectations.remaining(known),
             create_refusal=known.create_failures.reported if known.create_failures is not None else None,
             unplaced_for=unplaced_for,
+            target_given=known.target_given,
+            target_seen=known.target_seen,
             seen=known.pending.status.incarnation if known.pending is not None else None,
             migrations=visit.caches.migrations.by_index(visit.key),
         )
@@ -219,13 +225,49 @@ class VMReconciler:
         """
         namespace, _, _ = key.partition("/")
         caches = self._caches.get(namespace) or self._caches[None]
-        claimed = msgspec.structs.replace(vm, status=msgspec.structs.replace(vm.status, migration=claim))
+        remembered = vm.status.last_incarnation
+        if claim is not None and claim.is_live:
+            remembered = max(remembered or 0, claim.target)  # in the same write as the claim that gives it out
+        claimed = msgspec.structs.replace(
+            vm, status=msgspec.structs.replace(vm.status, migration=claim, last_incarnation=remembered)
+        )
         # The VM may have been deleted meanwhile: its state must not come into being again.
         visit = Visit(key, namespace, caches, self._memory.get(key, Known()), View(vm))
         wanted = claimed.status
         if self._consistency.ready(key):
             view = self._view(claimed, caches.pods.by_index(key))
-            match decide(view, self._policy, self._circumstances(visit)).actions:
-                case (WriteStatus() as follows,):
-                    wanted = follows.status
+            circumstances = self._circumstances(visit)
+            if claim is not None and claim.is_live:
+                circumstances = msgspec.structs.replace(circumstances, target_given=claim.target)
+            actions = decide(view, self._policy, circumstances).actions
+            writes = [action for action in actions if isinstance(action, WriteStatus)]
+            alone = len(actions) == 1 or (claim is not None and claim.is_live)
+            if len(writes) == 1 and alone and not any(isinstance(action, ConfirmPodGone) for action in actions):
+                wanted = writes[0].status
         return await self._requests.write_status(wanted, visit)
+
+    async def hand_over(self, key: str, vm: VirtualMachine, claim: Claim, target: Pod) -> str | None:
+        """Hand a claimed VM over to its target pod, which a last live read has to show as it was decided on.
+
+        Returns the VM's new version, or None if the pod has changed or the VM is deleted. Raises ConflictError if the
+        VM changed meanwhile, so that a late hand-over never undoes an abort.
+        """
+        namespace, _, _ = key.partition("/")
+        caches = self._caches.get(namespace) or self._caches[None]
+        if not await self._requests.runs_as_before(target):
+            return None
+        pods = caches.pods.by_index(key)
+        visit = Visit(key, namespace, caches, self._memory.get(key, Known()), View(vm, pods))
+        state = VMState(vm, self._view(vm, pods), self._policy, self._circumstances(visit))
+        wanted = live.handed_over(state, claim, target, times.micro_timestamp(self._now()))
+        return await self._requests.write_status(wanted.status, visit)
+
+
+def _note_target(visit: Visit) -> None:
+    """Remember that the cache has shown the target pod of a live move: if it is gone later, it was deleted."""
+    vm = visit.view.vm
+    claim = vm.status.migration if vm is not None else None
+    if vm is None or claim is None or not claim.is_live:
+        return
+    if any(ownership.belongs_to(pod, vm) and ownership.incarnation(pod) == claim.target for pod in visit.view.pods):
+        visit.known.target_seen = claim.target

@@ -74,7 +74,15 @@ class Requests:
         Raises ConflictError if the VM changed meanwhile.
         """
         vm = visit.vm
-        written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
+        given = _number_given(vm.status, wanted)
+        if given is not None:
+            # Before the request: the watch may show the claim before its reply is here.
+            visit.known.target_given = given
+        try:
+            written = await patch_status(self._client, VIRTUAL_MACHINES, vm.metadata, codec.merge_patch_of(wanted))
+        except errors.ConflictError:
+            visit.known.target_given = None if given is not None else visit.known.target_given
+            raise
         if written is None:
             visit.known.deleted = vm.metadata.uid
             return None
@@ -123,6 +131,17 @@ class Requests:
             return False
         return found.metadata.uid == vm.metadata.uid and found.metadata.resource_version == vm.metadata.resource_version
 
+    async def runs_as_before(self, pod: Pod) -> bool:
+        """Whether a live read shows this pod on its node, running, ready, and with no deletion begun."""
+        try:
+            found = await self._client.get(PODS, pod.metadata.name, namespace=pod.metadata.namespace)
+        except errors.NotFoundError:
+            return False
+        ready = found.status.condition("Ready")
+        same = (found.metadata.uid, found.spec.node_name) == (pod.metadata.uid, pod.spec.node_name)
+        runs = found.status.phase == "Running" and not found.terminating
+        return same and runs and ready is not None and ready.status == "True"
+
     # --- pods --------------------------------------------------------------------------------------------
 
     async def _create(self, action: plan.CreatePod, visit: Visit) -> bool:
@@ -137,18 +156,20 @@ class Requests:
                 PODS, action.body, namespace=vm.metadata.namespace, server_deadline=CREATE_DEADLINE
             )
         except errors.AlreadyExistsError:
+            known.target_given = None
             return await self._adopt(action, visit, failures)
         except (errors.ForbiddenError, errors.InvalidError, errors.NotFoundError) as error:
             self._refuse(failures, vm, action.name, error.message)
             return False
         except errors.KubeError as error:
             if error.outcome_unknown:
+                known.target_given = None
                 self._expectations.expect(known)
             if (news := failures.failed(error, self._monotonic())) is not None:
                 self._record(vm.metadata, events.create_refused(action.name, news))
             raise
         _log.debug("pod created", pod=action.name, incarnation=action.incarnation)
-        known.create_failures = None
+        known.create_failures = known.target_given = None
         self._consistency.wrote(visit.key, visit.caches.pods, pod.metadata.resource_version)
         self._record(vm.metadata, events.created(action.name))
         return True
@@ -229,3 +250,11 @@ def _made_for(vm: VirtualMachine, pod: Pod) -> bool:
     return ownership.belongs_to(pod, vm) and any(
         incarnation is not None and pod.metadata.name == launcher.name(vm, incarnation) for incarnation in incarnations
     )
+
+
+def _number_given(before: VMStatus, after: VMStatus) -> int | None:
+    """Return the number that a write gives to the target of a live move; None if it gives none."""
+    old, new = before.migration, after.migration
+    if new is None or not new.is_live:
+        return None
+    return None if old is not None and old.is_live and old.target == new.target else new.target

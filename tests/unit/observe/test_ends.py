@@ -490,6 +490,19 @@ def test_a_number_that_a_user_made_the_status_forget_may_come_again() -> None:
     )
 
 
+def test_a_number_of_a_pod_that_is_deleted_before_anyone_reads_it_may_come_again() -> None:
+    """Once the status remembers it again, it may not."""
+    again = created(0, name="x")
+    assert judged(COPYING, vm(None, None), deleted(0), deleted(1, "n2"), again) == []
+    assert judged(COPYING, vm(None, None), deleted(1, "n2"), vm(0), deleted(0), again) == [Clause.NUMBER]
+
+
+def test_the_other_end_becomes_the_vm_after_the_one_that_was_recorded_again() -> None:
+    """It has existed all the time: no number is given out."""
+    assert judged(COPYING, vm(None, None), vm(0, last=1), deleted(0), vm(1, "n2", last=1)) == []
+    assert judged(COPYING, vm(0), vm(0, last=1), deleted(0), deleted(1, "n2"), vm(2, None, last=2)) == []
+
+
 def test_the_same_writes_by_the_controller_are_breaches() -> None:
     """Only a user may forget."""
     assert {breach.clause for breach in breaches(numbered(*COPYING, vm(None, None)))} == {Clause.MEMORY, Clause.PODS}

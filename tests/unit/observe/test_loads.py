@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from controller.domain import names
+from controller.domain import names, ownership
 from controller.domain.capacity import NOTHING, Amount
+from controller.domain.objects import Claim, VirtualMachine, VMStatus
 from controller.domain.ratio import ReferenceNode
 from controller.engine.changes import Change
 from controller.engine.store import Store
@@ -18,7 +19,7 @@ from controller.kube.kinds import Node, NodeStatus, Pod
 from controller.kube.meta import ObjectMeta
 from controller.kube.times import timestamp
 from controller.observe.loads import Ledger, NodeLoads
-from tests.unit.domain.builders import NOW, running, vm
+from tests.unit.domain.builders import NOW, pod, running, vm
 
 SOME = Amount(Decimal("0.1"), Decimal(3), 1)
 ODD = Amount(pods=1, unknown=True)
@@ -157,7 +158,7 @@ def _booting(uid: str, seconds: int) -> Pod:
 def test_a_vm_that_boots_uses_nothing_and_counts_when_it_has_booted() -> None:
     """What it requests counts from the beginning."""
     nodes, pods, now = Store[Node](), Store[Pod](), NOW
-    loads = NodeLoads(nodes, [pods], REFERENCE, lambda: now)
+    loads = NodeLoads(nodes, [pods], REFERENCE, now=lambda: now)
     nodes.replace([node("kwok-node-1")], "10")
     pods.replace([_booting("a", 60), _booting("b", 120)], "10")
 
@@ -175,7 +176,7 @@ def test_a_vm_that_boots_uses_nothing_and_counts_when_it_has_booted() -> None:
 def test_a_vm_that_is_deleted_leaves_no_remainder_whether_it_had_booted_or_not(elapsed: int) -> None:
     """Nor does one whose pod changes while it boots."""
     nodes, pods, now = Store[Node](), Store[Pod](), NOW
-    loads = NodeLoads(nodes, [pods], REFERENCE, lambda: now)
+    loads = NodeLoads(nodes, [pods], REFERENCE, now=lambda: now)
     nodes.replace([node("kwok-node-1")], "10")
     pod = _booting("a", 60)
     pods.replace([pod], "200")
@@ -191,3 +192,31 @@ def test_a_vm_that_is_deleted_leaves_no_remainder_whether_it_had_booted_or_not(e
     pods.replace([], "300")
     [(_, found)] = loads.usage()
     assert (found.vms, found.cpu, found.cpu_requested) == (0, 0, 0)
+
+
+# --- VMs that move live -------------------------------------------------------------------------------------------
+
+
+def test_a_vm_that_moves_live_is_counted_once_on_the_node_of_the_pod_that_its_status_names() -> None:
+    """What the other pod requests counts on its node, too."""
+    nodes, pods, vms = Store[Node](), Store[Pod](index=ownership.vm_key), Store[VirtualMachine]()
+    loads = NodeLoads(nodes, [pods], REFERENCE, [vms])
+    nodes.replace([node("kwok-node-1"), node("kwok-node-2")], "10")
+    claim = Claim(name="m", uid="m", source_incarnation=0, strategy="Live", target_incarnation=1)
+    source, target = running(vm()), pod(vm(), 1, phase="Running", node="kwok-node-2")
+    pods.replace([source, target], "10")
+    found = []
+    for version, (number, moving) in enumerate([(0, claim), (1, claim), (1, None)], 20):
+        status = VMStatus(phase="Running", incarnation=number, migration=moving)
+        machine = vm(status=status)
+        vms.apply(
+            Change.of(
+                msgspec.structs.replace(
+                    machine, metadata=msgspec.structs.replace(machine.metadata, resource_version=str(version))
+                )
+            )
+        )
+        if moving is None:
+            pods.replace([target], "30")
+        found.append([(used.vms, used.cpu, used.cpu_requested) for _, used in loads.usage()])
+    assert found == [[(1, 0.15, 0.15), (0, 0, 0.15)], [(0, 0, 0.15), (1, 0.15, 0.15)], [(0, 0, 0), (1, 0.15, 0.15)]]

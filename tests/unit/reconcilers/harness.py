@@ -6,6 +6,7 @@ Guarantees: events reach the caches, and a worker takes a key, only when the tes
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -25,17 +26,22 @@ from controller.kube.meta import ObjectMeta
 from controller.kube.resources import NODES, PODS
 from controller.manager import controllers
 from controller.observe.caches import Caches
+from controller.reconcilers.api import Api
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
 from tests.model.store import decode
 
 POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
+VMS_FIRST = ("vms",), ("migrations",)
 LATER = 1800.0
 """A reconcile that is requeued after more than so many seconds counts as settled."""
 
 
 class Process:
-    """One controller process: its caches, its queues, its reconcilers. It starts with no state."""
+    """One controller process: its caches, its queues, its reconcilers. It starts with no state.
+
+    It sends its requests to the cluster, or through `client`.
+    """
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class Process:
         limits: Limits | None = None,
         of_class: str | None = None,
         namespace: str | None = None,
+        client: Api | None = None,
     ) -> None:
         self.cluster = cluster
         self.of_class = of_class
@@ -69,13 +76,13 @@ class Process:
         self._read = dict.fromkeys(self._stores, len(cluster.log))
         for plural, store in self._stores.items():
             items = [
-                decode(document, self._types[plural])
+                self._decode(plural, document)
                 for (kind, _), document in cluster.objects.items()
                 if kind == plural and self._selected(plural, document)
             ]
             store.replace(items, str(cluster.revision))
         vms, migrations = controllers(
-            cluster,
+            client or cluster,
             {namespace: self.caches},
             self.nodes,
             POLICY,
@@ -91,6 +98,10 @@ class Process:
 
     def _record(self, _: ObjectMeta, event: Event) -> None:
         self.events.append(event)
+
+    def _decode(self, plural: str, document: Document) -> Any:
+        """Return an object as this process reads it."""
+        return decode(document, self._types[plural])
 
     def _selected(self, plural: str, document: Document) -> bool:
         """Whether a watch with our label selectors, of our namespace if we have but one, shows an object."""
@@ -122,7 +133,7 @@ class Process:
                 return
             count -= 1
             self._read[plural] = at + 1
-            item = decode(document, self._types[plural])
+            item = self._decode(plural, document)
             # An object that leaves the selection reaches its watcher as deleted.
             self._stores[plural].apply(Change.of(item, deleted=deleted or not self._selected(plural, document)))
         self._read[plural] = len(self.cluster.log)
@@ -135,9 +146,8 @@ class Process:
         """Act as a worker on a key of the queue `vms` or `migrations`."""
         queue = self._queues[name]
         queue.pop(key, None)
-        reconcile = self.reconciler.reconcile if name == "vms" else self.migrations.reconcile
         try:
-            result = await reconcile(key)
+            result = await self._reconcile(name, key)
         except errors.KubeError:
             result = Result(retry=True)
         if result.retry or result.requeue_after is not None:
@@ -150,22 +160,28 @@ class Process:
         except errors.KubeError as error:
             return error
 
-    async def step(self) -> bool:
-        """Reconcile all keys that are queued now; return whether one is requeued soon."""
+    async def step(self, order: Sequence[Sequence[str]] = VMS_FIRST) -> bool:
+        """Reconcile all keys that are queued now; return whether one is requeued soon.
+
+        Queue by queue, in their order; those of one group together.
+        """
         again = False
-        for queue, reconcile in ((self.pending, self.reconciler.reconcile), (self.moving, self.migrations.reconcile)):
-            keys = list(queue)
-            queue.clear()
+        for group in order:
+            keys = [(name, key) for name in group for key in self._queues[name]]
+            for name in group:
+                self._queues[name].clear()
             # Concurrently, as by many workers: at every request the others continue.
-            for key, result in zip(
-                keys, await asyncio.gather(*map(reconcile, keys), return_exceptions=True), strict=True
-            ):
+            results = await asyncio.gather(*(self._reconcile(*each) for each in keys), return_exceptions=True)
+            for (name, key), result in zip(keys, results, strict=True):
                 if isinstance(result, BaseException) and not isinstance(result, errors.KubeError):
                     raise result
                 if isinstance(result, errors.KubeError) or result.retry or result.requeue_after is not None:
-                    queue[key] = None
+                    self._queues[name][key] = None
                     again = again or isinstance(result, errors.KubeError) or (result.requeue_after or 0) <= LATER
         return again
+
+    async def _reconcile(self, name: str, key: str) -> Result:
+        return await (self.reconciler if name == "vms" else self.migrations).reconcile(key)
 
     async def settle(self, rounds: int = 60, *, patience: float = 1.0) -> None:
         """Run controller, scheduler and kubelet until nothing changes any more, `patience` seconds a round."""

@@ -1,0 +1,181 @@
+"""A live migration that has claimed its VM: two pods, copying, the hand-over; and every way in which it is undone.
+
+Guarantees: before the hand-over a failure marks the claim as aborting before the migration is Failed, both guarded; the
+VM runs on where it was. After the hand-over the migration succeeds, whatever happens to the source. What the VM
+reconciler does with the pods meanwhile is only reported.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from controller.domain import nodes, ownership
+from controller.domain.migration.move import NODE_PATIENCE, UNREMARKABLE, Move, is_spoiled, pod_of
+from controller.domain.migration.phases import MigrationPhase, Reason
+from controller.domain.migration.plan import ClaimVM, ConfirmPodGone, HandOver, Plan, WriteMigration
+from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.vm import records, status
+from controller.kube import times
+from controller.kube.kinds import Pod
+
+DOWNTIME: Final = 0.3
+"""Seconds for which its guest is paused at the hand-over."""
+_BRIEF: Final = 2.0
+"""Seconds for which a phase before copying may go unpublished; the times of pods are in whole seconds."""
+PENDING_TIMEOUT: Final = 900.0
+"""Seconds in which a target with a node has to start: KubeVirt's timeout for a pending target pod."""
+
+
+def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
+    """Decide about a live migration that has claimed the VM."""
+    if vm.status.incarnation == claim.target:
+        return _clean_up(move, claim)
+    if claim.aborting is not None:
+        return tell(move, claim.aborting)
+    source, target = pod_of(move.pods, claim.source_incarnation), pod_of(move.pods, claim.target)
+    failure = _unwanted(move, vm) or _source_lost(move, vm, source) or _target_failed(move, target)
+    if failure is not None:
+        plan = abort(move, claim, *failure)
+        if source is None and failure[0] is Reason.SOURCE_LOST and vm.status.pod_name is not None:
+            gone = ConfirmPodGone(vm.status.pod_name, vm.status.pod_uid or "")
+            return msgspec.structs.replace(plan, actions=(gone, *plan.actions))
+        return plan
+    return _await_target(move, vm, claim, source) if target is None else _follow(move, claim, source, target)
+
+
+def abort(move: Move, claim: Claim, reason: Reason, message: str) -> Plan:
+    """Mark the claim as aborting; then the migration is Failed."""
+    why = f"{reason}: {message}"
+    return Plan((ClaimVM(msgspec.structs.replace(claim, aborting=why)), *tell(move, why).actions))
+
+
+def tell(move: Move, aborting: str) -> Plan:
+    """Publish that the migration failed, with the reason that its claim has."""
+    reason, _, message = aborting.partition(": ")
+    return Plan(move.failed(reason, message))
+
+
+def _clean_up(move: Move, claim: Claim) -> Plan:
+    """Wait until the source pod is gone and the claim removed; then the migration succeeds."""
+    source, target = pod_of(move.pods, claim.source_incarnation), pod_of(move.pods, claim.target)
+    blocker = move.blocker(source) if source is not None else None
+    progress = move.progress(MigrationPhase.RUNNING, claim, source, target, blocker) if blocker is not None else ()
+    return Plan(progress, requeue_after=UNREMARKABLE)
+
+
+def _unwanted(move: Move, vm: VirtualMachine) -> tuple[Reason, str] | None:
+    if vm.metadata.deletion_timestamp is not None:
+        return Reason.VM_DELETED, "The VM was deleted during its migration"
+    if not vm.spec.running:
+        return Reason.VM_STOPPED, "The VM was stopped during its migration"
+    if move.migration.spec.cancel:
+        return Reason.CANCELLED, "Cancelled before the VM was handed over"
+    if is_spoiled(vm):
+        return Reason.INVALID_SPEC, "The VM's spec became invalid during its migration"
+    return None
+
+
+def _source_lost(move: Move, vm: VirtualMachine, source: Pod | None) -> tuple[Reason, str] | None:
+    if move.view.nodes_known and move.view.source_node is None:
+        return Reason.SOURCE_LOST, f"Node {vm.status.node_name} of the VM no longer exists"
+    if source is None:
+        return Reason.SOURCE_LOST, f"Pod {vm.status.pod_name} of the VM was deleted before the hand-over"
+    if source.done:
+        return Reason.SOURCE_LOST, f"Pod {source.metadata.name} of the VM ended before the hand-over"
+    if source.terminating:
+        why = records.disruption(source)
+        return Reason.SOURCE_LOST, f"Pod {source.metadata.name} of the VM is being deleted{f' ({why})' if why else ''}"
+    return None
+
+
+def _target_failed(move: Move, target: Pod | None) -> tuple[Reason, str] | None:
+    if target is None:
+        return None
+    if move.view.nodes_known and target.spec.node_name is not None and move.view.target_node is None:
+        return Reason.TARGET_LOST, f"Node {target.spec.node_name} of the target pod no longer exists"
+    if target.done:
+        return Reason.TARGET_FAILED, f"Target pod {target.metadata.name} ended as {target.status.phase}"
+    if target.terminating:
+        why = records.disruption(target)
+        return Reason.TARGET_LOST, f"Target pod {target.metadata.name} is being deleted{f' ({why})' if why else ''}"
+    return None
+
+
+def _await_target(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | None) -> Plan:
+    """Wait until the VM reconciler has created the target pod; publish that if it takes longer than usual."""
+    moving = next((found for found in vm.status.conditions if found.type == status.MIGRATING), None)
+    began = times.parse_timestamp(moving.last_transition_time) if moving is not None else None
+    left = UNREMARKABLE - (move.view.now - began).total_seconds() if began is not None else 0.0
+    if left > 0:
+        return Plan(requeue_after=left)
+    return Plan(move.progress(MigrationPhase.PENDING, claim, source, None, "The target pod is not created yet"))
+
+
+def _follow(move: Move, claim: Claim, source: Pod | None, target: Pod) -> Plan:
+    """Follow the target pod until it runs; then the memory is copied."""
+    spec = move.migration.spec
+    if target.spec.node_name is None:
+        left = spec.unschedulable_timeout_seconds - move.since(MigrationPhase.SCHEDULING)
+        if left <= 0:
+            why = status.unschedulable(target) or "no reason was given"
+            return abort(move, claim, Reason.TARGET_UNSCHEDULABLE, f"The target pod found no node in time ({why})")
+        return _publish(move, move.progress(MigrationPhase.SCHEDULING, claim, source, target), target, left)
+    ready = target.status.condition("Ready")
+    if target.status.phase != "Running" or ready is None or ready.status != "True":
+        left = PENDING_TIMEOUT - move.since(MigrationPhase.SCHEDULED)
+        if left <= 0:
+            where = f"{target.metadata.name} did not start in time on node {target.spec.node_name}"
+            return abort(move, claim, Reason.TARGET_FAILED, f"Target pod {where}")
+        return _publish(move, move.progress(MigrationPhase.SCHEDULED, claim, source, target), target, left)
+    return _copy(move, claim, source, target)
+
+
+def _copy(move: Move, claim: Claim, source: Pod | None, target: Pod) -> Plan:
+    """Wait until the memory is copied; then hand the VM over, to a node that reports."""
+    if (silence := nodes.silence(move.view.target_node)) is not None:
+        left = PENDING_TIMEOUT - move.since(MigrationPhase.RUNNING)
+        if left <= 0:
+            return abort(move, claim, Reason.TARGET_NODE_NOT_READY, f"The VM cannot be handed over: {silence}")
+        waiting = move.progress(MigrationPhase.RUNNING, claim, source, target, f"The hand-over waits: {silence}")
+        return Plan(waiting, requeue_after=min(left, NODE_PATIENCE))
+    left = move.view.copying - move.since(MigrationPhase.RUNNING)
+    progress = move.progress(MigrationPhase.RUNNING, claim, source, target)
+    if left > 0:
+        return Plan(progress, requeue_after=left)
+    return Plan((HandOver(claim, target),))
+
+
+def _publish(move: Move, progress: tuple[WriteMigration, ...], target: Pod, left: float) -> Plan:
+    """Publish a phase before copying if it lasts, or has a problem; `left`: seconds until its timeout.
+
+    Phases that pass at once are published with the next one, in one status.
+    """
+    created = times.parse_timestamp(target.metadata.creation_timestamp) or move.view.now
+    brief = _BRIEF - (move.view.now - created).total_seconds()
+    if progress and 0 < brief <= _BRIEF and status.unschedulable(target) is None:
+        return Plan(requeue_after=min(brief, left))
+    return Plan(progress, requeue_after=left)
+
+
+def orphaned(vm: VirtualMachine, claim: Claim) -> Plan:
+    """Undo a live move whose migration no longer exists; one that has handed over goes on by itself."""
+    if claim.aborting is not None or vm.status.incarnation == claim.target:
+        return Plan()
+    why = f"{Reason.CANCELLED}: the migration was deleted"
+    return Plan((ClaimVM(msgspec.structs.replace(claim, aborting=why)),))
+
+
+def handed_over(move: Move) -> bool:
+    """Whether this migration handed its VM over, also if its claim is gone."""
+    found = move.vm.status.last_hand_over if move.vm is not None else None
+    return found is not None and found.uid == move.migration.metadata.uid
+
+
+def ended(move: Move, vm: VirtualMachine) -> Plan:
+    """Publish that a migration whose claim is gone succeeded: its end is the hand-over."""
+    over = vm.status.last_hand_over
+    target = next((pod for pod in move.pods if ownership.incarnation(pod) == vm.status.incarnation), None)
+    at = over.timestamp if over is not None else move.now
+    return Plan((move.succeed_live(target, at=at, downtime=DOWNTIME),))
