@@ -95,6 +95,8 @@ ENDS: Final[dict[str, tuple[End, End, End]]] = {
     ),
     "fail source": (_end("SourceLost", "LATER"), _MOVED, _end("Cancelled", "LATER")),
     "fail target": (_end("Succeeded TargetFailed", "SOURCE TARGET"), _end("Succeeded", "LATER"), _STAYED),
+    "force-delete source": (_end("SourceLost", "LATER"), _MOVED, _end("Cancelled", "LATER")),
+    "force-delete target": (_end("Succeeded TargetLost", "SOURCE TARGET"), _end("Succeeded", "LATER"), _STAYED),
     # Its node is silent for ever; a VM that was handed over before goes on there, not ready.
     "target node not ready": (_end("Succeeded TargetNodeNotReady", "SOURCE TARGET"), _MOVED, _STAYED),
     "quota lowered": (_end("Succeeded QuotaExceeded TargetRefused", "SOURCE TARGET"), _MOVED, _STAYED),
@@ -114,6 +116,19 @@ ENDS: Final[dict[str, tuple[End, End, End]]] = {
 }
 """How each intervention ends before the hand-over, after it, and while the abort of a cancelled move is cleaned up."""
 
+_TOLD: Final[dict[str, End]] = {
+    "delete target node": _end("TargetLost", "SOURCE"),
+    "cordon target": _MOVED,
+    "evict target": _end("TargetLost", "SOURCE"),
+    "preempt target": _end("TargetLost", "SOURCE"),
+    "fail target": _end("TargetFailed", "SOURCE"),
+    "force-delete target": _end("TargetLost", "SOURCE"),
+    "target node not ready": _end("TargetNodeNotReady", "SOURCE"),
+    "quota lowered": _MOVED,
+    "edit of affinity": _MOVED,
+    "status wiped": _end("ClaimLost", "SOURCE"),
+}
+"""How those before the hand-over end that depend on the target, once the migration has told that it exists."""
 LENIENT: Final[dict[str, frozenset[Clause]]] = {
     "a leader of the release before": frozenset(
         {
@@ -136,7 +151,14 @@ _UNTRACEABLE: Final = {"status wiped", "class changed"}
 """At once, they leave the controller of the new class neither a number nor a label by which it could find the pod."""
 STEPS: Final = 12
 """Steps in which an undisturbed move comes to its end, and one more."""
-_HIDES: Final = ("stop", "delete VM with a finalizer", "delete pod", "fail pod", "class changed")
+_HIDES: Final = (
+    "stop",
+    "delete VM with a finalizer",
+    "delete pod",
+    "fail pod",
+    "force-delete source",
+    "class changed",
+)
 """Interventions after which no controller may see that a pod was evicted, or record it."""
 
 
@@ -169,6 +191,8 @@ class Row(NamedTuple):
     def end(self) -> End:
         """How the run has to end."""
         found = ENDS[self.intervention][(Half.BEFORE, Half.AFTER, Half.ABORT).index(self.point.half)]
+        if self.point.told:
+            return _TOLD.get(self.intervention, found)
         if self.point.begin != "evict source" or found is _GONE:
             return found
         # The source was lost before: whatever keeps it otherwise, the VM restarts, and the eviction has its record.

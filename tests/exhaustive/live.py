@@ -118,7 +118,7 @@ class Point:
 
     `reached` holds for the first time just after the request that makes the step. Then the controller dies: with
     `reply_lost` before it reads the reply, else at its next request, which is not carried out. `begin` starts the abort
-    of a step of the abort path, once `begins` holds.
+    of a step of the abort path, once `begins` holds. `told`: the migration's status names the target.
     """
 
     name: str
@@ -127,6 +127,7 @@ class Point:
     reply_lost: bool = False
     begins: Holds | None = None
     begin: str = "nothing"
+    told: bool = False
 
 
 def _abort(name: str, reached: Holds, *, begins: Holds, begin: str = "cancel") -> Point:
@@ -162,8 +163,8 @@ POINTS: Final = (
         lambda cluster: _claimed(cluster) and _target(cluster) is not None,
         reply_lost=True,
     ),
-    Point("target seen", Half.BEFORE, lambda cluster: _claimed(cluster) and "targetPod" in _told(cluster)),
-    Point("copying", Half.BEFORE, copies),
+    Point("target seen", Half.BEFORE, lambda cluster: _claimed(cluster) and "targetPod" in _told(cluster), told=True),
+    Point("copying", Half.BEFORE, copies, told=True),
     Point("hand-over sent, reply lost", Half.AFTER, handed_over, reply_lost=True),
     Point("handed over", Half.AFTER, handed_over),
     Point(
@@ -239,6 +240,14 @@ def _fail(which: str) -> Act:
     return fail
 
 
+def _force_delete(which: str) -> Act:
+    def delete(cluster: Cluster) -> None:
+        if (pod := _end(which, cluster)) is not None:
+            cluster.discard(PODS.plural, pod)
+
+    return delete
+
+
 def _lower_the_quota(cluster: Cluster) -> None:
     """Refuse a second pod beside a live one, as a quota does that holds one VM."""
 
@@ -286,6 +295,8 @@ OF_LIVE: Final[dict[str, Intervention]] = {
     "preempt target": Intervention(_evict("target", _PREEMPTED)),
     "fail source": Intervention(_fail("source")),
     "fail target": Intervention(_fail("target")),
+    "force-delete source": Intervention(_force_delete("source")),
+    "force-delete target": Intervention(_force_delete("target")),
     "target node not ready": Intervention(_silence_the_target_node),
     "quota lowered": Intervention(_lower_the_quota),
     "edit of affinity": Intervention(_forbid_the_target_node),

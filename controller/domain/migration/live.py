@@ -108,8 +108,10 @@ def _await_target(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | No
     moving = next((found for found in vm.status.conditions if found.type == status.MIGRATING), None)
     began = times.parse_timestamp(moving.last_transition_time) if moving is not None else None
     left = UNREMARKABLE - (move.view.now - began).total_seconds() if began is not None else 0.0
-    if left > 0:
-        return Plan(requeue_after=left)
+    if left > 0 or move.before.phase != MigrationPhase.PENDING:
+        return Plan(
+            requeue_after=left if left > 0 else UNREMARKABLE
+        )  # a target that is gone is the VM reconciler's to judge
     return Plan(move.progress(MigrationPhase.PENDING, claim, source, None, "The target pod is not created yet"))
 
 

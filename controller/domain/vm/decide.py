@@ -175,16 +175,15 @@ def _stop(state: VMState) -> Plan:
     verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
     if state.own:
         return Plan((*_deletions(state.view, state.own, "the VM is stopped"), *state.publish_ending()))
-    if state.live is not None:
-        return live.release(state, state.live)
-    if state.vm.status.phase == Phase.STOPPED:
+    if state.live is None and state.vm.status.phase == Phase.STOPPED:
         return Plan(state.publish(Phase.STOPPED, verdict))
     if state.used_up and state.circumstances.create_expected > 0:
         return Plan(requeue_after=state.circumstances.create_expected)
     # The next incarnation gets its number now, so that starting again needs no further write.
     incarnation = state.next if state.used_up else state.incarnation
     write = state.publish(Phase.STOPPED, verdict, incarnation=incarnation)
-    return Plan((*state.confirm_recorded(), *write))
+    stopped: tuple[Action, ...] = (*state.confirm_recorded(), *write)
+    return Plan(stopped) if state.live is None else live.release(state, state.live, last=stopped)
 
 
 def _follow(state: VMState, pod: Pod) -> Plan:

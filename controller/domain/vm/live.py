@@ -43,8 +43,11 @@ def decide(state: VMState, claim: Claim) -> Plan:
     return release(state, claim, follow)
 
 
-def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = ()) -> Plan:
-    """Remove the claim once its second pod is gone for sure; the caches show none."""
+def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = (), *, last: tuple[Action, ...] = ()) -> Plan:
+    """Remove the claim once its second pod is gone for sure; the caches show none.
+
+    `follow` keeps the status current until then; the write of `last`, if there is one, is made with the removal.
+    """
     wait = state.circumstances.create_expected
     if wait > 0:
         return Plan(follow, requeue_after=wait)
@@ -52,9 +55,10 @@ def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = ()) -> Pl
         return Plan(follow, requeue_after=UNTOLD)  # the migration's reconcile publishes the reason first
     ends = {claim.source_incarnation, claim.target} - {state.incarnation}
     gone = tuple(ConfirmPodGone(state.name(number)) for number in sorted(ends))
-    writes = [action for action in follow if isinstance(action, WriteStatus)]
+    ending = last or follow
+    writes = [action for action in ending if isinstance(action, WriteStatus)]
     wanted = writes[0].status if writes else state.vm.status
-    others = tuple(action for action in follow if not isinstance(action, WriteStatus))
+    others = tuple(action for action in ending if not isinstance(action, WriteStatus))
     conditions = tuple(found for found in wanted.conditions if found.type != status.MIGRATING)
     return Plan((*others, *gone, WriteStatus(msgspec.structs.replace(wanted, migration=None, conditions=conditions))))
 
@@ -87,13 +91,13 @@ def _bring_target(state: VMState, claim: Claim, follow: tuple[Action, ...]) -> P
     source = state.current
     if source is None or source.done or source.terminating or state.spec is None:
         return Plan(follow)  # the migration's decision aborts
+    if circumstances.target_seen == number or _recorded(state, claim):
+        lost = f"{LOST}: target pod {state.name(number)} was deleted before the VM was handed over"
+        return Plan((ConfirmPodGone(state.name(number)), _abort(state, claim, lost)))
     if circumstances.create_expected > 0:
         return Plan(follow, requeue_after=circumstances.create_expected)
     if circumstances.create_refusal is not None:
         return Plan((_abort(state, claim, f"{REFUSED}: {circumstances.create_refusal}"),))
-    if circumstances.target_seen == number or _recorded(state, claim):
-        lost = f"{LOST}: target pod {state.name(number)} was deleted before the VM was handed over"
-        return Plan((_abort(state, claim, lost),))
     if circumstances.target_given != number:
         again = msgspec.structs.replace(claim, target_incarnation=state.next)
         wanted = msgspec.structs.replace(state.vm.status, migration=again, last_incarnation=state.next)

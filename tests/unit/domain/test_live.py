@@ -314,3 +314,15 @@ def test_a_target_that_is_not_created_is_reported_after_five_seconds() -> None:
     early = decided(live_move(), machine, SOURCE, now=at(2))
     assert (early.actions, early.requeue_after) == ((), 3)
     assert "not created yet" in (written(decided(live_move(), machine, SOURCE, now=at(5))).message or "")
+
+
+def test_a_target_that_is_gone_sends_its_migration_to_no_earlier_phase() -> None:
+    """The status names the target pod, by which its loss is told from a create that is still to come."""
+    found = decided(live_move(state=since("Running")), moving(), SOURCE, now=at(60))
+    assert found.actions == ()
+
+
+def test_a_vm_that_was_stopped_is_stopped_with_the_write_that_removes_its_claim() -> None:
+    """It is not said to run when both pods are gone."""
+    found = plan(moving(ABORTING, running=False))
+    assert (published(found).phase, published(found).migration, published(found).incarnation) == ("Stopped", None, 2)
