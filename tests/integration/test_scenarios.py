@@ -323,7 +323,14 @@ def test_the_scheduler_places_vms_by_the_file_and_a_vm_that_it_put_elsewhere_is_
     assert done.stdout.endswith(f"The scheduler put 1 VM elsewhere: large on {nodes['large']}, not small\n")
     assert len(cluster.json("get", "pods", "-l", "app=web")["items"]) == 6
     again = vmsim("load", str(path), "--no-play", "--exact-placement")
-    assert again.stdout == "placed runs in namespace default: 5 nodes and 9 VMs there already\n"
+    assert again.stdout.splitlines() == [
+        (
+            "3 VMs of before may run on any node, since created without --exact-placement: db-1, db-2, large; "
+            "to require their nodes, first `vmsim unload placed`"
+        ),
+        "placed runs in namespace default: 5 nodes and 9 VMs there already",
+        f"The scheduler put 1 VM elsewhere: large on {nodes['large']}, not small",
+    ]
 
 
 def test_a_load_quotes_the_scheduler_for_a_vm_that_fits_no_node(cluster: Kubectl, vmsim: Vmsim, tmp_path: Path) -> None:
