@@ -88,6 +88,7 @@ test: lint controlplane ## Everything: style, types, unit and end-to-end tests, 
 
 .PHONY: faults
 faults: $(STAMP) controlplane ## Every fault at every write and event, on a real API server: an hour (ARGS="--scenario stop")
+	$(if $(ARGS),,EXHAUSTIVE=1 $(PYTEST) tests/exhaustive)
 	$(BIN)/python -m tests.faults $(ARGS)
 
 MINUTES ?= 30

@@ -154,14 +154,15 @@ async def run_late(late: Late) -> Stage:
 
 
 async def run_pair(pair: Pair) -> Stage:
-    """Carry out a run in which two interventions strike a move whose controller lives."""
+    """Carry out a run in which two interventions strike a move whose controller lives; its caches lag the second."""
     stage, process = await on_stage(order=pair.order, prompt=pair.prompt)
     processes = [process, Process(stage, of_class="blue")]
     for step in range(STEPS):
-        for name, at in ((pair.first, pair.at), (pair.second, pair.later)):
-            if step == at:
-                OF_LIVE[name].act(stage)
+        if step == pair.at:
+            OF_LIVE[pair.first].act(stage)
         stage.deliver(processes)
+        if step == pair.later:
+            OF_LIVE[pair.second].act(stage)
         for each in processes:
             await each.step(stage.order.value)
         stage.act_at_once()
