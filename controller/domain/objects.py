@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from controller.domain import names
+from controller.domain.copying.record import Copying
 from controller.kube.meta import Condition, ObjectMeta, Value
 from controller.kube.scheduling import Affinity, Toleration
 
@@ -125,6 +126,11 @@ class VMStatus(Value, frozen=True):
     migration: Claim | None = None
     conditions: tuple[Condition, ...] = ()
 
+    @property
+    def next_incarnation(self) -> int:
+        """The number of the next pod: one that was never given out."""
+        return max(self.incarnation or 0, self.last_incarnation or 0) + 1
+
 
 class VirtualMachine(Value, frozen=True):
     """A VirtualMachine."""
@@ -141,6 +147,30 @@ class VirtualMachine(Value, frozen=True):
         return _spec_problem(self.unreadable)
 
 
+class DowntimeTuning(Value, frozen=True):
+    """KubeVirt's downtimeTuning: the downtime limit rises from the initial one to the ceiling, in equal steps."""
+
+    initial_downtime_ms: int = 150
+    ceiling_downtime_ms: int = 900
+    steps: int = 7
+    cooldown_seconds: int = 10
+
+
+class LiveSettings(Value, frozen=True):
+    """What a live migration sets for itself; what is None is as the installation says.
+
+    `bandwidth`: a quantity in bytes a second, decoded as whatever it is; 0: no limit.
+    """
+
+    bandwidth: Any = None
+    allow_auto_converge: bool | None = None
+    allow_post_copy: bool | None = None
+    allow_workload_disruption: bool | None = None
+    completion_timeout_per_gib: int | None = msgspec.field(default=None, name="completionTimeoutPerGiB")
+    max_downtime_ms: int | None = None
+    downtime_tuning: DowntimeTuning | None = None
+
+
 class MigrationSpec(Value, frozen=True):
     """The VM to move, and its target. Times are in seconds."""
 
@@ -152,6 +182,7 @@ class MigrationSpec(Value, frozen=True):
     reason: str = ""
     unschedulable_timeout_seconds: int = 300
     completion_timeout_seconds: int = 900
+    live: LiveSettings = LiveSettings()
     cancel: bool = False
     record_of: str | None = None
 
@@ -164,7 +195,10 @@ class PhaseTime(Value, frozen=True):
 
 
 class MigrationStatus(Value, frozen=True):
-    """The progress of a migration. `vm_uid`: the VM that it is about, as opposed to a namesake."""
+    """The progress of a migration. `vm_uid`: the VM that it is about, as opposed to a namesake.
+
+    `copying`: what a live one copies, and how far it was when that was written; None before it copies.
+    """
 
     phase: str = "Pending"
     observed_generation: int | None = None
@@ -178,6 +212,7 @@ class MigrationStatus(Value, frozen=True):
     start_timestamp: str | None = None
     end_timestamp: str | None = None
     downtime_seconds: str | None = None
+    copying: Copying | None = None
     failure_reason: str | None = None
     message: str | None = None
     conditions: tuple[Condition, ...] = ()

@@ -26,7 +26,7 @@ _BITS: Final = 52
 _NORMAL: Final = NormalDist()
 
 
-class Workload(msgspec.Struct, frozen=True, gc=False):
+class Workload(Value, frozen=True):
     """The guest: memory in use and writable working set in bytes, the dirty rate in bytes a second.
 
     `jitter` is σ of a lognormal factor with mean 1 on the dirty rate of each round, drawn from a hash of `seed` (the
@@ -40,7 +40,7 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     seed: str = ""
 
 
-class DowntimeTuning(msgspec.Struct, frozen=True, gc=False):
+class DowntimeTuning(Value, frozen=True):
     """KubeVirt's `downtimeTuning`: the downtime limit rises from `initial` to `ceiling` in `steps` equal increments.
 
     The first comes `cooldown` seconds after the start of round `start_round`. Times are in seconds. The defaults are
@@ -60,7 +60,7 @@ class DowntimeTuning(msgspec.Struct, frozen=True, gc=False):
         return min(lowest + increments * (self.ceiling - lowest) / self.steps, self.ceiling)
 
 
-class Limits(msgspec.Struct, frozen=True, gc=False):
+class Limits(Value, frozen=True):
     """What KubeVirt allows a move. Times are in seconds; a timeout of 0 never comes, as in KubeVirt.
 
     `max_downtime` holds where there is no `tuning`. Post-copy needs `allow_workload_disruption`, too.
@@ -129,8 +129,10 @@ class Mode(IntEnum):
     """The completion timeout has passed."""
 
 
-class Checkpoint(Value, frozen=True):
+class Checkpoint(Value, frozen=True, omit_defaults=False):
     """How far a move is: eight numbers (seconds and bytes) and four integers. Each round's figures are its own.
+
+    All are written each time: a merge patch leaves a field that is left out as it was.
 
     `wait`: seconds left of the round's overhead or of the switch-over; negative: for how long nothing could be sent.
     `sent`: bytes in all. `ramp_start`: when the downtime limit's ramp began; negative: it has not.

@@ -77,19 +77,18 @@ def _ask(move: Move, claim: Claim, wanted: Demand, source: Pod | None) -> Plan |
 
 def _claim(move: Move, vm: VirtualMachine) -> Claim:
     spec = move.migration.spec
-    numbers = (vm.status.incarnation or 0, vm.status.last_incarnation or 0)
     is_live = (spec.strategy or move.view.strategy) == Strategy.LIVE
-    following = max(numbers) + 1
+    source, following = vm.status.incarnation or 0, vm.status.next_incarnation
     node = move.view.source_node
     return Claim(
         name=move.migration.metadata.name,
         uid=move.migration.metadata.uid,
         source_node=vm.status.node_name or "",
-        source_incarnation=vm.status.incarnation or 0,
+        source_incarnation=source,
         target_node=spec.target_node,
         added_node_selector=spec.added_node_selector,
         strategy=str(Strategy.LIVE) if is_live else None,
-        target_incarnation=following if is_live or following != numbers[0] + 1 else None,
+        target_incarnation=following if is_live or following != source + 1 else None,
         barred_by_name=is_live and (node is None or HOSTNAME not in node.metadata.labels),
     )
 

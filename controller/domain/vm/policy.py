@@ -22,9 +22,14 @@ FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", operator="Exists", effe
 
 @dataclass(frozen=True, slots=True)
 class LauncherPolicy:
-    """The settings that all launcher pods share. `boot_time`: seconds between the start of a pod and of its guest."""
+    """The settings that all launcher pods share.
+
+    `boot_time`: simulated seconds between the start of a pod and of its guest.
+    `speed`: simulated seconds in a real one.
+    """
 
     reference: ReferenceNode = DEFAULT_REFERENCE
     node_selector: Mapping[str, str] = field(default_factory=lambda: FAKE_NODES)
     tolerations: tuple[Toleration, ...] = (FAKE_TAINT,)
     boot_time: float = 0.0
+    speed: float = 1.0

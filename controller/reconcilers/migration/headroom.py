@@ -73,9 +73,8 @@ class Headroom:
 
     def reserve(self, vm: VirtualMachine, node: str, amount: Amount) -> None:
         """Reserve capacity on a node for the next incarnation of a VM."""
-        numbers = (vm.status.incarnation or 0, vm.status.last_incarnation or 0)
         self._reserved.put(vm.metadata.uid, node, amount)
-        self._incarnations[vm.metadata.uid] = max(numbers) + 1
+        self._incarnations[vm.metadata.uid] = vm.status.next_incarnation
 
     def take_in(self, vm: VirtualMachine, pods: tuple[Pod, ...], amount: Amount) -> None:
         """Restore the reservation that a claim names, unless the target pod has a node; `pods` are the VM's."""
