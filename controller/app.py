@@ -210,7 +210,13 @@ def assemble(
 def published(settings: Settings) -> PublishedSettings:
     """Return the settings that tools must know."""
     options = settings.controllers
-    return PublishedSettings(policy=options.policy, limits=options.limits, version=__version__)
+    return PublishedSettings(
+        policy=options.policy,
+        limits=options.limits,
+        strategy=options.strategy,
+        live=options.live,
+        version=__version__,
+    )
 
 
 def _gates(

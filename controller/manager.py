@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -19,6 +19,7 @@ from random import Random
 from prometheus_client import CollectorRegistry
 
 from controller.domain import names
+from controller.domain.copying.policy import CopyingPolicy
 from controller.domain.migration.limits import Limits
 from controller.domain.migration.plan import COPYING
 from controller.domain.objects import Strategy
@@ -53,6 +54,8 @@ class Options:
     """Whether Kubernetes Events are recorded; each occupies etcd for an hour."""
     strategy: Strategy = Strategy.RECREATE
     """How a migration moves its VM that names no strategy."""
+    live: CopyingPolicy = field(default_factory=CopyingPolicy)
+    """What holds for live migrations whose VM and spec say nothing else."""
     copying: float = COPYING
     """Seconds for which a live migration copies the memory of its VM."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from controller.cli import flags
+from controller.cli.parameters import replacing
 
 if TYPE_CHECKING:
     from controller.kube.contexts import Choice
@@ -92,26 +92,10 @@ def connecting(
         for name, annotation in options.items()
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def connected(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in options}
-            connection = Connection(
-                **given
-                | {
-                    "namespace": flags.namespace(given["namespace"]),
-                    "request_timeout": flags.request_timeout(given["request_timeout"]),
-                }
-            )
-            command(connection=connection, **arguments)
+    return replacing(_NAME, added, _connection)
 
-        # Typer reads the options from the function's signature.
-        own = inspect.signature(command, eval_str=True)
-        parameters = [
-            parameter for found in own.parameters.values() for parameter in (added if found.name == _NAME else [found])
-        ]
-        connected.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        connected.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return connected
 
-    return decorate
+def _connection(*, namespace: str | None, request_timeout: str | None, **names: str | None) -> Connection:
+    return Connection(
+        namespace=flags.namespace(namespace), request_timeout=flags.request_timeout(request_timeout), **names
+    )

@@ -34,12 +34,12 @@ _REQUIREMENT: Final = re.compile(
 def reference(cpu: str, memory: str) -> ReferenceNode:
     """Parse the size of the reference node."""
     return ReferenceNode(
-        cpu=_parsed("--reference-cpu", settings.parse_size, cpu),
-        memory=_parsed("--reference-memory", settings.parse_size, memory),
+        cpu=parsed("--reference-cpu", settings.parse_size, cpu),
+        memory=parsed("--reference-memory", settings.parse_size, memory),
     )
 
 
-def _parsed(flag: str, parse: Callable[[str], T], text: str) -> T:
+def parsed(flag: str, parse: Callable[[str], T], text: str) -> T:
     """Return the value of a flag whose text the published settings use, too."""
     try:
         return parse(text)
@@ -103,17 +103,22 @@ def request_timeout(text: str | None) -> float | None:
 
 def node_selector(text: str) -> Mapping[str, str]:
     """Parse `key=value,key=value`; empty means any node."""
-    return _parsed("--node-selector", settings.parse_selector, text)
+    return parsed("--node-selector", settings.parse_selector, text)
 
 
 def tolerations(text: str) -> tuple[Toleration, ...]:
     """Parse `key[=value][:effect],…`; empty means none."""
-    return _parsed("--tolerations", settings.parse_tolerations, text)
+    return parsed("--tolerations", settings.parse_tolerations, text)
+
+
+def speed(text: str) -> float:
+    """Parse simulated seconds in a real one."""
+    return parsed("--speed", settings.parse_speed, text)
 
 
 def boot_time(text: str) -> float:
     """Parse a boot time, such as `90s` or `1m30s`, to seconds."""
-    return _parsed("--boot-time", settings.parse_boot_time, text)
+    return parsed("--boot-time", settings.parse_boot_time, text)
 
 
 def controller_class(text: str) -> str | None:

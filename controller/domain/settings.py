@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, TypeVar
 
+from controller.domain.copying.policy import CopyingPolicy
+from controller.domain.copying.texts import SETTINGS, parse_number
 from controller.domain.migration.limits import Limits
+from controller.domain.objects import Strategy
 from controller.domain.ratio import ReferenceNode
 from controller.domain.vm import boot
-from controller.domain.vm.policy import LauncherPolicy
-from controller.kube.quantity import binary_quantity, parse_quantity
+from controller.domain.vm.policy import FASTEST, SLOWEST, LauncherPolicy
+from controller.kube.quantity import binary_quantity, decimal_text, parse_quantity
 from controller.kube.scheduling import Toleration
-from controller.kube.times import parse_duration
+from controller.kube.times import duration_text
 
 T = TypeVar("T")
 
@@ -31,6 +34,8 @@ _REFERENCE_MEMORY: Final = "reference-memory"
 _NODE_SELECTOR: Final = "node-selector"
 _TOLERATIONS: Final = "tolerations"
 _BOOT_TIME: Final = "boot-time"
+_SPEED: Final = "speed"
+_STRATEGY: Final = "migration-strategy"
 _PER_CLUSTER: Final = "parallel-migrations-per-cluster"
 _PER_NODE: Final = "parallel-outbound-migrations-per-node"
 _VERSION: Final = "version"
@@ -42,6 +47,8 @@ class PublishedSettings:
 
     policy: LauncherPolicy = field(default_factory=LauncherPolicy)
     limits: Limits = field(default_factory=Limits)
+    strategy: Strategy = Strategy.RECREATE
+    live: CopyingPolicy = field(default_factory=CopyingPolicy)
     version: str = ""
 
 
@@ -56,9 +63,12 @@ def encode(settings: PublishedSettings) -> dict[str, str]:
         _REFERENCE_MEMORY: binary_quantity(policy.reference.memory),
         _NODE_SELECTOR: selector_text(policy.node_selector),
         _TOLERATIONS: tolerations_text(policy.tolerations),
-        _BOOT_TIME: _seconds_text(policy.boot_time),
+        _BOOT_TIME: duration_text(policy.boot_time),
+        _SPEED: decimal_text(policy.speed),
         _PER_CLUSTER: str(limits.cluster),
         _PER_NODE: str(limits.outbound),
+        _STRATEGY: settings.strategy.value,
+        **{each.key: each.text(getattr(settings.live, name)) for name, each in SETTINGS.items()},
         _VERSION: settings.version,
     }
 
@@ -85,10 +95,15 @@ def decode(data: Mapping[str, str]) -> tuple[PublishedSettings, tuple[str, ...]]
             node_selector=read(_NODE_SELECTOR, parse_selector, policy.node_selector),
             tolerations=read(_TOLERATIONS, parse_tolerations, policy.tolerations),
             boot_time=read(_BOOT_TIME, parse_boot_time, policy.boot_time),
+            speed=read(_SPEED, parse_speed, policy.speed),
         ),
         limits=Limits(
             cluster=read(_PER_CLUSTER, _count, limits.cluster),
             outbound=read(_PER_NODE, _count, limits.outbound),
+        ),
+        strategy=read(_STRATEGY, _strategy, DEFAULTS.strategy),
+        live=CopyingPolicy(
+            **{name: read(each.key, each.parse, getattr(DEFAULTS.live, name)) for name, each in SETTINGS.items()}
         ),
         version=data.get(_VERSION, ""),
     )
@@ -145,14 +160,18 @@ def tolerations_text(tolerations: Iterable[Toleration]) -> str:
 
 def parse_boot_time(text: str) -> float:
     """Parse a duration, such as `90s` or `1m30s`, to seconds. Raises ValueError."""
-    seconds = parse_duration(text)
-    if seconds is None or seconds > boot.LONGEST:
+    seconds = boot.parse(text)
+    if seconds is None:
         raise ValueError(f"{text!r} is not a boot time: {boot.WANTED}")
     return seconds
 
 
-def _seconds_text(seconds: float) -> str:
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+def parse_speed(text: str) -> float:
+    """Parse simulated seconds in a real one. Raises ValueError."""
+    speed = parse_number(text)
+    if speed is None or not SLOWEST <= speed <= FASTEST:
+        raise ValueError(f"{text!r} is not a speed: want a number from {SLOWEST:g} to {FASTEST:.0f}, such as 10 or 0.5")
+    return speed
 
 
 def _parts(text: str) -> Iterable[str]:
@@ -163,3 +182,10 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ValueError(f"{text!r} is not a limit: want a whole number, 0 for no limit")
     return int(text)
+
+
+def _strategy(text: str) -> Strategy:
+    try:
+        return Strategy(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a strategy: want {' or '.join(Strategy)}") from None

@@ -1,4 +1,4 @@
-"""Parsing of Kubernetes quantities (cores, bytes and counts), as in the API server.
+"""Parsing and writing of Kubernetes quantities (cores, bytes and counts), as in the API server.
 
 Guarantees: exactly the documented grammar of `resource.Quantity` is accepted. Values are exact decimals, rounded away
 from zero to a billionth, as the API server rounds them. The work is bounded for every text.
@@ -22,11 +22,10 @@ _FORM: Final = re.compile(
 _BINARY: Final = {
     suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)
 }
+_DECIMAL: Final = {suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
 _SUFFIX: Final = {
-    **{
-        suffix: Decimal(1000) ** power
-        for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
-    },
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("n", "u", "m", ""), -3)},
+    **_DECIMAL,
     **_BINARY,
 }
 _LARGEST_EXPONENT: Final = 2**31 - 1
@@ -62,6 +61,17 @@ def binary_quantity(value: Decimal) -> str:
             if value >= size and not value % size:
                 return f"{value / size:f}{suffix}"
     return f"{value:f}"
+
+
+def shortest_quantity(value: Decimal) -> str:
+    """Return whole bytes as a quantity with the suffix, binary or decimal, that makes it shortest: `64Mi`, `1250M`."""
+    decimal = (f"{value / size:f}{suffix}" for suffix, size in _DECIMAL.items() if value >= size and not value % size)
+    return min((binary_quantity(value), *decimal), key=len)
+
+
+def decimal_text(number: float) -> str:
+    """Return a number that is not negative as plain digits, with at most nine decimal places: `0.15`, `150`."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def round_up(value: Decimal, step: Decimal) -> Decimal:

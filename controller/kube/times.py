@@ -9,6 +9,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+from controller.kube.quantity import decimal_text
+
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _DURATION: Final = re.compile(rf"\+?({_PART.pattern})+", re.ASCII)
@@ -44,6 +46,11 @@ def parse_duration(text: str) -> float | None:
     if len(text) > _LONGEST_DURATION or not _DURATION.fullmatch(text):
         return None
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def duration_text(seconds: float) -> str:
+    """Write seconds that are not negative as a duration, exact to a nanosecond: `90s`, `0.3s`."""
+    return f"{decimal_text(seconds)}s"
 
 
 def seconds_between(earlier: str | None, later: str | None) -> float | None:

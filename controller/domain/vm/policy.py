@@ -19,6 +19,10 @@ FAKE_NODES: Final[Mapping[str, str]] = MappingProxyType({"type": "kwok"})
 FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", operator="Exists", effect="NoSchedule")
 """The taint that keeps all other pods off fake nodes."""
 
+SLOWEST: Final = 0.01
+FASTEST: Final = 100_000.0
+"""Simulated seconds in a real one."""
+
 
 @dataclass(frozen=True, slots=True)
 class LauncherPolicy:

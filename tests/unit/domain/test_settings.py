@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.domain.copying.policy import CopyingPolicy, WritableSet
 from controller.domain.migration.limits import Limits
+from controller.domain.objects import Strategy
 from controller.domain.ratio import ReferenceNode
 from controller.domain.settings import DEFAULTS, PublishedSettings, decode, encode, parse_selector, parse_tolerations
 from controller.domain.vm.policy import LauncherPolicy
@@ -33,6 +35,31 @@ TAINTS = st.builds(
     st.sampled_from(("", ":NoSchedule", ":PreferNoSchedule", ":NoExecute")),
 )
 TOLERATIONS = st.lists(TAINTS, max_size=3).map(lambda taints: parse_tolerations(",".join(taints)))
+BYTES = st.one_of(st.integers(1, 2**60), st.sampled_from((1250 * 10**6, 10 * 2**20, 10**18, 2**60))).map(float)
+
+
+def decimals(most: int, places: int) -> st.SearchStrategy[float]:
+    """Numbers from 0 on with so many decimal places."""
+    return st.integers(0, most * 10**places).map(lambda number: number / 10**places)
+
+
+LIVE = st.builds(
+    CopyingPolicy,
+    bandwidth_per_migration=st.one_of(st.just(0.0), BYTES),
+    bandwidth_per_node=BYTES,
+    dirty_rate=BYTES,
+    writable_set=st.one_of(
+        decimals(100, 4).map(lambda per_cent: WritableSet(per_cent / 100)),
+        BYTES.map(lambda size: WritableSet(None, size)),
+    ),
+    dirty_rate_jitter=decimals(1, 6),
+    allow_auto_converge=st.booleans(),
+    allow_post_copy=st.booleans(),
+    allow_workload_disruption=st.booleans(),
+    completion_timeout_per_gib=st.integers(0, 86_400).map(float),
+    progress_timeout=st.integers(0, 86_400).map(float),
+    max_downtime=st.integers(1, 2_000_000).map(lambda milliseconds: milliseconds / 1000),
+)
 SETTINGS = st.builds(
     PublishedSettings,
     policy=st.builds(
@@ -41,8 +68,11 @@ SETTINGS = st.builds(
         node_selector=SELECTORS,
         tolerations=TOLERATIONS,
         boot_time=st.integers(0, 3_600_000).map(lambda milliseconds: milliseconds / 1000),
+        speed=st.integers(1, 10**7).map(lambda hundredths: hundredths / 100),
     ),
     limits=st.builds(Limits, cluster=st.integers(0, 10**6), outbound=st.integers(0, 10**6)),
+    strategy=st.sampled_from(Strategy),
+    live=LIVE,
     version=WORDS,
 )
 
@@ -63,6 +93,19 @@ def test_the_text_is_that_of_the_flags() -> None:
         "boot-time": "0s",
         "parallel-migrations-per-cluster": "5",
         "parallel-outbound-migrations-per-node": "2",
+        "speed": "1",
+        "migration-strategy": "Recreate",
+        "bandwidth-per-migration": "0",
+        "migration-bandwidth-per-node": "1250M",
+        "dirty-rate": "10Mi",
+        "writable-set": "3%",
+        "dirty-rate-jitter": "0.15",
+        "allow-auto-converge": "false",
+        "allow-post-copy": "false",
+        "allow-workload-disruption": "false",
+        "completion-timeout-per-gib": "150",
+        "progress-timeout": "150",
+        "max-downtime": "0.3s",
         "version": "",
     }
 
@@ -83,12 +126,29 @@ def test_a_missing_key_is_the_default_and_an_unknown_one_is_ignored() -> None:
         ("boot-time", "2h", "'2h' is not a boot time: want a duration"),
         ("parallel-migrations-per-cluster", "-1", "'-1' is not a limit"),
         ("parallel-outbound-migrations-per-node", "", "'' is not a limit"),
+        ("speed", "0", "'0' is not a speed: want a number from 0.01 to 100000"),
+        ("speed", "nan", "'nan' is not a speed"),
+        ("migration-strategy", "Warm", "'Warm' is not a strategy: want Recreate or Live"),
+        ("bandwidth-per-migration", "-1", "'-1' is not a bandwidth: want bytes a second"),
+        ("bandwidth-per-migration", "1250m", "'1250m' is not a bandwidth: want bytes a second"),
+        ("migration-bandwidth-per-node", "0", "'0' is not a node's bandwidth: want bytes a second"),
+        ("dirty-rate", "inf", "'inf' is not a dirty rate: want bytes a second"),
+        ("writable-set", "101%", "'101%' is not a writable working set: want a share of memory in use"),
+        ("writable-set", "-1Mi", "'-1Mi' is not a writable working set"),
+        ("dirty-rate-jitter", "1.5", "'1.5' is not a jitter: want a number from 0 to 1"),
+        ("allow-post-copy", "yes", "'yes' is neither true nor false"),
+        ("completion-timeout-per-gib", "-1", "'-1' is not a timeout: want whole seconds"),
+        ("progress-timeout", "86401", "'86401' is not a timeout: want whole seconds, of at most 86400"),
+        ("max-downtime", "0s", "'0s' is not a downtime: want a duration from 1ms to 2000s"),
     ],
 )
 def test_a_value_that_cannot_be_read_costs_only_itself(key: str, text: str, problem: str) -> None:
     """Its default is used, which the line says."""
     other = PublishedSettings(
-        policy=LauncherPolicy(ReferenceNode.of(cpu="64", memory="1Ti"), {"zone": "a"}, (), 90.0), limits=Limits(7, 8)
+        policy=LauncherPolicy(ReferenceNode.of(cpu="64", memory="1Ti"), {"zone": "a"}, (), 90.0, 10.0),
+        limits=Limits(7, 8),
+        strategy=Strategy.LIVE,
+        live=CopyingPolicy(64e6, 125e6, 2e6, WritableSet(None, 4096.0), 0.0, True, True, True, 10.0, 20.0, 1.5),
     )
     data = encode(other)
     settings, [line] = decode({**data, key: text})
