@@ -88,7 +88,7 @@ def find_node(
         able.append(name)
         free = whole - used(name)
         if wanted.amount.fits(free):
-            found = (_free_share(free, whole), name)
+            found = (free_share(free, whole), name)
             best = found if best is None or found[0] > best[0] else best
         else:
             why[_FULL] += 1
@@ -152,7 +152,8 @@ def _order(item: tuple[str, int]) -> tuple[bool, int, str]:
     return reason == _FULL, -count, reason
 
 
-def _free_share(free: Amount, whole: Amount) -> Decimal:
+def free_share(free: Amount, whole: Amount) -> Decimal:
+    """Return the mean share of a node's CPU and memory that is free; below 0 if it is not known."""
     if whole.unknown or free.unknown:
         return Decimal(-1)  # a node with known capacity is preferred
     shares = [part / total for part, total in ((free.cpu, whole.cpu), (free.memory, whole.memory)) if total]
