@@ -36,6 +36,7 @@ from controller.scenario.loading import Outcome, Progress, Stage, load, rehearse
 from controller.scenario.player import Played, play
 from controller.scenario.profiles import brief
 from controller.scenario.scenario import Scenario
+from controller.scenario.speed import of_play
 
 _SPARSE: Final = 10.0
 """Seconds between two lines about a load, without a terminal."""
@@ -64,13 +65,14 @@ def run(connection: Connection, request: Request) -> None:
         if all(vm.node is None for vm in scenario.fleet.vms):
             exits.fail(f"--exact-placement: no group of VMs in {request.file} has the field node")
         scenario = scenario.exact
-    speed = request.speed or scenario.speed
     console = session.console()
     if request.dry_run is not None:
         console.print(preview.table(scenario), soft_wrap=False)
     if request.dry_run == DryRun.CLIENT:
         unread = dict.fromkeys(scenario.fleet.classes, settings.Reading())
-        _print(console, preview.totals(scenario, speed, unread))
+        _print(console, preview.totals(scenario, unread))
+        if request.play:
+            _print(console, preview.pace(scenario, request.speed, unread))
         _print(console, preview.fitting(pack_fleet(scenario.fleet), unread))
         console.print("--dry-run=server uses the settings of the cluster's controller instead.")
         raise typer.Exit(0)
@@ -82,8 +84,10 @@ def run(connection: Connection, request: Request) -> None:
         for reading in readings.values():
             for note in reading.notes:
                 _print_error(note)
+        plays = request.play and scenario.changes
+        speed = of_play(request.speed, scenario.speed, readings) if plays else 1.0
         loading = _Loading(client, scenario, where, readings, console)
-        await (loading.rehearse(request, speed) if request.dry_run is not None else loading.run(request, speed))
+        await (loading.rehearse(request) if request.dry_run is not None else loading.run(request, speed))
         return 0
 
     session.run(connection, work, manager=managers.LOAD)
@@ -136,9 +140,11 @@ class _Loading:
         self._policies = {of_class: reading.settings.policy for of_class, reading in readings.items()}
         self._console = console
 
-    async def rehearse(self, request: Request, speed: float) -> None:
+    async def rehearse(self, request: Request) -> None:
         """Compare and dry-run against the cluster, and print what a load would create and whether it fits."""
-        _print(self._console, preview.totals(self._scenario, speed, self._readings))
+        _print(self._console, preview.totals(self._scenario, self._readings))
+        if request.play:
+            _print(self._console, preview.pace(self._scenario, request.speed, self._readings))
         with _refusals(self._scenario.name), _bar(self._console, self._scenario.name) as report:
             missing, findings = await rehearse(
                 self._client,

@@ -13,7 +13,7 @@ from typing import Final
 from controller.cli.tables import Column, Grid
 from controller.cli.text import cell
 from controller.domain.capacity import NOTHING, Amount
-from controller.kube.quantity import parse_quantity
+from controller.kube.quantity import decimal_text, parse_quantity
 from controller.operations.settings import Reading
 from controller.scenario.errors import SHOWN, TOGETHER, listed
 from controller.scenario.fleet import DesiredVM
@@ -21,6 +21,7 @@ from controller.scenario.free import CPU_UNIT, Size
 from controller.scenario.packing import Packing, Reach, Unplaced
 from controller.scenario.profiles import Profile
 from controller.scenario.scenario import Scenario, VMGroup
+from controller.scenario.speed import of_play
 
 Readings = Mapping[str | None, Reading]
 """The settings of each class of controllers."""
@@ -49,7 +50,7 @@ def table(scenario: Scenario) -> Grid:
     return drawn
 
 
-def totals(scenario: Scenario, speed: float, readings: Readings) -> Iterator[str]:
+def totals(scenario: Scenario, readings: Readings) -> Iterator[str]:
     """Yield what the VMs request, and use at most, of the nodes' capacity."""
     nodes = [node for group in scenario.node_groups for node in group.nodes]
     capacity = sum(
@@ -67,8 +68,24 @@ def totals(scenario: Scenario, speed: float, readings: Readings) -> Iterator[str
         f"CPU and memory of VMs are shares of a reference node, here of {', and of '.join(references)}; "
         "what they use is a share of what they request."
     )
-    if scenario.changes:
-        yield f"Plays at {speed:g}x."
+
+
+def pace(scenario: Scenario, asked: float | None, readings: Readings) -> Iterator[str]:
+    """Yield the speed of the play, if there is one, and what of it is assumed. Raises SpeedError."""
+    if not scenario.changes:
+        return
+    given = scenario.speed if asked is None else asked
+    speed = of_play(asked, scenario.speed, readings)
+    read = [reading for reading in readings.values() if reading.config_map is not None]
+    plays = decimal_text(speed)
+    if given is None:
+        sources = (f"by {reading.config_map}" for reading in read if reading.settings.policy.speed == speed)
+        source = next(sources, "the controller's default")
+        yield f"Plays at {plays}x, {source}."
+    elif not read:
+        yield f"Plays at {plays}x, if the controller runs with --speed {plays if speed == 1 else f'{plays} or 1'}."
+    else:
+        yield f"Plays at {plays}x."
 
 
 def _by_class(readings: Readings, text: Callable[[Reading], str]) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from controller.cli.connection import Connection, connecting
+from controller.domain.vm.policy import FASTEST, SLOWEST
 
 # Each command imports its module when it runs, as in moving.py.
 
@@ -89,10 +90,10 @@ def load(
         float | None,
         typer.Option(
             metavar="FACTOR",
-            min=0.01,
-            max=100_000,
-            help="Simulated seconds per real second.",
-            show_default="the file's",
+            min=SLOWEST,
+            max=FASTEST,
+            help="Simulated seconds in a real one; a controller at another speed than 1 allows no other.",
+            show_default="the file's, then the controller's",
         ),
     ] = None,
     rate: Annotated[

@@ -170,7 +170,7 @@ def parse_speed(text: str) -> float:
     """Parse simulated seconds in a real one. Raises ValueError."""
     speed = parse_number(text)
     if speed is None or not SLOWEST <= speed <= FASTEST:
-        raise ValueError(f"{text!r} is not a speed: want a number from {SLOWEST:g} to {FASTEST:.0f}, such as 10 or 0.5")
+        raise ValueError(f"{text!r} is not a speed: want a number from {SLOWEST} to {FASTEST}, such as 10 or 0.5")
     return speed
 
 

@@ -26,7 +26,7 @@ from controller.kube.kinds import Node, Pod
 _log = structlog.get_logger(__name__)
 
 
-_LONGEST_BOOT: Final = timedelta(seconds=boot.LONGEST + boot.CLOCK_SKEW)
+_LONGEST_BOOT: Final = timedelta(seconds=boot.LONGEST_OF_POD + boot.CLOCK_SKEW)
 
 
 class Sums:

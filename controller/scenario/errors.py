@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from controller.kube.quantity import decimal_text
 from controller.operations.errors import RefusedError, SimulatorError
 
 SHOWN: Final = 10
@@ -45,6 +46,18 @@ class DocumentError(SimulatorError):
 
 class NoScenarioError(SimulatorError):
     """No file, and no shipped scenario, of this name."""
+
+
+class SpeedError(SimulatorError):
+    """A play at another speed than the VMs' controller; nothing was changed. `wanted` and `runs` are both speeds."""
+
+    def __init__(self, wanted: float, who: str, runs: float, where: str) -> None:
+        self.wanted, self.runs = wanted, runs
+        play, run = decimal_text(wanted), decimal_text(runs)
+        super().__init__(
+            f"nothing was changed: the scenario would play at {play}x ({who}), but the controller runs at {run}x "
+            f"({where}): pass --speed {run}, or start the controller with --speed {play} or 1"
+        )
 
 
 class OccupiedError(SimulatorError):

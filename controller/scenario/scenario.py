@@ -34,11 +34,14 @@ class VMGroup:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A scenario file. `speed` is simulated seconds in a real one; a namespace of None is the kubeconfig's."""
+    """A scenario file. A namespace of None is the kubeconfig's.
+
+    `speed` is simulated seconds in a real one; None: those of the VMs' controller.
+    """
 
     name: str
     namespace: str | None
-    speed: float
+    speed: float | None
     node_groups: tuple[NodeGroup, ...]
     vm_groups: tuple[VMGroup, ...]
 

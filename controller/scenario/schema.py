@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from controller.domain import names
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX
+from controller.domain.vm.policy import FASTEST, SLOWEST
 from controller.kube import naming
 from controller.kube.kinds import Taint
 from controller.scenario import chance, templates, values
@@ -32,12 +33,9 @@ GroupT = TypeVar("GroupT", NodeGroup, VMGroup)
 KIND: Final = "Scenario"
 MOST_NODES: Final = 5_000
 MOST_VMS: Final = 50_000
-FASTEST: Final = Decimal(100_000)
-"""Simulated seconds in a real one."""
 _MOST_GROUPS: Final = 1_000
 _MOST_TAINTS: Final = 50
 _MOST_PODS: Final = 10_000
-_SLOWEST: Final = Decimal("0.01")
 _HIGHEST_SEED: Final = (1 << 63) - 1
 FIELDS: Final = ("apiVersion", "kind", "name", "namespace", "seed", "speed", "nodes", "vms")
 NODE_FIELDS: Final = ("name", "count", "cpu", "memory", "pods", "labels", "taints")
@@ -65,7 +63,7 @@ def _scenario(traces: Traces, spot: Spot) -> Scenario:
     name = fields.required("name", values.dns_label())
     namespace = fields.optional("namespace", values.dns_label(), "")
     seed = fields.optional("seed", values.whole(0, _HIGHEST_SEED), 0)
-    speed = fields.optional("speed", values.decimal(_SLOWEST, FASTEST), Decimal(1))
+    speed = fields.optional("speed", values.decimal(Decimal(str(SLOWEST)), Decimal(FASTEST)), None)
     nodes = fields.optional("nodes", partial(_groups, "nodes", _node_group, MOST_NODES), ())
     there = frozenset(node.name for group in nodes for node in group.nodes)
     # Of a list of nodes that cannot be read it is not known which ones are missing.
@@ -73,7 +71,7 @@ def _scenario(traces: Traces, spot: Spot) -> Scenario:
     vms = fields.optional("vms", partial(_groups, "VMs", partial(_vm_group, seed, traces, known), MOST_VMS), ())
     if name is None:
         raise UnusableError
-    return Scenario(name, namespace or None, float(speed), tuple(nodes), tuple(vms))
+    return Scenario(name, namespace or None, None if speed is None else float(speed), tuple(nodes), tuple(vms))
 
 
 def _exactly(wanted: str, spot: Spot) -> str:

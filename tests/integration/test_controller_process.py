@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,8 @@ def test_every_flag_can_be_a_variable(plane: ControlPlane, kubectl: Kubectl, tmp
             "VMSIM_REFERENCE_CPU": "8",
             "VMSIM_REFERENCE_MEMORY": "64Gi",
             "VMSIM_NODE_SELECTOR": "type=kwok,kubernetes.io/hostname=kwok-node-2",
+            "VMSIM_BOOT_TIME": "30s",
+            "VMSIM_SPEED": "10",
         }
         with Controller.run(tmp_path / "log", environment=variables) as process:
             starting = process.wait_for("starting")
@@ -167,6 +170,11 @@ def test_every_flag_can_be_a_variable(plane: ControlPlane, kubectl: Kubectl, tmp
             pod = own.json("get", "pod", vm["status"]["podName"])
             assert pod["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "4", "memory": str(16 * 1024**3)}
             assert process.wait_for("pod created")["level"] == "debug"
+            [runs] = [each for each in vm["status"]["conditions"] if each["type"] == "PhaseRunning"]
+            booted = datetime.fromisoformat(runs["lastTransitionTime"])
+            assert booted - datetime.fromisoformat(pod["status"]["startTime"]) == timedelta(seconds=3)
+            stays = {each["key"]: each.get("tolerationSeconds") for each in pod["spec"]["tolerations"]}
+            assert stays["node.kubernetes.io/not-ready"] == stays["node.kubernetes.io/unreachable"] == 30
 
 
 def test_a_flag_overrides_its_variable(plane: ControlPlane, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The boot of a VM: how long a started pod does not yet run its guest. It is simulated: the pod is Ready meanwhile.
 
 Guarantees: pure. The boot time is fixed when the pod is created (its annotation), so that neither an edit of the VM nor
-a restart of the controller with another `--boot-time` changes the phase of a VM that has booted.
+a restart of the controller with another `--boot-time` changes the phase of a VM that has booted. A VM's boot time is in
+simulated seconds; a pod's is in real ones, so that whoever reads a pod needs no speed.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import msgspec
 
 from controller.domain import names
 from controller.domain.objects import VirtualMachine
+from controller.domain.vm.policy import SLOWEST
 from controller.kube.kinds import Pod
-from controller.kube.times import parse_duration, parse_timestamp
+from controller.kube.times import duration_text, parse_duration, parse_timestamp
 
 CLOCK_SKEW: Final = 5.0
 """Seconds by which the cluster's clock and ours may differ."""
 LONGEST: Final = 3600.0
-"""Seconds that a boot takes at most."""
+"""Simulated seconds that a boot takes at most."""
+LONGEST_OF_POD: Final = LONGEST / SLOWEST
+"""Real seconds."""
 WANTED: Final = "want a duration such as 90s or 1m30s, of at most 1h"
 
 
 class BootTime(NamedTuple):
-    """A boot time in seconds; `problem`: why the VM's annotation is not used."""
+    """A boot time in simulated seconds; `problem`: why the VM's annotation is not used."""
 
     seconds: float
     problem: str | None = None
@@ -38,27 +42,30 @@ def parse(text: str) -> float | None:
 
 
 def of_vm(vm: VirtualMachine, default: float) -> BootTime:
-    """Return the boot time of a VM's next pod: its annotation's, or else the installation's, in seconds."""
+    """Return the boot time of a VM's next pod: its annotation's, or else the installation's."""
     text = vm.metadata.annotations.get(names.BOOT_TIME)
     if text is None:
         return BootTime(default)
     seconds = parse(text)
     if seconds is None:
-        problem = f"annotation {names.BOOT_TIME} is {text[:32]!r}: {WANTED}; using {default:g}s"
+        problem = f"annotation {names.BOOT_TIME} is {text[:32]!r}: {WANTED}; using {duration_text(default)}"
         return BootTime(default, problem)
     return BootTime(seconds)
 
 
-def annotation(boot: BootTime) -> dict[str, str]:
-    """Return the annotation that fixes the boot time of a pod; none for a pod that runs its guest at once."""
-    return {names.BOOT_TIME: f"{boot.seconds:g}s"} if boot.seconds > 0 else {}
+def annotation(boot: BootTime, speed: float) -> dict[str, str]:
+    """Return the annotation that fixes the boot time of a pod; none for a pod that runs its guest at once.
+
+    `speed`: simulated seconds in a real one.
+    """
+    return {names.BOOT_TIME: duration_text(boot.seconds / speed)} if boot.seconds > 0 else {}
 
 
 def of_pod(pod: Pod) -> float:
-    """Return the seconds between the start of a pod and that of its guest."""
+    """Return the real seconds between the start of a pod and that of its guest."""
     text = pod.metadata.annotations.get(names.BOOT_TIME)
     seconds = parse_duration(text) if text is not None else None
-    return min(seconds, LONGEST) if seconds is not None else 0.0
+    return min(seconds, LONGEST_OF_POD) if seconds is not None else 0.0
 
 
 def ends(pod: Pod) -> datetime | None:

@@ -150,7 +150,7 @@ def manifest(
                 names.REQUESTED_CPU: spec.cpu_text,
                 names.REQUESTED_MEMORY: spec.memory_text,
                 **({names.PLACEMENT: checksums} if (checksums := placement.checksums(vm.spec)) else {}),
-                **boot.annotation(boot.of_vm(vm, policy.boot_time)),
+                **boot.annotation(boot.of_vm(vm, policy.boot_time), policy.speed),
                 **usage_annotations(used, policy.reference),
             },
             "ownerReferences": [_owner(vm)],

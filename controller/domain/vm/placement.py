@@ -31,6 +31,11 @@ from controller.kube.scheduling import (
 DEFAULT_SCHEDULER: Final = "default-scheduler"
 HOSTNAME: Final = "kubernetes.io/hostname"
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_LOST: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""The taints of a node that its kubelet does not run, or does not report."""
+_STAYS: Final = 300
+"""Simulated seconds for which a pod tolerates them: kube-apiserver's --default-not-ready-toleration-seconds."""
+_LONGEST_STAY: Final = 2**63 - 1
 _HEAVIEST: Final = 100
 """The largest weight of a preference."""
 _FIELDS: Final = (
@@ -218,9 +223,7 @@ def fields(spec: VMSpec, policy: LauncherPolicy, placement: Placement) -> dict[s
     """Return the fields of the pod's spec that decide its node."""
     affinity = spec.affinity if placement is ANYWHERE else placement.merged(spec.affinity)
     selector = {**spec.node_selector, **policy.node_selector}
-    found: dict[str, Any] = {
-        "tolerations": [msgspec.to_builtins(each) for each in (*policy.tolerations, *spec.tolerations)]
-    }
+    found: dict[str, Any] = {"tolerations": [msgspec.to_builtins(each) for each in _tolerations(spec, policy)]}
     if selector:
         found["nodeSelector"] = selector
     if affinity is not None:
@@ -232,6 +235,35 @@ def fields(spec: VMSpec, policy: LauncherPolicy, placement: Placement) -> dict[s
     if spec.priority_class_name:
         found["priorityClassName"] = spec.priority_class_name
     return found
+
+
+def _tolerations(spec: VMSpec, policy: LauncherPolicy) -> tuple[Toleration, ...]:
+    """Return a pod's tolerations: how long it stays on a node that is not ready or unreachable is simulated time.
+
+    At speed 1 the API server adds those of the two taints that it lacks (DefaultTolerationSeconds); it lacks one if no
+    toleration is about this taint, whatever its operator.
+    """
+    own = (*policy.tolerations, *spec.tolerations)
+    if policy.speed == 1:
+        return own
+    lacking = (
+        Toleration(key, "Exists", "", "NoExecute", _STAYS) for key in _LOST if not any(_about(t, key) for t in own)
+    )
+    return tuple(
+        msgspec.structs.replace(each, toleration_seconds=_real(each.toleration_seconds, policy.speed))
+        if each.toleration_seconds is not None and any(_about(each, key) for key in _LOST)
+        else each
+        for each in (*own, *lacking)
+    )
+
+
+def _about(toleration: Toleration, key: str) -> bool:
+    return toleration.key in ("", key) and toleration.effect in ("", "NoExecute")
+
+
+def _real(simulated: int, speed: float) -> int:
+    """Return whole real seconds, at least one; 0 or less stays, and means at once."""
+    return min(max(1, round(simulated / speed)), _LONGEST_STAY) if simulated > 0 else simulated
 
 
 def _as_json(value: Affinity) -> Any:

@@ -20,7 +20,7 @@ FAKE_TAINT: Final = Toleration(key="kwok.x-k8s.io/node", operator="Exists", effe
 """The taint that keeps all other pods off fake nodes."""
 
 SLOWEST: Final = 0.01
-FASTEST: Final = 100_000.0
+FASTEST: Final = 100_000
 """Simulated seconds in a real one."""
 
 

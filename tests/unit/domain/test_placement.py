@@ -88,7 +88,7 @@ specs = st.builds(
     affinity=affinities.map(lambda found: None if found is None else msgspec.convert(found, Affinity)),
     tolerations=tolerations,
 )
-policies = st.builds(LauncherPolicy, node_selector=labels)
+policies = st.builds(LauncherPolicy, node_selector=labels, speed=st.sampled_from((1.0, 10.0)))
 name_or_none = st.one_of(st.none(), st.sampled_from(NODES))
 placements = st.builds(
     Placement,

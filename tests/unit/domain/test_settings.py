@@ -14,7 +14,7 @@ from controller.domain.objects import Strategy
 from controller.domain.ratio import ReferenceNode
 from controller.domain.settings import DEFAULTS, PublishedSettings, decode, encode, parse_selector, parse_tolerations
 from controller.domain.vm.policy import LauncherPolicy
-from controller.kube.quantity import binary_quantity, parse_quantity
+from controller.kube.quantity import binary_quantity, parse_quantity, shortest_quantity
 
 WORDS = st.text("abcXYZ019-_./", max_size=8).map(lambda text: f"a{text}z")
 SIZES = st.one_of(
@@ -171,3 +171,12 @@ def test_a_value_that_cannot_be_read_costs_only_itself(key: str, text: str, prob
 def test_bytes_have_the_largest_suffix_of_a_whole_number(text: str, shown: str) -> None:
     """As Kubernetes shows them."""
     assert binary_quantity(parse_quantity(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("64Mi", "64Mi"), ("1250M", "1250M"), ("1250000000", "1250M"), ("1024", "1Ki"), ("1000", "1k"), ("0", "0")],
+)
+def test_a_rate_has_the_suffix_that_makes_it_shortest(text: str, shown: str) -> None:
+    """Binary or decimal, as people write it."""
+    assert shortest_quantity(parse_quantity(text)) == shown

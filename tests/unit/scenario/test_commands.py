@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli.load import begun_elsewhere, state, summary
-from controller.cli.preview import _short, span, totals
+from controller.cli.preview import _short, pace, span, totals
 from controller.cli.scenarios import complete, complete_dry_run
 from controller.cli.unload import name_of
 from controller.domain.objects import VirtualMachine
@@ -84,7 +84,7 @@ def test_a_dry_run_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == ["KIND", "NAME", "COUNT", "CPU", "MEMORY", "USES", "CPU", "USES", "MEMORY"]
     assert lines[1] == "Node  quickstart-node-1 to 3      3  32               256Gi"
     assert "requested:    33.2 of 96 CPUs (35%), 256 of 768 GiB (33%), 6 of 330 pods" in lines
-    assert "Plays at 1x." in lines
+    assert "Plays at 1x, the controller's default." in lines
     assert "32 CPUs and 256 GiB, the controller's default; what they use" in " ".join(lines)
     assert lines[-1] == "--dry-run=server uses the settings of the cluster's controller instead."
 
@@ -93,7 +93,7 @@ def test_the_preview_uses_the_settings_that_the_controller_has_published() -> No
     """And names the ConfigMap."""
     policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="1536Gi"))
     reading = Reading(PublishedSettings(policy), "ConfigMap default/vmsim-controller")
-    lines = list(totals(files.read("quickstart"), 1.0, {None: reading}))
+    lines = list(totals(files.read("quickstart"), {None: reading}))
     assert "requested:    66.4 of 96 CPUs (69%), 1536 of 768 GiB (200%), 6 of 330 pods" in lines
     assert "64 CPUs and 1536 GiB, by ConfigMap default/vmsim-controller; what they use" in " ".join(lines)
 
@@ -105,7 +105,7 @@ def test_the_preview_uses_the_settings_of_each_class(tmp_path: Path) -> None:
     path.write_text(f"{HEAD}vms: [{{name: a, cpu: 0.5, memory: 0.5}}, {blue}]\n")
     policy = LauncherPolicy(reference=ReferenceNode.of(cpu="64", memory="512Gi"))
     readings = {None: Reading(), "blue": Reading(PublishedSettings(policy), "ConfigMap a/vmsim-controller-blue")}
-    text = "\n".join(totals(files.read(str(path)), 1.0, readings))
+    text = "\n".join(totals(files.read(str(path)), readings))
     assert "requested:    48 of 0 CPUs, 384 of 0 GiB, 2 of 0 pods" in text
     assert (
         "a reference node, here of 32 CPUs and 256 GiB, the controller's default (no class), and of 64 CPUs and "
@@ -164,9 +164,26 @@ def test_a_dry_run_prints_the_largest_capacity(capsys: pytest.CaptureFixture[str
 
 
 def test_the_speed_flag_overrides_the_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without it, the file's speed holds."""
-    assert "Plays at 7x." in run(capsys, "load", "diurnal", "--dry-run", "--speed", "7")[1]
-    assert "Plays at 144x." in run(capsys, "load", "diurnal", "--dry-run")[1]
+    """Without it, the file's speed holds. What a dry run without a request assumes of the controller is said."""
+    flag = run(capsys, "load", "diurnal", "--dry-run", "--speed", "7")[1]
+    assert "Plays at 7x, if the controller runs with --speed 7 or 1." in flag
+    file = run(capsys, "load", "diurnal", "--dry-run")[1]
+    assert "Plays at 144x, if the controller runs with --speed 144 or 1." in file
+    assert "Plays at" not in run(capsys, "load", "diurnal", "--dry-run", "--no-play")[1]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "asked", "speed", "line"),
+    [
+        ("quickstart", None, 10.0, "Plays at 10x, by ConfigMap default/vmsim-controller."),
+        ("quickstart", 10.0, 10.0, "Plays at 10x."),
+        ("diurnal", None, 1.0, "Plays at 144x."),
+    ],
+)
+def test_the_preview_knows_the_controllers_speed(scenario: str, asked: float | None, speed: float, line: str) -> None:
+    """From its published settings."""
+    reading = Reading(PublishedSettings(LauncherPolicy(speed=speed)), "ConfigMap default/vmsim-controller")
+    assert list(pace(files.read(scenario), asked, {None: reading})) == [line]
 
 
 @pytest.mark.parametrize(
