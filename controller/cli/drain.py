@@ -21,7 +21,8 @@ from controller.kube import managers
 from controller.kube.client import Client
 from controller.operations.api import Api
 from controller.operations.draining.asking import label
-from controller.operations.draining.drain import Drain, Order, how_to_go_on
+from controller.operations.draining.drain import Drain, how_to_go_on
+from controller.operations.draining.order import Order
 from controller.operations.text import counted
 
 

@@ -32,6 +32,7 @@ class Request:
     to: str | None = None
     reason: str | None = None
     priority: str | None = None
+    strategy: str | None = None
     wait: bool = False
     timeout: float | None = None
 
@@ -49,7 +50,12 @@ def run(connection: Connection, request: Request) -> None:
 async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:
     """Create the migration, print its name, wait for it if requested. Raises as `vms.get`, `ask` and `follow` do."""
     wanted = migrations.MigrationRequest(
-        vm=request.vm, namespace=namespace, to=request.to, reason=request.reason, priority=request.priority
+        vm=request.vm,
+        namespace=namespace,
+        to=request.to,
+        reason=request.reason,
+        priority=request.priority,
+        strategy=request.strategy,
     )
     await vms.get(client, namespace, request.vm)
     try:

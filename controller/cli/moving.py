@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from controller.cli.connection import Connection, connecting
+from controller.domain.objects import Strategy
 
 # Each command imports its module when it runs: the API client takes most of a second to load, and neither --help nor
 # the shell's completion needs it.
@@ -16,6 +17,17 @@ Timeout = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS", min=0, help="Stop waiting after this time, with exit code 1.", show_default="no timeout"
+    ),
+]
+
+
+Way = Annotated[
+    Strategy | None,
+    typer.Option(
+        "--strategy",
+        help="Recreate deletes the VM's pod, then creates the next; Live creates it beside, copies the memory and "
+        "hands over.",
+        show_default="the controller's --migration-strategy",
     ),
 ]
 
@@ -43,6 +55,7 @@ def migrate(
     priority: Annotated[
         Priority, typer.Option(help="Priority when the limits make migrations wait.")
     ] = Priority.USER_TRIGGERED,
+    strategy: Way = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show the progress until the migration ends.")] = False,
     timeout: Timeout = None,
     connection: Connection,
@@ -57,7 +70,9 @@ def migrate(
 
     migrate.run(
         connection,
-        migrate.Request(vm=vm, to=to, reason=reason, priority=priority.value, wait=wait, timeout=timeout),
+        migrate.Request(
+            vm=vm, to=to, reason=reason, priority=priority.value, strategy=strategy, wait=wait, timeout=timeout
+        ),
     )
 
 
@@ -86,6 +101,10 @@ def drain(
         ),
     ] = 1,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Reason, of at most 128 characters.")] = "Drain",
+    priority: Annotated[
+        Priority, typer.Option(help="Priority when the limits make migrations wait.")
+    ] = Priority.SYSTEM_CRITICAL,
+    strategy: Way = None,
     timeout: Timeout = None,
     connection: Connection,
 ) -> None:
@@ -94,6 +113,14 @@ def drain(
     Drains one node after the other, or --parallel-nodes at a time. The nodes stay cordoned.
     """
     from controller.cli import drain  # noqa: PLC0415
-    from controller.operations.draining.drain import Order  # noqa: PLC0415
+    from controller.operations.draining.order import Order  # noqa: PLC0415
 
-    drain.run(connection, Order(nodes=tuple(nodes), reason=reason, timeout=timeout, parallel_nodes=parallel_nodes))
+    order = Order(
+        nodes=tuple(nodes),
+        reason=reason,
+        timeout=timeout,
+        parallel_nodes=parallel_nodes,
+        priority=priority.value,
+        strategy=strategy,
+    )
+    drain.run(connection, order)

@@ -26,7 +26,7 @@ class CRDMissingError(SimulatorError):
 
 
 class CRDOutdatedError(SimulatorError):
-    """The cluster's VirtualMachine is of an older release, which has no such field; nothing was created."""
+    """A resource in the cluster is of an older release, which has no such field; nothing was created."""
 
 
 class RefusedError(SimulatorError):

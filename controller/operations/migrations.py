@@ -36,13 +36,14 @@ _TICK: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MigrationRequest:
-    """A migration to create. With `to` None the scheduler chooses the node."""
+    """A migration to create. With `to` None the scheduler chooses the node, with `strategy` None the controller how."""
 
     vm: str
     namespace: str
     to: str | None = None
     reason: str | None = None
     priority: str | None = None
+    strategy: str | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     name: str | None = None
     """The name of the migration; None: the API server generates one from the name of the VM."""
@@ -50,7 +51,12 @@ class MigrationRequest:
 
 def manifest(request: MigrationRequest) -> dict[str, Any]:
     """Return the body of the migration to create."""
-    optional = {"targetNode": request.to, "reason": request.reason, "priority": request.priority}
+    optional = {
+        "targetNode": request.to,
+        "reason": request.reason,
+        "priority": request.priority,
+        "strategy": request.strategy,
+    }
     named = {"generateName": f"{request.vm}-"} if request.name is None else {"name": request.name}
     metadata: dict[str, Any] = {**named, "namespace": request.namespace}
     if request.labels:
@@ -120,17 +126,27 @@ async def create(client: Api, request: MigrationRequest) -> VirtualMachineMigrat
 async def ask(client: Api, request: MigrationRequest) -> VirtualMachineMigration:
     """Create a migration for a VM that the caller knows to exist.
 
-    Raises the KubeError of a refusal. If the outcome is unknown, raises a SimulatorError that says so: another create
-    could make a second migration.
+    Raises CRDOutdatedError, or the KubeError of a refusal. If the outcome is unknown, raises a SimulatorError that says
+    so: another create could make a second migration.
     """
     try:
-        return await client.create(
-            MIGRATIONS, manifest(request), namespace=request.namespace, server_deadline=CREATE_DEADLINE
-        )
+        return await send(client, request)
     except KubeError as error:
         if may_be_done(error):
             raise translated(error, doubt=doubt(request.namespace)) from error
         raise
+
+
+async def send(client: Api, request: MigrationRequest) -> VirtualMachineMigration:
+    """Send the create of a migration. Raises CRDOutdatedError, or the KubeError of the request."""
+    with vms.no_field_lost(names.MIGRATION_KIND):
+        return await client.create(
+            MIGRATIONS,
+            manifest(request),
+            namespace=request.namespace,
+            server_deadline=CREATE_DEADLINE,
+            strict=request.strategy is not None,
+        )
 
 
 async def follow(

@@ -108,7 +108,7 @@ async def create(client: Api, request: VMRequest, template: Template = PLAIN) ->
 
 
 @contextmanager
-def no_field_lost() -> Iterator[None]:
+def no_field_lost(kind: str = names.VM_KIND) -> Iterator[None]:
     """Raise CRDOutdatedError for the refusal of a strict create whose fields the cluster's CRD does not have."""
     try:
         yield
@@ -116,8 +116,7 @@ def no_field_lost() -> Iterator[None]:
         if not (fields := _UNKNOWN.findall(error.message)):
             raise
         raise CRDOutdatedError(
-            f"the cluster's VirtualMachine resource is of an older release, without {', '.join(fields)}: "
-            "run `vmsim install`"
+            f"the cluster's {kind} resource is of an older release, without {', '.join(fields)}: run `vmsim install`"
         ) from error
 
 

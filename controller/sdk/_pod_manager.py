@@ -16,10 +16,12 @@ from controller.kube.client import Client
 from controller.kube.kinds import Pod
 from controller.kube.verbs import Getter
 from controller.operations import assignments, bare, migrations, vms, waiting
+from controller.operations.errors import InvalidValueError
 from controller.sdk import _fleet, _moves, _values
 from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM
 from controller.sdk._moves import MigrationResult
+from controller.sdk._values import Strategy
 
 
 class PodManager:
@@ -92,9 +94,18 @@ class PodManager:
         vm.pod_name = vm.node_name = None
 
     def migrate(
-        self, vm: VM, target_node: str | None = None, *, reason: str | None = None, timeout: float = 300.0
+        self,
+        vm: VM,
+        target_node: str | None = None,
+        *,
+        reason: str | None = None,
+        timeout: float = 300.0,
+        strategy: Strategy | None = None,
     ) -> MigrationResult:
-        """Move a VM to another node, and wait until it runs there: its pod is deleted, and another is created.
+        """Move a VM to another node, and wait until it runs there.
+
+        `strategy` says how: with Recreate its pod is deleted, then another is created; with Live another is created
+        beside it and takes over, which a bare pod cannot do. None is the controller's default.
 
         Without a `target_node` the scheduler chooses any node but the present one. When the limits make migrations
         wait, this one precedes those without a priority, as that of `vmsim migrate` does. `reason`, in a few words of
@@ -106,6 +117,9 @@ class PodManager:
         """
         request, within = _fleet.request(vm, self._namespace), _values.seconds(timeout)
         node = None if target_node is None else _values.node_name(target_node, "target_node")
+        how = _values.strategy(strategy)
+        if self._bare and how == "Live":
+            raise InvalidValueError("strategy is 'Live', which bare pods cannot do: they are recreated")
 
         async def work(client: Client) -> MigrationResult:
             if self._bare:
@@ -113,7 +127,7 @@ class PodManager:
                 moved = await bare.migrate(client, request, policy, run_id=str(uuid4()), to=node, timeout=within)
                 return _moves.of_bare(moved)
             order = migrations.MigrationRequest(
-                request.name, self._namespace, to=node, reason=reason, priority="user-triggered"
+                request.name, self._namespace, to=node, reason=reason, priority="user-triggered", strategy=how
             )
             created = await migrations.create(client, order)
             last = await migrations.follow(client, created, timeout=within)

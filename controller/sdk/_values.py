@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from numbers import Real
-from typing import Final, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 from controller.domain import names
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, parse_ratio
@@ -23,6 +23,9 @@ from controller.operations.placement_schema import PlacementFields, flaws
 
 Ratio: TypeAlias = float | str | Decimal
 """A share of one reference node: 0 to 1000 for CPU, 0 to 1 for memory."""
+
+Strategy: TypeAlias = Literal["Recreate", "Live"]
+"""How a VM moves: its pod is deleted before the next is created, or after it took over."""
 
 PLACES: Final = 9
 """Decimal places to which a number is rounded: far below a millicore of CPU, some hundred bytes of memory."""
@@ -162,6 +165,13 @@ def phase(value: object) -> str:
     if value not in list(Phase):
         raise InvalidValueError(f"phase is {value!r}: want one of {', '.join(Phase)}")
     return str(value)
+
+
+def strategy(value: object) -> Strategy | None:
+    """Return a migration's strategy; None is the controller's. Raises InvalidValueError."""
+    if value is not None and value not in get_args(Strategy):
+        raise InvalidValueError(f"strategy is {value!r}: want {' or '.join(get_args(Strategy))}, or None")
+    return cast("Strategy | None", value)
 
 
 def seconds(value: object, field: str = "timeout") -> float:

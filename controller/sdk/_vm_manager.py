@@ -12,7 +12,8 @@ from typing import Any, overload
 
 from controller.kube.client import Client
 from controller.operations import vms, waiting
-from controller.operations.draining.drain import UNHEARD, Drain, Order
+from controller.operations.draining.drain import UNHEARD, Drain
+from controller.operations.draining.order import Order
 from controller.operations.errors import InvalidValueError
 from controller.operations.placement_schema import PlacementFields
 from controller.sdk import _fleet, _moves, _values
@@ -20,7 +21,7 @@ from controller.sdk._connection import Connection
 from controller.sdk._fleet import VM
 from controller.sdk._moves import MigrationResult
 from controller.sdk._status import VMStatus, vm_status
-from controller.sdk._values import Ratio
+from controller.sdk._values import Ratio, Strategy
 
 
 class VMManager:
@@ -131,12 +132,17 @@ class VMManager:
         return vm_status(found)
 
     def drain(
-        self, *nodes: str, reason: str = "Drain", parallel_nodes: int = 1, timeout: float = 300.0
+        self,
+        *nodes: str,
+        reason: str = "Drain",
+        parallel_nodes: int = 1,
+        timeout: float = 300.0,
+        strategy: Strategy | None = None,
     ) -> dict[str, MigrationResult]:
         """Cordon nodes, and move the VMs of all namespaces off them; return each move by `namespace/name`.
 
         All nodes are cordoned first, then drained one after the other, or `parallel_nodes` at a time. They stay
-        cordoned. `timeout` is in seconds, for all nodes together.
+        cordoned. `timeout` is in seconds, for all nodes together. `strategy` is as in `PodManager.migrate`.
 
         Raises NoSuchNodeError, DrainFailedError, whose `failed` says why VMs did not move, and TimedOutError, after
         which the migrations continue.
@@ -148,6 +154,7 @@ class VMManager:
             reason,
             _values.seconds(timeout),
             _values.count(parallel_nodes, "parallel_nodes"),
+            strategy=_values.strategy(strategy),
         )
 
         async def work(client: Client) -> dict[str, MigrationResult]:

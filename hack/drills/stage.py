@@ -22,7 +22,8 @@ from controller.kube.verbs import CREATE_DEADLINE
 from controller.observe import judge
 from controller.observe.history import ClusterState
 from controller.observe.observer import Observer
-from controller.operations.draining.drain import UNHEARD, Drain, Order
+from controller.operations.draining.drain import UNHEARD, Drain
+from controller.operations.draining.order import Order
 from controller.operations.errors import DrainFailedError
 from hack.drills.errors import DrillError
 from hack.drills.process import Controller

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube import codec, errors
 from controller.kube.resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS, Resource
 from controller.kube.verbs import Page
@@ -43,7 +43,7 @@ class ApiServer(Faulty):
     dry_runs: list[Document] = field(default_factory=list)
     """The objects of dry runs."""
     unknown: frozenset[str] = frozenset({"noSuchField"})
-    """Fields of a VM's spec that its CRD does not have; those of an older release are more."""
+    """Fields of specs that our CRDs do not have; those of an older release are more."""
     page_size: int = 1000
     """The maximum number of objects on a page, whatever the client's limit."""
     expire: bool = False
@@ -136,7 +136,7 @@ class ApiServer(Faulty):
             return await self._review(resource, body)
         name = body["metadata"].get("name") or self._name(plural, namespace, body["metadata"]["generateName"])
         await self._arrive(method, plural, name)
-        if plural == VIRTUAL_MACHINES.plural:
+        if plural in (VIRTUAL_MACHINES.plural, MIGRATIONS.plural):
             body = rules.known(body, self.unknown, strict=strict)
         write = partial(self._create, plural, body, namespace, name, dry_run=dry_run)
         return decode(self._carry_out(method, plural, name, write, deadline=server_deadline), resource.type)

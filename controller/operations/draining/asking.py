@@ -31,12 +31,12 @@ from controller.kube.errors import (
 from controller.kube.verbs import CREATE_DEADLINE
 from controller.operations import migrations as moves
 from controller.operations.api import Api
+from controller.operations.draining.order import Order
 from controller.operations.draining.survey import Survey
 from controller.operations.errors import translated
 from controller.operations.parallel import passing, retry_after
 from controller.operations.text import one_line
 
-PRIORITY: Final = "system-critical"
 _NEVER: Final = float("-inf")
 _LONGEST_PAUSE: Final = 30.0
 """The longest backoff between two rounds of requests, in seconds."""
@@ -61,10 +61,10 @@ class Asking:
     `rng` makes the names of the migrations unique to this drain; `say` gets a line for each one created.
     """
 
-    def __init__(self, client: Api, node: str, reason: str, rng: Random, say: Callable[[str], None]) -> None:
+    def __init__(self, client: Api, node: str, order: Order, rng: Random, say: Callable[[str], None]) -> None:
         self._client = client
         self._node = node
-        self._reason = reason
+        self._order = order
         self._say = say
         self._id = f"{rng.getrandbits(64):x}"
         self._clock = asyncio.get_running_loop().time
@@ -138,8 +138,9 @@ class Asking:
         return moves.MigrationRequest(
             vm=vm.metadata.name,
             namespace=vm.metadata.namespace,
-            reason=self._reason,
-            priority=PRIORITY,
+            reason=self._order.reason,
+            priority=self._order.priority,
+            strategy=self._order.strategy,
             labels={names.DRAIN_LABEL: label(self._node)},
             name=names.migration_name(vm.metadata.name, f"{self._id}/{vm.metadata.uid}"),
         )
@@ -147,9 +148,7 @@ class Asking:
     async def _create(self, key: str) -> None:
         request = self._requests[key]
         try:
-            created = await self._client.create(
-                MIGRATIONS, moves.manifest(request), namespace=request.namespace, server_deadline=CREATE_DEADLINE
-            )
+            created = await moves.send(self._client, request)
         except AlreadyExistsError:
             created = await self._get(request)
             if not self._is_ours(created, key):

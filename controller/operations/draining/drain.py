@@ -28,6 +28,7 @@ from controller.operations import migrations as moves
 from controller.operations.api import Api
 from controller.operations.budgets import BUDGETS, unanswerable
 from controller.operations.draining.asking import Asking
+from controller.operations.draining.order import Order
 from controller.operations.draining.survey import (
     Caches,
     Ours,
@@ -53,20 +54,6 @@ _log = structlog.get_logger(__name__)
 
 _TICK: Final = 1.0
 """Seconds after which a node is surveyed without a change: waits are reported by their age."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The nodes to drain, `parallel_nodes` at once, and the namespace of the VMs to move (None: all namespaces).
-
-    `timeout` is in seconds, for all nodes together; None means no timeout.
-    """
-
-    nodes: tuple[str, ...]
-    reason: str = "Drain"
-    timeout: float | None = None
-    parallel_nodes: int = 1
-    namespace: str | None = None
 
 
 class Listener(Protocol):
@@ -120,7 +107,7 @@ class Drain:
         self._client = client
         self._order = order
         self._say = listener.line
-        self._nodes = {node: _Node(client, node, order.reason, listener, rng) for node in order.nodes}
+        self._nodes = {node: _Node(client, node, order, listener, rng) for node in order.nodes}
         self._active: dict[str, _Node] = {}
         self._outcomes: dict[str, NodeOutcome] = {}
         self.cordoned: list[str] = []
@@ -147,7 +134,8 @@ class Drain:
         """Cordon the nodes and move their VMs; return the outcome of each node, in order, if all are drained.
 
         Raises NoSuchNodeError (of several nodes: before any is cordoned, if nodes may be read); DrainFailedError if VMs
-        did not move; TimedOutError; KubeError if the cluster does not serve our resources or forbids the cordon.
+        did not move; TimedOutError; CRDOutdatedError if the cluster's migrations have no strategy; KubeError if it does
+        not serve our resources or forbids the cordon.
         """
         # First of all: a cluster that does not serve our resources must not be left with a cordoned node.
         await self._client.list_page(MIGRATIONS, limit=1)
@@ -263,10 +251,10 @@ class Drain:
 class _Node:
     """The drain of one node; `signal` wakes it when an object that concerns it changes."""
 
-    def __init__(self, client: Api, name: str, reason: str, listener: Listener, rng: Random) -> None:
+    def __init__(self, client: Api, name: str, order: Order, listener: Listener, rng: Random) -> None:
         self.name = name
         self.signal = ChangeSignal()
-        self.asking = Asking(client, name, reason, rng, listener.line)
+        self.asking = Asking(client, name, order, rng, listener.line)
         self._listener = listener
         self._announcer = Announcer()
         self._clock = asyncio.get_running_loop().time

@@ -25,10 +25,13 @@ pytestmark = pytest.mark.usefixtures("own_logging")
     [
         (("migrate",), "Missing argument"),
         (("migrate", "vm-1", "--priority", "urgent"), "Invalid value for '--priority'"),
+        (("migrate", "vm-1", "--strategy", "live-ish"), "Invalid value for '--strategy'"),
         (("migrate", "vm-1", "--timeout", "5"), "needs --wait: without it, the command does not wait"),
         (("migrate", "vm-1", "--wait", "--timeout", "-1"), "Invalid value for '--timeout'"),
         (("migrations", "-A", "-n", "x"), "cannot be combined with --namespace"),
         (("drain",), "Missing argument"),
+        (("drain", "n1", "--priority", "urgent"), "Invalid value for '--priority'"),
+        (("drain", "n1", "--strategy", "Fast"), "Invalid value for '--strategy'"),
         (("drain", "n1", "--timeout", "soon"), "Invalid value for '--timeout'"),
         (("drain", "n1", "--timeout", "nan"), "Invalid value for '--timeout'"),
     ],

@@ -24,7 +24,7 @@ from controller.kube.errors import (
     UnauthorizedError,
 )
 from controller.kube.resources import NODES, PODS, Resource
-from controller.operations.draining.drain import Order
+from controller.operations.draining.order import Order
 from controller.operations.errors import SimulatorError
 from tests.model.faults import Fault
 from tests.model.rules import Document

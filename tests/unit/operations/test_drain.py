@@ -12,7 +12,8 @@ import pytest
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.errors import ForbiddenError
 from controller.kube.resources import NODES, PODS
-from controller.operations.draining.drain import Drain, NodeOutcome, Order
+from controller.operations.draining.drain import Drain, NodeOutcome
+from controller.operations.draining.order import Order
 from controller.operations.errors import DrainFailedError, NoSuchNodeError, TimedOutError
 from tests.model.faults import Fault
 from tests.model.rules import Document
@@ -112,6 +113,21 @@ async def test_as_many_nodes_as_wanted_are_emptied_at_once(fleet: Fleet) -> None
     """Two of three: the third begins when one of them is empty."""
     await drain_of(fleet, "n1", "n2", "n3", parallel_nodes=2).run()
     assert fleet.began["n1-a"] == fleet.began["n2-a"] < fleet.ended["n1-a"] <= fleet.began["n3-a"]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("order", "wanted"),
+    [({}, ("system-critical", None)), ({"strategy": "Live", "priority": "user-triggered"}, ("user-triggered", "Live"))],
+    ids=["default", "given"],
+)
+async def test_the_migrations_have_the_orders_priority_and_strategy(
+    fleet: Fleet, order: dict[str, Any], wanted: tuple[str, str | None]
+) -> None:
+    """Without a strategy they move as the controller's default says."""
+    await drain_of(fleet, "n1", **order).run()
+    specs = [item["spec"] for item in fleet.of(MIGRATIONS)]
+    assert [(spec["priority"], spec.get("strategy")) for spec in specs] == [wanted, wanted]
 
 
 @pytest.mark.looptime

@@ -9,6 +9,7 @@ from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import ForbiddenError, KubeError, MalformedReplyError, ServerError, TransportError
 from controller.kube.meta import Condition
 from controller.operations.errors import (
+    CRDOutdatedError,
     MigrationFailedError,
     NoClusterError,
     NoControllerError,
@@ -51,8 +52,12 @@ def test_only_what_was_said_is_in_the_spec() -> None:
 
 def test_every_field_of_a_request_is_in_the_spec() -> None:
     """Under the schema's names."""
-    body = manifest(MigrationRequest("v", "here", to="n2", reason="why", priority="user-triggered", labels={"a": "b"}))
-    assert body["spec"] == {"vmName": "v", "targetNode": "n2", "reason": "why", "priority": "user-triggered"}
+    request = MigrationRequest(
+        "v", "here", to="n2", reason="why", priority="user-triggered", strategy="Live", labels={"a": "b"}
+    )
+    body = manifest(request)
+    said = {"targetNode": "n2", "reason": "why", "priority": "user-triggered", "strategy": "Live"}
+    assert body["spec"] == {"vmName": "v", **said}
     assert body["metadata"]["labels"] == {"a": "b"}
 
 
@@ -150,6 +155,15 @@ async def test_a_create_that_may_have_been_carried_out_is_said_to_be_so(
     assert str(told.value).endswith(
         "whether the migration was created is not known: look at kubectl get vmm -n default before you ask again"
     )
+
+
+async def test_a_strategy_that_the_cluster_does_not_know_is_refused(cluster: Staged) -> None:
+    """It would be dropped, and the VM would move otherwise than asked for."""
+    cluster.vm(phase="Running")
+    cluster.unknown = frozenset({"strategy"})
+    with pytest.raises(CRDOutdatedError, match=r"VirtualMachineMigration resource .* without spec\.strategy"):
+        await create(cluster, MigrationRequest("vm-1", "default", strategy="Live"))
+    assert cluster.names(MIGRATIONS) == []
 
 
 @pytest.mark.parametrize(

@@ -132,12 +132,19 @@ def test_a_cluster_without_our_resources_is_an_error_of_its_own(call: Any, witho
         lambda vms: vms.delete_vm("a/b"),
         lambda vms: vms.wait_for_phase("a", "running"),
         lambda vms: vms.wait_for_phase("a", timeout=float("inf")),
+        lambda vms: vms.drain("n1", strategy="live"),
     ],
 )
 def test_an_invalid_argument_is_refused_before_any_request(call: Any, unreachable: str) -> None:
     """A request would raise NoClusterError here."""
     with pytest.raises(InvalidValueError):
         call(VMManager(kubeconfig=unreachable))
+
+
+def test_a_bare_pod_does_not_move_live(unreachable: str) -> None:
+    """Nothing would copy its memory: it is said before anything is deleted."""
+    with pytest.raises(InvalidValueError, match="strategy is 'Live', which bare pods cannot do"):
+        PodManager(create_vm_crs=False, kubeconfig=unreachable).migrate(VM("vm-1", 0.1, 0.1), strategy="Live")
 
 
 def test_an_invalid_value_that_was_assigned_to_a_vm_is_refused(unreachable: str) -> None:

@@ -126,6 +126,14 @@ def test_an_unknown_phase_is_refused(phase: Any) -> None:
         _values.phase(phase)
 
 
+@pytest.mark.parametrize("strategy", ["live", "", "Post-copy", 1, True])
+def test_another_strategy_is_refused_with_those_there_are(strategy: Any) -> None:
+    """None is the controller's default."""
+    assert (_values.strategy(None), _values.strategy("Live")) == (None, "Live")
+    with pytest.raises(InvalidValueError, match=r"strategy is .*: want Recreate or Live, or None"):
+        _values.strategy(strategy)
+
+
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), None, "5", True])
 def test_a_timeout_that_is_infinite_or_invalid_is_refused(seconds: Any) -> None:
     """A call always ends."""
