@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.operations.errors import SimulatorError
-from controller.scenario.errors import DocumentError, KeptError, NoScenarioError, NotGoneError, UnansweredError
+from controller.scenario.errors import (
+    DocumentError,
+    KeptError,
+    NoScenarioError,
+    NotGoneError,
+    SpeedError,
+    UnansweredError,
+)
 from controller.sdk import _exporter, _pod_manager, _vm_manager, errors
 
 ROOMS = {module.__name__.rpartition(".")[0] for module in (_exporter, _pod_manager, _vm_manager)} | {
     "controller.operations",
     "controller.scenario",
 }
-ELSEWHERE = {DocumentError, NoScenarioError, KeptError, NotGoneError, UnansweredError}
-"""Errors of scenario files, of dry runs and of unloading, which the Python API does not offer."""
+ELSEWHERE = {DocumentError, NoScenarioError, KeptError, NotGoneError, SpeedError, UnansweredError}
+"""Errors of scenario files, of plays, of dry runs and of unloading, which the Python API does not offer."""
 
 
 def kinds(root: type[SimulatorError]) -> Iterator[type[SimulatorError]]:
