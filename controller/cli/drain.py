@@ -9,20 +9,26 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Collection
+from dataclasses import replace
+from datetime import UTC, datetime
 from random import Random
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from controller.cli import session
+from controller.cli import drain_plan, session
 from controller.cli.connection import Connection
 from controller.domain import names
 from controller.kube import managers
 from controller.kube.client import Client
+from controller.kube.errors import KubeError
 from controller.operations.api import Api
 from controller.operations.draining.asking import label
 from controller.operations.draining.drain import Drain, how_to_go_on
 from controller.operations.draining.order import Order
+from controller.operations.planning import reading
+from controller.operations.planning.reading import Wish
+from controller.operations.planning.values import Plan
 from controller.operations.text import counted
 
 
@@ -44,15 +50,35 @@ def aftermath(nodes: Collection[str], *, waiting: bool) -> str:
     )
 
 
-def run(connection: Connection, order: Order) -> None:
-    """Drain the nodes, and exit."""
+def run(connection: Connection, order: Order, selector: str = "") -> None:
+    """Drain the nodes, those with the labels of `selector` if it is given, and exit."""
 
-    async def work(client: Client, _: session.Scope) -> int:
+    async def work(client: Client, scope: session.Scope) -> int:
         rng = Random()  # noqa: S311 - spreads retries, and makes our migrations' names unique
-        await drained(client, order, session.console(), rng)
+        nodes = await reading.named(client, selector) if selector else order.nodes
+        wanted = replace(order, nodes=nodes)
+        console = session.console()
+        plan = await _estimate(client, drain_plan.wished(nodes, wanted, scope), console)
+        began = asyncio.get_running_loop().time()
+        await drained(client, wanted, console, rng)
+        if plan is not None:
+            console.print(drain_plan.missed(plan, asyncio.get_running_loop().time() - began))
         return 0
 
     session.run(connection, work, manager=managers.DRAIN)
+
+
+async def _estimate(client: Client, wish: Wish, console: Console) -> Plan | None:
+    """Print how the drain will go by the model; None, with the reason, if that is not known."""
+    try:
+        plan = (await reading.plan(client, wish, datetime.now(UTC))).plan
+    except KubeError as error:  # what concerns the drain, too, ends it soon
+        console.print(f"note: there is no estimate: {session.explain(error)}")
+        return None
+    console.print(f"by the model, {drain_plan.verdict(plan)}")
+    for line in drain_plan.blocked(plan):
+        console.print(f"  {line}")
+    return plan
 
 
 class _Screen:

@@ -121,6 +121,16 @@ def boot_time(text: str) -> float:
     return parsed("--boot-time", settings.parse_boot_time, text)
 
 
+def within(text: str) -> float | None:
+    """Parse the time that a plan may take, such as `4h` or `90m`, to seconds; None if it is not given."""
+    if not text:
+        return None
+    seconds = times.parse_duration(text)
+    if not seconds:
+        raise typer.BadParameter(f"{text!r} is not a time: want a duration such as 30m or 4h", param_hint="--within")
+    return seconds
+
+
 def controller_class(text: str) -> str | None:
     """Check a class's name, which becomes a label and part of the lease's name; None means the default class."""
     if not text:

@@ -11,15 +11,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from controller import __version__
 from controller.cli import controller, local, moving, output, parameters, scenarios
+from controller.cli.exits import BAD_ARGUMENT
 
 PLUGIN = "kubectl vmsim"
-_BAD_ARGUMENT: Final = 2
 
 app = typer.Typer(
     name="vmsim",
@@ -44,7 +44,7 @@ def _run(words: list[str], name: str) -> None:
     for word in words:
         if not _is_text(word):
             typer.echo(f"error: {word!r} is not valid UTF-8", err=True)
-            raise SystemExit(_BAD_ARGUMENT)
+            raise SystemExit(BAD_ARGUMENT)
     app(words, prog_name=name)
 
 

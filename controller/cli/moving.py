@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from controller.cli import flags
 from controller.cli.connection import Connection, connecting
 from controller.domain.objects import Strategy
 
@@ -90,10 +91,29 @@ def migrations(
     migrations.run(connection, everywhere=all_namespaces)
 
 
+class Output(StrEnum):
+    """How a plan is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 @connecting(namespace="No effect, as with kubectl drain: VMs of all namespaces are moved.", default="none")
 def drain(
     *,
-    nodes: Annotated[list[str], typer.Argument(metavar="NODE", help="Nodes to drain.", show_default=False)],
+    nodes: Annotated[
+        list[str] | None, typer.Argument(metavar="NODE", help="Nodes to drain.", show_default=False)
+    ] = None,
+    selector: Annotated[
+        str,
+        typer.Option(
+            "--selector",
+            "-l",
+            metavar="LABELS",
+            help="Drain the nodes with these labels, written as for kubectl get -l, instead of named ones.",
+            show_default="none",
+        ),
+    ] = "",
     parallel_nodes: Annotated[
         int,
         typer.Option(
@@ -106,21 +126,52 @@ def drain(
     ] = Priority.SYSTEM_CRITICAL,
     strategy: Way = None,
     timeout: Timeout = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Change nothing; print which VMs would leave, where each could go, when each node would be empty, and "
+            "what blocks it. Exit code 0: it can be done, 1: it cannot, 3: no answer.",
+        ),
+    ] = False,
+    within: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="With --plan: the time for the whole drain, such as 4h; if it takes longer, the exit code is 1.",
+            show_default="any time",
+        ),
+    ] = "",
+    output: Annotated[Output, typer.Option("--output", "-o", help="With --plan: how it is printed.")] = Output.TABLE,
     connection: Connection,
 ) -> None:
-    """Cordon nodes, and move every VM off them.
+    """Cordon nodes, and move every VM off them; or, with --plan, only say how that would go.
 
     Drains one node after the other, or --parallel-nodes at a time. The nodes stay cordoned.
     """
-    from controller.cli import drain  # noqa: PLC0415
+    label_selector = flags.label_selector(selector)
+    if bool(nodes) == bool(label_selector):
+        wanted = "name nodes, or give --selector" if not nodes else "cannot be combined with the names of nodes"
+        raise typer.BadParameter(wanted, param_hint="--selector" if nodes else "NODE")
+    if not plan and (within or output is not Output.TABLE):
+        raise typer.BadParameter("needs --plan", param_hint="--within" if within else "--output")
+    longest = flags.within(within)
     from controller.operations.draining.order import Order  # noqa: PLC0415
 
     order = Order(
-        nodes=tuple(nodes),
+        nodes=tuple(nodes or ()),
         reason=reason,
         timeout=timeout,
         parallel_nodes=parallel_nodes,
         priority=priority.value,
         strategy=strategy,
     )
-    drain.run(connection, order)
+    if plan:
+        from controller.cli import drain_plan  # noqa: PLC0415
+
+        as_json = output is Output.JSON
+        drain_plan.run(connection, drain_plan.Request(order, label_selector, longest, as_json))
+        return
+    from controller.cli import drain  # noqa: PLC0415
+
+    drain.run(connection, order, label_selector)

@@ -1,7 +1,7 @@
 """Runs a command against a cluster: connect, work, exit.
 
-Guarantees: every failure of the API server or of the connection is one `error:` line and exit code 1; Ctrl-C, SIGTERM
-and SIGHUP cancel the work and close the connection, with exit code 130.
+Guarantees: every failure of the API server or of the connection is one `error:` line and exit code 1, unless the
+command has its own; Ctrl-C, SIGTERM and SIGHUP cancel the work and close the connection, with exit code 130.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from controller import signals
 from controller.cli import entry, target
 from controller.cli.connection import Connection
-from controller.cli.exits import INTERRUPTED, CommandError, fail
+from controller.cli.exits import FAILED, INTERRUPTED, CommandError, fail
 from controller.kube import credentials, errors
 from controller.kube.client import REQUEST_DEADLINE, Client
 from controller.operations.errors import SimulatorError, translated
@@ -36,10 +36,12 @@ class Scope:
     home: str
 
 
-def run(connection: Connection, work: Callable[[Client, Scope], Awaitable[int]], *, manager: str) -> None:
+def run(
+    connection: Connection, work: Callable[[Client, Scope], Awaitable[int]], *, manager: str, failed: int = FAILED
+) -> None:
     """Connect, call `work` with the client and the namespaces, and exit with the code that it returns.
 
-    `manager` is the field manager of all writes.
+    `manager` is the field manager of all writes. `failed`: the exit code of a failure.
     """
     logs.configure(logs.LogFormat.CONSOLE, logs.LogLevel.WARNING)
     try:
@@ -48,9 +50,9 @@ def run(connection: Connection, work: Callable[[Client, Scope], Awaitable[int]],
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
     except (CommandError, SimulatorError) as error:
-        fail(str(error))
+        fail(str(error), code=failed)
     except errors.KubeError as error:
-        fail(explain(error))
+        fail(explain(error), code=failed)
     raise typer.Exit(code)
 
 

@@ -15,7 +15,7 @@ from controller.domain.objects import VirtualMachine
 from controller.domain.settings import PublishedSettings
 from controller.domain.vm import boot, launcher
 
-RECREATE: Final = 0.15
+RECREATE: Final = 0.18
 """Seconds of a Recreate move without boot: source deleted, target created, scheduled and started, claim removed.
 
 Measured on the local control plane, as are the next three.

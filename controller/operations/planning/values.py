@@ -167,7 +167,11 @@ class Plan(msgspec.Struct, frozen=True):
         return moved | {blocker.vm: blocker.displaces for blocker in self.blockers if blocker.displaces}
 
     @property
+    def left(self) -> float:
+        """The seconds until the last VM that leaves has left."""
+        return max((step.ends for step in self.steps), default=0.0)
+
+    @property
     def seconds(self) -> float:
-        """The seconds from its beginning to the end of its last move, or failure of one."""
-        ends = [step.ends for step in self.steps]
-        return max([0.0, *ends, *(blocker.fails for blocker in self.blockers if blocker.fails is not None)])
+        """The seconds until the last migration has ended, with success or not."""
+        return max([self.left, *(blocker.fails for blocker in self.blockers if blocker.fails is not None)])
