@@ -94,7 +94,22 @@ def handled(stop: Callable[[], None]) -> Iterator[None]:
             leave_terminal()
         loop.call_soon_threadsafe(stop)
 
-    with _set(ask):
+    with _set(ask, (signal.SIGINT, *requests_to_stop())):
+        yield
+
+
+@contextmanager
+def interrupts(pressed: Callable[[], None]) -> Iterator[None]:
+    """Call `pressed` in the running loop at every Ctrl-C within the context; nothing where SIGINT is ignored."""
+    loop = asyncio.get_running_loop()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+
+    def press(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(pressed)
+
+    with _set(press, (signal.SIGINT,)):
         yield
 
 
@@ -104,13 +119,15 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _set(signal.SIG_IGN):
+    with _set(signal.SIG_IGN, (signal.SIGINT, *requests_to_stop())):
         yield
 
 
 @contextmanager
-def _set(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, *requests_to_stop())}
+def _set(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers, numbers: tuple[signal.Signals, ...]
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

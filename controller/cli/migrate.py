@@ -1,27 +1,36 @@
-"""`vmsim migrate`: creates the migration of a VM, and waits for it if requested.
+"""`vmsim migrate`: creates the migration of a VM, and waits for it if requested; or cancels it.
 
 Guarantees: a migration is created only for a VM that exists, by one request that is never repeated; a lost response is
-reported as such. Waiting watches, without polling. Ctrl-C and `--timeout` do not stop the migration, and print how to
-cancel it.
+reported as such. Waiting watches, without polling. One Ctrl-C, SIGTERM and `--timeout` do not stop the migration, and
+print how to cancel it; a second Ctrl-C soon after the first cancels it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
 from controller.cli import session
 from controller.cli.connection import Connection
+from controller.cli.exits import INTERRUPTED
+from controller.cli.interrupts import Presses, counted
+from controller.domain.objects import VirtualMachineMigration
 from controller.kube import managers
 from controller.kube.client import Client
-from controller.operations import migrations, vms
+from controller.operations import cancelling, migrations, vms
 from controller.operations.api import Api
+
+T = TypeVar("T")
+
+GRACE: Final = 3.0
+"""Seconds after the first Ctrl-C in which a second one cancels the migration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,22 @@ def run(connection: Connection, request: Request) -> None:
     """Create the migration, wait for it if requested, and exit."""
 
     async def work(client: Client, scope: session.Scope) -> int:
-        await migrate(client, scope.namespace, request, session.console())
-        return 0
+        return await migrate(client, scope.namespace, request, session.console())
 
     session.run(connection, work, manager=managers.MIGRATE)
 
 
-async def migrate(client: Api, namespace: str, request: Request, console: Console) -> None:
-    """Create the migration, print its name, wait for it if requested. Raises as `vms.get`, `ask` and `follow` do."""
+async def migrate(
+    client: Api,
+    namespace: str,
+    request: Request,
+    console: Console,
+    presses: Callable[[], AbstractContextManager[Presses]] = counted,
+) -> int:
+    """Create the migration, print its name, wait for it if requested; return the exit code.
+
+    Raises as `vms.get`, `ask`, `follow` and `cancelling.one` do.
+    """
     wanted = migrations.MigrationRequest(
         vm=request.vm,
         namespace=namespace,
@@ -65,15 +82,73 @@ async def migrate(client: Api, namespace: str, request: Request, console: Consol
         raise
     console.print(created.metadata.name)
     if not request.wait:
-        return
+        return 0
+    with presses() as pressed:
+        return await _follow(client, created, request.timeout, console, pressed)
+
+
+async def _follow(
+    client: Api,
+    created: VirtualMachineMigration,
+    timeout: float | None,  # noqa: ASYNC109 - as `migrations.follow`
+    console: Console,
+    pressed: Presses,
+) -> int:
+    """Show the progress of a migration; the first Ctrl-C stops that in a moment, the second cancels the migration."""
+    how = migrations.how_to_cancel(created.metadata.namespace, created.metadata.name)
+    with _progress(console) as report:
+        work = asyncio.create_task(migrations.follow(client, created, report=report, timeout=timeout))
+        try:
+            if not await pressed.during(work):
+                console.print(migrations.success(work.result()))
+                return 0
+            sys.stderr.write(
+                f"\nThe migration goes on. Ctrl-C again within {GRACE:g} s cancels it; later, this does:\n\n    {how}\n"
+            )
+            again = await pressed.during(work, within=GRACE)
+        except asyncio.CancelledError:
+            sys.stderr.write(f"\nThe migration goes on. To cancel it:\n\n    {how}\n")
+            raise
+        finally:
+            await _stopped(work)
+    if not work.cancelled():
+        console.print(migrations.success(work.result()))
+        return 0
+    if again:
+        await _cancel(client, created, console, pressed)
+    return INTERRUPTED
+
+
+async def _cancel(client: Api, created: VirtualMachineMigration, console: Console, pressed: Presses) -> None:
+    """Cancel the migration, and print what came of it; Ctrl-C stops waiting for that."""
+    work = asyncio.create_task(cancelling.one(client, created))
     try:
-        with _progress(console) as report:
-            last = await migrations.follow(client, created, report=report, timeout=request.timeout)
-    except asyncio.CancelledError:
-        cancel = migrations.how_to_cancel(namespace, created.metadata.name)
-        sys.stderr.write(f"\nThe migration goes on. To cancel it:\n\n    {cancel}\n")
-        raise
-    console.print(migrations.success(last))
+        if await pressed.during(work):
+            sys.stderr.write("\nWhether the migration is cancelled is not known: see vmsim migrations\n")
+            return
+        _print_cancelled(console, work.result())
+    finally:
+        await _stopped(work)
+
+
+async def _stopped(work: asyncio.Task[T]) -> None:
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+def _print_cancelled(console: Console, ended: Iterable[VirtualMachineMigration]) -> None:
+    for migration in ended:
+        console.print(f"{migration.metadata.name}: {migrations.failure(migration)}")
+
+
+def cancel(connection: Connection, vm: str) -> None:
+    """Cancel the migrations of a VM, print how they ended, and exit."""
+
+    async def work(client: Client, scope: session.Scope) -> int:
+        _print_cancelled(session.console(), await cancelling.of_vm(client, scope.namespace, vm))
+        return 0
+
+    session.run(connection, work, manager=managers.MIGRATE)
 
 
 @contextmanager

@@ -26,8 +26,7 @@ Way = Annotated[
     Strategy | None,
     typer.Option(
         "--strategy",
-        help="Recreate deletes the VM's pod, then creates the next; Live creates it beside, copies the memory and "
-        "hands over.",
+        help="How a VM moves: Recreate deletes its pod, then creates the next; Live creates it beside, and hands over.",
         show_default="the controller's --migration-strategy",
     ),
 ]
@@ -54,25 +53,37 @@ def migrate(
         typer.Option(metavar="TEXT", help="Reason, of at most 128 characters.", show_default="none"),
     ] = None,
     priority: Annotated[
-        Priority, typer.Option(help="Priority when the limits make migrations wait.")
-    ] = Priority.USER_TRIGGERED,
+        Priority | None,
+        typer.Option(help="Priority when the limits make migrations wait.", show_default=Priority.USER_TRIGGERED.value),
+    ] = None,
     strategy: Way = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show the progress until the migration ends.")] = False,
     timeout: Timeout = None,
+    cancel: Annotated[
+        bool,
+        typer.Option("--cancel", help="Create no migration, but cancel the VM's, unless it has handed over the VM."),
+    ] = False,
     connection: Connection,
 ) -> None:
     """Move a VM to another node.
 
-    Creates a migration and prints its name; with --wait, also shows its progress.
+    Creates a migration and prints its name; with --wait, also shows its progress. Ctrl-C then stops waiting; a second
+    one cancels the migration.
     """
+    if cancel and (wait or any(given is not None for given in (to, reason, priority, strategy, timeout))):
+        raise typer.BadParameter("takes no other flag: it creates no migration", param_hint="--cancel")
     if timeout is not None and not wait:
         raise typer.BadParameter("needs --wait: without it, the command does not wait", param_hint="--timeout")
     from controller.cli import migrate  # noqa: PLC0415
 
+    if cancel:
+        migrate.cancel(connection, vm)
+        return
+    wanted = priority or Priority.USER_TRIGGERED
     migrate.run(
         connection,
         migrate.Request(
-            vm=vm, to=to, reason=reason, priority=priority.value, strategy=strategy, wait=wait, timeout=timeout
+            vm=vm, to=to, reason=reason, priority=wanted.value, strategy=strategy, wait=wait, timeout=timeout
         ),
     )
 

@@ -78,6 +78,14 @@ class MigrationFailedError(SimulatorError):
         self.reason = reason
 
 
+class NotMigratingError(SimulatorError):
+    """The VM has no migration in progress that could be cancelled."""
+
+
+class HandedOverError(SimulatorError):
+    """The VM runs on the target of its migration already: cancelling it changes nothing."""
+
+
 class DrainFailedError(SimulatorError):
     """VMs are left on nodes that were drained; `failed` maps each VM, as `namespace/name`, to the reason."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,39 @@ def test_migrate_waits_until_the_vm_runs_elsewhere(cluster: Kubectl, vmsim: Vmsi
     assert last == f"{vm}: {source} → {status['nodeName']}, downtime {downtime} s"
 
 
+def test_a_vm_moves_live_if_asked_to(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The controller's default is to recreate it. The guest is paused for a moment, and is never down."""
+    vm, *_ = names()
+    source = start(cluster, vm, memory="0.002")[vm]
+    before = cluster.json("get", "vm", vm)["status"]["conditions"]
+    done = vmsim("migrate", vm, "--strategy", "Live", "--wait")
+    assert (done.returncode, done.stderr) == (0, "")
+    status = cluster.json("get", "vm", vm)["status"]
+    assert status["nodeName"] != source
+    ready = [
+        next(found for found in conditions if found["type"] == "Ready") for conditions in (before, status["conditions"])
+    ]
+    assert ready[0]["lastTransitionTime"] == ready[1]["lastTransitionTime"]
+    assert cluster.json("get", "vmm", done.stdout.split()[0])["status"]["strategy"] == "Live"
+
+
+def test_a_live_move_is_cancelled_before_its_hand_over(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """By the name of its VM, which stays where it is; a second time there is nothing to cancel."""
+    vm, *_ = names()
+    source = start(cluster, vm, memory="0.40")[vm]
+    name = vmsim("migrate", vm, "--strategy", "Live").stdout.strip()
+    cluster.eventually("get", "vmm", name, "-o", "jsonpath={.status.phase}", until="Running".__eq__)
+    done = vmsim("migrate", vm, "--cancel")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{name}: Cancelled: ")
+    assert cluster.json("get", "vm", vm)["status"]["nodeName"] == source
+    again = vmsim("migrate", vm, "--cancel")
+    assert (again.returncode, again.stderr) == (
+        1,
+        f"error: VM {vm} has no migration in progress: see vmsim migrations -n default\n",
+    )
+
+
 def test_migrate_moves_to_the_given_node(cluster: Kubectl, vmsim: Vmsim) -> None:
     """With --to."""
     vm, *_ = names()
@@ -222,6 +256,23 @@ def test_ctrl_c_in_a_wait_prints_a_command_that_cancels(cluster: Kubectl, vmsim:
     command = next(line for line in text.splitlines() if "kubectl patch" in line)
     cluster.shell(command)
     cluster.eventually("get", "vmm", name, "-o", "jsonpath={.status.failureReason}", until="Cancelled".__eq__)
+    assert cluster.json("get", "vm", vm)["status"]["nodeName"] == NODES[0]
+
+
+def test_ctrl_c_twice_in_a_wait_cancels_the_migration(cluster: Kubectl, vmsim: Vmsim) -> None:
+    """The command ends when the controller has cancelled it."""
+    vm, other, _ = names()
+    start_on(cluster, NODES[0], vm, memory=LARGE)
+    start_on(cluster, NODES[1], other, memory=LARGE)
+    with vmsim.running("migrate", vm, "--to", NODES[1], "--wait") as (process, output):
+        output.wait_for(lambda lines: any("Pending: " in line for line in lines))
+        process.send_signal(signal.SIGINT)
+        output.wait_for(lambda lines: any("Ctrl-C again" in line for line in lines))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 130
+        output.join()
+        name, *_, last = output.wait_for(lambda _: True)
+    assert last.startswith(f"{name}: Cancelled: ")
     assert cluster.json("get", "vm", vm)["status"]["nodeName"] == NODES[0]
 
 

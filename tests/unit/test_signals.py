@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.signals import listen
+from controller.signals import interrupts, listen
 
 SCRIPT = """
 import signal, time
@@ -112,6 +112,27 @@ def test_every_request_reaches_the_loop_and_the_previous_handlers_are_restored()
         assert script.stdout.readline() == "handled\n"
         script.send_signal(signal.SIGHUP)
         assert script.stdout.read() == "stopped\n"
+
+
+async def test_ctrl_c_can_be_counted_instead_of_ending_the_program() -> None:
+    """The handler before is there again afterwards."""
+    before, pressed = signal.getsignal(signal.SIGINT), []
+    with interrupts(lambda: pressed.append(1)):
+        for times in (1, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.02)
+            assert len(pressed) == times
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+async def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    """As in a background job of a shell."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts(lambda: None):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def test_sighup_counts_only_as_the_first_request() -> None:

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.usefixtures("own_logging")
         (("migrate",), "Missing argument"),
         (("migrate", "vm-1", "--priority", "urgent"), "Invalid value for '--priority'"),
         (("migrate", "vm-1", "--strategy", "live-ish"), "Invalid value for '--strategy'"),
+        (("migrate", "vm-1", "--cancel", "--to", "n2"), "takes no other flag: it creates no migration"),
+        (("migrate", "vm-1", "--cancel", "--wait"), "takes no other flag: it creates no migration"),
         (("migrate", "vm-1", "--timeout", "5"), "needs --wait: without it, the command does not wait"),
         (("migrate", "vm-1", "--wait", "--timeout", "-1"), "Invalid value for '--timeout'"),
         (("migrations", "-A", "-n", "x"), "cannot be combined with --namespace"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.operations.errors import SimulatorError
+from controller.operations.errors import HandedOverError, NotMigratingError, SimulatorError
 from controller.scenario.errors import (
     DocumentError,
     KeptError,
@@ -19,8 +19,11 @@ ROOMS = {module.__name__.rpartition(".")[0] for module in (_exporter, _pod_manag
     "controller.operations",
     "controller.scenario",
 }
-ELSEWHERE = {DocumentError, NoScenarioError, KeptError, NotGoneError, SpeedError, UnansweredError}
-"""Errors of scenario files, of plays, of dry runs and of unloading, which the Python API does not offer."""
+ELSEWHERE = {
+    *(DocumentError, NoScenarioError, KeptError, NotGoneError, SpeedError, UnansweredError),
+    *(NotMigratingError, HandedOverError),
+}
+"""Errors of scenario files and plays, of dry runs, of unloading and of cancelling: the API offers none."""
 
 
 def kinds(root: type[SimulatorError]) -> Iterator[type[SimulatorError]]:
