@@ -7,7 +7,6 @@ that was refused costs nothing more until a node that it may use gives something
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 
 import msgspec
 
@@ -39,9 +38,11 @@ class Room:
         self._nodes = {node.metadata.name: node for node in nodes}
         self._whole = {name: capacity.allocatable(node) for name, node in self._nodes.items()}
         self._free = dict(self._whole)
+        self._shares = {name: preflight.free_share(free, self._whole[name]) for name, free in self._free.items()}
         self._ledger = Ledger()
         self._held: dict[str, dict[str, Held]] = {name: {} for name in self._nodes}
-        self._able: dict[Demand, tuple[str, ...]] = {}
+        # The nodes that a demand may use, ever, if its VM does not run there.
+        self._able: dict[Demand, dict[str, None]] = {}
         # The nodes on which something was given back, in order.
         self._freed: list[str] = []
         for each in held:
@@ -69,6 +70,7 @@ class Room:
 
     def _count(self, node: str) -> None:
         self._free[node] = self._whole[node] - self._ledger.on(node)
+        self._shares[node] = preflight.free_share(self._free[node], self._whole[node])
 
     def better(self, wanted: Demand, since: int) -> bool:
         """Whether a node that a demand may use has got room since a moment."""
@@ -77,27 +79,26 @@ class Room:
 
     def find(self, wanted: Demand) -> Choice | Refused:
         """Return where a VM could go now, or why nowhere."""
-        fitting = [name for name in self._able_nodes(wanted) if wanted.amount.fits(self._free[name])]
+        able = self._able_nodes(wanted)
+        fitting = [name for name in able if name != wanted.source and wanted.amount.fits(self._free[name])]
         if fitting:
-            return Choice(tuple(sorted(fitting, key=self._free_share, reverse=True)))
+            return Choice(tuple(sorted(fitting, key=self._shares.__getitem__, reverse=True)))
         found = preflight.find_node(wanted, self._nodes.values(), self._ledger.on, self._ledger.below)
         if isinstance(found, Refused):
             return found
         return Choice((found.node,), self._victims(found.node, wanted))
 
-    def _free_share(self, node: str) -> Decimal:
-        return preflight.free_share(self._free[node], self._whole[node])
-
-    def _able_nodes(self, wanted: Demand) -> tuple[str, ...]:
-        found = self._able.get(wanted)
+    def _able_nodes(self, wanted: Demand) -> dict[str, None]:
+        anywhere = msgspec.structs.replace(wanted, placement=msgspec.structs.replace(wanted.placement, avoid=None))
+        found = self._able.get(anywhere)
         if found is None:
-            found = tuple(
-                name
+            found = {
+                name: None
                 for name, node in self._nodes.items()
-                if capacity.obstacle(node, wanted.requirements, wanted.placement) is None
+                if capacity.obstacle(node, anywhere.requirements, anywhere.placement) is None
                 and wanted.amount.fits(self._whole[name])
-            )
-            self._able[wanted] = found
+            }
+            self._able[anywhere] = found
         return found
 
     def _victims(self, node: str, wanted: Demand) -> tuple[Held, ...]:

@@ -127,7 +127,7 @@ class _Run:
             )
             for node in self._situation.drained
         )
-        steps = sorted(self._steps, key=lambda step: step.begins)
+        steps = sorted(self._steps, key=lambda step: (step.begins, step.vm))
         return Plan(tuple(steps), nodes, tuple(self._blockers), at_once=self._slots.most)
 
     def _next_at(self) -> float:

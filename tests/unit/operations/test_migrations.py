@@ -19,7 +19,6 @@ from controller.operations.errors import (
 )
 from controller.operations.migrations import (
     MigrationRequest,
-    Step,
     create,
     failure,
     follow,
@@ -235,9 +234,9 @@ async def test_tell_gets_each_change_once_and_no_error_ends_the_wait(cluster: St
     created = await begun(cluster)
     later(15, cluster.migration, "vm-1-abcde", phase="Starting", message="Slowly")
     later(25, cluster.migration, "vm-1-abcde", phase="Succeeded")
-    heard: list[Step] = []
+    heard: list[str] = []
     await follow(cluster, created, timeout=None, report=heard.append)
-    assert [step.line.partition(";")[0] for step in heard] == [
+    assert [words.partition(";")[0] for words in heard] == [
         "Pending",
         "Pending: no controller has taken it up",
         "Starting: Slowly",
