@@ -9,26 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from rich.console import Console
 from rich.text import Text
 
-from controller.cli import session
+from controller.cli import copying, session
 from controller.cli.connection import Connection
 from controller.cli.exits import INTERRUPTED
 from controller.cli.interrupts import Presses, counted
+from controller.cli.lines import Lines
+from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
 from controller.kube import managers
 from controller.kube.client import Client
-from controller.operations import cancelling, migrations, vms
+from controller.operations import cancelling, migrations, settings, vms
 from controller.operations.api import Api
+from controller.operations.copying import Copies, following
+from controller.operations.migrations import Step
 
 T = TypeVar("T")
 
+_SPARSE: Final = 10.0
+"""Seconds between two lines while it copies, where no terminal replaces them."""
 GRACE: Final = 3.0
 """Seconds after the first Ctrl-C in which a second one cancels the migration."""
 
@@ -50,14 +58,14 @@ def run(connection: Connection, request: Request) -> None:
     """Create the migration, wait for it if requested, and exit."""
 
     async def work(client: Client, scope: session.Scope) -> int:
-        return await migrate(client, scope.namespace, request, session.console())
+        return await migrate(client, scope, request, session.console())
 
     session.run(connection, work, manager=managers.MIGRATE)
 
 
 async def migrate(
     client: Api,
-    namespace: str,
+    scope: session.Scope,
     request: Request,
     console: Console,
     presses: Callable[[], AbstractContextManager[Presses]] = counted,
@@ -66,6 +74,7 @@ async def migrate(
 
     Raises as `vms.get`, `ask`, `follow` and `cancelling.one` do.
     """
+    namespace = scope.namespace
     wanted = migrations.MigrationRequest(
         vm=request.vm,
         namespace=namespace,
@@ -74,7 +83,7 @@ async def migrate(
         priority=request.priority,
         strategy=request.strategy,
     )
-    await vms.get(client, namespace, request.vm)
+    vm = await vms.get(client, namespace, request.vm)
     try:
         created = await migrations.ask(client, wanted)
     except asyncio.CancelledError:
@@ -83,21 +92,32 @@ async def migrate(
     console.print(created.metadata.name)
     if not request.wait:
         return 0
+    of_class = vm.metadata.labels.get(names.CONTROLLER_CLASS)
+    copies = partial(_copies, client, namespace, settings.places(namespace, scope.home), of_class)
+    follow = partial(migrations.follow, client, created, timeout=request.timeout, copies=copies)
     with presses() as pressed:
-        return await _follow(client, created, request.timeout, console, pressed)
+        return await _followed(client, created, follow, console, pressed)
 
 
-async def _follow(
+@asynccontextmanager
+async def _copies(client: Api, namespace: str, places: Sequence[str], of_class: str | None) -> AsyncIterator[Copies]:
+    async with following(client, namespace, places, of_class) as found:
+        for note in found.notes:
+            sys.stderr.write(f"note: {note}\n")
+        yield found
+
+
+async def _followed(
     client: Api,
     created: VirtualMachineMigration,
-    timeout: float | None,  # noqa: ASYNC109 - as `migrations.follow`
+    follow: Callable[..., Coroutine[Any, Any, VirtualMachineMigration]],
     console: Console,
     pressed: Presses,
 ) -> int:
-    """Show the progress of a migration; the first Ctrl-C stops that in a moment, the second cancels the migration."""
+    """Follow a migration; the first Ctrl-C stops that in a moment, the second cancels the migration."""
     how = migrations.how_to_cancel(created.metadata.namespace, created.metadata.name)
     with _progress(console) as report:
-        work = asyncio.create_task(migrations.follow(client, created, report=report, timeout=timeout))
+        work = asyncio.create_task(follow(report=report))
         try:
             if not await pressed.during(work):
                 console.print(migrations.success(work.result()))
@@ -152,11 +172,18 @@ def cancel(connection: Connection, vm: str) -> None:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str], None]]:
-    """Show the progress: one line that is replaced on a terminal, line by line elsewhere."""
+def _progress(console: Console) -> Iterator[Callable[[Step], None]]:
+    """Show the progress: on a terminal in place; elsewhere line by line, at intervals while it copies."""
     if not console.is_terminal:
-        yield console.print
+        lines = Lines(console, every=_SPARSE)
+        yield lambda step: lines.report(step.line, _words(step))
         return
     with console.status("") as status:
         # A string would be parsed as markup, whatever the console's settings: rich would remove `[...]` from messages.
-        yield lambda words: status.update(Text(words))
+        yield lambda step: status.update(
+            Text(step.line) if step.estimate is None else copying.bar(step.line, step.estimate, datetime.now(UTC))
+        )
+
+
+def _words(step: Step) -> str:
+    return step.line if step.estimate is None else f"{step.line}, {copying.words(step.estimate, datetime.now(UTC))}"

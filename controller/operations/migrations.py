@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,11 +19,13 @@ from controller.domain.objects import VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS
 from controller.kube.errors import KubeError
 from controller.kube.verbs import CREATE_DEADLINE
-from controller.operations import vms
+from controller.operations import copying, vms
 from controller.operations.api import Api
+from controller.operations.copying import Copies, Estimate
 from controller.operations.errors import (
     MigrationFailedError,
     NoControllerError,
+    NotListedError,
     TimedOutError,
     may_be_done,
     translated,
@@ -149,17 +152,27 @@ async def send(client: Api, request: MigrationRequest) -> VirtualMachineMigratio
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a migration does, in one line, and how far it is if it copies."""
+
+    line: str
+    estimate: Estimate | None = None
+
+
 async def follow(
     client: Api,
     created: VirtualMachineMigration,
     *,
     timeout: float | None,  # noqa: ASYNC109 - the way out differs from a cancellation's
-    report: Callable[[str], None] | None = None,
+    report: Callable[[Step], None] | None = None,
+    copies: Callable[[], AbstractAsyncContextManager[Copies]] | None = None,
 ) -> VirtualMachineMigration:
     """Follow a migration until it has succeeded; return its last state.
 
-    `report` gets the progress as one line whenever it changes. A `timeout` of None waits until the controller ends the
-    migration.
+    `report` gets its progress whenever that changes; while it copies, every second. Then `copies` is entered, which
+    says how far it is; without, or if that cannot be read, only the phases are reported. A `timeout` of None waits
+    until the controller ends the migration.
 
     Raises MigrationFailedError when the migration failed or was deleted; TimedOutError when it has not ended within
     `timeout` seconds; and, without `report`, NoControllerError when no controller has acted on it within 10 s. With
@@ -170,8 +183,10 @@ async def follow(
     ends = began + timeout if timeout is not None else float("inf")
     namespace, name = created.metadata.namespace, created.metadata.name
     signal = ChangeSignal()
-    last = ""
-    async with watching(client, MIGRATIONS, signal.touch, namespace=namespace) as store:
+    last: Step | None = None
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(watching(client, MIGRATIONS, signal.touch, namespace=namespace))
+        view = _View(stack, copies)
         while True:
             migration = store.get(created.metadata.key)
             if migration is None or migration.metadata.uid != created.metadata.uid:
@@ -180,15 +195,36 @@ async def follow(
                 return _succeeded(migration)
             waited = clock() - began
             words = progress(migration, waited)
-            if report is not None and words != last:
-                last = words
-                report(words)
+            if report is not None and (step := Step(words, await view.estimate(migration))) != last:
+                last = step
+                report(step)
             goes_on = f"it goes on. To cancel it: {how_to_cancel(namespace, name)}"
             if report is None and unnoticed(migration, waited):
                 raise NoControllerError(f"the migration is {words} Once one runs, {goes_on}")
             if clock() >= ends:
                 raise TimedOutError(f"after {timeout:g} s the migration is {words}; {goes_on}")
             await signal.change(min(_TICK, ends - clock()))
+
+
+class _View:
+    """Says how far a migration is, from the moment on at which it copies."""
+
+    def __init__(self, stack: AsyncExitStack, copies: Callable[[], AbstractAsyncContextManager[Copies]] | None) -> None:
+        self._stack = stack
+        self._enter = copies
+        self._copies: Copies | None = None
+
+    async def estimate(self, migration: VirtualMachineMigration) -> Estimate | None:
+        """Return how far it is now; None if it does not copy, or if that is not known."""
+        if not copying.copies(migration):
+            return None
+        if self._enter is not None:
+            enter, self._enter = self._enter, None
+            try:
+                self._copies = await self._stack.enter_async_context(enter())
+            except (KubeError, NotListedError):  # the wait itself goes on, and meets what concerns it, too
+                return None
+        return self._copies.estimate(migration) if self._copies is not None else None
 
 
 def _succeeded(migration: VirtualMachineMigration) -> VirtualMachineMigration:

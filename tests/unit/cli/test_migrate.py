@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from controller.cli.interrupts import Presses
 from controller.cli.migrate import Request, migrate
+from controller.cli.session import Scope
 from controller.domain.resources import MIGRATIONS
 from controller.operations.errors import HandedOverError
 from tests.model.staged import Staged, later, now
+from tests.unit.observe.builders import move
 
 MIGRATION = "vm-1-abcde"
+HERE = Scope("default", "default")
 
 
-async def drawn(cluster: Staged, words: str, *, terminal: bool) -> str:
+async def drawn(cluster: Staged, words: str, *, terminal: bool, at: float = 1) -> str:
     """Return the output while a migration waits with this message, and then succeeds."""
     cluster.vm(phase="Running")
     file = io.StringIO()
     console = Console(
         file=file, force_terminal=terminal, width=120, markup=False, highlight=False, no_color=True, soft_wrap=True
     )
-    later(1, cluster.migration, MIGRATION, phase="Pending", message=words)
+    later(at, cluster.migration, MIGRATION, phase="Pending", message=words)
     later(30, cluster.migration, MIGRATION, phase="Succeeded", sourceNode="n1", targetNode="n2")
-    await migrate(cluster, "default", Request("vm-1", wait=True), console)
+    await migrate(cluster, HERE, Request("vm-1", wait=True), console)
     return file.getvalue()
 
 
@@ -39,6 +45,22 @@ async def drawn(cluster: Staged, words: str, *, terminal: bool) -> str:
 async def test_a_message_of_the_cluster_is_printed_unchanged(cluster: Staged, words: str, *, terminal: bool) -> None:
     """Parsed as markup, it would lose text, or end the command."""
     assert f"Pending: {words}" in await drawn(cluster, words, terminal=terminal)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+async def test_a_live_migration_shows_how_far_it_is(
+    cluster: Staged, capsys: pytest.CaptureFixture[str], *, terminal: bool
+) -> None:
+    """It copies 1 byte a second: its figures hardly change. Where nothing replaces them, they come at intervals."""
+    record = move(began=datetime.now(UTC) - timedelta(seconds=500), bandwidth=1.0).status.copying
+    nodes = {"sourceNode": "n1", "targetNode": "n2"}
+    later(0.5, cluster.migration, MIGRATION, phase="Running", copying=msgspec.to_builtins(record), **nodes)
+    drew = await drawn(cluster, "a moment", terminal=terminal, at=0.2)
+    figures = re.findall(r"50%: \d+ B processed, \d+ B remaining, ends in 8m", drew)
+    assert figures if terminal else len(figures) == 3
+    assert ("━" in drew) is terminal
+    assert "the controller's defaults are assumed" in drew + capsys.readouterr().err
 
 
 COMMAND = f"""kubectl patch vmm -n default {MIGRATION} --type=merge -p '{{"spec":{{"cancel":true}}}}'"""
@@ -53,7 +75,7 @@ async def pressing(cluster: Staged, *at: float) -> tuple[int, str, float]:
         later(seconds, presses.press)
     file = io.StringIO()
     console = Console(file=file, width=120, markup=False)
-    code = await migrate(cluster, "default", Request("vm-1", wait=True), console, lambda: nullcontext(presses))
+    code = await migrate(cluster, HERE, Request("vm-1", wait=True), console, lambda: nullcontext(presses))
     return code, file.getvalue(), now()
 
 
@@ -122,7 +144,7 @@ async def test_a_request_to_stop_while_waiting_prints_how_to_cancel(
     """The printed command works at every stage of a migration."""
     cluster.vm(phase="Running")
     task = asyncio.create_task(
-        migrate(cluster, "default", Request("vm-1", wait=True), Console(file=io.StringIO(), markup=False))
+        migrate(cluster, HERE, Request("vm-1", wait=True), Console(file=io.StringIO(), markup=False))
     )
     later(5, task.cancel)
     with pytest.raises(asyncio.CancelledError):
@@ -138,7 +160,7 @@ async def test_ctrl_c_during_the_create_reports_an_unknown_outcome(
     cluster.vm(phase="Running")
     cluster.failures["create virtualmachinemigrations"] = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
-        await migrate(cluster, "default", Request("vm-1"), Console(file=io.StringIO(), markup=False))
+        await migrate(cluster, HERE, Request("vm-1"), Console(file=io.StringIO(), markup=False))
     assert capsys.readouterr().err == (
         "\nWhether the migration was created is not known: look at kubectl get vmm -n default before you ask again\n"
     )
@@ -149,5 +171,5 @@ async def test_ctrl_c_before_the_create_prints_nothing(cluster: Staged, capsys: 
     """No migration can exist."""
     cluster.failures["get virtualmachines"] = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
-        await migrate(cluster, "default", Request("vm-1"), Console(file=io.StringIO(), markup=False))
+        await migrate(cluster, HERE, Request("vm-1"), Console(file=io.StringIO(), markup=False))
     assert capsys.readouterr().err == ""

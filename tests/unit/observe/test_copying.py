@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from controller.domain.copying.constants import FIRST_ROUND_SHARE, ROUND_OVERHEAD, SWITCH_OVER
-from controller.domain.copying.model import Job, Limits, Workload, start
-from controller.domain.copying.record import Copying
+from controller.domain.copying.constants import ROUND_OVERHEAD, SWITCH_OVER
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.kube.meta import ObjectMeta
-from controller.kube.times import micro_timestamp
 from controller.observe import copying
 from controller.observe.copying import End, Progress
-
-BEGAN = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
-CAPACITY = 100.0
-NEVER_CONVERGES: dict[str, Any] = {"dirty_rate": 1000.0, "writable_set": 500.0}
-
-
-def move(
-    uid: str = "a",
-    nodes: tuple[str, str] = ("n1", "n2"),
-    *,
-    began: datetime = BEGAN,
-    timestamp: str | None = None,
-    bandwidth: float = 0.0,
-    phase: str = "Running",
-    timeout: float = 0.0,
-    **guest: Any,
-) -> VirtualMachineMigration:
-    """A migration that began to copy then; by default its guest writes nothing."""
-    idle = Workload(1000 / FIRST_ROUND_SHARE, dirty_rate=0.0, writable_set=0.0, jitter=0.0)
-    workload = msgspec.structs.replace(idle, **guest)
-    limits = Limits(timeout)
-    at = timestamp if timestamp is not None else micro_timestamp(began)
-    return VirtualMachineMigration(
-        ObjectMeta(name=f"move-{uid}", namespace="default", uid=uid),
-        status=MigrationStatus(
-            phase=phase,
-            source_node=nodes[0],
-            target_node=nodes[1],
-            copying=Copying(workload, limits, start(Job(workload, limits)), at, bandwidth),
-        ),
-    )
+from tests.unit.observe.builders import BEGAN, CAPACITY, NEVER_CONVERGES, move
 
 
 def after(seconds: float, *moves: VirtualMachineMigration, speed: float = 1.0, **more: Any) -> dict[str, Progress]:

@@ -19,6 +19,7 @@ from controller.operations.errors import (
 )
 from controller.operations.migrations import (
     MigrationRequest,
+    Step,
     create,
     failure,
     follow,
@@ -234,9 +235,9 @@ async def test_tell_gets_each_change_once_and_no_error_ends_the_wait(cluster: St
     created = await begun(cluster)
     later(15, cluster.migration, "vm-1-abcde", phase="Starting", message="Slowly")
     later(25, cluster.migration, "vm-1-abcde", phase="Succeeded")
-    heard: list[str] = []
+    heard: list[Step] = []
     await follow(cluster, created, timeout=None, report=heard.append)
-    assert [words.partition(";")[0] for words in heard] == [
+    assert [step.line.partition(";")[0] for step in heard] == [
         "Pending",
         "Pending: no controller has taken it up",
         "Starting: Slowly",
