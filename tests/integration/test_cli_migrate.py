@@ -333,10 +333,12 @@ def test_migrations_lists_moves_and_the_messages_of_failed_ones(cluster: Kubectl
     vmsim("migrate", other, "--wait", "--to", "nowhere")
     done = vmsim("migrations")
     header, *rows = done.stdout.splitlines()
-    assert header.split() == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE"]
+    assert header.split() == [
+        *("NAME", "PHASE", "VM", "STRATEGY", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE")
+    ]
     moved = next(row.split() for row in rows if f" {vm} " in row)
     failed = next(row for row in rows if f" {other} " in row)
-    assert (moved[1], moved[5]) == ("Succeeded", "drill")
+    assert (moved[1], moved[3], moved[6]) == ("Succeeded", "Recreate", "drill")
     assert "TargetNotFound: " in failed
 
 

@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 
 from controller.cli.copying import size, words
-from controller.domain.copying.policy import CopyingPolicy
 from controller.domain.settings import PublishedSettings
 from controller.operations.copying import estimates
-from tests.unit.observe.builders import BEGAN, CAPACITY, NEVER_CONVERGES, move
-
-LIVE = CopyingPolicy(bandwidth_per_node=CAPACITY / CopyingPolicy(bandwidth_per_node=1.0).capacity)
+from tests.unit.observe.builders import BEGAN, LIVE, NEVER_CONVERGES, move
 
 
 def told(seconds: float, **guest: Any) -> str:

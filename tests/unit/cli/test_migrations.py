@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from controller.cli.migrations import table
-from controller.domain.objects import VirtualMachineMigration
+from controller.domain.objects import MigrationSpec, VirtualMachineMigration
+from controller.domain.settings import PublishedSettings
+from controller.operations.copying import estimates
 from tests.unit.cli.builders import drawn, migration
+from tests.unit.observe.builders import LIVE, move
 
 NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 MOVED = migration(
-    phase="Succeeded", source_node="n1", target_node="n2", reason="drill", downtime_seconds="1.234", message="Moved"
+    phase="Succeeded",
+    strategy="Recreate",
+    source_node="n1",
+    target_node="n2",
+    reason="drill",
+    downtime_seconds="1.234",
+    message="Moved",
 )
 
 
@@ -21,10 +32,28 @@ def rows(*migrations: VirtualMachineMigration, namespaces: bool = False, width: 
 
 
 def test_a_row_has_kubectls_columns() -> None:
-    """In the same order, and without a message for a success."""
+    """In the same order, and the strategy; without a message for a success."""
     header, row = rows(MOVED)
-    assert header.split() == ["NAME", "PHASE", "VM", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE"]
-    assert row.split() == ["vm-1-abcde", "Succeeded", "vm-1", "n1", "n2", "drill", "1.234", "10s"]
+    columns = ["NAME", "PHASE", "VM", "STRATEGY", "SOURCE", "TARGET", "REASON", "DOWNTIME", "AGE", "MESSAGE"]
+    assert header.split() == columns
+    assert row.split() == ["vm-1-abcde", "Succeeded", "vm-1", "Recreate", "n1", "n2", "drill", "1.234", "10s"]
+
+
+def test_a_migration_that_has_not_begun_shows_the_strategy_that_was_asked_for() -> None:
+    """If it names none, the controller's holds when it begins."""
+    asked = msgspec.structs.replace(migration(), spec=MigrationSpec(vm_name="vm-1", strategy="Live"))
+    assert "  vm-1  Live  " in " ".join(rows(asked))
+
+
+def test_a_migration_that_copies_shows_how_far_it_is() -> None:
+    """Beside the reason why its hand-over waits, if there is one."""
+    copying = move(began=NOW - timedelta(seconds=5.25))
+    status = msgspec.structs.replace(copying.status, message="n2 is silent")
+    waiting = msgspec.structs.replace(copying, status=status)
+    found = estimates((copying,), PublishedSettings(live=LIVE), NOW)
+    figures = "50%: 500 B processed, 500 B remaining, ends in 5s"
+    for shown, message in ((copying, figures), (waiting, f"n2 is silent; {figures}")):
+        assert drawn(table([shown], namespaces=False, now=NOW, estimated=found), 200)[1].endswith(f"  {message}")
 
 
 def test_the_namespace_is_the_first_column_for_all_namespaces() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from controller.domain.copying.constants import FIRST_ROUND_SHARE
+from controller.domain.copying.constants import FIRST_ROUND_SHARE, GOODPUT
 from controller.domain.copying.model import Job, Limits, Workload, start
+from controller.domain.copying.policy import CopyingPolicy
 from controller.domain.copying.record import Copying
 from controller.domain.objects import MigrationStatus, VirtualMachineMigration
 from controller.kube.meta import ObjectMeta
@@ -16,6 +17,8 @@ from controller.kube.times import micro_timestamp
 
 BEGAN = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 CAPACITY = 100.0
+LIVE = CopyingPolicy(bandwidth_per_node=CAPACITY / GOODPUT)
+"""The settings with this capacity."""
 NEVER_CONVERGES: dict[str, Any] = {"dirty_rate": 1000.0, "writable_set": 500.0}
 
 

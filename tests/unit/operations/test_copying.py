@@ -19,10 +19,9 @@ from controller.kube.resources import CONFIG_MAPS
 from controller.kube.verbs import Page
 from controller.operations.copying import beside, estimates, following
 from tests.model.staged import Staged
-from tests.unit.observe.builders import BEGAN, CAPACITY, move
+from tests.unit.observe.builders import BEGAN, LIVE, move
 
 pytestmark = pytest.mark.looptime
-LIVE = CopyingPolicy(bandwidth_per_node=CAPACITY / CopyingPolicy(bandwidth_per_node=1.0).capacity)
 SETTINGS = PublishedSettings(policy=LauncherPolicy(speed=2.0), live=LIVE)
 
 
