@@ -22,6 +22,7 @@ from rich.console import Console
 
 from controller import signals
 from controller.controlplane.errors import ControlPlaneError
+from controller.domain.objects import Strategy
 from controller.kube.errors import KubeError
 from controller.observe.observer import ObservationError
 from controller.telemetry import logs
@@ -72,6 +73,11 @@ def _parse() -> Order:
     parser.add_argument("--nodes", type=int, default=5, metavar="N", help="fake nodes, if local (default: 5)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of all that is random (default: 1)")
     parser.add_argument(
+        "--strategy",
+        choices=[str(strategy) for strategy in Strategy],
+        help="of the migrations, also when the controller is killed (default: the controller's, Recreate)",
+    )
+    parser.add_argument(
         "--report",
         type=Path,
         metavar="DIR",
@@ -100,6 +106,7 @@ def _parse() -> Order:
         vms=given.vms,
         nodes=given.nodes if given.cluster == "local" else None,
         seed=given.seed,
+        strategy=Strategy(given.strategy) if given.strategy is not None else None,
         reports=given.report or cluster.REPOSITORY / ".vmsim" / "drills" / given.name,
         directory=given.dir,
         deadline=given.deadline,

@@ -89,6 +89,8 @@ class Report(msgspec.Struct, frozen=True):
     not_running: list[str]
     complaints: list[str]
     remarks: list[str]
+    strategy: str = ""
+    """Of the migrations; empty for the controller's default."""
 
     @property
     def problems(self) -> list[str]:
@@ -125,6 +127,7 @@ def judged(stage: Stage, *, drill: str, seed: int, started: str) -> Report:
         not_running=judge.not_running(picture, stage.vms),
         complaints=list(stage.complaints),
         remarks=_remarks(picture, stage),
+        strategy=str(stage.strategy or ""),
     )
 
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Final
 
 from controller import signals
+from controller.domain.objects import Strategy
 from controller.kube import credentials
 from controller.kube.client import Client
 from controller.observe import history
@@ -31,7 +32,7 @@ _QUIET: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The requested drill; `nodes` is None on a cluster that has its own."""
+    """The requested drill; `nodes` is None on a cluster that has its own, `strategy` for the controller's default."""
 
     drill: Drill
     vms: int
@@ -40,6 +41,7 @@ class Order:
     reports: Path
     directory: Path | None
     deadline: float
+    strategy: Strategy | None = None
 
 
 async def carry_out(order: Order, cluster: Cluster, *, say: Callable[[str], None]) -> Report:
@@ -89,7 +91,8 @@ async def _stage(order: Order, cluster: Cluster, say: Callable[[str], None]) -> 
         Observer(client, namespace, Random()) as observer,  # noqa: S311 - no secret
     ):
         ends_at = asyncio.get_running_loop().time() + order.deadline
-        yield Stage(client, observer, controller, namespace, Random(order.seed), ends_at, say)  # noqa: S311 - no secret
+        rng = Random(order.seed)  # noqa: S311 - no secret
+        yield Stage(client, observer, controller, namespace, rng, ends_at, say, order.strategy)
 
 
 def _cancel_once() -> Callable[[], None]:

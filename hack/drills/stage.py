@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, Final
 
 from controller.domain import names
-from controller.domain.objects import VirtualMachine
+from controller.domain.objects import Strategy, VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.client import Client
 from controller.kube.resources import NODES
@@ -45,7 +45,7 @@ class Round:
 
 @dataclass(slots=True)
 class Stage:
-    """One drill's stage.
+    """One drill's stage. `strategy` is that of its migrations; None: the controller's default.
 
     `desired` is the fleet that the drill needs, `vms` the existing one, names by UID; `asked` are the UIDs of all
     requested migrations; `complaints` are the drill's own failed checks.
@@ -58,6 +58,7 @@ class Stage:
     rng: Random
     ends_at: float
     say: Callable[[str], None]
+    strategy: Strategy | None = None
     desired: tuple[DesiredVM, ...] = ()
     vms: dict[str, str] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
@@ -161,6 +162,8 @@ class Stage:
     async def migrate(self, vm_names: Iterable[str], **spec: Any) -> list[str]:
         """Request a migration of each VM, all at once; return the migrations' UIDs."""
         first = len(self.asked)
+        if self.strategy is not None:
+            spec["strategy"] = str(self.strategy)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def create(number: int, vm: str) -> str:
@@ -182,9 +185,8 @@ class Stage:
 
     async def drain(self, node: str) -> bool:
         """Drain a node as `vmsim drain` does; return False on timeout."""
-        drain = Drain(
-            self.client, Order((node,), f"drill: drain of {node}", namespace=self.namespace), UNHEARD, self.rng
-        )
+        order = Order((node,), f"drill: drain of {node}", namespace=self.namespace, strategy=self.strategy)
+        drain = Drain(self.client, order, UNHEARD, self.rng)
         work = asyncio.create_task(drain.run())
         try:
             if not await self._ended(work, f"the migrations of {node}'s VMs ended"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from controller.domain.objects import Strategy
 from controller.observe.history import ClusterState
 from hack.drills.seeding import DesiredVM, roomy
 from hack.drills.stage import Stage
@@ -51,16 +52,22 @@ class ControllerRestart:
             stage.complaints.append("the controller was never killed: no migration was seen in progress")
 
     def states(self, stage: Stage) -> dict[str, Callable[[ClusterState], bool]]:
-        """Return the states in which to kill it, with a test for each."""
+        """Return the states in which to kill it, with a test for each; a VM that moves live always has a pod."""
 
         def some(of_vm: Callable[[ClusterState, str], bool]) -> Callable[[ClusterState], bool]:
             return lambda state: any(of_vm(state, uid) for uid in stage.vms)
 
+        without_pod = some(lambda state, uid: not state.pods_of(uid))
+        is_live = stage.strategy is Strategy.LIVE
         return {
             "a migration has begun": lambda state: any(m.moving for m in state.migrations.values()),
             "a source terminates": some(lambda state, uid: any(pod.terminating for pod in state.live(uid))),
-            "a VM has no pod": some(lambda state, uid: not state.pods_of(uid)),
+            **({"memory is copied": _copies} if is_live else {"a VM has no pod": without_pod}),
             "a target starts": some(
                 lambda state, uid: any(pod.phase == "Pending" and not pod.terminating for pod in state.live(uid))
             ),
         }
+
+
+def _copies(state: ClusterState) -> bool:
+    return any(migration.phase == "Running" for migration in state.migrations.values())

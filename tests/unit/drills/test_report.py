@@ -98,6 +98,13 @@ def test_a_remark_does_not_fail_the_drill() -> None:
     assert "remark: VM vm-1 is Pending by its status" in drawn(report)
 
 
+def test_the_table_names_the_strategy_of_the_migrations() -> None:
+    """Under Live a VM has two live pods while it moves, and the verdict does not deny it."""
+    text = drawn(msgspec.structs.replace(PASSED, strategy="Live"))
+    assert "rolling-drain, Live: 3 VMs" in text
+    assert "never with two live pods but the ends of its move (42 events" in text
+
+
 def test_no_downtime_is_shown_as_a_dash() -> None:
     """A drill without moves has no downtime."""
     still = msgspec.structs.replace(ROUND, downtimes=[], longest_without_pod=0.0, longest_without_pod_vm="")
