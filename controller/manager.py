@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -19,9 +19,8 @@ from random import Random
 from prometheus_client import CollectorRegistry
 
 from controller.domain import names
-from controller.domain.copying.policy import CopyingPolicy
+from controller.domain.copying.policy import DEFAULT_COPYING, CopyingPolicy
 from controller.domain.migration.limits import Limits
-from controller.domain.migration.plan import COPYING
 from controller.domain.objects import Strategy
 from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.controller import Channel, Controller, Reconciler
@@ -34,6 +33,7 @@ from controller.engine.workqueue import WorkQueue
 from controller.kube.kinds import Node
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api, Record, no_events
+from controller.reconcilers.migration.copying import CallLater
 from controller.reconcilers.migration.reconciler import MigrationReconciler
 from controller.reconcilers.sources import feed, feed_migrations
 from controller.reconcilers.vm.reconciler import VMReconciler
@@ -54,10 +54,12 @@ class Options:
     """Whether Kubernetes Events are recorded; each occupies etcd for an hour."""
     strategy: Strategy = Strategy.RECREATE
     """How a migration moves its VM that names no strategy."""
-    live: CopyingPolicy = field(default_factory=CopyingPolicy)
+    live: CopyingPolicy = DEFAULT_COPYING
     """What holds for live migrations whose VM and spec say nothing else."""
-    copying: float = COPYING
-    """Seconds for which a live migration copies the memory of its VM."""
+
+
+def _call_later(delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay, call)
 
 
 def controllers(
@@ -68,11 +70,12 @@ def controllers(
     limits: Limits,
     *,
     strategy: Strategy = Strategy.RECREATE,
-    copying: float = COPYING,
+    live: CopyingPolicy = DEFAULT_COPYING,
     record: Callable[[str], Record],
     rng: Random,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     monotonic: Callable[[], float] = time.monotonic,
+    call_later: CallLater = _call_later,
 ) -> tuple[Controller[VMReconciler], Controller[MigrationReconciler]]:
     """Return both controllers, not yet started.
 
@@ -91,7 +94,8 @@ def controllers(
         claim=vms.claim,
         hand_over=vms.hand_over,
         strategy=strategy,
-        copying=copying,
+        live=live,
+        call_later=call_later,
         now=now,
         monotonic=monotonic,
     )
@@ -129,7 +133,7 @@ class Manager:
             options.policy,
             options.limits,
             strategy=options.strategy,
-            copying=options.copying,
+            live=options.live,
             record=self._recorder,
             rng=rng,
         )

@@ -59,14 +59,25 @@ class Strategy(StrEnum):
     LIVE = "Live"
 
 
+class GuestMode(StrEnum):
+    """What is unusual about the guest of a VM that moves live."""
+
+    PAUSED = "Paused"
+    """It is stopped on the source until all of its memory is copied."""
+    POST_COPY = "PostCopy"
+    """It runs on the target, and a part of its memory is still on the source: it needs both pods."""
+    COPIED = "Copied"
+    """It runs on the target again, where all of its memory is by now."""
+
+
 class Claim(Value, frozen=True):
     """A migration's claim on its VM, in the VM's status: which incarnation ends, and the constraints of the next.
 
     `rollback` lifts the constraints of the next incarnation: the target got no node. `reserved_node`: the node on which
     capacity is reserved for it; the scheduler may choose another. `by_preemption`: pods of lower priority have it now.
     `target_incarnation`: the number of the target pod; None is the number after the source's. Under `Live` alone:
-    `aborting`, why the move is being undone (`Reason: message`), and `barred_by_name`, that the source node has no
-    hostname label by which anti-affinity could bar it.
+    `aborting`, why the move is being undone (`Reason: message`), `barred_by_name`, that the source node has no hostname
+    label by which anti-affinity could bar it, and `mode`, what is unusual about the guest (`GuestMode`).
     Without a strategy it is `Recreate`.
     """
 
@@ -83,6 +94,7 @@ class Claim(Value, frozen=True):
     target_incarnation: int | None = None
     aborting: str | None = None
     barred_by_name: bool = False
+    mode: str | None = None
 
     @property
     def target(self) -> int:
@@ -96,10 +108,14 @@ class Claim(Value, frozen=True):
 
 
 class HandOver(Value, frozen=True):
-    """The last live move that handed the VM over: the migration's UID, and when (RFC 3339, microseconds)."""
+    """The last live move that handed the VM over: the migration's UID, and when (RFC 3339, microseconds).
+
+    `downtime_seconds`: for how long the guest was stopped.
+    """
 
     uid: str = ""
     timestamp: str = ""
+    downtime_seconds: str = ""
 
 
 class VMStatus(Value, frozen=True):
@@ -147,7 +163,7 @@ class VirtualMachine(Value, frozen=True):
         return _spec_problem(self.unreadable)
 
 
-class DowntimeTuning(Value, frozen=True):
+class TuningSettings(Value, frozen=True):
     """KubeVirt's downtimeTuning: the downtime limit rises from the initial one to the ceiling, in equal steps."""
 
     initial_downtime_ms: int = 150
@@ -168,7 +184,7 @@ class LiveSettings(Value, frozen=True):
     allow_workload_disruption: bool | None = None
     completion_timeout_per_gib: int | None = msgspec.field(default=None, name="completionTimeoutPerGiB")
     max_downtime_ms: int | None = None
-    downtime_tuning: DowntimeTuning | None = None
+    downtime_tuning: TuningSettings | None = None
 
 
 class MigrationSpec(Value, frozen=True):

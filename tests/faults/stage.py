@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 from controller.controlplane.nodes import NodeCapacity, node_manifest
 from controller.domain import names, ownership
 from controller.domain.objects import Strategy, VirtualMachine
+from controller.domain.ratio import DEFAULT_REFERENCE
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm.policy import FAKE_TAINT
 from controller.kube import errors
@@ -33,6 +35,9 @@ _NAMESPACES: Final = Resource("", "v1", "namespaces", ObjectOnly)
 _ACCOUNTS: Final = Resource("", "v1", "serviceaccounts", ObjectOnly)
 VM: Final = "vm"
 """The VM of every scenario."""
+_MEMORY: Final = "0.15"
+MEMORY: Final = float(DEFAULT_REFERENCE.memory_of(Decimal(_MEMORY)))
+"""Bytes that each VM has, and uses."""
 _FOREIGN_VM: Final = "foreign"
 _KINDS: Final[tuple[Resource[Any], ...]] = (MIGRATIONS, VIRTUAL_MACHINES, PODS)
 _FOREIGN_PODS: Final = ("virt-launcher-vm-00000", "virt-launcher-foreign-00000", "virt-launcher-foreign-00001")
@@ -315,5 +320,5 @@ def _vm(name: str, *, running: bool = True, labels: Mapping[str, str] | None = N
         "apiVersion": names.API_VERSION,
         "kind": names.VM_KIND,
         "metadata": {"name": name, "labels": dict(labels or {})},
-        "spec": {"resources": {"cpu": "0.10", "memory": "0.15"}, "running": running},
+        "spec": {"resources": {"cpu": "0.10", "memory": _MEMORY}, "running": running},
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.faults.proxy import Proxy
-from tests.faults.stage import Stage
+from tests.faults.stage import MEMORY, Stage
 from tests.faults.wire import STATE, Upstream
 from tests.faults.zygote import Process, Zygote
 
@@ -26,10 +26,9 @@ _WATCHED: Final = (*STATE, "nodes")
 class Subject:
     """One controller. Use `run`."""
 
-    def __init__(self, zygote: Zygote, log: Path, copying: float) -> None:
+    def __init__(self, zygote: Zygote, log: Path) -> None:
         self._zygote = zygote
         self._log = log
-        self._copying = copying
         self._arguments: tuple[str, ...] = ()
         self._process: Process | None = None
         self._killed = asyncio.Event()
@@ -41,16 +40,18 @@ class Subject:
     ) -> AsyncIterator[tuple[Self, Proxy]]:
         """Run one while the context lasts; its files are in an existing directory.
 
-        `copying`: seconds for which a live migration copies.
+        `copying`: seconds for which a live migration copies, or a little less.
         """
         log = directory / "controller.log"
         log.write_bytes(b"")
-        subject = cls(zygote, log, copying)
+        subject = cls(zygote, log)
         async with Proxy.serve(upstream, subject.kill) as proxy:
             subject._arguments = (
                 *("controller", "--kubeconfig", str(proxy.kubeconfig(directory / "kubeconfig", stage.name))),
                 *("--namespaces", stage.name, "--node-selector", stage.node_selector, "--no-leader-elect"),
                 *("--metrics-bind-address", "127.0.0.1:0", "--log-format", "json", "--log-level", "debug"),
+                *("--migration-bandwidth-per-node", "1T", "--bandwidth-per-migration", str(int(MEMORY / copying))),
+                *("--dirty-rate", "0", "--dirty-rate-jitter", "0", "--completion-timeout-per-gib", "0"),
             )
             await subject._start()
             restarts = asyncio.create_task(subject._restart())
@@ -79,7 +80,7 @@ class Subject:
         return ""
 
     async def _start(self) -> None:
-        self._process = await self._zygote.spawn(*self._arguments, log=self._log, copying=self._copying)
+        self._process = await self._zygote.spawn(*self._arguments, log=self._log)
 
     async def _restart(self) -> None:
         while True:

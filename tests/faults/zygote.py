@@ -4,8 +4,7 @@ Importing the controller takes more than a second, a fork some milliseconds, so 
 started and killed at any point. Guarantees: each controller is a process of its own (SIGKILL ends it and nothing else);
 when the parent ends, however it does, every controller ends with it.
 
-Run as `python -m tests.faults.zygote`: reads one JSON object a line (`arguments`, `copying`, `log`), answers with a
-process ID.
+Run as `python -m tests.faults.zygote`: reads one JSON object a line (`arguments`, `log`), answers with a process ID.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
@@ -89,16 +87,13 @@ class Zygote:
                 process.stdin.close()
             await process.wait()
 
-    async def spawn(self, *arguments: str, log: Path, copying: float | None = None) -> Process:
-        """Start a controller with these arguments; its output is appended to the log.
-
-        `copying`: seconds for which a live migration copies; None is the product's.
-        """
+    async def spawn(self, *arguments: str, log: Path) -> Process:
+        """Start a controller with these arguments; its output is appended to the log."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise AssertionError("it was started with pipes")
         async with self._lock, asyncio.timeout(_START_DEADLINE):
-            stdin.write(json.dumps({"arguments": arguments, "copying": copying, "log": str(log)}).encode() + b"\n")
+            stdin.write(json.dumps({"arguments": arguments, "log": str(log)}).encode() + b"\n")
             await stdin.drain()
             answer = await stdout.readline()
         return Process(int(answer))
@@ -133,8 +128,6 @@ def _become(wanted: dict[str, Any], main: Any) -> None:
     for source, target in ((nothing, 0), (sink, 1), (sink, 2)):
         os.dup2(source, target)
     signal.signal(signal.SIGUSR1, _log_tasks)
-    if wanted["copying"] is not None:
-        _copy_for(wanted["copying"])
     sys.argv = ["vmsim", *wanted["arguments"]]
     code = 1
     try:
@@ -147,16 +140,6 @@ def _become(wanted: dict[str, Any], main: Any) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-def _copy_for(seconds: float) -> None:
-    """Have live migrations copy for so many seconds in this process: no flag sets that."""
-    from controller import process  # noqa: PLC0415 - see `_main`
-
-    run = process.run_until_signal
-    process.run_until_signal = lambda settings: run(
-        replace(settings, controllers=replace(settings.controllers, copying=seconds))
-    )
 
 
 def _log_tasks(number: int, frame: FrameType | None) -> None:

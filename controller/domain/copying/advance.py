@@ -72,9 +72,14 @@ def forecast(job: Job, at: Checkpoint, pace: float) -> Forecast:
         now, spent = _step(job, before, math.inf, pace)
         if spent == math.inf:
             return Forecast(deadline, None)
-        if deadline == math.inf and _differs(before, now):
+        if deadline == math.inf and differs(before, now):
             deadline = now.elapsed - at.elapsed
     return Forecast(min(deadline, now.elapsed - at.elapsed), now if now.ended else None)
+
+
+def differs(before: Checkpoint, now: Checkpoint) -> bool:
+    """Whether something has been decided that is seen outside; that the guest is stopped for a moment is not."""
+    return now.hand_over_due != before.hand_over_due or now.mode not in (before.mode, Mode.STOP_AND_COPY)
 
 
 def finish(job: Job, at: Checkpoint, pace: float) -> Checkpoint | None:
@@ -87,11 +92,6 @@ def finish(job: Job, at: Checkpoint, pace: float) -> Checkpoint | None:
         if at.ended or spent == math.inf:
             break
     return at if at.ended else None
-
-
-def _differs(before: Checkpoint, now: Checkpoint) -> bool:
-    """Whether something has been decided that is seen outside; that the guest is stopped for a moment is not."""
-    return now.hand_over_due != before.hand_over_due or now.mode not in (before.mode, Mode.STOP_AND_COPY)
 
 
 def _step(job: Job, at: Checkpoint, seconds: float, pace: float) -> tuple[Checkpoint, float]:

@@ -46,3 +46,6 @@ class CopyingPolicy:
     def capacity(self) -> float:
         """The bytes of memory a second that each direction of a node carries."""
         return constants.GOODPUT * self.bandwidth_per_node
+
+
+DEFAULT_COPYING: Final = CopyingPolicy()

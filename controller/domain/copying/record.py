@@ -7,11 +7,15 @@ are written again now and then. The pace is not recorded: everybody computes it 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import msgspec
 
 from controller.domain.copying.model import Checkpoint, Job, Limits, Workload
 from controller.kube.meta import Value
+
+_MOST_JITTER: Final = 10.0
+"""Beyond any guest; a float holds the factors that follow."""
 
 
 class Copying(Value, frozen=True):
@@ -30,6 +34,18 @@ class Copying(Value, frozen=True):
     def cap(self) -> float:
         """The bandwidth that it may have at most, in bytes a second; infinity: no limit."""
         return self.bandwidth if self.bandwidth > 0 else math.inf
+
+    @property
+    def usable(self) -> bool:
+        """Whether the figures can be those of a move; false for a status that another client has edited."""
+        workload, limits, tuning = self.workload, self.limits, self.limits.tuning
+        numbers = (
+            *(workload.memory_in_use, workload.dirty_rate, workload.writable_set, workload.jitter, self.bandwidth),
+            *(limits.completion_timeout, limits.progress_timeout, limits.max_downtime),
+            *(() if tuning is None else (tuning.initial, tuning.ceiling)),
+        )
+        ramps = tuning is None or (tuning.steps >= 1 and tuning.cooldown > 0)
+        return ramps and all(map(math.isfinite, numbers)) and min(numbers) >= 0 and workload.jitter <= _MOST_JITTER
 
     def job(self, seed: str) -> Job:
         """Return the job of the migration with this UID."""

@@ -28,7 +28,7 @@ def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
     """Return the next step of one migration, or of a claim without one, or the question to be answered first."""
     if view.migration is None:
         return orphans.decide(view)
-    move = Move(view, view.migration)
+    move = Move(view, view.migration, policy)
     if view.migration.finished:
         writes = _note_generation(move)
         return Plan((*writes, *_let_go(move)))
@@ -42,15 +42,12 @@ def decide(view: View, policy: LauncherPolicy) -> Plan | Ask:
 def _let_go(move: Move) -> tuple[ClaimVM, ...]:
     """End the claim of a migration that has ended; a live one ends by itself, when its second pod is gone."""
     claim = move.claim
-    if claim is None or not move.mine:
+    if move.vm is None or claim is None or not move.mine:
         return ()
     if not claim.is_live:
         return (ClaimVM(None),)
-    over = move.vm is not None and move.vm.status.incarnation == claim.target
-    if over or claim.aborting is not None:
-        return ()
     why = f"{move.before.failure_reason or Reason.CANCELLED}: {move.before.message or 'the migration has ended'}"
-    return (ClaimVM(msgspec.structs.replace(claim, aborting=why)),)
+    return live.let_go(move.vm, claim, why)
 
 
 def _note_generation(move: Move) -> tuple[WriteMigration, ...]:
@@ -69,8 +66,8 @@ def _carry_on(move: Move, policy: LauncherPolicy) -> Plan | Ask:
         if move.claim.is_live:
             return live.decide(move, move.vm, move.claim)
         return moving.decide(move, move.vm, move.claim)
-    if move.vm is not None and live.handed_over(move):
-        return live.ended(move, move.vm)
+    if (ended := live.ended(move)) is not None:
+        return ended
     if move.before.phase == MigrationPhase.PENDING:
         return pending.decide(move, policy)
     if move.vm is None:

@@ -11,55 +11,68 @@ from typing import Final
 
 import msgspec
 
-from controller.domain import nodes, ownership
-from controller.domain.migration.move import NODE_PATIENCE, UNREMARKABLE, Move, is_spoiled, pod_of
+from controller.domain.migration.move import UNREMARKABLE, Move, is_spoiled, pod_of
 from controller.domain.migration.phases import MigrationPhase, Reason
-from controller.domain.migration.plan import ClaimVM, ConfirmPodGone, HandOver, Plan, WriteMigration
-from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.migration.plan import ClaimVM, ConfirmPodGone, Plan, WriteMigration
+from controller.domain.migration.transfer import PENDING_TIMEOUT, copy, follow_post_copy, runs
+from controller.domain.objects import Claim, GuestMode, VirtualMachine
 from controller.domain.vm import records, status
 from controller.kube import times
 from controller.kube.kinds import Pod
 
-DOWNTIME: Final = 0.3
-"""Seconds for which its guest is paused at the hand-over."""
 _BRIEF: Final = 2.0
 """Seconds for which a phase before copying may go unpublished; the times of pods are in whole seconds."""
-PENDING_TIMEOUT: Final = 900.0
-"""Seconds in which a target with a node has to start: KubeVirt's timeout for a pending target pod."""
 
 
 def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
     """Decide about a live migration that has claimed the VM."""
-    if vm.status.incarnation == claim.target:
-        return _clean_up(move, claim)
-    if claim.aborting is not None:
-        return tell(move, claim.aborting)
     source, target = pod_of(move.pods, claim.source_incarnation), pod_of(move.pods, claim.target)
+    if claim.aborting is not None:
+        return move.tell(claim.aborting)
+    if vm.status.incarnation == claim.target:
+        if claim.mode == GuestMode.POST_COPY:
+            return follow_post_copy(move, claim, source, target)
+        return _clean_up(move, claim, source, target)
     failure = _unwanted(move, vm) or _source_lost(move, vm, source) or _target_failed(move, target)
     if failure is not None:
-        plan = abort(move, claim, *failure)
+        plan = move.abort(claim, *failure)
         if source is None and failure[0] is Reason.SOURCE_LOST and vm.status.pod_name is not None:
-            gone = ConfirmPodGone(vm.status.pod_name, vm.status.pod_uid or "")
-            return msgspec.structs.replace(plan, actions=(gone, *plan.actions))
+            return _after(ConfirmPodGone(vm.status.pod_name, vm.status.pod_uid or ""), plan)
         return plan
-    return _await_target(move, vm, claim, source) if target is None else _follow(move, claim, source, target)
+    return _await_target(move, vm, claim, source) if target is None else _follow(move, vm, claim, source, target)
 
 
-def abort(move: Move, claim: Claim, reason: Reason, message: str) -> Plan:
-    """Mark the claim as aborting; then the migration is Failed."""
-    why = f"{reason}: {message}"
-    return Plan((ClaimVM(msgspec.structs.replace(claim, aborting=why)), *tell(move, why).actions))
+def is_over(vm: VirtualMachine, claim: Claim) -> bool:
+    """Whether a live claim is only kept until the second pod is gone: it is being undone, or has handed over."""
+    return claim.aborting is not None or vm.status.incarnation == claim.target
 
 
-def tell(move: Move, aborting: str) -> Plan:
-    """Publish that the migration failed, with the reason that its claim has."""
-    reason, _, message = aborting.partition(": ")
-    return Plan(move.failed(reason, message))
+def let_go(vm: VirtualMachine, claim: Claim, why: str) -> tuple[ClaimVM, ...]:
+    """Return the end of a live claim whose migration has ended, or does not exist any more.
+
+    Before the hand-over it is undone; after it the move goes on by itself, and nobody follows a post-copy any more.
+    """
+    if not is_over(vm, claim):
+        return (ClaimVM(msgspec.structs.replace(claim, aborting=why)),)
+    if claim.aborting is None and claim.mode == GuestMode.POST_COPY:
+        return (ClaimVM(msgspec.structs.replace(claim, mode=GuestMode.COPIED)),)
+    return ()
 
 
-def _clean_up(move: Move, claim: Claim) -> Plan:
+def ended(move: Move) -> Plan | None:
+    """Publish that a migration whose claim is gone succeeded: its end is the hand-over. None if there was none."""
+    over = move.vm.status.last_hand_over if move.vm is not None else None
+    if move.vm is None or over is None or over.uid != move.migration.metadata.uid:
+        return None
+    return Plan((move.succeed_live(pod_of(move.pods, move.vm.status.incarnation or 0), over),))
+
+
+def _after(guard: ConfirmPodGone, plan: Plan) -> Plan:
+    return msgspec.structs.replace(plan, actions=(guard, *plan.actions))
+
+
+def _clean_up(move: Move, claim: Claim, source: Pod | None, target: Pod | None) -> Plan:
     """Wait until the source pod is gone and the claim removed; then the migration succeeds."""
-    source, target = pod_of(move.pods, claim.source_incarnation), pod_of(move.pods, claim.target)
     blocker = move.blocker(source) if source is not None else None
     progress = move.progress(MigrationPhase.RUNNING, claim, source, target, blocker) if blocker is not None else ()
     return Plan(progress, requeue_after=UNREMARKABLE)
@@ -85,8 +98,7 @@ def _source_lost(move: Move, vm: VirtualMachine, source: Pod | None) -> tuple[Re
     if source.done:
         return Reason.SOURCE_LOST, f"Pod {source.metadata.name} of the VM ended before the hand-over"
     if source.terminating:
-        why = records.disruption(source)
-        return Reason.SOURCE_LOST, f"Pod {source.metadata.name} of the VM is being deleted{f' ({why})' if why else ''}"
+        return Reason.SOURCE_LOST, f"Pod {source.metadata.name} of the VM is {_deleted(source)}"
     return None
 
 
@@ -98,9 +110,13 @@ def _target_failed(move: Move, target: Pod | None) -> tuple[Reason, str] | None:
     if target.done:
         return Reason.TARGET_FAILED, f"Target pod {target.metadata.name} ended as {target.status.phase}"
     if target.terminating:
-        why = records.disruption(target)
-        return Reason.TARGET_LOST, f"Target pod {target.metadata.name} is being deleted{f' ({why})' if why else ''}"
+        return Reason.TARGET_LOST, f"Target pod {target.metadata.name} is {_deleted(target)}"
     return None
+
+
+def _deleted(pod: Pod) -> str:
+    why = records.disruption(pod)
+    return f"being deleted{f' ({why})' if why else ''}"
 
 
 def _await_target(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | None) -> Plan:
@@ -108,45 +124,29 @@ def _await_target(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | No
     moving = next((found for found in vm.status.conditions if found.type == status.MIGRATING), None)
     began = times.parse_timestamp(moving.last_transition_time) if moving is not None else None
     left = UNREMARKABLE - (move.view.now - began).total_seconds() if began is not None else 0.0
-    if left > 0 or move.before.phase != MigrationPhase.PENDING:
-        return Plan(
-            requeue_after=left if left > 0 else UNREMARKABLE
-        )  # a target that is gone is the VM reconciler's to judge
+    if left > 0:
+        return Plan(requeue_after=left)
+    if move.before.phase != MigrationPhase.PENDING:
+        return Plan(requeue_after=UNREMARKABLE)  # a target that is gone is the VM reconciler's to judge
     return Plan(move.progress(MigrationPhase.PENDING, claim, source, None, "The target pod is not created yet"))
 
 
-def _follow(move: Move, claim: Claim, source: Pod | None, target: Pod) -> Plan:
+def _follow(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | None, target: Pod) -> Plan:
     """Follow the target pod until it runs; then the memory is copied."""
     spec = move.migration.spec
     if target.spec.node_name is None:
         left = spec.unschedulable_timeout_seconds - move.since(MigrationPhase.SCHEDULING)
         if left <= 0:
             why = status.unschedulable(target) or "no reason was given"
-            return abort(move, claim, Reason.TARGET_UNSCHEDULABLE, f"The target pod found no node in time ({why})")
+            return move.abort(claim, Reason.TARGET_UNSCHEDULABLE, f"The target pod found no node in time ({why})")
         return _publish(move, move.progress(MigrationPhase.SCHEDULING, claim, source, target), target, left)
-    ready = target.status.condition("Ready")
-    if target.status.phase != "Running" or ready is None or ready.status != "True":
+    if not runs(target) and move.before.copying is None:
         left = PENDING_TIMEOUT - move.since(MigrationPhase.SCHEDULED)
         if left <= 0:
             where = f"{target.metadata.name} did not start in time on node {target.spec.node_name}"
-            return abort(move, claim, Reason.TARGET_FAILED, f"Target pod {where}")
+            return move.abort(claim, Reason.TARGET_FAILED, f"Target pod {where}")
         return _publish(move, move.progress(MigrationPhase.SCHEDULED, claim, source, target), target, left)
-    return _copy(move, claim, source, target)
-
-
-def _copy(move: Move, claim: Claim, source: Pod | None, target: Pod) -> Plan:
-    """Wait until the memory is copied; then hand the VM over, to a node that reports."""
-    if (silence := nodes.silence(move.view.target_node)) is not None:
-        left = PENDING_TIMEOUT - move.since(MigrationPhase.RUNNING)
-        if left <= 0:
-            return abort(move, claim, Reason.TARGET_NODE_NOT_READY, f"The VM cannot be handed over: {silence}")
-        waiting = move.progress(MigrationPhase.RUNNING, claim, source, target, f"The hand-over waits: {silence}")
-        return Plan(waiting, requeue_after=min(left, NODE_PATIENCE))
-    left = move.view.copying - move.since(MigrationPhase.RUNNING)
-    progress = move.progress(MigrationPhase.RUNNING, claim, source, target)
-    if left > 0:
-        return Plan(progress, requeue_after=left)
-    return Plan((HandOver(claim, target),))
+    return copy(move, vm, claim, source, target)
 
 
 def _publish(move: Move, progress: tuple[WriteMigration, ...], target: Pod, left: float) -> Plan:
@@ -159,25 +159,3 @@ def _publish(move: Move, progress: tuple[WriteMigration, ...], target: Pod, left
     if progress and 0 < brief <= _BRIEF and status.unschedulable(target) is None:
         return Plan(requeue_after=min(brief, left))
     return Plan(progress, requeue_after=left)
-
-
-def orphaned(vm: VirtualMachine, claim: Claim) -> Plan:
-    """Undo a live move whose migration no longer exists; one that has handed over goes on by itself."""
-    if claim.aborting is not None or vm.status.incarnation == claim.target:
-        return Plan()
-    why = f"{Reason.CANCELLED}: the migration was deleted"
-    return Plan((ClaimVM(msgspec.structs.replace(claim, aborting=why)),))
-
-
-def handed_over(move: Move) -> bool:
-    """Whether this migration handed its VM over, also if its claim is gone."""
-    found = move.vm.status.last_hand_over if move.vm is not None else None
-    return found is not None and found.uid == move.migration.metadata.uid
-
-
-def ended(move: Move, vm: VirtualMachine) -> Plan:
-    """Publish that a migration whose claim is gone succeeded: its end is the hand-over."""
-    over = vm.status.last_hand_over
-    target = next((pod for pod in move.pods if ownership.incarnation(pod) == vm.status.incarnation), None)
-    at = over.timestamp if over is not None else move.now
-    return Plan((move.succeed_live(target, at=at, downtime=DOWNTIME),))

@@ -11,11 +11,13 @@ from typing import Final
 import msgspec
 
 from controller.domain import names, nodes, ownership
-from controller.domain.migration import phases, preflight
+from controller.domain.copying.record import Copying
+from controller.domain.migration import copying, phases, preflight
 from controller.domain.migration.phases import COMPLETED, GUESS, ROOM_FOUND, MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, Plan, View, WriteMigration
 from controller.domain.objects import (
     Claim,
+    HandOver,
     MigrationStatus,
     PhaseTime,
     Strategy,
@@ -23,6 +25,7 @@ from controller.domain.objects import (
     VirtualMachineMigration,
 )
 from controller.domain.vm import boot, status
+from controller.domain.vm.policy import LauncherPolicy
 from controller.kube import times
 from controller.kube.kinds import Pod
 from controller.kube.meta import Condition
@@ -66,8 +69,9 @@ def is_spoiled(vm: VirtualMachine) -> bool:
 class Move:
     """A migration, its VM and the VM's own pods. Used for one decision."""
 
-    def __init__(self, view: View, migration: VirtualMachineMigration) -> None:
+    def __init__(self, view: View, migration: VirtualMachineMigration, policy: LauncherPolicy) -> None:
         self.view = view
+        self.policy = policy
         self.migration = migration
         self.before = migration.status
         self.vm = view.vm
@@ -89,10 +93,23 @@ class Move:
         return Plan(self._write(waiting, reason), requeue_after=max(seconds, 0.1))
 
     def progress(
-        self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None = None
+        self,
+        phase: MigrationPhase,
+        claim: Claim,
+        source: Pod | None,
+        target: Pod | None,
+        message: str | None = None,
+        *,
+        copied: Copying | None = None,
     ) -> tuple[WriteMigration, ...]:
-        """Publish a phase after the claim, and every phase before it; `message` replaces the target's."""
-        return self._write(self._reached(phase, claim, source, target, message), phase)
+        """Publish a phase after the claim, and every phase before it; `message` replaces the target's.
+
+        `copied` is published as the record of its copying, if it is given.
+        """
+        reached = self._reached(phase, claim, source, target, message)
+        if copied is not None:
+            reached = msgspec.structs.replace(reached, copying=copied)
+        return self._write(reached, phase)
 
     def succeed(self, claim: Claim, source: Pod | None, target: Pod) -> WriteMigration:
         """Publish that the target runs, and for how long the VM was down."""
@@ -110,32 +127,51 @@ class Move:
 
     def fail(self, reason: Reason, message: str) -> Plan:
         """Publish a failure, and remove the claim if it is this migration's."""
-        failed = msgspec.structs.replace(
-            self._at(MigrationPhase.FAILED), end_timestamp=self.now, failure_reason=str(reason), message=message
-        )
-        written = self._write(failed, reason)
+        written = self.failed(reason, message)
         return Plan((*written, ClaimVM(None)) if self.mine else written)
 
     def failed(self, reason: str, message: str) -> tuple[WriteMigration, ...]:
         """Publish a failure, and leave the claim: the VM reconciler removes it when the second pod is gone."""
         failed = msgspec.structs.replace(
-            self._at(MigrationPhase.FAILED), end_timestamp=self.now, failure_reason=reason, message=message
+            self._at(MigrationPhase.FAILED),
+            end_timestamp=self.now,
+            failure_reason=str(reason),
+            message=message,
+            copying=self._copied(),
         )
         return self._write(failed, reason)
 
-    def succeed_live(self, target: Pod | None, *, at: str, downtime: float) -> WriteMigration:
-        """Publish that the VM was handed over at a time, with the seconds for which its guest was paused."""
+    def abort(self, claim: Claim, reason: Reason, message: str) -> Plan:
+        """Mark a live claim as aborting; then the migration is Failed."""
+        why = f"{reason}: {message}"
+        return Plan((ClaimVM(msgspec.structs.replace(claim, aborting=why)), *self.tell(why).actions))
+
+    def tell(self, aborting: str) -> Plan:
+        """Publish that the migration failed, with the reason that its claim has."""
+        reason, _, message = aborting.partition(": ")
+        return Plan(self.failed(reason, message))
+
+    def succeed_live(self, target: Pod | None, over: HandOver) -> WriteMigration:
+        """Publish that the VM was handed over."""
         phase = MigrationPhase.SUCCEEDED
         done = msgspec.structs.replace(
             self._at(phase),
             target_pod=self.before.target_pod or (target.metadata.name if target is not None else None),
             target_node=self.before.target_node or (target.spec.node_name if target is not None else None),
-            start_timestamp=self.before.start_timestamp or at,
-            end_timestamp=at,
-            downtime_seconds=f"{downtime:.3f}",
+            start_timestamp=self.before.start_timestamp or over.timestamp,
+            end_timestamp=over.timestamp,
+            downtime_seconds=over.downtime_seconds or None,
             message=None,
+            copying=self._copied(),
         )
         return WriteMigration(self._complete(done, phase))
+
+    def _copied(self) -> Copying | None:
+        """Return how far the copying is now, as far as that is known."""
+        before, progress = self.before.copying, self.view.progress
+        if before is None or progress is None:
+            return before
+        return copying.recorded(before, progress.checkpoint, self.view.now)
 
     def _reached(
         self, phase: MigrationPhase, claim: Claim, source: Pod | None, target: Pod | None, message: str | None

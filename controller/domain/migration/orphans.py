@@ -6,6 +6,7 @@ import msgspec
 
 from controller.domain.migration import live
 from controller.domain.migration.move import is_spoiled, own, pod_of
+from controller.domain.migration.phases import Reason
 from controller.domain.migration.plan import AskOrphaned, ClaimVM, Plan, View
 from controller.domain.objects import Claim, VirtualMachine
 from controller.kube.kinds import Pod
@@ -20,7 +21,7 @@ def decide(view: View) -> Plan | AskOrphaned:
     if not view.answers.orphaned:
         return AskOrphaned(claim)
     if claim.is_live:
-        return live.orphaned(vm, claim)
+        return Plan(live.let_go(vm, claim, f"{Reason.CANCELLED}: the migration was deleted"))
     left = view.answers.unsettled
     released = release(vm, claim, own(vm, view.pods), settled=claim.rollback and left <= 0)
     return Plan(released, requeue_after=left if left > 0 else None)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from controller.domain import nodes
-from controller.domain.migration import preflight
+from controller.domain.migration import copying, live, preflight
 from controller.domain.migration.backoff import backoff, explain
 from controller.domain.migration.demand import Demand, demand
 from controller.domain.migration.move import NODE_PATIENCE, Move
@@ -110,6 +110,8 @@ def _unwanted(move: Move) -> Refused | None:
         return Refused(Reason.CANCELLED, "Cancelled before its source was deleted", for_good=True)
     if move.migration.spec_problem is not None:
         return Refused(Reason.INVALID_SPEC, move.migration.spec_problem, for_good=True)
+    if (problem := copying.problem(move.migration.spec.live)) is not None:
+        return Refused(Reason.INVALID_SPEC, problem, for_good=True)
     return None
 
 
@@ -125,7 +127,7 @@ def _immovable(move: Move, vm: VirtualMachine, pod: Pod | None) -> Refused | Non
     name = vm.metadata.name
     if move.claim is not None:
         claim, message = move.claim, f"VM {name} is being moved by migration {move.claim.name}"
-        over = claim.is_live and (claim.aborting is not None or vm.status.incarnation == claim.target)
+        over = claim.is_live and live.is_over(vm, claim)
         if over:
             message = f"VM {name} is still claimed by migration {claim.name}, which has ended and is cleaned up"
         return Refused(Reason.ANOTHER_MIGRATION, message, for_good=not over)

@@ -52,6 +52,8 @@ class Reason(StrEnum):
     TARGET_LOST = "TargetLost"
     ROLLED_BACK = "RolledBack"
     COMPLETION_TIMEOUT = "CompletionTimeout"
+    PROGRESS_TIMEOUT = "ProgressTimeout"
+    POST_COPY_LOST = "PostCopyLost"
     CLAIM_LOST = "ClaimLost"
     INVALID_RECORD = "InvalidRecord"
     INVALID_SPEC = "InvalidSpec"

@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
+from controller.domain.copying.policy import DEFAULT_COPYING, CopyingPolicy
+from controller.domain.migration.copying import Progress
 from controller.domain.migration.demand import Demand
 from controller.domain.migration.phases import Reason
 from controller.domain.objects import Claim, MigrationStatus, Strategy, VirtualMachine, VirtualMachineMigration
 from controller.kube.kinds import Node, Pod
-
-COPYING: Final = 10.0
-"""Seconds for which a live migration copies the memory of its VM."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -94,7 +93,8 @@ class View(msgspec.Struct, frozen=True):
     - `history`: all migrations of the VM and of its namesakes. `answers`: the answers to the questions of `decide`.
     - `source_node`: the node that the VM leaves. `target_node`: the node that the migration names. Either is None if
       there is no such node, or, without `nodes_known`, if the controller may not list nodes.
-    - `strategy`: the installation's, for a migration that names none. `copying`: seconds for which a live one copies.
+    - `strategy`: the installation's, for a migration that names none; `live`: its settings of live ones.
+    - `progress`: how far the copying of a live one is now; None before its status says that it copies.
     - `guessed`: the controller may not list all pods on the nodes.
     - `refused_since`: when each reason of a refusal was first seen.
     """
@@ -110,7 +110,8 @@ class View(msgspec.Struct, frozen=True):
     nodes_known: bool = False
     guessed: bool = False
     strategy: Strategy = Strategy.RECREATE
-    copying: float = COPYING
+    live: CopyingPolicy = DEFAULT_COPYING
+    progress: Progress | None = None
     refused_since: Mapping[str, datetime] = MappingProxyType({})
 
 
@@ -130,10 +131,14 @@ class ClaimVM(msgspec.Struct, frozen=True):
 
 
 class HandOver(msgspec.Struct, frozen=True):
-    """Hand the VM over to the target pod of a live claim, after a live read of it; guarded by the VM's version."""
+    """Hand the VM over to the target pod of a live claim, after a live read of it; guarded by the VM's version.
+
+    `claim`: as it is from then on. `downtime`: seconds for which the guest was stopped.
+    """
 
     claim: Claim
     target: Pod
+    downtime: float
 
 
 class ConfirmWanted(msgspec.Struct, frozen=True):
@@ -154,7 +159,10 @@ class ConfirmClaimLost(msgspec.Struct, frozen=True):
 
 
 class ConfirmPodGone(msgspec.Struct, frozen=True):
-    """Guard: a live read confirms that the pod with this UID does not exist: the watch shows none without its label."""
+    """Guard: a live read confirms that the pod does not exist: the watch shows none without its label.
+
+    An empty UID is that of any pod of this name.
+    """
 
     name: str
     uid: str

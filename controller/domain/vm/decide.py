@@ -88,10 +88,6 @@ def _evacuate(view: View) -> tuple[Action, ...]:
     )
 
 
-def _deletions(view: View, pods: tuple[Pod, ...], why: str) -> tuple[DeletePod, ...]:
-    return tuple(DeletePod(pod, why) for pod in pods if not view.deletion_begun(pod))
-
-
 def _plan(state: VMState) -> Plan:
     plan = _next(state)
     if not state.foreign:
@@ -110,7 +106,7 @@ def _next(state: VMState) -> Plan:
     if state.current is not None:
         return _follow(state, state.current)
     if state.superfluous:
-        deletions = _deletions(state.view, state.superfluous, f"incarnation {state.incarnation} replaces it")
+        deletions = state.view.deletions(state.superfluous, f"incarnation {state.incarnation} replaces it")
         return Plan((*deletions, *state.publish_blocked(state.superfluous)))
     return _begin(state)
 
@@ -140,7 +136,7 @@ def _terminate(state: VMState, *, orphaning: bool) -> Plan:
 
     Without one the VM no longer exists a moment later, and a status write is not worth it.
     """
-    deletions = () if orphaning else _deletions(state.view, state.own, "its VM is being deleted")
+    deletions = () if orphaning else state.view.deletions(state.own, "its VM is being deleted")
     finalizers = status.foreign_finalizers(state.vm)
     if not finalizers:
         return Plan(deletions)
@@ -174,7 +170,7 @@ def _acknowledge(state: VMState) -> tuple[WriteStatus, ...]:
 def _stop(state: VMState) -> Plan:
     verdict = Verdict(status.READY, status=False, reason="Stopped", message="spec.running is false")
     if state.own:
-        return Plan((*_deletions(state.view, state.own, "the VM is stopped"), *state.publish_ending()))
+        return Plan((*state.view.deletions(state.own, "the VM is stopped"), *state.publish_ending()))
     if state.live is None and state.vm.status.phase == Phase.STOPPED:
         return Plan(state.publish(Phase.STOPPED, verdict))
     if state.used_up and state.circumstances.create_expected > 0:
@@ -188,7 +184,7 @@ def _stop(state: VMState) -> Plan:
 
 def _follow(state: VMState, pod: Pod) -> Plan:
     """Publish the state of this incarnation's pod, keep its metadata current, and replace it when it has ended."""
-    housekeeping = _deletions(state.view, state.superfluous, f"incarnation {state.incarnation} replaces it")
+    housekeeping = state.view.deletions(state.superfluous, f"incarnation {state.incarnation} replaces it")
     if _is_to_end(state, pod):
         return _replace(state, "The VM migrates", confirm=False)
     if not pod.done or pod.terminating:

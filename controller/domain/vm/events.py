@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from controller.domain.objects import VMStatus
-from controller.domain.vm import status
+from controller.domain.vm import guest, status
 from controller.domain.vm.status import Phase
 from controller.kube.event import NORMAL, WARNING, Event
 from controller.kube.meta import Condition
@@ -19,6 +19,8 @@ _WARNINGS: Final = (
     status.INVALID_SPEC,
     status.INVALID_BOOT_TIME,
     status.INVALID_START_NODE,
+    guest.INVALID_DIRTY_RATE,
+    guest.INVALID_WRITABLE_SET,
     status.ANNOTATIONS_LEFT_OUT,
 )
 """The conditions that cause an Event when they begin."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from controller.domain import names
-from controller.domain.objects import Claim, HandOver, VirtualMachine
+from controller.domain.objects import Claim, VirtualMachine
 from controller.domain.ratio import CPU_MAX, MEMORY_MAX, RatioError, ReferenceNode, parse_ratio
 from controller.domain.vm import boot, inherited, placement
 from controller.domain.vm.placement import ANYWHERE, Placement
@@ -66,6 +66,13 @@ def requested(vm: VirtualMachine) -> Shares:
         cpu_text=resources.cpu,
         memory_text=resources.memory,
     )
+
+
+def requested_by(pod: Pod | None, vm: VirtualMachine) -> Shares:
+    """Return the ratios that a VM's pod was made with, or else the spec's, which may be newer. Raises RatioError."""
+    annotations, own = pod.metadata.annotations if pod is not None else {}, requested(vm)
+    cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
+    return _shares(cpu or own.cpu_text, memory or own.memory_text)
 
 
 def consumption(vm: VirtualMachine, spec: Shares) -> Consumption:
@@ -204,9 +211,7 @@ def live_target(vm: VirtualMachine, claim: Claim, source: Pod, policy: LauncherP
 
     Until the hand-over it uses nothing. Where it may run is the spec's of now. Raises RatioError.
     """
-    annotations, own = source.metadata.annotations, requested(vm)
-    cpu, memory = annotations.get(names.REQUESTED_CPU), annotations.get(names.REQUESTED_MEMORY)
-    spec = _shares(cpu or own.cpu_text, memory or own.memory_text)
+    annotations, spec = source.metadata.annotations, requested_by(source, vm)
     priority = placement.priority_class_of(source)
     of_target, where = placement.of_live_target(vm.spec, claim, vm.metadata.uid, priority)
     # What it took over, and not what the VM has by now: an edit of a label holds from the next start.
@@ -219,11 +224,6 @@ def live_target(vm: VirtualMachine, claim: Claim, source: Pod, policy: LauncherP
     kept = {key: text for key, text in body["metadata"]["annotations"].items() if key not in _NOT_OF_A_TARGET}
     body["metadata"]["annotations"] = {**kept, **recorded}
     return body
-
-
-def hand_over(claim: Claim, at: str) -> HandOver:
-    """Return the record of a hand-over at a time."""
-    return HandOver(claim.uid, at)
 
 
 def _shares(cpu: str, memory: str) -> Shares:

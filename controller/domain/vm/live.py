@@ -5,7 +5,8 @@ this one acts on the pods, and removes the claim. Guarantees:
 
 - The target pod exists only while the claim names it and is not aborting. Its create is sent once: a second attempt
   has a new number, since the first pod may have come to be and be gone.
-- After the hand-over the source pod is deleted, and runs nothing meanwhile.
+- After the hand-over the source pod is deleted, and runs nothing meanwhile; in post-copy, once all memory is copied.
+  If either pod is lost before, the VM is: both pods are deleted, and it starts anew.
 - The claim is removed only when a live read finds no second pod by its name, and no create of it may still commit.
 - Until then the incarnation stays, whatever happens to the pod of the VM.
 """
@@ -16,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.objects import Claim
+from controller.domain.objects import Claim, HandOver, VirtualMachineMigration
 from controller.domain.vm import launcher, status
-from controller.domain.vm.plan import Action, ConfirmPodGone, CreatePod, DeletePod, Plan, WriteStatus
+from controller.domain.vm.plan import Action, ConfirmPodGone, CreatePod, Plan, WriteStatus
 from controller.domain.vm.state import VMState
 from controller.domain.vm.status import Phase, Verdict
 from controller.kube.kinds import Pod
@@ -33,11 +34,8 @@ REFUSED: Final = "TargetRefused"
 def decide(state: VMState, claim: Claim) -> Plan:
     """Return the next step of a VM with a live claim that is to run."""
     follow = _follow(state, claim)
-    deletions = tuple(
-        DeletePod(pod, _why(state, claim)) for pod in state.superfluous if not state.view.deletion_begun(pod)
-    )
     if state.superfluous:
-        return Plan((*deletions, *follow))
+        return Plan((*state.view.deletions(state.superfluous, _why(state, claim)), *follow))
     if state.wants_target:
         return _bring_target(state, claim, follow) if state.target is None else Plan(follow)
     return release(state, claim, follow)
@@ -65,10 +63,17 @@ def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = (), *, la
 
 def _untold(state: VMState, claim: Claim) -> bool:
     """Whether the claim's migration exists, and has not ended."""
-    return any(item.metadata.uid == claim.uid and not item.finished for item in state.circumstances.migrations)
+    migration = _migration(state, claim)
+    return migration is not None and not migration.finished
+
+
+def _migration(state: VMState, claim: Claim) -> VirtualMachineMigration | None:
+    return next((item for item in state.circumstances.migrations if item.metadata.uid == claim.uid), None)
 
 
 def _why(state: VMState, claim: Claim) -> str:
+    if state.lost_in_post_copy:
+        return "the VM was lost while its memory was on both nodes"
     if state.incarnation == claim.target:
         return f"the VM runs in pod {state.name(claim.target)}"
     return "the move is undone" if claim.aborting is not None else f"incarnation {state.incarnation} is the VM"
@@ -108,9 +113,8 @@ def _bring_target(state: VMState, claim: Claim, follow: tuple[Action, ...]) -> P
 
 def _recorded(state: VMState, claim: Claim) -> bool:
     """Whether the migration's status names the target pod, so that it existed."""
-    name = state.name(claim.target)
-    migrations = state.circumstances.migrations
-    return any(item.metadata.uid == claim.uid and item.status.target_pod == name for item in migrations)
+    migration = _migration(state, claim)
+    return migration is not None and migration.status.target_pod == state.name(claim.target)
 
 
 def _abort(state: VMState, claim: Claim, why: str) -> WriteStatus:
@@ -118,15 +122,19 @@ def _abort(state: VMState, claim: Claim, why: str) -> WriteStatus:
     return WriteStatus(msgspec.structs.replace(state.vm.status, migration=aborting))
 
 
-def handed_over(state: VMState, claim: Claim, target: Pod, at: str) -> WriteStatus:
-    """Return the status by which the target pod becomes the VM; `state` shows the claimed VM before it."""
+def handed_over(state: VMState, claim: Claim, target: Pod, over: HandOver) -> WriteStatus:
+    """Return the status by which the target pod becomes the VM; `state` shows the claimed VM before it.
+
+    `claim` is as it is from then on.
+    """
     recorded = state.vm.status
     gap = recorded.incarnation if recorded.incarnation != claim.target - 1 else None
     after = msgspec.structs.replace(
         recorded,
         incarnation=claim.target,
         previous_incarnation=gap,
-        last_hand_over=launcher.hand_over(claim, at),
+        last_hand_over=over,
+        migration=claim,
         pod_name=target.metadata.name,
         pod_uid=target.metadata.uid,
         node_name=target.spec.node_name,

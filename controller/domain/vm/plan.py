@@ -6,6 +6,7 @@ decides again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -30,6 +31,10 @@ class View(msgspec.Struct, frozen=True):
     def deletion_begun(self, pod: Pod) -> bool:
         """Whether a pod's deletion has begun, or a request for it is in flight, so that none has to be requested."""
         return pod.terminating or pod.metadata.uid in self.asked
+
+    def deletions(self, pods: Iterable[Pod], why: str) -> tuple[DeletePod, ...]:
+        """Return the deletions of these pods that have not begun."""
+        return tuple(DeletePod(pod, why) for pod in pods if not self.deletion_begun(pod))
 
 
 class Circumstances(msgspec.Struct, frozen=True):

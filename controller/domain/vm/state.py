@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from controller.domain import names, ownership
-from controller.domain.objects import Claim, StartFailure, VirtualMachine, VMStatus
+from controller.domain.objects import Claim, GuestMode, StartFailure, VirtualMachine, VMStatus
 from controller.domain.ratio import RatioError
-from controller.domain.vm import boot, inherited, launcher, placement, start_backoff, status
+from controller.domain.vm import boot, guest, inherited, launcher, placement, start_backoff, status
 from controller.domain.vm.launcher import Shares
 from controller.domain.vm.placement import PlacementError
 from controller.domain.vm.plan import Circumstances, ConfirmPodGone, View, WriteStatus
@@ -60,7 +60,7 @@ class VMState:
         if live is not None and live.target in incarnations:
             self.target = own[incarnations.index(live.target)]
         self._highest = max(highest, vm.status.last_incarnation or 0, live.target if live is not None else 0)
-        kept = (self.current, self.target if self.wants_target else None)
+        kept = (self.current,) if live is None else self._needed(live, incarnations)
         self.superfluous = tuple(pod for pod in own if pod not in kept)
         self.spec_problem: str | None = None
         self.spec_reason = ""
@@ -93,6 +93,21 @@ class VMState:
         live, spec = self.live, self.vm.spec
         moves = live is not None and live.aborting is None and self.incarnation == live.source_incarnation
         return moves and spec.running and self.vm.metadata.deletion_timestamp is None
+
+    @property
+    def lost_in_post_copy(self) -> bool:
+        """Whether a live move is undone after its hand-over: the VM's memory was on both nodes, and one is lost."""
+        live = self.live
+        return live is not None and live.aborting is not None and self.incarnation == live.target
+
+    def _needed(self, live: Claim, incarnations: list[int | None]) -> tuple[Pod | None, ...]:
+        """Return the pods that a live move needs: the VM's, and its target; in post-copy, its source."""
+        if self.lost_in_post_copy:
+            return ()
+        handed_over = self.incarnation == live.target
+        needs_source = handed_over and live.mode == GuestMode.POST_COPY and live.source_incarnation in incarnations
+        source = self.own[incarnations.index(live.source_incarnation)] if needs_source else None
+        return self.current, self.target if self.wants_target else source
 
     def name(self, incarnation: int) -> str:
         """Return the name of one incarnation's pod."""
@@ -239,11 +254,16 @@ class VMState:
             found.append(Verdict(status.INVALID_SPEC, status=True, reason=self.spec_reason, message=self.spec_problem))
         if (late := boot.of_vm(self.vm, self.policy.boot_time).problem) is not None:
             found.append(Verdict(status.INVALID_BOOT_TIME, status=True, reason="NotADuration", message=late))
+        if not self.vm.metadata.annotations:
+            return (*found, *self._restart_required())
+        if self.spec is not None:
+            memory = self.policy.reference.memory_of(self.spec.memory)
+            found += [Verdict(why.condition, True, why.reason, why.message) for why in guest.problems(self.vm, memory)]
         start = self.vm.metadata.annotations.get(names.START_NODE)
         if start and not naming.is_subdomain(start):
             message = f"annotation {names.START_NODE} is {start[:64]!r}, which is no node's name; it is not used"
             found.append(Verdict(status.INVALID_START_NODE, status=True, reason="NotAName", message=message))
-        if self.vm.metadata.annotations and (left_out := inherited.taken_annotations(self.vm).left_out):
+        if left_out := inherited.taken_annotations(self.vm).left_out:
             message = (
                 f"A pod takes over {inherited.ANNOTATIONS_LIMIT // 1024} KiB of annotations at most; "
                 f"left out: {status.shortened(left_out)}"
@@ -254,10 +274,17 @@ class VMState:
     def _migrating(self, claim: Claim) -> Verdict:
         """Return the condition that the VM moves live, and what its second pod waits for."""
         second = next((pod for pod in self.superfluous if pod.terminating and status.blocker(pod)), None)
-        if self.incarnation == claim.target:
-            reason, how = "CleaningUp", f"handed over to pod {self.name(claim.target)}"
-        elif claim.aborting is not None:
+        if claim.aborting is not None:
             reason, how = "Aborting", f"undone ({claim.aborting})"
+        elif self.incarnation == claim.target and claim.mode == GuestMode.POST_COPY:
+            reason, how = (
+                "PostCopy",
+                f"runs in pod {self.name(claim.target)}, and a part of its memory is still to come",
+            )
+        elif self.incarnation == claim.target:
+            reason, how = "CleaningUp", f"handed over to pod {self.name(claim.target)}"
+        elif claim.mode == GuestMode.PAUSED:
+            reason, how = "Paused", f"its guest waits for its memory on the way to pod {self.name(claim.target)}"
         else:
             reason, how = "InProgress", f"on its way to pod {self.name(claim.target)}"
         blocked = f"; {status.ending(second).message}" if second is not None else ""

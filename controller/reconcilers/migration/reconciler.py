@@ -13,12 +13,13 @@ from datetime import datetime
 import msgspec
 
 from controller.domain import names
+from controller.domain.copying.policy import DEFAULT_COPYING, CopyingPolicy
 from controller.domain.migration import retention
 from controller.domain.migration.decide import decide
 from controller.domain.migration.limits import Limits
 from controller.domain.migration.move import own, pod_of
 from controller.domain.migration.phases import MigrationPhase
-from controller.domain.migration.plan import COPYING, Answers, ClaimVM, Plan, View
+from controller.domain.migration.plan import Answers, ClaimVM, Plan, View
 from controller.domain.objects import Strategy, VirtualMachine, VirtualMachineMigration
 from controller.domain.vm.policy import LauncherPolicy
 from controller.engine.consistency import ConsistencyStore
@@ -28,6 +29,7 @@ from controller.kube.kinds import Node
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api, Record
 from controller.reconcilers.migration.coalescing import ProgressCoalescer
+from controller.reconcilers.migration.copying import CallLater, CopyingMoves
 from controller.reconcilers.migration.dry_run import DryRuns
 from controller.reconcilers.migration.headroom import Headroom
 from controller.reconcilers.migration.questions import Questions
@@ -41,7 +43,8 @@ from controller.reconcilers.vm.reconciler import CACHE_PATIENCE
 class MigrationReconciler:
     """Reconciles the migrations of VMs by the VM's key.
 
-    `claim` writes a VM's claim, `wake` queues a key that was granted a slot.
+    `claim` writes a VM's claim, `wake` queues a key that was granted a slot, or whose copying
+    is to be decided about; `call_later` makes a call after so many seconds.
     """
 
     def __init__(
@@ -57,7 +60,8 @@ class MigrationReconciler:
         claim: ClaimWriter,
         hand_over: HandOverWriter,
         strategy: Strategy = Strategy.RECREATE,
-        copying: float = COPYING,
+        live: CopyingPolicy = DEFAULT_COPYING,
+        call_later: CallLater,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
@@ -65,7 +69,14 @@ class MigrationReconciler:
         self._nodes = nodes
         self._policy = policy
         self._strategy = strategy
-        self._copying = copying
+        self._live = live
+        self._copying = CopyingMoves(
+            live.capacity,
+            policy.speed,
+            now=now,
+            call_later=call_later,
+            wake=lambda key: wake(key, "copying"),
+        )
         self._now = now
         self._consistency = ConsistencyStore()
         self._coalescer = ProgressCoalescer(monotonic)
@@ -92,6 +103,7 @@ class MigrationReconciler:
         """Count the existing claims and listen, once the caches are full and before the first reconcile."""
         for part in (self._coalescer, self._refusal_timers, self._headroom, self._dry_runs, self._questions):
             part.listen(self._caches)
+        self._copying.listen(self._caches.values())
 
     def _reconsider(self) -> None:
         self._slots.reconsider()
@@ -177,7 +189,8 @@ class MigrationReconciler:
             target_node=self._nodes.get(f"/{_target_node(item, visit)}"),
             nodes_known=self._nodes.filled,
             guessed=guessed,
-            copying=self._copying,
+            live=self._live,
+            progress=self._copying.progress(item) if item.status.copying is not None else None,
         )
         if visit.vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
             return view

@@ -39,8 +39,11 @@ _log = structlog.get_logger(__name__)
 ClaimWriter: TypeAlias = Callable[[str, VirtualMachine, Claim | None], Awaitable[str | None]]
 """Puts a claim on the VM of a key; returns the VM's new version, or None if it is deleted. Raises ConflictError."""
 
-HandOverWriter: TypeAlias = Callable[[str, VirtualMachine, Claim, Pod], Awaitable[str | None]]
-"""Hands a VM over to its target pod; returns its new version, or None if the pod is not as it was decided on."""
+HandOverWriter: TypeAlias = Callable[[str, VirtualMachine, Claim, Pod, float], Awaitable[str | None]]
+"""Hands a VM over to its target pod, with the seconds for which its guest was stopped.
+
+Returns the VM's new version, or None if the pod is not as it was decided on.
+"""
 
 
 class Requests:
@@ -107,7 +110,7 @@ class Requests:
             self._slots.claimed(vm, version)
 
     async def _hand_over(self, action: HandOver, visit: Visit) -> bool:
-        version = await self._write_hand_over(visit.key, visit.the_vm, action.claim, action.target)
+        version = await self._write_hand_over(visit.key, visit.the_vm, action.claim, action.target, action.downtime)
         if version is not None:
             self._consistency.wrote(visit.key, visit.caches.vms, version)
         return version is not None
@@ -168,4 +171,4 @@ class Requests:
             found = await self._client.get(PODS, guard.name, namespace=visit.the_vm.metadata.namespace)
         except errors.NotFoundError:
             return True
-        return found.metadata.uid != guard.uid
+        return guard.uid not in ("", found.metadata.uid)

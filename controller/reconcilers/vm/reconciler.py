@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from controller.domain import ownership
-from controller.domain.objects import Claim, VirtualMachine
+from controller.domain.objects import Claim, HandOver, VirtualMachine
 from controller.domain.ownership import vm_key
 from controller.domain.vm import live, status
 from controller.domain.vm.decide import decide
@@ -126,7 +126,7 @@ class VMReconciler:
 
     def _visit(self, key: str) -> Visit:
         """Read a VM and its pods from the caches; a VM that a write did not find any more counts as deleted."""
-        namespace, _, _ = key.partition("/")
+        namespace, _, _ = key.partition("/")  # not by `_caches_of`: one call less in each reconcile
         caches = self._caches.get(namespace) or self._caches[None]
         pods = caches.pods.by_index(key)
         vm, known = caches.vms.get(key), self._memory[key]
@@ -141,6 +141,11 @@ class VMReconciler:
                 self._coalescer.forget(key, known)
             known.about = vm.metadata.uid
         return Visit(key, namespace, caches, known, self._view(vm, pods))
+
+    def _caches_of(self, key: str) -> tuple[str, Caches]:
+        """Return the namespace of a key, and its caches."""
+        namespace, _, _ = key.partition("/")
+        return namespace, self._caches.get(namespace) or self._caches[None]
 
     def _at_rest(self, visit: Visit) -> Result | None:
         """Return the result for a VM about which there is nothing to decide; None if there may be something.
@@ -223,11 +228,11 @@ class VMReconciler:
         If the claimed VM would next get a status write and nothing else, that status goes into the same write.
         Returns the VM's new version, or None if it is deleted. Raises ConflictError if it changed meanwhile.
         """
-        namespace, _, _ = key.partition("/")
-        caches = self._caches.get(namespace) or self._caches[None]
+        namespace, caches = self._caches_of(key)
+        given = claim.target if claim is not None and claim.is_live else None
         remembered = vm.status.last_incarnation
-        if claim is not None and claim.is_live:
-            remembered = max(remembered or 0, claim.target)  # in the same write as the claim that gives it out
+        if given is not None:
+            remembered = max(remembered or 0, given)  # in the same write as the claim that gives it out
         claimed = msgspec.structs.replace(
             vm, status=msgspec.structs.replace(vm.status, migration=claim, last_incarnation=remembered)
         )
@@ -237,29 +242,31 @@ class VMReconciler:
         if self._consistency.ready(key):
             view = self._view(claimed, caches.pods.by_index(key))
             circumstances = self._circumstances(visit)
-            if claim is not None and claim.is_live:
-                circumstances = msgspec.structs.replace(circumstances, target_given=claim.target)
+            if given is not None:
+                circumstances = msgspec.structs.replace(circumstances, target_given=given)
             actions = decide(view, self._policy, circumstances).actions
             writes = [action for action in actions if isinstance(action, WriteStatus)]
-            alone = len(actions) == 1 or (claim is not None and claim.is_live)
+            alone = len(actions) == 1 or given is not None
             if len(writes) == 1 and alone and not any(isinstance(action, ConfirmPodGone) for action in actions):
                 wanted = writes[0].status
         return await self._requests.write_status(wanted, visit)
 
-    async def hand_over(self, key: str, vm: VirtualMachine, claim: Claim, target: Pod) -> str | None:
+    async def hand_over(self, key: str, vm: VirtualMachine, claim: Claim, target: Pod, downtime: float) -> str | None:
         """Hand a claimed VM over to its target pod, which a last live read has to show as it was decided on.
+
+        `claim` is as it is from then on; the guest was stopped for `downtime` seconds.
 
         Returns the VM's new version, or None if the pod has changed or the VM is deleted. Raises ConflictError if the
         VM changed meanwhile, so that a late hand-over never undoes an abort.
         """
-        namespace, _, _ = key.partition("/")
-        caches = self._caches.get(namespace) or self._caches[None]
+        namespace, caches = self._caches_of(key)
         if not await self._requests.runs_as_before(target):
             return None
         pods = caches.pods.by_index(key)
         visit = Visit(key, namespace, caches, self._memory.get(key, Known()), View(vm, pods))
         state = VMState(vm, self._view(vm, pods), self._policy, self._circumstances(visit))
-        wanted = live.handed_over(state, claim, target, times.micro_timestamp(self._now()))
+        record = HandOver(claim.uid, times.micro_timestamp(self._now()), f"{downtime:.3f}")
+        wanted = live.handed_over(state, claim, target, record)
         return await self._requests.write_status(wanted.status, visit)
 
 

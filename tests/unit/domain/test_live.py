@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from controller.domain import names
+from controller.domain.copying.model import start
 from controller.domain.migration.decide import decide as decide_migration
-from controller.domain.migration.plan import COPYING, AskDryRun, ClaimVM, HandOver, View, WriteMigration
-from controller.domain.objects import Claim, MigrationStatus, PhaseTime, VirtualMachine, VMStatus
-from controller.domain.objects import HandOver as Handed
+from controller.domain.migration.plan import AskDryRun, ClaimVM, View, WriteMigration
+from controller.domain.objects import Claim, HandOver, MigrationStatus, PhaseTime, VirtualMachine, VMStatus
 from controller.domain.vm import launcher, records
 from controller.domain.vm.decide import decide
 from controller.domain.vm.plan import Circumstances, ConfirmPodGone, CreatePod, DeletePod, PatchPod, Plan, WriteStatus
@@ -244,16 +244,15 @@ def test_the_quota_counts_the_whole_target() -> None:
     assert (ask.source, ask.beside) == (None, SOURCE)
 
 
-def test_copying_takes_its_time_and_then_the_vm_is_handed_over() -> None:
+def test_copying_begins_when_the_target_runs() -> None:
     """The phases before it are published with it, each with its time."""
     begun = decided(live_move(), moving(), SOURCE, TARGET)
     assert [step.phase for step in written(begun).phase_transition_timestamps] == [
         *("Pending", "Scheduling", "Scheduled", "PreparingTarget", "TargetReady", "Running")
     ]
-    item = live_move(state=since("Running"))
-    assert decided(item, moving(), SOURCE, TARGET, now=at(4)).requeue_after == COPYING - 4
-    over = decided(item, moving(), SOURCE, TARGET, now=at(COPYING))
-    assert over.actions == (HandOver(CLAIM, TARGET),)
+    copies = written(begun).copying
+    assert copies is not None
+    assert (copies.checkpoint, copies.timestamp) == (start(copies.job("")), times.micro_timestamp(NOW))
 
 
 FAILURES: list[tuple[dict[str, Any], tuple[Pod, ...], float, str]] = [
@@ -290,11 +289,12 @@ def test_after_the_hand_over_neither_a_cancellation_nor_a_lost_source_changes_an
 
 def test_a_migration_that_was_not_told_of_its_hand_over_succeeds_with_its_time() -> None:
     """The VM remembers it when the claim is gone."""
-    handed = Handed("uid-m-1", times.micro_timestamp(NOW))
+    handed = HandOver("uid-m-1", times.micro_timestamp(NOW), "0.276")
     base = settled(vm(), TARGET)
     machine = msgspec.structs.replace(base, status=msgspec.structs.replace(base.status, last_hand_over=handed))
     found = written(decided(live_move(state=COPIES), machine, TARGET, now=at(60)))
     assert (found.phase, found.end_timestamp) == ("Succeeded", times.micro_timestamp(NOW))
+    assert found.downtime_seconds == "0.276"
 
 
 @pytest.mark.parametrize(("claim", "incarnation", "waits"), [(ABORTING, 0, True), (CLAIM, 1, True), (CLAIM, 0, False)])

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from controller.domain import names
+from controller.domain.copying.policy import CopyingPolicy
 from controller.domain.migration.limits import Limits
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
@@ -33,8 +34,17 @@ from tests.model.store import decode
 
 POLICY = LauncherPolicy(reference=ReferenceNode.of(cpu="32", memory="256Gi"))
 VMS_FIRST = ("vms",), ("migrations",)
+FAST = CopyingPolicy(bandwidth_per_node=1e10)
+"""Settings with which the memory of a VM is copied in a few seconds."""
 LATER = 1800.0
 """A reconcile that is requeued after more than so many seconds counts as settled."""
+
+
+class _Never:
+    """A timer that the test does not wait for: a key that is requeued comes back at once."""
+
+    def cancel(self) -> None:
+        """Do nothing."""
 
 
 class Process:
@@ -51,6 +61,7 @@ class Process:
         of_class: str | None = None,
         namespace: str | None = None,
         client: Api | None = None,
+        live: CopyingPolicy = FAST,
     ) -> None:
         self.cluster = cluster
         self.of_class = of_class
@@ -87,6 +98,8 @@ class Process:
             self.nodes,
             POLICY,
             limits or Limits(),
+            live=live,
+            call_later=lambda *_: _Never(),
             record=lambda _: self._record,
             rng=Random(1),  # noqa: S311 - jitter, no secret
             now=lambda: cluster.now,
