@@ -18,11 +18,11 @@ import msgspec
 
 from controller.domain import capacity, scheduling
 from controller.domain.capacity import Amount
+from controller.domain.objects import VMSpec
 from controller.domain.settings import DEFAULTS
-from controller.domain.vm.placement import DEFAULT_SCHEDULER, PlacementError, Requirements, requirements
+from controller.domain.vm.placement import PlacementError, Requirements, left_to_scheduler, requirements
 from controller.domain.vm.policy import LauncherPolicy
 from controller.kube.kinds import Node, Pod
-from controller.operations.placement_schema import PlacementFields
 from controller.scenario.fleet import DesiredVM, Fleet, node_manifest
 from controller.scenario.free import Size
 from controller.scenario.packing import Demand, Packing, Reach, Space, pack
@@ -31,7 +31,6 @@ Policies = Mapping[str | None, LauncherPolicy]
 """The policy of each class of controllers; a class that is missing has the default one."""
 DEFAULT_POLICIES: Final[Policies] = MappingProxyType({})
 _NOTHING: Final[Mapping[str, Amount]] = MappingProxyType({})
-_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def pack_fleet(
@@ -146,22 +145,21 @@ def _obstacle(node: Node, wanted: Requirements) -> str | None:
 
 def _unjudged(vms: Iterable[DesiredVM]) -> dict[str, tuple[str, ...]]:
     """Return what the scheduler alone knows about VMs, and the groups that it concerns."""
-    groups = {id(vm.template): (vm.template.placement, vm.group) for vm in vms}
+    groups = {id(vm.template): (vm.template.spec, vm.group) for vm in vms}
     found: dict[str, list[str]] = {}
-    for placement, group in groups.values():
-        for what in _scheduler_knows(placement):
+    for spec, group in groups.values():
+        for what in _scheduler_knows(spec):
             found.setdefault(what, []).append(group)
     return {what: tuple(concerned) for what, concerned in found.items()}
 
 
-def _scheduler_knows(placement: PlacementFields) -> Iterator[str]:
-    spread = placement.get("topologySpreadConstraints", [])
-    if any(constraint.get("whenUnsatisfiable") == "DoNotSchedule" for constraint in spread):
+def _scheduler_knows(spec: VMSpec) -> Iterator[str]:
+    left = left_to_scheduler(spec)
+    if "topologySpreadConstraints" in left:
         yield "topology spread"
-    affinity = placement.get("affinity", {})
-    if any(affinity.get(kind, {}).get(_REQUIRED) for kind in ("podAffinity", "podAntiAffinity")):
+    if "podAffinity" in left or "podAntiAffinity" in left:
         yield "pod affinity"
-    if placement.get("priorityClassName"):
+    if spec.priority_class_name:
         yield "preemption"
-    if (scheduler := placement.get("schedulerName", "")) not in ("", DEFAULT_SCHEDULER):
-        yield f"scheduler {scheduler}"
+    if "schedulerName" in left:
+        yield f"scheduler {spec.scheduler_name}"
