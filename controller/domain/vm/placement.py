@@ -183,10 +183,9 @@ NO_REQUIREMENTS: Final = Requirements()
 def requirements(spec: VMSpec, policy: LauncherPolicy) -> Requirements:
     """Return what a VM requires of a node. Raises PlacementError."""
     check(spec, policy)
-    of_nodes = spec.affinity.node_affinity if spec.affinity is not None else None
     return Requirements(
         tuple(sorted({**spec.node_selector, **policy.node_selector}.items())),
-        of_nodes.required_during_scheduling_ignored_during_execution if of_nodes is not None else None,
+        _required_of(spec),
         (*policy.tolerations, *spec.tolerations),
     )
 
@@ -200,8 +199,7 @@ def check(spec: VMSpec, policy: LauncherPolicy) -> None:
                 f"spec.nodeSelector has {key}={value}, but this installation runs VMs only on nodes with "
                 f"{key}={wanted} (--node-selector)"
             )
-    of_nodes = spec.affinity.node_affinity if spec.affinity is not None else None
-    required = of_nodes.required_during_scheduling_ignored_during_execution if of_nodes is not None else None
+    required = _required_of(spec)
     terms = required.node_selector_terms if required is not None else ()
     barred = [next(_barring(term, policy), None) for term in terms]
     if (first := barred[0] if barred else None) is not None and None not in barred:
@@ -210,6 +208,12 @@ def check(spec: VMSpec, policy: LauncherPolicy) -> None:
             f"spec.affinity requires {first.key} {first.operator} {', '.join(first.values)}, but this installation "
             f"runs VMs only on nodes with {first.key}={wanted} (--node-selector)"
         )
+
+
+def _required_of(spec: VMSpec) -> NodeSelector | None:
+    """Return the nodes that a VM's own node affinity requires; None if it requires none in particular."""
+    of_nodes = spec.affinity.node_affinity if spec.affinity is not None else None
+    return of_nodes.required_during_scheduling_ignored_during_execution if of_nodes is not None else None
 
 
 def _barring(term: NodeSelectorTerm, policy: LauncherPolicy) -> Iterator[NodeSelectorRequirement]:
