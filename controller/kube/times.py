@@ -11,6 +11,8 @@ from typing import Final
 
 from controller.kube.quantity import decimal_text
 
+CLOCK_SKEW: Final = 5.0
+"""Seconds by which the cluster's clock and ours may differ without harm."""
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _DURATION: Final = re.compile(rf"\+?({_PART.pattern})+", re.ASCII)

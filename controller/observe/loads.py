@@ -22,11 +22,12 @@ from controller.domain.vm import boot
 from controller.engine.listeners import Subscription
 from controller.engine.store import Store
 from controller.kube.kinds import Node, Pod
+from controller.kube.times import CLOCK_SKEW
 
 _log = structlog.get_logger(__name__)
 
 
-_LONGEST_BOOT: Final = timedelta(seconds=boot.LONGEST_OF_POD + boot.CLOCK_SKEW)
+_LONGEST_BOOT: Final = timedelta(seconds=boot.LONGEST_OF_POD + CLOCK_SKEW)
 
 
 class Sums:

@@ -17,10 +17,8 @@ from controller.domain import names
 from controller.domain.objects import VirtualMachine
 from controller.domain.vm.policy import SLOWEST
 from controller.kube.kinds import Pod
-from controller.kube.times import duration_text, parse_duration, parse_timestamp
+from controller.kube.times import CLOCK_SKEW, duration_text, parse_duration, parse_timestamp
 
-CLOCK_SKEW: Final = 5.0
-"""Seconds by which the cluster's clock and ours may differ."""
 LONGEST: Final = 3600.0
 """Simulated seconds that a boot takes at most."""
 LONGEST_OF_POD: Final = LONGEST / SLOWEST

@@ -280,7 +280,7 @@ def _await(state: VMState, namesakes: tuple[Pod, ...]) -> Plan:
     """Wait until the pods of a namesake are deleted; publish that if it takes longer than `NAMESAKE_PATIENCE`."""
     created = times.parse_timestamp(state.vm.metadata.creation_timestamp) or state.circumstances.now
     patience = NAMESAKE_PATIENCE - (state.circumstances.now - created).total_seconds()
-    if 0 < patience <= NAMESAKE_PATIENCE + status.CLOCK_SKEW:
+    if 0 < patience <= NAMESAKE_PATIENCE + times.CLOCK_SKEW:
         return Plan(requeue_after=patience)
     pod = min(namesakes, key=lambda pod: pod.metadata.name)
     message = f"Pod {pod.metadata.name} of the previous VM of this name is deleted first{status.blocker(pod)}"

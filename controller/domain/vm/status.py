@@ -39,8 +39,6 @@ KUBERNETES_FINALIZERS: Final = ("foregroundDeletion", "orphan")
 """The garbage collector's own: an object with no others is deleted within moments."""
 SCHEDULER_PATIENCE: Final = 5.0
 """Seconds for which a pod waits for a scheduler's first report before the VM's status says so."""
-CLOCK_SKEW: Final = 5.0
-"""Seconds by which the cluster's clock and ours may differ; beyond that, the status says so at once."""
 _NAMED: Final = 5
 """Names that a message lists."""
 _LONGEST_MESSAGE: Final = 2048

@@ -18,8 +18,7 @@ from controller.reconcilers.vm.memory import Known, Memory
 
 SETTLED: Final = 2 * CREATE_DEADLINE
 """Seconds after which a create with an unknown outcome has committed or never will."""
-CLOCK_SKEW: Final = timedelta(seconds=5)
-"""By how much the cluster's clock and ours may differ without harm."""
+CLOCK_SKEW: Final = timedelta(seconds=times.CLOCK_SKEW)
 
 
 class CreateExpectations:
