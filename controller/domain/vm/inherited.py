@@ -8,6 +8,7 @@ gives a meaning on a VM or on a pod is taken over. Annotations beyond `ANNOTATIO
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Final, NamedTuple
 
 from controller.domain import names
@@ -16,6 +17,8 @@ from controller.kube.kinds import Pod
 
 ANNOTATIONS_LIMIT: Final = 64 * 1024
 """Bytes of keys and values that a pod takes over; the API server refuses an object with more than 256 KiB of them."""
+_WIDEST: Final = 4
+"""Bytes of UTF-8 that a character takes at most."""
 
 HINTS: Final = (
     "descheduler.alpha.kubernetes.io/evict",
@@ -62,6 +65,15 @@ def taken_annotations(vm: VirtualMachine) -> TakenAnnotations:
             size -= _size({key: value})
             left_out.append(key)
     return TakenAnnotations(taken, tuple(left_out))
+
+
+def left_out(vm: VirtualMachine) -> tuple[str, ...]:
+    """Return the keys of the annotations that a pod does not take over for their size.
+
+    Every decision asks: nothing is copied or encoded unless the number of characters allows that it is too much.
+    """
+    characters = sum(map(len, chain.from_iterable(vm.metadata.annotations.items())))
+    return () if characters * _WIDEST <= ANNOTATIONS_LIMIT else taken_annotations(vm).left_out
 
 
 def hint_changes(vm: VirtualMachine, pod: Pod) -> dict[str, str | None]:

@@ -263,7 +263,7 @@ class VMState:
         if start and not naming.is_subdomain(start):
             message = f"annotation {names.START_NODE} is {start[:64]!r}, which is no node's name; it is not used"
             found.append(Verdict(status.INVALID_START_NODE, status=True, reason="NotAName", message=message))
-        if left_out := inherited.taken_annotations(self.vm).left_out:
+        if left_out := inherited.left_out(self.vm):
             message = (
                 f"A pod takes over {inherited.ANNOTATIONS_LIMIT // 1024} KiB of annotations at most; "
                 f"left out: {status.shortened(left_out)}"

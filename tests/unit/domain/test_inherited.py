@@ -51,6 +51,15 @@ def test_annotations_up_to_the_limit_are_taken_over() -> None:
     assert inherited.taken_annotations(machine).left_out == ()
 
 
+@pytest.mark.parametrize("character", ["x", "é", "€", "😀"])
+def test_the_annotations_left_out_are_those_that_the_pod_does_not_take_over(character: str) -> None:
+    """From one byte above the limit on, however wide a character is."""
+    most = (inherited.ANNOTATIONS_LIMIT - 1) // len(character.encode())
+    fits, too_large = vm(annotations={"a": character * most}), vm(annotations={"a": character * (most + 1)})
+    assert (inherited.left_out(fits), inherited.left_out(too_large)) == ((), ("a",))
+    assert inherited.taken_annotations(too_large).left_out == ("a",)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
