@@ -9,7 +9,7 @@ from tests.model.cluster import Cluster
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """One node, one VM."""
+    """One VM, and node-1."""
     found = Cluster()
     found.add_node()
     found.apply_vm()

@@ -227,9 +227,16 @@ async def wave(limits: Limits, nodes: int, vms: int, **spec: Any) -> tuple[Clust
     return cluster, process
 
 
-async def running(cluster: Cluster) -> Process:
+async def running(cluster: Cluster, *, limits: Limits | None = None) -> Process:
+    """Return a process whose VM has run for an hour, and add a free node-2."""
+    process = await running_alone(cluster, limits=limits)
+    cluster.add_node("node-2")
+    return process
+
+
+async def running_alone(cluster: Cluster, *, limits: Limits | None = None) -> Process:
     """Return a process whose VM has run for an hour."""
-    process = Process(cluster)
+    process = Process(cluster, limits=limits)
     await process.settle()
     assert cluster.status()["phase"] == "Running"
     cluster.pass_time(3600)

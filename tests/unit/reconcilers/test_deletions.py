@@ -11,7 +11,7 @@ from controller.kube.resources import NODES, PODS
 from controller.reconcilers.vm.deletions import DEADLINE
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
-from tests.unit.reconcilers.harness import running
+from tests.unit.reconcilers.harness import running_alone
 
 LOST = errors.TransportError("the reply was lost")
 UNSENT = errors.TransportError("Cannot connect to host", sent=False)
@@ -49,7 +49,7 @@ CAUSES = [stop, delete_vm, delete_node, replace_vm]
 @pytest.mark.parametrize("cause", CAUSES)
 async def test_a_deletion_is_requested_once_however_late_the_watch_is(cluster: Cluster, cause: object) -> None:
     """Until the cache shows it, and while the pod terminates."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cause(cluster)  # type: ignore[operator]
     process.deliver()
     for _ in range(5):
@@ -65,7 +65,7 @@ async def test_a_deletion_without_an_answer_is_not_requested_again_while_it_may_
     cluster: Cluster, cause: object
 ) -> None:
     """The worker's backoff is shorter."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cause(cluster)  # type: ignore[operator]
     cluster.faults.append(Fault("delete", "pods", LOST, late=10))
     process.deliver()
@@ -83,7 +83,7 @@ async def test_a_deletion_whose_request_was_lost_is_requested_again_after_the_de
     cluster: Cluster, cause: object
 ) -> None:
     """The first request took no effect."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cause(cluster)  # type: ignore[operator]
     cluster.faults.append(Fault("delete", "pods", LOST, commit=False))
     process.deliver()
@@ -101,7 +101,7 @@ async def test_a_deletion_whose_request_was_lost_is_requested_again_after_the_de
 
 async def test_the_deletion_of_a_pod_that_has_changed_since_is_requested_again_at_once(cluster: Cluster) -> None:
     """The first request's precondition fails."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     stop(cluster)
     cluster.faults.append(Fault("delete", "pods", LOST, commit=False))
     process.deliver()
@@ -118,7 +118,7 @@ async def test_a_request_that_was_answered_or_never_sent_is_repeated_with_the_us
     cluster: Cluster, error: errors.KubeError
 ) -> None:
     """It is not in flight."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     stop(cluster)
     cluster.faults.append(Fault("delete", "pods", error, commit=False))
     process.deliver()
@@ -129,7 +129,7 @@ async def test_a_request_that_was_answered_or_never_sent_is_repeated_with_the_us
 
 async def test_a_claim_neither_waits_for_a_deletion_nor_repeats_it(cluster: Cluster) -> None:
     """The reply to the source's deletion is lost, and the claim is written meanwhile."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
     cluster.faults.append(Fault("delete", "pods", LOST))
@@ -140,7 +140,7 @@ async def test_a_claim_neither_waits_for_a_deletion_nor_repeats_it(cluster: Clus
 
 async def test_a_request_that_expires_during_a_reconcile_is_sent_again_at_once(cluster: Cluster) -> None:
     """While an eviction is recorded."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     delete_node(cluster)
     refused = errors.ServerError(500, "InternalError", "etcdserver: request timed out")
     cluster.faults = [

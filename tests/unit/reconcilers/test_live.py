@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from controller.domain.resources import VIRTUAL_MACHINES
 from tests.model.cluster import Cluster
-from tests.unit.reconcilers.harness import Process
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """One VM, and node-1."""
-    found = Cluster()
-    found.add_node("node-1")
-    found.apply_vm()
-    return found
-
-
-async def running(cluster: Cluster) -> Process:
-    """Return a process whose VM runs on node-1, and add a free node-2."""
-    process = Process(cluster)
-    await process.settle()
-    cluster.pass_time(3600)
-    cluster.add_node("node-2")
-    return process
+from tests.unit.reconcilers.harness import running
 
 
 async def test_a_live_migration_moves_its_vm_without_a_phase_but_running(cluster: Cluster) -> None:

@@ -17,25 +17,7 @@ from controller.kube.resources import NODES, PODS
 from controller.kube.times import parse_timestamp
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
-from tests.unit.reconcilers.harness import Process, wave
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """One VM, and node-1."""
-    found = Cluster()
-    found.add_node("node-1")
-    found.apply_vm()
-    return found
-
-
-async def running(cluster: Cluster, *, limits: Limits | None = None) -> Process:
-    """Return a process whose VMs run on node-1, and add a free node-2."""
-    process = Process(cluster, limits=limits)
-    await process.settle()
-    cluster.pass_time(3600)
-    cluster.add_node("node-2")
-    return process
+from tests.unit.reconcilers.harness import Process, running, wave
 
 
 async def begin_to_migrate(cluster: Cluster, process: Process) -> None:

@@ -16,7 +16,7 @@ from controller.kube.verbs import CREATE_DEADLINE
 from controller.reconcilers.vm.expectations import SETTLED
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
-from tests.unit.reconcilers.harness import Process, running
+from tests.unit.reconcilers.harness import Process, running_alone
 
 LOST = errors.TransportError("the reply was lost")
 
@@ -26,7 +26,7 @@ LOST = errors.TransportError("the reply was lost")
 
 async def test_the_model_reports_a_second_live_pod(cluster: Cluster) -> None:
     """Otherwise the tests of this promise could not fail; a pod that has ended does not count."""
-    await running(cluster)
+    await running_alone(cluster)
     [first] = cluster.live()
     ended = {**first, "metadata": {**first["metadata"], "name": "ended"}, "status": {"phase": "Failed"}}
     cluster.add(PODS.plural, ended)
@@ -41,7 +41,7 @@ async def test_the_model_reports_a_second_live_pod(cluster: Cluster) -> None:
 
 async def test_the_model_reports_a_number_that_a_client_forgets_and_not_a_users_edit(cluster: Cluster) -> None:
     """A test edits a status as a user does."""
-    await running(cluster)
+    await running_alone(cluster)
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "incarnation": 7})
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**cluster.status(), "incarnation": 5})
     assert cluster.violations == []
@@ -63,7 +63,7 @@ async def test_a_create_whose_reply_was_lost_is_adopted_not_repeated(cluster: Cl
 
 async def test_a_create_that_commits_late_never_meets_a_successor(cluster: Cluster) -> None:
     """While an unknown create may still commit, the incarnation stays, so its pod is the current one."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     # The replacement's first create hangs on the server, the second creates the pod, which is deleted at once.
     process.deliver()
@@ -85,7 +85,7 @@ async def test_a_create_that_commits_late_never_meets_a_successor(cluster: Clust
 
 async def test_the_expectation_of_an_unknown_create_lasts_two_deadlines(cluster: Cluster) -> None:
     """Not less, and not for ever."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     process.deliver()
     await process.reconcile()
@@ -123,7 +123,7 @@ async def test_nothing_is_decided_until_the_pod_cache_shows_our_own_write(cluste
 
 async def test_a_predecessor_that_no_cache_shows_is_found_before_the_create(cluster: Cluster) -> None:
     """Another process moved the incarnation, and the old pod had lost its labels."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", labels={})
     moved = {**cluster.status(), "phase": "Scheduling", "incarnation": 1}
@@ -137,7 +137,7 @@ async def test_a_predecessor_that_no_cache_shows_is_found_before_the_create(clus
 
 async def test_a_stale_worker_cannot_undo_anothers_status(cluster: Cluster) -> None:
     """Every status write has the version that was decided on as its precondition."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     process.deliver()
     moved = {**cluster.status(), "phase": "Scheduling", "incarnation": 5}
@@ -169,7 +169,7 @@ async def test_a_create_of_the_previous_process_for_a_vm_that_waited_long_never_
     cluster: Cluster, waited: str
 ) -> None:
     """Its last transition is an hour old: it was stopped, its pod was refused, or seen and not placed."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     if waited == "stopped":
         cluster.apply_vm(running=False)
         await process.settle()
@@ -201,7 +201,7 @@ async def test_a_create_of_the_previous_process_for_a_vm_that_waited_long_never_
 
 async def test_a_restart_expects_no_create_for_a_vm_that_was_settled_long_ago(cluster: Cluster) -> None:
     """Its missing pod is replaced at once."""
-    await running(cluster)
+    await running_alone(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     before = cluster.now
     process = Process(cluster)
@@ -212,7 +212,7 @@ async def test_a_restart_expects_no_create_for_a_vm_that_was_settled_long_ago(cl
 
 async def test_a_lagging_vm_cache_moves_no_incarnation_twice(cluster: Cluster) -> None:
     """The write is guarded, and the process waits until the cache shows it."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     process.deliver()
     await process.reconcile()
@@ -224,7 +224,7 @@ async def test_a_lagging_vm_cache_moves_no_incarnation_twice(cluster: Cluster) -
 
 async def test_a_pod_without_labels_gets_them_back_and_no_second_pod_is_created(cluster: Cluster) -> None:
     """A live read of its recorded name finds it."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", labels={})
     await process.settle()
@@ -246,7 +246,7 @@ async def test_a_pod_that_lost_its_labels_and_its_creates_reply_is_adopted_with_
 
 async def test_a_live_read_shows_the_predecessor_deleted_before_its_successor_is_created(cluster: Cluster) -> None:
     """It terminates slowly, and without labels no cache shows it."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", deletionTimestamp="2026-01-15T11:00:00Z")
     process.deliver()
@@ -261,7 +261,7 @@ async def test_a_live_read_shows_the_predecessor_deleted_before_its_successor_is
 
 async def test_a_wiped_status_does_not_restart_the_incarnation(cluster: Cluster) -> None:
     """The pod's annotation has the incarnation."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.remove(PODS, "default/" + cluster.status()["podName"])
     await process.settle()
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {"phase": "Pending"})
@@ -273,7 +273,7 @@ async def test_a_wiped_status_does_not_restart_the_incarnation(cluster: Cluster)
 
 async def test_a_recreated_vm_waits_for_the_pod_of_its_namesake(cluster: Cluster) -> None:
     """The old UID's pod is deleted before the new VM gets its own."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     old_uid = cluster.vm()["metadata"]["uid"]
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
     cluster.apply_vm()
@@ -305,7 +305,7 @@ async def test_a_namesakes_pod_that_is_created_late_is_deleted(cluster: Cluster,
 
 async def test_a_pod_without_an_incarnation_is_deleted_although_the_spec_is_invalid(cluster: Cluster) -> None:
     """A Failed VM has its current pod, or none."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.edit(PODS, "default/" + cluster.status()["podName"], annotations={})
     cluster.apply_vm(cpu="plenty")
     await process.settle()
@@ -314,7 +314,7 @@ async def test_a_pod_without_an_incarnation_is_deleted_although_the_spec_is_inva
 
 async def test_a_pod_without_labels_is_found_although_the_spec_is_invalid(cluster: Cluster) -> None:
     """A VM whose pod runs does not report that it has none."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.apply_vm(cpu="plenty")
     cluster.edit(PODS, "default/" + cluster.status()["podName"], labels={})
     await process.settle()
@@ -323,7 +323,7 @@ async def test_a_pod_without_labels_is_found_although_the_spec_is_invalid(cluste
 
 async def test_the_next_pod_starts_its_history_anew_after_the_recorded_uid_was_removed(cluster: Cluster) -> None:
     """It has the same incarnation."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     known = {key: value for key, value in cluster.status().items() if key != "podUID"}
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", known)
@@ -353,7 +353,7 @@ async def test_of_two_processes_acting_at_once_one_pod_counts(cluster: Cluster) 
 
 async def test_a_settled_vm_costs_no_further_write(cluster: Cluster) -> None:
     """Neither by this process nor by the next."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     before = list(cluster.writes)
     for _ in range(10):
         await process.reconcile()
@@ -508,7 +508,7 @@ async def test_a_stop_edited_into_the_status_is_added_to_the_history(cluster: Cl
 
 async def test_a_phase_edited_while_its_pod_runs_is_corrected_without_a_transition(cluster: Cluster) -> None:
     """The pod did not change."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     before = cluster.status()
     cluster.set_status(VIRTUAL_MACHINES, "default/vm-1", {**before, "phase": "Scheduling"})
     await process.settle()
@@ -540,7 +540,7 @@ async def test_a_foreign_pod_with_our_name_is_not_touched_and_the_vm_reports_it(
 
 async def test_a_pod_without_its_owner_reference_is_released_not_deleted(cluster: Cluster) -> None:
     """Without the ownerRef it is a foreign pod: the VM gets another, the old one stays."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     released = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{released}", ownerReferences=[])
     await process.settle()
@@ -550,7 +550,7 @@ async def test_a_pod_without_its_owner_reference_is_released_not_deleted(cluster
 
 async def test_a_pod_that_changed_owner_since_it_was_cached_is_not_deleted(cluster: Cluster) -> None:
     """The delete has the version that was decided on as its precondition."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = cluster.status()["podName"]
     cluster.edit(PODS, f"default/{pod}", ownerReferences=[])
     cluster.remove(VIRTUAL_MACHINES, "default/vm-1")
@@ -561,7 +561,7 @@ async def test_a_pod_that_changed_owner_since_it_was_cached_is_not_deleted(clust
 
 async def test_a_vm_that_only_the_cache_misses_keeps_its_pod(cluster: Cluster) -> None:
     """A live read comes before the deletion."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     process.caches.vms.replace([], "1")
     await process.reconcile()
     assert len(cluster.live()) == 1
@@ -570,7 +570,7 @@ async def test_a_vm_that_only_the_cache_misses_keeps_its_pod(cluster: Cluster) -
 
 async def test_a_vm_whose_deletion_the_cache_has_not_shown_gets_no_pod(cluster: Cluster) -> None:
     """A live read finds it deleted; the garbage collector would delete the pod."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.remove(PODS, f"default/{cluster.status()['podName']}")
     process.deliver()
     await process.reconcile()
@@ -593,7 +593,7 @@ async def test_a_vm_whose_deletion_the_cache_has_not_shown_gets_no_pod(cluster: 
 
 async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) -> None:
     """No pod of an existing node is force-deleted."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     process.nodes.replace([], "1")
     await process.reconcile()
     assert len(cluster.live()) == 1
@@ -602,7 +602,7 @@ async def test_a_node_that_only_the_cache_misses_loses_no_pod(cluster: Cluster) 
 
 async def test_a_node_that_only_the_cache_misses_is_not_recorded_as_lost(cluster: Cluster) -> None:
     """The cache of pods may show a new node first."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     process.nodes.replace([], "1")
     await process.reconcile()
     assert [plural for plural, _ in cluster.objects if plural == MIGRATIONS.plural] == []

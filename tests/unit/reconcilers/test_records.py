@@ -12,29 +12,11 @@ from controller.kube import errors
 from controller.kube.resources import NODES, PODS
 from tests.model.cluster import Cluster
 from tests.model.faults import Fault
-from tests.unit.reconcilers.harness import Process
+from tests.unit.reconcilers.harness import running
 
 LOST = errors.TransportError("the connection broke")
 BUSY = errors.TooManyRequestsError(429, "TooManyRequests", "slow down")
 FORBIDDEN = errors.ForbiddenError(403, "Forbidden", "you may not")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """One VM, and node-1."""
-    found = Cluster()
-    found.add_node("node-1")
-    found.apply_vm()
-    return found
-
-
-async def running(cluster: Cluster) -> Process:
-    """Return a process whose VM runs on node-1, and add a free node-2."""
-    process = Process(cluster)
-    await process.settle()
-    cluster.pass_time(3600)
-    cluster.add_node("node-2")
-    return process
 
 
 def recorded(cluster: Cluster) -> list[tuple[Any, Any]]:

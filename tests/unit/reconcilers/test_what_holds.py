@@ -13,7 +13,7 @@ from controller.observe.caches import Caches
 from controller.observe.loads import NodeLoads
 from controller.telemetry.vms import VMMetrics, VMSeries
 from tests.model.cluster import Cluster
-from tests.unit.reconcilers.harness import Process, running
+from tests.unit.reconcilers.harness import Process, running_alone
 
 VM = "default/vm-1"
 FINALIZER = "example.com/hold"
@@ -45,7 +45,7 @@ async def test_a_vm_with_a_finalizer_is_not_ready_while_its_pod_terminates_and_s
     cluster: Cluster,
 ) -> None:
     """Its status names the finalizer."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = cluster.status()["podName"]
     delete_vm(cluster, FINALIZER)
     for _ in range(3):
@@ -63,7 +63,7 @@ async def test_a_vm_with_a_finalizer_is_not_ready_while_its_pod_terminates_and_s
 
 async def test_a_vm_with_a_finalizer_is_not_counted_as_running(cluster: Cluster) -> None:
     """Neither by phase, nor as a VMI, nor on its node."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     delete_vm(cluster, FINALIZER)
     await process.settle()
     seen = Caches()
@@ -79,7 +79,7 @@ async def test_a_vm_with_a_finalizer_is_not_counted_as_running(cluster: Cluster)
 
 async def test_a_vm_with_a_finalizer_costs_no_further_write_by_this_process_or_the_next(cluster: Cluster) -> None:
     """Although a new process expects a create for a young VM."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     delete_vm(cluster, FINALIZER)
     await process.settle()
     before = list(cluster.writes)
@@ -94,7 +94,7 @@ async def test_a_deletion_without_a_foreign_finalizer_costs_no_status_write(
     cluster: Cluster, finalizers: tuple[str, ...]
 ) -> None:
     """Kubernetes removes its own finalizers at once."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     before = cluster.writes.count("patch virtualmachines")
     if finalizers:
         delete_vm(cluster, *finalizers)
@@ -129,7 +129,7 @@ async def test_a_vm_in_any_state_is_stopped_once_it_is_being_deleted(cluster: Cl
 
 async def test_a_migration_of_a_vm_that_is_being_deleted_fails(cluster: Cluster) -> None:
     """Its claim is removed."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
     for _ in range(2):
@@ -145,7 +145,7 @@ async def test_a_migration_of_a_vm_that_is_being_deleted_fails(cluster: Cluster)
 
 async def test_an_orphaned_pod_is_not_the_vms_any_more(cluster: Cluster) -> None:
     """After `--cascade=orphan` the VM has no pod, and the pod stays."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = cluster.status()["podName"]
     delete_vm(cluster, "orphan", FINALIZER)
     await process.settle()
@@ -160,7 +160,7 @@ async def test_an_orphaned_pod_is_not_the_vms_any_more(cluster: Cluster) -> None
 
 async def test_a_vm_being_deleted_whose_pod_no_cache_shows_is_not_stopped(cluster: Cluster) -> None:
     """A live read finds the pod without labels, and it is deleted."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.edit(PODS, f"default/{cluster.status()['podName']}", labels={})
     delete_vm(cluster, FINALIZER)
     process.deliver()
@@ -175,7 +175,7 @@ async def test_a_vm_being_deleted_whose_pod_no_cache_shows_is_not_stopped(cluste
 
 async def test_ready_names_the_finalizer_of_a_terminating_pod(cluster: Cluster) -> None:
     """It explains why no next pod is created."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = add_finalizer(cluster)
     cluster.edit(PODS, f"default/{pod}", deletionTimestamp="2026-01-15T11:00:00Z")
     await process.settle()
@@ -185,7 +185,7 @@ async def test_ready_names_the_finalizer_of_a_terminating_pod(cluster: Cluster) 
 
 async def test_ready_names_the_finalizer_of_the_source_pod_during_a_migration(cluster: Cluster) -> None:
     """The next incarnation has begun; its pod waits for the source."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.add_node("node-2")
     pod = add_finalizer(cluster)
     cluster.migrate()
@@ -203,7 +203,7 @@ async def test_ready_names_the_finalizer_of_the_source_pod_during_a_migration(cl
 
 async def test_a_source_pod_that_terminates_quickly_costs_no_status_write(cluster: Cluster) -> None:
     """Two writes of the VM: its claim, which ends the incarnation, and its release, with which the next one runs."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.add_node("node-2")
     cluster.migrate()
     before = cluster.writes.count("patch virtualmachines")
@@ -221,7 +221,7 @@ async def test_a_source_pod_that_terminates_quickly_costs_no_status_write(cluste
 
 async def test_a_pod_with_a_finalizer_on_a_deleted_node_is_force_deleted_once(cluster: Cluster) -> None:
     """Its grace period is 0; the status names the finalizer."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = add_finalizer(cluster)
     cluster.remove(NODES, "/node-1")
     await process.settle()
@@ -235,7 +235,7 @@ async def test_a_pod_with_a_finalizer_on_a_deleted_node_is_force_deleted_once(cl
 
 async def test_ready_names_the_finalizer_of_the_previous_incarnations_pod_of_a_stopped_vm(cluster: Cluster) -> None:
     """It was stopped between two pods."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     cluster.add_node("node-2")
     pod = add_finalizer(cluster)
     cluster.migrate()
@@ -252,7 +252,7 @@ async def test_ready_names_the_finalizer_of_the_previous_incarnations_pod_of_a_s
 
 async def replaced(cluster: Cluster) -> tuple[Process, str]:
     """Return a process with a VM whose namesake left a pod with a finalizer, and that pod's name."""
-    process = await running(cluster)
+    process = await running_alone(cluster)
     pod = add_finalizer(cluster)
     cluster.remove(VIRTUAL_MACHINES, VM)
     cluster.apply_vm()
