@@ -85,11 +85,6 @@ class Placement(msgspec.Struct, frozen=True):
             ),
         )
 
-    def affinity(self) -> dict[str, Any]:
-        """Return it as the field of a pod that has no other affinity; empty without constraints."""
-        merged = self.merged(None)
-        return {} if merged is None else {"affinity": _as_json(merged)}
-
     def _required(self) -> NodeSelectorTerm | None:
         fields = tuple(
             _named(operator, name) for operator, name in (("In", self.node), ("NotIn", self.avoid)) if name is not None

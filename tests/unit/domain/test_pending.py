@@ -21,8 +21,8 @@ from controller.domain.migration.plan import (
     Refused,
     WriteMigration,
 )
-from controller.domain.objects import Claim
-from controller.domain.vm import launcher
+from controller.domain.objects import Claim, VMSpec
+from controller.domain.vm import launcher, placement
 from controller.domain.vm.placement import Placement
 from controller.kube.kinds import Node, NodeSpec
 from controller.kube.meta import Condition, ObjectMeta
@@ -215,7 +215,7 @@ def test_preflight_and_the_target_pod_have_the_same_placement() -> None:
     assert isinstance(claim, AskDryRun)
     assert (
         launcher.target(on_node_1(), claim.claim, POLICY)["spec"]["affinity"]
-        == found.demand.placement.affinity()["affinity"]
+        == placement.fields(VMSpec(), POLICY, found.demand.placement)["affinity"]
     )
 
 
