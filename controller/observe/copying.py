@@ -113,7 +113,7 @@ def end(found: Progress, *, speed: float) -> End | None:
 def _transfer(item: VirtualMachineMigration) -> Transfer | None:
     """Return what a migration takes of the nodes' links; None if it does not copy."""
     status = item.status
-    if status.copying is None or item.finished:
+    if status.copying is None or item.finished or not status.copying.usable:
         return None
     return Transfer(item.metadata.uid, status.source_node or "", status.target_node or "", status.copying.cap)
 

@@ -137,6 +137,13 @@ def test_a_clock_that_is_set_back_undoes_nothing() -> None:
     assert sent(after(1, move(), before=first)) == {"a": 500}
 
 
+@pytest.mark.parametrize("odd", [{"jitter": 1e6}, {"dirty_rate": -1.0}, {"writable_set": 1e308 * 10}])
+def test_a_record_that_cannot_be_meant_costs_only_its_own_migration(odd: dict[str, Any]) -> None:
+    """Another client may have edited it."""
+    found = after(5 + ROUND_OVERHEAD, move("a", **odd), move("b"))
+    assert sent(found) == {"b": 500}
+
+
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_finished_migration_copies_nothing(phase: str) -> None:
     """Its record stays in its status."""
