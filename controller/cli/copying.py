@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,6 +33,17 @@ def bar(line: str, estimate: Estimate, now: datetime) -> RenderableType:
     drawn = Table.grid(padding=(0, 1))
     drawn.add_row(ProgressBar(1.0, estimate.progress.share, _WIDTH), Text(words(estimate, now)))
     return Group(Text(line), drawn)
+
+
+def summary(estimates: Sequence[Estimate], now: datetime) -> str:
+    """Return how many VMs copy, what remains, and when the last of them ends; empty if none does."""
+    if not estimates:
+        return ""
+    rest = size(sum(estimate.progress.checkpoint.rest for estimate in estimates))
+    ends = [estimate.end.at if estimate.end is not None else None for estimate in estimates]
+    known = [end for end in ends if end is not None]
+    left = f", {human_duration(max(max(known) - now, _NOTHING))} left" if len(known) == len(ends) else ""
+    return f"{len(estimates)} copying: {rest} remaining{left}"
 
 
 def size(amount: float) -> str:

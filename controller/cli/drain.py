@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Collection
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
@@ -16,16 +17,19 @@ from random import Random
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from controller.cli import drain_plan, session
+from controller.cli import copying, drain_plan, session
 from controller.cli.connection import Connection
 from controller.domain import names
 from controller.kube import managers
 from controller.kube.client import Client
 from controller.kube.errors import KubeError
+from controller.operations import settings
 from controller.operations.api import Api
+from controller.operations.copying import Copies, following
 from controller.operations.draining.asking import label
 from controller.operations.draining.drain import Drain, how_to_go_on
 from controller.operations.draining.order import Order
+from controller.operations.errors import NotListedError
 from controller.operations.planning import reading
 from controller.operations.planning.reading import Wish
 from controller.operations.planning.values import Plan
@@ -60,7 +64,9 @@ def run(connection: Connection, order: Order, selector: str = "") -> None:
         console = session.console()
         plan = await _estimate(client, drain_plan.wished(nodes, wanted, scope), console)
         began = asyncio.get_running_loop().time()
-        await drained(client, wanted, console, rng)
+        async with AsyncExitStack() as stack:
+            copies = await _copies(stack, client, scope) if console.is_terminal else None
+            await drained(client, wanted, console, rng, copies)
         if plan is not None:
             console.print(drain_plan.missed(plan, asyncio.get_running_loop().time() - began))
         return 0
@@ -81,17 +87,28 @@ async def _estimate(client: Client, wish: Wish, console: Console) -> Plan | None
     return plan
 
 
-class _Screen:
-    """Prints lines, and draws a bar for each node on a terminal."""
+async def _copies(stack: AsyncExitStack, client: Client, scope: session.Scope) -> Copies | None:
+    """Return how far live moves are, for the bars; None if that cannot be read: the drain goes on without."""
+    try:
+        places = settings.places(scope.namespace, scope.home)
+        return await stack.enter_async_context(following(client, scope.namespace, places))
+    except (KubeError, NotListedError):
+        return None
 
-    def __init__(self, console: Console) -> None:
+
+class _Screen:
+    """Prints lines, and draws a bar for each node on a terminal, with what is being copied if `copies` is given."""
+
+    def __init__(self, console: Console, copies: Copies | None) -> None:
         self._console = console
+        self._copies = copies
         self._tasks: dict[str, TaskID] = {}
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[copying]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -103,13 +120,16 @@ class _Screen:
     def progress(self, node: str, done: int, total: int) -> None:
         """Update the bar of a node: `done` of `total` VMs."""
         if node not in self._tasks:
-            self._tasks[node] = self.bars.add_task(f"draining {node}")
-        self.bars.update(self._tasks[node], total=total, completed=done)
+            self._tasks[node] = self.bars.add_task(f"draining {node}", copying="")
+        leaving = self._copies.leaving(node) if self._copies is not None else ()
+        self.bars.update(
+            self._tasks[node], total=total, completed=done, copying=copying.summary(leaving, datetime.now(UTC))
+        )
 
 
-async def drained(client: Api, order: Order, console: Console, rng: Random) -> None:
+async def drained(client: Api, order: Order, console: Console, rng: Random, copies: Copies | None = None) -> None:
     """Drain nodes, and print the progress; on standard error, what is left behind. Raises as `Drain.run` does."""
-    screen = _Screen(console)
+    screen = _Screen(console, copies)
     drain = Drain(client, order, screen, rng)
     try:
         with screen.bars:

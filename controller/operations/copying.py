@@ -6,7 +6,7 @@ may not read is left out: the moves of other namespaces then count as if there w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,6 +68,19 @@ class Copies:
 
     def estimate(self, migration: VirtualMachineMigration) -> Estimate | None:
         """Return how far a migration is now; None if it does not copy."""
+        found = self._now().get(migration.metadata.uid)
+        return Estimate(found, copying.end(found, speed=self._speed)) if found is not None else None
+
+    def leaving(self, node: str) -> tuple[Estimate, ...]:
+        """Return how far the migrations are that copy away from a node."""
+        now = self._now()
+        return tuple(
+            Estimate(found, copying.end(found, speed=self._speed))
+            for migration in self._store.by_index(_COPIES)
+            if migration.status.source_node == node and (found := now.get(migration.metadata.uid)) is not None
+        )
+
+    def _now(self) -> Mapping[str, Progress]:
         self._last = copying.progress(
             self._store.by_index(_COPIES),
             capacity=self._live.capacity,
@@ -75,8 +88,7 @@ class Copies:
             now=self._clock(),
             before=self._last,
         )
-        found = self._last.get(migration.metadata.uid)
-        return Estimate(found, copying.end(found, speed=self._speed)) if found is not None else None
+        return self._last
 
 
 @asynccontextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from controller.cli.copying import size, words
+from controller.cli.copying import size, summary, words
 from controller.domain.settings import PublishedSettings
 from controller.operations.copying import estimates
 from tests.unit.observe.builders import BEGAN, LIVE, NEVER_CONVERGES, move
@@ -37,6 +38,18 @@ def test_a_move_whose_end_is_not_known_is_told_so() -> None:
 def test_a_move_that_has_copied_all_ends_now() -> None:
     """The hand-over follows."""
     assert told(60) == "100%: 1000 B processed, 0 B remaining, ends in 0s"
+
+
+def test_several_moves_are_summed_up_until_the_last_ends() -> None:
+    """For the bar of a node; without an end if one of them has none."""
+    now = BEGAN + timedelta(seconds=5.25)
+    found = tuple(
+        estimates((move("a"), move("b", ("n3", "n4"), bandwidth=50)), PublishedSettings(live=LIVE), now).values()
+    )
+    assert summary(found, now) == "2 copying: 1.2 KiB remaining, 15s left"
+    endless = replace(found[0], end=None)
+    assert summary((endless, found[1]), now) == "2 copying: 1.2 KiB remaining"
+    assert summary((), now) == ""
 
 
 @pytest.mark.parametrize(

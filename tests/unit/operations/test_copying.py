@@ -61,6 +61,13 @@ async def test_moves_of_other_namespaces_count_if_they_may_be_seen(make: type[St
     assert seen.progress.pace == pytest.approx(pace)
 
 
+async def test_those_that_leave_a_node_are_told_together(cluster: Staged) -> None:
+    """Not those that come to it."""
+    stage(cluster, ("default/a", "n1", "n2"), ("default/b", "n1", "n3"), ("default/c", "n2", "n1"))
+    async with following(cluster, "default", ("default",)) as copies:
+        assert [len(copies.leaving(node)) for node in ("n1", "n2", "n3")] == [2, 1, 0]
+
+
 async def test_without_published_settings_the_defaults_are_assumed_and_it_is_said(cluster: Staged) -> None:
     """As for every command that needs them."""
     async with following(cluster, "default", ("default",)) as copies:
