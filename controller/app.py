@@ -320,5 +320,6 @@ def _series(
     )
     found: list[Source] = [NodeSeries(NodeLoads(nodes, pods, settings.controllers.policy.reference, vms))]
     if settings.vm_metrics:
-        found += [VMSeries(vms), MigrationSeries(migrations)]
+        live, speed = settings.controllers.live, settings.controllers.policy.speed
+        found += [VMSeries(vms), MigrationSeries(migrations, capacity=live.capacity, speed=speed)]
     return found

@@ -11,7 +11,8 @@ for each move; a move that needs more is shown as it was some time ago, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -79,6 +80,19 @@ def progress(
     `capacity` is that of each direction of a node, in bytes of memory a simulated second (`CopyingPolicy.capacity`);
     `speed` is the simulated seconds in a real one. `before` is the result of the last call.
     """
+    steps = stepwise(migrations, capacity=capacity, speed=speed, now=now, before=before)
+    return deque(steps, maxlen=1)[0]
+
+
+def stepwise(
+    migrations: Iterable[VirtualMachineMigration],
+    *,
+    capacity: float,
+    speed: float,
+    now: datetime,
+    before: Mapping[str, Progress] = NONE,
+) -> Iterator[dict[str, Progress]]:
+    """Yield after each migration, at most 3 ms apart; the last result is that of `progress`, the others are parts."""
     known = {
         item.metadata.uid: (transfer, last)
         for item in migrations
@@ -86,16 +100,17 @@ def progress(
     }
     copying = [transfer for transfer, last in known.values() if not last.checkpoint.ended]
     shared = paces(copying, capacity)
-    moved = {
-        uid: last if last.checkpoint.ended else _moved(last, before.get(uid, last).pace or shared[uid], speed, now)
-        for uid, (_, last) in known.items()
-    }
+    moved: dict[str, Progress] = {}
+    for uid, (_, last) in known.items():
+        ended = last.checkpoint.ended
+        moved[uid] = last if ended else _moved(last, before.get(uid, last).pace or shared[uid], speed, now)
+        yield moved
     left = [transfer for transfer in copying if not moved[transfer.key].checkpoint.ended]
     if len(left) < len(copying):
         shared = paces(left, capacity)
-    return {
-        uid: msgspec.structs.replace(found, pace=0.0 if found.checkpoint.ended else shared[uid])
-        for uid, found in moved.items()
+    yield {
+        uid: msgspec.structs.replace(one, pace=0.0 if one.checkpoint.ended else shared[uid])
+        for uid, one in moved.items()
     }
 
 
