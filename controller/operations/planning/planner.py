@@ -13,10 +13,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from controller.domain import capacity, nodes, ownership
-from controller.domain.copying.model import start
 from controller.domain.copying.record import Copying
 from controller.domain.migration.backoff import backoff
-from controller.domain.objects import Claim, Strategy, VirtualMachine, VirtualMachineMigration
+from controller.domain.objects import Claim, GuestMode, Strategy, VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import RatioError
 from controller.domain.settings import PublishedSettings
 from controller.domain.vm import boot, launcher, placement
@@ -168,13 +167,13 @@ class _Reading:
         of_number = {ownership.incarnation(pod): pod for pod in pods}
         source, target = of_number.get(claim.source_incarnation), of_number.get(claim.target)
         node = capacity.node_of(target) if target is not None else None
+        try:
+            amount = capacity.of_vm(launcher.requested(vm), rules.policy)
+            seconds, copying, age = self._left(vm, claim, source, rules)
+        except RatioError:
+            return None
         if node is None and claim.reserved_node is not None:
-            try:
-                amount = capacity.of_vm(launcher.requested(vm), rules.policy)
-            except RatioError:
-                return None
             self.reserved.append(Held(vm.metadata.key, claim.reserved_node, amount))
-        seconds, copying, age = self._left(vm, claim, rules)
         return UnderWay(
             vm.metadata.key,
             claim.uid,
@@ -188,20 +187,20 @@ class _Reading:
             age,
         )
 
-    def _left(self, vm: VirtualMachine, claim: Claim, rules: PublishedSettings) -> tuple[float, Copying | None, float]:
+    def _left(
+        self, vm: VirtualMachine, claim: Claim, source: Pod | None, rules: PublishedSettings
+    ) -> tuple[float, Copying | None, float]:
         """Return the seconds that a move still takes; or what it copies, and the age of that record."""
         if not claim.is_live:
-            return timing.recreate(vm, rules), None, 0.0
-        if vm.status.incarnation == claim.target:
+            return timing.RECREATE + timing.booting(vm, rules), None, 0.0
+        if vm.status.incarnation == claim.target and claim.mode != GuestMode.POST_COPY:
             return timing.LIVE_AFTER, None, 0.0
         history = self._caches.migrations.by_index(vm.metadata.key)
         copying = next((item.status.copying for item in history if item.metadata.uid == claim.uid), None)
         began = times.parse_timestamp(copying.timestamp) if copying is not None else None
-        if copying is not None and began is not None:
+        if copying is not None and began is not None and copying.usable:
             return 0.0, copying, max((self._known.now - began).total_seconds(), 0.0)
-        job, cap = timing.copying(vm, rules)
-        record = Copying(job.workload, job.limits, start(job), "", cap if cap < float("inf") else 0.0)
-        return 0.0, record, -timing.LIVE_BEFORE
+        return 0.0, timing.copying(vm, source, rules), -timing.LIVE_BEFORE
 
 
 def _store(store: Store[T], objects: Iterable[T]) -> Store[T]:

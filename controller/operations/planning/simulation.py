@@ -19,7 +19,8 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.copying.model import Checkpoint, Job, Mode, resume, start
+from controller.domain.copying.model import Checkpoint, Mode, resume
+from controller.domain.copying.record import Copying
 from controller.domain.copying.sharing import Transfer
 from controller.domain.migration.demand import Demand, demand
 from controller.domain.migration.plan import Refused
@@ -78,6 +79,7 @@ class _Run:
         self._situation = situation
         self._now = 0.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._busy_until = 0.0
         self._numbers = count()  # timers of the same moment act in the order in which they were set
         self._room = Room(situation.nodes, situation.held)
         self._slots = Slots({of_class: rules.limits for of_class, rules in situation.settings.items()})
@@ -136,6 +138,11 @@ class _Run:
 
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
         heappush(self._timers, (self._now + seconds, next(self._numbers), act))
+
+    def _work(self, seconds: float, act: Callable[[], None], pause: float = 0.0) -> None:
+        """Let the control plane work for a move, after those before it; then, after a pause, act."""
+        self._busy_until = max(self._busy_until, self._now) + seconds
+        self._after(self._busy_until + pause - self._now, act)
 
     # --- nodes -------------------------------------------------------------------------------------------------
 
@@ -260,9 +267,10 @@ class _Run:
         self._slots.take(moving.of_class, step.node)
         self._moving[vm] = moving
         if rules.strategy is Strategy.LIVE:
-            self._after(timing.LIVE_BEFORE, partial(self._copy, moving, *timing.copying(leaver.vm, rules)))
+            copying = timing.copying(leaver.vm, leaver.pod, rules)
+            self._work(timing.LIVE_BEFORE, partial(self._copy, moving, copying, leaver.vm.metadata.uid))
         else:
-            self._after(timing.recreate(leaver.vm, rules), partial(self._end, moving))
+            self._work(timing.RECREATE, partial(self._end, moving), timing.booting(leaver.vm, rules))
 
     def _resume(self, move: UnderWay) -> None:
         """Go on with a move that has a slot before the drain begins."""
@@ -273,23 +281,20 @@ class _Run:
         if move.copying is None:
             self._after(move.seconds, partial(self._end, moving))
             return
-        job = move.copying.job(move.uid)
-        at = resume(job, move.copying.checkpoint)
-        self._copy(moving, job, move.copying.cap, at, since=-move.age)
+        self._copy(moving, move.copying, move.uid, age=move.age)
 
-    def _copy(
-        self, moving: _Moving, job: Job, cap: float, at: Checkpoint | None = None, since: float | None = None
-    ) -> None:
-        step = moving.step
-        transfer = Transfer(step.vm, step.node, step.target, cap)
-        began = self._now if since is None else since
-        self._copiers[moving.of_class].begin(transfer, job, at or start(job), began, self._now)
+    def _copy(self, moving: _Moving, copying: Copying, seed: str, age: float = 0.0) -> None:
+        """Let a move copy from a record on that is so many seconds old."""
+        step, job = moving.step, copying.job(seed)
+        transfer = Transfer(step.vm, step.node, step.target, copying.cap)
+        at = resume(job, copying.checkpoint)
+        self._copiers[moving.of_class].begin(transfer, job, at, self._now - age, self._now)
 
     def _copied(self, vm: str, last: Checkpoint) -> None:
         """Take note that a move copies no more: the VM was handed over, or the move has to be undone."""
         moving = self._moving[vm]
         after = partial(self._undo, moving, last) if last.aborted else partial(self._end, moving)
-        self._after(timing.LIVE_AFTER, after)
+        self._work(timing.LIVE_AFTER, after)
 
     def _end(self, moving: _Moving) -> None:
         """Take note that a VM has left, and its slot is free."""

@@ -78,7 +78,7 @@ async def test_a_plan_shows_moves_nodes_and_a_verdict(fleet: Fleet, capsys: pyte
     assert code == 0
     assert [line.rstrip() for line in out.splitlines()] == [
         "VM            NODE  COULD GO TO    HOW       BEGINS  HAS LEFT",
-        "default/vm-1  n1    n2 or 1 other  Recreate    0.0s      0.2s",
+        "default/vm-1  n1    n2 or 1 other  Recreate    0.0s      0.1s",
         "default/vm-2  n1    n3 or 1 other  Recreate    0.0s      0.2s",
         "",
         "NODE  VMS  BEGINS  EMPTY",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from controller.domain.copying.model import start
 from controller.domain.copying.record import Copying
 from controller.domain.objects import Claim, MigrationSpec, MigrationStatus, VirtualMachineMigration
 from controller.kube import times
@@ -55,9 +55,8 @@ def test_a_move_away_from_another_node_has_a_slot_too() -> None:
 def test_a_live_move_goes_on_from_its_checkpoint() -> None:
     """Its record is 5 s old, so it has 5 s less to go than one that begins."""
     machine, pod = vm("moving", "n1", claim=claim(strategy="Live", target_incarnation=1))
-    job, _ = timing.copying(machine, LIVE)
     began = times.micro_timestamp(NOW - timedelta(seconds=5))
-    record = Copying(job.workload, job.limits, start(job), began)
+    record = msgspec.structs.replace(timing.copying(machine, pod, LIVE), timestamp=began)
     of = known(NODES, [(machine, pod)], LIVE, migrations=[migration("moving", copying=record)])
     [step] = plan(of, "n1").steps
     [whole] = plan(known(NODES, [vm("moving", "n1")], LIVE), "n1").steps
