@@ -7,7 +7,8 @@ this one acts on the pods, and removes the claim. Guarantees:
   has a new number, since the first pod may have come to be and be gone.
 - After the hand-over the source pod is deleted, and runs nothing meanwhile; in post-copy, once all memory is copied.
   If either pod is lost before, the VM is: both pods are deleted, and it starts anew.
-- The claim is removed only when a live read finds no second pod by its name, and no create of it may still commit.
+- The claim is removed only when a live read finds no second pod by its name, and no create of it may still commit; that
+  of a move that is undone, only when its migration has said why, or no longer exists.
 - Until then the incarnation stays, whatever happens to the pod of the VM.
 """
 
@@ -19,7 +20,7 @@ import msgspec
 
 from controller.domain.objects import Claim, HandOver, VirtualMachineMigration
 from controller.domain.vm import launcher, status
-from controller.domain.vm.plan import Action, ConfirmPodGone, CreatePod, Plan, WriteStatus
+from controller.domain.vm.plan import Action, ConfirmPodGone, ConfirmTold, CreatePod, Plan, WriteStatus
 from controller.domain.vm.state import VMState
 from controller.domain.vm.status import Phase, Verdict
 from controller.kube.kinds import Pod
@@ -49,8 +50,13 @@ def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = (), *, la
     wait = state.circumstances.create_expected
     if wait > 0:
         return Plan(follow, requeue_after=wait)
-    if claim.aborting is not None and _untold(state, claim):
-        return Plan(follow, requeue_after=UNTOLD)  # the migration's reconcile publishes the reason first
+    told: tuple[Action, ...] = ()
+    if claim.aborting is not None:
+        migration = _migration(state, claim)
+        if migration is None:
+            told = (ConfirmTold(claim.name, claim.uid),)  # it was deleted, or the cache lags
+        elif not migration.finished:
+            return Plan(follow, requeue_after=UNTOLD)  # the migration's reconcile publishes the reason first
     ends = {claim.source_incarnation, claim.target} - {state.incarnation}
     gone = tuple(ConfirmPodGone(state.name(number)) for number in sorted(ends))
     ending = last or follow
@@ -58,13 +64,9 @@ def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = (), *, la
     wanted = writes[0].status if writes else state.vm.status
     others = tuple(action for action in ending if not isinstance(action, WriteStatus))
     conditions = tuple(found for found in wanted.conditions if found.type != status.MIGRATING)
-    return Plan((*others, *gone, WriteStatus(msgspec.structs.replace(wanted, migration=None, conditions=conditions))))
-
-
-def _untold(state: VMState, claim: Claim) -> bool:
-    """Whether the claim's migration exists, and has not ended."""
-    migration = _migration(state, claim)
-    return migration is not None and not migration.finished
+    return Plan(
+        (*others, *told, *gone, WriteStatus(msgspec.structs.replace(wanted, migration=None, conditions=conditions)))
+    )
 
 
 def _migration(state: VMState, claim: Claim) -> VirtualMachineMigration | None:

@@ -92,6 +92,13 @@ class ConfirmPodGone(msgspec.Struct, frozen=True):
     name: str
 
 
+class ConfirmTold(msgspec.Struct, frozen=True):
+    """Guard: a live read confirms that the migration with this UID has ended, or no longer exists."""
+
+    name: str
+    uid: str
+
+
 class PatchPod(msgspec.Struct, frozen=True):
     """Set metadata on this pod (UID and resourceVersion guarded); a key whose value is None is removed."""
 
@@ -106,7 +113,7 @@ class WriteStatus(msgspec.Struct, frozen=True):
     status: VMStatus
 
 
-Act: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | ConfirmPodGone | PatchPod
+Act: TypeAlias = CreatePod | DeletePod | ConfirmVMGone | ConfirmNodeGone | ConfirmPodGone | ConfirmTold | PatchPod
 Action: TypeAlias = Act | WriteStatus
 
 

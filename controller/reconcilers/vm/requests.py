@@ -13,7 +13,7 @@ import structlog
 
 from controller.domain import names, ownership
 from controller.domain.objects import VirtualMachine, VMStatus
-from controller.domain.resources import VIRTUAL_MACHINES
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.vm import events, launcher, plan, status
 from controller.engine.consistency import ConsistencyStore
 from controller.kube import codec, errors
@@ -58,15 +58,16 @@ class Requests:
                 return await node_gone(self._client, action.name)
             case plan.DeletePod():
                 await self._delete(action, visit)
-                return True
             case plan.ConfirmPodGone():
                 return await self._pod_gone(action.name, visit.vm)
+            case plan.ConfirmTold():
+                return await self._told(action, visit)
             case plan.CreatePod():
                 return await self._create(action, visit)
             case plan.PatchPod():
                 patched = await self._patch(action.pod, labels=action.labels, annotations=action.annotations)
                 self._consistency.wrote(visit.key, visit.caches.pods, patched.metadata.resource_version)
-                return True
+        return True
 
     async def write_status(self, wanted: VMStatus, visit: Visit) -> str | None:
         """Replace the status of a VM that is still as the cache shows it; return its version, or None if it is deleted.
@@ -121,6 +122,13 @@ class Requests:
             return True
         await self._reveal(vm, pod)
         return False
+
+    async def _told(self, action: plan.ConfirmTold, visit: Visit) -> bool:
+        try:
+            found = await self._client.get(MIGRATIONS, action.name, namespace=visit.namespace)
+        except errors.NotFoundError:
+            return True
+        return found.metadata.uid != action.uid or found.finished
 
     async def _unchanged(self, visit: Visit, vm: VirtualMachine) -> bool:
         """Whether a live read finds the VM as the cache shows it, its class included."""

@@ -14,7 +14,16 @@ from controller.domain.migration.plan import AskDryRun, ClaimVM, View, WriteMigr
 from controller.domain.objects import Claim, HandOver, MigrationStatus, PhaseTime, VirtualMachine, VMStatus
 from controller.domain.vm import launcher, records
 from controller.domain.vm.decide import decide
-from controller.domain.vm.plan import Circumstances, ConfirmPodGone, CreatePod, DeletePod, PatchPod, Plan, WriteStatus
+from controller.domain.vm.plan import (
+    Circumstances,
+    ConfirmPodGone,
+    ConfirmTold,
+    CreatePod,
+    DeletePod,
+    PatchPod,
+    Plan,
+    WriteStatus,
+)
 from controller.domain.vm.plan import View as VMView
 from controller.kube import times
 from controller.kube.kinds import Node, Pod
@@ -128,7 +137,7 @@ def test_the_claim_is_removed_when_a_live_read_finds_no_second_pod(
     """By its name: the watch does not show a pod without its labels."""
     machine = moving(claim, incarnation=incarnation, pod_uid=kept.metadata.uid, node_name=kept.spec.node_name)
     found = plan(machine, kept)
-    assert acts(found) == [ConfirmPodGone(launcher.name(machine, gone))]
+    assert acts(found)[-1] == ConfirmPodGone(launcher.name(machine, gone))
     assert isinstance(found.actions[-1], WriteStatus)
     assert (published(found).migration, published(found).incarnation) == (None, incarnation)
 
@@ -144,6 +153,23 @@ def test_the_claim_stays_until_its_migration_has_said_why_it_failed() -> None:
     told = msgspec.structs.replace(move(), status=MigrationStatus(phase="Running"))
     found = plan(moving(ABORTING), SOURCE, migrations=(told,))
     assert (acts(found), found.requeue_after) == ([], 1)
+
+
+def test_the_claim_of_a_migration_that_no_cache_shows_is_removed_when_a_live_read_finds_that_it_has_ended() -> None:
+    """An old list may hide one that has not said why it failed."""
+    [told, _] = acts(plan(moving(ABORTING), SOURCE))
+    assert told == ConfirmTold("m-1", "uid-m-1")
+
+
+@pytest.mark.parametrize("incarnation", [0, 1])
+def test_a_migration_that_ended_without_the_end_of_its_move_has_it_undone_before_the_hand_over(
+    incarnation: int,
+) -> None:
+    """Its claim would stay for ever; after the hand-over it ends by itself."""
+    ended = live_move(state={"phase": "Failed", "failure_reason": "ClaimLost", "message": "gone"})
+    found = decided(ended, moving(incarnation=incarnation), SOURCE, TARGET)
+    [*marks] = [action.claim.aborting for action in found.actions if isinstance(action, ClaimVM) and action.claim]
+    assert marks == (["ClaimLost: gone"] if incarnation == 0 else [])
 
 
 def test_a_lost_source_moves_the_incarnation_only_after_the_move_was_undone() -> None:

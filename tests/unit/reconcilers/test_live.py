@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from controller.domain.resources import VIRTUAL_MACHINES
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from controller.domain import names
+from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.kube import errors
+from controller.kube.resources import PODS
 from tests.model.cluster import Cluster
-from tests.unit.reconcilers.harness import running
+from tests.model.faults import Fault
+from tests.unit.reconcilers.harness import Process, running
+
+VM: Final = "default/vm-1"
+LOST: Final = errors.TransportError("the reply was lost")
 
 
 async def test_a_live_migration_moves_its_vm_without_a_phase_but_running(cluster: Cluster) -> None:
@@ -24,3 +36,119 @@ async def test_a_live_migration_moves_its_vm_without_a_phase_but_running(cluster
     }
     assert phases == {"Running"}
     assert len(cluster.live()) == 1
+
+
+async def copying(cluster: Cluster) -> tuple[Process, str]:
+    """Return a process in which m-1 copies, and the name of the target pod."""
+    process = await running(cluster)
+    cluster.migrate(strategy="Live")
+    for _ in range(20):
+        process.deliver()
+        await process.step()
+        cluster.run_pods()
+        if cluster.migration().get("phase") == "Running":
+            return process, cluster.migration()["targetPod"]
+        cluster.pass_time(1)
+    raise AssertionError(cluster.migration())
+
+
+def fail(cluster: Cluster, pod: str) -> None:
+    """End the target pod."""
+    found = cluster.objects[PODS.plural, f"default/{pod}"]
+    cluster.set_status(PODS, f"default/{pod}", {**found["status"], "phase": "Failed"})
+
+
+def terminate(cluster: Cluster, pod: str) -> None:
+    """Begin the target pod's deletion."""
+    cluster.evict(pod)
+
+
+def vanish(cluster: Cluster, pod: str) -> None:
+    """Delete the target pod at once."""
+    cluster.remove(PODS, f"default/{pod}")
+
+
+@pytest.mark.parametrize("change", [fail, terminate, vanish])
+async def test_a_target_whose_end_no_cache_shows_does_not_become_the_vm(
+    cluster: Cluster, change: Callable[[Cluster, str], None]
+) -> None:
+    """The look before the hand-over finds it; the VM goes on in its source pod."""
+    process, target = await copying(cluster)
+    process.deliver()
+    change(cluster, target)
+    cluster.pass_time(60)
+    for _ in range(3):
+        process.deliver(withhold=PODS.plural)
+        await process.step()
+    assert (cluster.status()["incarnation"], cluster.migration()["phase"]) == (0, "Running")
+    await process.settle()
+    assert (cluster.status()["nodeName"], cluster.migration()["phase"]) == ("node-1", "Failed")
+    assert cluster.violations == []
+
+
+async def test_a_late_hand_over_of_a_dead_leader_conflicts_by_the_vms_version_with_the_aborts_first_write(
+    cluster: Cluster,
+) -> None:
+    """That write is the mark on the claim; the migration is not Failed yet."""
+    process, _ = await copying(cluster)
+    cluster.faults.append(Fault("patch", "virtualmachines", LOST, late=50))
+    cluster.pass_time(60)
+    process.deliver()
+    await process.work("migrations", VM)
+    [(_, hand_over)], cluster.late = cluster.late, []
+    cluster.failures["patch virtualmachinemigrations"] = LOST
+    cancelled = cluster.objects[MIGRATIONS.plural, "default/m-1"]
+    cluster.store(MIGRATIONS.plural, {**cancelled, "spec": {**cancelled["spec"], "cancel": True}})
+    leader = Process(cluster)
+    await leader.work("migrations", VM)
+    assert (cluster.status()["migration"]["aborting"].partition(":")[0], cluster.migration()["phase"]) == (
+        "Cancelled",
+        "Running",
+    )
+    with pytest.raises(errors.ConflictError):
+        hand_over()
+    cluster.failures.clear()
+    await leader.settle()
+    assert (cluster.status()["incarnation"], cluster.migration()["failureReason"]) == (0, "Cancelled")
+    assert cluster.violations == []
+
+
+async def test_the_claim_of_a_move_that_is_undone_stays_while_an_old_list_hides_its_migration(cluster: Cluster) -> None:
+    """Otherwise the migration would not learn why it failed."""
+    process, target = await copying(cluster)
+    process.deliver()
+    process.caches.migrations.replace([], "1")
+    vanish(cluster, target)
+    for _ in range(3):
+        process.deliver(withhold=MIGRATIONS.plural)
+        await process.step()
+    assert cluster.status()["migration"]["aborting"].startswith("TargetLost")
+    await Process(cluster).settle()
+    assert cluster.migration()["failureReason"] == "TargetLost"
+    assert "migration" not in cluster.status()
+
+
+async def test_a_vm_that_the_target_preempts_restarts_with_a_record_that_says_so(cluster: Cluster) -> None:
+    """The scheduler evicts it while the target waits for its room; the move goes on."""
+    process = await running(cluster)
+    cluster.cordon("node-1")
+    cluster.apply_vm("vm-2")
+    await process.settle()
+    victim = cluster.status("vm-2")["podName"]
+    cluster.cordon("node-1", unschedulable=False)
+    cluster.pass_time(3600)
+    cluster.unfit = {"node-2"}
+    cluster.migrate(strategy="Live")
+    while not any(pod["metadata"]["annotations"].get(names.INCARNATION) == "1" for pod in cluster.pods()):
+        process.deliver()
+        await process.step()
+    cluster.evict(victim, "PreemptionByScheduler")
+    process.deliver()
+    await process.step()
+    cluster.finish_deletions()
+    cluster.unfit = set()
+    await process.settle()
+    records = [found["spec"] for found in cluster.of(MIGRATIONS) if "recordOf" in found["spec"]]
+    assert [(record["vmName"], record["reason"]) for record in records] == [("vm-2", "Preempted")]
+    assert (cluster.migration()["phase"], cluster.status()["nodeName"]) == ("Succeeded", "node-2")
+    assert (cluster.status("vm-2")["phase"], cluster.violations) == ("Running", [])
