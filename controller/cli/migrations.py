@@ -13,7 +13,7 @@ from controller.cli.connection import Connection
 from controller.cli.copying import words
 from controller.cli.tables import Column, Grid
 from controller.cli.text import age, cell
-from controller.domain.objects import VirtualMachineMigration
+from controller.domain.objects import Strategy, VirtualMachineMigration
 from controller.domain.resources import MIGRATIONS
 from controller.domain.settings import DEFAULTS, PublishedSettings
 from controller.engine.listing import everything
@@ -88,7 +88,7 @@ def table(
             cell(metadata.name),
             cell(status.phase, _COLOURS.get(status.phase, "")),
             cell(spec.vm_name),
-            cell(status.strategy or spec.strategy),
+            cell(_strategy(migration)),
             cell(status.source_node),
             cell(status.target_node),
             cell(spec.reason),
@@ -102,6 +102,12 @@ def table(
 def _order(migration: VirtualMachineMigration) -> tuple[str, str, str]:
     metadata = migration.metadata
     return metadata.namespace, metadata.creation_timestamp or "", metadata.name
+
+
+def _strategy(migration: VirtualMachineMigration) -> str | None:
+    """Return how a VM moves; before that, how it was asked to, if it was. A status names only Live."""
+    status = migration.status
+    return status.strategy or (Strategy.RECREATE if status.start_timestamp is not None else migration.spec.strategy)
 
 
 def _message(migration: VirtualMachineMigration, estimate: Estimate | None, now: datetime) -> str:

@@ -17,7 +17,7 @@ NOW = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 MOVED = migration(
     phase="Succeeded",
-    strategy="Recreate",
+    start_timestamp="2026-01-15T10:29:50.000000Z",
     source_node="n1",
     target_node="n2",
     reason="drill",
