@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-from controller.domain.objects import Claim
+from controller.domain.objects import Claim, GuestMode
 from controller.observe.history import MigrationSeen, PodSeen, Seen, VMSeen
 
 
@@ -34,7 +34,7 @@ class Clause(StrEnum):
     HAND_OVER = "one write hands over, in a claim that is not aborting, to a target that ran: number, pod and node"
     SUCCESSOR = "while the pod of the status lives, no other becomes the VM, but by hand-over or the claim of Recreate"
     CLAIM = "a claim moves the pod of the status, and its ends stay until it is removed"
-    ABORT = "an abort is not undone"
+    ABORT = "an abort is not undone, and after the hand-over only post-copy is aborted"
     OUTCOME = "a live move succeeds only by its hand-over"
 
 
@@ -241,6 +241,9 @@ def _claim(vm: _VM, before: VMSeen, after: VMSeen) -> _Found:
         yield Clause.MEMORY, f"{who} gives its target number {target}, which the status does not remember"
     if same is not None and same.aborting is not None and new.aborting is None:
         yield Clause.ABORT, f"{who} does not abort any more"
+    begins = same is not None and same.aborting is None and new.aborting is not None
+    if begins and before.incarnation == target and new.mode != GuestMode.POST_COPY:
+        yield Clause.ABORT, f"{who} aborts although the VM runs in the target, with all of its memory"
 
 
 def _unlawful(vm: _VM, claim: Claim, after: VMSeen) -> Iterator[str]:

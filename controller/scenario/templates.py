@@ -24,7 +24,7 @@ _MOST_ITEMS: Final = 50_000
 _DEEPEST: Final = 20
 """Levels of a value. Affinity has ten; an alias may contain itself."""
 _TRUE: Final = ("true", "yes", "on")
-_OF_USERS: Final = (names.CONTROLLER_CLASS, names.BOOT_TIME)
+_OF_USERS: Final = (names.CONTROLLER_CLASS, names.BOOT_TIME, names.DIRTY_RATE, names.WRITABLE_SET)
 _INSTEAD: Final = {
     names.CPU_CONSUMPTION: "write `consumption`",
     names.MEMORY_CONSUMPTION: "write `consumption`",

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from controller.domain import names
+from controller.domain.copying.texts import parse_dirty_rate, parse_writable_set
 from controller.domain.vm import boot
 from controller.domain.vm.policy import FAKE_NODES
 from controller.kube import naming
@@ -25,6 +26,10 @@ LONGEST_TIME: Final = 366 * 86400
 _TIME = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|s|m|h|d))+", re.ASCII)
 _TIME_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_OF_GUESTS: Final[tuple[tuple[str, Callable[[str], object]], ...]] = (
+    (names.DIRTY_RATE, parse_dirty_rate),
+    (names.WRITABLE_SET, parse_writable_set),
+)
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _LONGEST_QUANTITY: Final = 32
 _LONGEST_IN_FULL: Final = 32
@@ -139,6 +144,12 @@ def _annotation(spot: Spot) -> str:
     text = spot.text("a string")
     if spot.path.endswith(f".{names.BOOT_TIME}") and boot.parse(text) is None:
         raise spot.unusable(f"{boot.WANTED}, not {_short(text)}")
+    for annotation, parse in _OF_GUESTS:
+        if spot.path.endswith(f".{annotation}"):
+            try:
+                parse(text)
+            except ValueError as error:
+                raise spot.unusable(str(error)) from error
     return text
 
 

@@ -79,8 +79,8 @@ def _problems(live: LiveSettings) -> Iterator[str]:
                 yield f"spec.live.bandwidth is {live.bandwidth}: want bytes a second, such as 64Mi; 0 is no limit"
         except QuantityError as error:
             yield f"spec.live.bandwidth: {error}"
-    for field in ("completion_timeout_per_gib", "max_downtime_ms"):
-        value = getattr(live, field)
+    numbers = {"completionTimeoutPerGiB": live.completion_timeout_per_gib, "maxDowntimeMs": live.max_downtime_ms}
+    for field, value in numbers.items():
         if value is not None and value < 0:
             yield f"spec.live.{field} is {value}: want 0 or more"
     tuning = live.downtime_tuning

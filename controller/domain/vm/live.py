@@ -39,6 +39,8 @@ def decide(state: VMState, claim: Claim) -> Plan:
         return Plan((*state.view.deletions(state.superfluous, _why(state, claim)), *follow))
     if state.wants_target:
         return _bring_target(state, claim, follow) if state.target is None else Plan(follow)
+    if state.in_post_copy:
+        return Plan(follow)  # the migration's decision says when all memory is copied, or an end is lost
     return release(state, claim, follow)
 
 

@@ -95,6 +95,13 @@ class VMState:
         return moves and spec.running and self.vm.metadata.deletion_timestamp is None
 
     @property
+    def in_post_copy(self) -> bool:
+        """Whether the VM runs on the target while a part of its memory is on the source."""
+        live = self.live
+        handed_over = live is not None and live.aborting is None and self.incarnation == live.target
+        return handed_over and live is not None and live.mode == GuestMode.POST_COPY
+
+    @property
     def lost_in_post_copy(self) -> bool:
         """Whether a live move is undone after its hand-over: the VM's memory was on both nodes, and one is lost."""
         live = self.live
@@ -104,8 +111,7 @@ class VMState:
         """Return the pods that a live move needs: the VM's, and its target; in post-copy, its source."""
         if self.lost_in_post_copy:
             return ()
-        handed_over = self.incarnation == live.target
-        needs_source = handed_over and live.mode == GuestMode.POST_COPY and live.source_incarnation in incarnations
+        needs_source = self.in_post_copy and live.source_incarnation in incarnations
         source = self.own[incarnations.index(live.source_incarnation)] if needs_source else None
         return self.current, self.target if self.wants_target else source
 

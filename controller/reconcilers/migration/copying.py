@@ -27,6 +27,8 @@ _LONGEST_ABSENCE: Final = timedelta(days=1)
 """Time without a controller in which a move copies at most; a recorded time that is older is malformed."""
 
 
+_SOONEST: Final = 0.001
+"""Seconds until a timer is due at least: a clock of microseconds may show the moment before the deadline."""
 _NEVER: Final = 1e9
 """Seconds: more than any timer is set to."""
 
@@ -190,7 +192,7 @@ class CopyingMoves:
         deadline = forecast(move.job, move.checkpoint, move.pace).deadline / self._speed
         left = deadline - (self._now() - move.at).total_seconds()
         if left < _NEVER:
-            move.timer = self._call_later(max(left, 0.0), partial(self._due, move))
+            move.timer = self._call_later(max(left, _SOONEST), partial(self._due, move))
 
     def _due(self, move: _Move) -> None:
         move.timer = None

@@ -45,7 +45,9 @@ def deleted(number: int, node: str | None = "n1", phase: str = "Running", *, nam
     return replace(pod(number, node, phase, name=name), terminating=True, deleted=True)
 
 
-def live(target: int | None = 1, source: int = 0, *, uid: str = "m", aborting: str | None = None) -> Claim:
+def live(
+    target: int | None = 1, source: int = 0, *, uid: str = "m", aborting: str | None = None, mode: str | None = None
+) -> Claim:
     """The claim of a live move."""
     return Claim(
         name=f"name-of-{uid}",
@@ -55,6 +57,7 @@ def live(target: int | None = 1, source: int = 0, *, uid: str = "m", aborting: s
         strategy="Live",
         target_incarnation=target,
         aborting=aborting,
+        mode=mode,
     )
 
 
@@ -117,6 +120,28 @@ GOOD: dict[str, tuple[Seen, ...]] = {
         vm(0, last=1),
     ),
     "an abort while copying": ABORTED,
+    "a post-copy": (
+        *COPYING,
+        vm(1, "n2", live(mode="PostCopy"), last=1),
+        vm(1, "n2", live(mode="Copied"), last=1),
+        terminating(0),
+        deleted(0),
+        vm(1, "n2", last=1),
+        moved("Succeeded"),
+    ),
+    "a source that is lost in post-copy": (
+        *COPYING,
+        vm(1, "n2", live(mode="PostCopy"), last=1),
+        terminating(0),
+        vm(1, "n2", live(mode="PostCopy", aborting="PostCopyLost"), last=1),
+        moved("Failed"),
+        terminating(1, "n2"),
+        deleted(0),
+        deleted(1, "n2"),
+        vm(1, "n2", last=1),
+        vm(2, None, last=2),
+        created(2),
+    ),
     "an abort, and a late create of its target": (
         *CLAIMED,
         vm(0, claim=live(aborting="Cancelled"), last=1),
@@ -352,6 +377,10 @@ BAD: dict[str, tuple[Clause, tuple[Seen, ...]]] = {
     "an abort that is undone": (
         Clause.ABORT,
         (*CLAIMED, vm(0, claim=live(aborting="Cancelled"), last=1), vm(0, claim=live(), last=1)),
+    ),
+    "an abort after the hand-over": (
+        Clause.ABORT,
+        (*HANDED_OVER, vm(1, "n2", live(aborting="Cancelled"), last=1)),
     ),
     "a success without a hand-over": (Clause.OUTCOME, (*COPYING, moved("Succeeded"), moved("Succeeded"))),
 }
