@@ -7,7 +7,7 @@ runs until nothing changes any more. `tests.exhaustive.verdicts` judges how a ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.domain.resources import VIRTUAL_MACHINES
@@ -16,13 +16,15 @@ from tests.exhaustive.live import OF_LIVE, Holds, Intervention, Point, ProcessCh
 from tests.exhaustive.release_before import OldProcess
 from tests.model.cluster import Cluster
 from tests.model.faults import LONGEST_REQUEST, Fault
-from tests.unit.reconcilers.harness import Process
+from tests.model.rules import Document
+from tests.unit.reconcilers.harness import POLICY, Process
 
 VM: Final = "default/vm-1"
 ROUNDS: Final = 1500
 """Rounds, of a second each at most, in which every run comes to rest."""
 PACE: Final = 5.0
 """Seconds of each step at which a pair of interventions may strike."""
+FASTER: Final = replace(POLICY, speed=2.0)
 LEADS: Final = 12
 """Rounds for which a controller leads that is replaced by another: a live move gets on its way, and does not end."""
 
@@ -116,7 +118,7 @@ class Stage(Cluster):
 
 
 async def on_stage(
-    crash: Crash | None = None, *, order: Order = Order.VMS_FIRST, prompt: bool = False
+    crash: Crash | None = None, *, order: Order = Order.VMS_FIRST, prompt: bool = False, live: Document | None = None
 ) -> tuple[Stage, Process]:
     """Let the VM run on node-1 for an hour; then node-2 is free, and migration m-1 is created."""
     stage = Stage()
@@ -126,7 +128,7 @@ async def on_stage(
     await process.settle()
     stage.pass_time(3600)
     stage.add_node("node-2")
-    stage.migrate(strategy="Live", unschedulableTimeoutSeconds=20)
+    stage.migrate(strategy="Live", unschedulableTimeoutSeconds=20, live=live or {})
     stage.crash, stage.order, stage.prompt = crash, order, prompt
     return stage, process
 
@@ -134,7 +136,9 @@ async def on_stage(
 async def run(row: Row) -> Stage:
     """Carry a row out."""
     point = row.point
-    stage, process = await on_stage(Crash(point.reached, point.reply_lost), order=row.order, prompt=row.prompt)
+    stage, process = await on_stage(
+        Crash(point.reached, point.reply_lost), order=row.order, prompt=row.prompt, live=point.live
+    )
     _begin(stage, point)
     await _until_death(stage, process)
     await _take_over(stage, OF_LIVE[row.intervention])
@@ -206,7 +210,7 @@ async def _take_over(stage: Stage, intervention: Intervention) -> None:
     others = [Process(stage, of_class="blue")] if intervention.other_class else []
     if intervention.process is not None:
         old = intervention.process is ProcessChange.OLD_LEADER
-        await settle(stage, [OldProcess(stage) if old else Process(stage)], rounds=LEADS)
+        await settle(stage, [OldProcess(stage) if old else Process(stage, policy=FASTER)], rounds=LEADS)
         stage.next_controller()
     last = [Process(stage), *others]
     await settle(stage, last)

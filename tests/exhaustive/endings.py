@@ -147,6 +147,34 @@ LENIENT: Final[dict[str, frozenset[Clause]]] = {
 
 It keeps the higher number, and gives the number out again whose pod is gone.
 """
+_RESTARTED: Final = _end("PostCopyLost", "LATER")
+_IN_POST_COPY: Final[dict[str, End]] = {
+    **dict.fromkeys(("stop", "delete VM with a finalizer"), _end("PostCopyLost", "STOPPED")),
+    **dict.fromkeys(
+        (
+            *("delete pod", "fail pod", "delete source node", "evict source", "preempt source"),
+            *("fail source", "fail target", "force-delete source", "force-delete target"),
+        ),
+        _RESTARTED,
+    ),
+    "delete target node": _end("PostCopyLost", "LATER", "NodeLost"),
+    "evict target": _end("PostCopyLost", "LATER", "Evicted"),
+    "preempt target": _end("PostCopyLost", "LATER", "Preempted"),
+}
+"""How those end that strike in post-copy, in which the VM needs both pods; the others end as after the hand-over."""
+_LOST_IN_POST_COPY: Final[dict[str, End]] = {
+    "stop": _end("PostCopyLost", "STOPPED"),
+    "delete VM": _GONE,
+    "delete VM with a finalizer": _end("PostCopyLost", "STOPPED"),
+    "delete target node": _end("PostCopyLost", "LATER", "NodeLost"),
+    "delete migration": _end("", "LATER"),
+    "evict target": _end("PostCopyLost", "LATER", "Evicted"),
+    "preempt target": _end("PostCopyLost", "LATER", "Preempted"),
+    # The target's pod is the only one that runs; that it lost a part of its memory is forgotten.
+    "status wiped": _end("ClaimLost PostCopyLost", "TARGET", "Evicted"),
+    "a leader of the release before": _end("Succeeded ClaimLost TargetLost PostCopyLost", "ANY"),
+}
+"""How those end that strike when the VM was lost in post-copy; with the others it restarts."""
 _UNTRACEABLE: Final = {"status wiped", "class changed"}
 """At once, they leave the controller of the new class neither a number nor a label by which it could find the pod."""
 STEPS: Final = 12
@@ -190,6 +218,10 @@ class Row(NamedTuple):
     @property
     def end(self) -> End:
         """How the run has to end."""
+        if self.point.half in (Half.POST_COPY, Half.LOST):
+            lost = self.point.half is Half.LOST
+            after = ENDS[self.intervention][1]
+            return (_LOST_IN_POST_COPY if lost else _IN_POST_COPY).get(self.intervention, _RESTARTED if lost else after)
         found = ENDS[self.intervention][(Half.BEFORE, Half.AFTER, Half.ABORT).index(self.point.half)]
         if self.point.told:
             return _TOLD.get(self.intervention, found)

@@ -9,7 +9,7 @@ migration `m-1` moves it live; `node-2` is free. A step is reached when the API 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias
 
@@ -110,6 +110,9 @@ class Half(Enum):
     BEFORE = auto()
     AFTER = auto()
     ABORT = auto()
+    POST_COPY = auto()
+    LOST = auto()
+    """The source was evicted in post-copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ class Point:
 
     `reached` holds for the first time just after the request that makes the step. Then the controller dies: with
     `reply_lost` before it reads the reply, else at its next request, which is not carried out. `begin` starts the abort
-    of a step of the abort path, once `begins` holds. `told`: the migration's status names the target.
+    of a step of the abort path, once `begins` holds. `told`: the migration's status names the target. `live`: settings
+    of the migration's copying.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Point:
     begins: Holds | None = None
     begin: str = "nothing"
     told: bool = False
+    live: Document = field(default_factory=dict)
 
 
 def _abort(name: str, reached: Holds, *, begins: Holds, begin: str = "cancel") -> Point:
@@ -153,6 +158,32 @@ def _gone_after_abort(cluster: Cluster) -> bool:
     return _told(cluster).get("phase") == "Failed" and not _has_claim(cluster)
 
 
+def in_post_copy(cluster: Cluster) -> bool:
+    """Whether the VM was handed over, and a part of its memory is on the source."""
+    found = ends(cluster)
+    return handed_over(cluster) and found is not None and found.claim.get("mode") == "PostCopy"
+
+
+def _all_copied(cluster: Cluster) -> bool:
+    """Whether post-copy is over, and the source not deleted."""
+    found = ends(cluster)
+    return found is not None and found.claim.get("mode") == "Copied" and found.source is not None
+
+
+def _has_checkpoint(cluster: Cluster) -> bool:
+    """Whether a checkpoint was written after the start of the copying."""
+    return copies(cluster) and _told(cluster)["copying"]["checkpoint"].get("elapsed", 0) > 0
+
+
+_POST_COPY: Final = {
+    "allowPostCopy": True,
+    "allowWorkloadDisruption": True,
+    "completionTimeoutPerGiB": 1,
+    "bandwidth": "700M",
+}
+"""With these, post-copy begins after 42 s, and lasts for some seconds."""
+_SLOW: Final = {"bandwidth": "1G"}
+"""With these, copying takes longer than the time between two checkpoints."""
 POINTS: Final = (
     Point("claim made", Half.BEFORE, claims_only),
     Point("claim made, reply lost", Half.BEFORE, claims_only, reply_lost=True),
@@ -193,6 +224,18 @@ POINTS: Final = (
     _abort("source lost, abort marked", aborting, begins=copies, begin="evict source"),
     _abort("source lost, target deleted", aborts_without_target, begins=copies, begin="evict source"),
     _abort("source lost, claim gone", _gone_after_abort, begins=copies, begin="evict source"),
+    Point("checkpoint written", Half.BEFORE, _has_checkpoint, told=True, live=_SLOW),
+    Point("post-copy begun, reply lost", Half.POST_COPY, in_post_copy, reply_lost=True, live=_POST_COPY),
+    Point("post-copy", Half.POST_COPY, in_post_copy, live=_POST_COPY),
+    Point("post-copy over", Half.AFTER, _all_copied, live=_POST_COPY),
+    Point(
+        "lost in post-copy, abort marked",
+        Half.LOST,
+        aborting,
+        begins=in_post_copy,
+        begin="evict source",
+        live=_POST_COPY,
+    ),
 )
 """Every step of a move, and of its abort, in their order."""
 

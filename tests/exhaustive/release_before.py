@@ -20,7 +20,7 @@ from tests.unit.reconcilers.harness import Process
 
 T = TypeVar("T")
 _OF_VM: Final = ("lastIncarnation", "previousIncarnation", "lastHandOver")
-_OF_CLAIM: Final = ("strategy", "targetIncarnation", "aborting", "barredByName")
+_OF_CLAIM: Final = ("strategy", "targetIncarnation", "aborting", "barredByName", "mode")
 _OF_MIGRATION: Final = ("strategy",)
 
 
@@ -31,7 +31,7 @@ def forget(item: T) -> T:
             claim = status.migration
             if claim is not None:
                 claim = msgspec.structs.replace(
-                    claim, strategy=None, target_incarnation=None, aborting=None, barred_by_name=False
+                    claim, strategy=None, target_incarnation=None, aborting=None, barred_by_name=False, mode=None
                 )
             known = msgspec.structs.replace(
                 status, last_incarnation=None, previous_incarnation=None, last_hand_over=None, migration=claim

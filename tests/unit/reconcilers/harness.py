@@ -62,6 +62,7 @@ class Process:
         namespace: str | None = None,
         client: Api | None = None,
         live: CopyingPolicy = FAST,
+        policy: LauncherPolicy = POLICY,
     ) -> None:
         self.cluster = cluster
         self.of_class = of_class
@@ -96,7 +97,7 @@ class Process:
             client or cluster,
             {namespace: self.caches},
             self.nodes,
-            POLICY,
+            policy,
             limits or Limits(),
             live=live,
             call_later=lambda *_: _Never(),
