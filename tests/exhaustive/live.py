@@ -228,14 +228,7 @@ POINTS: Final = (
     Point("post-copy begun, reply lost", Half.POST_COPY, in_post_copy, reply_lost=True, live=_POST_COPY),
     Point("post-copy", Half.POST_COPY, in_post_copy, live=_POST_COPY),
     Point("post-copy over", Half.AFTER, _all_copied, live=_POST_COPY),
-    Point(
-        "lost in post-copy, abort marked",
-        Half.LOST,
-        aborting,
-        begins=in_post_copy,
-        begin="evict source",
-        live=_POST_COPY,
-    ),
+    Point("lost in post-copy", Half.LOST, aborting, begins=in_post_copy, begin="evict source", live=_POST_COPY),
 )
 """Every step of a move, and of its abort, in their order."""
 
