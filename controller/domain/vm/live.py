@@ -53,12 +53,12 @@ def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = (), *, la
     if wait > 0:
         return Plan(follow, requeue_after=wait)
     told: tuple[Action, ...] = ()
-    if claim.aborting is not None:
+    if claim.aborting is not None or state.incarnation != claim.target:
         migration = _migration(state, claim)
         if migration is None:
             told = (ConfirmTold(claim.name, claim.uid),)  # it was deleted, or the cache lags
         elif not migration.finished:
-            return Plan(follow, requeue_after=UNTOLD)  # the migration's reconcile publishes the reason first
+            return Plan(follow, requeue_after=UNTOLD)  # the migration's reconcile says first why it ends
     ends = {claim.source_incarnation, claim.target} - {state.incarnation}
     gone = tuple(ConfirmPodGone(state.name(number)) for number in sorted(ends))
     ending = last or follow

@@ -148,11 +148,14 @@ def test_the_claim_stays_while_a_create_of_the_target_may_commit() -> None:
     assert (acts(found), found.requeue_after) == ([], 7.0)
 
 
-def test_the_claim_stays_until_its_migration_has_said_why_it_failed() -> None:
-    """The reason would be lost with the claim."""
-    told = msgspec.structs.replace(move(), status=MigrationStatus(phase="Running"))
-    found = plan(moving(ABORTING), SOURCE, migrations=(told,))
+@pytest.mark.parametrize(("claim", "running"), [(ABORTING, True), (ABORTING, False), (CLAIM, False)])
+def test_the_claim_stays_until_its_migration_has_said_why_it_failed(claim: Claim, *, running: bool) -> None:
+    """The reason would be lost with the claim, also if the VM was stopped and its pods are gone."""
+    untold = msgspec.structs.replace(move(), status=MigrationStatus(phase="Running"))
+    pods = (SOURCE,) if running else ()
+    found = plan(moving(claim, running=running), *pods, migrations=(untold,))
     assert (acts(found), found.requeue_after) == ([], 1)
+    assert not any(action.status.migration is None for action in found.actions if isinstance(action, WriteStatus))
 
 
 def test_the_claim_of_a_migration_that_no_cache_shows_is_removed_when_a_live_read_finds_that_it_has_ended() -> None:
