@@ -20,11 +20,14 @@ from typing import Any, Final
 
 import msgspec
 
+from controller.domain import names
 from controller.domain.migration.limits import Limits
 from controller.domain.objects import Strategy, VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
+from controller.engine.store import Store
 from controller.kube import codec
 from controller.kube.kinds import Pod
+from controller.kube.resources import PODS
 from tests.model.cluster import Cluster
 from tests.unit.reconcilers.harness import Process
 
@@ -34,13 +37,20 @@ BURST: Final = 100
 """VMs created at once."""
 _DECODED: Final = 500
 """Objects whose memory is measured."""
+_PASS: Final = Store.__iter__.__code__
 
 
 @dataclass(slots=True)
 class Calls:
-    """The number of calls of the controller's own Python functions; each resumption of a coroutine counts."""
+    """The number of calls of the controller's own Python functions; each resumption of a coroutine counts.
 
+    `files`: how the paths of the files begin whose functions are counted.
+    """
+
+    files: tuple[str, ...] = (OURS,)
     count: int = 0
+    passes: int = 0
+    """Iterations over all objects of a store."""
     _files: dict[str, bool] = field(default_factory=dict)
 
     def see(self, frame: FrameType, event: str, _: Any) -> None:
@@ -49,14 +59,15 @@ class Calls:
             file = frame.f_code.co_filename
             ours = self._files.get(file)
             if ours is None:
-                ours = self._files[file] = file.startswith(OURS)
+                ours = self._files[file] = file.startswith(self.files)
             self.count += ours
+            self.passes += frame.f_code is _PASS
 
 
 @contextmanager
-def counted() -> Iterator[Calls]:
-    """Count calls while the context lasts."""
-    calls, before = Calls(), sys.getprofile()
+def counted(*files: str) -> Iterator[Calls]:
+    """Count the calls of functions in these files or folders of the controller, or in all, while the context lasts."""
+    calls, before = Calls(tuple(f"{OURS}/{file}" for file in files) or (OURS,)), sys.getprofile()
     sys.setprofile(calls.see)
     try:
         yield calls
@@ -71,6 +82,24 @@ def new_fleet(count: int = BURST) -> Cluster:
     for number in range(count):
         cluster.apply_vm(f"vm-{number}", cpu="0.001", memory="0.001")
     return cluster
+
+
+def run(cluster: Cluster, name: str, node: str, *, cpu: str, memory: str = "0.01") -> None:
+    """Write a VM that runs on a node, as if a controller had started it there."""
+    vm = cluster.apply_vm(name, cpu=cpu, memory=memory)
+    owner = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": name, "uid": vm["metadata"]["uid"]}
+    metadata = {
+        "name": f"virt-launcher-{name}",
+        "namespace": "default",
+        "labels": {names.VM_LABEL: name},
+        "annotations": {names.INCARNATION: "0"},
+        "ownerReferences": [{**owner, "controller": True}],
+    }
+    added = cluster.add(PODS.plural, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
+    status = {"podName": added["metadata"]["name"], "podUID": added["metadata"]["uid"], "nodeName": node}
+    cluster.set_status(
+        VIRTUAL_MACHINES, f"default/{name}", {"phase": "Running", "incarnation": 0, "conditions": [], **status}
+    )
 
 
 async def start(cluster: Cluster, limits: Limits | None = None) -> Process:

@@ -13,9 +13,7 @@ from typing import Final
 
 import pytest
 
-from controller.domain import names
 from controller.domain.migration.limits import Limits
-from controller.domain.resources import VIRTUAL_MACHINES
 from controller.engine.listing import PAGE_SIZE
 from controller.kube import errors
 from controller.kube.resources import PODS
@@ -50,24 +48,6 @@ def pod(name: str, node: str, cpu: str = "0.1") -> Document:
     }
 
 
-def run(cluster: Cluster, name: str, node: str, cpu: str) -> None:
-    """Write a VM that runs on a node, as if a controller had started it there."""
-    vm = cluster.apply_vm(name, cpu=cpu, memory="0.01")
-    owner = {"apiVersion": names.API_VERSION, "kind": names.VM_KIND, "name": name, "uid": vm["metadata"]["uid"]}
-    metadata = {
-        "name": f"virt-launcher-{name}",
-        "namespace": "default",
-        "labels": {names.VM_LABEL: name},
-        "annotations": {names.INCARNATION: "0"},
-        "ownerReferences": [{**owner, "controller": True}],
-    }
-    added = cluster.add(PODS.plural, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
-    status = {"podName": added["metadata"]["name"], "podUID": added["metadata"]["uid"], "nodeName": node}
-    cluster.set_status(
-        VIRTUAL_MACHINES, f"default/{name}", {"phase": "Running", "incarnation": 0, "conditions": [], **status}
-    )
-
-
 def fleet(*, full: bool, foreign: int = 0) -> Cluster:
     """Return the fleet; if `full`, no node has capacity for one more VM."""
     cluster = Cluster()
@@ -77,7 +57,7 @@ def fleet(*, full: bool, foreign: int = 0) -> Cluster:
         if full:
             cluster.add(PODS.plural, pod(f"filler-{node}", node, cpu="32"))
     for number in range(VMS):
-        run(cluster, f"vm-{number}", sources[number // A_NODE], f"{0.01 + number % A_NODE / 1000:.3f}")
+        counting.run(cluster, f"vm-{number}", sources[number // A_NODE], cpu=f"{0.01 + number % A_NODE / 1000:.3f}")
     for number in range(foreign):
         cluster.add(PODS.plural, pod(f"foreign-{number}", f"elsewhere-{number % NODES}"))
     cluster.pass_time(3600)
@@ -176,7 +156,7 @@ async def test_a_reconcile_costs_the_same_among_a_thousand_pending_migrations_as
 async def cost_of_a_refusal(pending: int) -> int:
     """Return the calls of a reconcile that finds capacity, but whose target a quota refuses, while others find none."""
     cluster = fleet(full=True)
-    run(cluster, "small", "source-0", "0.001")
+    counting.run(cluster, "small", "source-0", cpu="0.001")
     cluster.add_node("nook")
     cluster.add(PODS.plural, pod("filler-nook", "nook", cpu="31.9"))
     exceeded = "exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=1"

@@ -28,6 +28,7 @@ from controller.kube.resources import NODES, PODS
 from controller.manager import controllers
 from controller.observe.caches import Caches
 from controller.reconcilers.api import Api
+from controller.reconcilers.migration.copying import CallLater
 from tests.model.cluster import Cluster
 from tests.model.rules import Document
 from tests.model.store import decode
@@ -50,7 +51,7 @@ class _Never:
 class Process:
     """One controller process: its caches, its queues, its reconcilers. It starts with no state.
 
-    It sends its requests to the cluster, or through `client`.
+    It sends its requests to the cluster, or through `client`. Without `call_later`, no timer of copying fires.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Process:
         client: Api | None = None,
         live: CopyingPolicy = FAST,
         policy: LauncherPolicy = POLICY,
+        call_later: CallLater = lambda *_: _Never(),
     ) -> None:
         self.cluster = cluster
         self.of_class = of_class
@@ -100,7 +102,7 @@ class Process:
             policy,
             limits or Limits(),
             live=live,
-            call_later=lambda *_: _Never(),
+            call_later=call_later,
             record=lambda _: self._record,
             rng=Random(1),  # noqa: S311 - jitter, no secret
             now=lambda: cluster.now,
