@@ -73,7 +73,9 @@ def _parse() -> plan.Run:
     parser.add_argument(
         "--growth", type=_sizes, metavar="N,N", help="sizes of growing fleets (default: 1000,5000,10000,20000)"
     )
-    parser.add_argument("--migrations", type=int, metavar="N", help="VMs that move at once (default: 500)")
+    parser.add_argument(
+        "--migrations", type=int, metavar="N", help="VMs that move at once, by each strategy (default: 500)"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", default=contestants.STATE / "results.json",
                         help="file of the results, with a chart beside it; measures that are not run again keep their "
                         "results in it (default: .vmsim/bench/results.json)")  # fmt: skip

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,10 @@ _KOPF: Final = _PEERS / "kopf"
 _INSTALL_DEADLINE: Final = 600.0
 
 
+SPEED: Final = 100
+"""Simulated seconds in a real one while VMs move live: the memory of all is copied in a second, not in a minute."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A program's command line, its additional environment, and the address of its readiness probe.
@@ -38,6 +42,10 @@ class Launch:
     command: tuple[str, ...]
     ready: str
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def with_flags(self, *flags: str) -> Launch:
+        """Return it with more flags."""
+        return replace(self, command=(*self.command, *flags))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ running pod that is not being deleted until it has one again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +16,7 @@ from controller.domain import names
 from controller.kube.resources import PODS
 from hack.bench import bursts, objects
 from hack.bench.contestants import Launch
+from hack.bench.counters import Writes
 from hack.bench.errors import BenchError
 from hack.bench.figures import percentile
 from hack.bench.objects import NAMESPACE, Brief
@@ -61,13 +64,21 @@ class _Pods:
 async def move(stage: Stage, launch: Launch | None, vms: int) -> dict[str, float]:
     """Start VMs, then move all of them; without a program to launch, move bare pods directly."""
     vm_names = [f"vm-{number}" for number in range(vms)]
+    async with running(stage, launch, vm_names) as process:
+        return await _move(stage, vm_names, process)
+
+
+@asynccontextmanager
+async def running(stage: Stage, launch: Launch | None, vm_names: list[str]) -> AsyncIterator[Running | None]:
+    """Start VMs; yield their program. Without one to launch, start bare pods, and yield None."""
     if launch is None:
-        await bursts.burst(stage, None, vms, deadline=_DEADLINE)
-        return await _move(stage, vm_names, None)
+        await bursts.burst(stage, None, len(vm_names), deadline=_DEADLINE)
+        yield None
+        return
     async with started(launch, stage.plane.kubeconfig, stage.log) as process:
         await process.ready()
         await bursts.create_vms(stage, vm_names, process, deadline=_DEADLINE)
-        return await _move(stage, vm_names, process)
+        yield process
 
 
 async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> dict[str, float]:
@@ -96,11 +107,7 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
             requests.cancel()
     figures = {}
     if process is not None:
-        await _all_succeeded(stage)
-        figures["cpu_ms"] = 1000 * (process.cpu - cpu) / len(vm_names)
-        writes = stage.writes().since(before)
-        figures["vm_writes"] = writes.status / len(vm_names)
-        figures["migration_writes"] = writes.of("write virtualmachinemigrations/status") / len(vm_names)
+        figures = await costs(stage, process, len(vm_names), cpu=cpu, before=before)
     downtimes = sorted(pods.downtimes.values())
     return {
         **figures,
@@ -108,6 +115,17 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
         "per_second": len(vm_names) / (pods.ended - began),
         "downtime_p50": percentile(downtimes, 0.5),
         "downtime_p95": percentile(downtimes, 0.95),
+    }
+
+
+async def costs(stage: Stage, process: Running, count: int, *, cpu: float, before: Writes) -> dict[str, float]:
+    """Wait until all migrations have succeeded; return what one cost since the CPU and the writes before them."""
+    await _all_succeeded(stage)
+    writes = stage.writes().since(before)
+    return {
+        "cpu_ms": 1000 * (process.cpu - cpu) / count,
+        "vm_writes": writes.status / count,
+        "migration_writes": writes.of("write virtualmachinemigrations/status") / count,
     }
 
 

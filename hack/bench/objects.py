@@ -63,13 +63,13 @@ def bare_pod(name: str, *, incarnation: int = 0) -> dict[str, Any]:
     return body
 
 
-def migration(name: str, vm_name: str) -> dict[str, Any]:
+def migration(name: str, vm_name: str, *, strategy: str = "Recreate") -> dict[str, Any]:
     """Return a migration to create."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.MIGRATION_KIND,
         "metadata": {"name": name},
-        "spec": {"vmName": vm_name},
+        "spec": {"vmName": vm_name, "strategy": strategy},
     }
 
 

@@ -19,7 +19,7 @@ import uvloop
 from controller.controlplane.report import Reporter
 from controller.kube.errors import KubeError
 from controller.operations.errors import SimulatorError
-from hack.bench import bursts, contestants, fleets, machine, moves, objects, stage, standing
+from hack.bench import bursts, contestants, fleets, live, machine, moves, objects, stage, standing
 from hack.bench.contestants import Contestant, Launch
 from hack.bench.errors import BenchError
 from hack.bench.figures import Results, Sample
@@ -29,7 +29,8 @@ BURST: Final = "burst"
 FLEET: Final = ("cold", "idle", "latency", "change")
 GROWTH: Final = "growth"
 MIGRATIONS: Final = "migrations"
-MEASURES: Final = (BURST, *FLEET, GROWTH, MIGRATIONS)
+LIVE: Final = "live"
+MEASURES: Final = (BURST, *FLEET, GROWTH, MIGRATIONS, LIVE)
 
 _BURST_RATE: Final = 4.0
 """A burst with fewer VMs per second counts as stuck."""
@@ -76,8 +77,9 @@ class Run:
                 self.results.drop(measure)
         if BURST in self.measures:
             await self._bursts(launches)
-        if MIGRATIONS in self.measures:
-            await self._migrations(launches)
+        for measure in (MIGRATIONS, LIVE):
+            if measure in self.measures:
+                await self._migrations(launches, measure)
         if self.measures & {*FLEET, GROWTH}:
             with fleets.exclusive(self.report):
                 await self._fleets(launches)
@@ -92,17 +94,20 @@ class Run:
                 ):
                     note(BURST, await bursts.burst(place, launches[one.name], vms, deadline=vms / _BURST_RATE + 30))
 
-    async def _migrations(self, launches: dict[str, Launch | None]) -> None:
-        vms = self.sizes.migrations
+    async def _migrations(self, launches: dict[str, Launch | None], measure: str) -> None:
+        vms, live_ones = self.sizes.migrations, measure == LIVE
+        nodes = objects.nodes_for(2 * vms if live_ones else vms)
         for number in range(self.sizes.rounds):
             for one in _rotated(self.contestants, number):
                 if one not in _MIGRATORS:
                     continue
-                async with (
-                    self._measured(MIGRATIONS, one, number) as note,
-                    stage.fresh(objects.nodes_for(vms), self.report) as place,
-                ):
-                    note(MIGRATIONS, await moves.move(place, launches[one.name], vms))
+                launch = launches[one.name]
+                async with self._measured(measure, one, number) as note, stage.fresh(nodes, self.report) as place:
+                    if live_ones:
+                        fast = launch.with_flags("--speed", f"{contestants.SPEED}") if launch is not None else None
+                        note(measure, await live.move(place, fast, vms))
+                    else:
+                        note(measure, await moves.move(place, launch, vms))
 
     async def _fleets(self, launches: dict[str, Launch | None]) -> None:
         sizes = set(self.sizes.growth) if GROWTH in self.measures else set()

@@ -42,6 +42,12 @@ _ROWS: Final[dict[str, dict[str, str]]] = {
         "vm_writes": "VM status writes each",
         "migration_writes": "its own status writes each",
     },
+    "live": {
+        "per_second": "live migrations/s",
+        "cpu_ms": "controller CPU each, ms",
+        "vm_writes": "VM status writes each",
+        "migration_writes": "its own status writes each",
+    },
 }
 _GROWTH: Final = {"cpu_ms": "controller CPU a VM, ms", "per_second": "VM/s", "cold_rss_mib": "memory at the start, MiB"}
 

@@ -24,7 +24,7 @@ class Verdict:
 
 def judge(results: Results) -> list[Verdict]:
     """Return the verdicts; rows without a measured figure are left out."""
-    rows = [*_bursts(results), *_fleet(results), _growth(results), _moves(results)]
+    rows = [*_bursts(results), *_fleet(results), _growth(results), *_moves(results)]
     return [row for row in rows if row is not None]
 
 
@@ -85,10 +85,14 @@ def _growth(results: Results) -> Verdict | None:
     return Verdict("CPU a VM by fleet size", found, "within 10 %", max(costs.values()) <= _FLAT * min(costs.values()))
 
 
-def _moves(results: Results) -> Verdict | None:
-    return _at_least(
-        "migrations/s, to bare delete and create", results.ratio("migrations", "ours", "bare", "per_second"), 0.45
-    )
+def _moves(results: Results) -> list[Verdict | None]:
+    def ratio(measure: str) -> Spread | None:
+        return results.ratio(measure, "ours", "bare", "per_second")
+
+    return [
+        _at_least("migrations/s, to bare delete and create", ratio("migrations"), 0.45),
+        _reported("live migrations/s, to bare create and delete", ratio("live"), "x"),
+    ]
 
 
 def _at_least(what: str, spread: Spread | None, least: float, unit: str = "x") -> Verdict | None:
