@@ -31,7 +31,7 @@ def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:
         return move.tell(claim.aborting)
     if vm.status.incarnation == claim.target:
         if claim.mode == GuestMode.POST_COPY:
-            return follow_post_copy(move, claim, source, target)
+            return follow_post_copy(move, vm, claim, source, target)
         return _clean_up(move, claim, source, target)
     failure = _unwanted(move, vm) or _source_lost(move, vm, source) or _target_failed(move, target)
     if failure is not None:

@@ -49,11 +49,13 @@ def copy(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | None, targe
     return _go_on(move, claim, source, target)
 
 
-def follow_post_copy(move: Move, claim: Claim, source: Pod | None, target: Pod | None) -> Plan:
+def follow_post_copy(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | None, target: Pod | None) -> Plan:
     """Follow a VM that runs on the target while a part of its memory is on the source: it needs both pods."""
     lost = _lost(move, source, move.view.source_node, "source") or _lost(move, target, move.view.target_node, "target")
     if lost is not None:
-        plan = move.abort(claim, Reason.POST_COPY_LOST, f"{lost} before all memory was copied; the VM restarts")
+        goes_on = vm.spec.running and vm.metadata.deletion_timestamp is None
+        then = "the VM restarts" if goes_on else "the VM was to end"
+        plan = move.abort(claim, Reason.POST_COPY_LOST, f"{lost} before all memory was copied; {then}")
         names = [name for pod, name in ((source, move.before.source_pod), (target, move.before.target_pod)) if not pod]
         guards = tuple(ConfirmPodGone(name, "") for name in names if name)
         return msgspec.structs.replace(plan, actions=(*guards, *plan.actions))

@@ -268,6 +268,16 @@ def test_a_vm_that_loses_an_end_in_post_copy_is_lost(pods: tuple[Pod, ...], said
     assert again.incarnation == 2
 
 
+@pytest.mark.parametrize(("running", "said"), [(True, "; the VM restarts"), (False, "; the VM was to end")])
+def test_a_vm_that_is_stopped_in_post_copy_is_not_said_to_restart(*, running: bool, said: str) -> None:
+    """Its pods are deleted before all memory is copied."""
+    machine = moving(POST_COPY, incarnation=1)
+    machine = msgspec.structs.replace(machine, spec=msgspec.structs.replace(machine.spec, running=running))
+    post_copy = far(155.0, mode=Mode.POST_COPY)
+    found = after(155.0, post_copy, TERMINATING, TARGET, machine=machine, item=copies(written=150))
+    assert (written(found).message or "").endswith(said)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_post_copy_that_nobody_follows_any_more_counts_as_copied(*, finished: bool) -> None:
     """Its migration was deleted, or has ended; its source would stay for ever."""
