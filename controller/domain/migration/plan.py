@@ -155,7 +155,7 @@ class ConfirmVMGone(msgspec.Struct, frozen=True):
 
 
 class ConfirmClaimLost(msgspec.Struct, frozen=True):
-    """Guard: a live read of the VM confirms that it has no claim of this migration."""
+    """Guard: a live read of the VM confirms that it has no claim of this migration, nor was handed over by it."""
 
 
 class ConfirmPodGone(msgspec.Struct, frozen=True):

@@ -164,7 +164,8 @@ class Requests:
                 found = await self.live_vm(visit.key)
                 if found is None:
                     return False  # the deletion itself is reported, once the cache shows it
-                return found.status.migration is None or found.status.migration.uid != item.metadata.uid
+                claim, over = found.status.migration, found.status.last_hand_over
+                return all(known is None or known.uid != item.metadata.uid for known in (claim, over))
 
     async def _pod_gone(self, guard: ConfirmPodGone, visit: Visit) -> bool:
         try:

@@ -152,3 +152,29 @@ async def test_a_vm_that_the_target_preempts_restarts_with_a_record_that_says_so
     assert [(record["vmName"], record["reason"]) for record in records] == [("vm-2", "Preempted")]
     assert (cluster.migration()["phase"], cluster.status()["nodeName"]) == ("Succeeded", "node-2")
     assert (cluster.status("vm-2")["phase"], cluster.violations) == ("Running", [])
+
+
+async def test_an_old_list_of_vms_does_not_fail_a_move_that_has_handed_over(cluster: Cluster) -> None:
+    """It shows neither the claim nor the hand-over; a live read shows that the claim is gone because it was made."""
+    process = await running(cluster)
+    old = process.caches.vms.get("default/vm-1")
+    assert old is not None
+    cluster.migrate(strategy="Live")
+    for _ in range(60):
+        process.deliver()
+        await process.step()
+        cluster.run_pods()
+        cluster.finish_deletions()
+        cluster.pass_time(1)
+        vm = cluster.status()
+        if "lastHandOver" in vm and "migration" not in vm:
+            break
+    assert cluster.migration()["phase"] == "Running"
+    process.deliver(withhold=VIRTUAL_MACHINES.plural)
+    process.caches.vms.replace([old], old.metadata.resource_version)
+    for _ in range(3):
+        await process.work("migrations", "default/vm-1")
+    assert cluster.migration()["phase"] == "Running"
+    process.deliver()
+    await process.settle()
+    assert cluster.migration()["phase"] == "Succeeded"
