@@ -29,11 +29,11 @@ from controller.operations.copying import Copies, following
 from controller.operations.draining.asking import label
 from controller.operations.draining.drain import Drain, how_to_go_on
 from controller.operations.draining.order import Order
-from controller.operations.errors import NotListedError
+from controller.operations.errors import NoSuchNodeError, NotListedError
 from controller.operations.planning import reading
 from controller.operations.planning.reading import Wish
 from controller.operations.planning.values import Plan
-from controller.operations.text import counted
+from controller.operations.text import counted, one_line
 
 
 def aftermath(nodes: Collection[str], *, waiting: bool) -> str:
@@ -62,7 +62,7 @@ def run(connection: Connection, order: Order, selector: str = "") -> None:
         nodes = await reading.named(client, selector) if selector else order.nodes
         wanted = replace(order, nodes=nodes)
         console = session.console()
-        plan = await _estimate(client, drain_plan.wished(nodes, wanted, scope), console)
+        plan = await estimate(client, drain_plan.wished(nodes, wanted, scope), console)
         began = asyncio.get_running_loop().time()
         async with AsyncExitStack() as stack:
             copies = await _copies(stack, client, scope) if console.is_terminal else None
@@ -74,13 +74,21 @@ def run(connection: Connection, order: Order, selector: str = "") -> None:
     session.run(connection, work, manager=managers.DRAIN)
 
 
-async def _estimate(client: Client, wish: Wish, console: Console) -> Plan | None:
+async def estimate(client: Api, wish: Wish, console: Console) -> Plan | None:
     """Print how the drain will go by the model; None, with the reason, if that is not known."""
     try:
         plan = (await reading.plan(client, wish, datetime.now(UTC))).plan
     except KubeError as error:  # what concerns the drain, too, ends it soon
         console.print(f"note: there is no estimate: {session.explain(error)}")
         return None
+    except NoSuchNodeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - an estimate is no reason to move no VM
+        console.print(f"note: there is no estimate: {one_line(f'{type(error).__name__}: {error}')}")
+        return None
+    for each in plan.not_judged:
+        if not each.vms:
+            console.print(f"note: the estimate does not judge: {one_line(each.what)}")
     console.print(f"by the model, {drain_plan.verdict(plan)}")
     for line in drain_plan.blocked(plan):
         console.print(f"  {line}")

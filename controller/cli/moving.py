@@ -166,6 +166,8 @@ def drain(
         raise typer.BadParameter(wanted, param_hint="--selector" if nodes else "NODE")
     if not plan and (within or output is not Output.TABLE):
         raise typer.BadParameter("needs --plan", param_hint="--within" if within else "--output")
+    if plan and timeout is not None:
+        raise typer.BadParameter("cannot be combined with --plan: see --within", param_hint="--timeout")
     longest = flags.within(within)
     from controller.operations.draining.order import Order  # noqa: PLC0415
 

@@ -175,7 +175,8 @@ class Drain:
                 self._outcomes[node.name] = await node.empty(caches, ends)
                 del self._active[node.name]
 
-            await each(self._nodes.values(), empty, at_a_time=self._order.parallel_nodes)
+            at_a_time = min(self._order.parallel_nodes, max(len(self._nodes), 1))
+            await each(self._nodes.values(), empty, at_a_time=at_a_time)
         return self._verdict()
 
     def _verdict(self) -> tuple[NodeOutcome, ...]:

@@ -137,6 +137,11 @@ class _Reading:
                     leavers.append(found)
                 elif found is not None:
                     stayers.append(found)
+        stayers += [
+            Stayer(key, f"its migration from {move.source} ends here: plan again when it has ended")
+            for key, move in self.under_way.items()
+            if name == move.target != move.source
+        ]
         return Leaving(name, tuple(leavers), tuple(stayers), silence)
 
     def _judge(self, key: str, wait: Wait, pod: Pod | None, silence: str | None) -> Leaver | Stayer | None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
+from controller.domain import ownership
 from controller.domain.objects import Strategy, VirtualMachine
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.domain.settings import PublishedSettings
 from controller.engine.listing import everything
 from controller.kube.errors import ForbiddenError
+from controller.kube.kinds import Pod
 from controller.kube.resources import NODES, PODS, Resource
 from controller.operations import settings
 from controller.operations.api import Api
@@ -66,17 +68,20 @@ async def plan(client: Api, wish: Wish, now: datetime) -> Outlook:
     vms = await reader.read("VMs", VIRTUAL_MACHINES, needed=True)
     pods = await reader.read("pods", PODS)
     migrations = await reader.read("migrations", MIGRATIONS)
-    rules = await _settings(client, wish, vms, reader.unread)
+    rules = await _settings(client, wish, vms, pods, reader.unread)
     known = Known(tuple(nodes), tuple(vms), tuple(pods), tuple(migrations), rules, now, tuple(reader.unread))
     return Outlook(planner.plan(known, wish.nodes, parallel_nodes=wish.parallel_nodes), rules)
 
 
 async def _settings(
-    client: Api, wish: Wish, vms: Iterable[VirtualMachine], unread: list[str]
+    client: Api, wish: Wish, vms: Iterable[VirtualMachine], pods: Iterable[Pod], unread: list[str]
 ) -> dict[str | None, PublishedSettings]:
-    """Return the settings of the controllers of VMs that leave, or are moving."""
+    """Return the settings of the controllers of VMs that leave, by their status or their pod, or are moving."""
+    there = {ownership.vm_key(pod) for pod in pods if pod.spec.node_name in wish.nodes}
     concerned = {
-        timing.class_of(vm): None for vm in vms if vm.status.node_name in wish.nodes or vm.status.migration is not None
+        timing.class_of(vm): None
+        for vm in vms
+        if vm.status.node_name in wish.nodes or vm.status.migration is not None or vm.metadata.key in there
     }
     readings = await settings.read_classes(client, wish.places, concerned or {None: None})
     for reading in readings.values():

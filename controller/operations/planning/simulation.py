@@ -102,7 +102,7 @@ class _Run:
         """Play it to its end."""
         for move in self._situation.under_way:
             self._resume(move)
-        for _ in range(self._situation.parallel_nodes):
+        for _ in range(min(self._situation.parallel_nodes, len(self._to_begin))):
             self._begin_next()
         self._grant()
         while (at := self._next_at()) < math.inf:
@@ -204,6 +204,7 @@ class _Run:
         claim = Claim(source_node=node.name, strategy=rules.strategy)
         try:
             wanted = demand(claim, vm, rules.policy, leaver.pod)
+            copying = timing.copying(vm, leaver.pod, rules) if rules.strategy is Strategy.LIVE else None
         except (RatioError, PlacementError) as error:
             self._block(node.name, vm.metadata.key, Cause.INVALID_SPEC, str(error))
             return
@@ -212,7 +213,7 @@ class _Run:
             self._after(_PATIENCE, partial(self._block, node.name, vm.metadata.key, Cause.SOURCE_NOT_READY, why))
             return
         at = max(self._now, leaver.ready_in)
-        waiting = Waiting((at, vm.metadata.key), leaver, node.name, timing.class_of(vm), wanted)
+        waiting = Waiting((at, vm.metadata.key), leaver, node.name, timing.class_of(vm), wanted, copying)
         if at > self._now:
             self._after(at - self._now, partial(self._line.enter, waiting))
         else:
@@ -266,9 +267,8 @@ class _Run:
         moving = _Moving(step, waiting.of_class, leaver.pod.metadata.key if leaver.pod is not None else None)
         self._slots.take(moving.of_class, step.node)
         self._moving[vm] = moving
-        if rules.strategy is Strategy.LIVE:
-            copying = timing.copying(leaver.vm, leaver.pod, rules)
-            self._work(timing.LIVE_BEFORE, partial(self._copy, moving, copying, leaver.vm.metadata.uid))
+        if waiting.copying is not None:
+            self._work(timing.LIVE_BEFORE, partial(self._copy, moving, waiting.copying, leaver.vm.metadata.uid))
         else:
             self._work(timing.RECREATE, partial(self._end, moving), timing.booting(leaver.vm, rules))
 

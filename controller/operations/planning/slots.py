@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.domain.copying.record import Copying
 from controller.domain.migration.demand import Demand
 from controller.domain.migration.limits import Limits
 from controller.domain.migration.plan import Refused
@@ -45,13 +46,17 @@ class Slots:
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """A move without a slot. `refused`: why there was no room for it, and `seen` at which moment of the room."""
+    """A move without a slot. `copying`: what a live one copies.
+
+    `refused`: why there was no room for it, and `seen` at which moment of the room.
+    """
 
     rank: tuple[float, str]
     leaver: Leaver
     node: str
     of_class: str | None
     wanted: Demand
+    copying: Copying | None = None
     refused: Refused | None = None
     seen: int = 0
 

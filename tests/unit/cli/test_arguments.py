@@ -35,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("own_logging")
         (("drain", "n1", "-l", "zone=a"), "Invalid value for --selector: cannot be combined with the names of nodes"),
         (("drain", "-l", "zone=a b", "--plan"), "'zone=a b' is not a label selector"),
         (("drain", "n1", "--within", "4h"), "Invalid value for --within: needs --plan"),
+        (("drain", "n1", "--plan", "--timeout", "60"), "Invalid value for --timeout: cannot be combined with --plan"),
         (("drain", "n1", "-o", "json"), "Invalid value for --output: needs --plan"),
         (("drain", "n1", "--plan", "--within", "0s"), "'0s' is not a time: want a duration such as 30m or 4h"),
         (("drain", "n1", "--plan", "--within", "soon"), "'soon' is not a time"),

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import pytest
 from rich.console import Console
 
-from controller.cli.drain_plan import Request, answer, duration, missed, verdict
+from controller.cli.drain import estimate
+from controller.cli.drain_plan import Request, answer, duration, missed, verdict, wished
 from controller.cli.session import Scope
+from controller.domain import names
 from controller.domain.objects import Strategy
 from controller.domain.resources import MIGRATIONS, VIRTUAL_MACHINES
 from controller.kube.errors import ForbiddenError
@@ -18,6 +20,7 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.kube.verbs import Page
 from controller.operations.draining.order import Order
 from controller.operations.errors import NoSuchNodeError
+from controller.operations.planning import planner
 from controller.operations.planning.values import Plan, Step
 from tests.model.staged import Staged
 from tests.unit.cli.builders import run
@@ -173,6 +176,41 @@ async def test_namespaces_that_may_not_be_read_are_not_judged(fleet: Fleet, caps
     assert code == 0
     for what in ("VMs", "pods", "migrations"):
         assert f"  {what} of namespaces other than default: they may not be listed" in out.splitlines()
+
+
+async def test_a_vm_whose_status_does_not_name_its_node_yet_is_planned(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the settings of its own class of controllers."""
+    fleet.vm("vm-3", phase="Running")
+    fleet.edit(VIRTUAL_MACHINES, "default/vm-3", labels={names.CONTROLLER_CLASS: "b"})
+    fleet.pod("pod-vm-3", "vm-3", node="n1", phase="Running")
+    fleet.writes.clear()
+    _, out = await printed(fleet, capsys)
+    assert "default/vm-3" in out
+    assert "Class b: limits:" in out
+
+
+async def test_a_drain_says_what_its_estimate_assumes(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as the controller's defaults."""
+    order = Order(nodes=("n1",))
+    console = Console(width=120, markup=False, highlight=False, soft_wrap=True)
+    assert await estimate(fleet, wished(order.nodes, order, SCOPE), console) is not None
+    assert f"note: the estimate does not judge: {UNPUBLISHED}" in capsys.readouterr().out.splitlines()
+
+
+async def test_a_drain_goes_on_without_an_estimate(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why, in one line."""
+
+    def broken(*_: Any, **__: Any) -> Plan:
+        raise ValueError("no such\nnumber")
+
+    monkeypatch.setattr(planner, "plan", broken)
+    order = Order(nodes=("n1",))
+    assert await estimate(fleet, wished(order.nodes, order, SCOPE), Console(width=120)) is None
+    assert capsys.readouterr().out == "note: there is no estimate: ValueError: no such number\n"
 
 
 def test_without_a_cluster_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]) -> None:

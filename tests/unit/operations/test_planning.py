@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
+from controller.domain import names
 from controller.domain.migration.limits import Limits
 from controller.domain.objects import Strategy, VMResources
 from controller.kube.scheduling import Affinity
@@ -173,6 +175,19 @@ def test_a_spec_that_cannot_be_used_blocks() -> None:
     """No pod can be made from it."""
     broken = vm("vm-1", "n1", spec={"resources": VMResources("many", "0.1")})
     assert only(plan(known(NODES, [broken]), "n1")).cause is Cause.INVALID_SPEC
+
+
+def test_a_pod_whose_requests_cannot_be_read_blocks_a_live_move() -> None:
+    """What it copies is not known."""
+    machine, pod = FOUR[0]
+    broken = {**pod.metadata.annotations, names.REQUESTED_MEMORY: "x"}
+    pod = msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, annotations=broken))
+    assert only(plan(known(NODES, [(machine, pod)], settings(live=True)), "n1")).cause is Cause.INVALID_SPEC
+
+
+def test_more_nodes_at_once_than_there_are_cost_nothing() -> None:
+    """However many."""
+    assert plan(known(NODES, FOUR), "n1", parallel_nodes=10**9).possible
 
 
 def test_a_vm_that_does_not_run_blocks() -> None:

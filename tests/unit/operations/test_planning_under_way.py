@@ -84,6 +84,18 @@ def test_a_vm_whose_migration_waits_for_its_turn_leaves_as_the_others() -> None:
     assert [step.vm for step in plan(of, "n1").steps] == ["default/vm-1"]
 
 
+def test_a_move_that_ends_on_the_node_keeps_it_from_being_empty() -> None:
+    """Its VM arrives after the cordon; also if it was handed over already, and its source is being cleaned up."""
+    for on in ("n1", "n2"):
+        moving = vm("moving", on, claim=claim())
+        found = plan(known(NODES, [moving], migrations=[migration("moving")]), "n2")
+        assert not found.possible
+        [blocker] = found.blockers
+        assert (blocker.vm, blocker.node) == ("default/moving", "n2")
+        assert "its migration from n1 ends here" in blocker.why
+        assert (found.nodes[0].vms, found.nodes[0].empty) == (1, None)
+
+
 def test_migrations_of_other_nodes_that_wait_are_not_judged() -> None:
     """They may get a slot between those of the drain."""
     of = known(NODES, [vm("vm-1", "n1"), vm("vm-2", "n2")], migrations=[migration("vm-2", phase="Pending")])
