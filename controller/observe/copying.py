@@ -148,6 +148,7 @@ def _last(item: VirtualMachineMigration, now: datetime, before: Mapping[str, Pro
 
 def _moved(last: Progress, pace: float, speed: float, now: datetime) -> Progress:
     """Return a move as it is now, at this pace since, or as far as a bounded number of steps goes."""
-    advanced = advance(last.job, last.checkpoint, (now - last.at).total_seconds() * speed, pace)
+    began = min(last.at, now)  # the clock may have been set back
+    advanced = advance(last.job, last.checkpoint, (now - began).total_seconds() * speed, pace)
     passed = timedelta(seconds=(advanced.checkpoint.elapsed - last.checkpoint.elapsed) / speed)
-    return msgspec.structs.replace(last, checkpoint=advanced.checkpoint, at=last.at + passed)
+    return msgspec.structs.replace(last, checkpoint=advanced.checkpoint, at=began + passed)

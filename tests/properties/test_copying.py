@@ -195,7 +195,7 @@ def test_nothing_is_decided_before_a_forecasts_deadline(job: Job, pace: float, s
 
 
 @given(jobs(FIXED), PACES)
-@example(Job(Workload(0.0, 0.0, 0.0), Limits(100.0)), 1e8)
+@example(Job(Workload(0.0, 0.0, 0.0, jitter=0.15), Limits(100.0)), 1e8)
 @SOME
 def test_the_steps_agree_with_a_plain_loop_over_rounds(job: Job, pace: float) -> None:
     """Written down anew from the model's description."""

@@ -20,6 +20,8 @@ from controller.domain.copying import constants
 from controller.kube.meta import Value
 
 _GB: Final = 10**9
+LARGEST: Final = 2.0**63
+"""Bytes, bytes a second or seconds: more than any move has, and few enough to compute with."""
 _NOT_STARTED: Final = -1.0
 _BITS: Final = 52
 """Bits of a hash that make a float: with another half, a float's 53 are all used."""
@@ -36,11 +38,11 @@ class Workload(Value, frozen=True):
     memory_in_use: float
     dirty_rate: float
     writable_set: float
-    jitter: float = constants.DIRTY_RATE_JITTER
+    jitter: float
     seed: str = ""
 
 
-class DowntimeTuning(Value, frozen=True):
+class DowntimeTuning(Value, frozen=True, omit_defaults=False):
     """KubeVirt's `downtimeTuning`: the downtime limit rises from `initial` to `ceiling` in `steps` equal increments.
 
     The first comes `cooldown` seconds after the start of round `start_round`. Times are in seconds. The defaults are
@@ -60,7 +62,7 @@ class DowntimeTuning(Value, frozen=True):
         return min(lowest + increments * (self.ceiling - lowest) / self.steps, self.ceiling)
 
 
-class Limits(Value, frozen=True):
+class Limits(Value, frozen=True, omit_defaults=False):
     """What KubeVirt allows a move. Times are in seconds; a timeout of 0 never comes, as in KubeVirt.
 
     `max_downtime` holds where there is no `tuning`. Post-copy needs `allow_workload_disruption`, too.
@@ -178,7 +180,7 @@ class Checkpoint(Value, frozen=True, omit_defaults=False):
     def valid(self) -> bool:
         """Whether the figures can be those of a move; false for a status that another client has edited."""
         numbers = (self.elapsed, self.round_bytes, self.round_sent, self.dirtied, self.sent, self.downtime)
-        finite = all(map(math.isfinite, (*numbers, self.wait, self.ramp_start)))
+        finite = all(abs(number) <= LARGEST for number in (*numbers, self.wait, self.ramp_start))
         counted = self.round >= 1 and self.bad_rounds >= 0 and 0 <= self.throttle <= constants.MOST_THROTTLE
         return finite and counted and min(numbers) >= 0 and self.round_sent <= self.round_bytes
 

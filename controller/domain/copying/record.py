@@ -11,14 +11,16 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.copying.model import Checkpoint, Job, Limits, Workload
+from controller.domain.copying.model import LARGEST, Checkpoint, Job, Limits, Workload
 from controller.kube.meta import Value
 
+_MOST_STEPS: Final = 10**6
+_LEAST_COOLDOWN: Final = 1e-3
 _MOST_JITTER: Final = 10.0
 """Beyond any guest; a float holds the factors that follow."""
 
 
-class Copying(Value, frozen=True):
+class Copying(Value, frozen=True, omit_defaults=False):
     """What a move copies, under which limits, and how far it was at `timestamp` (RFC 3339, microseconds).
 
     `bandwidth`: bytes a second that the move may have at most; 0: no limit.
@@ -44,8 +46,8 @@ class Copying(Value, frozen=True):
             *(limits.completion_timeout, limits.progress_timeout, limits.max_downtime),
             *(() if tuning is None else (tuning.initial, tuning.ceiling)),
         )
-        ramps = tuning is None or (tuning.steps >= 1 and tuning.cooldown > 0)
-        return ramps and all(map(math.isfinite, numbers)) and min(numbers) >= 0 and workload.jitter <= _MOST_JITTER
+        ramps = tuning is None or (1 <= tuning.steps <= _MOST_STEPS and _LEAST_COOLDOWN <= tuning.cooldown <= LARGEST)
+        return ramps and all(0 <= number <= LARGEST for number in numbers) and workload.jitter <= _MOST_JITTER
 
     def job(self, seed: str) -> Job:
         """Return the job of the migration with this UID."""

@@ -35,12 +35,14 @@ class Demand(msgspec.Struct, frozen=True):
 def demand(claim: Claim, vm: VirtualMachine, policy: LauncherPolicy, source: Pod | None) -> Demand:
     """Return what the target pod of a claim will need. Raises RatioError or PlacementError.
 
-    Its priority is that of `source`, the VM's running pod: the API server has resolved it.
+    Its priority is that of `source`, the VM's running pod: the API server has resolved it. Under Live the target has
+    the requests and the class of that pod, also if the spec was edited since.
     """
-    edited = source is not None and placement.priority_class_of(source) != vm.spec.priority_class_name
+    changed = source is not None and placement.priority_class_of(source) != vm.spec.priority_class_name
+    edited = changed and not claim.is_live
     preempts = source is not None and not edited and source.spec.preemption_policy != "Never"
     return Demand(
-        capacity.of_vm(launcher.requested(vm), policy),
+        capacity.of_vm(launcher.requested_by(source if claim.is_live else None, vm), policy),
         placement.placement_of(claim),
         placement.requirements(vm.spec, policy),
         source.spec.priority if source is not None and preempts else None,

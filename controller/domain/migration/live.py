@@ -20,8 +20,8 @@ from controller.domain.vm import records, status
 from controller.kube import times
 from controller.kube.kinds import Pod
 
-_BRIEF: Final = 2.0
-"""Seconds for which a phase before copying may go unpublished; the times of pods are in whole seconds."""
+_BRIEF: Final = 8.0
+"""Seconds for which a phase before copying without a problem may go unpublished: most pass within them."""
 
 
 def decide(move: Move, vm: VirtualMachine, claim: Claim) -> Plan:

@@ -272,6 +272,9 @@ class Move:
             return f"{pod} is held by its finalizers: {', '.join(source.metadata.finalizers)}"
         if (silence := nodes.silence(self.view.source_node)) is not None:
             return f"{pod} cannot end: {silence}"
-        if self.since(MigrationPhase.TERMINATING) < UNREMARKABLE:
+        over = self.vm.status.last_hand_over if self.live and self.vm is not None else None
+        began = times.parse_timestamp(over.timestamp) if over is not None else None
+        ending = self.since(MigrationPhase.TERMINATING) if began is None else (self.view.now - began).total_seconds()
+        if ending < UNREMARKABLE:
             return None
         return f"{pod} is still terminating" if source.terminating else f"{pod} is still to be deleted"

@@ -86,9 +86,11 @@ def _go_on(move: Move, claim: Claim, source: Pod | None, target: Pod | None) -> 
         raise AssertionError(f"{move.migration.metadata.key} does not copy")
     written = times.parse_timestamp(record.timestamp)
     left = copying.RECORDED_EVERY - (move.view.now - written).total_seconds() if written is not None else 0.0
-    due = not 0 < left <= copying.RECORDED_EVERY
+    mode = progress.checkpoint.mode
+    switched = mode in (Mode.PAUSED, Mode.POST_COPY) and mode is not record.checkpoint.mode
+    due = switched or not 0 < left <= copying.RECORDED_EVERY
     copied = copying.recorded(record, progress.checkpoint, move.view.now) if due else None
-    message = "The guest is paused until its memory is copied" if claim.mode == GuestMode.PAUSED else None
+    message = "The guest is paused until its memory is copied" if mode is Mode.PAUSED else None
     writes = move.progress(MigrationPhase.RUNNING, claim, source, target, message, copied=copied)
     return Plan(writes, requeue_after=copying.RECORDED_EVERY if due else left)
 
@@ -129,9 +131,9 @@ def runs(target: Pod) -> bool:
 def _timed_out(record: Copying, checkpoint: Checkpoint) -> tuple[Reason, str]:
     if checkpoint.mode is Mode.STUCK:
         return Reason.PROGRESS_TIMEOUT, f"Nothing could be copied for {record.limits.progress_timeout:g} s"
-    rest, within = checkpoint.rest / _MIB, record.limits.completion_timeout
-    why = f"Not copied within {within:g} s: {rest:,.0f} MiB are left after {checkpoint.round} rounds"
-    return Reason.COMPLETION_TIMEOUT, f"{why}; it needs more bandwidth, auto-converge, post-copy or a pause"
+    rest = checkpoint.rest / _MIB
+    why = f"Not copied within {checkpoint.elapsed:g} s: {rest:,.0f} MiB are left after {checkpoint.round} rounds"
+    return Reason.COMPLETION_TIMEOUT, f"{why}; it needs more bandwidth, auto-converge or post-copy"
 
 
 def _lost(move: Move, pod: Pod | None, node: Node | None, end: str) -> str | None:

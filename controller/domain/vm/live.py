@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from controller.domain import ownership
 from controller.domain.objects import Claim, HandOver, VirtualMachineMigration
 from controller.domain.vm import launcher, status
 from controller.domain.vm.plan import Action, ConfirmPodGone, ConfirmTold, CreatePod, Plan, WriteStatus
@@ -40,7 +41,9 @@ def decide(state: VMState, claim: Claim) -> Plan:
     if state.wants_target:
         return _bring_target(state, claim, follow) if state.target is None else Plan(follow)
     if state.in_post_copy:
-        return Plan(follow)  # the migration's decision says when all memory is copied, or an end is lost
+        # The migration's decision says when all memory is copied, or an end is lost; a hidden pod is no lost one.
+        hidden = all(ownership.incarnation(pod) != claim.source_incarnation for pod in state.own)
+        return Plan((*follow, ConfirmPodGone(state.name(claim.source_incarnation))) if hidden else follow)
     return release(state, claim, follow)
 
 
@@ -53,7 +56,7 @@ def release(state: VMState, claim: Claim, follow: tuple[Action, ...] = (), *, la
     if wait > 0:
         return Plan(follow, requeue_after=wait)
     told: tuple[Action, ...] = ()
-    if claim.aborting is not None or state.incarnation != claim.target:
+    if claim.aborting is not None or state.in_post_copy or state.incarnation != claim.target:
         migration = _migration(state, claim)
         if migration is None:
             told = (ConfirmTold(claim.name, claim.uid),)  # it was deleted, or the cache lags

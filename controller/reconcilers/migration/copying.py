@@ -29,6 +29,8 @@ _LONGEST_ABSENCE: Final = timedelta(days=1)
 
 _SOONEST: Final = 0.001
 """Seconds until a timer is due at least: a clock of microseconds may show the moment before the deadline."""
+_SOONEST_OF_LONG: Final = 0.05
+"""Seconds until that of a move whose end is out of sight, which costs milliseconds of CPU each time."""
 _NEVER: Final = 1e9
 """Seconds: more than any timer is set to."""
 
@@ -168,11 +170,14 @@ class CopyingMoves:
             faster = move.pace is None or pace > move.pace
             self._advance(move, now)
             move.pace = pace
+            if differs(move.told, move.checkpoint):  # its timer is due at this moment
+                self._wake(move.key)
             if faster:  # what is decided about a slower one comes later: its timer finds that out
                 self._set_timer(move)
 
     def _advance(self, move: _Move, now: datetime) -> None:
         """Bring a move up to now, or as far as a bounded number of steps goes."""
+        move.at = min(move.at, now)  # the clock was set back: what was copied stays so, and copying goes on
         seconds = (now - move.at).total_seconds() * self._speed
         if move.pace is None or seconds <= 0 or move.checkpoint.ended:
             return
@@ -189,10 +194,11 @@ class CopyingMoves:
             move.timer = None
         if move.pace is None or move.checkpoint.ended:
             return
-        deadline = forecast(move.job, move.checkpoint, move.pace).deadline / self._speed
-        left = deadline - (self._now() - move.at).total_seconds()
+        ahead = forecast(move.job, move.checkpoint, move.pace)
+        left = ahead.deadline / self._speed - (self._now() - move.at).total_seconds()
         if left < _NEVER:
-            move.timer = self._call_later(max(left, _SOONEST), partial(self._due, move))
+            soonest = _SOONEST if ahead.end is not None else _SOONEST_OF_LONG
+            move.timer = self._call_later(max(left, soonest), partial(self._due, move))
 
     def _due(self, move: _Move) -> None:
         move.timer = None

@@ -125,8 +125,8 @@ class MigrationReconciler:
             if found is not None:
                 # Either the VM is outside of our selection, and so are its migrations, or the cache lags.
                 return Result(retry=not visit.caches.vms.has_reached(found.metadata.resource_version))
-        if visit.orphaned:
-            return await self._release_orphan(visit)
+        if visit.orphaned and (released := await self._release_orphan(visit)) is not None:
+            return released
         again = await self._decide_each(visit)
         if again is None:
             return Result(retry=True)
@@ -136,11 +136,16 @@ class MigrationReconciler:
             again.append(expired.again)
         return Result(requeue_after=min(again, default=None))
 
-    async def _release_orphan(self, visit: Visit) -> Result:
-        """Decide about a claim whose migration the cache does not have, and carry the plan out."""
+    async def _release_orphan(self, visit: Visit) -> Result | None:
+        """Decide about a claim whose migration the cache does not have, and carry the plan out.
+
+        None: it is a live one, and the VM reconciler cleans up; other migrations of the VM are told to wait.
+        """
         plan = await self._decide(View(None, visit.vm, visit.pods, self._now()))
         if plan is None:
             return Result(retry=True)
+        if not plan.actions and (claim := visit.the_vm.status.migration) is not None and claim.is_live:
+            return None
         for action in plan.actions:
             if isinstance(action, ClaimVM):
                 await self._requests.claim(action.claim, visit)

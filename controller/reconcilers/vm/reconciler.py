@@ -136,8 +136,8 @@ class VMReconciler:
             known.deleted = None
         if vm is not None and known.about != vm.metadata.uid:
             if known.about is not None:
-                # A VM with a new UID inherits no failure and no pending status of its predecessor.
-                known.create_failures = None
+                # A VM with a new UID inherits no failure, no number and no pending status of its predecessor.
+                known.create_failures = known.target_given = known.target_seen = None
                 self._coalescer.forget(key, known)
             known.about = vm.metadata.uid
         return Visit(key, namespace, caches, known, self._view(vm, pods))

@@ -207,7 +207,7 @@ def test_what_a_round_has_sent_is_never_more_than_it_has() -> None:
 def worst() -> Job:
     """Return a move whose rounds are little more than their overhead, 22,000 until it times out."""
     memory = 16 * 2.0**30
-    return Job(Workload(memory, 2e9, 1e-5 * memory), Limits(22_000 * 0.2515, max_downtime=1e-4))
+    return Job(Workload(memory, 2e9, 1e-5 * memory, jitter=0.15), Limits(22_000 * 0.2515, max_downtime=1e-4))
 
 
 def test_a_call_takes_a_bounded_number_of_steps_in_the_worst_case() -> None:
@@ -295,5 +295,5 @@ def test_a_move_whose_checkpoint_cannot_be_one_begins_anew(changes: dict[str, An
 
 def test_the_fitted_constants_are_the_defaults() -> None:
     """A job needs none of its own."""
-    assert start(Job(Workload(1000.0, 0.0, 0.0), Limits(0.0))).round_bytes == 885.0
-    assert Job(Workload(1000.0, 0.0, 0.0), Limits(0.0)).fitted == Fitted(0.25, 0.12, 0.885)
+    assert start(Job(Workload(1000.0, 0.0, 0.0, jitter=0.15), Limits(0.0))).round_bytes == 885.0
+    assert Job(Workload(1000.0, 0.0, 0.0, jitter=0.15), Limits(0.0)).fitted == Fitted(0.25, 0.12, 0.885)

@@ -13,9 +13,12 @@ from controller.domain.copying.model import DowntimeTuning
 from controller.domain.copying.policy import CopyingPolicy, WritableSet
 from controller.domain.copying.record import Copying
 from controller.domain.migration import copying
-from controller.domain.objects import LiveSettings, TuningSettings
+from controller.domain.migration.demand import demand
+from controller.domain.objects import Claim, LiveSettings, MigrationStatus, TuningSettings
 from controller.domain.ratio import ReferenceNode
 from controller.domain.vm import guest
+from controller.domain.vm.policy import LauncherPolicy
+from controller.kube import codec
 from tests.unit.domain.builders import NOW, condition, pod, settled, vm
 from tests.unit.domain.moves import move
 
@@ -162,3 +165,28 @@ def test_a_record_that_another_client_has_edited_is_told_from_a_usable_one(odd: 
         for name, value in odd.items()
     }
     assert not msgspec.structs.replace(record, **changed).usable
+
+
+@pytest.mark.parametrize("part", ["workload", "limits", "checkpoint", None])
+def test_a_record_is_written_with_each_of_its_fields(part: str | None) -> None:
+    """A merge patch leaves a field that is left out as another client has edited it."""
+    record = begun(policy=CopyingPolicy())
+    patch = codec.merge_patch_of(MigrationStatus(copying=record))["copying"]
+    value: Any = record if part is None else getattr(record, part)
+    written = patch if part is None else patch[part]
+    assert set(written) == set(type(value).__struct_encode_fields__) - {"seed"}
+
+
+def test_a_live_target_needs_what_its_source_has() -> None:
+    """An edit of the size holds from the next start, and one of the class, too."""
+    before = vm(memory="0.5")
+    after = msgspec.structs.replace(
+        vm(memory="0.05"), spec=msgspec.structs.replace(vm(memory="0.05").spec, priority_class_name="high")
+    )
+    live = Claim(source_node="n", strategy="Live", target_incarnation=1)
+    source = pod(before, 0)
+    found = demand(live, after, LauncherPolicy(), source)
+    assert found.amount.memory == 128 * 2**30
+    assert (found.edited_class, found.priority) == (False, source.spec.priority)
+    anew = demand(msgspec.structs.replace(live, strategy=None), after, LauncherPolicy(), source)
+    assert (anew.amount.memory < found.amount.memory, anew.edited_class) == (True, True)

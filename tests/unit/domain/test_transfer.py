@@ -13,8 +13,10 @@ from controller.domain.migration.copying import Progress
 from controller.domain.migration.decide import decide as decide_migration
 from controller.domain.migration.plan import ClaimVM, ConfirmPodGone, HandOver, Plan, View
 from controller.domain.objects import Claim, PhaseTime, VirtualMachine
+from controller.domain.objects import HandOver as Over
 from controller.domain.vm.decide import decide
-from controller.domain.vm.plan import Circumstances, DeletePod
+from controller.domain.vm.plan import Circumstances, DeletePod, WriteStatus
+from controller.domain.vm.plan import ConfirmPodGone as ConfirmPod
 from controller.domain.vm.plan import Plan as VMPlan
 from controller.domain.vm.plan import View as VMView
 from controller.kube import times
@@ -290,3 +292,37 @@ def test_a_post_copy_that_nobody_follows_any_more_counts_as_copied(*, finished: 
     assert isinstance(found, Plan)
     marks = [action.claim for action in found.actions if isinstance(action, ClaimVM)]
     assert [mark.mode for mark in marks if mark is not None] == ["Copied"]
+
+
+def test_the_claim_of_a_vm_that_is_stopped_in_post_copy_stays_until_its_migration_has_failed() -> None:
+    """Without the claim it would have succeeded: the VM was handed over."""
+    machine = moving(POST_COPY, incarnation=1)
+    machine = msgspec.structs.replace(machine, spec=msgspec.structs.replace(machine.spec, running=False))
+    found = plan(machine, migrations=(copies(),))
+    writes = [action for action in found.actions if isinstance(action, WriteStatus)]
+    assert all(write.status.migration is not None for write in writes)
+    assert found.requeue_after is not None
+
+
+def test_in_post_copy_a_source_that_no_cache_shows_is_looked_for() -> None:
+    """Its labels may have been removed; with them it is seen again."""
+    found = plan(moving(POST_COPY, incarnation=1), TARGET)
+    assert [action.name for action in found.actions if isinstance(action, ConfirmPod)] == [SOURCE.metadata.name]
+
+
+def test_a_switch_to_post_copy_is_recorded_at_once() -> None:
+    """Another leader at another speed would go back to pre-copy."""
+    machine = moving(POST_COPY, incarnation=1)
+    found = after(155.0, far(155.0, mode=Mode.POST_COPY), machine=machine, item=copies(written=150))
+    copied = written(found).copying
+    assert copied is not None
+    assert copied.checkpoint.mode is Mode.POST_COPY
+
+
+def test_a_source_that_does_not_end_after_the_hand_over_is_reported() -> None:
+    """After five seconds."""
+    machine = moving(CLAIM, incarnation=1)
+    over = Over("uid-m-1", times.micro_timestamp(NOW), "0.3")
+    machine = msgspec.structs.replace(machine, status=msgspec.structs.replace(machine.status, last_hand_over=over))
+    assert decided(copies(), machine, TERMINATING, TARGET, now=at(4)).actions == ()
+    assert "is still terminating" in (written(decided(copies(), machine, TERMINATING, TARGET, now=at(6))).message or "")

@@ -45,6 +45,7 @@ class Scene:
         )
         self.began = asyncio.get_running_loop().time()
         self.version = 0
+        self.skew = 0.0
         self.caches.migrations.replace([], "0")
 
     @property
@@ -54,7 +55,7 @@ class Scene:
 
     def now(self) -> datetime:
         """The wall clock."""
-        return EPOCH + timedelta(seconds=self.elapsed)
+        return EPOCH + timedelta(seconds=self.elapsed + self.skew)
 
     def item(self, name: str, source: str, target: str, **more: Any) -> VirtualMachineMigration:
         """A migration that begins to copy now."""
@@ -262,3 +263,27 @@ async def test_of_many_moves_on_one_link_each_is_reconciled_once() -> None:
         on.begin(f"m{number}", "n1", f"t{number}")
     await asyncio.sleep(1000)
     assert sorted(key for _, key in on.woken) == sorted(f"default/vm-of-m{number}" for number in range(50))
+
+
+async def test_a_move_that_a_change_of_its_link_finds_at_its_end_is_reconciled() -> None:
+    """Its timer was due in the same moment, and is not needed any more."""
+    on = scene()
+    on.begin("a", "n1", "n2", checkpoint=Checkpoint(round_bytes=100.0))
+    other = on.begin("b", "n1", "n3")
+    await asyncio.sleep(1)
+    on.skew = 5.0
+    on.show(other, deleted=True)
+    await asyncio.sleep(0.01)
+    assert [key for _, key in on.woken] == ["default/vm-of-a"]
+
+
+async def test_copying_goes_on_when_the_clock_is_set_back() -> None:
+    """Not an hour later."""
+    on = scene()
+    item = on.begin("a", "n1", "n2")
+    await asyncio.sleep(OVERHEAD + 2)
+    assert on.sent(item) == pytest.approx(200)
+    on.skew = -3600.0
+    assert on.sent(item) == pytest.approx(200)
+    await asyncio.sleep(1)
+    assert on.sent(item) == pytest.approx(300)

@@ -178,3 +178,40 @@ async def test_an_old_list_of_vms_does_not_fail_a_move_that_has_handed_over(clus
     process.deliver()
     await process.settle()
     assert cluster.migration()["phase"] == "Succeeded"
+
+
+async def _copies(cluster: Cluster, process: Process) -> None:
+    for _ in range(30):
+        process.deliver()
+        await process.step()
+        cluster.run_pods()
+        if cluster.migration()["phase"] == "Running":
+            return
+    raise AssertionError("it does not copy")
+
+
+async def test_a_migration_is_told_to_wait_while_a_deleted_one_is_cleaned_up(cluster: Cluster) -> None:
+    """The second pod may take hours to end."""
+    process = await running(cluster)
+    item = cluster.migrate(strategy="Live")
+    await _copies(cluster, process)
+    cluster.discard("virtualmachinemigrations", item)
+    cluster.migrate("m-2", strategy="Live")
+    for _ in range(10):
+        process.deliver()
+        await process.step()
+    assert "is still claimed by migration m-1" in cluster.migration("m-2")["message"]
+
+
+async def test_a_namesake_does_not_count_the_target_of_its_predecessor(cluster: Cluster) -> None:
+    """Its own target has the same number, and was not seen yet."""
+    process = await running(cluster)
+    cluster.migrate(strategy="Live")
+    await process.settle()
+    cluster.discard(VIRTUAL_MACHINES.plural, cluster.vm())
+    cluster.apply_vm()
+    await process.settle()
+    cluster.pass_time(3600)
+    cluster.migrate("m-2", strategy="Live")
+    await process.settle()
+    assert cluster.migration("m-2")["phase"] == "Succeeded"
