@@ -14,7 +14,7 @@ from typing import Final
 
 from controller.domain.copying import sharing
 from controller.domain.copying.advance import advance, forecast
-from controller.domain.copying.model import Checkpoint, Job
+from controller.domain.copying.model import Checkpoint, Job, Mode
 from controller.domain.copying.sharing import Link, Transfer
 
 _LEAST: Final = 1e-6
@@ -110,3 +110,14 @@ def _earliest(job: Job, at: Checkpoint, pace: float) -> float:
     sent = max(at.wait, 0.0) + (at.round_bytes - at.round_sent) / pace
     late = job.limits.completion_timeout - at.elapsed if job.limits.completion_timeout else math.inf
     return max(min(sent, late), 0.0)
+
+
+def undone(last: Checkpoint) -> str:
+    """Return why a live move fails."""
+    left = f"{last.rest / 2**20:,.0f} MiB are left to copy"
+    if last.mode is Mode.STUCK:
+        return f"its memory cannot be sent: after {last.elapsed:,.0f} simulated seconds {left}"
+    return (
+        f"it does not converge: after {last.elapsed:,.0f} simulated seconds, its completion timeout, {left}, "
+        "since it is dirtied as fast as it is sent"
+    )

@@ -137,11 +137,6 @@ class _Reading:
                     leavers.append(found)
                 elif found is not None:
                     stayers.append(found)
-        stayers += [
-            Stayer(key, f"its migration from {move.source} ends here: plan again when it has ended")
-            for key, move in self.under_way.items()
-            if name == move.target != move.source
-        ]
         return Leaving(name, tuple(leavers), tuple(stayers), silence)
 
     def _judge(self, key: str, wait: Wait, pod: Pod | None, silence: str | None) -> Leaver | Stayer | None:
@@ -177,8 +172,10 @@ class _Reading:
             seconds, copying, age = self._left(vm, claim, source, rules)
         except RatioError:
             return None
+        held = target.metadata.key if target is not None else None
         if node is None and claim.reserved_node is not None:
-            self.reserved.append(Held(vm.metadata.key, claim.reserved_node, amount))
+            held = f"{vm.metadata.key} (reserved)"
+            self.reserved.append(Held(held, claim.reserved_node, amount))
         return UnderWay(
             vm.metadata.key,
             claim.uid,
@@ -190,6 +187,7 @@ class _Reading:
             seconds,
             copying,
             age,
+            Leaver(vm, target, held=held),
         )
 
     def _left(

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from controller.domain.copying.model import Checkpoint, Mode, resume
+from controller.domain.copying.model import Checkpoint, resume
 from controller.domain.copying.record import Copying
 from controller.domain.copying.sharing import Transfer
 from controller.domain.migration.demand import Demand, demand
@@ -29,7 +29,7 @@ from controller.domain.ratio import RatioError
 from controller.domain.settings import PublishedSettings
 from controller.domain.vm.placement import PlacementError
 from controller.operations.planning import timing
-from controller.operations.planning.copiers import Copiers
+from controller.operations.planning.copiers import Copiers, undone
 from controller.operations.planning.room import Choice, Room
 from controller.operations.planning.slots import Line, Slots, Waiting
 from controller.operations.planning.values import (
@@ -65,11 +65,21 @@ class _Emptying:
 
 @dataclass(frozen=True, slots=True)
 class _Moving:
-    """A move that has a slot. `step`: what it does, if it succeeds; `pod`: the source pod."""
+    """A move that has a slot. `step`: what it does, if it succeeds.
+
+    `pod`, `held`: what holds room on its source and on its target;
+    `arrives`: the VM, if it has to leave the target as well.
+    """
 
     step: Step
     of_class: str | None
     pod: str | None
+    held: str | None
+    arrives: Leaver | None = None
+
+    def ends_on(self, node: str) -> bool:
+        """Whether its VM will have to leave this node."""
+        return self.arrives is not None and self.step.target == node
 
 
 class _Run:
@@ -90,9 +100,10 @@ class _Run:
         self._names = frozenset(node.name for node in situation.drained)
         self._to_begin = deque(situation.drained)
         self._active: dict[str, _Emptying] = {}
-        # The moves with a slot, by their VM; the VMs that have left, or have failed to.
+        self._arrived: dict[str, list[Leaver]] = {name: [] for name in self._names}
+        # The moves with a slot, by their VM; the nodes and VMs that have left them, or have failed to.
         self._moving: dict[str, _Moving] = {}
-        self._done: set[str] = set()
+        self._done: set[tuple[str, str]] = set()
         self._begun: dict[str, float] = {}
         self._emptied: dict[str, float] = {}
         self._steps: list[Step] = []
@@ -123,7 +134,7 @@ class _Run:
                 node.name,
                 len(node.leavers)
                 + len(node.stayers)
-                + sum(move.source == node.name for move in self._situation.under_way),
+                + sum(node.name in {move.source, move.target} for move in self._situation.under_way),
                 self._begun.get(node.name),
                 None if node.name in blocked else self._emptied.get(node.name),
             )
@@ -152,19 +163,25 @@ class _Run:
             return
         node = self._to_begin.popleft()
         self._begun[node.name] = self._now
-        vms = {leaver.vm.metadata.key for leaver in node.leavers} - self._done
-        vms |= {key for key, moving in self._moving.items() if moving.step.node == node.name}
+        leavers = [
+            leaver
+            for leaver in (*node.leavers, *self._arrived[node.name])
+            if (node.name, leaver.vm.metadata.key) not in self._done
+        ]
+        vms = {leaver.vm.metadata.key for leaver in leavers} | {stayer.vm for stayer in node.stayers}
+        vms |= {
+            key for key, moving in self._moving.items() if moving.step.node == node.name or moving.ends_on(node.name)
+        }
         self._active[node.name] = _Emptying(self._now, vms)
         for stayer in node.stayers:
             self._blockers.append(Blocker(stayer.vm, node.name, Cause.NOT_MOVABLE, stayer.why))
-        for leaver in node.leavers:
-            if leaver.vm.metadata.key not in self._done:
-                self._ask(node, leaver)
+        for leaver in leavers:
+            self._ask(node, leaver)
         self._look(node.name)
 
     def _settle(self, node: str, vm: str) -> None:
         """Take note that a VM has left its node, or has failed to."""
-        self._done.add(vm)
+        self._done.add((node, vm))
         if (emptying := self._active.get(node)) is not None:
             emptying.left.discard(vm)
             self._look(node)
@@ -183,15 +200,16 @@ class _Run:
     def _give_up_the_rest(self) -> None:
         """Name the VMs whose turn never comes, since moves that never end have the slots."""
         for vm, moving in self._moving.items():
-            if moving.step.node in self._names:
-                self._blockers.append(
-                    Blocker(vm, moving.step.node, Cause.NEVER_CONVERGES, _ENDLESS, displaces=moving.step.displaces)
-                )
+            step = moving.step
+            for name in sorted(self._names & {step.node, step.target}):
+                self._blockers.append(Blocker(vm, name, Cause.NEVER_CONVERGES, _ENDLESS, displaces=step.displaces))
         for waiting in self._line:
             why = "its turn never comes: moves that never end have all slots"
             self._blockers.append(Blocker(waiting.vm, waiting.node, Cause.NO_TURN, why))
         for node in self._to_begin:
-            for leaver in node.leavers:
+            for stayer in node.stayers:
+                self._blockers.append(Blocker(stayer.vm, node.name, Cause.NOT_MOVABLE, stayer.why))
+            for leaver in (*node.leavers, *self._arrived[node.name]):
                 why = "the drain of its node never begins: that of another node never ends"
                 self._blockers.append(Blocker(leaver.vm.metadata.key, node.name, Cause.NO_TURN, why))
 
@@ -264,7 +282,8 @@ class _Run:
             self._room.drop(pod)
         priority = leaver.pod.spec.priority if leaver.pod is not None else 0
         self._room.put(Held(vm, choice.node, waiting.wanted.amount, priority))
-        moving = _Moving(step, waiting.of_class, leaver.pod.metadata.key if leaver.pod is not None else None)
+        source = leaver.pod.metadata.key if leaver.pod is not None else None
+        moving = _Moving(step, waiting.of_class, leaver.held or source, vm)
         self._slots.take(moving.of_class, step.node)
         self._moving[vm] = moving
         if waiting.copying is not None:
@@ -275,7 +294,9 @@ class _Run:
     def _resume(self, move: UnderWay) -> None:
         """Go on with a move that has a slot before the drain begins."""
         step = Step(move.vm, move.source, move.target, (move.target,), move.strategy, 0.0, math.inf)
-        moving = _Moving(step, move.of_class, move.pod)
+        arrives = move.arrives if move.target in self._names - {move.source} else None
+        held = move.arrives.held if move.arrives is not None else None
+        moving = _Moving(step, move.of_class, move.pod, held, arrives)
         self._slots.take(moving.of_class, step.node)
         self._moving[move.vm] = moving
         if move.copying is None:
@@ -305,26 +326,23 @@ class _Run:
         if step.node in self._names:
             self._steps.append(msgspec.structs.replace(step, ends=self._now))
             self._settle(step.node, step.vm)
+        if moving.arrives is not None:
+            self._arrived[step.target].append(moving.arrives)
+            if step.target in self._active:
+                node = next(node for node in self._situation.drained if node.name == step.target)
+                self._ask(node, moving.arrives)
 
     def _undo(self, moving: _Moving, last: Checkpoint) -> None:
         """Take note that a live move has failed, and its slot is free."""
         step = moving.step
-        self._room.drop(step.vm)
+        if moving.held is not None:
+            self._room.drop(moving.held)
         self._free(moving)
         if step.node in self._names:
-            self._block(step.node, step.vm, Cause.NEVER_CONVERGES, _undone(last), step.displaces)
+            self._block(step.node, step.vm, Cause.NEVER_CONVERGES, undone(last), step.displaces)
+        if moving.arrives is not None:
+            self._settle(step.target, step.vm)
 
     def _free(self, moving: _Moving) -> None:
         del self._moving[moving.step.vm]
         self._slots.give_back(moving.of_class, moving.step.node)
-
-
-def _undone(last: Checkpoint) -> str:
-    """Return why a live move fails."""
-    left = f"{last.rest / 2**20:,.0f} MiB are left to copy"
-    if last.mode is Mode.STUCK:
-        return f"its memory cannot be sent: after {last.elapsed:,.0f} simulated seconds {left}"
-    return (
-        f"it does not converge: after {last.elapsed:,.0f} simulated seconds, its completion timeout, {left}, "
-        "since it is dirtied as fast as it is sent"
-    )

@@ -29,11 +29,15 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Leaver(msgspec.Struct, frozen=True):
-    """A VM that has to leave a node, with its pod. It may move `ready_in` seconds from now: it boots, or backs off."""
+    """A VM that has to leave a node, with its pod. It may move `ready_in` seconds from now: it boots, or backs off.
+
+    `held`: the name under which its room is held, if not its pod's.
+    """
 
     vm: VirtualMachine
     pod: Pod | None
     ready_in: float = 0.0
+    held: str | None = None
 
 
 class Stayer(msgspec.Struct, frozen=True):
@@ -56,6 +60,7 @@ class UnderWay(msgspec.Struct, frozen=True):
     """A move that has claimed its VM already, so that it has a slot.
 
     `copying`: what a live one copies since `age` seconds ago; without it the move ends `seconds` from now.
+    `arrives`: the VM on its target, from which it has to leave if that is drained.
     """
 
     vm: str
@@ -68,6 +73,7 @@ class UnderWay(msgspec.Struct, frozen=True):
     seconds: float
     copying: Copying | None = None
     age: float = 0.0
+    arrives: Leaver | None = None
 
 
 class Situation(msgspec.Struct, frozen=True):

@@ -197,6 +197,19 @@ def test_a_vm_that_does_not_run_blocks() -> None:
     assert "only a Running VM moves" in blocker.why
 
 
+def test_a_vm_that_does_not_run_keeps_the_next_node_from_beginning() -> None:
+    """The drain waits for it without end; several nodes at once do not wait for each other."""
+    of = known(NODES, [vm("a", "n1", phase="Scheduled"), vm("b", "n2"), vm("c", "n2", phase="Scheduled")])
+    found = plan(of, "n1", "n2")
+    assert [(blocker.vm, blocker.cause) for blocker in found.blockers] == [
+        ("default/a", Cause.NOT_MOVABLE),
+        ("default/c", Cause.NOT_MOVABLE),
+        ("default/b", Cause.NO_TURN),
+    ]
+    assert found.nodes[1].begins is None
+    assert [step.vm for step in plan(of, "n1", "n2", parallel_nodes=2).steps] == ["default/b"]
+
+
 def test_a_pod_that_is_being_deleted_is_not_judged_unless_something_holds_it() -> None:
     """Its VM restarts elsewhere by itself."""
     going = plan(known(NODES, [vm("vm-1", "n1", terminating=True)]), "n1")

@@ -14,7 +14,7 @@ from controller.kube import times
 from controller.kube.meta import ObjectMeta
 from controller.operations.planning import timing
 from tests.unit.domain.builders import NOW
-from tests.unit.operations.fleets import known, node, plan, settings, vm
+from tests.unit.operations.fleets import known, node, other_pod, plan, settings, vm
 
 NODES = [node("n1"), node("n2"), node("n3")]
 LIVE = settings(live=True, dirty_rate=0.0, bandwidth_per_node=1e9)
@@ -84,16 +84,28 @@ def test_a_vm_whose_migration_waits_for_its_turn_leaves_as_the_others() -> None:
     assert [step.vm for step in plan(of, "n1").steps] == ["default/vm-1"]
 
 
-def test_a_move_that_ends_on_the_node_keeps_it_from_being_empty() -> None:
-    """Its VM arrives after the cordon; also if it was handed over already, and its source is being cleaned up."""
+def test_a_vm_whose_move_ends_on_the_node_leaves_it_as_well() -> None:
+    """Also if it was handed over already, and its source is being cleaned up."""
     for on in ("n1", "n2"):
         moving = vm("moving", on, claim=claim())
         found = plan(known(NODES, [moving], migrations=[migration("moving")]), "n2")
-        assert not found.possible
-        [blocker] = found.blockers
-        assert (blocker.vm, blocker.node) == ("default/moving", "n2")
-        assert "its migration from n1 ends here" in blocker.why
-        assert (found.nodes[0].vms, found.nodes[0].empty) == (1, None)
+        assert found.possible
+        [step] = found.steps
+        assert (step.vm, step.node) == ("default/moving", "n2")
+        assert step.begins == pytest.approx(timing.RECREATE)
+        assert (found.nodes[0].vms, found.nodes[0].empty) == (1, step.ends)
+        both = plan(known(NODES, [moving], migrations=[migration("moving")]), "n1", "n2")
+        assert both.possible
+        assert [(step.node, step.target) for step in both.steps] == [("n1", "n2"), ("n2", "n3")]
+
+
+def test_a_vm_whose_move_ends_on_the_node_stays_if_there_is_no_room() -> None:
+    """No other node has as much."""
+    moving = vm("moving", "n1", cpu="0.6", claim=claim())
+    full = [other_pod(f"web-{name}", name, "20") for name in ("n1", "n3")]
+    found = plan(known(NODES, [moving], pods=full, migrations=[migration("moving")]), "n2")
+    assert [(blocker.vm, blocker.node) for blocker in found.blockers] == [("default/moving", "n2")]
+    assert found.nodes[0].empty is None
 
 
 def test_migrations_of_other_nodes_that_wait_are_not_judged() -> None:
