@@ -21,6 +21,8 @@ _LEAST: Final = 1e-6
 """Seconds from one look at a move to the next: a decision may come 1e-13 s late, by the rounding of floats."""
 _MOST_ROUNDS: Final = 100_000
 """Rounds after which a move counts as one that never ends. With KubeVirt's timeouts, a VM of 256 GiB takes fewer."""
+_MOST_WITHOUT_TIMEOUT: Final = 10_000
+"""The same for one without a completion timeout: if it converges, it does so within a hundred, mostly."""
 
 
 @dataclass(slots=True)
@@ -62,7 +64,8 @@ class Copiers:
             if first.exact:
                 return first.next_at
             first.exact = True
-            if first.checkpoint.round > _MOST_ROUNDS:
+            bounded = first.job.limits.completion_timeout > 0
+            if first.checkpoint.round > (_MOST_ROUNDS if bounded else _MOST_WITHOUT_TIMEOUT):
                 first.next_at = math.inf
                 continue
             deadline = forecast(first.job, first.checkpoint, first.pace).deadline
