@@ -89,7 +89,9 @@ def test_a_rolling_drain_goes_as_planned(
     for vms in order.values():
         assert [vm for vm in asked if vm in vms] == vms
         assert at_once([moves[vm] for vm in vms]) <= OUTBOUND
-    assert list(dict.fromkeys(moves[vm]["sourceNode"] for vm in asked)) == leave
+    # Nodes that are drained at the same time begin in any order.
+    begun = list(dict.fromkeys(moves[vm]["sourceNode"] for vm in asked))
+    assert all(leave.index(node) < at + AT_ONCE for at, node in enumerate(begun))
     assert lines[0].startswith(f"by the model, {NODES} nodes can be drained in ")
     assert lines[-1].startswith("it took ")
 
