@@ -17,9 +17,8 @@ from hack.bench.contestants import Launch
 from hack.bench.objects import NAMESPACE, Brief
 from hack.bench.process import Running
 from hack.bench.stage import Stage, each
-from hack.bench.watching import until, watching
+from hack.bench.watching import watching
 
-_DEADLINE: Final = 300.0
 _SERVER_DEADLINE: Final = 30.0
 
 
@@ -66,17 +65,9 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
         began = clock()
         migrations = (objects.migration(f"move-{name}", name, strategy="Live") for name in vm_names)
         work = stage.create_all(objects.MIGRATIONS, migrations) if process is not None else _replace(stage, ends)
-        requests = asyncio.create_task(work)
-        try:
-            await until(
-                ends.all_gone.wait(),
-                watch,
-                deadline=_DEADLINE,
-                what=lambda: f"{len(vm_names) - len(ends.left)} of {len(vm_names)} VMs moved",
-            )
-            await requests
-        finally:
-            requests.cancel()
+        await moves.carried_out(
+            work, ends.all_gone, watch, lambda: f"{len(vm_names) - len(ends.left)} of {len(vm_names)} VMs moved"
+        )
     figures = {"vms": float(len(vm_names)), "per_second": len(vm_names) / (ends.ended - began)}
     if process is not None:
         figures |= await moves.costs(stage, process, len(vm_names), cpu=cpu, before=before)

@@ -7,10 +7,10 @@ running pod that is not being deleted until it has one again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from controller.domain import names
 from controller.kube.resources import PODS
@@ -91,20 +91,8 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
         for item in page.items:
             pods.seen(item, deleted=False, at=clock())
         began = clock()
-        if process is None:
-            requests = asyncio.create_task(_move_pods(stage, page.items, pods))
-        else:
-            requests = asyncio.create_task(_create_migrations(stage, vm_names))
-        try:
-            await until(
-                pods.all_moved.wait(),
-                watch,
-                deadline=_DEADLINE,
-                what=lambda: f"{len(pods.downtimes)} of {len(vm_names)} VMs moved",
-            )
-            await requests
-        finally:
-            requests.cancel()
+        work = _move_pods(stage, page.items, pods) if process is None else _create_migrations(stage, vm_names)
+        await carried_out(work, pods.all_moved, watch, lambda: f"{len(pods.downtimes)} of {len(vm_names)} VMs moved")
     figures = {}
     if process is not None:
         figures = await costs(stage, process, len(vm_names), cpu=cpu, before=before)
@@ -116,6 +104,18 @@ async def _move(stage: Stage, vm_names: list[str], process: Running | None) -> d
         "downtime_p50": percentile(downtimes, 0.5),
         "downtime_p95": percentile(downtimes, 0.95),
     }
+
+
+async def carried_out(
+    work: Coroutine[Any, Any, object], over: asyncio.Event, watch: asyncio.Task[None], what: Callable[[], str]
+) -> None:
+    """Send the requests of `work`, and wait until the watch has shown that all is over. Raises BenchError."""
+    requests = asyncio.create_task(work)
+    try:
+        await until(over.wait(), watch, deadline=_DEADLINE, what=what)
+        await requests
+    finally:
+        requests.cancel()
 
 
 async def costs(stage: Stage, process: Running, count: int, *, cpu: float, before: Writes) -> dict[str, float]:
