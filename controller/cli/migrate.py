@@ -24,7 +24,6 @@ from controller.cli.connection import Connection
 from controller.cli.exits import INTERRUPTED
 from controller.cli.interrupts import Presses, counted
 from controller.cli.lines import Lines
-from controller.domain import names
 from controller.domain.objects import VirtualMachineMigration
 from controller.kube import managers
 from controller.kube.client import Client
@@ -92,8 +91,7 @@ async def migrate(
     console.print(created.metadata.name)
     if not request.wait:
         return 0
-    of_class = vm.metadata.labels.get(names.CONTROLLER_CLASS)
-    copies = partial(_copies, client, namespace, settings.places(namespace, scope.home), of_class)
+    copies = partial(_copies, client, namespace, settings.places(namespace, scope.home), vm.controller_class)
     follow = partial(migrations.follow, client, created, timeout=request.timeout, copies=copies)
     with presses() as pressed:
         return await _followed(client, created, follow, console, pressed)

@@ -162,6 +162,11 @@ class VirtualMachine(Value, frozen=True):
         """Why the spec cannot be used; None if every field of it decoded."""
         return _spec_problem(self.unreadable)
 
+    @property
+    def controller_class(self) -> str | None:
+        """The class of its controller; None: the one without a class."""
+        return self.metadata.labels.get(names.CONTROLLER_CLASS)
+
 
 class TuningSettings(Value, frozen=True):
     """KubeVirt's downtimeTuning: the downtime limit rises from the initial one to the ceiling, in equal steps."""

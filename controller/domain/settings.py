@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from controller.domain.copying.policy import CopyingPolicy
+from controller.domain.copying.policy import DEFAULT_COPYING, CopyingPolicy
 from controller.domain.copying.texts import SETTINGS, parse_number
 from controller.domain.migration.limits import Limits
 from controller.domain.objects import Strategy
@@ -48,7 +48,7 @@ class PublishedSettings:
     policy: LauncherPolicy = field(default_factory=LauncherPolicy)
     limits: Limits = field(default_factory=Limits)
     strategy: Strategy = Strategy.RECREATE
-    live: CopyingPolicy = field(default_factory=CopyingPolicy)
+    live: CopyingPolicy = DEFAULT_COPYING
     version: str = ""
 
 

@@ -21,12 +21,10 @@ import msgspec
 
 from controller.domain.copying.advance import advance, forecast
 from controller.domain.copying.model import Checkpoint, Job, resume
-from controller.domain.copying.sharing import Transfer, paces
+from controller.domain.copying.sharing import paces
+from controller.domain.migration import copying
 from controller.domain.objects import VirtualMachineMigration
-from controller.kube import times
 
-_LONGEST_ABSENCE: Final = timedelta(days=1)
-"""A recorded time that is older is malformed: checkpoints are written twice a minute."""
 _LONGEST: Final = 1e8
 """Seconds, three years: an end that is later is none."""
 
@@ -96,17 +94,17 @@ def stepwise(
     known = {
         item.metadata.uid: (transfer, last)
         for item in migrations
-        if (transfer := _transfer(item)) is not None and (last := _last(item, now, before)) is not None
+        if (transfer := copying.transfer(item)) is not None and (last := _last(item, now, before)) is not None
     }
-    copying = [transfer for transfer, last in known.values() if not last.checkpoint.ended]
-    shared = paces(copying, capacity)
+    going = [transfer for transfer, last in known.values() if not last.checkpoint.ended]
+    shared = paces(going, capacity)
     moved: dict[str, Progress] = {}
     for uid, (_, last) in known.items():
         ended = last.checkpoint.ended
         moved[uid] = last if ended else _moved(last, before.get(uid, last).pace or shared[uid], speed, now)
         yield moved
-    left = [transfer for transfer in copying if not moved[transfer.key].checkpoint.ended]
-    if len(left) < len(copying):
+    left = [transfer for transfer in going if not moved[transfer.key].checkpoint.ended]
+    if len(left) < len(going):
         shared = paces(left, capacity)
     yield {
         uid: msgspec.structs.replace(one, pace=0.0 if one.checkpoint.ended else shared[uid])
@@ -125,14 +123,6 @@ def end(found: Progress, *, speed: float) -> End | None:
     return End(found.at + timedelta(seconds=seconds), completes=not last.aborted)
 
 
-def _transfer(item: VirtualMachineMigration) -> Transfer | None:
-    """Return what a migration takes of the nodes' links; None if it does not copy."""
-    status = item.status
-    if status.copying is None or item.finished or not status.copying.usable:
-        return None
-    return Transfer(item.metadata.uid, status.source_node or "", status.target_node or "", status.copying.cap)
-
-
 def _last(item: VirtualMachineMigration, now: datetime, before: Mapping[str, Progress]) -> Progress | None:
     """Return where a migration was last: as computed before, or as its status records since then."""
     record, uid = item.status.copying, item.metadata.uid
@@ -141,9 +131,7 @@ def _last(item: VirtualMachineMigration, now: datetime, before: Mapping[str, Pro
     if (known := before.get(uid)) is not None and known.recorded == record.timestamp:
         return known
     job = record.job(uid)
-    since = times.parse_timestamp(record.timestamp)
-    at = since if since is not None and now - _LONGEST_ABSENCE <= since <= now else now
-    return Progress(job, resume(job, record.checkpoint), at, 0.0, record.timestamp)
+    return Progress(job, resume(job, record.checkpoint), copying.since(record, now), 0.0, record.timestamp)
 
 
 def _moved(last: Progress, pace: float, speed: float, now: datetime) -> Progress:

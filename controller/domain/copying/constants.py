@@ -6,7 +6,6 @@ of KubeVirt's enhancement VEP 291, "Dynamic Downtime Tuning" (`python -m hack.ca
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 GOODPUT: Final = 0.93
@@ -26,8 +25,6 @@ DIRTY_RATE: Final = 10 * 2.0**20
 """Default dirty rate, bytes a second: an idle guest's. Our choice."""
 BANDWIDTH_PER_NODE: Final = 1.25e9
 """Default bandwidth of each direction of a node, bytes a second: 10 Gb/s. Our choice."""
-BANDWIDTH_PER_MIGRATION: Final = math.inf
-"""Default bandwidth of one move, bytes a second: no limit, as in KubeVirt (pkg/virt-config/virt-config.go)."""
 MAX_DOWNTIME: Final = 0.3
 """Default downtime limit, seconds: QEMU's (KubeVirt, pkg/util/migrations/migrations.go)."""
 COMPLETION_TIMEOUT_PER_GIB: Final = 150.0

@@ -24,9 +24,9 @@ DEFAULT_WRITABLE_SET: Final = WritableSet()
 
 @dataclass(frozen=True, slots=True)
 class CopyingPolicy:
-    """What holds for a live migration whose VM and spec say nothing else. Rates are bytes a second, times seconds.
+    """What holds for a live migration whose VM and spec say nothing else: bytes a second and seconds, simulated ones.
 
-    `bandwidth_per_migration`: 0 is no limit. `bandwidth_per_node`: of each direction of a node, simulated.
+    `bandwidth_per_migration`: 0 is no limit, KubeVirt's default. `bandwidth_per_node`: of each direction of a node.
     `completion_timeout_per_gib`, `progress_timeout`: 0 never comes, as in KubeVirt.
     """
 

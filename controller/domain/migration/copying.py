@@ -7,7 +7,7 @@ settings holds for the next migration.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -16,6 +16,7 @@ import msgspec
 from controller.domain.copying.model import Checkpoint, DowntimeTuning, Job, Limits, Workload, completion_timeout, start
 from controller.domain.copying.policy import CopyingPolicy
 from controller.domain.copying.record import Copying
+from controller.domain.copying.sharing import Transfer
 from controller.domain.objects import LiveSettings, TuningSettings, VirtualMachine, VirtualMachineMigration
 from controller.domain.ratio import ReferenceNode
 from controller.domain.vm import guest, launcher
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 RECORDED_EVERY: Final = 30.0
 """Real seconds between two checkpoints of a migration's status."""
+_LONGEST_ABSENCE: Final = timedelta(days=1)
+"""Time without a controller in which a move copies at most: checkpoints are written twice a minute."""
 _MS: Final = 1000
 
 
@@ -60,6 +63,20 @@ def begin(
     limits = _limits(migration.spec.live, reference.memory_of(has.memory), policy)
     job = Job(workload, limits)
     return Copying(workload, limits, start(job), times.micro_timestamp(now), _bandwidth(migration.spec.live, policy))
+
+
+def transfer(migration: VirtualMachineMigration) -> Transfer | None:
+    """Return what a migration takes of the nodes' links; None if it does not copy, or its record cannot be meant."""
+    status = migration.status
+    if status.copying is None or migration.finished or not status.copying.usable:
+        return None
+    return Transfer(migration.metadata.uid, status.source_node or "", status.target_node or "", status.copying.cap)
+
+
+def since(record: Copying, now: datetime) -> datetime:
+    """Return since when a record's checkpoint holds; a time that is malformed, later or too old counts as now."""
+    taken = times.parse_timestamp(record.timestamp)
+    return taken if taken is not None and now - _LONGEST_ABSENCE <= taken <= now else now
 
 
 def recorded(copying: Copying, checkpoint: Checkpoint, now: datetime) -> Copying:

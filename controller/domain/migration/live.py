@@ -14,7 +14,7 @@ import msgspec
 from controller.domain.migration.move import UNREMARKABLE, Move, is_spoiled, pod_of
 from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, ConfirmPodGone, Plan, WriteMigration
-from controller.domain.migration.transfer import PENDING_TIMEOUT, copy, follow_post_copy, runs
+from controller.domain.migration.transfer import PENDING_TIMEOUT, copy, follow_post_copy
 from controller.domain.objects import Claim, GuestMode, VirtualMachine
 from controller.domain.vm import records, status
 from controller.kube import times
@@ -140,7 +140,7 @@ def _follow(move: Move, vm: VirtualMachine, claim: Claim, source: Pod | None, ta
             why = status.unschedulable(target) or "no reason was given"
             return move.abort(claim, Reason.TARGET_UNSCHEDULABLE, f"The target pod found no node in time ({why})")
         return _publish(move, move.progress(MigrationPhase.SCHEDULING, claim, source, target), target, left)
-    if not runs(target) and move.before.copying is None:
+    if not status.runs_ready(target) and move.before.copying is None:
         left = PENDING_TIMEOUT - move.since(MigrationPhase.SCHEDULED)
         if left <= 0:
             where = f"{target.metadata.name} did not start in time on node {target.spec.node_name}"

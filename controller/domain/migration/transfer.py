@@ -21,7 +21,7 @@ from controller.domain.migration.phases import MigrationPhase, Reason
 from controller.domain.migration.plan import ClaimVM, ConfirmPodGone, HandOver, Plan
 from controller.domain.objects import Claim, GuestMode, VirtualMachine
 from controller.domain.ratio import RatioError
-from controller.domain.vm import records
+from controller.domain.vm import records, status
 from controller.kube import times
 from controller.kube.kinds import Node, Pod
 
@@ -115,17 +115,11 @@ def _unready(target: Pod, node: Node | None) -> tuple[str, datetime | None] | No
     """Return why the target cannot take the VM over, and since when; None if it can."""
     if node is not None and (silence := nodes.silence(node)) is not None:
         return silence, nodes.silent_since(node)
-    ready = target.status.condition("Ready")
-    if runs(target):
+    if status.runs_ready(target):
         return None
+    ready = target.status.condition("Ready")
     since = times.parse_timestamp(ready.last_transition_time) if ready is not None else None
     return f"target pod {target.metadata.name} is not ready", since
-
-
-def runs(target: Pod) -> bool:
-    """Whether a target pod runs and is ready, so that copying to it can begin, and the VM be handed over."""
-    ready = target.status.condition("Ready")
-    return target.status.phase == "Running" and ready is not None and ready.status == "True"
 
 
 def _timed_out(record: Copying, checkpoint: Checkpoint) -> tuple[Reason, str]:

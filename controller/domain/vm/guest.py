@@ -13,6 +13,7 @@ from controller.domain import names
 from controller.domain.copying.policy import CopyingPolicy
 from controller.domain.copying.texts import parse_dirty_rate, parse_writable_set
 from controller.domain.objects import VirtualMachine
+from controller.domain.ratio import ReferenceNode
 
 T = TypeVar("T")
 
@@ -40,9 +41,8 @@ class Problem(NamedTuple):
 def of_vm(vm: VirtualMachine, memory_in_use: Decimal, policy: CopyingPolicy) -> Guest:
     """Return the guest of a VM that has so many bytes in use."""
     used = float(memory_in_use)
-    annotations = vm.metadata.annotations
-    rate = _read(annotations.get(names.DIRTY_RATE), parse_dirty_rate)
-    writable = _read(annotations.get(names.WRITABLE_SET), parse_writable_set)
+    rate, _ = _read(vm, names.DIRTY_RATE, parse_dirty_rate)
+    writable, _ = _read(vm, names.WRITABLE_SET, parse_writable_set)
     return Guest(
         used,
         rate if rate is not None else policy.dirty_rate,
@@ -50,36 +50,29 @@ def of_vm(vm: VirtualMachine, memory_in_use: Decimal, policy: CopyingPolicy) -> 
     )
 
 
-def problems(vm: VirtualMachine, memory: Decimal) -> tuple[Problem, ...]:
-    """Return why annotations about the guest are not used; `memory`: bytes that the VM has."""
-    annotations = vm.metadata.annotations
-    rate, text = annotations.get(names.DIRTY_RATE), annotations.get(names.WRITABLE_SET)
+def problems(vm: VirtualMachine, memory: Decimal, reference: ReferenceNode) -> tuple[Problem, ...]:
+    """Return why annotations about the guest are not used; `memory`: the share of the reference node that it has."""
     found = []
-    if rate is not None and (wrong := _refusal(rate, parse_dirty_rate)) is not None:
+    _, wrong = _read(vm, names.DIRTY_RATE, parse_dirty_rate)
+    if wrong is not None:
         found.append(_unreadable(INVALID_DIRTY_RATE, names.DIRTY_RATE, wrong))
-    if text is None:
-        return tuple(found)
-    if (wrong := _refusal(text, parse_writable_set)) is not None:
+    writable, wrong = _read(vm, names.WRITABLE_SET, parse_writable_set)
+    if wrong is not None:
         found.append(_unreadable(INVALID_WRITABLE_SET, names.WRITABLE_SET, wrong))
-    elif parse_writable_set(text).size > memory:
-        above = f"annotation {names.WRITABLE_SET} is {text!r}, more than the VM's memory of {memory} bytes"
+    elif writable is not None and writable.size > (has := reference.memory_of(memory)):
+        text = vm.metadata.annotations[names.WRITABLE_SET]
+        above = f"annotation {names.WRITABLE_SET} is {text!r}, more than the VM's memory of {has} bytes"
         found.append(Problem(INVALID_WRITABLE_SET, "AboveMemory", f"{above}; all memory in use counts as writable"))
     return tuple(found)
 
 
-def _read(text: str | None, parse: Callable[[str], T]) -> T | None:
+def _read(vm: VirtualMachine, annotation: str, parse: Callable[[str], T]) -> tuple[T | None, str | None]:
+    """Return the value of an annotation, and why it cannot be read; None where the VM has none."""
+    text = vm.metadata.annotations.get(annotation)
     try:
-        return parse(text) if text is not None else None
-    except ValueError:
-        return None
-
-
-def _refusal(text: str, parse: Callable[[str], object]) -> str | None:
-    try:
-        parse(text)
+        return (parse(text) if text is not None else None), None
     except ValueError as error:
-        return str(error)
-    return None
+        return None, str(error)
 
 
 def _unreadable(condition: str, annotation: str, why: str) -> Problem:

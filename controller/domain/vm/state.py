@@ -98,8 +98,9 @@ class VMState:
     def in_post_copy(self) -> bool:
         """Whether the VM runs on the target while a part of its memory is on the source."""
         live = self.live
-        handed_over = live is not None and live.aborting is None and self.incarnation == live.target
-        return handed_over and live is not None and live.mode == GuestMode.POST_COPY
+        if live is None or live.aborting is not None or live.mode != GuestMode.POST_COPY:
+            return False
+        return self.incarnation == live.target
 
     @property
     def lost_in_post_copy(self) -> bool:
@@ -263,8 +264,8 @@ class VMState:
         if not self.vm.metadata.annotations:
             return (*found, *self._restart_required())
         if self.spec is not None:
-            memory = self.policy.reference.memory_of(self.spec.memory)
-            found += [Verdict(why.condition, True, why.reason, why.message) for why in guest.problems(self.vm, memory)]
+            wrong = guest.problems(self.vm, self.spec.memory, self.policy.reference)
+            found += [Verdict(why.condition, True, why.reason, why.message) for why in wrong]
         start = self.vm.metadata.annotations.get(names.START_NODE)
         if start and not naming.is_subdomain(start):
             message = f"annotation {names.START_NODE} is {start[:64]!r}, which is no node's name; it is not used"

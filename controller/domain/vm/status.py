@@ -168,6 +168,12 @@ def shortened(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def runs_ready(pod: Pod) -> bool:
+    """Whether a pod runs and is ready."""
+    ready = pod.status.condition("Ready")
+    return pod.status.phase == "Running" and ready is not None and ready.status == "True"
+
+
 def blocker(pod: Pod) -> str:
     """Return, as the end of a sentence, what blocks the deletion of a pod; "" if nothing does."""
     if not pod.terminating:

@@ -161,7 +161,7 @@ class _Reading:
     def _under_way(self, vm: VirtualMachine, pods: Iterable[Pod]) -> UnderWay | None:
         """Return the move that has claimed a VM; None if there is none, or it is being undone."""
         claim = vm.status.migration
-        rules = self._known.rules.get(timing.class_of(vm))
+        rules = self._known.rules.get(vm.controller_class)
         if claim is None or claim.aborting is not None or rules is None:
             return None
         of_number = {ownership.incarnation(pod): pod for pod in pods}
@@ -179,7 +179,7 @@ class _Reading:
         return UnderWay(
             vm.metadata.key,
             claim.uid,
-            timing.class_of(vm),
+            vm.controller_class,
             claim.source_node,
             node or claim.reserved_node or "",
             source.metadata.key if source is not None else None,

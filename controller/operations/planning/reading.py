@@ -22,7 +22,7 @@ from controller.kube.resources import NODES, PODS, Resource
 from controller.operations import settings
 from controller.operations.api import Api
 from controller.operations.errors import NoSuchNodeError
-from controller.operations.planning import planner, timing
+from controller.operations.planning import planner
 from controller.operations.planning.planner import Known
 from controller.operations.planning.values import Plan
 
@@ -79,7 +79,7 @@ async def _settings(
     """Return the settings of the controllers of VMs that leave, by their status or their pod, or are moving."""
     there = {ownership.vm_key(pod) for pod in pods if pod.spec.node_name in wish.nodes}
     concerned = {
-        timing.class_of(vm): None
+        vm.controller_class: None
         for vm in vms
         if vm.status.node_name in wish.nodes or vm.status.migration is not None or vm.metadata.key in there
     }

@@ -231,14 +231,14 @@ class _Run:
             self._after(_PATIENCE, partial(self._block, node.name, vm.metadata.key, Cause.SOURCE_NOT_READY, why))
             return
         at = max(self._now, leaver.ready_in)
-        waiting = Waiting((at, vm.metadata.key), leaver, node.name, timing.class_of(vm), wanted, copying)
+        waiting = Waiting((at, vm.metadata.key), leaver, node.name, vm.controller_class, wanted, copying)
         if at > self._now:
             self._after(at - self._now, partial(self._line.enter, waiting))
         else:
             self._line.enter(waiting)
 
     def _rules(self, leaver: Leaver) -> PublishedSettings:
-        return self._situation.settings[timing.class_of(leaver.vm)]
+        return self._situation.settings[leaver.vm.controller_class]
 
     def _grant(self) -> None:
         """Grant every slot that is free to the first that can use it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from controller.domain import names
 from controller.domain.copying.record import Copying
 from controller.domain.migration.copying import begin
 from controller.domain.objects import VirtualMachine, VirtualMachineMigration
@@ -42,8 +41,3 @@ def booting(vm: VirtualMachine, rules: PublishedSettings) -> float:
 def copying(vm: VirtualMachine, pod: Pod | None, rules: PublishedSettings) -> Copying:
     """Return the record of a live move of a VM that begins to copy. Raises RatioError."""
     return begin(_UNASKED, vm, pod, reference=rules.policy.reference, policy=rules.live, now=_NO_TIME)
-
-
-def class_of(vm: VirtualMachine) -> str | None:
-    """Return the class of the controller of a VM; None: the one without a class."""
-    return vm.metadata.labels.get(names.CONTROLLER_CLASS)

@@ -17,15 +17,11 @@ from typing import Final, Protocol, TypeAlias
 from controller.domain.copying.advance import advance, differs, forecast
 from controller.domain.copying.model import Checkpoint, Job, resume
 from controller.domain.copying.sharing import Link, Transfer, affected, paces
+from controller.domain.migration import copying
 from controller.domain.migration.copying import Progress
 from controller.domain.objects import VirtualMachineMigration
 from controller.engine.store import gone
-from controller.kube import times
 from controller.observe.caches import Caches
-
-_LONGEST_ABSENCE: Final = timedelta(days=1)
-"""Time without a controller in which a move copies at most; a recorded time that is older is malformed."""
-
 
 _SOONEST: Final = 0.001
 """Seconds until a timer is due at least: a clock of microseconds may show the moment before the deadline."""
@@ -55,12 +51,10 @@ class _Move:
 
     __slots__ = ("at", "checkpoint", "job", "key", "pace", "timer", "told", "transfer")
 
-    def __init__(self, item: VirtualMachineMigration, job: Job, checkpoint: Checkpoint, at: datetime) -> None:
-        status = item.status
-        cap = status.copying.cap if status.copying is not None else 0.0
-        self.key = item.vm_key
+    def __init__(self, key: str, transfer: Transfer, job: Job, checkpoint: Checkpoint, at: datetime) -> None:
+        self.key = key
         self.job = job
-        self.transfer = Transfer(item.metadata.uid, status.source_node or "", status.target_node or "", cap)
+        self.transfer = transfer
         self.checkpoint = self.told = checkpoint
         self.at = at
         self.pace: float | None = None
@@ -119,17 +113,15 @@ class CopyingMoves:
             self._forget(deleted.metadata.uid)
         if new is None:
             return
-        record, uid = new.status.copying, new.metadata.uid
-        if record is None or new.finished or not record.usable:
+        transfer, record, uid = copying.transfer(new), new.status.copying, new.metadata.uid
+        if transfer is None or record is None:
             self._forget(uid)
         elif uid not in self._moves:
-            job, now = record.job(uid), self._now()
-            since = times.parse_timestamp(record.timestamp)
-            at = since if since is not None and now - _LONGEST_ABSENCE <= since <= now else now
-            move = self._moves[uid] = _Move(new, job, resume(job, record.checkpoint), at)
-            for link in move.transfer.links:
-                self._on[link][uid] = move.transfer
-            self._share_soon(move.transfer)
+            job, at = record.job(uid), copying.since(record, self._now())
+            self._moves[uid] = _Move(new.vm_key, transfer, job, resume(job, record.checkpoint), at)
+            for link in transfer.links:
+                self._on[link][uid] = transfer
+            self._share_soon(transfer)
 
     def _forget(self, uid: str) -> None:
         move = self._moves.pop(uid, None)

@@ -195,7 +195,7 @@ class MigrationReconciler:
             nodes_known=self._nodes.filled,
             guessed=guessed,
             live=self._live,
-            progress=self._copying.progress(item) if item.status.copying is not None else None,
+            progress=self._copying.progress(item),
         )
         if visit.vm is None or item.spec.record_of is not None or item.status.phase != MigrationPhase.PENDING:
             return view

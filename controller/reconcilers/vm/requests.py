@@ -145,10 +145,8 @@ class Requests:
             found = await self._client.get(PODS, pod.metadata.name, namespace=pod.metadata.namespace)
         except errors.NotFoundError:
             return False
-        ready = found.status.condition("Ready")
         same = (found.metadata.uid, found.spec.node_name) == (pod.metadata.uid, pod.spec.node_name)
-        runs = found.status.phase == "Running" and not found.terminating
-        return same and runs and ready is not None and ready.status == "True"
+        return same and not found.terminating and status.runs_ready(found)
 
     # --- pods --------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def test_a_writable_set_is_never_more_than_the_memory_in_use() -> None:
 def test_an_annotation_that_cannot_be_meant_is_named(annotation: str, text: str, kind: str, reason: str) -> None:
     """It means the default."""
     machine = vm(memory="0.1", annotations={annotation: text})
-    [problem] = guest.problems(machine, REFERENCE.memory_of(Decimal("0.1")))
+    [problem] = guest.problems(machine, Decimal("0.1"), REFERENCE)
     assert (problem.condition, problem.reason) == (kind, reason)
     assert annotation in problem.message
     used = guest.of_vm(machine, Decimal(1000), POLICY)
